@@ -1,0 +1,210 @@
+/**
+ * What the API gives to the screens and to the command line. The renderer imports these types only.
+ * Procedure names and inputs are in router.ts.
+ */
+import type { ErrorReport } from '../shared/errors.ts';
+import type { RoundPlan, RunConfig, Stage } from '../strategy/strategy.ts';
+
+export type AgentMode = 'unset' | 'site' | 'coordinator';
+
+export interface AgentStatus {
+  mode: AgentMode;
+  version: string;
+  dataFolder: string;
+  /** Name of this site or of the federation that this coordinator runs. */
+  name: string | null;
+  federation: string | null;
+  broker: { state: 'none' | 'connecting' | 'online' | 'offline'; address: string | null };
+  /** The newest problem that a person should know of. */
+  problem: ErrorReport | null;
+}
+
+export interface SiteOverview {
+  siteId: string | null;
+  joinedAt: string | null;
+  images: { ready: number; setAside: number; withConsent: number };
+  subjects: { total: number; withConsent: number };
+  /** What the site does now, in words for the screen. */
+  activity:
+    | 'not-joined'
+    | 'waiting'
+    | 'approval-needed'
+    | 'downloading'
+    | 'evaluating'
+    | 'training'
+    | 'uploading'
+    | 'paused';
+  progress: { step: number; steps: number; loss: number; imagesPerSecond: number } | null;
+  run: RunSummary | null;
+  approval: ApprovalCard | null;
+}
+
+/** What a site sees before it first trains for a federation. */
+export interface ApprovalCard {
+  runId: string;
+  askedBy: string;
+  tensors: number;
+  rank: { first: number; last: number };
+  bytesPerRound: { first: number; last: number };
+  rounds: number;
+  stays: string[];
+  leaves: string[];
+}
+
+export interface SubjectRow {
+  pseudonym: string;
+  images: number;
+  labels: string[];
+  consent: 'active' | 'withdrawn' | 'expired' | 'none' | 'not-yet-valid';
+  purpose: string | null;
+  documentVersion: string | null;
+  expiresAt: string | null;
+}
+
+export interface SetAsideRow {
+  sourceName: string;
+  pseudonym: string;
+  reason: string;
+}
+
+export interface ImportReport {
+  imported: number;
+  setAside: SetAsideRow[];
+  alreadyThere: number;
+  withoutConsent: number;
+  byLabel: Record<string, { train: number; test: number }>;
+}
+
+export interface ImportProgress {
+  done: number;
+  total: number;
+}
+
+export interface TraceReport {
+  pseudonym: string;
+  runs: { runId: string; rounds: number[]; globalAdapters: string[] }[];
+}
+
+export interface SiteRow {
+  id: string;
+  name: string;
+  online: boolean;
+  joinedAt: string;
+  lastSeenAt: string | null;
+  revoked: boolean;
+}
+
+export interface InvitationRow {
+  id: string;
+  siteName: string;
+  createdAt: string;
+  expiresAt: string;
+  usedAt: string | null;
+}
+
+export interface RunSummary {
+  id: string;
+  status: 'waiting' | 'running' | 'evaluating' | 'finished' | 'failed' | 'stopped';
+  strategy: string;
+  round: number;
+  rounds: number;
+  createdAt: string;
+  finishedAt: string | null;
+  failure: ErrorReport | null;
+}
+
+export interface RoundSite {
+  siteId: string;
+  siteName: string;
+  status: 'working' | 'announced' | 'received' | 'rejected' | 'absent';
+  reason: string | null;
+  step: number | null;
+  steps: number | null;
+  meanLoss: number | null;
+  examples: number | null;
+}
+
+export interface RoundRow {
+  round: number;
+  stage: Stage;
+  rank: number;
+  status: 'open' | 'aggregating' | 'closed';
+  trainableParameters: number;
+  bytesUp: number;
+  bytesDown: number;
+  meanLoss: number | null;
+  accuracy: number | null;
+  energyKept: number | null;
+  openedAt: string;
+  deadlineAt: string | null;
+  closedAt: string | null;
+  sites: RoundSite[];
+}
+
+/** A round as planned, before it runs. */
+export interface PlannedRound extends RoundPlan {
+  trainableParameters: number;
+  bytesPerSite: number;
+}
+
+export interface RunDetail extends RunSummary {
+  config: RunConfig;
+  plan: PlannedRound[];
+  done: RoundRow[];
+  totals: {
+    parametersSent: number;
+    fedavgFullParameters: number;
+    fixedRankParameters: number;
+    bytesSent: number;
+  };
+}
+
+export interface CoordinatorOverview {
+  federation: string;
+  brokerAddress: string;
+  sites: SiteRow[];
+  invitations: InvitationRow[];
+  runs: RunSummary[];
+  /** The run in progress, or the newest one. */
+  current: RunDetail | null;
+}
+
+export interface AdapterRow {
+  sha256: string;
+  runId: string;
+  round: number;
+  kind: 'global' | 'update';
+  siteId: string | null;
+  rank: number;
+  parameters: number;
+  sizeBytes: number;
+  createdAt: string;
+}
+
+export interface AuditRow {
+  seq: number;
+  at: string;
+  actor: string;
+  action: string;
+  details: Record<string, unknown>;
+}
+
+export interface AuditPage {
+  rows: AuditRow[];
+  /** Whether the hash chain is whole up to the newest row. */
+  intact: boolean;
+}
+
+/** Server-sent events: a hint to read again, with live progress where there is some. */
+export type AgentEvent =
+  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' }
+  | {
+      type: 'progress';
+      runId: string;
+      round: number;
+      siteId: string;
+      step: number;
+      steps: number;
+      loss: number;
+    }
+  | { type: 'import'; progress: ImportProgress };

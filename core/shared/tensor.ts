@@ -1,0 +1,37 @@
+/** Tensors as they cross module borders: row-major, dense, little-endian in files. */
+
+export type DataType = 'float32' | 'int64' | 'bool';
+
+export interface TypedArrayOf {
+  float32: Float32Array;
+  int64: BigInt64Array;
+  bool: Uint8Array;
+}
+
+export interface Tensor<T extends DataType = DataType> {
+  readonly dtype: T;
+  readonly dims: readonly number[];
+  readonly data: TypedArrayOf[T];
+}
+
+export type FloatTensor = Tensor<'float32'>;
+
+/** Number of elements of a shape; 1 for a scalar `[]`. */
+export function elementCount(dims: readonly number[]): number {
+  return dims.reduce((product, size) => product * size, 1);
+}
+
+/** A float32 tensor; `data` defaults to zeros. Throws RangeError when the length disagrees with `dims`. */
+export function floatTensor(dims: readonly number[], data?: Float32Array): FloatTensor {
+  const values = data ?? new Float32Array(elementCount(dims));
+  if (values.length !== elementCount(dims)) {
+    throw new RangeError(
+      `shape [${dims.join(', ')}] needs ${elementCount(dims)} values, got ${values.length}`,
+    );
+  }
+  return { dtype: 'float32', dims, data: values };
+}
+
+export function sameDims(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}

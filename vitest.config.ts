@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// Real processes, brokers and browsers run in these tests; two cores are shared, so few files run at once.
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/smoke/**', 'test/bench/**', 'node_modules/**'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
