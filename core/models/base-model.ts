@@ -1,0 +1,35 @@
+/** A frozen network that turns a face crop into an embedding; LoRA adapts it. */
+import type { Graph } from '../graph/graph.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+
+/** A layer that can carry LoRA factors. */
+export interface AdaptableLayer {
+  /** Name in PEFT's sense, for instance `conv32_1.conv1` or `blocks.3.attn.q`. */
+  readonly module: string;
+  readonly kind: 'conv' | 'linear';
+  /** Name of its weight in `BaseModel.weights` and in the graph's initializers. */
+  readonly weight: string;
+  /** conv: [out, in, kh, kw]; linear: [out, in] as PEFT counts, whatever the graph's own layout. */
+  readonly weightDims: readonly number[];
+  /** Index of the block it belongs to, counted from the input; for `last-k`. */
+  readonly block: number;
+}
+
+export interface BaseModel {
+  readonly id: string;
+  /** SHA-256 of its canonical bytes: what a round manifest names. */
+  readonly sha256: string;
+  /** Side of the square input in pixels. */
+  readonly inputSize: number;
+  readonly embeddingSize: number;
+  readonly licence: string;
+  /** All weights by name, as they stand in the graph's initializers. */
+  readonly weights: ReadonlyMap<string, FloatTensor>;
+  readonly layers: readonly AdaptableLayer[];
+  /** Named sets of modules; every base has at least `default` and `all`. */
+  readonly presets: Readonly<Record<string, readonly string[]>>;
+  /** Constant factor on the embedding before the head, so that one head learning rate suits every base. */
+  readonly headGain: number;
+  /** Forward graph: input `pixels` float32 [batch, 3, size, size], RGB 0…255 (normalisation is inside); output `embedding` [batch, embeddingSize]. */
+  buildGraph(batch: number): Graph;
+}

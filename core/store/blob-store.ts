@@ -1,0 +1,26 @@
+/** Content-addressed files: `<folder>/<first two hex digits>/<sha256>`. */
+
+export interface BlobStore {
+  /** Writes atomically (temporary file, fsync, rename) and gives the SHA-256. @throws AppError DISK_FULL */
+  put(bytes: Uint8Array): Promise<string>;
+  has(sha256: string): boolean;
+  /** Path of a complete blob. @throws AppError NOT_FOUND */
+  path(sha256: string): string;
+  sizeBytes(sha256: string): number;
+  read(sha256: string): Promise<Uint8Array>;
+  /** Opens or goes on with a transfer; survives restarts of the process. */
+  openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
+  delete(sha256: string): Promise<void>;
+}
+
+export interface PartialBlob {
+  readonly chunks: number;
+  /** Indices of chunks not yet written. */
+  missing(): number[];
+  /** Repeating a chunk changes nothing. @throws AppError BLOB_CORRUPT for a wrong length or index */
+  write(index: number, bytes: Uint8Array): Promise<void>;
+  /** Verifies the whole hash and moves the file into place. @throws AppError BLOB_CORRUPT (the partial file is thrown away) */
+  complete(): Promise<void>;
+  /** Closes the file and keeps what arrived for the next time. */
+  suspend(): Promise<void>;
+}
