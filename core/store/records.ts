@@ -1,0 +1,271 @@
+/**
+ * The rows of the store as the rest of Anneal sees them: camelCase, JSON columns parsed.
+ * Times are ISO 8601 UTC text with milliseconds, as `Date.toISOString()` writes them, so that they sort as
+ * text; hashes are lower-case hexadecimal SHA-256.
+ */
+import { z } from 'zod';
+import { type ErrorCode, type ErrorReport, errorTable } from '../shared/errors.ts';
+
+const json = z.string().transform((text, context): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    context.addIssue({ code: 'custom', message: 'not JSON' });
+    return z.NEVER;
+  }
+});
+
+const flag = z.union([z.literal(0), z.literal(1)]).transform((value) => value === 1);
+
+const errorCode = z.custom<ErrorCode>((value) => typeof value === 'string' && value in errorTable);
+export const errorReportSchema: z.ZodType<ErrorReport> = z.object({
+  code: errorCode,
+  message: z.string(),
+  action: z.string(),
+});
+
+export const subjectRecord = z.object({
+  id: z.int(),
+  /** What the hospital calls the subject in its CSV; never a name. */
+  pseudonym: z.string(),
+  /** Sealed with `sealIdentifier` of core/consent. */
+  identifierCiphertext: z.instanceof(Uint8Array).nullable(),
+  createdAt: z.string(),
+});
+export type SubjectRecord = z.infer<typeof subjectRecord>;
+
+/** A subject with what its ready and set-aside pictures are. */
+export const subjectSummary = z.object({
+  id: z.int(),
+  pseudonym: z.string(),
+  /** Ready pictures, of both splits. */
+  images: z.int(),
+  labels: json.pipe(z.array(z.string())),
+  createdAt: z.string(),
+});
+export type SubjectSummary = z.infer<typeof subjectSummary>;
+
+export const consentKindSchema = z.enum(['grant', 'withdraw']);
+export type ConsentKind = z.infer<typeof consentKindSchema>;
+
+export const consentEventRecord = z.object({
+  /** Grows with the order of recording. */
+  id: z.int(),
+  subjectId: z.int(),
+  kind: consentKindSchema,
+  /** `*` in a withdrawal from every purpose. */
+  purpose: z.string(),
+  /** Null in withdrawals that name none. */
+  documentVersion: z.string().nullable(),
+  validFrom: z.string(),
+  expiresAt: z.string().nullable(),
+  recordedAt: z.string(),
+  recordedBy: z.string(),
+});
+export type ConsentEventRecord = z.infer<typeof consentEventRecord>;
+
+export const datasetRecord = z.object({ id: z.int(), name: z.string(), createdAt: z.string() });
+export type DatasetRecord = z.infer<typeof datasetRecord>;
+
+export const splitSchema = z.enum(['train', 'test']);
+export type Split = z.infer<typeof splitSchema>;
+export const imageStatusSchema = z.enum(['ready', 'set-aside']);
+export type ImageStatus = z.infer<typeof imageStatusSchema>;
+
+/** Face in source pixels, before alignment. */
+export const faceBoxSchema = z.object({
+  x: z.number(),
+  y: z.number(),
+  width: z.number(),
+  height: z.number(),
+});
+export type FaceBox = z.infer<typeof faceBoxSchema>;
+
+export const imageRecord = z.object({
+  id: z.int(),
+  datasetId: z.int(),
+  subjectId: z.int(),
+  pseudonym: z.string(),
+  /** Of the original file's bytes. */
+  sha256: z.string(),
+  /** File name in the import, no folder. */
+  sourceName: z.string(),
+  label: z.string(),
+  split: splitSchema,
+  status: imageStatusSchema,
+  /** Why it was set aside; null when ready. */
+  reason: z.string().nullable(),
+  /** Aligned crop; null when set aside at import. */
+  cropSha256: z.string().nullable(),
+  /** Pixels of the source. */
+  width: z.int(),
+  height: z.int(),
+  faceBox: json.pipe(faceBoxSchema).nullable(),
+  importedAt: z.string(),
+});
+export type ImageRecord = z.infer<typeof imageRecord>;
+
+export const imageCount = z.object({
+  label: z.string(),
+  split: splitSchema,
+  ready: z.int(),
+  setAside: z.int(),
+});
+export type ImageCount = z.infer<typeof imageCount>;
+
+export const siteRecord = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** Ed25519, base64url of the raw 32 bytes. */
+  publicKey: z.string(),
+  certificateSerial: z.string(),
+  joinedAt: z.string(),
+  revokedAt: z.string().nullable(),
+  lastSeenAt: z.string().nullable(),
+});
+export type SiteRecord = z.infer<typeof siteRecord>;
+
+export const invitationRecord = z.object({
+  id: z.string(),
+  siteName: z.string(),
+  tokenSha256: z.string(),
+  createdAt: z.string(),
+  expiresAt: z.string(),
+  usedAt: z.string().nullable(),
+  siteId: z.string().nullable(),
+});
+export type InvitationRecord = z.infer<typeof invitationRecord>;
+
+export const runStatusSchema = z.enum(['waiting', 'running', 'evaluating', 'finished', 'failed', 'stopped']);
+export type RunStatus = z.infer<typeof runStatusSchema>;
+
+export const runRecord = z.object({
+  id: z.string(),
+  /** JSON as stored; parse it with `runConfigSchema` of core/strategy. */
+  config: json,
+  status: runStatusSchema,
+  /** The round in progress, 0-based. */
+  round: z.int(),
+  createdAt: z.string(),
+  finishedAt: z.string().nullable(),
+  failure: json.pipe(errorReportSchema).nullable(),
+});
+export type RunRecord = z.infer<typeof runRecord>;
+
+/** The same words as `Stage` of core/strategy, which the store may not import. */
+export const roundStageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
+export type RoundStage = z.infer<typeof roundStageSchema>;
+export const roundStatusSchema = z.enum(['open', 'aggregating', 'closed']);
+export type RoundStatus = z.infer<typeof roundStatusSchema>;
+
+export const roundRecord = z.object({
+  runId: z.string(),
+  round: z.int(),
+  stage: roundStageSchema,
+  rank: z.int(),
+  status: roundStatusSchema,
+  trainableParameters: z.int(),
+  /** Global state that the round starts from, and the one that it ended with. */
+  startSha256: z.string(),
+  resultSha256: z.string().nullable(),
+  openedAt: z.string(),
+  deadlineAt: z.string().nullable(),
+  closedAt: z.string().nullable(),
+  bytesUp: z.int(),
+  bytesDown: z.int(),
+  parametersUp: z.int(),
+  parametersDown: z.int(),
+  meanLoss: z.number().nullable(),
+  accuracy: z.number().nullable(),
+  energyKept: z.number().nullable(),
+});
+export type RoundRecord = z.infer<typeof roundRecord>;
+
+export const roundSiteStatusSchema = z.enum(['working', 'announced', 'received', 'rejected', 'absent']);
+export type RoundSiteStatus = z.infer<typeof roundSiteStatusSchema>;
+
+export const roundSiteRecord = z.object({
+  runId: z.string(),
+  round: z.int(),
+  siteId: z.string(),
+  status: roundSiteStatusSchema,
+  reason: z.string().nullable(),
+  examples: z.int().nullable(),
+  meanLoss: z.number().nullable(),
+  updateSha256: z.string().nullable(),
+  sizeBytes: z.int().nullable(),
+  /** Site only: the frozen cohort behind the update. */
+  cohortSha256: z.string().nullable(),
+  step: z.int().nullable(),
+  steps: z.int().nullable(),
+  updatedAt: z.string(),
+});
+export type RoundSiteRecord = z.infer<typeof roundSiteRecord>;
+
+export const evaluationRecord = z.object({
+  runId: z.string(),
+  stateSha256: z.string(),
+  siteId: z.string(),
+  correct: z.int(),
+  total: z.int(),
+  createdAt: z.string(),
+});
+export type EvaluationRecord = z.infer<typeof evaluationRecord>;
+
+export const cohortRecord = z.object({
+  id: z.int(),
+  runId: z.string(),
+  round: z.int(),
+  /** Of the canonical list of members. */
+  sha256: z.string(),
+  purpose: z.string(),
+  frozenAt: z.string(),
+  size: z.int(),
+  /** True when another cohort took its place before anything trained on it left the site. */
+  superseded: flag,
+});
+export type CohortRecord = z.infer<typeof cohortRecord>;
+
+export interface CohortMember {
+  imageId: number;
+  subjectId: number;
+}
+
+export const adapterKindSchema = z.enum(['global', 'update']);
+export type AdapterKind = z.infer<typeof adapterKindSchema>;
+
+export const adapterRecord = z.object({
+  /** Of the model-state file in the blob store. */
+  sha256: z.string(),
+  runId: z.string(),
+  /** The round whose result (global) or contribution (update) it is; -1 for the state a run starts from. */
+  round: z.int(),
+  kind: adapterKindSchema,
+  siteId: z.string().nullable(),
+  rank: z.int(),
+  parameters: z.int(),
+  sizeBytes: z.int(),
+  createdAt: z.string(),
+});
+export type AdapterRecord = z.infer<typeof adapterRecord>;
+
+export const outboxRecord = z.object({
+  id: z.int(),
+  topic: z.string(),
+  payload: z.instanceof(Uint8Array),
+  retain: flag,
+  createdAt: z.string(),
+  sentAt: z.string().nullable(),
+});
+export type OutboxRecord = z.infer<typeof outboxRecord>;
+
+export const auditRecord = z.object({
+  seq: z.int(),
+  at: z.string(),
+  actor: z.string(),
+  action: z.string(),
+  details: json.pipe(z.record(z.string(), z.unknown())),
+  previousHash: z.string(),
+  hash: z.string(),
+});
+export type AuditRecord = z.infer<typeof auditRecord>;
