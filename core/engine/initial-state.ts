@@ -1,0 +1,51 @@
+/** The state with which a run begins: LoRA factors that change nothing yet and a fresh head. */
+import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { resolveTargetModules } from '../models/target-modules.ts';
+import { createRandom, mixSeed } from '../shared/random.ts';
+import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
+
+export interface InitialStateOptions {
+  classes: readonly string[];
+  /** A preset of the base model or a list of modules. */
+  targetModules: string | readonly string[];
+  /** LoRA rank; 0 means no factors. A module whose smaller side is below r gets that side as its rank. */
+  r: number;
+  /** s of ΔW = s·B·A. */
+  scale: number;
+  seed: number;
+}
+
+/** Standard deviation of the head's first weights: small, so that all classes start about equal. */
+const headDeviation = 0.01;
+
+/**
+ * A is Kaiming-uniform with a = √5 as in Hugging Face PEFT (that is uniform in ±1/√fan_in) and B zero,
+ * so the adapted network starts equal to the base.
+ * @throws AppError CONFIG_INVALID for an unknown preset or module
+ */
+export function initialState(base: BaseModel, options: InitialStateOptions): ModelState {
+  const { classes, targetModules, scale, seed } = options;
+  const lora = new Map<string, LoraLayer>();
+  const layers = options.r > 0 ? resolveTargetModules(base, targetModules) : [];
+  for (const { module, kind, weightDims } of layers) {
+    const [out = 0, ...inDims] = weightDims;
+    const fanIn = elementCount(inDims);
+    const r = Math.min(options.r, out, fanIn);
+    const bound = 1 / Math.sqrt(fanIn);
+    const random = createRandom(mixSeed(seed, 'lora_A', module));
+    const a = filled([r, ...inDims], () => (2 * random.uniform() - 1) * bound);
+    const b = floatTensor(kind === 'conv' ? [out, r, 1, 1] : [out, r]);
+    lora.set(module, { module, r, scale, a, b });
+  }
+  const random = createRandom(mixSeed(seed, 'head'));
+  const head = new Map<string, FloatTensor>([
+    ['weight', filled([classes.length, base.embeddingSize], () => random.normal() * headDeviation)],
+    ['bias', floatTensor([classes.length])],
+  ]);
+  return { baseSha256: base.sha256, classes: [...classes], lora, head, base: new Map() };
+}
+
+function filled(dims: readonly number[], next: () => number): FloatTensor {
+  return floatTensor(dims, Float32Array.from({ length: elementCount(dims) }, next));
+}

@@ -1,0 +1,213 @@
+/**
+ * The agent's end of the trainer process: forks it when there is work, gives it one job at a time and
+ * starts a new one after a crash. A GPU fault or memory shortage ends one job, never the agent.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import type { z } from 'zod';
+import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
+import { type Logger, silentLogger } from '../shared/logger.ts';
+import {
+  evaluateResultSchema,
+  type JobOptions,
+  measureResultSchema,
+  type Trainer,
+  type TrainerReply,
+  type TrainerRequest,
+  trainerReplySchema,
+  trainResultSchema,
+} from './trainer-protocol.ts';
+
+export interface TrainerOptions {
+  logger?: Logger;
+  /** A job that does not heed a cancel for this long has its process ended. */
+  cancelTimeoutMs?: number;
+}
+
+/** A running trainer; `await using` closes it. */
+export interface TrainerHandle extends Trainer, AsyncDisposable {
+  /** Process id of the trainer process; undefined before the first job and after a crash. */
+  readonly pid: number | undefined;
+}
+
+type JobRequest = Exclude<TrainerRequest, { type: 'cancel' }>;
+
+interface PendingJob {
+  request: JobRequest;
+  onProgress: JobOptions['onProgress'];
+  /** Ends the job once; further calls do nothing. */
+  settle(outcome: { result: unknown } | { error: AppError }): void;
+}
+
+const programFile = fileURLToPath(new URL('./trainer-process.ts', import.meta.url));
+const closeTimeoutMs = 5_000;
+/** How much of the process's own error output is kept for the log. */
+const errorTailBytes = 4_096;
+
+/**
+ * Jobs wait in a queue and run one after the other in a process of its own.
+ * A job rejects with the AppError that the process reports, with TRAINING_CANCELLED after an abort or
+ * close, or with TRAINING_FAILED when the process ended in the middle of it.
+ */
+export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
+  const logger = options.logger ?? silentLogger;
+  const cancelTimeoutMs = options.cancelTimeoutMs ?? 30_000;
+  const queue: PendingJob[] = [];
+  let current: PendingJob | undefined;
+  let child: ChildProcess | undefined;
+  let closed = false;
+
+  function advance(): void {
+    if (current || closed) return;
+    current = queue.shift();
+    if (!current) return;
+    child ??= startProcess();
+    child.send(current.request, (error) => {
+      // A process that dies now also emits `exit`, which says more; this only covers a closed channel.
+      if (error) logger.warn({ event: 'trainer.send_failed' }, 'A message did not reach the trainer process');
+    });
+  }
+
+  function startProcess(): ChildProcess {
+    const started = fork(programFile, [], {
+      execPath: process.execPath,
+      execArgv: [],
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      windowsHide: true,
+    } as Parameters<typeof fork>[2]);
+    let errorTail = '';
+    started.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      errorTail = (errorTail + text).slice(-errorTailBytes);
+    });
+    started.on('message', (message) => receive(message));
+    started.on('error', (cause) => lose(started, 'could not be started', errorTail, cause));
+    started.on('exit', (code, signal) => lose(started, describeExit(code, signal), errorTail));
+    return started;
+  }
+
+  /** The process is gone: its job fails, the queue goes on with a new process. */
+  function lose(lost: ChildProcess, reason: string, errorTail: string, cause?: unknown): void {
+    if (child !== lost) return;
+    child = undefined;
+    const job = current;
+    current = undefined;
+    if (job) {
+      logger.error({ event: 'trainer.lost', reason, errorTail }, 'The trainer process ended during a job');
+      const error = new AppError('TRAINING_FAILED', `The trainer process ${reason}.`, { cause });
+      job.settle({ error });
+    }
+    advance();
+  }
+
+  function receive(message: unknown): void {
+    const parsed = trainerReplySchema.safeParse(message);
+    if (!parsed.success || parsed.data.id !== current?.request.id) return;
+    const job = current;
+    if (parsed.data.type === 'progress') {
+      job.onProgress?.(parsed.data.progress);
+      return;
+    }
+    current = undefined;
+    job.settle(outcomeOf(parsed.data));
+    advance();
+  }
+
+  function submit<T>(request: JobRequest, schema: z.ZodType<T>, jobOptions: JobOptions = {}): Promise<T> {
+    const { signal, onProgress } = jobOptions;
+    return new Promise<T>((resolve, reject) => {
+      if (closed || signal?.aborted) {
+        reject(cancelled());
+        return;
+      }
+      let killTimer: NodeJS.Timeout | undefined;
+      const job: PendingJob = {
+        request,
+        onProgress,
+        settle(outcome) {
+          signal?.removeEventListener('abort', abort);
+          clearTimeout(killTimer);
+          if ('error' in outcome) {
+            reject(signal?.aborted ? cancelled() : outcome.error);
+            return;
+          }
+          const result = schema.safeParse(outcome.result);
+          if (result.success) resolve(result.data);
+          else reject(new AppError('INTERNAL', 'The trainer process sent a malformed result.'));
+        },
+      };
+      const abort = () => {
+        const waiting = queue.indexOf(job);
+        if (waiting >= 0) {
+          queue.splice(waiting, 1);
+          job.settle({ error: cancelled() });
+          return;
+        }
+        const working = child;
+        working?.send({ type: 'cancel', id: request.id } satisfies TrainerRequest, () => {});
+        killTimer = setTimeout(() => working?.kill('SIGKILL'), cancelTimeoutMs);
+      };
+      signal?.addEventListener('abort', abort);
+      queue.push(job);
+      advance();
+    });
+  }
+
+  async function close(): Promise<void> {
+    closed = true;
+    for (const job of queue.splice(0)) job.settle({ error: cancelled() });
+    const stopping = child;
+    child = undefined;
+    current?.settle({ error: cancelled() });
+    current = undefined;
+    if (stopping) await endProcess(stopping);
+  }
+
+  return {
+    get pid() {
+      return child?.pid;
+    },
+    train: (job, jobOptions) => submit({ type: 'train', id: randomUUID(), job }, trainResultSchema, jobOptions),
+    evaluate: (job, jobOptions) =>
+      submit({ type: 'evaluate', id: randomUUID(), job }, evaluateResultSchema, jobOptions),
+    measure: (job, jobOptions) =>
+      submit({ type: 'measure', id: randomUUID(), job }, measureResultSchema, jobOptions),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** The process exits by itself once the channel is closed; one that does not is ended. */
+function endProcess(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) {
+      resolve();
+      return;
+    }
+    const timer = setTimeout(() => child.kill('SIGKILL'), closeTimeoutMs);
+    child.once('exit', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    if (child.connected) child.disconnect();
+  });
+}
+
+function outcomeOf(reply: Exclude<TrainerReply, { type: 'progress' }>) {
+  if (reply.type === 'done') return { result: reply.result };
+  const { code, message, action } = reply.error;
+  const known: ErrorCode = code in errorTable ? (code as ErrorCode) : 'TRAINING_FAILED';
+  return { error: new AppError(known, message, { action }) };
+}
+
+function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
+  if (signal === 'SIGKILL') {
+    return 'was ended by the system (SIGKILL), often because the computer ran out of memory';
+  }
+  return signal ? `was ended by the signal ${signal}` : `ended unexpectedly with exit code ${String(code)}`;
+}
+
+function cancelled(): AppError {
+  return new AppError('TRAINING_CANCELLED', 'The training was cancelled.');
+}
