@@ -2,8 +2,11 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { RoundPlan, RunConfig, Stage } from '../strategy/strategy.ts';
+
+export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -59,25 +62,6 @@ export interface SubjectRow {
   purpose: string | null;
   documentVersion: string | null;
   expiresAt: string | null;
-}
-
-export interface SetAsideRow {
-  sourceName: string;
-  pseudonym: string;
-  reason: string;
-}
-
-export interface ImportReport {
-  imported: number;
-  setAside: SetAsideRow[];
-  alreadyThere: number;
-  withoutConsent: number;
-  byLabel: Record<string, { train: number; test: number }>;
-}
-
-export interface ImportProgress {
-  done: number;
-  total: number;
 }
 
 export interface TraceReport {
