@@ -1,0 +1,128 @@
+/** Types of convolutions, pooling and matrix products. */
+import { integerOf, integersOf, stringOf } from './attributes.ts';
+import {
+  broadcastDims,
+  type InferenceRequest,
+  type InferenceRule,
+  inputOf,
+  mismatch,
+} from './infer-support.ts';
+
+/** Window settings of a two-dimensional convolution or pooling, defaults filled in. */
+export interface Window {
+  readonly kernel: readonly number[];
+  readonly strides: readonly number[];
+  /** [top, left, bottom, right] */
+  readonly pads: readonly number[];
+  readonly dilations: readonly number[];
+}
+
+export function windowOf(attributes: InferenceRequest['attributes'], kernel: readonly number[]): Window {
+  const ones = kernel.map(() => 1);
+  return {
+    kernel,
+    strides: integersOf(attributes, 'strides', ones),
+    pads: integersOf(attributes, 'pads', [...kernel, ...kernel].fill(0)),
+    dilations: integersOf(attributes, 'dilations', ones),
+  };
+}
+
+function checkWindow(request: InferenceRequest, rank: number): void {
+  if (rank !== 4) throw mismatch(request, 'only two-dimensional windows (rank 4) are supported');
+  if (
+    stringOf(request.attributes, 'auto_pad', 'NOTSET') !== 'NOTSET' ||
+    integerOf(request.attributes, 'ceil_mode', 0) !== 0
+  ) {
+    throw mismatch(request, 'auto_pad and ceil_mode are not supported');
+  }
+}
+
+function slide(request: InferenceRequest, spatial: readonly number[], window: Window): number[] {
+  return spatial.map((size, axis) => {
+    const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
+    const room = size + window.pads[axis]! + window.pads[axis + spatial.length]! - reach;
+    if (room < 0) throw mismatch(request, 'the window is larger than the padded input');
+    return Math.floor(room / window.strides[axis]!) + 1;
+  });
+}
+
+const conv: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  const w = inputOf(request, 1);
+  checkWindow(request, x.dims.length);
+  const group = integerOf(request.attributes, 'group', 1);
+  if (w.dims.length !== 4 || x.dims[1] !== w.dims[1]! * group || w.dims[0]! % group !== 0) {
+    throw mismatch(request, 'the channels do not fit');
+  }
+  if (request.inputs[2] !== undefined && inputOf(request, 2).dims.join() !== `${w.dims[0]}`) {
+    throw mismatch(request, 'the bias needs one value per output channel');
+  }
+  const spatial = slide(request, x.dims.slice(2), windowOf(request.attributes, w.dims.slice(2)));
+  return [{ dtype: x.dtype, dims: [x.dims[0]!, w.dims[0]!, ...spatial] }];
+};
+
+const convTranspose: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  const w = inputOf(request, 1);
+  checkWindow(request, x.dims.length);
+  const group = integerOf(request.attributes, 'group', 1);
+  if (w.dims.length !== 4 || x.dims[1] !== w.dims[0]) throw mismatch(request, 'the channels do not fit');
+  const window = windowOf(request.attributes, w.dims.slice(2));
+  const extra = integersOf(request.attributes, 'output_padding', [0, 0]);
+  const spatial = x.dims.slice(2).map((size, axis) => {
+    const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
+    const full = window.strides[axis]! * (size - 1) + reach + extra[axis]!;
+    return full - window.pads[axis]! - window.pads[axis + 2]!;
+  });
+  if (spatial.some((size) => size <= 0)) throw mismatch(request, 'the output would be empty');
+  return [{ dtype: x.dtype, dims: [x.dims[0]!, w.dims[1]! * group, ...spatial] }];
+};
+
+const pool: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  checkWindow(request, x.dims.length);
+  if (request.outputCount !== 1) throw mismatch(request, 'only the pooled values are supported as output');
+  const window = windowOf(request.attributes, integersOf(request.attributes, 'kernel_shape', []));
+  return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...slide(request, x.dims.slice(2), window)] }];
+};
+
+const globalPool: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...x.dims.slice(2).map(() => 1)] }];
+};
+
+const matMul: InferenceRule = (request) => {
+  const a = inputOf(request, 0);
+  const b = inputOf(request, 1);
+  if (a.dims.length < 2 || b.dims.length < 2 || a.dims.at(-1) !== b.dims.at(-2)) {
+    throw mismatch(request, 'the inner sizes differ');
+  }
+  const leading = broadcastDims(a.dims.slice(0, -2), b.dims.slice(0, -2));
+  if (leading === undefined) throw mismatch(request, 'the leading axes do not broadcast');
+  return [{ dtype: a.dtype, dims: [...leading, a.dims.at(-2)!, b.dims.at(-1)!] }];
+};
+
+const gemm: InferenceRule = (request) => {
+  const a = inputOf(request, 0);
+  const b = inputOf(request, 1);
+  if (a.dims.length !== 2 || b.dims.length !== 2) throw mismatch(request, 'it takes matrices');
+  const [rows, inner] = integerOf(request.attributes, 'transA', 0) ? [a.dims[1]!, a.dims[0]!] : a.dims;
+  const [innerB, columns] = integerOf(request.attributes, 'transB', 0) ? [b.dims[1]!, b.dims[0]!] : b.dims;
+  if (inner !== innerB) throw mismatch(request, 'the inner sizes differ');
+  const dims = [rows!, columns!];
+  const c = request.inputs[2];
+  if (c !== undefined && broadcastDims(c.dims, dims)?.join() !== dims.join()) {
+    throw mismatch(request, 'the summand does not broadcast to the product');
+  }
+  return [{ dtype: a.dtype, dims }];
+};
+
+export const convolutionTypes: Readonly<Record<string, InferenceRule>> = {
+  Conv: conv,
+  ConvTranspose: convTranspose,
+  MaxPool: pool,
+  AveragePool: pool,
+  GlobalAveragePool: globalPool,
+  MatMul: matMul,
+  Gemm: gemm,
+};
