@@ -168,7 +168,8 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     get pid() {
       return child?.pid;
     },
-    train: (job, jobOptions) => submit({ type: 'train', id: randomUUID(), job }, trainResultSchema, jobOptions),
+    train: (job, jobOptions) =>
+      submit({ type: 'train', id: randomUUID(), job }, trainResultSchema, jobOptions),
     evaluate: (job, jobOptions) =>
       submit({ type: 'evaluate', id: randomUUID(), job }, evaluateResultSchema, jobOptions),
     measure: (job, jobOptions) =>

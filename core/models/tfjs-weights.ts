@@ -17,9 +17,7 @@ const manifestSchema = z.array(
         name: z.string(),
         shape: z.array(z.number().int().positive()),
         dtype: z.literal('float32'),
-        quantization: z
-          .object({ dtype: z.literal('uint8'), scale: z.number(), min: z.number() })
-          .optional(),
+        quantization: z.object({ dtype: z.literal('uint8'), scale: z.number(), min: z.number() }).optional(),
       }),
     ),
   }),
