@@ -1,0 +1,45 @@
+/** Listens to the agent: facts that changed are asked for again, progress goes to the live store. */
+import { type QueryClient, useQueryClient } from '@tanstack/react-query';
+import { useEffect } from 'react';
+import type { AgentEvent } from '../../core/api/contract.ts';
+import { api } from './client.ts';
+import { recordConnection, recordImport, recordStep } from './live-progress.ts';
+
+const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], string[]> = {
+  status: ['status'],
+  run: ['run', 'coordinator', 'site', 'trace'],
+  sites: ['coordinator', 'plan'],
+  dataset: ['dataset', 'site'],
+  adapters: ['adapters'],
+  audit: ['audit'],
+};
+
+/** @returns a function that passes an event on to the cache or to the live store */
+export function createEventHandler(queries: QueryClient): (event: AgentEvent) => void {
+  return (event) => {
+    if (event.type === 'progress') return recordStep(event);
+    if (event.type === 'import') return recordImport(event.progress);
+    for (const key of affected[event.what] ?? []) void queries.invalidateQueries({ queryKey: [key] });
+  };
+}
+
+/** Subscribes while mounted; tRPC reconnects by itself, and after a gap everything is asked for again. */
+export function useAgentEvents(): void {
+  const queries = useQueryClient();
+  useEffect(() => {
+    let everOpen = false;
+    const subscription = api.events.subscribe(undefined, {
+      onData: createEventHandler(queries),
+      onStarted: () => {
+        recordConnection(true);
+        if (everOpen) void queries.invalidateQueries();
+        everOpen = true;
+      },
+      onConnectionStateChange: (state) => {
+        if (state.state !== 'pending') recordConnection(false);
+      },
+      onError: () => recordConnection(false),
+    });
+    return () => subscription.unsubscribe();
+  }, [queries]);
+}

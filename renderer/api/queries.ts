@@ -1,0 +1,120 @@
+/** One hook per question to the agent. Events say when to ask again; the intervals are for a lost stream. */
+import { keepPreviousData, useInfiniteQuery, useQuery } from '@tanstack/react-query';
+import type {
+  AdapterRow,
+  AgentStatus,
+  AuditPage,
+  CoordinatorOverview,
+  PlannedRound,
+  RunDetail,
+  SetAsideRow,
+  SiteOverview,
+  SubjectRow,
+  TraceReport,
+} from '../../core/api/contract.ts';
+import type { Device } from '../../core/engine/engine.ts';
+import { api } from './client.ts';
+import type { RunSettings } from './run-settings.ts';
+
+/** Query keys; the first word is what `events.ts` invalidates by. */
+export const keys = {
+  status: ['status'],
+  devices: ['devices'],
+  site: ['site'],
+  dataset: ['dataset'],
+  subjects: (search: string) => ['dataset', 'subjects', search],
+  setAside: ['dataset', 'set-aside'],
+  trace: (pseudonym: string) => ['trace', pseudonym],
+  coordinator: ['coordinator'],
+  plan: (settings: RunSettings, sites: number) => ['plan', settings, sites],
+  run: (runId: string) => ['run', runId],
+  adapters: ['adapters'],
+  audit: ['audit'],
+} as const;
+
+const livelyMs = 5_000;
+const calmMs = 30_000;
+
+export const useStatus = () =>
+  useQuery<AgentStatus>({
+    queryKey: keys.status,
+    queryFn: () => api.status.query(),
+    refetchInterval: livelyMs,
+  });
+
+export const useDevices = () =>
+  useQuery<Device[]>({
+    queryKey: keys.devices,
+    queryFn: () => api.devices.query(),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+
+export const useSiteOverview = () =>
+  useQuery<SiteOverview>({
+    queryKey: keys.site,
+    queryFn: () => api.site.overview.query(),
+    refetchInterval: livelyMs,
+  });
+
+export const useSubjects = (search: string) =>
+  useQuery<SubjectRow[]>({
+    queryKey: keys.subjects(search),
+    queryFn: () => api.site.subjects.query(search === '' ? {} : { search }),
+    placeholderData: keepPreviousData,
+  });
+
+export const useSetAside = () =>
+  useQuery<SetAsideRow[]>({ queryKey: keys.setAside, queryFn: () => api.site.setAside.query() });
+
+export const useTrace = (pseudonym: string) =>
+  useQuery<TraceReport>({
+    queryKey: keys.trace(pseudonym),
+    queryFn: () => api.site.trace.query({ pseudonym }),
+  });
+
+export const useCoordinatorOverview = () =>
+  useQuery<CoordinatorOverview>({
+    queryKey: keys.coordinator,
+    queryFn: () => api.coordinator.overview.query(),
+    refetchInterval: livelyMs,
+  });
+
+export interface RunPlan {
+  plan: PlannedRound[];
+  totals: RunDetail['totals'];
+}
+
+export const useRunPlan = (settings: RunSettings, sites: number) =>
+  useQuery<RunPlan>({
+    queryKey: keys.plan(settings, sites),
+    queryFn: () => api.coordinator.plan.query({ ...settings, sites }),
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+
+export const useRun = (runId: string) =>
+  useQuery<RunDetail>({
+    queryKey: keys.run(runId),
+    queryFn: () => api.coordinator.run.query({ runId }),
+    refetchInterval: livelyMs,
+  });
+
+export const useAdapters = () =>
+  useQuery<AdapterRow[]>({
+    queryKey: keys.adapters,
+    queryFn: () => api.adapters.query(),
+    refetchInterval: calmMs,
+  });
+
+/** Newest first; each further page starts below the smallest number already shown. */
+export const useAudit = () =>
+  useInfiniteQuery({
+    queryKey: keys.audit,
+    queryFn: ({ pageParam }): Promise<AuditPage> =>
+      api.audit.query(pageParam === null ? {} : { beforeSeq: pageParam }),
+    initialPageParam: null as number | null,
+    getNextPageParam: (last) => {
+      const lowest = Math.min(...last.rows.map((row) => row.seq));
+      return Number.isFinite(lowest) && lowest > 1 ? lowest : null;
+    },
+  });

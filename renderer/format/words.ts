@@ -1,0 +1,119 @@
+/** The protocol's words as a site data manager would say them. */
+import type { RoundRow, RoundSite, RunSummary, SiteOverview, SubjectRow } from '../../core/api/contract.ts';
+import type { ScheduleShape, Stage, StrategyName } from '../../core/strategy/strategy.ts';
+
+export interface StatusWord {
+  label: string;
+  /** Theme colour of the badge. */
+  color: 'green' | 'yellow' | 'red' | 'gray' | 'brand' | 'violet';
+}
+
+export const consentWords: Record<SubjectRow['consent'], StatusWord> = {
+  active: { label: 'Consent active', color: 'green' },
+  withdrawn: { label: 'Withdrawn', color: 'red' },
+  expired: { label: 'Expired', color: 'yellow' },
+  'not-yet-valid': { label: 'Not yet valid', color: 'yellow' },
+  none: { label: 'No consent', color: 'gray' },
+};
+
+export const runWords: Record<RunSummary['status'], StatusWord> = {
+  waiting: { label: 'Waiting for sites', color: 'yellow' },
+  running: { label: 'Running', color: 'brand' },
+  evaluating: { label: 'Evaluating', color: 'brand' },
+  finished: { label: 'Finished', color: 'green' },
+  failed: { label: 'Failed', color: 'red' },
+  stopped: { label: 'Stopped', color: 'gray' },
+};
+
+export const roundSiteWords: Record<RoundSite['status'], StatusWord> = {
+  working: { label: 'Training', color: 'brand' },
+  announced: { label: 'Sending', color: 'violet' },
+  received: { label: 'Received', color: 'green' },
+  rejected: { label: 'Rejected', color: 'red' },
+  absent: { label: 'Absent', color: 'gray' },
+};
+
+export const roundWords: Record<RoundRow['status'], StatusWord> = {
+  open: { label: 'Open', color: 'brand' },
+  aggregating: { label: 'Merging', color: 'violet' },
+  closed: { label: 'Done', color: 'green' },
+};
+
+export const stageWords: Record<Stage, { label: string; explanation: string; color: string }> = {
+  initiating: {
+    label: 'Initiating',
+    explanation: 'Sites find a common start and are kept from drifting apart.',
+    color: 'violet',
+  },
+  heating: {
+    label: 'Heating',
+    explanation: 'The adapter stays at its largest rank.',
+    color: 'orange',
+  },
+  annealing: {
+    label: 'Annealing',
+    explanation: 'The rank shrinks round by round.',
+    color: 'brand',
+  },
+  cooling: {
+    label: 'Cooling',
+    explanation: 'The adapter stays at its smallest rank and settles.',
+    color: 'indigo',
+  },
+  baseline: {
+    label: 'Fixed',
+    explanation: 'A method without a schedule: every round is the same.',
+    color: 'gray',
+  },
+};
+
+export const strategyWords: Record<StrategyName, string> = {
+  'sa-fedlora': 'SA-FedLoRA (annealed rank)',
+  'fedavg-lora': 'FedAvg with LoRA (fixed rank)',
+  'fedavg-full': 'FedAvg, whole model',
+  'head-only': 'Classifier only',
+};
+
+export const shapeWords: Record<ScheduleShape, string> = {
+  cubic: 'Cubic',
+  linear: 'Linear',
+  cosine: 'Cosine',
+};
+
+export const activityWords: Record<SiteOverview['activity'], { title: string; explanation: string }> = {
+  'not-joined': {
+    title: 'Not part of a federation yet',
+    explanation: 'Join with the invitation that your coordinator sent you.',
+  },
+  waiting: {
+    title: 'Ready and waiting',
+    explanation: 'Nothing to do for you. Training starts by itself when the coordinator opens a round.',
+  },
+  'approval-needed': {
+    title: 'Your approval is needed',
+    explanation: 'A run asks for this site’s help. Nothing is trained or sent before you approve it.',
+  },
+  downloading: {
+    title: 'Getting the shared model',
+    explanation: 'The newest shared adapter is on its way to this site.',
+  },
+  evaluating: {
+    title: 'Checking the shared model',
+    explanation: 'The shared model is tried on this site’s held-out pictures. Only the counts leave.',
+  },
+  training: {
+    title: 'Training on this site’s pictures',
+    explanation: 'The pictures stay here; only the small adapter is sent afterwards.',
+  },
+  uploading: {
+    title: 'Sending the adapter',
+    explanation: 'The trained adapter goes to the coordinator. An interrupted transfer goes on by itself.',
+  },
+  paused: {
+    title: 'Paused',
+    explanation: 'This site takes no part until you resume. Other sites go on without it.',
+  },
+};
+
+/** Unknown words of a newer agent are shown as they are. */
+export const strategyLabel = (name: string): string => strategyWords[name as StrategyName] ?? name;
