@@ -1,0 +1,175 @@
+/**
+ * Every message is a signed envelope: canonical JSON (RFC 8785) with an Ed25519 signature over all other
+ * fields. It is bound to a federation, a sender, a recipient and a type, so a signed message means the same
+ * wherever it turns up.
+ */
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { AppError } from '../shared/errors.ts';
+import { canonicalJson } from '../shared/hash.ts';
+import { type Signer, verifySignature } from './signature.ts';
+import { isTopicName } from './topics.ts';
+
+/** Envelopes are small; whatever is large travels as a blob. */
+export const maxEnvelopeBytes = 128 * 1024;
+const dayMs = 24 * 3_600_000;
+
+const nameSchema = z.string().refine(isTopicName);
+const envelopeSchema = z.strictObject({
+  v: z.literal(1),
+  federation: nameSchema,
+  sender: nameSchema,
+  /** Null: for everybody in the federation. */
+  recipient: nameSchema.nullable(),
+  type: z.string().regex(/^[a-z-]{1,40}$/),
+  id: z.uuid(),
+  /** When it was sealed, by the sender's clock. */
+  at: z.iso.datetime(),
+  body: z.unknown(),
+  signature: z.base64url().length(86),
+});
+type Envelope = z.infer<typeof envelopeSchema>;
+
+export interface SealOptions {
+  federation: string;
+  recipient?: string;
+  type: string;
+  /** A plain JSON value. */
+  body: unknown;
+  /** Default: a new one. Give it to repeat a message that the outbox kept. */
+  id?: string;
+  /** Default: now. */
+  at?: Date;
+}
+
+/** @throws AppError MESSAGE_INVALID when the message would be larger than {@link maxEnvelopeBytes} */
+export function sealEnvelope(options: SealOptions, signer: Signer): Uint8Array {
+  const unsigned: Omit<Envelope, 'signature'> = {
+    v: 1,
+    federation: options.federation,
+    sender: signer.id,
+    recipient: options.recipient ?? null,
+    type: options.type,
+    id: options.id ?? randomUUID(),
+    at: (options.at ?? new Date()).toISOString(),
+    body: options.body,
+  };
+  const signature = signer.sign(signedBytes(unsigned));
+  const bytes = Buffer.from(canonicalJson({ ...unsigned, signature }), 'utf8');
+  if (bytes.length > maxEnvelopeBytes) {
+    throw new AppError('MESSAGE_INVALID', 'A message to send is larger than the protocol allows.');
+  }
+  return bytes;
+}
+
+function signedBytes(unsigned: Omit<Envelope, 'signature'>): Uint8Array {
+  return Buffer.from(`anneal envelope 1\n${canonicalJson(unsigned)}`, 'utf8');
+}
+
+export interface OpenedEnvelope<Type extends string, Body> {
+  type: Type;
+  body: Body;
+  sender: string;
+  id: string;
+  at: Date;
+}
+
+type Opened<Bodies extends Record<string, z.ZodType>> = {
+  [Type in keyof Bodies & string]: OpenedEnvelope<Type, z.output<Bodies[Type]>>;
+}[keyof Bodies & string];
+
+export interface OpenOptions<Bodies extends Record<string, z.ZodType>> {
+  federation: string;
+  /** Who reads it: an envelope for somebody else is refused. Leave out to accept those for everybody only. */
+  recipient?: string;
+  /** Public key of a sender (base64url), null when it is unknown or revoked. */
+  keyOf(sender: string): string | null;
+  /** Sender that the topic it came on belongs to. */
+  sender?: string;
+  /** Types that may come here. */
+  bodies: Bodies;
+}
+
+/**
+ * Parses and verifies. Replays are for the caller to find: by (sender, id), see `createReplayGuard`.
+ * @throws AppError MESSAGE_INVALID; its sentence holds nothing of the message
+ */
+export function openEnvelope<const Bodies extends Record<string, z.ZodType>>(
+  bytes: Uint8Array,
+  options: OpenOptions<Bodies>,
+): Opened<Bodies> {
+  const { signature, ...unsigned } = parseEnvelope(bytes);
+  if (unsigned.federation !== options.federation) throw invalid('A message of another federation arrived.');
+  if (options.sender !== undefined && unsigned.sender !== options.sender) {
+    throw invalid('A message came on the topic of another sender.');
+  }
+  if (unsigned.recipient !== null && unsigned.recipient !== options.recipient) {
+    throw invalid('A message for another recipient arrived.');
+  }
+  const publicKey = options.keyOf(unsigned.sender);
+  if (publicKey === null) throw invalid('A message of an unknown sender arrived.');
+  if (!verifySignature(publicKey, signedBytes(unsigned), signature)) {
+    throw invalid('A message with a wrong signature arrived.');
+  }
+  const schema = Object.hasOwn(options.bodies, unsigned.type) ? options.bodies[unsigned.type] : undefined;
+  if (schema === undefined) throw invalid('A message of an unexpected type arrived.');
+  const body = schema.safeParse(unsigned.body);
+  if (!body.success) throw invalid('A message with an unexpected content arrived.');
+  const { sender, type, id, at } = unsigned;
+  return { type, body: body.data, sender, id, at: new Date(at) } as Opened<Bodies>;
+}
+
+function parseEnvelope(bytes: Uint8Array): Envelope {
+  if (bytes.length > maxEnvelopeBytes) throw invalid('A message larger than the protocol allows arrived.');
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    throw invalid('A message that is not JSON arrived.');
+  }
+  const envelope = envelopeSchema.safeParse(value);
+  if (!envelope.success) throw invalid('A message without a valid envelope arrived.');
+  return envelope.data;
+}
+
+function invalid(message: string): AppError {
+  return new AppError('MESSAGE_INVALID', message);
+}
+
+/** Whether a message is young enough, and not from the future. A day each by default: clocks of sites differ. */
+export function isFresh(
+  at: Date,
+  options: { now?: Date; maxAgeMs?: number; maxAheadMs?: number } = {},
+): boolean {
+  const ageMs = (options.now ?? new Date()).getTime() - at.getTime();
+  return ageMs <= (options.maxAgeMs ?? dayMs) && -ageMs <= (options.maxAheadMs ?? dayMs);
+}
+
+export interface ReplayGuard {
+  /** True the first time only, and only while the message is fresh. */
+  accept(envelope: { sender: string; id: string; at: Date }): boolean;
+}
+
+/**
+ * Finds replays in memory: for messages that matter for minutes, such as requests for chunks. Messages that
+ * change the store are remembered there. Remembers twice `maxEntries` at most; beyond that the oldest go.
+ */
+export function createReplayGuard(options: { maxAgeMs?: number; maxEntries?: number } = {}): ReplayGuard {
+  const maxAgeMs = options.maxAgeMs ?? dayMs;
+  const maxEntries = options.maxEntries ?? 20_000;
+  let newer = new Set<string>();
+  let older = new Set<string>();
+  return {
+    accept(envelope) {
+      if (!isFresh(envelope.at, { maxAgeMs })) return false;
+      const key = `${envelope.sender} ${envelope.id}`;
+      if (newer.has(key) || older.has(key)) return false;
+      newer.add(key);
+      if (newer.size >= maxEntries) {
+        older = newer;
+        newer = new Set();
+      }
+      return true;
+    },
+  };
+}

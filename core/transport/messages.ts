@@ -1,0 +1,140 @@
+/** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
+import { z } from 'zod';
+import { trainModeSchema } from '../engine/trainer-protocol.ts';
+import { runConfigSchema } from '../strategy/strategy.ts';
+
+export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
+const runIdSchema = z.string().min(1).max(64);
+const roundSchema = z.int().min(0).max(1_000_000);
+const countSchema = z.int().nonnegative();
+/** A sentence for people; never longer than a screen line or two. */
+const reasonSchema = z.string().max(500);
+
+/** Bytes of a chunk, at most: four in flight are 1 MiB, and brokers with a 1 MB packet limit take one. */
+export const chunkBytes = 256 * 1024;
+/** No blob is larger than this. */
+export const maxBlobBytes = 2 ** 31;
+
+/** Names a blob. All chunks are `chunkBytes` long but the last. */
+export const blobReferenceSchema = z.strictObject({
+  sha256: sha256Schema,
+  sizeBytes: z.int().min(1).max(maxBlobBytes),
+  chunkBytes: z.int().min(1024).max(chunkBytes),
+});
+export type BlobReference = z.infer<typeof blobReferenceSchema>;
+
+/** `RoundPlan` of core/strategy. */
+export const roundPlanSchema = z.strictObject({
+  round: roundSchema,
+  stage: z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']),
+  mode: trainModeSchema,
+  rank: z.int().min(0).max(256),
+  proximal: z.number().nonnegative(),
+});
+
+/** Coordinator, retained: everything that a site needs to find its work. */
+export const manifestSchema = z.strictObject({
+  runId: runIdSchema,
+  config: runConfigSchema,
+  configSha256: sha256Schema,
+  phase: z.enum(['waiting', 'train', 'evaluate', 'finished', 'stopped']),
+  round: roundSchema,
+  plan: roundPlanSchema,
+  state: blobReferenceSchema.nullable(),
+  deadlineAt: z.iso.datetime().nullable(),
+});
+export type ManifestBody = z.infer<typeof manifestSchema>;
+
+/** Site, at each connection. */
+export const helloSchema = z.strictObject({
+  name: z.string().min(1).max(200),
+  version: z.string().max(64),
+  /** Base models that this site holds. */
+  baseIds: z.array(z.string().max(200)).max(100),
+});
+export type HelloBody = z.infer<typeof helloSchema>;
+
+export const progressSchema = z.strictObject({
+  runId: runIdSchema,
+  round: roundSchema,
+  step: countSchema,
+  steps: countSchema,
+  loss: z.number(),
+});
+export type ProgressBody = z.infer<typeof progressSchema>;
+
+export const evaluationSchema = z
+  .strictObject({
+    runId: runIdSchema,
+    stateSha256: sha256Schema,
+    correct: countSchema,
+    total: countSchema,
+  })
+  .refine((body) => body.correct <= body.total, 'more correct than there are');
+export type EvaluationBody = z.infer<typeof evaluationSchema>;
+
+/** Site: an update is ready to be pulled. */
+export const announceSchema = z.strictObject({
+  runId: runIdSchema,
+  round: roundSchema,
+  update: blobReferenceSchema,
+  examples: z.int().positive(),
+  meanLoss: z.number(),
+  steps: countSchema,
+});
+export type AnnounceBody = z.infer<typeof announceSchema>;
+
+export const declinedSchema = z.strictObject({
+  runId: runIdSchema,
+  round: roundSchema,
+  reason: reasonSchema,
+});
+export type DeclinedBody = z.infer<typeof declinedSchema>;
+
+export const receiptSchema = z.strictObject({
+  runId: runIdSchema,
+  round: roundSchema,
+  updateSha256: sha256Schema,
+  accepted: z.boolean(),
+  reason: reasonSchema.optional(),
+});
+export type ReceiptBody = z.infer<typeof receiptSchema>;
+
+/** Coordinator, in answer to `hello`. */
+export const welcomeSchema = z.strictObject({
+  coordinatorName: z.string().max(200),
+  version: z.string().max(64),
+});
+export type WelcomeBody = z.infer<typeof welcomeSchema>;
+
+export const presenceSchema = z.strictObject({
+  online: z.boolean(),
+  /** One per connection; an `offline` counts only for the connection it belongs to. */
+  session: z.uuid(),
+});
+export type PresenceBody = z.infer<typeof presenceSchema>;
+
+/** Chunks asked for in one request, at most. */
+export const maxIndicesPerRequest = 4;
+
+export const blobRequestSchema = z.strictObject({
+  sha256: sha256Schema,
+  chunkBytes: z.int().min(1024).max(chunkBytes),
+  indices: z.array(countSchema).min(1).max(maxIndicesPerRequest),
+});
+export type BlobRequestBody = z.infer<typeof blobRequestSchema>;
+
+/** Bodies on `site/<site>/up`, for `openEnvelope`. */
+export const siteToCoordinator = {
+  hello: helloSchema,
+  progress: progressSchema,
+  evaluation: evaluationSchema,
+  announce: announceSchema,
+  declined: declinedSchema,
+} as const;
+
+/** Bodies on `site/<site>/down`, for `openEnvelope`. */
+export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchema } as const;
+
+/** Body on the manifest topic, for `openEnvelope`. */
+export const manifestBodies = { manifest: manifestSchema } as const;
