@@ -124,6 +124,10 @@ export const blobRequestSchema = z.strictObject({
 });
 export type BlobRequestBody = z.infer<typeof blobRequestSchema>;
 
+/** Coordinator: the message with this id is in its store; the site need not repeat it. */
+export const ackSchema = z.strictObject({ messageId: z.uuid() });
+export type AckBody = z.infer<typeof ackSchema>;
+
 /** Bodies on `site/<site>/up`, for `openEnvelope`. */
 export const siteToCoordinator = {
   hello: helloSchema,
@@ -134,7 +138,7 @@ export const siteToCoordinator = {
 } as const;
 
 /** Bodies on `site/<site>/down`, for `openEnvelope`. */
-export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchema } as const;
+export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchema, ack: ackSchema } as const;
 
 /** Body on the manifest topic, for `openEnvelope`. */
 export const manifestBodies = { manifest: manifestSchema } as const;
