@@ -1,5 +1,11 @@
 /** The data folder: where one Anneal keeps everything, and the lock that keeps a second Anneal out. */
+import { randomUUID } from 'node:crypto';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { AppError, toAppError } from '../shared/errors.ts';
 import type { BlobStore } from './blob-store.ts';
+import { createBlobStore } from './blobs.ts';
+import { openSqlite, type Sqlite } from './sqlite.ts';
 
 export interface DataFolder {
   readonly dir: string;
@@ -17,7 +23,68 @@ export interface DataFolderLock {
 }
 
 /** Makes the folder (mode 0700) and its sub-folders where missing. @throws AppError DATA_FOLDER_UNUSABLE | DISK_FULL */
-export declare function openDataFolder(dir: string): DataFolder;
+export function openDataFolder(dir: string): DataFolder {
+  const root = path.resolve(dir);
+  const folders = {
+    logsDir: path.join(root, 'logs'),
+    cropsDir: path.join(root, 'crops'),
+    trainingDir: path.join(root, 'training'),
+    keysDir: path.join(root, 'keys'),
+  };
+  usable(() => {
+    for (const folder of [root, ...Object.values(folders)]) {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    }
+    // The root keeps the rights that its owner gave it; keys are for this account alone in any case.
+    chmodSync(folders.keysDir, 0o700);
+    const probe = path.join(root, `${randomUUID()}.probe`);
+    writeFileSync(probe, 'Anneal was here');
+    rmSync(probe);
+  });
+  return {
+    dir: root,
+    dbFile: path.join(root, 'anneal.db'),
+    blobs: createBlobStore(path.join(root, 'blobs')),
+    ...folders,
+  };
+}
 
-/** One Anneal per data folder; the lock dies with the process. @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE */
-export declare function lockDataFolder(dir: string): DataFolderLock;
+/** Locks held by this process. A connection that nobody refers to would be closed by the garbage collector. */
+const held = new Set<Sqlite>();
+
+/**
+ * One Anneal per data folder. The lock is an exclusive SQLite transaction on an empty file, that is, a lock of the
+ * operating system: it ends with the process however that ends, and unlike a pid file it is never stale.
+ * @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE
+ */
+export function lockDataFolder(dir: string): DataFolderLock {
+  const root = path.resolve(dir);
+  usable(() => mkdirSync(root, { recursive: true, mode: 0o700 }));
+  const db = openSqlite(path.join(root, 'anneal.lock'), { busyTimeoutMs: 200 });
+  try {
+    db.exec('BEGIN EXCLUSIVE');
+  } catch (thrown) {
+    db.close();
+    if (thrown instanceof AppError && thrown.code === 'DATA_FOLDER_IN_USE') {
+      throw new AppError('DATA_FOLDER_IN_USE', 'This data folder is in use.', { cause: thrown });
+    }
+    throw thrown;
+  }
+  held.add(db);
+  return {
+    release() {
+      if (!held.delete(db)) return;
+      db.close();
+    },
+  };
+}
+
+function usable(work: () => void): void {
+  try {
+    work();
+  } catch (thrown) {
+    const error = toAppError(thrown);
+    if (error.code === 'DISK_FULL') throw error;
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The data folder cannot be made or written to.', { cause: thrown });
+  }
+}

@@ -8,7 +8,7 @@ CREATE TABLE settings (
 -- A pseudonym is what the hospital calls the subject in its CSV, never a name. Identifiers are ciphertext.
 CREATE TABLE subjects (
   id INTEGER PRIMARY KEY,
-  pseudonym TEXT NOT NULL UNIQUE,
+  pseudonym TEXT NOT NULL UNIQUE CHECK (pseudonym <> ''),
   identifier_ciphertext BLOB,
   created_at TEXT NOT NULL
 ) STRICT;
@@ -18,14 +18,18 @@ CREATE TABLE consent_events (
   id INTEGER PRIMARY KEY,
   subject_id INTEGER NOT NULL REFERENCES subjects(id),
   kind TEXT NOT NULL CHECK (kind IN ('grant', 'withdraw')),
-  purpose TEXT NOT NULL,                    -- what may be done with the photographs, for instance 'federated-training'
-  document_version TEXT NOT NULL,
+  -- What may be done with the photographs, for instance 'federated-training'; '*' withdraws from everything.
+  purpose TEXT NOT NULL CHECK (purpose <> ''),
+  document_version TEXT,                    -- what was signed; a withdrawal may name none
   valid_from TEXT NOT NULL,
-  expires_at TEXT,
+  expires_at TEXT,                          -- first instant at which it holds no more
   recorded_at TEXT NOT NULL,
-  recorded_by TEXT NOT NULL
+  recorded_by TEXT NOT NULL,
+  CHECK (kind = 'withdraw' OR (document_version IS NOT NULL AND purpose <> '*')),
+  CHECK (expires_at IS NULL OR expires_at > valid_from)
 ) STRICT;
 CREATE INDEX consent_events_by_subject ON consent_events(subject_id, id);
+CREATE INDEX consent_events_by_purpose ON consent_events(purpose, id);
 
 CREATE TABLE datasets (
   id INTEGER PRIMARY KEY,
@@ -43,12 +47,14 @@ CREATE TABLE images (
   split TEXT NOT NULL CHECK (split IN ('train', 'test')),
   status TEXT NOT NULL CHECK (status IN ('ready', 'set-aside')),
   reason TEXT,                              -- why it was set aside
-  crop_sha256 TEXT,                         -- blob of the aligned crop; null when set aside
-  width INTEGER NOT NULL,
+  crop_sha256 TEXT,                         -- of the aligned crop; null when set aside at import
+  width INTEGER NOT NULL,                   -- pixels of the source
   height INTEGER NOT NULL,
   face_box TEXT,                            -- JSON {x, y, width, height} in source pixels
   imported_at TEXT NOT NULL,
-  UNIQUE (dataset_id, sha256)
+  UNIQUE (dataset_id, sha256),
+  CHECK (status = 'set-aside' OR crop_sha256 IS NOT NULL),
+  CHECK (status = 'ready' OR reason IS NOT NULL)
 ) STRICT;
 CREATE INDEX images_by_subject ON images(subject_id);
 
@@ -86,8 +92,8 @@ CREATE TABLE runs (
 
 CREATE TABLE rounds (
   run_id TEXT NOT NULL REFERENCES runs(id),
-  round INTEGER NOT NULL,
-  stage TEXT NOT NULL,
+  round INTEGER NOT NULL CHECK (round >= 0),
+  stage TEXT NOT NULL CHECK (stage IN ('initiating', 'heating', 'annealing', 'cooling', 'baseline')),
   rank INTEGER NOT NULL,
   status TEXT NOT NULL CHECK (status IN ('open', 'aggregating', 'closed')),
   trainable_parameters INTEGER NOT NULL,
@@ -132,10 +138,12 @@ CREATE TABLE evaluations (
   correct INTEGER NOT NULL,
   total INTEGER NOT NULL,
   created_at TEXT NOT NULL,
-  PRIMARY KEY (run_id, state_sha256, site_id)
+  PRIMARY KEY (run_id, state_sha256, site_id),
+  CHECK (correct BETWEEN 0 AND total)
 ) STRICT;
 
--- The exact pictures a round was trained on.
+-- The exact pictures a round was trained on. Members are append-only by trigger; of a cohort only
+-- `superseded` may change. Several cohorts of one round that are not superseded have all left their mark.
 CREATE TABLE cohorts (
   id INTEGER PRIMARY KEY,
   run_id TEXT NOT NULL,
@@ -144,8 +152,10 @@ CREATE TABLE cohorts (
   purpose TEXT NOT NULL,
   frozen_at TEXT NOT NULL,
   size INTEGER NOT NULL,
-  superseded INTEGER NOT NULL DEFAULT 0     -- 1 when a withdrawal replaced it
+  superseded INTEGER NOT NULL DEFAULT 0     -- 1 when it was replaced before anything trained on it left
+    CHECK (superseded IN (0, 1))
 ) STRICT;
+CREATE INDEX cohorts_by_round ON cohorts(run_id, round);
 CREATE TABLE cohort_members (
   cohort_id INTEGER NOT NULL REFERENCES cohorts(id),
   image_id INTEGER NOT NULL REFERENCES images(id),
@@ -154,8 +164,10 @@ CREATE TABLE cohort_members (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cohort_members_by_subject ON cohort_members(subject_id);
 
+-- One file may play several parts: two runs with the same seed start from the same state.
 CREATE TABLE adapters (
-  sha256 TEXT PRIMARY KEY,                  -- of the model-state file in the blob store
+  id INTEGER PRIMARY KEY,
+  sha256 TEXT NOT NULL,                     -- of the model-state file in the blob store
   run_id TEXT NOT NULL,
   round INTEGER NOT NULL,                   -- -1 for the state a run starts from
   kind TEXT NOT NULL CHECK (kind IN ('global', 'update')),
@@ -165,16 +177,19 @@ CREATE TABLE adapters (
   size_bytes INTEGER NOT NULL,
   created_at TEXT NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX adapters_once ON adapters(sha256, run_id, round, kind, coalesce(site_id, ''));
+CREATE INDEX adapters_by_run ON adapters(run_id, kind, round);
 
 -- Messages written in the same transaction as the state they speak of; sent afterwards.
 CREATE TABLE outbox (
   id INTEGER PRIMARY KEY,
   topic TEXT NOT NULL,
   payload BLOB NOT NULL,
-  retain INTEGER NOT NULL,
+  retain INTEGER NOT NULL CHECK (retain IN (0, 1)),
   created_at TEXT NOT NULL,
   sent_at TEXT
 ) STRICT;
+CREATE INDEX outbox_unsent ON outbox(id) WHERE sent_at IS NULL;
 
 -- Ids of envelopes already handled, against replays.
 CREATE TABLE inbox (
@@ -183,6 +198,7 @@ CREATE TABLE inbox (
   received_at TEXT NOT NULL,
   PRIMARY KEY (sender, message_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX inbox_by_age ON inbox(received_at);
 
 -- Hash-chained: hash = SHA-256(previous hash, canonical JSON of the row). Append-only by trigger.
 CREATE TABLE audit (
@@ -199,3 +215,7 @@ CREATE TRIGGER consent_events_no_update BEFORE UPDATE ON consent_events BEGIN SE
 CREATE TRIGGER consent_events_no_delete BEFORE DELETE ON consent_events BEGIN SELECT RAISE(ABORT, 'consent events are append-only'); END;
 CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER cohort_members_no_update BEFORE UPDATE ON cohort_members BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
+CREATE TRIGGER cohort_members_no_delete BEFORE DELETE ON cohort_members BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
+CREATE TRIGGER cohorts_no_update BEFORE UPDATE OF id, run_id, round, sha256, purpose, frozen_at, size ON cohorts BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
+CREATE TRIGGER cohorts_no_delete BEFORE DELETE ON cohorts BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;

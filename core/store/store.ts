@@ -1,4 +1,21 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
+import { createAdapters, createAdaptersReader } from './adapters.ts';
+import { createAudit, createAuditReader } from './audit.ts';
+import { createCohorts, createCohortsReader } from './cohorts.ts';
+import { createConsentEvents, createConsentEventsReader } from './consent-events.ts';
+import { createDatasets, createDatasetsReader } from './datasets.ts';
+import { createEvaluations, createEvaluationsReader } from './evaluations.ts';
+import { createImages, createImagesReader } from './images.ts';
+import { createInvitations, createInvitationsReader } from './invitations.ts';
+import { createInbox, createOutbox, createOutboxReader } from './messages.ts';
+import { openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createRoundSites, createRoundSitesReader } from './round-sites.ts';
+import { createRounds, createRoundsReader } from './rounds.ts';
+import { createRuns, createRunsReader } from './runs.ts';
+import { createSettings, createSettingsReader } from './settings.ts';
+import { createSites, createSitesReader } from './sites.ts';
+import type { Sqlite } from './sqlite.ts';
+import { createSubjects, createSubjectsReader } from './subjects.ts';
 import type * as tables from './tables.ts';
 
 export interface ReadOnlyStore {
@@ -53,10 +70,61 @@ export interface StoreOptions {
 }
 
 /**
- * Opens or makes the database, and migrates an older one.
+ * Opens or makes the database, and migrates an older one. Blocks while another process writes, at most 5 s.
  * @throws AppError DATABASE_NEWER (the file is not touched) | DATABASE_DAMAGED | DISK_FULL | DATA_FOLDER_UNUSABLE
  */
-export declare function openStore(file: string, options?: StoreOptions): Store;
+export function openStore(file: string, options: StoreOptions = {}): Store {
+  const db = openDatabase(file);
+  const clock = options.now ?? (() => new Date());
+  const now = () => clock().toISOString();
+  return {
+    settings: createSettings(db),
+    subjects: createSubjects(db, now),
+    consentEvents: createConsentEvents(db, now),
+    datasets: createDatasets(db, now),
+    images: createImages(db, now),
+    sites: createSites(db, now),
+    invitations: createInvitations(db, now),
+    runs: createRuns(db, now),
+    rounds: createRounds(db, now),
+    roundSites: createRoundSites(db, now),
+    evaluations: createEvaluations(db, now),
+    cohorts: createCohorts(db, now),
+    adapters: createAdapters(db, now),
+    outbox: createOutbox(db, now),
+    inbox: createInbox(db, now),
+    audit: createAudit(db, now),
+    now,
+    transaction: (body) => db.transaction(body),
+    close: () => db.close(),
+  };
+}
 
-/** Opens an existing database of this version without writers. @throws as openStore, and NOT_FOUND */
-export declare function openReadOnlyStore(file: string): ReadOnlyStore;
+/**
+ * Opens an existing database of this version without writers, beside the process that writes it.
+ * @throws AppError NOT_FOUND | DATABASE_NEWER | DATABASE_DAMAGED | DATA_FOLDER_UNUSABLE (written by an older Anneal)
+ */
+export function openReadOnlyStore(file: string): ReadOnlyStore {
+  return createReaders(openDatabaseReadOnly(file));
+}
+
+function createReaders(db: Sqlite): ReadOnlyStore {
+  return {
+    settings: createSettingsReader(db),
+    subjects: createSubjectsReader(db),
+    consentEvents: createConsentEventsReader(db),
+    datasets: createDatasetsReader(db),
+    images: createImagesReader(db),
+    sites: createSitesReader(db),
+    invitations: createInvitationsReader(db),
+    runs: createRunsReader(db),
+    rounds: createRoundsReader(db),
+    roundSites: createRoundSitesReader(db),
+    evaluations: createEvaluationsReader(db),
+    cohorts: createCohortsReader(db),
+    adapters: createAdaptersReader(db),
+    outbox: createOutboxReader(db),
+    audit: createAuditReader(db),
+    close: () => db.close(),
+  };
+}

@@ -1,0 +1,36 @@
+import { adapterRecord } from './records.ts';
+import { insertSql, selectList, whereSql } from './sql-text.ts';
+import type { Sqlite } from './sqlite.ts';
+import type { Adapters, AdaptersReader } from './tables.ts';
+
+const columns = selectList(adapterRecord);
+
+export function createAdaptersReader(db: Sqlite): AdaptersReader {
+  return {
+    get(sha256) {
+      return db.get(
+        adapterRecord,
+        `SELECT ${columns} FROM adapters WHERE sha256 = @sha256 ORDER BY id DESC LIMIT 1`,
+        { sha256 },
+      );
+    },
+    list(filter = {}) {
+      return db.all(adapterRecord, `SELECT ${columns} FROM adapters${whereSql(filter)} ORDER BY id DESC`, {
+        ...filter,
+      });
+    },
+  };
+}
+
+export function createAdapters(db: Sqlite, now: () => string): Adapters {
+  return {
+    ...createAdaptersReader(db),
+    insert(adapter) {
+      db.run(`${insertSql('adapters', Object.keys(adapterRecord.shape))} ON CONFLICT DO NOTHING`, {
+        ...adapter,
+        siteId: adapter.siteId ?? null,
+        createdAt: adapter.createdAt ?? now(),
+      });
+    },
+  };
+}

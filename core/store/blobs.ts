@@ -1,0 +1,132 @@
+/** Blobs on disk, see blob-store.ts. `<dir>/partial` holds transfers under way, `<dir>/damaged` what failed its hash. */
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError, toAppError } from '../shared/errors.ts';
+import { sha256 as hashOf } from '../shared/hash.ts';
+import type { BlobStore } from './blob-store.ts';
+import { openPartialBlob, removePartial } from './partial-blob.ts';
+
+const hashPattern = /^[0-9a-f]{64}$/;
+/** Temporary files this old belong to a process that died. */
+const abandonedAfterMs = 3_600_000;
+
+/**
+ * Makes the folders where missing. One process at a time may write (see `lockDataFolder`).
+ * @throws AppError DATA_FOLDER_UNUSABLE | DISK_FULL
+ */
+export function createBlobStore(dir: string): BlobStore {
+  const folders = { partial: path.join(dir, 'partial'), damaged: path.join(dir, 'damaged') };
+  try {
+    for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true, mode: 0o700 });
+    removeAbandoned(folders.partial);
+  } catch (thrown) {
+    const error = toAppError(thrown);
+    if (error.code === 'DISK_FULL') throw error;
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The blob folder cannot be written to.', { cause: thrown });
+  }
+  const placeOf = (sha256: string) => path.join(dir, sha256.slice(0, 2), sha256);
+  const has = (sha256: string) => hashPattern.test(sha256) && existsSync(placeOf(sha256));
+  const existing = (sha256: string) => {
+    if (!has(sha256)) throw new AppError('NOT_FOUND', `There is no blob ${sha256.slice(0, 12)}.`);
+    return placeOf(sha256);
+  };
+  return {
+    has,
+    path: existing,
+    sizeBytes: (sha256) => statSync(existing(sha256)).size,
+    async put(bytes) {
+      const sha256 = hashOf(bytes);
+      if (!has(sha256)) await onDisk(() => writeWhole(bytes, placeOf(sha256), folders.partial));
+      return sha256;
+    },
+    async read(sha256) {
+      const file = existing(sha256);
+      const bytes = await readFile(file);
+      if (hashOf(bytes) === sha256) return bytes;
+      await rename(file, path.join(folders.damaged, sha256));
+      throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} is damaged on this disk; it was put aside.`);
+    },
+    async openPartial(sha256, sizeBytes, chunkBytes) {
+      if (!hashPattern.test(sha256)) throw new AppError('BLOB_CORRUPT', 'The blob has no valid hash.');
+      return onDisk(() =>
+        openPartialBlob({
+          sizeBytes,
+          chunkBytes,
+          dataFile: path.join(folders.partial, sha256),
+          journalFile: path.join(folders.partial, `${sha256}.journal`),
+          isComplete: () => has(sha256),
+          finish: (dataFile) => moveVerified(dataFile, sha256, placeOf(sha256)),
+        }),
+      );
+    },
+    async delete(sha256) {
+      if (!hashPattern.test(sha256)) return;
+      await rm(placeOf(sha256), { force: true });
+      await removePartial(path.join(folders.partial, sha256), path.join(folders.partial, `${sha256}.journal`));
+    },
+  };
+}
+
+/** Full disks get their own code. */
+async function onDisk<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    const error = toAppError(thrown);
+    throw error.code === 'DISK_FULL' ? error : thrown;
+  }
+}
+
+async function writeWhole(bytes: Uint8Array, place: string, temporaryDir: string): Promise<void> {
+  const temporary = path.join(temporaryDir, `${randomUUID()}.tmp`);
+  try {
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await moveIntoPlace(temporary, place);
+  } catch (thrown) {
+    await rm(temporary, { force: true });
+    throw thrown;
+  }
+}
+
+async function moveVerified(dataFile: string, sha256: string, place: string): Promise<void> {
+  const hash = createHash('sha256');
+  for await (const piece of createReadStream(dataFile)) hash.update(piece as Uint8Array);
+  if (hash.digest('hex') !== sha256) {
+    throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} arrived damaged.`);
+  }
+  await moveIntoPlace(dataFile, place);
+}
+
+async function moveIntoPlace(file: string, place: string): Promise<void> {
+  const folder = path.dirname(place);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await rename(file, place);
+  await syncFolder(folder);
+}
+
+/** The rename itself survives a power cut only when the folder is on the disk, too. Windows has no such call. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function removeAbandoned(folder: string): void {
+  for (const name of readdirSync(folder).filter((entry) => entry.endsWith('.tmp'))) {
+    const file = path.join(folder, name);
+    const info = statSync(file, { throwIfNoEntry: false });
+    if (info !== undefined && Date.now() - info.mtimeMs > abandonedAfterMs) rmSync(file, { force: true });
+  }
+}

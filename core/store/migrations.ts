@@ -1,0 +1,58 @@
+/** Numbered steps from one version of the database to the next; `PRAGMA user_version` says where a file is. */
+import { readFileSync } from 'node:fs';
+import { AppError } from '../shared/errors.ts';
+import type { Sqlite } from './sqlite.ts';
+
+export interface Migration {
+  readonly version: number;
+  /** Runs inside a transaction with foreign keys unchecked; they are checked as a whole before it commits. */
+  apply(db: Sqlite): void;
+}
+
+/** In order, without gaps, from 1. A migration that has shipped is never changed. */
+export const migrations: readonly Migration[] = [
+  {
+    version: 1,
+    apply: (db) => db.exec(readFileSync(new URL('./schema.sql', import.meta.url), 'utf8')),
+  },
+];
+
+export const databaseVersion = migrations.length;
+
+export function newerDatabase(found: number, known: number): AppError {
+  return new AppError(
+    'DATABASE_NEWER',
+    `This data folder was written by a newer Anneal (database version ${found}, this one knows ${known}).`,
+  );
+}
+
+/**
+ * Brings the database to the newest version, each step in a transaction of its own, so that a crash leaves it at a
+ * whole version. A new file starts at 0.
+ * @throws AppError DATABASE_NEWER | DATABASE_DAMAGED (also when the file belongs to another program)
+ */
+export function migrate(db: Sqlite, steps: readonly Migration[] = migrations): void {
+  const version = Number(db.pragma('user_version'));
+  if (version > steps.length) throw newerDatabase(version, steps.length);
+  if (version === 0 && db.pragma('schema_version') !== 0) {
+    throw new AppError('DATABASE_DAMAGED', 'The database of this data folder was not written by Anneal.');
+  }
+  // Steps that rebuild a table must drop the old one without touching the rows that point to it.
+  db.pragma('foreign_keys = OFF');
+  try {
+    for (const step of steps.slice(version)) {
+      db.transaction(() => {
+        step.apply(db);
+        if (db.pragma('foreign_key_check') !== undefined) {
+          throw new AppError(
+            'DATABASE_DAMAGED',
+            `Rows got lost on the way to database version ${step.version}.`,
+          );
+        }
+        db.pragma(`user_version = ${step.version}`);
+      });
+    }
+  } finally {
+    db.pragma('foreign_keys = ON');
+  }
+}

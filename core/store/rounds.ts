@@ -1,0 +1,78 @@
+import { AppError } from '../shared/errors.ts';
+import { roundRecord } from './records.ts';
+import { assignments, columnName, definedKeys, insertSql, selectList } from './sql-text.ts';
+import { isDuplicate, isOrphan, type Sqlite } from './sqlite.ts';
+import type { Rounds, RoundsReader } from './tables.ts';
+
+const columns = selectList(roundRecord);
+const insert = `${insertSql('rounds', Object.keys(roundRecord.shape))} RETURNING ${columns}`;
+const counters = {
+  addBytesUp: 'bytesUp',
+  addBytesDown: 'bytesDown',
+  addParametersUp: 'parametersUp',
+  addParametersDown: 'parametersDown',
+};
+
+export function createRoundsReader(db: Sqlite): RoundsReader {
+  return {
+    get(runId, round) {
+      return db.get(roundRecord, `SELECT ${columns} FROM rounds WHERE run_id = @runId AND round = @round`, {
+        runId,
+        round,
+      });
+    },
+    listOfRun(runId) {
+      return db.all(roundRecord, `SELECT ${columns} FROM rounds WHERE run_id = @runId ORDER BY round`, {
+        runId,
+      });
+    },
+  };
+}
+
+export function createRounds(db: Sqlite, now: () => string): Rounds {
+  const reader = createRoundsReader(db);
+  return {
+    ...reader,
+    insert(round) {
+      const unset = Object.fromEntries(Object.keys(roundRecord.shape).map((key) => [key, null]));
+      try {
+        return db.get(roundRecord, insert, {
+          ...unset,
+          ...round,
+          status: round.status ?? 'open',
+          openedAt: round.openedAt ?? now(),
+          bytesUp: round.bytesUp ?? 0,
+          bytesDown: round.bytesDown ?? 0,
+          parametersUp: round.parametersUp ?? 0,
+          parametersDown: round.parametersDown ?? 0,
+        })!;
+      } catch (thrown) {
+        if (isDuplicate(thrown)) {
+          throw new AppError('RUN_CONFLICT', `Round ${round.round} of this run exists already.`, {
+            cause: thrown,
+          });
+        }
+        if (isOrphan(thrown)) throw new AppError('NOT_FOUND', 'There is no such run.', { cause: thrown });
+        throw thrown;
+      }
+    },
+    update(runId, round, change) {
+      const { addBytesUp, addBytesDown, addParametersUp, addParametersDown, ...fields } = change;
+      const added = { addBytesUp, addBytesDown, addParametersUp, addParametersDown };
+      const sums = Object.entries(counters)
+        .filter(([key]) => added[key as keyof typeof added] !== undefined)
+        .map(([key, counter]) => `${columnName(counter)} = ${columnName(counter)} + @${key}`);
+      const sets = [assignments(definedKeys(fields)), ...sums].filter((text) => text !== '').join(', ');
+      const row =
+        sets === ''
+          ? reader.get(runId, round)
+          : db.get(
+              roundRecord,
+              `UPDATE rounds SET ${sets} WHERE run_id = @runId AND round = @round RETURNING ${columns}`,
+              { ...fields, ...added, runId, round },
+            );
+      if (row === null) throw new AppError('NOT_FOUND', 'There is no such round.');
+      return row;
+    },
+  };
+}
