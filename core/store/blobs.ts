@@ -46,7 +46,10 @@ export function createBlobStore(dir: string): BlobStore {
       const bytes = await readFile(file);
       if (hashOf(bytes) === sha256) return bytes;
       await rename(file, path.join(folders.damaged, sha256));
-      throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} is damaged on this disk; it was put aside.`);
+      throw new AppError(
+        'BLOB_CORRUPT',
+        `Blob ${sha256.slice(0, 12)} is damaged on this disk; it was put aside.`,
+      );
     },
     async openPartial(sha256, sizeBytes, chunkBytes) {
       if (!hashPattern.test(sha256)) throw new AppError('BLOB_CORRUPT', 'The blob has no valid hash.');
@@ -64,7 +67,10 @@ export function createBlobStore(dir: string): BlobStore {
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       await rm(placeOf(sha256), { force: true });
-      await removePartial(path.join(folders.partial, sha256), path.join(folders.partial, `${sha256}.journal`));
+      await removePartial(
+        path.join(folders.partial, sha256),
+        path.join(folders.partial, `${sha256}.journal`),
+      );
     },
   };
 }

@@ -85,6 +85,8 @@ function usable(work: () => void): void {
   } catch (thrown) {
     const error = toAppError(thrown);
     if (error.code === 'DISK_FULL') throw error;
-    throw new AppError('DATA_FOLDER_UNUSABLE', 'The data folder cannot be made or written to.', { cause: thrown });
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The data folder cannot be made or written to.', {
+      cause: thrown,
+    });
   }
 }

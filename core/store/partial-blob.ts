@@ -114,7 +114,8 @@ async function writeFully(file: FileHandle, bytes: Uint8Array, position: number)
 async function readJournal(options: PartialBlobOptions, chunks: number): Promise<Uint8Array | null> {
   if (!existsSync(options.journalFile) || !existsSync(options.dataFile)) return null;
   const journal = await readFile(options.journalFile);
-  const fits = journal.length === headerBytes + chunks && journal.subarray(0, headerBytes).equals(header(options));
+  const fits =
+    journal.length === headerBytes + chunks && journal.subarray(0, headerBytes).equals(header(options));
   return fits ? Uint8Array.from(journal.subarray(headerBytes), (byte) => (byte === 1 ? 1 : 0)) : null;
 }
 
