@@ -1,0 +1,47 @@
+/** A few real training steps on random pixels, to compare devices and batch sizes. */
+import { loadBaseModel } from '../models/catalogue.ts';
+import { createRandom } from '../shared/random.ts';
+import { floatTensor, type Tensor } from '../shared/tensor.ts';
+import { initialState } from './initial-state.ts';
+import type { JobContext } from './job-context.ts';
+import type { MeasureJob, MeasureResult } from './trainer-protocol.ts';
+import { buildTrainingGraph, graphShape, stateParameters } from './training-graph.ts';
+
+/** What a typical run trains. */
+const rank = 8;
+const classes = ['a', 'b', 'c', 'd'];
+
+/** The first step is not counted: it allocates. @throws AppError DEVICE_UNAVAILABLE | TRAINING_FAILED */
+export async function runMeasureJob(job: MeasureJob, context: JobContext): Promise<MeasureResult> {
+  const base = await loadBaseModel(job.baseId);
+  const state = initialState(base, { classes, targetModules: 'default', r: rank, scale: 1, seed: 0 });
+  const parameters = stateParameters(state);
+  const trainables = [...parameters.keys()];
+  const shape = { ...graphShape(state, { batch: job.batchSize }), trainables, labelSmoothing: 0 };
+  const executable = await context.executables.get(
+    { graph: 'train', base: base.sha256, ...shape },
+    () => buildTrainingGraph(base, shape),
+    { device: job.device, threads: job.threads },
+  );
+  const random = createRandom(0);
+  const pixels = floatTensor([job.batchSize, 3, base.inputSize, base.inputSize]);
+  for (let i = 0; i < pixels.data.length; i++) pixels.data[i] = random.integer(256);
+  const labels: Tensor<'int64'> = {
+    dtype: 'int64',
+    dims: [job.batchSize],
+    data: BigInt64Array.from({ length: job.batchSize }, (_, i) => BigInt(i % classes.length)),
+  };
+  const sampleWeights = floatTensor([job.batchSize], new Float32Array(job.batchSize).fill(1));
+  const feeds = { pixels, labels, sampleWeights, ...Object.fromEntries(parameters) };
+  await executable.run(feeds);
+  const startMs = performance.now();
+  for (let step = 0; step < job.steps; step++) {
+    await context.pause();
+    await executable.run(feeds);
+  }
+  const seconds = (performance.now() - startMs) / 1000;
+  return {
+    imagesPerSecond: (job.steps * job.batchSize) / seconds,
+    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+  };
+}

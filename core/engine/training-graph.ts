@@ -1,0 +1,174 @@
+/** The graphs that training and evaluation execute: base model, LoRA factors, head, loss and gradients. */
+import { appendGradients } from '../graph/autodiff.ts';
+import type { Graph } from '../graph/graph.ts';
+import { GraphBuilder } from '../graph/graph-builder.ts';
+import { injectLora, loraInputNames } from '../lora/inject.ts';
+import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { AppError } from '../shared/errors.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import type { TrainMode } from './trainer-protocol.ts';
+
+/** What decides the form of a graph; equal shapes give interchangeable graphs. */
+export interface GraphShape {
+  classes: number;
+  lora: readonly { module: string; r: number; scale: number }[];
+  /** Base weights that are fed instead of built in: those that train and those that a state replaces. */
+  fedWeights: readonly string[];
+  batch: number;
+}
+
+export interface TrainingGraphShape extends GraphShape {
+  /** Parameters (see {@link stateParameters}) that get a gradient. */
+  trainables: readonly string[];
+  labelSmoothing: number;
+}
+
+/** Prefix of the output that holds the gradient of a parameter. */
+const gradientPrefix = 'gradient/';
+const headWeight = 'head.weight';
+const headBias = 'head.bias';
+
+export const gradientOutput = (parameter: string): string => `${gradientPrefix}${parameter}`;
+
+/** The tensors of a state by the names of the graph inputs that take them. */
+export function stateParameters(state: ModelState): Map<string, FloatTensor> {
+  const parameters = new Map<string, FloatTensor>();
+  for (const { module, r, a, b } of state.lora.values()) {
+    if (r === 0) continue;
+    const names = loraInputNames(module);
+    parameters.set(names.a, a);
+    parameters.set(names.b, b);
+  }
+  for (const [name, tensor] of state.head) parameters.set(`head.${name}`, tensor);
+  for (const [name, tensor] of state.base) parameters.set(name, tensor);
+  return parameters;
+}
+
+/** {@link stateParameters} turned back into a state of the same form. */
+export function withParameters(
+  state: ModelState,
+  parameters: ReadonlyMap<string, FloatTensor>,
+  baseNames: readonly string[],
+): ModelState {
+  const lora = [...state.lora].map(([module, layer]) => {
+    const names = loraInputNames(module);
+    const a = parameters.get(names.a) ?? layer.a;
+    const b = parameters.get(names.b) ?? layer.b;
+    return [module, { ...layer, a, b }] as const;
+  });
+  const head = [...state.head].map(
+    ([name, tensor]) => [name, parameters.get(`head.${name}`) ?? tensor] as const,
+  );
+  const base = baseNames.map((name) => [name, parameters.get(name)!] as const);
+  return { ...state, lora: new Map(lora), head: new Map(head), base: new Map(base) };
+}
+
+/** Names of the base weights that train in a mode. */
+export function trainableWeights(base: BaseModel, mode: TrainMode, lastK: number): string[] {
+  if (mode === 'full') return [...base.weights.keys()];
+  if (mode !== 'last-k' || lastK <= 0) return [];
+  const blockIndices = [...new Set(base.layers.map((layer) => layer.block))].sort((a, b) => a - b);
+  const trained = new Set(blockIndices.slice(-lastK));
+  // A layer's other weights (its bias) share the stem of its weight's name.
+  const stems = base.layers
+    .filter((layer) => trained.has(layer.block))
+    .map((layer) => layer.weight.slice(0, layer.weight.lastIndexOf('.') + 1));
+  return [...base.weights.keys()].filter((name) => stems.some((stem) => name.startsWith(stem)));
+}
+
+/** Shape of the graphs that a state needs. */
+export function graphShape(
+  state: ModelState,
+  options: { batch: number; extraWeights?: readonly string[] },
+): GraphShape {
+  const lora = [...state.lora.values()]
+    .filter((layer) => layer.r > 0)
+    .map(({ module, r, scale }) => ({ module, r, scale }));
+  const fedWeights = [...new Set([...state.base.keys(), ...(options.extraWeights ?? [])])].sort();
+  return { classes: state.classes.length, lora, fedWeights, batch: options.batch };
+}
+
+/**
+ * Inputs: `pixels` [batch, 3, size, size], `labels` int64 [batch], `sampleWeights` [batch] and every
+ * parameter; outputs: `loss` (a scalar: label-smoothed cross entropy, weighted mean), `logits`
+ * [batch, classes] and a gradient per trainable under {@link gradientOutput}.
+ * @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED
+ */
+export function buildTrainingGraph(base: BaseModel, shape: TrainingGraphShape): Graph {
+  const { builder, embedding } = embeddingGraph(base, shape);
+  return finishTraining(builder, embedding, base, shape);
+}
+
+/** {@link buildTrainingGraph} on features computed before: input `features` [batch, embeddingSize]. */
+export function buildHeadTrainingGraph(
+  base: BaseModel,
+  shape: Omit<TrainingGraphShape, 'trainables'>,
+): Graph {
+  const builder = new GraphBuilder();
+  const features = builder.input('features', 'float32', [shape.batch, base.embeddingSize]);
+  return finishTraining(builder, features, base, { ...shape, trainables: [headWeight, headBias] });
+}
+
+/** Inputs `pixels` and every parameter; output `logits` [batch, classes]. */
+export function buildEvaluationGraph(base: BaseModel, shape: GraphShape): Graph {
+  const { builder, embedding } = embeddingGraph(base, shape);
+  builder.output(appendHead(builder, embedding, base, shape.classes), 'logits');
+  return builder.build();
+}
+
+/** Inputs `pixels`, LoRA factors and fed weights; output `features` [batch, embeddingSize]. */
+export function buildFeatureGraph(base: BaseModel, shape: GraphShape): Graph {
+  const { builder, embedding } = embeddingGraph(base, shape);
+  builder.output(embedding, 'features');
+  return builder.build();
+}
+
+/** The base model with fed weights as inputs and LoRA factors added; it has no outputs yet. */
+function embeddingGraph(base: BaseModel, shape: GraphShape): { builder: GraphBuilder; embedding: string } {
+  const forward = base.buildGraph(shape.batch);
+  const initializers = new Map(forward.initializers);
+  for (const name of shape.fedWeights) {
+    if (!initializers.delete(name)) {
+      throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no weights "${name}".`);
+    }
+  }
+  const inputs = [...forward.inputs, ...shape.fedWeights];
+  const adapted = injectLora({ ...forward, inputs, initializers }, base.layers, shape.lora);
+  const [embedding] = adapted.outputs;
+  if (embedding === undefined) {
+    throw new AppError('MODEL_FILE_INVALID', `The base model ${base.id} has no output.`);
+  }
+  return { builder: GraphBuilder.from({ ...adapted, outputs: [] }), embedding };
+}
+
+function appendHead(builder: GraphBuilder, embedding: string, base: BaseModel, classes: number): string {
+  const weight = builder.input(headWeight, 'float32', [classes, base.embeddingSize]);
+  const bias = builder.input(headBias, 'float32', [classes]);
+  const features = builder.mul(embedding, builder.scalar(base.headGain));
+  return builder.gemm(features, weight, bias, { transB: true });
+}
+
+function finishTraining(
+  builder: GraphBuilder,
+  embedding: string,
+  base: BaseModel,
+  shape: TrainingGraphShape,
+): Graph {
+  const { classes, batch, labelSmoothing, trainables } = shape;
+  const logits = appendHead(builder, embedding, base, classes);
+  const labels = builder.input('labels', 'int64', [batch]);
+  const sampleWeights = builder.input('sampleWeights', 'float32', [batch]);
+  const share = builder.scalar(1 - labelSmoothing);
+  const spread = builder.scalar(labelSmoothing / classes);
+  const targets = builder.add(builder.mul(builder.oneHot(labels, classes), share), spread);
+  const products = builder.mul(builder.logSoftmax(logits), targets);
+  const losses = builder.neg(builder.reduceSum(products, [1], false));
+  const weighted = builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false);
+  const loss = builder.div(weighted, builder.reduceSum(sampleWeights, undefined, false));
+  const gradients = appendGradients(builder, loss, trainables);
+  builder.output(loss, 'loss');
+  builder.output(logits, 'logits');
+  for (const name of trainables) builder.output(gradients.get(name)!, gradientOutput(name));
+  return builder.build();
+}
