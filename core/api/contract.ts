@@ -4,9 +4,11 @@
  */
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { RoundPlan, RunConfig, Stage } from '../strategy/strategy.ts';
+import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
+import type { RunConfig, Stage } from '../strategy/strategy.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
+export type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -125,22 +127,11 @@ export interface RoundRow {
   sites: RoundSite[];
 }
 
-/** A round as planned, before it runs. */
-export interface PlannedRound extends RoundPlan {
-  trainableParameters: number;
-  bytesPerSite: number;
-}
-
 export interface RunDetail extends RunSummary {
   config: RunConfig;
   plan: PlannedRound[];
   done: RoundRow[];
-  totals: {
-    parametersSent: number;
-    fedavgFullParameters: number;
-    fixedRankParameters: number;
-    bytesSent: number;
-  };
+  totals: RunTotals;
 }
 
 export interface CoordinatorOverview {

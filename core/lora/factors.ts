@@ -67,7 +67,7 @@ export function createFactorSum(aDims: readonly number[], bDims: readonly number
   let left: Float64Array[] = [];
   let right: Float64Array[] = [];
   /** Rows of the sum, once the stack would be larger than that. */
-  let full: Float64Array[] | null = null;
+  let full: readonly Float64Array[] | null = null;
 
   function add({ weight, scale, a, b }: FactorPart): void {
     const r = a.dims[0]!;
@@ -92,7 +92,7 @@ export function createFactorSum(aDims: readonly number[], bDims: readonly number
   }
 
   function spillToFull(): void {
-    const sum = Array.from({ length: rows }, () => new Float64Array(cols));
+    const sum: Float64Array[] = Array.from({ length: rows }, () => new Float64Array(cols));
     left.forEach((column, k) => {
       addProduct(sum, column, right[k]!);
     });
@@ -121,7 +121,7 @@ export function createFactorSum(aDims: readonly number[], bDims: readonly number
       const sigma = sizes.map((size) => size / divisor);
       const kept = sigma.slice(0, r).filter((size) => size > noiseShare * sigma[0]!);
       const half = kept.map((size) => Math.sqrt(size / scale));
-      const a = half.map((factor, k) => scaled(v(k), factor));
+      const a: Float64Array[] = half.map((factor, k) => scaled(v(k), factor));
       const random = createRandom(seed);
       while (a.length < r) a.push(freshRow(cols, random));
       const b = half.map((factor, k) => scaled(u(k), factor));

@@ -1,0 +1,159 @@
+/** The one place where updates of sites are judged before they may touch the global state. */
+import { productNorm } from '../lora/factors.ts';
+import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { AppError } from '../shared/errors.ts';
+import { type FloatTensor, sameDims } from '../shared/tensor.ts';
+import type { RoundPlan } from './strategy.ts';
+
+/** What an update must fit. */
+export interface UpdateExpectation {
+  base: Pick<BaseModel, 'sha256' | 'weights' | 'layers'>;
+  /** The state that the round started from. */
+  global: ModelState;
+  plan: Pick<RoundPlan, 'mode'>;
+}
+
+/** How large an update may be; training that stays within fine-tuning is far below. */
+export interface UpdateBounds {
+  /** ‖ΔW‖ of a layer and ‖θ‖ of a base weight, as a multiple of the norm of the base model's own weight. */
+  relativeNorm: number;
+  /** Root mean square of the head's weight and of its bias. */
+  headRootMeanSquare: number;
+}
+
+export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 10, headRootMeanSquare: 100 };
+
+/**
+ * Refuses an update that is of another base or other classes, has other tensors or shapes than the round
+ * asks for, holds NaN or infinity, or is outsize. A rank below the round's is welcome.
+ * @throws AppError UPDATE_REJECTED with a plain reason
+ */
+export function checkUpdate(
+  update: ModelState,
+  expected: UpdateExpectation,
+  bounds: UpdateBounds = defaultUpdateBounds,
+): void {
+  const { base, global, plan } = expected;
+  if (update.baseSha256 !== base.sha256) throw rejected('it was trained on another base model');
+  checkAgainstGlobal(update, global);
+  checkBaseNames(update, base, plan);
+  checkNorms(update, base, bounds);
+}
+
+/**
+ * The part of {@link checkUpdate} that needs nothing but the global state; strategies call it for each update.
+ * @throws AppError UPDATE_REJECTED
+ */
+export function checkAgainstGlobal(update: ModelState, global: ModelState): void {
+  if (update.baseSha256 !== global.baseSha256) throw rejected('it was trained on another base model');
+  const sameClasses =
+    update.classes.length === global.classes.length &&
+    update.classes.every((name, index) => name === global.classes[index]);
+  if (!sameClasses) throw rejected('its classes are not those of the run');
+
+  for (const [module, layer] of global.lora) {
+    const sent = update.lora.get(module);
+    if (sent !== undefined) checkLayer(sent, layer);
+    else if (layer.r > 0) throw rejected(`the layer "${module}" is missing`);
+  }
+  for (const module of update.lora.keys()) {
+    if (!global.lora.has(module)) throw rejected(`the layer "${module}" was not asked for`);
+  }
+  checkTensors('the head', update.head, global.head);
+  for (const name of global.head.keys()) {
+    if (!update.head.has(name)) throw rejected(`"${name}" of the head is missing`);
+  }
+  for (const [name, tensor] of update.base) checkFinite(`base weight "${name}"`, tensor);
+}
+
+function checkLayer(sent: LoraLayer, asked: LoraLayer): void {
+  const { module, r, scale, a, b } = sent;
+  const [, ...inDims] = asked.a.dims;
+  const [out = 0, , ...bTail] = asked.b.dims;
+  const fits = sameDims(a.dims, [r, ...inDims]) && sameDims(b.dims, [out, r, ...bTail]);
+  if (!fits) throw rejected(`the factors of layer "${module}" have the wrong shape`);
+  if (r > asked.r) throw rejected(`layer "${module}" has rank ${r}, but the round asks for ${asked.r}`);
+  if (!(Number.isFinite(scale) && scale > 0)) throw rejected(`layer "${module}" has the scale ${scale}`);
+  checkFinite(`layer "${module}"`, a);
+  checkFinite(`layer "${module}"`, b);
+}
+
+function checkTensors(
+  what: string,
+  sent: ReadonlyMap<string, FloatTensor>,
+  asked: ReadonlyMap<string, FloatTensor>,
+): void {
+  for (const [name, tensor] of sent) {
+    const wanted = asked.get(name);
+    if (wanted === undefined) throw rejected(`"${name}" of ${what} was not asked for`);
+    if (!sameDims(tensor.dims, wanted.dims)) {
+      const shapes = `[${tensor.dims.join(', ')}] instead of [${wanted.dims.join(', ')}]`;
+      throw rejected(`"${name}" of ${what} has the shape ${shapes}`);
+    }
+    checkFinite(`"${name}" of ${what}`, tensor);
+  }
+}
+
+function checkFinite(what: string, { data }: FloatTensor): void {
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i]!)) throw rejected(`${what} holds values that are not finite numbers`);
+  }
+}
+
+function checkBaseNames(
+  update: ModelState,
+  base: UpdateExpectation['base'],
+  { mode }: Pick<RoundPlan, 'mode'>,
+): void {
+  if (mode === 'lora' || mode === 'head') {
+    if (update.base.size > 0)
+      throw rejected('it holds weights of the base model, which stay fixed in this round');
+    return;
+  }
+  checkTensors('the base model', update.base, base.weights);
+  if (update.base.size === 0) throw rejected('the weights of the base model are missing');
+  if (mode === 'full' && update.base.size < base.weights.size) {
+    throw rejected(`it holds ${update.base.size} of the ${base.weights.size} weights of the base model`);
+  }
+}
+
+function checkNorms(update: ModelState, base: UpdateExpectation['base'], bounds: UpdateBounds): void {
+  const weightOf = new Map(base.layers.map((layer) => [layer.module, base.weights.get(layer.weight)]));
+  for (const [module, layer] of update.lora) {
+    const weight = weightOf.get(module);
+    if (weight === undefined || layer.r === 0) continue;
+    checkRatio(`layer "${module}"`, productNorm([{ weight: 1, ...layer }]) / norm(weight), bounds);
+  }
+  for (const [name, tensor] of update.base) {
+    // A bias may start at zero; a norm of 1 is nothing unusual for it.
+    const own = Math.max(1, norm(base.weights.get(name)!));
+    checkRatio(`base weight "${name}"`, norm(tensor) / own, bounds);
+  }
+  for (const [name, tensor] of update.head) {
+    const size = norm(tensor) / Math.sqrt(Math.max(1, tensor.data.length));
+    if (size > bounds.headRootMeanSquare) {
+      const limit = bounds.headRootMeanSquare;
+      throw rejected(`"${name}" of the head is too large (${size.toPrecision(3)}, at most ${limit})`);
+    }
+  }
+}
+
+function checkRatio(what: string, ratio: number, { relativeNorm }: UpdateBounds): void {
+  // Written so that NaN (an all-zero base weight and no change) is no reason to refuse.
+  if (ratio > relativeNorm) {
+    const times = `${ratio.toPrecision(3)} times that of the base model, at most ${relativeNorm}`;
+    throw rejected(`the change of ${what} is too large (${times})`);
+  }
+}
+
+function norm({ data }: FloatTensor): number {
+  let sum = 0;
+  for (let i = 0; i < data.length; i++) sum += data[i]! * data[i]!;
+  return Math.sqrt(sum);
+}
+
+/** UPDATE_REJECTED: "The update was rejected: …". */
+export function rejected(reason: string): AppError {
+  return new AppError('UPDATE_REJECTED', `The update was rejected: ${reason}.`);
+}

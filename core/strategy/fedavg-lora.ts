@@ -1,0 +1,39 @@
+/**
+ * Baseline: fixed rank r_max, factors averaged apart as in FedIT (arXiv 2305.05644). The mean of the Bs
+ * times the mean of the As is not the mean of the products; exact aggregation does away with that error.
+ */
+import type { LoraLayer } from '../lora/model-state.ts';
+import { aggregateEvaluations, createTensorMean, mergeUpdates } from './averaging.ts';
+import { rejected } from './check-update.ts';
+import type { Strategy } from './strategy.ts';
+
+export const fedAvgLora: Strategy = {
+  name: 'fedavg-lora',
+  configureTrain: (config, round) => ({
+    round,
+    stage: 'baseline',
+    mode: 'lora',
+    rank: config.rMax,
+    proximal: config.training.proximal,
+  }),
+  aggregateEvaluate: aggregateEvaluations,
+
+  async aggregateTrain(_config, global, updates) {
+    const means = new Map([...global.lora.keys()].map((module) => [module, createTensorMean()]));
+    const merged = await mergeUpdates(global, updates, ({ examples, state }) => {
+      for (const [module, { r, scale, a, b }] of state.lora) {
+        const asked = global.lora.get(module)!;
+        if (r !== asked.r || scale !== asked.scale) {
+          throw rejected(`layer "${module}" must keep rank ${asked.r} and scale ${asked.scale}`);
+        }
+        means.get(module)!.add(new Map([['a', a]]).set('b', b), examples);
+      }
+    });
+    const lora = new Map<string, LoraLayer>();
+    for (const [module, layer] of global.lora) {
+      const mean = means.get(module)!.result();
+      lora.set(module, { ...layer, a: mean.get('a')!, b: mean.get('b')! });
+    }
+    return { state: { ...global, lora, head: merged.head, base: merged.base }, energyKept: 1 };
+  },
+};

@@ -1,0 +1,100 @@
+/**
+ * What a run will send, from shapes alone. Conventions (docs/method.md): every site fetches the global state
+ * at the start of each round (down), sends its update (up), and fetches the last state when the run ends.
+ */
+import { trainableWeights } from '../engine/training-graph.ts';
+import { countShapeParameters, modelStateSizeBytes, type StateShape } from '../lora/state-file.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { resolveTargetModules } from '../models/target-modules.ts';
+import { elementCount } from '../shared/tensor.ts';
+import { getStrategy } from './registry.ts';
+import type { RoundPlan, RunConfig } from './strategy.ts';
+
+/** A round as planned, before it runs. Bytes are those of the state files, without the transport's envelopes. */
+export interface PlannedRound extends RoundPlan {
+  /** Values that a site trains and sends. */
+  trainableParameters: number;
+  /** Size of the update that a site sends: what leaves it. */
+  bytesPerSite: number;
+  /** Size of the global state that a site fetches. */
+  bytesDownPerSite: number;
+}
+
+export interface RunTotals {
+  /** Values sent by all sites and to all sites over the whole run. */
+  parametersSent: number;
+  /** The same count for `fedavg-full` with the same rounds and sites. */
+  fedavgFullParameters: number;
+  /** The same count for `fedavg-lora`: the fixed rank r_max. */
+  fixedRankParameters: number;
+  bytesSent: number;
+}
+
+/**
+ * Plan and totals of a run with `sites` sites in every round.
+ * @throws AppError CONFIG_INVALID for an unknown preset of modules
+ */
+export function planRun(
+  config: RunConfig,
+  base: BaseModel,
+  sites: number,
+): { plan: PlannedRound[]; totals: RunTotals } {
+  const { plan, perSite } = planSite(config, base);
+  return {
+    plan,
+    totals: {
+      parametersSent: sites * perSite.parameters,
+      bytesSent: sites * perSite.bytes,
+      fedavgFullParameters: sites * planSite({ ...config, strategy: 'fedavg-full' }, base).perSite.parameters,
+      fixedRankParameters: sites * planSite({ ...config, strategy: 'fedavg-lora' }, base).perSite.parameters,
+    },
+  };
+}
+
+function planSite(
+  config: RunConfig,
+  base: BaseModel,
+): { plan: PlannedRound[]; perSite: { parameters: number; bytes: number } } {
+  const strategy = getStrategy(config.strategy);
+  const plan: PlannedRound[] = [];
+  /** Base weights that the averaging has replaced so far: part of every later global state. */
+  let replaced: readonly string[] = [];
+  const perSite = { parameters: 0, bytes: 0 };
+  for (let round = 0; round < config.rounds; round++) {
+    const roundPlan = strategy.configureTrain(config, round);
+    const trained = trainableWeights(base, roundPlan.mode, config.lastK);
+    const down = shapeOf(config, base, roundPlan.rank, replaced);
+    const up = shapeOf(config, base, roundPlan.rank, trained);
+    const [bytesPerSite, bytesDownPerSite] = [modelStateSizeBytes(up), modelStateSizeBytes(down)];
+    const trainableParameters = countShapeParameters(up);
+    plan.push({ ...roundPlan, trainableParameters, bytesPerSite, bytesDownPerSite });
+    perSite.parameters += trainableParameters + countShapeParameters(down);
+    perSite.bytes += bytesPerSite + bytesDownPerSite;
+    replaced = [...new Set([...replaced, ...trained])];
+  }
+  const last = shapeOf(config, base, plan.at(-1)?.rank ?? 0, replaced);
+  perSite.parameters += countShapeParameters(last);
+  perSite.bytes += modelStateSizeBytes(last);
+  return { plan, perSite };
+}
+
+/** Shape of a state of this run at a rank, with the named base weights in it. */
+function shapeOf(config: RunConfig, base: BaseModel, rank: number, weights: readonly string[]): StateShape {
+  const hasLayers = config.strategy === 'sa-fedlora' || config.strategy === 'fedavg-lora';
+  const layers = hasLayers ? resolveTargetModules(base, config.targetModules) : [];
+  return {
+    baseSha256: config.baseSha256,
+    classes: config.classes,
+    lora: layers.map(({ module, kind, weightDims }) => {
+      const [out = 0, ...inDims] = weightDims;
+      const r = Math.min(rank, out, elementCount(inDims));
+      const bDims = kind === 'conv' ? [out, r, 1, 1] : [out, r];
+      return { module, r, scale: config.loraScale, aDims: [r, ...inDims], bDims };
+    }),
+    head: [
+      { name: 'weight', dims: [config.classes.length, base.embeddingSize] },
+      { name: 'bias', dims: [config.classes.length] },
+    ],
+    base: weights.map((name) => ({ name, dims: base.weights.get(name)!.dims })),
+  };
+}

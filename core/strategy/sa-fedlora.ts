@@ -1,0 +1,45 @@
+/**
+ * SA-FedLoRA (arXiv 2405.09394) with exact aggregation: ΔW = Σ w·s·B·A over the sites, cut to the next
+ * round's rank. An initiating stage of mode `full` or `last-k` averages base weights; its state carries
+ * layers of rank 0, which get fresh factors when the annealing stage begins.
+ */
+import { createFactorSum } from '../lora/factors.ts';
+import type { LoraLayer } from '../lora/model-state.ts';
+import { AppError } from '../shared/errors.ts';
+import { mixSeed } from '../shared/random.ts';
+import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { scheduledRound } from './schedule.ts';
+import type { Strategy } from './strategy.ts';
+
+export const saFedLora: Strategy = {
+  name: 'sa-fedlora',
+  configureTrain: scheduledRound,
+  aggregateEvaluate: aggregateEvaluations,
+
+  async aggregateTrain(config, global, updates, next) {
+    if (global.lora.size === 0) {
+      throw new AppError('SHAPE_MISMATCH', 'The global state names no layers for LoRA factors.');
+    }
+    const sums = new Map(
+      [...global.lora].map(([module, { a, b }]) => [module, createFactorSum(a.dims, b.dims)]),
+    );
+    const merged = await mergeUpdates(global, updates, ({ examples, state }) => {
+      for (const [module, layer] of state.lora) sums.get(module)!.add({ weight: examples, ...layer });
+    });
+
+    const lora = new Map<string, LoraLayer>();
+    let energy = 0;
+    let keptEnergy = 0;
+    for (const [module, sum] of sums) {
+      const seed = mixSeed(config.seed, 'fresh', next.round, module);
+      const cut = sum.truncate(next.rank, config.loraScale, { seed, divisor: merged.examples });
+      energy += cut.energy;
+      keptEnergy += cut.keptEnergy;
+      lora.set(module, { module, r: cut.a.dims[0]!, scale: config.loraScale, a: cut.a, b: cut.b });
+    }
+    return {
+      state: { ...global, lora, head: merged.head, base: merged.base },
+      energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy),
+    };
+  },
+};
