@@ -1,0 +1,67 @@
+/** Graphs as ONNX protobuf bytes. Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto */
+import { onnx } from 'onnx-proto';
+import type { Tensor } from '../shared/tensor.ts';
+import type { Attribute, Graph, GraphNode, ValueType } from './graph.ts';
+import { castTypeCodes } from './infer.ts';
+
+const irVersion = 10;
+const opsetVersion = 20;
+const attributeTypes = onnx.AttributeProto.AttributeType;
+
+/** Little-endian bytes, as `raw_data` wants them (and as every machine that Node runs on holds them). */
+function encodeTensor(name: string, tensor: Tensor): onnx.ITensorProto {
+  const { buffer, byteOffset, byteLength } = tensor.data;
+  return {
+    name,
+    dims: [...tensor.dims],
+    dataType: castTypeCodes[tensor.dtype],
+    rawData: new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength),
+  };
+}
+
+function encodeAttribute(name: string, value: Attribute): onnx.IAttributeProto {
+  if (typeof value === 'number') return { name, type: attributeTypes.INT, i: value };
+  if (typeof value === 'string') return { name, type: attributeTypes.STRING, s: Buffer.from(value) };
+  if (Array.isArray(value)) {
+    return value.length > 0 && typeof value[0] === 'string'
+      ? { name, type: attributeTypes.STRINGS, strings: value.map((item) => Buffer.from(String(item))) }
+      : { name, type: attributeTypes.INTS, ints: value.map(Number) };
+  }
+  if ('float' in value) return { name, type: attributeTypes.FLOAT, f: value.float };
+  return { name, type: attributeTypes.TENSOR, t: encodeTensor('', value as Tensor) };
+}
+
+function encodeNode(node: GraphNode): onnx.INodeProto {
+  return {
+    opType: node.op,
+    name: node.name,
+    input: [...node.inputs],
+    output: [...node.outputs],
+    attribute: Object.entries(node.attributes).map(([name, value]) => encodeAttribute(name, value)),
+  };
+}
+
+function encodeValue(name: string, type: ValueType): onnx.IValueInfoProto {
+  const shape = { dim: type.dims.map((dimValue) => ({ dimValue })) };
+  return { name, type: { tensorType: { elemType: castTypeCodes[type.dtype], shape } } };
+}
+
+/** An ONNX model (IR version 10, opset 20) with the shapes of all values written in. */
+export function encodeOnnxModel(graph: Graph): Uint8Array {
+  const value = (name: string) => encodeValue(name, graph.types.get(name)!);
+  const ends = new Set([...graph.inputs, ...graph.outputs, ...graph.initializers.keys()]);
+  const inner = graph.nodes.flatMap((node) => node.outputs).filter((name) => !ends.has(name));
+  return onnx.ModelProto.encode({
+    irVersion,
+    producerName: 'anneal',
+    opsetImport: [{ domain: '', version: opsetVersion }],
+    graph: {
+      name: 'graph',
+      input: graph.inputs.map(value),
+      output: graph.outputs.map(value),
+      valueInfo: inner.map(value),
+      initializer: [...graph.initializers].map(([name, tensor]) => encodeTensor(name, tensor)),
+      node: graph.nodes.map(encodeNode),
+    },
+  }).finish();
+}

@@ -1,0 +1,67 @@
+/** Gradients of matrix products. */
+import { floatOf, integerOf } from '../attributes.ts';
+import type { GraphBuilder } from '../graph-builder.ts';
+import { type GradientRule, reshaped, scaled, sumTo } from './gradient-rule.ts';
+
+function swapLast(builder: GraphBuilder, value: string): string {
+  const rank = builder.dimsOf(value).length;
+  const permutation = Array.from({ length: rank }, (_, axis) => axis);
+  permutation.splice(rank - 2, 2, rank - 1, rank - 2);
+  return builder.transpose(value, permutation);
+}
+
+/** Many rows times one matrix: two plain products, no batch and no sum over it. */
+const matMulByMatrix: GradientRule = ({ builder: b, node, gradient, needed }) => {
+  const [x, w] = node.inputs as [string, string];
+  const [inner, columns] = b.dimsOf(w) as [number, number];
+  const rows = reshaped(
+    b,
+    gradient,
+    [-1, columns].map((n) => (n < 0 ? rowCount(b, x) : n)),
+  );
+  return [
+    needed[0] ? reshaped(b, b.gemm(rows, w, undefined, { transB: true }), b.dimsOf(x)) : undefined,
+    needed[1]
+      ? b.gemm(reshaped(b, x, [rowCount(b, x), inner]), rows, undefined, { transA: true })
+      : undefined,
+  ];
+};
+
+function rowCount(builder: GraphBuilder, value: string): number {
+  return builder
+    .dimsOf(value)
+    .slice(0, -1)
+    .reduce((product, size) => product * size, 1);
+}
+
+const matMul: GradientRule = (request) => {
+  const { builder: b, node, gradient, needed } = request;
+  const [left, right] = node.inputs as [string, string];
+  if (b.dimsOf(right).length === 2) return matMulByMatrix(request);
+  return [
+    needed[0] ? sumTo(b, b.matMul(gradient, swapLast(b, right)), b.dimsOf(left)) : undefined,
+    needed[1] ? sumTo(b, b.matMul(swapLast(b, left), gradient), b.dimsOf(right)) : undefined,
+  ];
+};
+
+const gemm: GradientRule = ({ builder: b, node, gradient, needed }) => {
+  const [left, right, summand] = node.inputs as [string, string, string | undefined];
+  const alpha = floatOf(node.attributes, 'alpha', 1);
+  const transA = integerOf(node.attributes, 'transA', 0) !== 0;
+  const transB = integerOf(node.attributes, 'transB', 0) !== 0;
+  const product = (x: string, y: string, xT: boolean, yT: boolean) =>
+    b.gemm(x, y, undefined, { ...(alpha === 1 ? {} : { alpha }), transA: xT, transB: yT });
+  const toLeft = () =>
+    transA ? product(right, gradient, transB, true) : product(gradient, right, false, !transB);
+  const toRight = () =>
+    transB ? product(gradient, left, true, transA) : product(left, gradient, !transA, false);
+  const toSummand = () =>
+    scaled(b, sumTo(b, gradient, b.dimsOf(summand!)), floatOf(node.attributes, 'beta', 1));
+  return [
+    needed[0] ? toLeft() : undefined,
+    needed[1] ? toRight() : undefined,
+    summand && needed[2] ? toSummand() : undefined,
+  ];
+};
+
+export const linearGradients: Readonly<Record<string, GradientRule>> = { MatMul: matMul, Gemm: gemm };
