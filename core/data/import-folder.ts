@@ -1,0 +1,214 @@
+/** Import of a folder of pictures with its labels CSV: all of it is recorded, or nothing. */
+import { basename } from 'node:path';
+import { consentStatus, recordConsent, withdrawConsent } from '../consent/consent.ts';
+import { toAppError } from '../shared/errors.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { ConsentEventRecord, Split } from '../store/records.ts';
+import type { Store } from '../store/store.ts';
+import type { FaceDetector } from './faces.ts';
+import { type PreparedPicture, preparePictures } from './import-pictures.ts';
+import type { ImportProgress, ImportReport } from './import-report.ts';
+import { defaultPurpose, type LabelConsent, type LabelRow, readLabelsCsv } from './labels-csv.ts';
+import { assignSplits } from './split.ts';
+
+export interface ImportOptions {
+  store: Store;
+  blobs: BlobStore;
+  imagesFolder: string;
+  labelsFile: string;
+  /** Name of the dataset that the pictures are added to. */
+  dataset: string;
+  /** Side of the base model's square input in pixels. */
+  inputSize: number;
+  /** The pictures are face crops: no face is looked for, they are only scaled. */
+  alreadyCropped: boolean;
+  /** Labels of the federation; without them any label will do. */
+  allowedLabels?: readonly string[] | undefined;
+  /** Who is named in consent events and in the audit trail. */
+  recordedBy: string;
+  onProgress?: ((progress: ImportProgress) => void) | undefined;
+  /** Aborting ends the import with CANCELLED and leaves nothing behind. */
+  signal?: AbortSignal | undefined;
+  /** A running detector to use; without one the import starts and ends its own when it needs one. */
+  detector?: FaceDetector | undefined;
+  /** Purpose whose consent the report counts; default `federated-training`. */
+  purpose?: string | undefined;
+  /** Decides which subjects are held out where the CSV says nothing; default 0. */
+  seed?: number | undefined;
+}
+
+/** What is recorded as the document when the CSV has no `consent_document`. */
+export const unnamedDocument = 'unnamed';
+
+/**
+ * Imports the pictures named in the CSV. Pictures without exactly one face are recorded as set aside, with
+ * the reason. Pictures that the dataset holds already (same bytes) are left as they are.
+ * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING, IMAGE_UNREADABLE,
+ *   IMAGE_TOO_LARGE, CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
+ */
+export async function importFolder(options: ImportOptions): Promise<ImportReport> {
+  const { store, blobs, labelsFile } = options;
+  const rows = await readLabelsCsv(labelsFile, { allowedLabels: options.allowedLabels });
+  const known = store.datasets.list().find(({ name }) => name === options.dataset);
+  const prepared = await preparePictures(rows, {
+    blobs,
+    imagesFolder: options.imagesFolder,
+    labelsName: basename(labelsFile),
+    inputSize: options.inputSize,
+    alreadyCropped: options.alreadyCropped,
+    existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
+    detector: options.detector,
+    onProgress: options.onProgress,
+    signal: options.signal,
+  });
+  try {
+    return store.transaction(() => record(options, rows, prepared.pictures, prepared.alreadyThere));
+  } catch (error) {
+    await prepared.discard();
+    throw toAppError(error);
+  }
+}
+
+function record(
+  options: ImportOptions,
+  rows: readonly LabelRow[],
+  pictures: readonly PreparedPicture[],
+  alreadyThere: number,
+): ImportReport {
+  const { store, recordedBy } = options;
+  const dataset = store.datasets.ensure(options.dataset);
+  const subjectIds = new Map(
+    [...new Set(rows.map(({ subject }) => subject))].map((pseudonym) => [
+      pseudonym,
+      store.subjects.upsert({ pseudonym }).id,
+    ]),
+  );
+  for (const row of rows) if (row.consent) applyConsent(store, row.subject, row.consent, recordedBy);
+
+  const known = new Map<string, Split>(
+    store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
+  );
+  const splits = assignSplits(
+    pictures.map(({ row, sha256 }) => ({
+      key: sha256,
+      subject: row.subject,
+      label: row.label,
+      split: row.split,
+    })),
+    { seed: options.seed ?? 0, known },
+  );
+  pictures.forEach((picture, index) => {
+    insertPicture(store, dataset.id, subjectIds.get(picture.row.subject)!, picture, splits[index]!);
+  });
+  const report = makeReport(options, pictures, splits, alreadyThere);
+  store.audit.append({
+    actor: recordedBy,
+    action: 'dataset.import',
+    details: {
+      dataset: options.dataset,
+      imported: report.imported,
+      setAside: report.setAside.length,
+      alreadyThere,
+      byLabel: report.byLabel,
+    },
+  });
+  return report;
+}
+
+function insertPicture(
+  store: Store,
+  datasetId: number,
+  subjectId: number,
+  picture: PreparedPicture,
+  split: Split,
+): void {
+  const { row, sha256, cropSha256, reason, faceBox, width, height, restores } = picture;
+  if (restores && cropSha256) {
+    store.images.restore(restores.id, { cropSha256, width, height, faceBox });
+    return;
+  }
+  store.images.insert({
+    datasetId,
+    subjectId,
+    sha256,
+    sourceName: basename(row.file),
+    label: row.label,
+    split,
+    status: cropSha256 ? 'ready' : 'set-aside',
+    reason,
+    cropSha256,
+    width,
+    height,
+    faceBox,
+  });
+}
+
+/** Adds the event that the CSV tells of, unless it is recorded already: importing twice changes nothing. */
+function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, recordedBy: string): void {
+  const subject = store.subjects.upsert({ pseudonym });
+  const events = store.consentEvents.ofSubject(subject.id);
+  const { kind, purpose } = consent;
+  if (kind === 'withdrawn') {
+    const status = consentStatus(events, purpose, store.now());
+    if (status !== 'withdrawn') withdrawConsent(store, { pseudonym, purpose, recordedBy });
+    return;
+  }
+  // A withdrawal recorded since then stands: an old CSV must not undo it.
+  if (events.some((event) => isSameGrant(event, consent))) return;
+  recordConsent(store, {
+    pseudonym,
+    purpose,
+    documentVersion: consent.documentVersion ?? unnamedDocument,
+    validFrom: consent.validFrom ?? store.now(),
+    expiresAt: consent.expiresAt,
+    recordedBy,
+  });
+}
+
+function isSameGrant(event: ConsentEventRecord, consent: LabelConsent): boolean {
+  const day = (time: string | null) => time?.slice(0, 10) ?? null;
+  return (
+    event.kind === 'grant' &&
+    event.purpose === consent.purpose &&
+    event.documentVersion === (consent.documentVersion ?? unnamedDocument) &&
+    (consent.validFrom === null || day(event.validFrom) === day(consent.validFrom)) &&
+    day(event.expiresAt) === day(consent.expiresAt)
+  );
+}
+
+function makeReport(
+  options: ImportOptions,
+  pictures: readonly PreparedPicture[],
+  splits: readonly Split[],
+  alreadyThere: number,
+): ImportReport {
+  const { store } = options;
+  const report: ImportReport = {
+    imported: 0,
+    setAside: [],
+    alreadyThere,
+    withoutConsent: 0,
+    byLabel: {},
+  };
+  const byLabel = new Map<string, { train: number; test: number }>();
+  const events = Map.groupBy(store.consentEvents.all(), ({ subjectId }) => subjectId);
+  pictures.forEach(({ row, reason }, index) => {
+    if (reason !== null) {
+      report.setAside.push({ sourceName: basename(row.file), pseudonym: row.subject, reason });
+      return;
+    }
+    report.imported += 1;
+    const counts = byLabel.get(row.label) ?? { train: 0, test: 0 };
+    counts[splits[index]!] += 1;
+    byLabel.set(row.label, counts);
+    const subject = store.subjects.byPseudonym(row.subject)!;
+    const status = consentStatus(
+      events.get(subject.id) ?? [],
+      options.purpose ?? defaultPurpose,
+      store.now(),
+    );
+    if (status !== 'active') report.withoutConsent += 1;
+  });
+  report.byLabel = Object.fromEntries([...byLabel].sort(([a], [b]) => (a < b ? -1 : 1)));
+  return report;
+}

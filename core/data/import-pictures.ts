@@ -1,0 +1,185 @@
+/** First half of an import: every picture is found, decoded and cropped before anything is recorded. */
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { AppError, toAppError } from '../shared/errors.ts';
+import { sha256 } from '../shared/hash.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { FaceBox, ImageRecord } from '../store/records.ts';
+import { decodeImage, defaultDecodeLimits, type RgbImage, tooLargeFile } from './decode.ts';
+import { alignFace, createFaceDetector, type FaceDetector, fitToSquare } from './faces.ts';
+import type { LabelRow } from './labels-csv.ts';
+
+/** A picture as it will be recorded. */
+export interface PreparedPicture {
+  row: LabelRow;
+  sha256: string;
+  /** Null when the picture is kept aside. */
+  cropSha256: string | null;
+  /** Why it is kept aside. */
+  reason: string | null;
+  faceBox: FaceBox | null;
+  width: number;
+  height: number;
+  /** The row of the dataset that holds these bytes set aside, to be made ready. */
+  restores: ImageRecord | null;
+}
+
+export interface PrepareOptions {
+  blobs: BlobStore;
+  imagesFolder: string;
+  labelsName: string;
+  inputSize: number;
+  alreadyCropped: boolean;
+  /** The dataset's picture with these bytes, if it has one. */
+  existing(sha256: string): ImageRecord | null;
+  detector?: FaceDetector | undefined;
+  onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface PreparedImport {
+  pictures: PreparedPicture[];
+  alreadyThere: number;
+  /** Removes the crops that this import wrote, if it comes to nothing. */
+  discard(): Promise<void>;
+}
+
+/**
+ * Decodes all pictures and writes their crops to the blob store; on any error the crops are removed again.
+ * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one picture under two
+ *   subjects or labels), DISK_FULL, CANCELLED
+ */
+export async function preparePictures(
+  rows: readonly LabelRow[],
+  options: PrepareOptions,
+): Promise<PreparedImport> {
+  await checkFilesExist(rows, options.imagesFolder);
+  const written = new Set<string>();
+  const discard = async () => {
+    for (const hash of written) await options.blobs.delete(hash);
+  };
+  // Started with the first picture that needs it: an import of crops never loads the networks.
+  let owned: FaceDetector | null = null;
+  const detector = async () => {
+    if (options.detector) return options.detector;
+    owned ??= await createFaceDetector();
+    return owned;
+  };
+  const firstRow = new Map<string, LabelRow>();
+  const pictures: PreparedPicture[] = [];
+  let alreadyThere = 0;
+  try {
+    for (const [index, row] of rows.entries()) {
+      checkNotCancelled(options.signal);
+      const bytes = await readPicture(options.imagesFolder, row.file);
+      const hash = sha256(bytes);
+      const existing = options.existing(hash);
+      const same = firstRow.get(hash) ?? (existing && fromRecord(existing));
+      if (same) checkSamePicture(row, same, options.labelsName);
+      const retry = existing?.status === 'set-aside' && options.alreadyCropped;
+      if (firstRow.has(hash) || (existing && !retry)) {
+        alreadyThere += 1;
+      } else {
+        const image = await decodeImage(bytes, basename(row.file));
+        const crop = options.alreadyCropped
+          ? { png: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
+          : await cropOnlyFace(image, await detector(), options.inputSize);
+        const cropSha256 = crop.png && (await putNew(options.blobs, crop.png, written));
+        const { reason, faceBox } = crop;
+        const { width, height } = image;
+        pictures.push({ row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing });
+      }
+      firstRow.set(hash, firstRow.get(hash) ?? row);
+      options.onProgress?.({ done: index + 1, total: rows.length });
+    }
+    checkNotCancelled(options.signal);
+    return { pictures, alreadyThere, discard };
+  } catch (error) {
+    await discard();
+    throw toAppError(error);
+  } finally {
+    await (owned as FaceDetector | null)?.close();
+  }
+}
+
+interface Crop {
+  png: Uint8Array | null;
+  faceBox: FaceBox | null;
+  reason: string | null;
+}
+
+async function cropOnlyFace(image: RgbImage, detector: FaceDetector, size: number): Promise<Crop> {
+  const faces = await detector.detect(image);
+  const [face] = faces;
+  if (!face) return { png: null, faceBox: null, reason: 'no face found' };
+  if (faces.length > 1) return { png: null, faceBox: null, reason: `${faces.length} faces found` };
+  return { png: await alignFace(image, face, size), faceBox: face.box, reason: null };
+}
+
+function checkNotCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AppError('CANCELLED', 'The import was stopped; nothing was imported.');
+}
+
+async function checkFilesExist(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
+  const folder = await stat(imagesFolder).catch(() => null);
+  if (!folder?.isDirectory()) {
+    throw new AppError('IMAGES_MISSING', `The folder of images "${basename(imagesFolder)}" is not there.`);
+  }
+  const missing: LabelRow[] = [];
+  for (const row of rows) {
+    const file = await stat(join(imagesFolder, row.file)).catch(() => null);
+    if (!file?.isFile()) missing.push(row);
+  }
+  const [first, ...others] = missing;
+  if (!first) return;
+  const more = others.length > 0 ? `, and ${others.length} more` : '';
+  throw new AppError(
+    'IMAGES_MISSING',
+    `The picture "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
+  );
+}
+
+async function readPicture(imagesFolder: string, file: string): Promise<Uint8Array> {
+  const path = join(imagesFolder, file);
+  try {
+    if ((await stat(path)).size > defaultDecodeLimits.maxFileBytes) throw tooLargeFile(basename(file));
+    return await readFile(path);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    throw new AppError('IMAGE_UNREADABLE', `The picture "${file}" could not be read from the disk.`, {
+      action: 'Check that you may read the file, and import again.',
+      cause: error,
+    });
+  }
+}
+
+interface SeenPicture {
+  subject: string;
+  label: string;
+  /** Where it was seen, in words. */
+  where: string;
+}
+
+const fromRecord = (record: ImageRecord): SeenPicture => ({
+  subject: record.pseudonym,
+  label: record.label,
+  where: `the picture "${record.sourceName}" imported before`,
+});
+
+/** The same bytes under another subject or label would train the model on a contradiction. */
+function checkSamePicture(row: LabelRow, same: LabelRow | SeenPicture, labelsName: string): void {
+  if (row.subject === same.subject && row.label === same.label) return;
+  const column = row.subject === same.subject ? 'label' : 'subject';
+  const other = 'where' in same ? same.where : `"${same.file}" in line ${same.line}`;
+  throw new AppError(
+    'CSV_MALFORMED',
+    `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same picture as ${other}, with another ${column}.`,
+  );
+}
+
+async function putNew(blobs: BlobStore, bytes: Uint8Array, written: Set<string>): Promise<string> {
+  const isNew = !blobs.has(sha256(bytes));
+  const hash = await blobs.put(bytes);
+  if (isNew) written.add(hash);
+  return hash;
+}

@@ -1,0 +1,64 @@
+/** Which pictures train and which are held out. */
+import { createRandom, mixSeed } from '../shared/random.ts';
+import type { Split } from '../store/records.ts';
+
+export interface Splittable {
+  /** Anything that names the picture, the same in every import. */
+  key: string;
+  subject: string;
+  label: string;
+  /** What the CSV says; null leaves it to {@link assignSplits}. */
+  split: Split | null;
+}
+
+export interface SplitOptions {
+  seed: number;
+  /** Share of the subjects (or pictures) of each label that is held out; default 0.25. */
+  heldOutShare?: number | undefined;
+  /** Splits of subjects that the dataset knows from earlier imports. */
+  known?: ReadonlyMap<string, Split> | undefined;
+}
+
+/** From this many subjects on, a label is split by subject. */
+export const minSubjectsToSplit = 4;
+
+/**
+ * Gives every picture its split, in the order given. What the CSV says stands. Otherwise a subject that is
+ * on one side already (in the CSV or in the dataset) stays there with all its pictures; labels with at
+ * least {@link minSubjectsToSplit} subjects are split by subject, so that no subject is on both sides; of
+ * the other labels single pictures are held out, and at least one is kept for training.
+ */
+export function assignSplits(pictures: readonly Splittable[], options: SplitOptions): Split[] {
+  const share = options.heldOutShare ?? 0.25;
+  const sideOf = new Map<string, Split>(options.known);
+  for (const { subject, split } of pictures) if (split && !sideOf.has(subject)) sideOf.set(subject, split);
+
+  const open = pictures.filter((picture) => picture.split === null);
+  const labels = [...new Set(pictures.map(({ label }) => label))].sort();
+  const subjectsOf = (label: string) => [
+    ...new Set(pictures.filter((picture) => picture.label === label).map(({ subject }) => subject)),
+  ];
+  for (const label of labels) {
+    const subjects = subjectsOf(label).sort();
+    if (subjects.length < minSubjectsToSplit) continue;
+    const held = subjects.filter((subject) => sideOf.get(subject) === 'test').length;
+    const free = subjects.filter((subject) => !sideOf.has(subject));
+    const random = createRandom(mixSeed(options.seed, 'split', label));
+    const more = Math.min(free.length, Math.max(0, Math.round(subjects.length * share) - held));
+    random.shuffle(free).forEach((subject, index) => {
+      sideOf.set(subject, index < more ? 'test' : 'train');
+    });
+  }
+
+  const heldOut = new Set<string>();
+  for (const label of labels) {
+    const loose = open.filter((picture) => picture.label === label && !sideOf.has(picture.subject));
+    const random = createRandom(mixSeed(options.seed, 'split pictures', label));
+    const count = Math.min(loose.length - 1, Math.max(1, Math.round(loose.length * share)));
+    const keys = random.shuffle(loose.map(({ key }) => key).sort());
+    for (const key of keys.slice(0, Math.max(0, count))) heldOut.add(key);
+  }
+  return pictures.map(
+    ({ key, subject, split }) => split ?? sideOf.get(subject) ?? (heldOut.has(key) ? 'test' : 'train'),
+  );
+}
