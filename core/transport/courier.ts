@@ -1,0 +1,79 @@
+/**
+ * Reliable messages over an unreliable network: what is in the outbox is sent, and sent again, until the
+ * receiver itself answered. A broker's acknowledgement alone means nothing (see docs/protocol.md).
+ */
+import { z } from 'zod';
+import type { Logger } from '../shared/logger.ts';
+import type { Store } from '../store/store.ts';
+import type { Link } from './link.ts';
+
+/** Also the time after which an unanswered message is sent again. */
+const repeatAfterMs = 5_000;
+
+const storedSchema = z.object({ id: z.string(), type: z.string(), body: z.record(z.string(), z.unknown()) });
+export type StoredMessage = z.infer<typeof storedSchema>;
+
+export interface Courier {
+  /** Call in the transaction that changes the state it speaks of. `payload` is a sealed envelope. */
+  enqueue(topic: string, payload: Uint8Array): void;
+  /** Sends everything pending now; called by itself at each connection and every few seconds. */
+  flush(): void;
+  /** Takes answered messages out of the outbox. */
+  settle(isAnswered: (message: StoredMessage) => boolean): void;
+  close(): void;
+}
+
+export function createCourier(options: {
+  link: Link;
+  store: Pick<Store, 'outbox'>;
+  logger: Logger;
+}): Courier {
+  const { link, store, logger } = options;
+  let sending = false;
+  let again = false;
+
+  async function sendPending(): Promise<void> {
+    if (sending) {
+      again = true;
+      return;
+    }
+    sending = true;
+    try {
+      for (const message of store.outbox.pending()) {
+        if (!link.online) return;
+        await link.publish(message.topic, message.payload, { retain: message.retain });
+      }
+    } catch (error) {
+      logger.warn({ error }, 'messages wait for the connection');
+    } finally {
+      sending = false;
+      if (again) {
+        again = false;
+        void sendPending();
+      }
+    }
+  }
+
+  const timer = setInterval(() => void sendPending(), repeatAfterMs);
+  timer.unref();
+  const removeListener = link.onStatus((online) => {
+    if (online) void sendPending();
+  });
+
+  return {
+    enqueue(topic, payload) {
+      store.outbox.add({ topic, payload });
+    },
+    flush: () => void sendPending(),
+    settle(isAnswered) {
+      for (const message of store.outbox.pending()) {
+        const parsed = storedSchema.safeParse(JSON.parse(Buffer.from(message.payload).toString('utf8')));
+        if (!parsed.success || isAnswered(parsed.data)) store.outbox.markSent(message.id);
+      }
+    },
+    close() {
+      clearInterval(timer);
+      removeListener();
+    },
+  };
+}
