@@ -1,6 +1,9 @@
 /** Consent of a subject to a purpose: recorded as events, judged at an instant. */
+import { z } from 'zod';
+import { AppError } from '../shared/errors.ts';
 import type { ConsentEventRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
+import { endOfPeriod, startOfPeriod } from './period.ts';
 
 /** In a withdrawal: from every purpose. */
 export const everyPurpose = '*';
@@ -9,26 +12,122 @@ export type ConsentStatus = 'active' | 'withdrawn' | 'expired' | 'none' | 'not-y
 
 export interface ConsentGrant {
   pseudonym: string;
+  /** What may be done with the photographs, for instance `federated-training`. */
   purpose: string;
+  /** Version of the form that was signed. */
   documentVersion: string;
-  /** ISO 8601 date or date-time. */
+  /** ISO 8601 date (from its first moment here) or date-time with offset. */
   validFrom: string;
+  /** ISO 8601 date (that day still counts) or date-time with offset (the first instant that does not). */
   expiresAt?: string | null | undefined;
+  /** Who entered it: a role or account, never the subject. */
   recordedBy: string;
 }
 
-/** Makes the subject if it is new. @throws AppError CONSENT_INVALID */
-export declare function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRecord;
+const word = z.string().trim().min(1).max(200);
+const grantSchema = z.object({
+  pseudonym: word,
+  purpose: word.refine((purpose) => purpose !== everyPurpose, 'must be one purpose'),
+  documentVersion: word,
+  validFrom: z.string().transform(startOfPeriod),
+  expiresAt: z.string().transform(endOfPeriod).nullish(),
+  recordedBy: word,
+});
 
-/** Takes effect at once. Without `purpose`: from every purpose. @throws AppError SUBJECT_UNKNOWN | CONSENT_INVALID */
-export declare function withdrawConsent(
+/**
+ * Appends a grant; makes the subject if it is new. The newest grant that has begun replaces older ones, so a shorter
+ * term given later holds.
+ * @throws AppError CONSENT_INVALID
+ */
+export function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRecord {
+  const { pseudonym, recordedBy, ...terms } = understood(grantSchema, grant);
+  const expiresAt = terms.expiresAt ?? null;
+  if (expiresAt !== null && expiresAt <= terms.validFrom) {
+    throw new AppError('CONSENT_INVALID', `The consent of "${pseudonym}" ends before it begins.`);
+  }
+  return store.transaction(() => {
+    const subject = store.subjects.upsert({ pseudonym });
+    const details = {
+      purpose: terms.purpose,
+      documentVersion: terms.documentVersion,
+      validFrom: terms.validFrom,
+      expiresAt,
+    };
+    const event = store.consentEvents.append({
+      ...details,
+      subjectId: subject.id,
+      kind: 'grant',
+      recordedBy,
+    });
+    store.audit.append({ actor: recordedBy, action: 'consent.granted', details: { pseudonym, ...details } });
+    return event;
+  });
+}
+
+const withdrawalSchema = z.object({ pseudonym: word, purpose: word.default(everyPurpose), recordedBy: word });
+
+/**
+ * Takes effect at once, whatever the clock says later. Without `purpose`: from every purpose. Possible without an
+ * earlier grant: a refusal is worth recording, too.
+ * @throws AppError SUBJECT_UNKNOWN | CONSENT_INVALID
+ */
+export function withdrawConsent(
   store: Store,
   withdrawal: { pseudonym: string; purpose?: string | undefined; recordedBy: string },
-): ConsentEventRecord;
+): ConsentEventRecord {
+  const { pseudonym, purpose, recordedBy } = understood(withdrawalSchema, withdrawal);
+  return store.transaction(() => {
+    const subject = store.subjects.byPseudonym(pseudonym);
+    if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
+    const now = store.now();
+    const event = store.consentEvents.append({
+      subjectId: subject.id,
+      kind: 'withdraw',
+      purpose,
+      documentVersion: null,
+      validFrom: now,
+      expiresAt: null,
+      recordedAt: now,
+      recordedBy,
+    });
+    store.audit.append({ actor: recordedBy, action: 'consent.withdrawn', details: { pseudonym, purpose } });
+    return event;
+  });
+}
 
-/** Whether the events of one subject allow `purpose` at the instant `at` (ISO 8601). */
-export declare function consentStatus(
+/**
+ * Whether `purpose` is allowed at the instant `at`, judged by everything recorded so far. A withdrawal ends all grants
+ * recorded before it, at any instant: after it nobody may use them, also not "as of yesterday".
+ * @param events of one subject, in any order; other purposes are left out of account
+ * @param at ISO 8601 UTC as the store writes it
+ */
+export function consentStatus(
   events: readonly ConsentEventRecord[],
   purpose: string,
   at: string,
-): ConsentStatus;
+): ConsentStatus {
+  const relevant = events
+    .filter(
+      (event) => event.purpose === purpose || (event.kind === 'withdraw' && event.purpose === everyPurpose),
+    )
+    .sort((a, b) => a.id - b.id);
+  const lastWithdrawal = relevant.findLastIndex((event) => event.kind === 'withdraw');
+  const grants = relevant.slice(lastWithdrawal + 1);
+  if (grants.length === 0) return lastWithdrawal >= 0 ? 'withdrawn' : 'none';
+  const inForce = grants.findLast((grant) => grant.validFrom <= at);
+  if (inForce === undefined) return 'not-yet-valid';
+  return inForce.expiresAt !== null && inForce.expiresAt <= at ? 'expired' : 'active';
+}
+
+function understood<T>(schema: z.ZodType<T>, input: unknown): T {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw new AppError(
+    'CONSENT_INVALID',
+    `The consent record's ${issue.path.join('.')} is not right: ${issue.message}.`,
+    {
+      cause: parsed.error,
+    },
+  );
+}

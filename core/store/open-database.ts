@@ -1,6 +1,5 @@
 /** Opening the database file: nothing is written before it is known to be Anneal's, whole, and not newer. */
-import { existsSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { AppError } from '../shared/errors.ts';
 import { databaseVersion, type Migration, migrate, migrations, newerDatabase } from './migrations.ts';
 import { openSqlite, type Sqlite } from './sqlite.ts';
@@ -21,7 +20,7 @@ export function openDatabase(file: string, steps: readonly Migration[] = migrati
     db.pragma('recursive_triggers = ON');
     db.pragma('trusted_schema = OFF');
     migrate(db, steps);
-    return db;
+    return remember(file, db);
   } catch (thrown) {
     db.close();
     throw thrown;
@@ -42,7 +41,7 @@ export function openDatabaseReadOnly(file: string): Sqlite {
         'The database was written by an older Anneal. Start this Anneal once on the data folder.',
       );
     }
-    return db;
+    return remember(file, db);
   } catch (thrown) {
     db.close();
     throw thrown;
@@ -50,26 +49,67 @@ export function openDatabaseReadOnly(file: string): Sqlite {
 }
 
 /**
- * Reads the version without changing the file or any beside it. Through SQLite, not by opening the file here: closing
- * a file drops all POSIX locks that this process holds on it (https://www.sqlite.org/howtocorrupt.html section 2.2).
+ * Databases that this process has open, by device and inode. Their files must not be opened here: closing a file
+ * drops all POSIX locks that the process holds on it (https://www.sqlite.org/howtocorrupt.html section 2.2).
  */
+const openHere = new Map<string, number>();
+
+function remember(file: string, db: Sqlite): Sqlite {
+  const { dev, ino } = statSync(file, { bigint: true });
+  const key = `${dev}:${ino}`;
+  openHere.set(key, (openHere.get(key) ?? 0) + 1);
+  let isOpen = true;
+  return {
+    ...db,
+    get inTransaction() {
+      return db.inTransaction;
+    },
+    close() {
+      db.close();
+      if (!isOpen) return;
+      isOpen = false;
+      openHere.set(key, openHere.get(key)! - 1);
+    },
+  };
+}
+
+/** Reads the version from the file's header: SQLite itself would already leave files beside the database. */
 function checkUntouched(file: string, known: number): void {
-  if (!existsSync(file)) return;
-  // `immutable` reads the file alone: no locks, no write-ahead log, no shared memory.
-  const version = readVersion(`${pathToFileURL(file).href}?immutable=1`);
+  const info = statSync(file, { bigint: true, throwIfNoEntry: false });
+  if (info === undefined || info.size === 0n || (openHere.get(`${info.dev}:${info.ino}`) ?? 0) > 0) return;
+  const header = readHeader(file);
+  if (header.length < headerBytes || header.toString('latin1', 0, 16) !== 'SQLite format 3\0') {
+    throw new AppError('DATABASE_DAMAGED', 'The database of this data folder is damaged.');
+  }
+  // user_version, https://www.sqlite.org/fileformat2.html section 1.3
+  const version = header.readInt32BE(60);
   if (version > known) throw newerDatabase(version, known);
   if (!existsSync(`${file}-wal`)) return;
   // After a crash the newest header may still be in the log; a read-only connection changes neither.
-  const logged = readVersion(file);
-  if (logged > known) throw newerDatabase(logged, known);
-}
-
-function readVersion(file: string): number {
   const db = openSqlite(file, { readOnly: true });
   try {
-    return Number(db.pragma('user_version'));
+    const logged = Number(db.pragma('user_version'));
+    if (logged > known) throw newerDatabase(logged, known);
   } finally {
     db.close();
+  }
+}
+
+const headerBytes = 100;
+
+function readHeader(file: string): Buffer {
+  try {
+    const descriptor = openSync(file, 'r');
+    try {
+      const header = Buffer.alloc(headerBytes);
+      return header.subarray(0, readSync(descriptor, header, 0, headerBytes, 0));
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (thrown) {
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The database in the data folder cannot be read.', {
+      cause: thrown,
+    });
   }
 }
 
