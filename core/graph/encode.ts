@@ -1,12 +1,13 @@
 /** Graphs as ONNX protobuf bytes. Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto */
-import { onnx } from 'onnx-proto';
+// The package is CommonJS without names that Node could see: its default export holds them.
+import onnxProto, { type onnx } from 'onnx-proto';
 import type { Tensor } from '../shared/tensor.ts';
 import type { Attribute, Graph, GraphNode, ValueType } from './graph.ts';
 import { castTypeCodes } from './infer.ts';
 
 const irVersion = 10;
 const opsetVersion = 20;
-const attributeTypes = onnx.AttributeProto.AttributeType;
+const attributeTypes = onnxProto.onnx.AttributeProto.AttributeType;
 
 /** Little-endian bytes, as `raw_data` wants them (and as every machine that Node runs on holds them). */
 function encodeTensor(name: string, tensor: Tensor): onnx.ITensorProto {
@@ -51,7 +52,7 @@ export function encodeOnnxModel(graph: Graph): Uint8Array {
   const value = (name: string) => encodeValue(name, graph.types.get(name)!);
   const ends = new Set([...graph.inputs, ...graph.outputs, ...graph.initializers.keys()]);
   const inner = graph.nodes.flatMap((node) => node.outputs).filter((name) => !ends.has(name));
-  return onnx.ModelProto.encode({
+  return onnxProto.onnx.ModelProto.encode({
     irVersion,
     producerName: 'anneal',
     opsetImport: [{ domain: '', version: opsetVersion }],

@@ -85,6 +85,14 @@ export class GraphWriter {
     return this.append(op, inputs, attributes)[0]!;
   }
 
+  /** Appends a node of another graph as it is, its output names and types included. */
+  copyNode(node: GraphNode, types: Graph['types']): void {
+    for (const input of node.inputs) if (input !== '') this.typeOf(input);
+    for (const output of node.outputs) this.declareValue(output, types.get(output)!);
+    this.nodeNames.add(node.name);
+    this.nodeList.push(node);
+  }
+
   /** Marks a value as graph output, under another name when `as` is given. */
   output(value: string, as?: string): string {
     let name = value;

@@ -1,0 +1,141 @@
+/** The default engine: ONNX Runtime. The only file that imports it. */
+import os from 'node:os';
+import * as ort from 'onnxruntime-node';
+import { encodeOnnxModel } from '../graph/encode.ts';
+import type { Graph, ValueType } from '../graph/graph.ts';
+import { AppError } from '../shared/errors.ts';
+import { type DataType, elementCount, sameDims, type Tensor } from '../shared/tensor.ts';
+import type { CompileOptions, Device, DeviceKind, Engine, Executable } from './engine.ts';
+
+const deviceLabels: Record<Exclude<DeviceKind, 'cpu'>, string> = {
+  webgpu: 'Graphics processor (WebGPU)',
+  cuda: 'NVIDIA graphics processor (CUDA)',
+  dml: 'Graphics processor (DirectML)',
+  coreml: 'Apple processor (Core ML)',
+};
+
+const errorSeverity = 3;
+
+export function createOnnxRuntimeEngine(): Engine {
+  return { name: 'onnxruntime', devices: listDevices, compile };
+}
+
+async function listDevices(): Promise<Device[]> {
+  const bundled = new Map(ort.listSupportedBackends().map((backend) => [backend.name, backend.bundled]));
+  const accelerators = Object.entries(deviceLabels).map(([kind, name]): Device => {
+    const device = { kind: kind as DeviceKind, name, available: bundled.get(kind) === true };
+    if (device.available) return device;
+    const reason = bundled.has(kind)
+      ? 'Its runtime library is not part of this installation.'
+      : 'ONNX Runtime does not offer it on this system.';
+    return { ...device, reason };
+  });
+  return [{ kind: 'cpu', name: processorName(), available: true }, ...accelerators];
+}
+
+function processorName(): string {
+  return os.cpus()[0]?.model.trim() || 'Processor';
+}
+
+async function compile(graph: Graph, options: CompileOptions): Promise<Executable> {
+  const model = encodeOnnxModel(graph);
+  let session: ort.InferenceSession;
+  try {
+    session = await ort.InferenceSession.create(model, sessionOptions(options));
+  } catch (cause) {
+    throw compileError(options.device, cause);
+  }
+  return createExecutable(graph, session);
+}
+
+function sessionOptions({ device, threads }: CompileOptions): ort.InferenceSession.SessionOptions {
+  return {
+    executionProviders: [device],
+    graphOptimizationLevel: 'all',
+    executionMode: 'sequential',
+    logSeverityLevel: errorSeverity,
+    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+  };
+}
+
+function compileError(device: DeviceKind, cause: unknown): AppError {
+  if (device !== 'cpu') {
+    return new AppError('DEVICE_UNAVAILABLE', `The device "${device}" could not be started for training.`, {
+      cause,
+    });
+  }
+  return new AppError('TRAINING_FAILED', 'The model could not be prepared for this computer.', { cause });
+}
+
+function createExecutable(graph: Graph, session: ort.InferenceSession): Executable {
+  let released = false;
+  return {
+    async run(feeds) {
+      if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
+      const inputs = toOrtFeeds(graph, feeds);
+      let fetched: ort.InferenceSession.OnnxValueMapType;
+      try {
+        fetched = await session.run(inputs);
+      } catch (cause) {
+        throw runError(cause);
+      }
+      return fromOrt(fetched);
+    },
+    async release() {
+      if (released) return;
+      released = true;
+      await session.release();
+    },
+  };
+}
+
+function runError(cause: unknown): AppError {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  if (/device.{0,20}(lost|removed|hung)/i.test(text)) {
+    return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
+  }
+  if (/bad_alloc|out of memory|failed to allocate/i.test(text)) {
+    return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
+      action: 'Choose a smaller batch size, or close other programs.',
+      cause,
+    });
+  }
+  return new AppError('TRAINING_FAILED', 'A training step failed in ONNX Runtime.', { cause });
+}
+
+/** @throws AppError SHAPE_MISMATCH when a feed is missing or not of the type the graph declares */
+function toOrtFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> {
+  const inputs: Record<string, ort.Tensor> = {};
+  for (const name of graph.inputs) {
+    const tensor = feeds[name];
+    if (tensor === undefined) throw new AppError('SHAPE_MISMATCH', `The input "${name}" was not given.`);
+    checkFeed(name, tensor, graph.types.get(name)!);
+    inputs[name] = new ort.Tensor(tensor.dtype, tensor.data as never, [...tensor.dims]);
+  }
+  return inputs;
+}
+
+function checkFeed(name: string, tensor: Tensor, type: ValueType): void {
+  if (tensor.dtype !== type.dtype || !sameDims(tensor.dims, type.dims)) {
+    throw new AppError(
+      'SHAPE_MISMATCH',
+      `The input "${name}" is ${tensor.dtype} [${tensor.dims.join(', ')}] instead of ${type.dtype} [${type.dims.join(', ')}].`,
+    );
+  }
+  if (tensor.data.length !== elementCount(tensor.dims)) {
+    throw new AppError('SHAPE_MISMATCH', `The input "${name}" has ${tensor.data.length} values.`);
+  }
+}
+
+function fromOrt(values: ort.InferenceSession.OnnxValueMapType): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {};
+  for (const [name, value] of Object.entries(values)) {
+    if (!(value instanceof ort.Tensor)) throw new AppError('TRAINING_FAILED', `"${name}" is not a tensor.`);
+    tensors[name] = {
+      dtype: value.type as DataType,
+      dims: value.dims,
+      data: value.data as Float32Array,
+    } as Tensor;
+  }
+  return tensors;
+}

@@ -1,0 +1,172 @@
+/** Rewrites a forward graph so that weights can train: LoRA factors beside them, or the weights themselves. */
+import type { Graph, GraphNode } from '../graph/graph.ts';
+import { GraphBuilder } from '../graph/graph-builder.ts';
+import { AppError } from '../shared/errors.ts';
+
+/** What injection needs to know of a layer; `AdaptableLayer` of a base model has it all. */
+export interface LoraTarget {
+  readonly module: string;
+  readonly kind: 'conv' | 'linear';
+  /** Name of the weight among the graph's initializers or inputs. */
+  readonly weight: string;
+  /** conv: [out, in, kh, kw]; linear: [out, in]. */
+  readonly weightDims: readonly number[];
+}
+
+export interface LoraSetting {
+  readonly module: string;
+  readonly r: number;
+  readonly scale: number;
+}
+
+interface Injection extends LoraSetting {
+  readonly layer: LoraTarget;
+}
+
+/** Names of the graph inputs that take a layer's factors; PEFT's words. */
+export function loraInputNames(module: string): { a: string; b: string } {
+  return { a: `${module}.lora_A`, b: `${module}.lora_B` };
+}
+
+/** Shapes of A and B for a layer at rank r, as `LoraLayer` has them. */
+export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number[] } {
+  const [out, ...rest] = layer.weightDims as [number, ...number[]];
+  return { a: [r, ...rest], b: layer.kind === 'conv' ? [out, r, 1, 1] : [out, r] };
+}
+
+/**
+ * Every use y = op(x, W) of an adapted weight becomes y + scale · B(A(x)), with graph inputs
+ * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims}, in the order of `settings`.
+ * Handles Conv, Gemm, MatMul with a weight [in, out], and MatMul with a transposed weight [out, in].
+ * Source: Hu et al. 2021; for convolutions a kh×kw convolution to r channels, then 1×1 (as PEFT has it).
+ * @param layers the layers of the base model, of which `settings` names some
+ * @throws AppError SHAPE_MISMATCH when the model has no such layer, OPERATOR_UNSUPPORTED when its operator
+ *   cannot carry factors
+ */
+export function injectLora(
+  graph: Graph,
+  layers: readonly LoraTarget[],
+  settings: readonly LoraSetting[],
+): Graph {
+  const injections = settings.map((setting): Injection => {
+    const layer = layers.find((candidate) => candidate.module === setting.module);
+    if (layer === undefined) throw unknownLayer(setting.module);
+    return { ...setting, layer };
+  });
+  const byWeight = new Map(injections.map((injection) => [injection.layer.weight, injection]));
+  const transposed = transposedWeights(graph, byWeight);
+  const builder = GraphBuilder.from({ ...graph, nodes: [], outputs: [], types: outerTypes(graph) });
+  for (const { layer, r } of injections) {
+    const dims = loraDims(layer, r);
+    const names = loraInputNames(layer.module);
+    builder.input(names.a, 'float32', dims.a);
+    builder.input(names.b, 'float32', dims.b);
+  }
+  const adapted = new Set<string>();
+  for (const node of graph.nodes) {
+    const weight = node.inputs[1] ?? '';
+    const injection = byWeight.get(weight) ?? transposed.get(weight);
+    if (injection === undefined) {
+      builder.copyNode(node, graph.types);
+      continue;
+    }
+    adapted.add(injection.layer.module);
+    adaptNode(builder, node, graph, injection, transposed.has(weight));
+  }
+  for (const output of graph.outputs) builder.output(output);
+  const missing = injections.find(({ module }) => !adapted.has(module));
+  if (missing !== undefined) throw unknownLayer(missing.module);
+  return builder.build();
+}
+
+/** Makes initializers graph inputs, in the order given: what `full` and `last-k` train. */
+export function promoteToInputs(graph: Graph, names: readonly string[]): Graph {
+  const initializers = new Map(graph.initializers);
+  for (const name of names) {
+    if (!initializers.delete(name)) {
+      throw new AppError('MODEL_FILE_INVALID', `The model has no weight "${name}" to train.`);
+    }
+  }
+  return { ...graph, inputs: [...graph.inputs, ...names], initializers };
+}
+
+function unknownLayer(module: string): AppError {
+  return new AppError('SHAPE_MISMATCH', `The base model has no layer "${module}" to adapt.`);
+}
+
+function outerTypes(graph: Graph): Graph['types'] {
+  const names = [...graph.inputs, ...graph.initializers.keys()];
+  return new Map(names.map((name) => [name, graph.types.get(name)!]));
+}
+
+/** Values that are an adapted weight turned by a Transpose node. */
+function transposedWeights(graph: Graph, byWeight: ReadonlyMap<string, Injection>): Map<string, Injection> {
+  const found = new Map<string, Injection>();
+  for (const node of graph.nodes) {
+    const injection = byWeight.get(node.inputs[0] ?? '');
+    if (node.op === 'Transpose' && injection !== undefined) found.set(node.outputs[0]!, injection);
+  }
+  return found;
+}
+
+/** Appends the node with its output renamed, and the low-rank way beside it under the old name. */
+function adaptNode(
+  builder: GraphBuilder,
+  node: GraphNode,
+  graph: Graph,
+  injection: Injection,
+  weightIsTransposed: boolean,
+): void {
+  const output = node.outputs[0]!;
+  const frozen = `${output}.frozen`;
+  const type = graph.types.get(output)!;
+  builder.copyNode({ ...node, outputs: [frozen] }, new Map([[frozen, type]]));
+  const delta = lowRankDelta(builder, node, injection, weightIsTransposed);
+  builder.copyNode(
+    { op: 'Add', name: `${node.name}.adapted`, inputs: [frozen, delta], outputs: [output], attributes: {} },
+    new Map([[output, type]]),
+  );
+}
+
+function lowRankDelta(
+  builder: GraphBuilder,
+  node: GraphNode,
+  { layer, scale }: Injection,
+  weightIsTransposed: boolean,
+): string {
+  const { a, b } = loraInputNames(layer.module);
+  const x = node.inputs[0]!;
+  const factor = builder.scalar(scale);
+  if (node.op === 'Conv' && layer.kind === 'conv' && (node.attributes['group'] ?? 1) === 1) {
+    const inner = builder.append1('Conv', [x, a], node.attributes);
+    return builder.conv(builder.mul(inner, factor), b);
+  }
+  if (node.op === 'Gemm' && layer.kind === 'linear') {
+    checkLinear(node, layer, node.attributes['transB'] === 1, builder);
+    const inner = builder.gemm(x, a, undefined, { transA: node.attributes['transA'] === 1, transB: true });
+    return builder.gemm(builder.mul(inner, factor), b, undefined, { transB: true });
+  }
+  if (node.op === 'MatMul' && layer.kind === 'linear') {
+    checkLinear(node, layer, weightIsTransposed, builder);
+    const inner = builder.matMul(x, builder.transpose(a, [1, 0]));
+    return builder.matMul(builder.mul(inner, factor), builder.transpose(b, [1, 0]));
+  }
+  throw new AppError(
+    'OPERATOR_UNSUPPORTED',
+    `The layer "${layer.module}" (${node.op}) cannot carry LoRA factors.`,
+  );
+}
+
+/** Guards against a square weight read the wrong way round being adapted without a word. */
+function checkLinear(node: GraphNode, layer: LoraTarget, outFirst: boolean, builder: GraphBuilder): void {
+  const [out, input] = layer.weightDims as [number, number];
+  const dims = builder.dimsOf(node.inputs[1]!);
+  // A Transpose has already been applied to what the MatMul reads.
+  const [rows, columns] = node.op === 'Gemm' && outFirst ? [out, input] : [input, out];
+  if (dims[0] !== rows || dims[1] !== columns) {
+    throw new AppError(
+      'MODEL_FILE_INVALID',
+      `The layer "${layer.module}" has a weight of shape [${dims.join(', ')}] instead of [${rows}, ${columns}].`,
+    );
+  }
+}
