@@ -129,3 +129,9 @@ export function formatHash(sha256: string): string {
 export function savedShare(part: number, whole: number): number | null {
   return whole > 0 ? 1 - part / whole : null;
 }
+
+/** Today in the reader's time zone as `2026-11-22`, the form that date fields use. */
+export function todayIsoDate(now: Date = new Date()): string {
+  const two = (part: number) => String(part).padStart(2, '0');
+  return `${now.getFullYear()}-${two(now.getMonth() + 1)}-${two(now.getDate())}`;
+}

@@ -1,0 +1,88 @@
+import { Box, Center } from '@mantine/core';
+import { lazy, Suspense } from 'react';
+import { Redirect, Route, Router, Switch } from 'wouter';
+import { useHashLocation } from 'wouter/use-hash-location';
+import type { AgentStatus } from '../core/api/contract.ts';
+import { useAgentEvents } from './api/events.ts';
+import { useStatus } from './api/queries.ts';
+import { useLocked } from './api/session.ts';
+import { AppFrame } from './components/app-frame.tsx';
+import { ErrorPanel } from './components/error-panel.tsx';
+import { Waiting } from './components/loaded.tsx';
+import { AboutScreen } from './screens/about.tsx';
+import { AccessCodeScreen } from './screens/access-code.tsx';
+import { AdaptersScreen } from './screens/adapters.tsx';
+import { AuditScreen } from './screens/audit.tsx';
+import { DatasetScreen } from './screens/dataset.tsx';
+import { FirstRunScreen } from './screens/first-run.tsx';
+import { SiteOverviewScreen } from './screens/site-overview.tsx';
+
+// The charts are half of the program; a site never loads them.
+const CoordinatorOverviewScreen = lazy(() =>
+  import('./screens/coordinator-overview.tsx').then((module) => ({ default: module.CoordinatorOverviewScreen })),
+);
+const RunScreen = lazy(() => import('./screens/run.tsx').then((module) => ({ default: module.RunScreen })));
+const RunsScreen = lazy(() => import('./screens/runs.tsx').then((module) => ({ default: module.RunsScreen })));
+
+export function App() {
+  const locked = useLocked();
+  return locked ? <AccessCodeScreen /> : <Connected />;
+}
+
+function Connected() {
+  const status = useStatus();
+  if (status.data === undefined) {
+    return (
+      <Center mih="100vh" p="xl">
+        {status.isError ? (
+          <Box maw={520}>
+            <ErrorPanel error={status.error} onRetry={() => void status.refetch()} />
+          </Box>
+        ) : (
+          <Waiting />
+        )}
+      </Center>
+    );
+  }
+  return <WithEvents status={status.data} lost={status.isError ? status.error : null} />;
+}
+
+/** Mounted once the agent has answered, so that the event stream starts within the session. */
+function WithEvents({ status, lost }: { status: AgentStatus; lost: unknown }) {
+  useAgentEvents();
+  if (status.mode === 'unset') return <FirstRunScreen />;
+  return (
+    <Router hook={useHashLocation}>
+      <AppFrame status={status}>
+        {lost != null && (
+          <Box mb="lg">
+            <ErrorPanel error={lost} />
+          </Box>
+        )}
+        <Suspense fallback={<Waiting />}>
+          <Screens status={status} />
+        </Suspense>
+      </AppFrame>
+    </Router>
+  );
+}
+
+function Screens({ status }: { status: AgentStatus }) {
+  const site = status.mode === 'site';
+  return (
+    <Switch>
+      <Route path="/">{site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}</Route>
+      {site && <Route path="/dataset/:tab?">{({ tab }) => <DatasetScreen tab={tab} />}</Route>}
+      {!site && <Route path="/runs" component={RunsScreen} />}
+      {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
+      <Route path="/adapters" component={AdaptersScreen} />
+      <Route path="/audit" component={AuditScreen} />
+      <Route path="/about">
+        <AboutScreen status={status} />
+      </Route>
+      <Route>
+        <Redirect to="/" />
+      </Route>
+    </Switch>
+  );
+}

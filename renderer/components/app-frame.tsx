@@ -1,0 +1,126 @@
+import { AppShell, Box, Divider, Group, NavLink, Stack, Text } from '@mantine/core';
+import {
+  IconBook2,
+  IconHistory,
+  IconHome2,
+  IconInfoCircle,
+  IconPackages,
+  IconPhotoHeart,
+  IconChartHistogram,
+} from '@tabler/icons-react';
+import type { Icon } from '@tabler/icons-react';
+import type { ReactNode } from 'react';
+import { Link, useLocation } from 'wouter';
+import type { AgentStatus } from '../../core/api/contract.ts';
+import { ReportPanel } from './error-panel.tsx';
+import { Logo } from './logo.tsx';
+import { SchemeToggle } from './scheme-toggle.tsx';
+import { ConnectionState } from './status-badge.tsx';
+
+interface Destination {
+  path: string;
+  label: string;
+  icon: Icon;
+}
+
+const common: Destination[] = [
+  { path: '/adapters', label: 'Adapters', icon: IconPackages },
+  { path: '/audit', label: 'Audit trail', icon: IconHistory },
+  { path: '/about', label: 'About', icon: IconInfoCircle },
+];
+
+const destinations: Record<AgentStatus['mode'], Destination[]> = {
+  unset: [],
+  site: [
+    { path: '/', label: 'Overview', icon: IconHome2 },
+    { path: '/dataset', label: 'Pictures and consent', icon: IconPhotoHeart },
+    ...common,
+  ],
+  coordinator: [
+    { path: '/', label: 'Overview', icon: IconHome2 },
+    { path: '/runs', label: 'Runs', icon: IconChartHistogram },
+    ...common,
+  ],
+};
+
+/** Navigation on the left, the connection always in sight, the screen on the right. */
+export function AppFrame({ status, children }: { status: AgentStatus; children: ReactNode }) {
+  return (
+    <AppShell navbar={{ width: 236, breakpoint: 0 }} padding="xl">
+      <a className="visually-hidden skip-link" href="#main" onClick={focusMain}>
+        Skip to the content
+      </a>
+      <AppShell.Navbar p="md">
+        <Group justify="space-between" mb="lg" wrap="nowrap">
+          <Logo />
+          <SchemeToggle />
+        </Group>
+        <Navigation mode={status.mode} />
+        <Identity status={status} />
+      </AppShell.Navbar>
+      <AppShell.Main id="main" tabIndex={-1} style={{ outline: 'none' }}>
+        <Box maw={1180} mx="auto">
+          {status.problem && (
+            <Box mb="lg">
+              <ReportPanel report={status.problem} />
+            </Box>
+          )}
+          {children}
+        </Box>
+      </AppShell.Main>
+    </AppShell>
+  );
+}
+
+/** The address belongs to the router, so the link moves the focus itself. */
+function focusMain(event: { preventDefault(): void }): void {
+  event.preventDefault();
+  document.getElementById('main')?.focus();
+}
+
+function Navigation({ mode }: { mode: AgentStatus['mode'] }) {
+  const [location] = useLocation();
+  return (
+    <Stack component="nav" gap={2} aria-label="Screens" style={{ flex: 1 }}>
+      {destinations[mode].map(({ path, label, icon: Icon }) => {
+        const active = path === '/' ? location === '/' : location.startsWith(path);
+        return (
+          <NavLink
+            key={path}
+            component={Link}
+            href={path}
+            label={label}
+            active={active}
+            aria-current={active ? 'page' : undefined}
+            leftSection={<Icon size={19} stroke={1.7} aria-hidden />}
+            style={{ borderRadius: 'var(--mantine-radius-md)' }}
+          />
+        );
+      })}
+    </Stack>
+  );
+}
+
+/** Who this installation is and whether it reaches the others. */
+function Identity({ status }: { status: AgentStatus }) {
+  return (
+    <Stack gap={4}>
+      <Divider mb="xs" />
+      <Text size="xs" c="dimmed">
+        {status.mode === 'site' ? 'Hospital site' : 'Coordinator'}
+      </Text>
+      <Text size="sm" fw={600} lineClamp={2}>
+        {status.name ?? 'Unnamed'}
+      </Text>
+      {status.mode === 'site' && status.federation && (
+        <Group gap={6} wrap="nowrap">
+          <IconBook2 size={14} aria-hidden />
+          <Text size="xs" c="dimmed" lineClamp={2}>
+            {status.federation}
+          </Text>
+        </Group>
+      )}
+      <ConnectionState broker={status.broker} />
+    </Stack>
+  );
+}

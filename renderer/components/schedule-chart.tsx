@@ -1,0 +1,90 @@
+import { Box, Group, Stack, Text, Tooltip } from '@mantine/core';
+import type { PlannedRound, RoundRow } from '../../core/api/contract.ts';
+import { formatBytes, formatPlural } from '../format/format.ts';
+import { scheduleRows, stageSpans } from '../format/schedule-rows.ts';
+import { stageWords } from '../format/words.ts';
+import { axisWidth, ChartPanel, chartMargin } from './chart-panel.tsx';
+
+interface ScheduleChartProps {
+  plan: PlannedRound[];
+  /** Rounds that have run; empty before a run. */
+  done: RoundRow[];
+}
+
+/** Rank and bytes of every round, planned and done, over the stages of the schedule. */
+export function ScheduleChart({ plan, done }: ScheduleChartProps) {
+  const rows = scheduleRows(plan, done);
+  const first = plan[0];
+  const last = plan.at(-1);
+  if (first === undefined || last === undefined) return null;
+  const running = done.length > 0;
+  const doneCount = done.filter((row) => row.status === 'closed').length;
+  const progress = running ? ` ${formatPlural(doneCount, 'round')} of ${plan.length} done.` : '';
+  return (
+    <Stack gap="sm">
+      <ChartPanel
+        title="Rank of the adapter"
+        kind="bars"
+        group="schedule"
+        withRounds={false}
+        height={130}
+        rows={rows}
+        format={(value) => String(Math.round(value))}
+        series={[
+          ...(running ? [{ name: 'rankDone', label: 'Done', color: 'var(--anneal-done)' }] : []),
+          { name: 'rankPlanned', label: 'Planned', color: running ? 'var(--anneal-planned)' : 'var(--anneal-done)' },
+        ]}
+        summary={`The rank goes from ${first.rank} in round 1 to ${last.rank} in round ${plan.length}.${progress}`}
+      />
+      <ChartPanel
+        title="Data sent per site and round"
+        kind="bars"
+        group="schedule"
+        height={150}
+        rows={rows}
+        format={formatBytes}
+        series={[
+          ...(running ? [{ name: 'bytesDone', label: 'Done', color: 'var(--anneal-second)' }] : []),
+          {
+            name: 'bytesPlanned',
+            label: 'Planned',
+            color: running ? 'var(--anneal-second-planned)' : 'var(--anneal-second)',
+          },
+        ]}
+        summary={`A site sends ${formatBytes(first.bytesPerSite)} in round 1 and ${formatBytes(last.bytesPerSite)} in round ${plan.length}.`}
+      />
+      <StageStrip plan={plan} />
+    </Stack>
+  );
+}
+
+/** The stages under the rounds that they cover. */
+function StageStrip({ plan }: { plan: PlannedRound[] }) {
+  return (
+    <Box pl={axisWidth + chartMargin.left} pr={chartMargin.right}>
+      <Group gap={2} wrap="nowrap" component="ul" p={0} m={0} style={{ listStyle: 'none' }}>
+        {stageSpans(plan).map((span) => {
+          const word = stageWords[span.stage];
+          const range = span.rounds === 1 ? `Round ${span.from + 1}` : `Rounds ${span.from + 1}–${span.from + span.rounds}`;
+          return (
+            <Tooltip key={`${span.stage}-${span.from}`} label={`${word.label}, ${range.toLowerCase()}. ${word.explanation}`}>
+              <Box
+                component="li"
+                style={{
+                  flex: span.rounds,
+                  minWidth: 0,
+                  borderTop: `3px solid var(--mantine-color-${word.color}-filled)`,
+                  paddingTop: 4,
+                }}
+              >
+                <Text size="xs" c="dimmed" truncate ta="center">
+                  {word.label}
+                </Text>
+              </Box>
+            </Tooltip>
+          );
+        })}
+      </Group>
+    </Box>
+  );
+}

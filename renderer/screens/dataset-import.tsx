@@ -1,0 +1,172 @@
+import { Alert, Button, Card, Checkbox, Code, Collapse, Group, SimpleGrid, Stack, Table, Text } from '@mantine/core';
+import { useForm } from '@mantine/form';
+import { useDisclosure } from '@mantine/hooks';
+import { IconCircleCheck, IconFolderPlus } from '@tabler/icons-react';
+import type { ImportReport } from '../../core/api/contract.ts';
+import { useAction } from '../api/action.ts';
+import { desktopBridge } from '../api/bridge.ts';
+import { api } from '../api/client.ts';
+import { recordImport, useLiveProgress } from '../api/live-progress.ts';
+import { ErrorPanel } from '../components/error-panel.tsx';
+import { Figure } from '../components/figure.tsx';
+import { Section } from '../components/page.tsx';
+import { PathField } from '../components/path-field.tsx';
+import { StepBar } from '../components/step-bar.tsx';
+import { formatCount, formatPlural } from '../format/format.ts';
+
+/** Adds a folder of photographs with its CSV. */
+export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) {
+  const form = useForm({
+    initialValues: { imagesFolder: '', labelsFile: '', alreadyCropped: false },
+    validate: {
+      imagesFolder: (path) => (path.trim() === '' ? 'Give the folder that holds the photographs.' : null),
+      labelsFile: (path) => (path.trim() === '' ? 'Give the CSV file that describes the photographs.' : null),
+    },
+  });
+  const run = useAction(
+    (values: typeof form.values) =>
+      api.site.import.mutate({
+        ...values,
+        imagesFolder: values.imagesFolder.trim(),
+        labelsFile: values.labelsFile.trim(),
+      }),
+    { changes: ['dataset', 'site', 'audit'], ownErrors: true },
+  );
+  const start = (values: typeof form.values) => {
+    recordImport(null);
+    run.mutate(values);
+  };
+  const where = desktopBridge() ? undefined : 'A path on the machine where Anneal runs.';
+  return (
+    <Stack gap="lg">
+      <Section
+        title="Add pictures"
+        description="The photographs are read from where they are. Anneal keeps small face crops in its data folder; neither leaves this machine."
+      >
+        <form noValidate onSubmit={form.onSubmit(start)}>
+          <Stack>
+            <PathField
+              label="Folder of photographs"
+              placeholder="/data/photos"
+              choose="folder"
+              {...(where && { description: where })}
+              {...pathProps(form.getInputProps('imagesFolder'))}
+            />
+            <PathField
+              label="CSV file"
+              placeholder="/data/labels.csv"
+              choose={[{ name: 'CSV', extensions: ['csv'] }]}
+              {...pathProps(form.getInputProps('labelsFile'))}
+            />
+            <Checkbox
+              label="The pictures are already cropped to one face"
+              description="Then no face is searched for."
+              {...form.getInputProps('alreadyCropped', { type: 'checkbox' })}
+            />
+            <Group justify="space-between">
+              <CsvHelp />
+              <Button type="submit" loading={run.isPending} leftSection={<IconFolderPlus size={16} aria-hidden />}>
+                Add pictures
+              </Button>
+            </Group>
+          </Stack>
+        </form>
+        {run.isPending && <ImportProgressBar />}
+      </Section>
+      {run.isError && <ErrorPanel error={run.error} />}
+      {run.data && !run.isPending && <ReportCard report={run.data} onShowSetAside={onShowSetAside} />}
+    </Stack>
+  );
+}
+
+/** What a path field takes of the form's properties. */
+function pathProps(props: { value: string; onChange: (value: string) => void; error?: unknown }) {
+  const { value, onChange, error } = props;
+  return { value, onChange, error: typeof error === 'string' ? error : undefined };
+}
+
+function ImportProgressBar() {
+  const progress = useLiveProgress().import;
+  return (
+    <Stack mt="lg" gap={6} role="status">
+      {progress ? (
+        <StepBar label="Pictures" step={progress.done} steps={progress.total} />
+      ) : (
+        <Text size="sm" c="dimmed">
+          Reading the CSV file…
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function CsvHelp() {
+  const [opened, { toggle }] = useDisclosure(false);
+  return (
+    <div>
+      <Button variant="subtle" size="compact-sm" onClick={toggle} aria-expanded={opened}>
+        What belongs into the CSV file?
+      </Button>
+      <Collapse expanded={opened}>
+        <Stack gap="xs" mt="xs" maw={640}>
+          <Text size="sm">
+            One line per picture, with a first line of column names. <Code>file</Code>, <Code>subject</Code> (a
+            pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from <Code>consent</Code>{' '}
+            (granted, withdrawn or none), <Code>consent_document</Code>, <Code>consent_from</Code> and{' '}
+            <Code>consent_expires</Code>, or is recorded later by hand.
+          </Text>
+          <Code block>
+            {'file,subject,label,consent,consent_document,consent_from,consent_expires\n' +
+              'p0001-a.jpg,P0001,unaffected,granted,v2.1,2026-01-15,2031-01-15'}
+          </Code>
+        </Stack>
+      </Collapse>
+    </div>
+  );
+}
+
+function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSetAside: () => void }) {
+  const labels = Object.entries(report.byLabel);
+  return (
+    <Card component="section" aria-label="Report of the import">
+      <Stack>
+        <Alert color="green" icon={<IconCircleCheck aria-hidden />} role="status">
+          {report.imported > 0 ? `${formatPlural(report.imported, 'picture')} added.` : 'No new picture was added.'}
+        </Alert>
+        <SimpleGrid cols={4}>
+          <Figure label="Added" value={formatCount(report.imported)} />
+          <Figure label="Set aside" value={formatCount(report.setAside.length)} />
+          <Figure label="Already there" value={formatCount(report.alreadyThere)} />
+          <Figure label="Without consent" value={formatCount(report.withoutConsent)} hint="not used until recorded" />
+        </SimpleGrid>
+        {labels.length > 0 && (
+          <Table aria-label="Added pictures by label">
+            <Table.Thead>
+              <Table.Tr>
+                <Table.Th>Label</Table.Th>
+                <Table.Th ta="right">For training</Table.Th>
+                <Table.Th ta="right">Held out for checking</Table.Th>
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody className="numbers">
+              {labels.map(([label, counts]) => (
+                <Table.Tr key={label}>
+                  <Table.Td>{label}</Table.Td>
+                  <Table.Td ta="right">{formatCount(counts.train)}</Table.Td>
+                  <Table.Td ta="right">{formatCount(counts.test)}</Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        )}
+        {report.setAside.length > 0 && (
+          <Group>
+            <Button variant="default" onClick={onShowSetAside}>
+              See what was set aside and why
+            </Button>
+          </Group>
+        )}
+      </Stack>
+    </Card>
+  );
+}

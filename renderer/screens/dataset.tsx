@@ -1,0 +1,49 @@
+import { Tabs } from '@mantine/core';
+import { IconFolderPlus, IconPhotoOff, IconUsers } from '@tabler/icons-react';
+import { useLocation } from 'wouter';
+import { useSetAside } from '../api/queries.ts';
+import { Page } from '../components/page.tsx';
+import { formatCount } from '../format/format.ts';
+import { ImportPanel } from './dataset-import.tsx';
+import { SetAsidePanel } from './dataset-set-aside.tsx';
+import { SubjectsPanel } from './dataset-subjects.tsx';
+
+const tabs = ['subjects', 'set-aside', 'import'];
+
+/** Whose pictures are here, what they consented to, what could not be used, and how to add more. */
+export function DatasetScreen({ tab }: { tab: string | undefined }) {
+  const [, navigate] = useLocation();
+  const setAside = useSetAside();
+  const current = tab !== undefined && tabs.includes(tab) ? tab : 'subjects';
+  const asideCount = setAside.data?.length ?? 0;
+  const show = (next: string | null) => navigate(next === 'subjects' ? '/dataset' : `/dataset/${next}`);
+  return (
+    <Page
+      title="Pictures and consent"
+      subtitle="Only pictures whose subject has an active consent are ever used for training."
+    >
+      <Tabs value={current} onChange={show} keepMounted={false}>
+        <Tabs.List mb="lg">
+          <Tabs.Tab value="subjects" leftSection={<IconUsers size={17} aria-hidden />}>
+            Subjects
+          </Tabs.Tab>
+          <Tabs.Tab value="set-aside" leftSection={<IconPhotoOff size={17} aria-hidden />}>
+            Set aside{asideCount > 0 ? ` (${formatCount(asideCount)})` : ''}
+          </Tabs.Tab>
+          <Tabs.Tab value="import" leftSection={<IconFolderPlus size={17} aria-hidden />}>
+            Add pictures
+          </Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="subjects">
+          <SubjectsPanel onImport={() => show('import')} />
+        </Tabs.Panel>
+        <Tabs.Panel value="set-aside">
+          <SetAsidePanel />
+        </Tabs.Panel>
+        <Tabs.Panel value="import">
+          <ImportPanel onShowSetAside={() => show('set-aside')} />
+        </Tabs.Panel>
+      </Tabs>
+    </Page>
+  );
+}

@@ -1,0 +1,191 @@
+import { Badge, Button, Card, Grid, Group, Stack, Text, Title } from '@mantine/core';
+import { IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
+import { Link } from 'wouter';
+import type { AgentStatus, SiteOverview } from '../../core/api/contract.ts';
+import { useAction } from '../api/action.ts';
+import { api } from '../api/client.ts';
+import { useLiveProgress } from '../api/live-progress.ts';
+import { useSiteOverview } from '../api/queries.ts';
+import { ApprovalPanel } from '../components/approval-panel.tsx';
+import { ReportPanel } from '../components/error-panel.tsx';
+import { Fact, FigureRow } from '../components/figure.tsx';
+import { Loaded } from '../components/loaded.tsx';
+import { Page, Section } from '../components/page.tsx';
+import { ConnectionState, StatusBadge } from '../components/status-badge.tsx';
+import { StepBar } from '../components/step-bar.tsx';
+import { formatCount, formatDate, formatDateTime, formatLoss, formatRound } from '../format/format.ts';
+import { activityWords, runWords, strategyLabel } from '../format/words.ts';
+
+/** What a site data manager sees first: does it work, and is there anything to do. */
+export function SiteOverviewScreen({ status }: { status: AgentStatus }) {
+  const overview = useSiteOverview();
+  return (
+    <Page title="Overview" subtitle={status.federation && `Member of ${status.federation}`}>
+      <Loaded query={overview}>{(data) => <Overview overview={data} status={status} />}</Loaded>
+    </Page>
+  );
+}
+
+function Overview({ overview, status }: { overview: SiteOverview; status: AgentStatus }) {
+  const { images, subjects } = overview;
+  return (
+    <Stack gap="lg">
+      {overview.approval ? <ApprovalPanel card={overview.approval} /> : <ActivityCard overview={overview} />}
+      <FigureRow
+        figures={[
+          {
+            label: 'Pictures ready',
+            value: formatCount(images.ready),
+            hint: `${formatCount(images.withConsent)} with consent`,
+          },
+          {
+            label: 'Subjects',
+            value: formatCount(subjects.total),
+            hint: `${formatCount(subjects.withConsent)} with active consent`,
+          },
+          {
+            label: 'Set aside',
+            value: formatCount(images.setAside),
+            hint: images.setAside > 0 ? 'not used; see the reasons' : 'every picture could be used',
+          },
+        ]}
+      />
+      {images.ready === 0 && <AddPictures />}
+      <Grid gap="lg">
+        <Grid.Col span={{ base: 12, md: 7 }}>
+          <RunCard run={overview.run} />
+        </Grid.Col>
+        <Grid.Col span={{ base: 12, md: 5 }}>
+          <Section title="Connection">
+            <Stack gap="xs">
+              <Fact label="Coordinator">
+                <ConnectionState broker={status.broker} />
+              </Fact>
+              <Fact label="Address">{status.broker.address ?? '–'}</Fact>
+              <Fact label="Joined">{formatDate(overview.joinedAt)}</Fact>
+              <Fact label="Site number">
+                <span className="code">{overview.siteId ?? '–'}</span>
+              </Fact>
+            </Stack>
+          </Section>
+        </Grid.Col>
+      </Grid>
+    </Stack>
+  );
+}
+
+function ActivityCard({ overview }: { overview: SiteOverview }) {
+  const words = activityWords[overview.activity];
+  const { run } = overview;
+  const progress = useNewestProgress(overview);
+  return (
+    <Card component="section" aria-label="What this site does now" padding="xl">
+      <Group justify="space-between" align="flex-start" wrap="nowrap">
+        <div>
+          <Group gap="sm">
+            <Title order={2} size="h3" aria-live="polite">
+              {words.title}
+            </Title>
+            {run && run.status === 'running' && (
+              <Badge>
+                Round {formatRound(run.round)} of {formatCount(run.rounds)}
+              </Badge>
+            )}
+          </Group>
+          <Text c="dimmed" mt={4}>
+            {words.explanation}
+          </Text>
+        </div>
+        <PauseButton overview={overview} />
+      </Group>
+      {progress && (
+        <Stack gap={6} mt="lg">
+          <StepBar
+            label="Step"
+            step={progress.step}
+            steps={progress.steps}
+            detail={`Loss ${formatLoss(progress.loss)} · ${progress.imagesPerSecond.toFixed(1)} images per second`}
+          />
+        </Stack>
+      )}
+    </Card>
+  );
+}
+
+/** The events are ahead of the last answer by up to a few seconds. */
+function useNewestProgress({ progress, run }: SiteOverview): SiteOverview['progress'] {
+  const { steps } = useLiveProgress();
+  if (progress === null || run === null) return progress;
+  const newer = [...steps.values()].find((step) => step.runId === run.id && step.round === run.round);
+  if (newer === undefined || newer.step < progress.step) return progress;
+  return { ...progress, step: newer.step, steps: newer.steps, loss: newer.loss };
+}
+
+function PauseButton({ overview }: { overview: SiteOverview }) {
+  const options = { changes: ['site'] };
+  const pause = useAction(() => api.site.pause.mutate(), { ...options, success: () => 'This site is paused.' });
+  const resume = useAction(() => api.site.resume.mutate(), {
+    ...options,
+    success: () => 'This site takes part again.',
+  });
+  if (overview.activity === 'not-joined') return null;
+  return overview.activity === 'paused' ? (
+    <Button
+      leftSection={<IconPlayerPlay size={16} aria-hidden />}
+      loading={resume.isPending}
+      onClick={() => resume.mutate(undefined)}
+    >
+      Resume
+    </Button>
+  ) : (
+    <Button
+      variant="default"
+      leftSection={<IconPlayerPause size={16} aria-hidden />}
+      loading={pause.isPending}
+      onClick={() => pause.mutate(undefined)}
+    >
+      Pause
+    </Button>
+  );
+}
+
+function AddPictures() {
+  return (
+    <Section title="Next step: add your pictures">
+      <Group justify="space-between" wrap="nowrap">
+        <Text size="sm" c="dimmed">
+          Choose a folder of photographs and a CSV file that says whose they are, with the diagnosis and the consent.
+        </Text>
+        <Button component={Link} href="/dataset/import">
+          Add pictures
+        </Button>
+      </Group>
+    </Section>
+  );
+}
+
+function RunCard({ run }: { run: SiteOverview['run'] }) {
+  return (
+    <Section title="Training run" actions={run && <StatusBadge word={runWords[run.status]} />}>
+      {run === null ? (
+        <Text size="sm" c="dimmed">
+          There is no run yet. The coordinator starts one when enough sites are there; you will be asked for your
+          approval first.
+        </Text>
+      ) : (
+        <Stack gap="xs">
+          <Fact label="Round">
+            {formatCount(Math.min(run.round + 1, run.rounds))} of {formatCount(run.rounds)}
+          </Fact>
+          <Fact label="Method">{strategyLabel(run.strategy)}</Fact>
+          <Fact label="Started">{formatDateTime(run.createdAt)}</Fact>
+          {run.finishedAt && <Fact label="Ended">{formatDateTime(run.finishedAt)}</Fact>}
+          <Fact label="Run number">
+            <span className="code">{run.id}</span>
+          </Fact>
+          {run.failure && <ReportPanel report={run.failure} />}
+        </Stack>
+      )}
+    </Section>
+  );
+}
