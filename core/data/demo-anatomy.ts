@@ -1,0 +1,64 @@
+/**
+ * The shape of an invented face. The phenotypes of the demo are made up for it and stand for no condition
+ * that people have.
+ */
+import type { Random } from '../shared/random.ts';
+
+/** Departures from a plain facesjs face, in units of its 400 × 600 canvas, degrees, or as factors. */
+export interface Anatomy {
+  /** Units that each eye lies further out. */
+  eyeSpacing: number;
+  eyeScale: number;
+  /** Degrees that the outer corners are raised. */
+  eyeTilt: number;
+  noseLength: number;
+  noseWidth: number;
+  /** Units that the mouth lies lower. */
+  philtrum: number;
+  mouthWidth: number;
+  earScale: number;
+  /** Units that the ears lie lower. */
+  earDrop: number;
+  headWidth: number;
+}
+
+type Trait = keyof Anatomy;
+
+/** Mean and standard deviation of each trait among unaffected people. */
+const ordinary: Record<Trait, { mean: number; spread: number }> = {
+  eyeSpacing: { mean: 0, spread: 2.5 },
+  eyeScale: { mean: 1, spread: 0.05 },
+  eyeTilt: { mean: 0, spread: 3 },
+  noseLength: { mean: 1, spread: 0.07 },
+  noseWidth: { mean: 1, spread: 0.07 },
+  philtrum: { mean: 0, spread: 3.5 },
+  mouthWidth: { mean: 1, spread: 0.07 },
+  earScale: { mean: 1, spread: 0.08 },
+  earDrop: { mean: 0, spread: 5 },
+  headWidth: { mean: 1, spread: 0.025 },
+};
+
+/**
+ * How far each class lies from the unaffected mean, in standard deviations. Every trait that is moved is
+ * moved in two classes, so that no single measure tells the classes apart.
+ */
+export const demoClasses: Readonly<Record<string, Partial<Record<Trait, number>>>> = {
+  unaffected: {},
+  'invented-alder': { eyeSpacing: 4, philtrum: 3.5, earDrop: 3, noseLength: -2, headWidth: 2 },
+  'invented-birch': { eyeSpacing: -3.5, eyeTilt: 3.5, mouthWidth: -3.5, headWidth: -2, earDrop: 2 },
+  'invented-cedar': { eyeScale: -4, philtrum: -2.5, mouthWidth: 3.5, noseWidth: 4, eyeTilt: -2.5 },
+};
+
+/** The anatomy of one person of a class. */
+export function drawAnatomy(label: string, random: Random): Anatomy {
+  const shift = demoClasses[label];
+  if (!shift) throw new RangeError(`no demo class is called "${label}"`);
+  const traits = Object.entries(ordinary) as [Trait, { mean: number; spread: number }][];
+  return Object.fromEntries(
+    traits.map(([trait, { mean, spread }]) => [
+      trait,
+      // Beyond two deviations nature is cut off: a face must stay a face.
+      mean + spread * ((shift[trait] ?? 0) + Math.max(-2, Math.min(2, random.normal()))),
+    ]),
+  ) as unknown as Anatomy;
+}
