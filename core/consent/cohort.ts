@@ -1,6 +1,7 @@
 /** Which pictures a round may use. */
+import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
-import type { ImageRecord, Split } from '../store/records.ts';
+import type { CohortRecord, ImageRecord, Split } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { consentStatus } from './consent.ts';
 
@@ -19,6 +20,8 @@ export interface CohortRequest {
   /** ISO 8601 UTC; default is the store's clock. */
   at?: string | undefined;
   datasetId?: number | undefined;
+  /** Only pictures with one of these labels: the classes of the run. Default: all. */
+  labels?: readonly string[] | undefined;
 }
 
 /**
@@ -28,10 +31,10 @@ export interface CohortRequest {
  * what to do then.
  */
 export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort {
-  const { runId, round, purpose, datasetId } = request;
+  const { runId, round, purpose, datasetId, labels } = request;
   return store.transaction(() => {
     const at = request.at ?? store.now();
-    const images = consentedImages(store, { split: 'train', purpose, at, datasetId });
+    const images = consentedImages(store, { split: 'train', purpose, at, datasetId, labels });
     const sha256 = cohortHash(purpose, images);
     const earlier = store.cohorts
       .byRun(runId)
@@ -68,13 +71,24 @@ export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort
 /** Ready held-out pictures of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */
 export function heldOutImages(
   store: ReadOnlyStore,
-  request: { purpose: string; at: string; datasetId?: number | undefined },
+  request: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { at: string },
 ): ImageRecord[] {
   return consentedImages(store, { ...request, split: 'test' });
 }
 
+/**
+ * Cohorts that hold a picture of the subject and may have left their mark: superseded ones did not.
+ * A site asks this at a withdrawal, to see whether the round in progress must start again without the subject.
+ * @throws AppError SUBJECT_UNKNOWN
+ */
+export function cohortsTouchedBySubject(store: ReadOnlyStore, pseudonym: string): CohortRecord[] {
+  const subject = store.subjects.byPseudonym(pseudonym);
+  if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
+  return store.cohorts.bySubject(subject.id).filter((cohort) => !cohort.superseded);
+}
+
 /** Ids of the subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC). */
-export function consentedSubjects(store: ReadOnlyStore, purpose: string, at: string): Set<number> {
+function consentedSubjects(store: ReadOnlyStore, purpose: string, at: string): Set<number> {
   const bySubject = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
   const active = [...bySubject].filter(([, events]) => consentStatus(events, purpose, at) === 'active');
   return new Set(active.map(([subjectId]) => subjectId));
@@ -82,17 +96,14 @@ export function consentedSubjects(store: ReadOnlyStore, purpose: string, at: str
 
 function consentedImages(
   store: ReadOnlyStore,
-  {
-    split,
-    purpose,
-    at,
-    datasetId,
-  }: { split: Split; purpose: string; at: string; datasetId?: number | undefined },
+  wanted: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { split: Split; at: string },
 ): ImageRecord[] {
+  const { split, purpose, at, datasetId } = wanted;
   const subjects = consentedSubjects(store, purpose, at);
+  const labels = wanted.labels === undefined ? null : new Set(wanted.labels);
   return store.images
     .list({ split, status: 'ready', datasetId })
-    .filter((image) => subjects.has(image.subjectId))
+    .filter((image) => subjects.has(image.subjectId) && (labels === null || labels.has(image.label)))
     .sort((a, b) => compare(a.sha256, b.sha256) || a.id - b.id);
 }
 

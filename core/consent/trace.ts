@@ -1,23 +1,11 @@
 /** Which rounds and models a subject took part in. */
-import { AppError } from '../shared/errors.ts';
-import type { CohortRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import { cohortsTouchedBySubject } from './cohort.ts';
 
 export interface TraceReport {
   pseudonym: string;
-  /** Newest run last. */
+  /** Oldest first. Adapters in the order of their rounds. */
   runs: { runId: string; rounds: number[]; globalAdapters: string[] }[];
-}
-
-/**
- * Cohorts that hold a picture of the subject and may have left their mark: superseded ones did not.
- * A site asks this at a withdrawal, to see whether the round in progress must start again without the subject.
- * @throws AppError SUBJECT_UNKNOWN
- */
-export function cohortsTouchedBySubject(store: ReadOnlyStore, pseudonym: string): CohortRecord[] {
-  const subject = store.subjects.byPseudonym(pseudonym);
-  if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
-  return store.cohorts.bySubject(subject.id).filter((cohort) => !cohort.superseded);
 }
 
 /**
