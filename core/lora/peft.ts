@@ -8,6 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import type { LoraLayer, ModelState } from './model-state.ts';
@@ -44,18 +45,21 @@ const configSchema = z.object({
  * Writes the folder (made where missing; other files in it are left alone). The configuration comes last and
  * names the hashes of the weights, so an interrupted write is never taken for a complete adapter.
  * @param base what PEFT shall know the base model by
- * @throws the system's error, for instance ENOSPC
+ * @throws AppError SHAPE_MISMATCH when the state belongs to another base; the system's error, for instance ENOSPC
  */
 export async function writePeftFolder(
   folder: string,
   state: ModelState,
   base: { id: string; sha256: string },
 ): Promise<void> {
+  if (base.sha256 !== state.baseSha256) {
+    throw new AppError('SHAPE_MISMATCH', `This adapter does not belong to the base model ${base.id}.`);
+  }
   const weights = encodeSafetensors(adapterTensors(state), { format: 'pt' });
   const baseWeights = state.base.size === 0 ? null : encodeSafetensors(state.base, { format: 'pt' });
   const config = adapterConfig(state, base.id, {
     formatVersion: 1,
-    baseSha256: base.sha256,
+    baseSha256: state.baseSha256,
     classes: [...state.classes],
     layers: layersOf(state).map(({ module, r, scale }) => ({ module, r, scale })),
     emptyLayers: [...state.lora.values()]
@@ -162,12 +166,12 @@ function adapterConfig(
  */
 function pattern(
   layers: readonly LoraLayer[],
-  valueOf: (layer: LoraLayer) => number,
+  pick: (layer: LoraLayer) => number,
   common: number,
 ): Record<string, number> {
-  if (layers.every((layer) => valueOf(layer) === common)) return {};
+  if (layers.every((layer) => pick(layer) === common)) return {};
   const longestFirst = [...layers].sort((x, y) => y.module.length - x.module.length);
-  return Object.fromEntries(longestFirst.map((layer) => [layer.module, valueOf(layer)]));
+  return Object.fromEntries(longestFirst.map((layer) => [layer.module, pick(layer)]));
 }
 
 function parseConfig(bytes: Buffer): z.infer<typeof configSchema> {

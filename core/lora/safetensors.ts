@@ -114,7 +114,8 @@ export function decodeSafetensors(bytes: Uint8Array, name: string): SafetensorsF
           `${bytes.length - valuesStart} bytes are there`,
       );
     }
-    const raw = bytes.slice(valuesStart + entry.start, valuesStart + entry.end);
+    // A copy with a buffer of its own; Buffer's `slice` would give a view into a shared pool.
+    const raw = new Uint8Array(bytes.subarray(valuesStart + entry.start, valuesStart + entry.end));
     tensors.set(entry.tensor, { dtype: 'float32', dims: entry.dims, data: toFloat32(raw, entry.dtype) });
   }
   if (valuesStart + expected !== bytes.length) {
