@@ -26,7 +26,9 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
     waitingBytes += sizeBytes;
     const turn = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
-      waiting.splice(waiting.indexOf(turn.resolve), 1);
+      const place = waiting.indexOf(turn.resolve);
+      if (place < 0) return;
+      waiting.splice(place, 1);
       turn.reject(new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.'));
     }, timeoutMs);
     waiting.push(turn.resolve);

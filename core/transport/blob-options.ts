@@ -1,0 +1,39 @@
+/** What serving and fetching have in common. */
+import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Link } from './link.ts';
+import type { Signer } from './signature.ts';
+
+/** What a chunk is asked or sent for, to count bytes by round and site. */
+export type TransferListener = (peer: string, sha256: string, sizeBytes: number) => void;
+
+export interface BlobExchangeOptions {
+  link: Link;
+  federation: string;
+  /** `signer.id` says which side this is: `coordinator`, or a site. */
+  signer: Signer;
+  /** Public key of a peer (base64url), null when unknown or revoked. */
+  keyOf(peer: string): string | null;
+  blobs: BlobStore;
+  /** Whether a peer may have a blob that this side holds. Asked for each request. */
+  maySend(peer: string, sha256: string): boolean;
+  /** Chunk bytes handed to the broker, repeats included. */
+  onSent?: TransferListener;
+  /** Chunk bytes that arrived, repeats included. */
+  onReceived?: TransferListener;
+  /** First wait for a chunk before asking again; doubles up to six times as long. Default 10 s. */
+  chunkTimeoutMs?: number;
+  logger?: Logger;
+}
+
+/** Names of one direction as seen from here. */
+export interface ExchangeTopics {
+  /** Where this side asks a peer for chunks, and where the peer's chunks come. */
+  askPeer(peer: string): string;
+  chunksFromPeers: string;
+  /** Where peers ask this side, and where it sends chunks to. */
+  asksFromPeers: string;
+  chunksToPeer(peer: string): string;
+  /** The peer that a topic belongs to, or null. */
+  peerOf(topic: string): string | null;
+}

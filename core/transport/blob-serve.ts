@@ -1,0 +1,103 @@
+/** Answers signed requests for chunks. */
+import { open } from 'node:fs/promises';
+import type { Logger } from '../shared/logger.ts';
+import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
+import { encodeChunkFrame } from './chunk-frame.ts';
+import { createReplayGuard, openEnvelope } from './envelope.ts';
+import { createGrantQueue } from './grant-queue.ts';
+import type { LinkMessage } from './link.ts';
+import { type BlobRequestBody, blobRequestSchema } from './messages.ts';
+
+export interface BlobServer {
+  receive(message: LinkMessage): void;
+  close(): Promise<void>;
+}
+
+/** Chunks being read or sent at once over all peers: at 256 KiB each, 8 MiB of memory. */
+const maxChunksUnderWay = 32;
+/** Chunks a single peer may have waiting; what it asks beyond that it has to ask again. */
+const maxChunksPerPeer = 16;
+/** A chunk on a slow line takes a while. */
+const publishTimeoutMs = 120_000;
+
+export function createBlobServer(
+  options: BlobExchangeOptions & { topics: ExchangeTopics; logger: Logger },
+): BlobServer {
+  const { link, topics, blobs, logger } = options;
+  const replays = createReplayGuard();
+  const sending = createGrantQueue(maxChunksUnderWay);
+  const waiting = new Map<string, number>();
+  const closing = new AbortController();
+  const underWay = new Set<Promise<void>>();
+
+  async function readChunk(request: BlobRequestBody, index: number): Promise<Uint8Array | null> {
+    const offset = index * request.chunkBytes;
+    const length = Math.min(request.chunkBytes, blobs.sizeBytes(request.sha256) - offset);
+    if (length <= 0) return null;
+    const file = await open(blobs.path(request.sha256), 'r');
+    try {
+      const bytes = Buffer.allocUnsafe(length);
+      const { bytesRead } = await file.read(bytes, 0, length, offset);
+      return bytesRead === length ? bytes : null;
+    } finally {
+      await file.close();
+    }
+  }
+
+  async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
+    const { sha256 } = request;
+    // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
+    const held = options.maySend(peer, sha256) && blobs.has(sha256);
+    const bytes = held ? await readChunk(request, index) : null;
+    const frame =
+      bytes === null
+        ? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() })
+        : encodeChunkFrame({ kind: 'data', sha256, index, bytes });
+    await link.publish(topics.chunksToPeer(peer), frame, { timeoutMs: publishTimeoutMs });
+    if (bytes !== null) options.onSent?.(peer, sha256, bytes.length);
+  }
+
+  async function answer(peer: string, request: BlobRequestBody, index: number): Promise<void> {
+    try {
+      await sending.run(() => sendChunk(peer, request, index), closing.signal);
+    } catch (error) {
+      // The receiver asks again.
+      if (!closing.signal.aborted)
+        logger.info({ error, peer, sha256: request.sha256, index }, 'chunk not sent');
+    } finally {
+      const left = (waiting.get(peer) ?? 1) - 1;
+      if (left > 0) waiting.set(peer, left);
+      else waiting.delete(peer);
+    }
+  }
+
+  return {
+    receive(message) {
+      const peer = topics.peerOf(message.topic);
+      if (peer === null || closing.signal.aborted) return;
+      const request = openEnvelope(message.payload, {
+        federation: options.federation,
+        recipient: options.signer.id,
+        sender: peer,
+        keyOf: options.keyOf,
+        bodies: { 'blob-request': blobRequestSchema },
+      });
+      if (!replays.accept(request)) return;
+      for (const index of new Set(request.body.indices)) {
+        const count = waiting.get(peer) ?? 0;
+        if (count >= maxChunksPerPeer) return;
+        waiting.set(peer, count + 1);
+        const answering = answer(peer, request.body, index).finally(() => underWay.delete(answering));
+        underWay.add(answering);
+      }
+    },
+    async close() {
+      closing.abort();
+      // Not waited for the broker: on a dead line that would take until its timeout.
+      await Promise.race([
+        Promise.allSettled(underWay),
+        new Promise((resolve) => setTimeout(resolve, 500).unref()),
+      ]);
+    },
+  };
+}

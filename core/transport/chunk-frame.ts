@@ -1,0 +1,48 @@
+/**
+ * A chunk on the wire: version (1 byte), kind (1 byte), SHA-256 of the whole blob (32 bytes), index (unsigned
+ * 32-bit, big-endian), then the bytes. Not signed: the broker lets only one sender on a chunk topic, and the
+ * hash of the whole blob, which came in a signed message, decides.
+ */
+import { AppError } from '../shared/errors.ts';
+import { chunkBytes } from './messages.ts';
+
+const version = 1;
+const headerBytes = 38;
+
+export interface ChunkFrame {
+  /** `missing`: the sender does not hold the blob or may not give it; no bytes follow. */
+  kind: 'data' | 'missing';
+  sha256: string;
+  index: number;
+  bytes: Uint8Array;
+}
+
+export function encodeChunkFrame(frame: ChunkFrame): Uint8Array {
+  const encoded = Buffer.allocUnsafe(headerBytes + frame.bytes.length);
+  encoded[0] = version;
+  encoded[1] = frame.kind === 'data' ? 0 : 1;
+  encoded.write(frame.sha256, 2, 'hex');
+  encoded.writeUInt32BE(frame.index, 34);
+  encoded.set(frame.bytes, headerBytes);
+  return encoded;
+}
+
+/** @throws AppError MESSAGE_INVALID */
+export function decodeChunkFrame(payload: Uint8Array): ChunkFrame {
+  const buffer = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+  const kind = buffer[1];
+  if (
+    buffer.length < headerBytes ||
+    buffer.length > headerBytes + chunkBytes ||
+    buffer[0] !== version ||
+    (kind !== 0 && kind !== 1)
+  ) {
+    throw new AppError('MESSAGE_INVALID', 'A chunk that is none arrived.');
+  }
+  return {
+    kind: kind === 0 ? 'data' : 'missing',
+    sha256: buffer.toString('hex', 2, 34),
+    index: buffer.readUInt32BE(34),
+    bytes: buffer.subarray(headerBytes),
+  };
+}

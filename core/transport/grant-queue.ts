@@ -1,0 +1,61 @@
+/** Lets a few go at a time, in order: uploads that the coordinator grants, chunks that are being sent. */
+import { AppError } from '../shared/errors.ts';
+
+export interface GrantQueue {
+  readonly running: number;
+  readonly waiting: number;
+  /** Runs the task when its turn comes. @throws AppError CANCELLED when `signal` aborts while it waits */
+  run<T>(task: () => Promise<T> | T, signal?: AbortSignal): Promise<T>;
+}
+
+/** @param limit tasks at once; eight sites with a window of four chunks keep a coordinator's line busy */
+export function createGrantQueue(limit = 8): GrantQueue {
+  const turns: (() => void)[] = [];
+  let running = 0;
+
+  async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
+    if (running < limit) {
+      running++;
+      return;
+    }
+    const turn = Promise.withResolvers<void>();
+    const cancel = () => {
+      const place = turns.indexOf(turn.resolve);
+      if (place < 0) return;
+      turns.splice(place, 1);
+      turn.reject(cancelled());
+    };
+    turns.push(turn.resolve);
+    signal?.addEventListener('abort', cancel, { once: true });
+    // Whoever calls the turn hands its own place over, so `running` stays as it is.
+    turn.promise.then(
+      () => signal?.removeEventListener('abort', cancel),
+      () => {},
+    );
+    await turn.promise;
+  }
+
+  return {
+    get running() {
+      return running;
+    },
+    get waiting() {
+      return turns.length;
+    },
+    async run(task, signal) {
+      if (signal?.aborted) throw cancelled();
+      await waitForTurn(signal);
+      try {
+        return await task();
+      } finally {
+        const next = turns.shift();
+        if (next === undefined) running--;
+        else next();
+      }
+    },
+  };
+}
+
+function cancelled(): AppError {
+  return new AppError('CANCELLED', 'The transfer was stopped.');
+}

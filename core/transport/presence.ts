@@ -1,0 +1,100 @@
+/** Who is connected: a retained, signed message per site, turned over by the broker when the site is lost. */
+import { randomUUID } from 'node:crypto';
+import { type Logger, silentLogger } from '../shared/logger.ts';
+import { openEnvelope, sealEnvelope } from './envelope.ts';
+import type { Link } from './link.ts';
+import { presenceSchema } from './messages.ts';
+import type { Will } from './mqtt-session.ts';
+import type { Signer } from './signature.ts';
+import { createTopics } from './topics.ts';
+
+export interface Presence {
+  /** For `connectMqtt({will})`: the `offline` of the connection that is about to be made. */
+  will(): Will;
+  /** Says `online` at each connection of the link. */
+  attach(link: Link): void;
+  /** Says `offline`; call it before the link is closed. */
+  leave(): Promise<void>;
+}
+
+/** A site's own presence. Order of use: `connectMqtt({…, will: presence.will})`, then `presence.attach(link)`. */
+export function createPresence(federation: string, signer: Signer, logger: Logger = silentLogger): Presence {
+  const topic = createTopics(federation).presence(signer.id);
+  let session = randomUUID();
+  let link: Link | null = null;
+  let remove: (() => void) | null = null;
+
+  const seal = (online: boolean) =>
+    sealEnvelope({ federation, type: 'presence', body: { online, session } }, signer);
+
+  async function say(online: boolean): Promise<void> {
+    try {
+      await link?.publish(topic, seal(online), { retain: true });
+    } catch (error) {
+      logger.info({ error }, 'presence not published');
+    }
+  }
+
+  return {
+    will() {
+      session = randomUUID();
+      return { topic, payload: seal(false), retain: true };
+    },
+    attach(attached) {
+      link = attached;
+      remove = attached.onStatus((online) => {
+        if (online) void say(true);
+      });
+      if (attached.online) void say(true);
+    },
+    async leave() {
+      remove?.();
+      if (link?.online) await say(false);
+      link = null;
+    },
+  };
+}
+
+export type PresenceListener = (siteId: string, online: boolean, at: Date) => void;
+
+export interface PresenceWatch {
+  /** Sites that are connected as far as the broker told. */
+  readonly online: ReadonlySet<string>;
+  close(): Promise<void>;
+}
+
+/**
+ * For the coordinator. A will that belongs to an older connection than the newest `online` counts for nothing.
+ * @param keyOf public key of a site (base64url), null when unknown or revoked
+ */
+export async function watchPresence(
+  link: Link,
+  federation: string,
+  keyOf: (siteId: string) => string | null,
+  listener: PresenceListener,
+): Promise<PresenceWatch> {
+  const topics = createTopics(federation);
+  const sessions = new Map<string, { session: string; at: Date }>();
+  const online = new Set<string>();
+  const unsubscribe = await link.subscribe(topics.everySite.presence, (message) => {
+    const siteId = topics.siteOf(message.topic);
+    if (siteId === null || message.payload.length === 0) return;
+    const { body, at } = openEnvelope(message.payload, {
+      federation,
+      sender: siteId,
+      keyOf,
+      bodies: { presence: presenceSchema },
+    });
+    const known = sessions.get(siteId);
+    if (body.online) {
+      if (known !== undefined && known.session !== body.session && at < known.at) return;
+      sessions.set(siteId, { session: body.session, at });
+      online.add(siteId);
+    } else {
+      if (known !== undefined && known.session !== body.session) return;
+      online.delete(siteId);
+    }
+    listener(siteId, body.online, at);
+  });
+  return { online, close: unsubscribe };
+}
