@@ -99,7 +99,7 @@ export function withdrawConsent(
  * Whether `purpose` is allowed at the instant `at`, judged by everything recorded so far. A withdrawal ends all grants
  * recorded before it, at any instant: after it nobody may use them, also not "as of yesterday".
  * @param events of one subject, in any order; other purposes are left out of account
- * @param at ISO 8601 UTC as the store writes it
+ * @param at ISO 8601
  */
 export function consentStatus(
   events: readonly ConsentEventRecord[],
@@ -114,9 +114,10 @@ export function consentStatus(
   const lastWithdrawal = relevant.findLastIndex((event) => event.kind === 'withdraw');
   const grants = relevant.slice(lastWithdrawal + 1);
   if (grants.length === 0) return lastWithdrawal >= 0 ? 'withdrawn' : 'none';
-  const inForce = grants.findLast((grant) => grant.validFrom <= at);
+  const instant = Date.parse(at);
+  const inForce = grants.findLast((grant) => Date.parse(grant.validFrom) <= instant);
   if (inForce === undefined) return 'not-yet-valid';
-  return inForce.expiresAt !== null && inForce.expiresAt <= at ? 'expired' : 'active';
+  return inForce.expiresAt !== null && Date.parse(inForce.expiresAt) <= instant ? 'expired' : 'active';
 }
 
 function understood<T>(schema: z.ZodType<T>, input: unknown): T {

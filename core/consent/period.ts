@@ -14,13 +14,22 @@ export function endOfPeriod(text: string, context: z.RefinementCtx): string {
   return instant(text, context, 1);
 }
 
+/** Later ones would not sort as text: years of five digits are written with a sign. People write 9999 for "never". */
+const endOfTime = '9999-12-31T23:59:59.999Z';
+
 function instant(text: string, context: z.RefinementCtx, daysLater: number): string {
   const trimmed = text.trim();
-  if (dateTimeSchema.safeParse(trimmed).success) return new Date(trimmed).toISOString();
+  if (dateTimeSchema.safeParse(trimmed).success) return storable(new Date(trimmed));
   if (dateSchema.safeParse(trimmed).success) {
-    const [year, month, day] = trimmed.split('-').map(Number) as [number, number, number];
-    return new Date(year, month - 1, day + daysLater).toISOString();
+    // Without an offset: midnight on this machine's calendar.
+    const day = new Date(`${trimmed}T00:00`);
+    day.setDate(day.getDate() + daysLater);
+    return storable(day);
   }
-  context.addIssue({ code: 'custom', message: 'needs a date like 2026-11-22' });
+  context.addIssue({ code: 'custom', message: 'it needs a date like 2026-11-22' });
   return z.NEVER;
+}
+
+function storable(time: Date): string {
+  return time.getUTCFullYear() > 9999 ? endOfTime : time.toISOString();
 }
