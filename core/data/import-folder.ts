@@ -148,6 +148,7 @@ function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, re
   const subject = store.subjects.upsert({ pseudonym });
   const events = store.consentEvents.ofSubject(subject.id);
   const { kind, purpose } = consent;
+  if (kind === 'none') return;
   if (kind === 'withdrawn') {
     const status = consentStatus(events, purpose, store.now());
     if (status !== 'withdrawn') withdrawConsent(store, { pseudonym, purpose, recordedBy });

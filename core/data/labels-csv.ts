@@ -16,11 +16,12 @@ export interface LabelRow {
   label: string;
   split: Split | null;
   site: string | null;
+  /** Null when the CSV says nothing about consent. */
   consent: LabelConsent | null;
 }
 
 export interface LabelConsent {
-  kind: 'granted' | 'withdrawn';
+  kind: 'granted' | 'withdrawn' | 'none';
   purpose: string;
   /** Null when the CSV does not name the consent document. */
   documentVersion: string | null;
@@ -228,7 +229,7 @@ const shorten = (text: string) => {
 
 function toLabelRow(row: ParsedRow, line: number): LabelRow {
   const consent: LabelConsent | null =
-    row.consent === null || row.consent === 'none'
+    row.consent === null
       ? null
       : {
           kind: row.consent,
