@@ -2,7 +2,7 @@
 import { appendGradients } from '../graph/autodiff.ts';
 import type { Graph } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
-import { injectLora, loraInputNames } from '../lora/inject.ts';
+import { injectLora, loraAName, loraBName, promoteToInputs } from '../lora/inject.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
@@ -36,9 +36,8 @@ export function stateParameters(state: ModelState): Map<string, FloatTensor> {
   const parameters = new Map<string, FloatTensor>();
   for (const { module, r, a, b } of state.lora.values()) {
     if (r === 0) continue;
-    const names = loraInputNames(module);
-    parameters.set(names.a, a);
-    parameters.set(names.b, b);
+    parameters.set(loraAName(module), a);
+    parameters.set(loraBName(module), b);
   }
   for (const [name, tensor] of state.head) parameters.set(`head.${name}`, tensor);
   for (const [name, tensor] of state.base) parameters.set(name, tensor);
@@ -52,9 +51,8 @@ export function withParameters(
   baseNames: readonly string[],
 ): ModelState {
   const lora = [...state.lora].map(([module, layer]) => {
-    const names = loraInputNames(module);
-    const a = parameters.get(names.a) ?? layer.a;
-    const b = parameters.get(names.b) ?? layer.b;
+    const a = parameters.get(loraAName(module)) ?? layer.a;
+    const b = parameters.get(loraBName(module)) ?? layer.b;
     return [module, { ...layer, a, b }] as const;
   });
   const head = [...state.head].map(
@@ -126,15 +124,13 @@ export function buildFeatureGraph(base: BaseModel, shape: GraphShape): Graph {
 
 /** The base model with fed weights as inputs and LoRA factors added; it has no outputs yet. */
 function embeddingGraph(base: BaseModel, shape: GraphShape): { builder: GraphBuilder; embedding: string } {
-  const forward = base.buildGraph(shape.batch);
-  const initializers = new Map(forward.initializers);
-  for (const name of shape.fedWeights) {
-    if (!initializers.delete(name)) {
-      throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no weights "${name}".`);
-    }
-  }
-  const inputs = [...forward.inputs, ...shape.fedWeights];
-  const adapted = injectLora({ ...forward, inputs, initializers }, base.layers, shape.lora);
+  const promoted = promoteToInputs(base.buildGraph(shape.batch), shape.fedWeights);
+  const injections = shape.lora.map(({ module, r, scale }) => {
+    const layer = base.layers.find((candidate) => candidate.module === module);
+    if (layer) return { layer, r, scale };
+    throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no layer "${module}" to adapt.`);
+  });
+  const adapted = injectLora(promoted, injections);
   const [embedding] = adapted.outputs;
   if (embedding === undefined) {
     throw new AppError('MODEL_FILE_INVALID', `The base model ${base.id} has no output.`);

@@ -36,7 +36,7 @@ describe('createAdamW', () => {
 
     for (const gradient of gradients) {
       step(gradient);
-      adam.applyGradients({ theta: tf.tensor1d(gradient) });
+      adam.applyGradients([{ name: 'theta', tensor: tf.tensor1d(gradient) }]);
     }
 
     const expected = await reference.data();
