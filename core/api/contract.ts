@@ -2,13 +2,12 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+
+import type { RunSummary } from '../coordinator/view-types.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
-import type { RunConfig, Stage } from '../strategy/strategy.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
-export type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -66,83 +65,18 @@ export interface SubjectRow {
   expiresAt: string | null;
 }
 
-export interface TraceReport {
-  pseudonym: string;
-  runs: { runId: string; rounds: number[]; globalAdapters: string[] }[];
-}
+export type { TraceReport } from '../consent/trace.ts';
 
-export interface SiteRow {
-  id: string;
-  name: string;
-  online: boolean;
-  joinedAt: string;
-  lastSeenAt: string | null;
-  revoked: boolean;
-}
-
-export interface InvitationRow {
-  id: string;
-  siteName: string;
-  createdAt: string;
-  expiresAt: string;
-  usedAt: string | null;
-}
-
-export interface RunSummary {
-  id: string;
-  status: 'waiting' | 'running' | 'evaluating' | 'finished' | 'failed' | 'stopped';
-  strategy: string;
-  round: number;
-  rounds: number;
-  createdAt: string;
-  finishedAt: string | null;
-  failure: ErrorReport | null;
-}
-
-export interface RoundSite {
-  siteId: string;
-  siteName: string;
-  status: 'working' | 'announced' | 'received' | 'rejected' | 'absent';
-  reason: string | null;
-  step: number | null;
-  steps: number | null;
-  meanLoss: number | null;
-  examples: number | null;
-}
-
-export interface RoundRow {
-  round: number;
-  stage: Stage;
-  rank: number;
-  status: 'open' | 'aggregating' | 'closed';
-  trainableParameters: number;
-  bytesUp: number;
-  bytesDown: number;
-  meanLoss: number | null;
-  accuracy: number | null;
-  energyKept: number | null;
-  openedAt: string;
-  deadlineAt: string | null;
-  closedAt: string | null;
-  sites: RoundSite[];
-}
-
-export interface RunDetail extends RunSummary {
-  config: RunConfig;
-  plan: PlannedRound[];
-  done: RoundRow[];
-  totals: RunTotals;
-}
-
-export interface CoordinatorOverview {
-  federation: string;
-  brokerAddress: string;
-  sites: SiteRow[];
-  invitations: InvitationRow[];
-  runs: RunSummary[];
-  /** The run in progress, or the newest one. */
-  current: RunDetail | null;
-}
+export type {
+  CoordinatorOverview,
+  InvitationRow,
+  RoundRow,
+  RoundSite,
+  RunDetail,
+  RunSummary,
+  SiteRow,
+} from '../coordinator/view-types.ts';
+export type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 
 export interface AdapterRow {
   sha256: string;

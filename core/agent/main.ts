@@ -1,0 +1,40 @@
+#!/usr/bin/env node
+/**
+ * The agent as a process of its own: `node core/agent/main.ts --data FOLDER [--socket PATH]`.
+ * Prints one JSON line when it serves, and ends on SIGTERM, SIGINT, or when standard input closes (its parent
+ * is gone) if `--with-parent` is given.
+ */
+import { parseArgs } from 'node:util';
+import { toAppError } from '../shared/errors.ts';
+import { runAgent } from './run-agent.ts';
+
+const { values } = parseArgs({
+  options: {
+    data: { type: 'string' },
+    socket: { type: 'string' },
+    'ui-port': { type: 'string' },
+    threads: { type: 'string' },
+    approve: { type: 'boolean', default: false },
+    'with-parent': { type: 'boolean', default: false },
+  },
+});
+
+try {
+  const running = await runAgent({
+    dataFolder: values.data,
+    socket: values.socket,
+    uiPort: values['ui-port'] === undefined ? undefined : Number(values['ui-port']),
+    threads: values.threads === undefined ? undefined : Number(values.threads),
+    autoApprove: values.approve,
+  });
+  process.stdout.write(
+    `${JSON.stringify({ type: 'ready', socket: running.socket, url: running.url, accessCode: running.accessCode })}\n`,
+  );
+  const stop = () => void running.close().finally(() => process.exit(0));
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  if (values['with-parent']) process.stdin.on('end', stop).on('error', stop).resume();
+} catch (thrown) {
+  process.stdout.write(`${JSON.stringify({ type: 'failed', error: toAppError(thrown).toReport() })}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,56 @@
+/**
+ * Who may use the API when it listens on loopback. Any local program can open 127.0.0.1, so a browser must
+ * first give the access code that the terminal printed; it then holds a session cookie. The code is never
+ * part of a URL (it would end up in histories and logs).
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+const cookieName = 'anneal_session';
+const maxAttemptsPerMinute = 10;
+
+export interface AccessControl {
+  readonly code: string;
+  /** The cookie to set for a right code, or null. */
+  signIn(code: string): string | null;
+  allows(request: IncomingMessage): boolean;
+}
+
+/** 50 random bits in a form that is easy to type: `ABCDE-FGHJK`. */
+function createCode(): string {
+  const alphabet = 'ABCDEFGHJKLMNPQRSTUVWXYZ23456789';
+  const letters = [...randomBytes(10)].map((byte) => alphabet[byte % 32]).join('');
+  return `${letters.slice(0, 5)}-${letters.slice(5)}`;
+}
+
+function sameSecret(a: string, b: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+export function createAccessControl(now: () => number = Date.now): AccessControl {
+  const code = createCode();
+  const sessions = new Set<string>();
+  let attempts: number[] = [];
+  return {
+    code,
+    signIn(given) {
+      attempts = attempts.filter((at) => at > now() - 60_000);
+      if (attempts.length >= maxAttemptsPerMinute) return null;
+      attempts.push(now());
+      if (!sameSecret(given.trim().toUpperCase(), code)) return null;
+      attempts = [];
+      const session = randomBytes(32).toString('base64url');
+      sessions.add(session);
+      return `${cookieName}=${session}; HttpOnly; SameSite=Strict; Path=/`;
+    },
+    allows(request) {
+      const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
+      if (bearer !== undefined && sameSecret(bearer.toUpperCase(), code)) return true;
+      const cookies = (request.headers.cookie ?? '').split(';').map((part) => part.trim().split('='));
+      return cookies.some(
+        ([name, value]) => name === cookieName && value !== undefined && sessions.has(value),
+      );
+    },
+  };
+}

@@ -1,0 +1,69 @@
+/** A typed client of a running agent over its Unix socket (named pipe on Windows). */
+import { request } from 'node:http';
+import { createTRPCClient, httpLink, type TRPCClient, TRPCClientError } from '@trpc/client';
+import { z } from 'zod';
+import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
+import type { AppRouter } from './router.ts';
+
+export type AgentClient = TRPCClient<AppRouter>;
+
+/** `fetch` over a socket path; the built-in one only knows TCP. */
+function socketFetch(socketPath: string) {
+  return (
+    url: RequestInfo | URL | string,
+    init?: { method?: string; headers?: unknown; body?: unknown },
+  ): Promise<Response> =>
+    new Promise((resolve, reject) => {
+      const target = new URL(String(url));
+      const outgoing = request(
+        {
+          socketPath,
+          path: target.pathname + target.search,
+          method: init?.method ?? 'GET',
+          headers: Object.fromEntries(new Headers(init?.headers as HeadersInit).entries()),
+        },
+        (incoming) => {
+          const parts: Buffer[] = [];
+          incoming.on('data', (part: Buffer) => parts.push(part));
+          incoming.on('error', reject);
+          incoming.on('end', () =>
+            resolve(
+              new Response(Buffer.concat(parts), {
+                status: incoming.statusCode ?? 500,
+                headers: { 'content-type': 'application/json' },
+              }),
+            ),
+          );
+        },
+      );
+      outgoing.on('error', () =>
+        reject(new AppError('AGENT_UNREACHABLE', 'Anneal is not running on this data folder.')),
+      );
+      outgoing.end(init?.body === undefined || init.body === null ? undefined : String(init.body));
+    });
+}
+
+const reportSchema = z.object({
+  report: z.object({
+    code: z.string().refine((code): code is ErrorCode => code in errorTable),
+    message: z.string(),
+    action: z.string(),
+  }),
+});
+
+/** Gives back the AppError that the agent sent. */
+export function fromClientError(thrown: unknown): unknown {
+  if (!(thrown instanceof TRPCClientError)) return thrown;
+  if (thrown.cause instanceof AppError) return thrown.cause;
+  const parsed = reportSchema.safeParse(thrown.data);
+  if (!parsed.success)
+    return new AppError('INTERNAL', 'The agent gave an answer that could not be read.', { cause: thrown });
+  const { code, message, action } = parsed.data.report;
+  return new AppError(code, message, { action });
+}
+
+export function createAgentClient(socketPath: string): AgentClient {
+  return createTRPCClient<AppRouter>({
+    links: [httpLink({ url: 'http://localhost/trpc', fetch: socketFetch(socketPath) })],
+  });
+}

@@ -1,0 +1,36 @@
+/** What the router needs from the agent's composition root. */
+import type { CoordinatorNode } from '../coordinator/coordinator.ts';
+import type { Device } from '../engine/engine.ts';
+import type { SiteNode } from '../site/site.ts';
+import type { Store } from '../store/store.ts';
+import type { AgentEvent, AgentStatus, ImportReport } from './contract.ts';
+
+export interface ImportRequest {
+  imagesFolder: string;
+  labelsFile: string;
+  alreadyCropped: boolean;
+}
+
+export interface AgentContext {
+  readonly store: Store;
+  /** When this site joined its federation. */
+  readonly joinedAt: string | null;
+  status(): AgentStatus;
+  /** Returns unsubscribe. */
+  onEvent(listener: (event: AgentEvent) => void): () => void;
+  emit(event: AgentEvent): void;
+  becomeCoordinator(input: {
+    federation: string;
+    port?: number | undefined;
+    hosts?: string[] | undefined;
+  }): Promise<void>;
+  joinAsSite(input: { invitation: string; name?: string | undefined }): Promise<void>;
+  startDemo(): Promise<void>;
+  devices(): Promise<Device[]>;
+  importImages(request: ImportRequest): Promise<ImportReport>;
+  exportAdapter(sha256: string, folder: string): Promise<{ folder: string }>;
+  /** Null until this installation joined a federation. */
+  readonly site: SiteNode | null;
+  /** Null unless this installation is a coordinator. */
+  readonly coordinator: CoordinatorNode | null;
+}

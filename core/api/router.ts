@@ -1,0 +1,178 @@
+/** The one API of the agent: screens, command line and tests all use it. Documented in docs/api.md. */
+import { z } from 'zod';
+import { recordConsent, withdrawConsent } from '../consent/consent.ts';
+import { traceSubject } from '../consent/trace.ts';
+import type { CoordinatorNode } from '../coordinator/coordinator.ts';
+import { runSettingsSchema } from '../coordinator/run-settings.ts';
+import { AppError } from '../shared/errors.ts';
+import type { SiteNode } from '../site/site.ts';
+import type { AgentContext } from './context.ts';
+import type { AgentEvent } from './contract.ts';
+import { listSetAside, listSubjects, siteOverview, subjectRow } from './site-view.ts';
+import { procedure, router } from './trpc.ts';
+
+const name = z.string().trim().min(1).max(80);
+const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
+const run = z.object({ runId: z.string().min(1).max(100) });
+
+function site(agent: AgentContext): SiteNode {
+  if (agent.site === null) throw new AppError('NOT_JOINED', 'This site has not joined a federation yet.');
+  return agent.site;
+}
+
+function coordinator(agent: AgentContext): CoordinatorNode {
+  if (agent.coordinator === null) throw new AppError('NOT_FOUND', 'This installation is not a coordinator.');
+  return agent.coordinator;
+}
+
+/** Turns the agent's listeners into an async iterable that ends with the request. */
+async function* eventsOf(agent: AgentContext, signal: AbortSignal | undefined): AsyncGenerator<AgentEvent> {
+  const queue: AgentEvent[] = [];
+  let wake: () => void = () => {};
+  const remove = agent.onEvent((event) => {
+    // A reader that has fallen far behind loses progress hints, never memory of the agent.
+    if (queue.length < 1000) queue.push(event);
+    wake();
+  });
+  const onAbort = () => wake();
+  signal?.addEventListener('abort', onAbort);
+  try {
+    while (signal?.aborted !== true) {
+      const next = queue.shift();
+      if (next !== undefined) yield next;
+      else await new Promise<void>((resolve) => (wake = resolve));
+    }
+  } finally {
+    remove();
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+const setupRouter = router({
+  coordinator: procedure
+    .input(
+      z.object({
+        federation: name,
+        port: z.number().int().min(0).max(65535).optional(),
+        hosts: z.array(z.string().min(1).max(253)).max(20).optional(),
+      }),
+    )
+    .mutation(async ({ ctx, input }) => {
+      await ctx.agent.becomeCoordinator(input);
+      return ctx.agent.status();
+    }),
+  join: procedure
+    .input(z.object({ invitation: z.string().min(1).max(10_000), name: name.optional() }))
+    .mutation(async ({ ctx, input }) => {
+      await ctx.agent.joinAsSite(input);
+      return ctx.agent.status();
+    }),
+  demo: procedure.mutation(async ({ ctx }) => {
+    await ctx.agent.startDemo();
+    return ctx.agent.status();
+  }),
+});
+
+const siteRouter = router({
+  overview: procedure.query(({ ctx }) => siteOverview(ctx.agent)),
+  subjects: procedure
+    .input(z.object({ search: z.string().max(200).optional() }).optional())
+    .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
+  setAside: procedure.query(({ ctx }) => listSetAside(ctx.agent.store)),
+  import: procedure
+    .input(
+      z.object({
+        imagesFolder: z.string().min(1),
+        labelsFile: z.string().min(1),
+        alreadyCropped: z.boolean(),
+      }),
+    )
+    .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
+  recordConsent: procedure
+    .input(
+      pseudonym.extend({
+        purpose: z.string().min(1).max(100),
+        documentVersion: z.string().min(1).max(100),
+        validFrom: z.iso.datetime({ offset: true }).or(z.iso.date()),
+        expiresAt: z.iso.datetime({ offset: true }).or(z.iso.date()).optional(),
+      }),
+    )
+    .mutation(({ ctx, input }) => {
+      const { expiresAt, ...rest } = input;
+      recordConsent(ctx.agent.store, {
+        ...rest,
+        ...(expiresAt === undefined ? {} : { expiresAt }),
+        recordedBy: 'site staff',
+      });
+      ctx.agent.emit({ type: 'changed', what: 'dataset' });
+      return subjectRow(ctx.agent.store, input.pseudonym);
+    }),
+  withdrawConsent: procedure.input(pseudonym).mutation(({ ctx, input }) => {
+    withdrawConsent(ctx.agent.store, { pseudonym: input.pseudonym, recordedBy: 'site staff' });
+    // Takes effect at once: a run in progress that uses this subject restarts without it.
+    ctx.agent.site?.consentWithdrawn(input.pseudonym);
+    ctx.agent.emit({ type: 'changed', what: 'dataset' });
+    return subjectRow(ctx.agent.store, input.pseudonym);
+  }),
+  trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
+  approve: procedure.input(run).mutation(({ ctx, input }) => {
+    site(ctx.agent).approve(input.runId);
+    return siteOverview(ctx.agent);
+  }),
+  pause: procedure.mutation(({ ctx }) => {
+    site(ctx.agent).pause();
+    return siteOverview(ctx.agent);
+  }),
+  resume: procedure.mutation(({ ctx }) => {
+    site(ctx.agent).resume();
+    return siteOverview(ctx.agent);
+  }),
+});
+
+const coordinatorRouter = router({
+  overview: procedure.query(({ ctx }) => coordinator(ctx.agent).overview()),
+  invite: procedure
+    .input(
+      z.object({
+        siteName: name,
+        validHours: z
+          .number()
+          .positive()
+          .max(24 * 30)
+          .optional(),
+      }),
+    )
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).invite(input.siteName, input.validHours ?? 72)),
+  revoke: procedure
+    .input(z.object({ siteId: z.string().min(1) }))
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).revoke(input.siteId)),
+  plan: procedure
+    .input(runSettingsSchema.extend({ sites: z.number().int().min(1).max(10_000).optional() }))
+    .query(({ ctx, input: { sites, ...settings } }) => coordinator(ctx.agent).plan(settings, sites)),
+  startRun: procedure
+    .input(runSettingsSchema)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).startRun(input)),
+  stopRun: procedure.input(run).mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId)),
+  run: procedure.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
+});
+
+export const appRouter = router({
+  status: procedure.query(({ ctx }) => ctx.agent.status()),
+  events: procedure.subscription(({ ctx, signal }) => eventsOf(ctx.agent, signal)),
+  devices: procedure.query(({ ctx }) => ctx.agent.devices()),
+  setup: setupRouter,
+  site: siteRouter,
+  coordinator: coordinatorRouter,
+  adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),
+  exportAdapter: procedure
+    .input(z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), folder: z.string().min(1) }))
+    .mutation(({ ctx, input }) => ctx.agent.exportAdapter(input.sha256, input.folder)),
+  audit: procedure
+    .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
+    .query(({ ctx, input }) => ({
+      rows: ctx.agent.store.audit.page({ beforeSeq: input?.beforeSeq }),
+      intact: ctx.agent.store.audit.verify().intact,
+    })),
+});
+
+export type AppRouter = typeof appRouter;

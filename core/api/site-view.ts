@@ -1,0 +1,118 @@
+/** What the screens of a site see, read from its store. */
+
+import { consentStatus } from '../consent/consent.ts';
+import { summarise } from '../coordinator/run-view.ts';
+import { loadBaseModel } from '../models/catalogue.ts';
+import { AppError } from '../shared/errors.ts';
+import { sendsFullWeights } from '../site/approval.ts';
+import type { SiteNode } from '../site/site.ts';
+import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
+import { planRun } from '../strategy/plan.ts';
+import type { AgentContext } from './context.ts';
+import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
+
+/** The purpose that this version of Anneal trains for. */
+export const trainingPurpose = 'federated-training';
+
+function toSubjectRow(
+  subject: SubjectSummary,
+  events: readonly ConsentEventRecord[],
+  at: string,
+): SubjectRow {
+  const grant = events.filter((event) => event.kind === 'grant' && event.purpose === trainingPurpose).at(-1);
+  return {
+    pseudonym: subject.pseudonym,
+    images: subject.images,
+    labels: subject.labels,
+    consent: consentStatus(events, trainingPurpose, at),
+    purpose: grant?.purpose ?? null,
+    documentVersion: grant?.documentVersion ?? null,
+    expiresAt: grant?.expiresAt ?? null,
+  };
+}
+
+function groupBySubject(events: readonly ConsentEventRecord[]): Map<number, ConsentEventRecord[]> {
+  return Map.groupBy(events, (event) => event.subjectId);
+}
+
+/** Subjects by pseudonym with their consent at this moment. */
+export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[] {
+  const events = groupBySubject(store.consentEvents.all());
+  const at = new Date().toISOString();
+  return store.subjects
+    .list({ search })
+    .map((subject) => toSubjectRow(subject, events.get(subject.id) ?? [], at));
+}
+
+/** @throws AppError SUBJECT_UNKNOWN */
+export function subjectRow(store: ReadOnlyStore, pseudonym: string): SubjectRow {
+  const row = listSubjects(store, pseudonym).find((candidate) => candidate.pseudonym === pseudonym);
+  if (row === undefined) throw new AppError('SUBJECT_UNKNOWN', 'No subject has this pseudonym.');
+  return row;
+}
+
+export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
+  return store.images.list({ status: 'set-aside' }).map((image) => ({
+    sourceName: image.sourceName,
+    pseudonym: image.pseudonym,
+    reason: image.reason ?? '',
+  }));
+}
+
+/** Everything a person should know before this site trains for the first time. */
+async function approvalCard(site: SiteNode, federation: string): Promise<ApprovalCard | null> {
+  const manifest = site.manifest;
+  if (manifest === null || site.activity !== 'approval-needed') return null;
+  const { config } = manifest;
+  const base = await loadBaseModel(config.baseId);
+  const { plan } = planRun(config, base, 1);
+  const first = plan[0]!;
+  const last = plan.at(-1)!;
+  const full = sendsFullWeights(config);
+  const layers = base.presets[config.targetModules]?.length ?? 0;
+  return {
+    runId: manifest.runId,
+    askedBy: federation,
+    tensors: (full ? base.weights.size : 2 * layers) + 2,
+    rank: { first: first.rank, last: last.rank },
+    bytesPerRound: { first: first.bytesPerSite, last: last.bytesPerSite },
+    rounds: config.rounds,
+    leaves: [
+      full
+        ? 'All weights of the network after training on your pictures'
+        : `LoRA factors of ${layers} layers and the classification head, after training on your pictures`,
+      'How many pictures were trained on, and the mean training loss',
+      `Counts of right answers on held-out pictures, if there are at least ${config.smallCell}`,
+      'The name of this site and when it is connected',
+    ],
+    stays: [
+      'Photographs and the crops made from them',
+      'Names, pseudonyms, file names and consent records',
+      'The answer for any single picture',
+    ],
+  };
+}
+
+export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
+  const { store, site } = agent;
+  const images = store.images.counts();
+  const subjects = listSubjects(store, '');
+  const consenting = subjects.filter((subject) => subject.consent === 'active');
+  const run = site?.manifest === null || site === null ? null : store.runs.get(site.manifest!.runId);
+  const status = agent.status();
+  return {
+    siteId: site?.siteId ?? null,
+    joinedAt: agent.joinedAt,
+    images: {
+      ready: images.reduce((sum, count) => sum + count.ready, 0),
+      setAside: images.reduce((sum, count) => sum + count.setAside, 0),
+      withConsent: consenting.reduce((sum, subject) => sum + subject.images, 0),
+    },
+    subjects: { total: subjects.length, withConsent: consenting.length },
+    activity: site?.activity ?? 'not-joined',
+    progress: site?.progress ?? null,
+    run: run === null ? null : summarise(run),
+    approval: site === null ? null : await approvalCard(site, status.federation ?? ''),
+  };
+}

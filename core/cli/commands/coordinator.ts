@@ -1,0 +1,185 @@
+/** `anneal coordinator …`: run a federation. */
+import { writeFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import type { AgentClient } from '../../api/client.ts';
+import type { CoordinatorOverview, RunDetail } from '../../api/contract.ts';
+import { AppError } from '../../shared/errors.ts';
+import { scheduleShapeSchema, strategyNameSchema } from '../../strategy/strategy.ts';
+import { readList, readNumber, readPort, readWholeNumber } from '../arguments.ts';
+import { createLiveView } from '../demo/live-view.ts';
+import { formatBytes, formatLoss, formatPercent, formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+import { runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+
+const pollMs = 500;
+
+function describe(overview: CoordinatorOverview): string {
+  const lines = [
+    `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
+    formatTable(
+      ['site', 'state', 'joined', 'last seen'],
+      overview.sites.map((site) => [
+        site.name,
+        site.revoked ? 'removed' : site.online ? 'online' : 'offline',
+        site.joinedAt,
+        site.lastSeenAt ?? '–',
+      ]),
+    ),
+  ];
+  if (overview.current !== null) lines.push(describeRun(overview.current));
+  return lines.join('\n');
+}
+
+function describeRun(run: RunDetail): string {
+  return [
+    `Run ${run.id} (${run.strategy}): ${run.status}, round ${run.round + 1} of ${run.rounds}.`,
+    formatTable(
+      ['round', 'stage', 'rank', 'up', 'down', 'loss', 'accuracy'],
+      run.done.map((round) => [
+        String(round.round + 1),
+        round.stage,
+        String(round.rank),
+        formatBytes(round.bytesUp),
+        formatBytes(round.bytesDown),
+        formatLoss(round.meanLoss),
+        formatPercent(round.accuracy),
+      ]),
+      [0, 2, 3, 4, 5, 6],
+    ),
+  ].join('\n');
+}
+
+async function watchRun(client: AgentClient, runId: string): Promise<RunDetail> {
+  const view = createLiveView(process.stdout);
+  for (;;) {
+    const run = await client.coordinator.run.query({ runId });
+    view.show(run.strategy, run);
+    if (run.status === 'finished' || run.status === 'failed' || run.status === 'stopped') {
+      view.end();
+      return run;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
+}
+
+export function addCoordinatorCommands(program: Command): void {
+  const coordinator = program.command('coordinator').description('run a federation');
+
+  coordinator
+    .command('start')
+    .description(
+      'start the coordinator and its broker until Ctrl-C; the first time, give the federation a name',
+    )
+    .option('--federation <name>', 'name of the federation (first start only)')
+    .option('--port <number>', 'port of the broker (first start only)', readPort, 8883)
+    .option(
+      '--host <names>',
+      'names and addresses under which the sites reach this machine (first start only)',
+      readList,
+    )
+    .option('--ui-port <number>', 'also serve the screens on 127.0.0.1 at this port', readPort)
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action((options) =>
+      runInForeground(
+        { dataFolder: options.data, uiPort: options.uiPort, json: options.json },
+        async (client) => {
+          let status = await client.status.query();
+          if (status.mode === 'unset') {
+            if (options.federation === undefined)
+              throw new AppError('CONFIG_INVALID', 'A new federation needs a name.', {
+                action: 'Add --federation NAME.',
+              });
+            status = await client.setup.coordinator.mutate({
+              federation: options.federation,
+              port: options.port,
+              hosts: options.host,
+            });
+          }
+          if (status.mode !== 'coordinator')
+            throw new AppError('ALREADY_JOINED', 'This data folder belongs to a site.', {
+              action: 'Choose another folder with --data.',
+            });
+          if (!options.json) printLine(`Federation "${status.federation}", broker ${status.broker.address}.`);
+        },
+      ),
+    );
+
+  coordinator
+    .command('invite')
+    .description('make an invitation for a site; it holds a one-time secret')
+    .requiredOption('--site <name>', 'name of the site')
+    .option('--hours <number>', 'how long it is valid', readNumber, 72)
+    .option('--out <file>', 'write it to a file that only you can read, instead of the terminal')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const made = await withRunningAgent(options.data, (client) =>
+        client.coordinator.invite.mutate({ siteName: options.site, validHours: options.hours }),
+      );
+      if (options.out !== undefined) {
+        await writeFile(options.out, `${made.invitation}\n`, { mode: 0o600, flag: 'wx' });
+        return options.json
+          ? printJson({ file: options.out, expiresAt: made.expiresAt })
+          : printLine(`Written to ${options.out}; valid until ${made.expiresAt}.`);
+      }
+      return options.json
+        ? printJson(made)
+        : printLine(
+            `${made.invitation}\n\nValid until ${made.expiresAt}. Send it on a way that only the site can read.`,
+          );
+    });
+
+  coordinator
+    .command('run')
+    .description('start a run and show its rounds')
+    .requiredOption(
+      '--classes <list>',
+      'class names, separated by commas, as they stand in the label columns',
+      readList,
+    )
+    .option('--strategy <name>', strategyNameSchema.options.join(', '))
+    .option('--rounds <number>', 'rounds', readWholeNumber)
+    .option('--schedule <shape>', scheduleShapeSchema.options.join(', '))
+    .option('--r-max <number>', 'highest LoRA rank', readWholeNumber)
+    .option('--r-min <number>', 'lowest LoRA rank', readWholeNumber)
+    .option('--initiating-rounds <number>', 'rounds of the initiating stage', readWholeNumber)
+    .option('--quorum <number>', 'sites needed to close a round', readWholeNumber)
+    .option('--seed <number>', 'seed', readWholeNumber)
+    .option('--no-watch', 'return at once')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action((options) =>
+      withRunningAgent(options.data, async (client) => {
+        const summary = await client.coordinator.startRun.mutate({
+          classes: options.classes,
+          strategy: options.strategy,
+          rounds: options.rounds,
+          shape: options.schedule,
+          rMax: options.rMax,
+          rMin: options.rMin,
+          initiatingRounds: options.initiatingRounds,
+          quorum: options.quorum,
+          seed: options.seed,
+        });
+        if (!options.watch)
+          return options.json ? printJson(summary) : printLine(`Run ${summary.id} started.`);
+        const run = await watchRun(client, summary.id);
+        if (options.json) printJson(run);
+        else printLine(describeRun(run));
+        if (run.failure !== null)
+          throw new AppError(run.failure.code, run.failure.message, { action: run.failure.action });
+      }),
+    );
+
+  coordinator
+    .command('status')
+    .description('sites, runs and rounds')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const overview = await withAgent(options.data, (client) => client.coordinator.overview.query());
+      if (options.json) printJson(overview);
+      else printLine(describe(overview));
+    });
+}

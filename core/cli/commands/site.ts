@@ -1,0 +1,149 @@
+/** `anneal site …`: take part in a federation. */
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import type { SiteOverview } from '../../api/contract.ts';
+import { AppError } from '../../shared/errors.ts';
+import { readPort, readWholeNumber } from '../arguments.ts';
+import { formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+import { runInForeground, withAgent } from '../with-agent.ts';
+
+/** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
+async function readInvitation(given: string): Promise<string> {
+  if (given === '-') {
+    const parts: Buffer[] = [];
+    for await (const part of process.stdin as AsyncIterable<Buffer>) parts.push(part);
+    return Buffer.concat(parts).toString('utf8');
+  }
+  try {
+    return await readFile(given, 'utf8');
+  } catch {
+    throw new AppError('INVITATION_INVALID', 'The invitation file cannot be read.', {
+      action: 'Save the invitation in a file and give its path, or "-" to paste it.',
+    });
+  }
+}
+
+function describe(overview: SiteOverview, name: string | null, federation: string | null): string {
+  const { images, subjects } = overview;
+  return [
+    overview.siteId === null
+      ? 'This site has not joined a federation.'
+      : `Site "${name}" of "${federation}": ${overview.activity}.`,
+    `${subjects.total} subjects, ${subjects.withConsent} with active consent; ${images.ready} pictures ready, ${images.setAside} set aside.`,
+    ...(overview.run === null
+      ? []
+      : [
+          `Run ${overview.run.id}: ${overview.run.status}, round ${overview.run.round + 1} of ${overview.run.rounds}.`,
+        ]),
+    ...(overview.approval === null
+      ? []
+      : ['The coordinator asks for approval: open the screens, or start the site with --approve.']),
+  ].join('\n');
+}
+
+export function addSiteCommands(program: Command): void {
+  const site = program.command('site').description('take part in a federation');
+
+  site
+    .command('join')
+    .description('join with the invitation that the coordinator sent')
+    .requiredOption('--invitation <file>', 'file with the invitation, or - for standard input')
+    .option('--name <name>', 'name of this site, if not the one in the invitation')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const invitation = await readInvitation(options.invitation);
+      const status = await withAgent(options.data, (client) =>
+        client.setup.join.mutate({ invitation, name: options.name }),
+      );
+      if (options.json) printJson(status);
+      else
+        printLine(
+          `Joined "${status.federation}" as "${status.name}". Next: anneal site import, then anneal site start.`,
+        );
+    });
+
+  site
+    .command('import')
+    .description('import a folder of pictures with a CSV of labels and consents')
+    .requiredOption('--images <folder>', 'folder of JPEG or PNG files')
+    .requiredOption(
+      '--labels <file>',
+      'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',
+    )
+    .option('--already-cropped', 'the pictures are aligned face crops: look for no face', false)
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const report = await withAgent(options.data, (client) =>
+        client.site.import.mutate({
+          imagesFolder: options.images,
+          labelsFile: options.labels,
+          alreadyCropped: options.alreadyCropped,
+        }),
+      );
+      if (options.json) return printJson(report);
+      printLine(
+        `${report.imported} pictures imported, ${report.setAside.length} set aside, ${report.alreadyThere} were there already.`,
+      );
+      if (report.withoutConsent > 0)
+        printLine(`${report.withoutConsent} of them have no active consent and are not used.`);
+      printLine(
+        formatTable(
+          ['label', 'training', 'held out'],
+          Object.entries(report.byLabel).map(([label, count]) => [
+            label,
+            String(count.train),
+            String(count.test),
+          ]),
+          [1, 2],
+        ),
+      );
+      for (const row of report.setAside.slice(0, 20))
+        printLine(`set aside: ${row.sourceName}: ${row.reason}`);
+    });
+
+  site
+    .command('start')
+    .description('connect and train until Ctrl-C')
+    .option('--data <folder>', 'data folder')
+    .option('--approve', 'approve every run of the federation without asking', false)
+    .option('--threads <number>', 'processor threads for training', readWholeNumber)
+    .option('--ui-port <number>', 'also serve the screens on 127.0.0.1 at this port', readPort)
+    .option('--json', 'print JSON', false)
+    .action((options) =>
+      runInForeground(
+        {
+          dataFolder: options.data,
+          autoApprove: options.approve,
+          threads: options.threads,
+          uiPort: options.uiPort,
+          json: options.json,
+        },
+        async (client) => {
+          const status = await client.status.query();
+          if (status.mode !== 'site')
+            throw new AppError('NOT_JOINED', 'This installation has not joined a federation.', {
+              action: 'Run "anneal site join" first.',
+            });
+          if (!options.json)
+            printLine(`Site "${status.name}" of "${status.federation}", broker ${status.broker.address}.`);
+        },
+      ),
+    );
+
+  site
+    .command('status')
+    .description('what this site has and does')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const { status, overview } = await withAgent(options.data, async (client) => ({
+        status: await client.status.query(),
+        overview: await client.site.overview.query(),
+      }));
+      if (options.json) printJson({ ...status, ...overview });
+      else printLine(describe(overview, status.name, status.federation));
+    });
+}

@@ -1,0 +1,44 @@
+/** The demo's pictures: generated cartoon faces, or a folder of one's own, spread over the sites. */
+import { join } from 'node:path';
+import {
+  type DemoSite,
+  demoLabels,
+  demoPicturesAreCropped,
+  generateDemoFaces,
+} from '../../data/demo-faces.ts';
+import { splitFolderForSites } from '../../data/split-folder.ts';
+import type { DemoOptions } from './options.ts';
+
+export interface DemoData {
+  sites: DemoSite[];
+  classes: string[];
+  alreadyCropped: boolean;
+}
+
+export async function prepareDemoData(
+  options: DemoOptions,
+  folder: string,
+  onProgress: (share: number) => void,
+  signal: AbortSignal,
+): Promise<DemoData> {
+  const outFolder = join(folder, 'pictures');
+  if (options.images === undefined || options.labels === undefined) {
+    const sites = await generateDemoFaces({
+      outFolder,
+      sites: options.sites,
+      seed: options.seed,
+      onProgress: ({ done, total }) => onProgress(done / total),
+      signal,
+    });
+    return { sites, classes: [...demoLabels], alreadyCropped: demoPicturesAreCropped };
+  }
+  const { sites, labels } = await splitFolderForSites({
+    imagesFolder: options.images,
+    labelsFile: options.labels,
+    sites: options.sites,
+    seed: options.seed,
+    alpha: 0.5,
+    outFolder,
+  });
+  return { sites, classes: labels, alreadyCropped: options.alreadyCropped };
+}

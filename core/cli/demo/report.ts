@@ -1,0 +1,88 @@
+/** `report.json`: every figure is measured in the run or counted from what was really sent. */
+import type { RunDetail } from '../../api/contract.ts';
+import type { DemoOptions } from './options.ts';
+
+export interface DemoReport {
+  rounds: {
+    round: number;
+    stage: string;
+    rank: number;
+    trainableParameters: number;
+    bytesUp: number;
+    bytesDown: number;
+    meanLoss: number | null;
+    accuracy: number | null;
+    energyKept: number | null;
+  }[];
+  finalAccuracy: number | null;
+  headOnlyAccuracy: number | null;
+  /** Values that travelled, both ways, over all sites and rounds. */
+  parametersSent: number;
+  bytesSent: number;
+  /** What FedAvg of the whole network would have sent in as many rounds over as many sites; computed from shapes. */
+  fedavgFullParameters: number;
+  /** The same for LoRA at the highest rank in every round. */
+  fixedRankParameters: number;
+  /** 1 − parametersSent / fedavgFullParameters. */
+  parameterReduction: number;
+  reductionAgainstFixedRank: number;
+  wallSeconds: number;
+  device: string;
+  seed: number;
+  schedule: string;
+  sites: {
+    name: string;
+    train: number;
+    test: number;
+    byLabel: Record<string, { train: number; test: number }>;
+  }[];
+  classes: string[];
+  base: string;
+  data: 'generated cartoon faces' | 'own images';
+  globalAdapterSha256: string;
+}
+
+export interface ReportInput {
+  run: RunDetail;
+  headOnly: RunDetail;
+  options: DemoOptions;
+  sites: DemoReport['sites'];
+  device: string;
+  wallSeconds: number;
+  globalAdapterSha256: string;
+}
+
+export function buildReport(input: ReportInput): DemoReport {
+  const { run, headOnly, options } = input;
+  const { totals } = run;
+  return {
+    rounds: run.done.map((round) => ({
+      round: round.round,
+      stage: round.stage,
+      rank: round.rank,
+      trainableParameters: round.trainableParameters,
+      bytesUp: round.bytesUp,
+      bytesDown: round.bytesDown,
+      meanLoss: round.meanLoss,
+      accuracy: round.accuracy,
+      energyKept: round.energyKept,
+    })),
+    finalAccuracy: run.done.at(-1)?.accuracy ?? null,
+    headOnlyAccuracy: headOnly.done.at(-1)?.accuracy ?? null,
+    parametersSent: totals.parametersSent,
+    bytesSent: totals.bytesSent,
+    fedavgFullParameters: totals.fedavgFullParameters,
+    fixedRankParameters: totals.fixedRankParameters,
+    parameterReduction: 1 - totals.parametersSent / totals.fedavgFullParameters,
+    reductionAgainstFixedRank: 1 - totals.parametersSent / totals.fixedRankParameters,
+    wallSeconds: input.wallSeconds,
+    device: input.device,
+    seed: options.seed,
+    schedule: options.schedule,
+    sites: input.sites,
+    classes: run.config.classes,
+    base: run.config.baseId,
+    data: options.images === undefined ? 'generated cartoon faces' : 'own images',
+    globalAdapterSha256: input.globalAdapterSha256,
+  };
+}

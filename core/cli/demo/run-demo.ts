@@ -1,0 +1,243 @@
+/** The whole product on one machine: a coordinator, its sites, two runs (head only, SA-FedLoRA) and a report. */
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { AgentClient } from '../../api/client.ts';
+import type { ImportReport, RunDetail } from '../../api/contract.ts';
+import { AppError, toAppError } from '../../shared/errors.ts';
+import { type AgentProcess, startAgentProcess } from './agent-process.ts';
+import { type DemoData, prepareDemoData } from './data.ts';
+import type { LiveView } from './live-view.ts';
+import type { DemoOptions } from './options.ts';
+import { buildReport, type DemoReport } from './report.ts';
+import { renderReportPage } from './report-page.ts';
+
+const pollMs = 400;
+/** The head alone learns from cached features, so many epochs cost next to nothing: a fair baseline. */
+const headOnlyEpochs = 20;
+
+export interface DemoResult {
+  report: DemoReport;
+  outFolder: string;
+}
+
+interface DemoSiteProcess {
+  name: string;
+  agent: AgentProcess;
+  imported: ImportReport;
+}
+
+/** @throws AppError CANCELLED after an abort; what an agent reports otherwise */
+export async function runDemo(
+  options: DemoOptions,
+  view: LiveView,
+  signal: AbortSignal,
+): Promise<DemoResult> {
+  const startedAt = performance.now();
+  const outFolder = resolve(options.out);
+  await mkdir(outFolder, { recursive: true });
+  // Databases, keys and crops live in a private folder that goes when the demo ends; logs and results stay.
+  const workFolder = await mkdtemp(join(tmpdir(), 'anneal-demo-'));
+  const agents: AgentProcess[] = [];
+  try {
+    view.say(
+      options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the pictures …',
+    );
+    const data = await prepareDemoData(options, workFolder, () => {}, signal);
+    const coordinator = await startCoordinator(options, workFolder, agents, view);
+    const sites = await startSites(options, data, coordinator.client, workFolder, agents, view, signal);
+    const headOnly = await runToEnd(
+      coordinator.client,
+      headOnlySettings(options, data),
+      'head only ',
+      view,
+      agents,
+      signal,
+    );
+    const run = await runToEnd(
+      coordinator.client,
+      runSettings(options, data),
+      'SA-FedLoRA',
+      view,
+      agents,
+      signal,
+    );
+    const adapter = await exportGlobalAdapter(coordinator.client, run, outFolder);
+    const report = buildReport({
+      run,
+      headOnly,
+      options,
+      sites: sites.map(describeSite),
+      device: `${options.sites} × cpu (onnxruntime)`,
+      wallSeconds: (performance.now() - startedAt) / 1000,
+      globalAdapterSha256: adapter,
+    });
+    await writeFile(join(outFolder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+    await writeFile(join(outFolder, 'report.html'), renderReportPage(report));
+    return { report, outFolder };
+  } catch (thrown) {
+    if (signal.aborted) throw new AppError('CANCELLED', 'The demo was stopped.');
+    throw thrown;
+  } finally {
+    view.end();
+    await Promise.all(agents.map((agent) => agent.stop()));
+    await keepLogs(workFolder, outFolder);
+    await rm(workFolder, { recursive: true, force: true });
+  }
+}
+
+async function startCoordinator(
+  options: DemoOptions,
+  workFolder: string,
+  agents: AgentProcess[],
+  view: LiveView,
+): Promise<AgentProcess> {
+  const coordinator = await startAgentProcess({
+    dataFolder: join(workFolder, 'coordinator'),
+    ...(options.ui ? { uiPort: 0 } : {}),
+  });
+  agents.push(coordinator);
+  await coordinator.client.setup.coordinator.mutate({ federation: 'Demo', port: 0, hosts: ['127.0.0.1'] });
+  if (coordinator.url !== null)
+    view.say(`Screens of the coordinator: ${coordinator.url}   access code: ${coordinator.accessCode}`);
+  return coordinator;
+}
+
+/** Starts, enrols and fills the sites side by side, as separate processes with separate stores. */
+async function startSites(
+  options: DemoOptions,
+  data: DemoData,
+  coordinator: AgentClient,
+  workFolder: string,
+  agents: AgentProcess[],
+  view: LiveView,
+  signal: AbortSignal,
+): Promise<DemoSiteProcess[]> {
+  // Cores are shared out: more threads than cores would only make every site slower.
+  const threads = Math.max(1, Math.floor(availableParallelism() / options.sites));
+  const started = data.sites.map(async (site): Promise<DemoSiteProcess> => {
+    const agent = await startAgentProcess({
+      dataFolder: join(workFolder, site.name),
+      threads,
+      approve: true,
+    });
+    agents.push(agent);
+    const { invitation } = await coordinator.coordinator.invite.mutate({ siteName: site.name });
+    await agent.client.setup.join.mutate({ invitation });
+    signal.throwIfAborted();
+    const imported = await agent.client.site.import.mutate({
+      imagesFolder: resolve(site.imagesFolder),
+      labelsFile: resolve(site.labelsFile),
+      alreadyCropped: data.alreadyCropped,
+    });
+    const count = (split: 'train' | 'test') =>
+      Object.values(imported.byLabel).reduce((sum, label) => sum + label[split], 0);
+    view.say(
+      `${site.name}: joined; ${count('train')} training and ${count('test')} held-out pictures, ${imported.setAside.length} set aside, ${imported.withoutConsent} without consent`,
+    );
+    return { name: site.name, agent, imported };
+  });
+  // All of them end before an error is passed on, so that no process is left behind.
+  const results = await Promise.allSettled(started);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+}
+
+function commonSettings(options: DemoOptions, data: DemoData) {
+  return {
+    classes: data.classes,
+    rounds: options.rounds,
+    quorum: options.sites,
+    seed: options.seed,
+    roundDeadlineMs: 10 * 60_000,
+  };
+}
+
+/** Few rounds leave less room for the fixed parts of the schedule. */
+function runSettings(options: DemoOptions, data: DemoData) {
+  const initiatingRounds = Math.min(2, Math.max(0, options.rounds - 1));
+  const fixed =
+    options.rounds - initiatingRounds >= 3
+      ? { heatingRounds: 1, coolingRounds: 1 }
+      : { heatingRounds: 0, coolingRounds: 0 };
+  return {
+    ...commonSettings(options, data),
+    strategy: 'sa-fedlora' as const,
+    shape: options.schedule,
+    rMax: 16,
+    rMin: 2,
+    initiatingRounds,
+    ...fixed,
+  };
+}
+
+function headOnlySettings(options: DemoOptions, data: DemoData) {
+  return {
+    ...commonSettings(options, data),
+    strategy: 'head-only' as const,
+    initiatingRounds: 0,
+    heatingRounds: 0,
+    coolingRounds: 0,
+    training: { epochs: headOnlyEpochs, augment: false },
+  };
+}
+
+async function runToEnd(
+  client: AgentClient,
+  settings: ReturnType<typeof runSettings> | ReturnType<typeof headOnlySettings>,
+  title: string,
+  view: LiveView,
+  agents: readonly AgentProcess[],
+  signal: AbortSignal,
+): Promise<RunDetail> {
+  const { id } = await client.coordinator.startRun.mutate(settings);
+  const lost = Promise.race(agents.map((agent) => agent.exited)).then(() => {
+    if (!signal.aborted)
+      throw new AppError('INTERNAL', 'A process of the demo ended before its time; see the logs.');
+  });
+  lost.catch(() => {});
+  for (;;) {
+    signal.throwIfAborted();
+    const run = await Promise.race([
+      client.coordinator.run.query({ runId: id }),
+      lost.then(() => Promise.reject(new AppError('CANCELLED', 'The demo was stopped.'))),
+    ]);
+    view.show(title, run);
+    if (run.failure !== null)
+      throw new AppError(run.failure.code, run.failure.message, { action: run.failure.action });
+    if (run.status === 'finished') return run;
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
+}
+
+async function exportGlobalAdapter(client: AgentClient, run: RunDetail, outFolder: string): Promise<string> {
+  const rows = await client.adapters.query();
+  const last = rows.find(
+    (row) => row.runId === run.id && row.kind === 'global' && row.round === run.rounds - 1,
+  );
+  if (last === undefined) throw new AppError('NOT_FOUND', 'The run left no global adapter.');
+  await client.exportAdapter.mutate({ sha256: last.sha256, folder: join(outFolder, 'adapter') });
+  return last.sha256;
+}
+
+function describeSite(site: DemoSiteProcess): DemoReport['sites'][number] {
+  const { byLabel } = site.imported;
+  const count = (split: 'train' | 'test') =>
+    Object.values(byLabel).reduce((sum, label) => sum + label[split], 0);
+  return { name: site.name, train: count('train'), test: count('test'), byLabel };
+}
+
+async function keepLogs(workFolder: string, outFolder: string): Promise<void> {
+  try {
+    for (const entry of await readdir(workFolder, { withFileTypes: true })) {
+      if (!entry.isDirectory() || entry.name === 'pictures') continue;
+      await cp(join(workFolder, entry.name, 'logs'), join(outFolder, 'logs', entry.name), {
+        recursive: true,
+      });
+    }
+  } catch (thrown) {
+    // Losing the logs is no reason to lose the result.
+    if (toAppError(thrown).code === 'DISK_FULL') return;
+  }
+}

@@ -1,0 +1,46 @@
+/** The last screen of the demo: a table per round and what it cost beside what it is compared with. */
+import { formatBytes, formatCount, formatLoss, formatPercent, formatTable } from '../format.ts';
+import type { DemoReport } from './report.ts';
+
+export function renderRounds(report: DemoReport): string {
+  return formatTable(
+    ['round', 'stage', 'rank', 'trainable', 'up', 'down', 'loss', 'federated accuracy'],
+    report.rounds.map((round) => [
+      String(round.round + 1),
+      round.stage,
+      String(round.rank),
+      formatCount(round.trainableParameters),
+      formatBytes(round.bytesUp),
+      formatBytes(round.bytesDown),
+      formatLoss(round.meanLoss),
+      formatPercent(round.accuracy),
+    ]),
+    [0, 2, 3, 4, 5, 6, 7],
+  );
+}
+
+export function renderTotals(report: DemoReport): string {
+  const share = (parameters: number) => formatPercent(1 - report.parametersSent / parameters);
+  return [
+    formatTable(
+      ['', 'parameters sent', 'saved by this run'],
+      [
+        ['this run (SA-FedLoRA)', formatCount(report.parametersSent), ''],
+        [
+          'LoRA at the highest rank throughout',
+          formatCount(report.fixedRankParameters),
+          share(report.fixedRankParameters),
+        ],
+        [
+          'FedAvg of the whole network',
+          formatCount(report.fedavgFullParameters),
+          share(report.fedavgFullParameters),
+        ],
+      ],
+      [1, 2],
+    ),
+    '',
+    `Accuracy on held-out pictures: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
+    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${report.sites.length} sites, ${formatBytes(report.bytesSent)} sent in all.`,
+  ].join('\n');
+}

@@ -1,0 +1,71 @@
+/** Gives a command an agent: the one that runs on the data folder, else one for the length of the command. */
+
+import { defaultDataFolder, socketPathOf } from '../agent/paths.ts';
+import { type RunAgentOptions, type RunningAgent, runAgent } from '../agent/run-agent.ts';
+import { type AgentClient, createAgentClient } from '../api/client.ts';
+import { AppError } from '../shared/errors.ts';
+import { printJson, printLine } from './output.ts';
+
+async function isRunning(client: AgentClient): Promise<boolean> {
+  try {
+    await client.status.query();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** For commands that need no network: joins, imports, looks. */
+export async function withAgent<T>(
+  dataFolder: string | undefined,
+  work: (client: AgentClient) => Promise<T>,
+): Promise<T> {
+  const client = createAgentClient(socketPathOf(dataFolder ?? defaultDataFolder()));
+  if (await isRunning(client)) return work(client);
+  const running = await runAgent({ dataFolder });
+  try {
+    return await work(createAgentClient(running.socket));
+  } finally {
+    await running.close();
+  }
+}
+
+/** For commands that speak to a running agent only. */
+export async function withRunningAgent<T>(
+  dataFolder: string | undefined,
+  work: (client: AgentClient) => Promise<T>,
+): Promise<T> {
+  const client = createAgentClient(socketPathOf(dataFolder ?? defaultDataFolder()));
+  if (!(await isRunning(client)))
+    throw new AppError('AGENT_UNREACHABLE', 'Anneal is not running on this data folder.');
+  return work(client);
+}
+
+/** Resolves at Ctrl-C or SIGTERM. */
+export function untilStopped(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+/** Runs an agent in the foreground until Ctrl-C. */
+export async function runInForeground(
+  options: RunAgentOptions & { json?: boolean | undefined },
+  prepare: (client: AgentClient, running: RunningAgent) => Promise<void>,
+): Promise<void> {
+  const stopped = untilStopped();
+  const running = await runAgent(options);
+  try {
+    await prepare(createAgentClient(running.socket), running);
+    if (options.json === true) {
+      printJson({ socket: running.socket, url: running.url, accessCode: running.accessCode });
+    } else if (running.url !== null) {
+      printLine(`Screens: ${running.url}   access code: ${running.accessCode}`);
+    }
+    if (options.json !== true) printLine('Press Ctrl-C to stop.');
+    await stopped;
+  } finally {
+    await running.close();
+  }
+  process.exitCode = 0;
+}

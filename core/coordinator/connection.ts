@@ -1,0 +1,173 @@
+/** Connects the coordinator to MQTT: its manifest out, the sites' signed messages in, blobs both ways. */
+import type { Logger } from '../shared/logger.ts';
+import { createSerialQueue } from '../shared/serial.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
+import { createBlobExchange } from '../transport/blob-exchange.ts';
+import { createReplayGuard, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
+import { createGrantQueue } from '../transport/grant-queue.ts';
+import type { Link, LinkMessage } from '../transport/link.ts';
+import { siteToCoordinator } from '../transport/messages.ts';
+import { watchPresence } from '../transport/presence.ts';
+import type { Signer } from '../transport/signature.ts';
+import { createTopics } from '../transport/topics.ts';
+import type { CoordinatorInbox } from './coordinator.ts';
+import type { RunPorts } from './ports.ts';
+
+export interface CoordinatorConnectionOptions {
+  link: Link;
+  federation: string;
+  coordinatorName: string;
+  version: string;
+  /** Signs as `coordinator`. */
+  signer: Signer;
+  store: Store;
+  blobs: BlobStore;
+  logger: Logger;
+  onProgress(
+    siteId: string,
+    progress: { runId: string; round: number; step: number; steps: number; loss: number },
+  ): void;
+}
+
+export interface CoordinatorConnection {
+  readonly ports: RunPorts;
+  open(inbox: CoordinatorInbox): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Sites whose updates are pulled at the same time; keeps the broker's memory bounded (mqtt measurements). */
+const grantedSites = 8;
+
+export function connectCoordinator(options: CoordinatorConnectionOptions): CoordinatorConnection {
+  const { link, federation, signer, store, blobs, logger } = options;
+  const topics = createTopics(federation);
+  const replays = createReplayGuard();
+  const grants = createGrantQueue(grantedSites);
+  const publishing = createSerialQueue();
+  const online = new Set<string>();
+  const offlineSince = new Map<string, number>();
+  const startedAt = Date.now();
+  let inbox: CoordinatorInbox | null = null;
+  const closers: (() => Promise<void> | void)[] = [];
+
+  const keyOf = (siteId: string) => {
+    const site = store.sites.get(siteId);
+    return site === null || site.revokedAt !== null ? null : site.publicKey;
+  };
+
+  const exchange = createBlobExchange({
+    link,
+    federation,
+    signer,
+    keyOf,
+    blobs,
+    logger,
+    // A site gets global states of the run in progress; never another site's update.
+    maySend: (_peer, sha256) => inbox?.offers(sha256) ?? false,
+    onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
+    onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
+  });
+
+  const send = (siteId: string, type: string, body: unknown) =>
+    link.publish(
+      topics.message(siteId, 'down'),
+      sealEnvelope({ federation, recipient: siteId, type, body }, signer),
+    );
+
+  async function receive(message: LinkMessage): Promise<void> {
+    const siteId = topics.siteOf(message.topic);
+    if (siteId === null) return;
+    const opened = openEnvelope(message.payload, {
+      federation,
+      recipient: signer.id,
+      sender: siteId,
+      keyOf,
+      bodies: siteToCoordinator,
+    });
+    const isNew = replays.accept(opened);
+    switch (opened.type) {
+      case 'hello':
+        if (!isNew) return;
+        setOnline(siteId, true);
+        return send(siteId, 'welcome', {
+          coordinatorName: options.coordinatorName,
+          version: options.version,
+        });
+      case 'progress':
+        if (!isNew) return;
+        options.onProgress(siteId, opened.body);
+        return inbox?.progressed(siteId, opened.body);
+      // What a site repeats until it is answered has effects that repeating does not change.
+      case 'announce':
+        return inbox?.announced(siteId, opened.body);
+      case 'evaluation':
+        await inbox?.evaluated(siteId, opened.body);
+        return send(siteId, 'ack', { messageId: opened.id });
+      case 'declined':
+        if (isNew) await inbox?.declined(siteId, opened.body);
+        return send(siteId, 'ack', { messageId: opened.id });
+    }
+  }
+
+  function setOnline(siteId: string, isOnline: boolean): void {
+    if (keyOf(siteId) === null) return;
+    const changed = online.has(siteId) !== isOnline;
+    if (isOnline) {
+      online.add(siteId);
+      offlineSince.delete(siteId);
+      store.sites.touchLastSeen(siteId);
+    } else {
+      online.delete(siteId);
+      offlineSince.set(siteId, Date.now());
+    }
+    if (changed) inbox?.sitesChanged();
+  }
+
+  async function publishManifest(): Promise<void> {
+    const body = inbox?.manifest() ?? null;
+    if (body === null || !link.online) return;
+    await link.publish(topics.manifest, sealEnvelope({ federation, type: 'manifest', body }, signer), {
+      retain: true,
+    });
+  }
+
+  return {
+    ports: {
+      // In order, and always the newest: a manifest that waits behind another says what holds when it is sent.
+      publishManifest: () => publishing.run(publishManifest),
+      sendReceipt: (siteId, receipt) => send(siteId, 'receipt', receipt),
+      async pull(siteId, reference, signal) {
+        await grants.run(async () => (await exchange).fetch(reference, siteId, { signal }), signal);
+      },
+      onlineSites: () => [...online].filter((siteId) => keyOf(siteId) !== null).sort(),
+      offlineForMs: (siteId) =>
+        online.has(siteId)
+          ? 0
+          : keyOf(siteId) === null
+            ? Infinity
+            : Date.now() - (offlineSince.get(siteId) ?? startedAt),
+    },
+    async open(given) {
+      inbox = given;
+      const opened = await exchange;
+      closers.unshift(() => opened.close());
+      closers.unshift(await link.subscribe(topics.everySite.messages, receive));
+      const presence = await watchPresence(link, federation, keyOf, setOnline);
+      closers.unshift(() => presence.close());
+      closers.unshift(
+        link.onStatus((isOnline) => {
+          // The broker may have lost its retained messages with its last restart.
+          if (isOnline)
+            void publishing
+              .run(publishManifest)
+              .catch((error) => logger.warn({ error }, 'manifest not published yet'));
+        }),
+      );
+    },
+    async close() {
+      for (const close of closers) await close();
+      inbox = null;
+    },
+  };
+}

@@ -1,0 +1,244 @@
+/** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
+import { randomUUID } from 'node:crypto';
+import { countParameters } from '../lora/model-state.ts';
+import { encodeModelState } from '../lora/state-file.ts';
+import { loadBaseModel } from '../models/catalogue.ts';
+import { AppError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
+import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
+import { createRunState } from '../strategy/run-state.ts';
+import { runConfigSchema } from '../strategy/strategy.ts';
+import type {
+  AnnounceBody,
+  DeclinedBody,
+  EvaluationBody,
+  ManifestBody,
+  ProgressBody,
+} from '../transport/messages.ts';
+import type { RunPorts } from './ports.ts';
+import { createRunEngine, type RunEngine } from './run-engine.ts';
+import { completeRunConfig, type RunSettings } from './run-settings.ts';
+import { describeRun, summarise } from './run-view.ts';
+import type { CoordinatorOverview, RunDetail, RunSummary, SiteRow } from './view-types.ts';
+
+export interface Invitation {
+  /** The text that the site pastes; holds a one-time secret, so it is shown once and never stored or logged. */
+  invitation: string;
+  expiresAt: string;
+}
+
+export interface CoordinatorOptions {
+  federation: string;
+  brokerAddress: string;
+  store: Store;
+  blobs: BlobStore;
+  logger: Logger;
+  ports: RunPorts;
+  /** Makes an invitation and records it. */
+  createInvitation(siteName: string, validHours: number): Promise<Invitation>;
+  /** Cuts the connection of a site whose certificate was revoked. */
+  disconnect(siteId: string): void;
+  onChange: (what: 'run' | 'sites') => void;
+  offlineGraceMs?: number;
+}
+
+/** What the site's messages call; see connection.ts. */
+export interface CoordinatorInbox {
+  announced(siteId: string, body: AnnounceBody): Promise<void>;
+  evaluated(siteId: string, body: EvaluationBody): Promise<void>;
+  declined(siteId: string, body: DeclinedBody): Promise<void>;
+  progressed(siteId: string, body: ProgressBody): void;
+  sitesChanged(): void;
+  /** Chunk bytes really sent to a site, and really received from one. */
+  bytesServed(sha256: string, bytes: number): void;
+  bytesReceived(bytes: number): void;
+  offers(sha256: string): boolean;
+  /** What the retained manifest should say now; null before the first run. */
+  manifest(): ManifestBody | null;
+}
+
+export interface CoordinatorNode {
+  readonly inbox: CoordinatorInbox;
+  overview(): Promise<CoordinatorOverview>;
+  invite(siteName: string, validHours: number): Promise<Invitation>;
+  revoke(siteId: string): SiteRow[];
+  plan(settings: RunSettings, sites?: number): Promise<{ plan: PlannedRound[]; totals: RunTotals }>;
+  startRun(settings: RunSettings): Promise<RunSummary>;
+  stopRun(runId: string): Promise<RunSummary>;
+  runDetail(runId: string): Promise<RunDetail>;
+  /** Goes on with the run that was in progress when the process ended. */
+  resume(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const defaultBase = 'face-resnet-128';
+
+export function createCoordinator(options: CoordinatorOptions): CoordinatorNode {
+  const { store, blobs, ports, logger } = options;
+  let engine: RunEngine | null = null;
+
+  const enrolled = () => store.sites.list().filter((site) => site.revokedAt === null);
+
+  function siteRows(): SiteRow[] {
+    const online = new Set(ports.onlineSites());
+    return store.sites.list().map((site) => ({
+      id: site.id,
+      name: site.name,
+      online: online.has(site.id),
+      joinedAt: site.joinedAt,
+      lastSeenAt: site.lastSeenAt,
+      revoked: site.revokedAt !== null,
+    }));
+  }
+
+  async function openEngine(runId: string): Promise<RunEngine> {
+    const config = runConfigSchema.parse(store.runs.get(runId)!.config);
+    const base = await loadBaseModel(config.baseId);
+    return createRunEngine({
+      runId,
+      store,
+      blobs,
+      base,
+      ports,
+      logger,
+      onChange: () => options.onChange('run'),
+      ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
+    });
+  }
+
+  async function detail(runId: string): Promise<RunDetail> {
+    const run = store.runs.get(runId);
+    if (run === null) throw new AppError('NOT_FOUND', 'This run does not exist.');
+    const base = await loadBaseModel(runConfigSchema.parse(run.config).baseId);
+    return describeRun(store, run, base);
+  }
+
+  /** Only the run in progress takes messages; those of an earlier run are answered by its own record. */
+  const isCurrent = (runId: string) => engine !== null && engine.runId === runId;
+
+  const inbox: CoordinatorInbox = {
+    async announced(siteId, body) {
+      if (isCurrent(body.runId)) return engine!.announced(siteId, body);
+      const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
+      await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run is over.' });
+    },
+    async evaluated(siteId, body) {
+      if (isCurrent(body.runId)) await engine!.evaluated(siteId, body);
+    },
+    async declined(siteId, body) {
+      logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
+      if (isCurrent(body.runId)) await engine!.declined(siteId, body.round, body.reason);
+    },
+    progressed(siteId, body) {
+      if (isCurrent(body.runId)) engine!.progressed(siteId, body);
+    },
+    sitesChanged() {
+      options.onChange('sites');
+      engine?.sitesChanged();
+    },
+    bytesServed: (sha256, bytes) => engine?.bytesServed(sha256, bytes),
+    bytesReceived: (bytes) => engine?.bytesReceived(bytes),
+    offers: (sha256) => engine?.offers(sha256) ?? false,
+    manifest: () => engine?.manifest() ?? null,
+  };
+
+  return {
+    inbox,
+    async overview() {
+      const runs = store.runs.list();
+      const newest = runs[0];
+      return {
+        federation: options.federation,
+        brokerAddress: options.brokerAddress,
+        sites: siteRows(),
+        invitations: store.invitations.list().map(({ id, siteName, createdAt, expiresAt, usedAt }) => ({
+          id,
+          siteName,
+          createdAt,
+          expiresAt,
+          usedAt,
+        })),
+        runs: runs.map(summarise),
+        current: newest === undefined ? null : await detail(newest.id),
+      };
+    },
+    async invite(siteName, validHours) {
+      const invitation = await options.createInvitation(siteName, validHours);
+      store.audit.append({
+        actor: 'coordinator',
+        action: 'site-invited',
+        details: { siteName, expiresAt: invitation.expiresAt },
+      });
+      options.onChange('sites');
+      return invitation;
+    },
+    revoke(siteId) {
+      if (!store.sites.revoke(siteId))
+        throw new AppError('NOT_FOUND', 'This site is unknown or was removed before.');
+      store.audit.append({ actor: 'coordinator', action: 'site-revoked', details: { siteId } });
+      options.disconnect(siteId);
+      inbox.sitesChanged();
+      return siteRows();
+    },
+    async plan(settings, sites) {
+      const base = await loadBaseModel(settings.baseId ?? defaultBase);
+      const count = sites ?? Math.max(1, enrolled().length);
+      const config = completeRunConfig(
+        { ...settings, classes: settings.classes ?? ['one', 'two'] },
+        base,
+        count,
+      );
+      return planRun(config, base, count);
+    },
+    async startRun(settings) {
+      if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
+      if (enrolled().length === 0)
+        throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
+          action: 'Invite at least one site first.',
+        });
+      const base = await loadBaseModel(settings.baseId ?? defaultBase);
+      const config = completeRunConfig(settings, base, enrolled().length);
+      const state = createRunState(config, base);
+      const sha256 = await blobs.put(encodeModelState(state));
+      const id = randomUUID();
+      store.transaction(() => {
+        store.runs.insert({ id, config });
+        store.adapters.insert({
+          sha256,
+          runId: id,
+          round: -1,
+          kind: 'global',
+          rank: config.rMax,
+          parameters: countParameters(state),
+          sizeBytes: blobs.sizeBytes(sha256),
+        });
+        store.audit.append({
+          actor: 'coordinator',
+          action: 'run-started',
+          details: { runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
+        });
+      });
+      await engine?.suspend();
+      engine = await openEngine(id);
+      await engine.resume();
+      return summarise(store.runs.get(id)!);
+    },
+    async stopRun(runId) {
+      if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
+      await engine!.stop();
+      return summarise(store.runs.get(runId)!);
+    },
+    runDetail: detail,
+    async resume() {
+      const newest = store.runs.current() ?? store.runs.list()[0];
+      if (newest === undefined || newest === null) return;
+      engine = await openEngine(newest.id);
+      await engine.resume();
+    },
+    async close() {
+      await engine?.suspend();
+    },
+  };
+}

@@ -1,0 +1,75 @@
+/** What the screens see of runs and rounds. */
+import type { BaseModel } from '../models/base-model.ts';
+import type { RoundRecord, RunRecord } from '../store/records.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
+import { planRun } from '../strategy/plan.ts';
+import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
+import type { RoundRow, RunDetail, RunSummary } from './view-types.ts';
+
+export function summarise(run: RunRecord): RunSummary {
+  const config = runConfigSchema.parse(run.config);
+  return {
+    id: run.id,
+    status: run.status,
+    strategy: config.strategy,
+    round: run.round,
+    rounds: config.rounds,
+    createdAt: run.createdAt,
+    finishedAt: run.finishedAt,
+    failure: run.failure,
+  };
+}
+
+function roundRow(
+  store: ReadOnlyStore,
+  record: RoundRecord,
+  siteNames: ReadonlyMap<string, string>,
+): RoundRow {
+  return {
+    round: record.round,
+    stage: record.stage,
+    rank: record.rank,
+    status: record.status,
+    trainableParameters: record.trainableParameters,
+    bytesUp: record.bytesUp,
+    bytesDown: record.bytesDown,
+    meanLoss: record.meanLoss,
+    accuracy: record.accuracy,
+    energyKept: record.energyKept,
+    openedAt: record.openedAt,
+    deadlineAt: record.deadlineAt,
+    closedAt: record.closedAt,
+    sites: store.roundSites.list(record.runId, record.round).map((row) => ({
+      siteId: row.siteId,
+      siteName: siteNames.get(row.siteId) ?? row.siteId,
+      status: row.status,
+      reason: row.reason,
+      step: row.step,
+      steps: row.steps,
+      meanLoss: row.meanLoss,
+      examples: row.examples,
+    })),
+  };
+}
+
+/** Plan, rounds so far, and totals: what was sent is counted, what it is compared with is computed from shapes. */
+export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseModel): RunDetail {
+  const config: RunConfig = runConfigSchema.parse(run.config);
+  const siteNames = new Map(store.sites.list().map((site) => [site.id, site.name]));
+  const records = store.rounds.listOfRun(run.id);
+  const done = records.map((record) => roundRow(store, record, siteNames));
+  const sites = Math.max(config.quorum, ...done.map((round) => round.sites.length));
+  const planned = planRun(config, base, sites);
+  const parametersSent = records.reduce(
+    (sum, record) => sum + record.parametersUp + record.parametersDown,
+    0,
+  );
+  const bytesSent = records.reduce((sum, record) => sum + record.bytesUp + record.bytesDown, 0);
+  return {
+    ...summarise(run),
+    config,
+    plan: planned.plan,
+    done,
+    totals: { ...planned.totals, parametersSent, bytesSent },
+  };
+}

@@ -1,0 +1,141 @@
+/** Connects a site's state machine to MQTT: manifest in, signed messages out, blobs both ways. */
+import { z } from 'zod';
+import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
+import { createBlobExchange } from '../transport/blob-exchange.ts';
+import { createCourier } from '../transport/courier.ts';
+import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
+import type { Link, LinkMessage } from '../transport/link.ts';
+import {
+  coordinatorToSite,
+  type ManifestBody,
+  manifestBodies,
+  type ReceiptBody,
+  receiptSchema,
+} from '../transport/messages.ts';
+import type { Signer } from '../transport/signature.ts';
+import { coordinatorId, createTopics } from '../transport/topics.ts';
+import type { SitePorts } from './ports.ts';
+
+export interface SiteConnectionOptions {
+  link: Link;
+  federation: string;
+  /** Signs as this site. */
+  signer: Signer;
+  coordinatorPublicKey: string;
+  name: string;
+  version: string;
+  baseIds: readonly string[];
+  store: Store;
+  blobs: BlobStore;
+  logger: Logger;
+  onManifest(manifest: ManifestBody): void;
+  onReceipt(receipt: ReceiptBody): void;
+}
+
+export interface SiteConnection {
+  readonly ports: SitePorts;
+  /** Subscribes and says hello; call when the state machine is ready for a manifest. */
+  open(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const manifestTimeSchema = z.iso.datetime();
+
+export function connectSite(options: SiteConnectionOptions): SiteConnection {
+  const { link, federation, signer, store, blobs, logger } = options;
+  const siteId = signer.id;
+  const topics = createTopics(federation);
+  const courier = createCourier({ link, store, logger });
+  const keyOf = (sender: string) => (sender === coordinatorId ? options.coordinatorPublicKey : null);
+  const up = topics.message(siteId, 'up');
+  const closers: (() => Promise<void> | void)[] = [() => courier.close()];
+
+  const seal = (type: string, body: unknown) =>
+    sealEnvelope({ federation, recipient: coordinatorId, type, body }, signer);
+
+  const exchange = createBlobExchange({
+    link,
+    federation,
+    signer,
+    keyOf,
+    blobs,
+    logger,
+    // Only updates that this site announced leave it, and only to the coordinator: never a crop.
+    maySend: (peer, sha256) => peer === coordinatorId && store.adapters.get(sha256)?.kind === 'update',
+  });
+
+  async function sayHello(): Promise<void> {
+    const body = { name: options.name, version: options.version, baseIds: [...options.baseIds] };
+    await link.publish(up, seal('hello', body));
+  }
+
+  function receiveManifest(message: LinkMessage): void {
+    const opened = openEnvelope(message.payload, {
+      federation,
+      recipient: siteId,
+      sender: coordinatorId,
+      keyOf,
+      bodies: manifestBodies,
+    });
+    // A broker could show an old manifest again: time never goes back.
+    const newest = store.settings.get('site.manifest-at', manifestTimeSchema);
+    const at = opened.at.toISOString();
+    if (newest !== null && at < newest) return;
+    store.settings.set('site.manifest-at', at);
+    options.onManifest(opened.body);
+  }
+
+  function receiveMessage(message: LinkMessage): void {
+    const opened = openEnvelope(message.payload, {
+      federation,
+      recipient: siteId,
+      sender: coordinatorId,
+      keyOf,
+      bodies: coordinatorToSite,
+    });
+    if (opened.type === 'ack') {
+      courier.settle((sent) => sent.id === opened.body.messageId);
+    } else if (opened.type === 'receipt') {
+      const { runId, round, updateSha256 } = opened.body;
+      options.onReceipt(opened.body);
+      courier.settle((sent) => sent.type === 'announce' && isAbout(sent.body, runId, round, updateSha256));
+    }
+  }
+
+  return {
+    ports: {
+      enqueue: (message) => courier.enqueue(up, seal(message.type, message.body)),
+      flush: () => courier.flush(),
+      sendProgress(body) {
+        if (!link.online) return;
+        link.publish(up, seal('progress', body)).catch(() => {});
+      },
+      async fetch(reference, signal) {
+        await (await exchange).fetch(reference, coordinatorId, { signal });
+      },
+    },
+    async open() {
+      const opened = await exchange;
+      closers.unshift(() => opened.close());
+      closers.unshift(await link.subscribe(topics.message(siteId, 'down'), receiveMessage));
+      closers.unshift(await link.subscribe(topics.manifest, receiveManifest));
+      const greet = (online: boolean) => {
+        if (online) void sayHello().catch((error) => logger.warn({ error }, 'hello not sent'));
+      };
+      closers.unshift(link.onStatus(greet));
+      greet(link.online);
+    },
+    async close() {
+      for (const close of closers) await close();
+    },
+  };
+}
+
+function isAbout(body: Record<string, unknown>, runId: string, round: number, updateSha256: string): boolean {
+  const update = receiptSchema.shape.updateSha256.safeParse(
+    (body['update'] as { sha256?: unknown } | undefined)?.sha256,
+  );
+  return body['runId'] === runId && body['round'] === round && update.success && update.data === updateSha256;
+}

@@ -1,0 +1,215 @@
+/**
+ * One site's part in one round: fetch the global state, evaluate it on held-out pictures, freeze the cohort,
+ * train, announce. Each step writes its result to the store before the next begins, so that a killed site
+ * does again only what it had not finished.
+ */
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { freezeCohort, heldOutImages } from '../consent/cohort.ts';
+import type { DeviceKind } from '../engine/engine.ts';
+import type { Example, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import { countParameters } from '../lora/model-state.ts';
+import { decodeModelState } from '../lora/state-file.ts';
+import { AppError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
+import { mixSeed } from '../shared/random.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { ImageRecord } from '../store/records.ts';
+import type { Store } from '../store/store.ts';
+import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import { type BlobReference, chunkBytes } from '../transport/messages.ts';
+import type { SitePorts } from './ports.ts';
+
+export interface RoundWork {
+  runId: string;
+  siteId: string;
+  config: RunConfig;
+  round: number;
+  plan: RoundPlan;
+  state: BlobReference;
+}
+
+export interface RoundWorkerOptions {
+  store: Store;
+  blobs: BlobStore;
+  trainer: Trainer;
+  ports: SitePorts;
+  logger: Logger;
+  workFolder: string;
+  device: DeviceKind;
+  threads: number;
+  onActivity: (
+    activity: 'downloading' | 'evaluating' | 'training' | 'uploading',
+    progress: TrainProgress | null,
+  ) => void;
+}
+
+/** Pictures whose label is one of the run's classes, as the trainer wants them. */
+function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
+  return images.map((image) => ({
+    file: blobs.path(image.cropSha256!),
+    label: config.classes.indexOf(image.label),
+  }));
+}
+
+export async function fetchState(
+  options: RoundWorkerOptions,
+  state: BlobReference,
+  signal: AbortSignal,
+): Promise<void> {
+  if (options.blobs.has(state.sha256)) return;
+  options.onActivity('downloading', null);
+  await options.ports.fetch(state, signal);
+}
+
+/** Evaluates a global state on this site's held-out pictures and reports counts, once per state. */
+export async function evaluateState(
+  options: RoundWorkerOptions,
+  work: Omit<RoundWork, 'plan' | 'round'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store, blobs, trainer, ports } = options;
+  const { runId, siteId, config, state } = work;
+  if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
+  options.onActivity('evaluating', null);
+  const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
+  const result =
+    images.length === 0
+      ? { correct: 0, total: 0 }
+      : await trainer.evaluate(
+          {
+            baseId: config.baseId,
+            stateFile: blobs.path(state.sha256),
+            examples: toExamples(images, config, blobs),
+            batchSize: config.training.batchSize,
+            device: options.device,
+            threads: options.threads,
+          },
+          { signal },
+        );
+  // Too few pictures would say something about single patients: nothing but "too few" leaves the site.
+  const mayReport = result.total >= config.smallCell;
+  store.transaction(() => {
+    store.evaluations.upsert({
+      runId,
+      stateSha256: state.sha256,
+      siteId,
+      correct: result.correct,
+      total: result.total,
+    });
+    ports.enqueue({
+      type: 'evaluation',
+      body: {
+        runId,
+        stateSha256: state.sha256,
+        correct: mayReport ? result.correct : 0,
+        total: mayReport ? result.total : 0,
+      },
+    });
+  });
+  ports.flush();
+}
+
+/** @throws AppError NOT_ENOUGH_DATA when no consented picture fits the run */
+export async function trainRound(
+  options: RoundWorkerOptions,
+  work: RoundWork,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store, blobs, trainer, ports, logger } = options;
+  const { runId, siteId, config, round, plan, state } = work;
+  const key = { runId, round, siteId };
+  const earlier = store.roundSites.get(runId, round, siteId);
+  if (earlier !== null && earlier.status !== 'working') return;
+
+  // The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back.
+  const cohort = store.transaction(() => {
+    const frozen = freezeCohort(store, {
+      runId,
+      round,
+      purpose: config.purpose,
+      at: store.now(),
+      labels: config.classes,
+    });
+    store.roundSites.upsert({ ...key, status: 'working', cohortSha256: frozen.sha256 });
+    return frozen;
+  });
+  if (cohort.images.length === 0) {
+    throw new AppError('NOT_ENOUGH_DATA', 'No picture with an active consent fits the classes of this run.');
+  }
+  await mkdir(options.workFolder, { recursive: true });
+  const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
+  await rm(outFile, { force: true });
+  options.onActivity('training', null);
+  const result = await trainer.train(
+    {
+      baseId: config.baseId,
+      stateFile: blobs.path(state.sha256),
+      outFile,
+      examples: toExamples(cohort.images, config, blobs),
+      mode: plan.mode,
+      lastK: config.lastK,
+      training: { ...config.training, proximal: plan.proximal },
+      seed: mixSeed(config.seed, runId, siteId, round),
+      device: options.device,
+      threads: options.threads,
+    },
+    {
+      signal,
+      onProgress: (progress) => {
+        options.onActivity('training', progress);
+        ports.sendProgress({ runId, round, step: progress.step, steps: progress.steps, loss: progress.loss });
+      },
+    },
+  );
+  signal.throwIfAborted();
+
+  const bytes = await readFile(outFile);
+  const sha256 = await blobs.put(bytes);
+  await rm(outFile, { force: true });
+  store.transaction(() => {
+    store.adapters.insert({
+      sha256,
+      runId,
+      round,
+      kind: 'update',
+      siteId,
+      rank: plan.rank,
+      parameters: countParameters(decodeModelState(bytes, 'update')),
+      sizeBytes: bytes.length,
+      createdAt: new Date().toISOString(),
+    });
+    store.roundSites.upsert({
+      ...key,
+      status: 'announced',
+      updateSha256: sha256,
+      sizeBytes: bytes.length,
+      examples: result.examples,
+      meanLoss: result.meanLoss,
+      step: result.steps,
+      steps: result.steps,
+    });
+    store.audit.append({
+      actor: 'site',
+      action: 'update-announced',
+      details: { runId, round, update: sha256, cohort: cohort.sha256, pictures: cohort.images.length },
+    });
+    ports.enqueue({
+      type: 'announce',
+      body: {
+        runId,
+        round,
+        update: { sha256, sizeBytes: bytes.length, chunkBytes },
+        examples: result.examples,
+        meanLoss: result.meanLoss,
+        steps: result.steps,
+      },
+    });
+  });
+  options.onActivity('uploading', null);
+  ports.flush();
+  logger.info(
+    { runId, round, imagesPerSecond: result.imagesPerSecond, wallMs: result.wallMs },
+    'update announced',
+  );
+}

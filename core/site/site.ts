@@ -1,0 +1,338 @@
+/**
+ * A site's state machine. What it does follows from two things only: the retained manifest and the store.
+ * So a site that was killed, was away, or got a manifest twice finds its work again by itself.
+ */
+import { z } from 'zod';
+import { cohortsTouchedBySubject } from '../consent/cohort.ts';
+import type { DeviceKind } from '../engine/engine.ts';
+import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import { loadBaseModel } from '../models/catalogue.ts';
+import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
+import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
+import { runConfigSchema } from '../strategy/strategy.ts';
+import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
+import { approvalFor, approvalSchema, covers } from './approval.ts';
+import type { SitePorts } from './ports.ts';
+import { evaluateState, fetchState, type RoundWorkerOptions, trainRound } from './round-worker.ts';
+
+export type SiteActivity =
+  | 'waiting'
+  | 'approval-needed'
+  | 'downloading'
+  | 'evaluating'
+  | 'training'
+  | 'uploading'
+  | 'paused';
+
+export interface SiteOptions {
+  siteId: string;
+  store: Store;
+  blobs: BlobStore;
+  trainer: Trainer;
+  ports: SitePorts;
+  logger: Logger;
+  workFolder: string;
+  device: DeviceKind;
+  threads: number;
+  /** Approve every run without a person; for the demo and for `--approve`. */
+  autoApprove?: boolean;
+  onChange: () => void;
+  onProgress: (progress: { runId: string; round: number } & TrainProgress) => void;
+}
+
+export interface SiteNode {
+  readonly siteId: string;
+  readonly activity: SiteActivity;
+  readonly progress: TrainProgress | null;
+  readonly problem: ErrorReport | null;
+  /** The newest manifest of the coordinator, if any came yet. */
+  readonly manifest: ManifestBody | null;
+  receiveManifest(manifest: ManifestBody): void;
+  receiveReceipt(receipt: ReceiptBody): void;
+  approve(runId: string): void;
+  pause(): void;
+  resume(): void;
+  /** Call after a withdrawal is in the store: work that uses the subject stops and starts again without it. */
+  consentWithdrawn(pseudonym: string): void;
+  close(): Promise<void>;
+}
+
+const retryAfterMs = 5_000;
+const pausedSchema = z.boolean();
+
+export function createSite(options: SiteOptions): SiteNode {
+  const { siteId, store, ports, logger } = options;
+  let manifest: ManifestBody | null = null;
+  let activity: SiteActivity = 'waiting';
+  let progress: TrainProgress | null = null;
+  let problem: ErrorReport | null = null;
+  let work: { key: string; abort: AbortController; done: Promise<void> } | null = null;
+  let retryTimer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  const worker: RoundWorkerOptions = {
+    store,
+    blobs: options.blobs,
+    trainer: options.trainer,
+    ports,
+    logger,
+    workFolder: options.workFolder,
+    device: options.device,
+    threads: options.threads,
+    onActivity(next, step) {
+      setActivity(next, step);
+      if (step !== null && manifest !== null)
+        options.onProgress({ runId: manifest.runId, round: manifest.round, ...step });
+    },
+  };
+
+  function setActivity(next: SiteActivity, step: TrainProgress | null = null): void {
+    const changed = next !== activity;
+    activity = next;
+    progress = step;
+    if (changed) options.onChange();
+  }
+
+  const isPaused = () => store.settings.get('site.paused', pausedSchema) ?? false;
+
+  function isApproved(current: ManifestBody): boolean {
+    const approval = store.settings.get('site.approval', approvalSchema);
+    if (approval !== null && covers(approval, current.config)) return true;
+    if (options.autoApprove !== true) return false;
+    recordApproval(current, 'automatic');
+    return true;
+  }
+
+  function recordApproval(current: ManifestBody, actor: string): void {
+    const approval = approvalFor(current.config, new Date());
+    store.transaction(() => {
+      store.settings.set('site.approval', approval);
+      store.audit.append({
+        actor,
+        action: 'federation-approved',
+        details: { runId: current.runId, ...approval },
+      });
+    });
+  }
+
+  /** The site's own rows of the run and the round, which its other rows refer to. */
+  function recordRun(current: ManifestBody): void {
+    store.transaction(() => {
+      if (store.runs.get(current.runId) === null)
+        store.runs.insert({ id: current.runId, config: current.config });
+      const over = current.phase === 'finished' || current.phase === 'stopped';
+      const status =
+        current.phase === 'train' ? 'running' : current.phase === 'evaluate' ? 'evaluating' : current.phase;
+      store.runs.update(current.runId, {
+        status,
+        round: current.round,
+        finishedAt: over ? store.now() : null,
+      });
+      if (
+        current.phase === 'train' &&
+        current.state !== null &&
+        store.rounds.get(current.runId, current.round) === null
+      ) {
+        store.rounds.insert({
+          runId: current.runId,
+          round: current.round,
+          stage: current.plan.stage,
+          rank: current.plan.rank,
+          trainableParameters: 0,
+          startSha256: current.state.sha256,
+          deadlineAt: current.deadlineAt,
+        });
+      }
+    });
+  }
+
+  function stopWork(): void {
+    clearTimeout(retryTimer);
+    work?.abort.abort();
+    work = null;
+  }
+
+  /** Brings what the site does in line with the manifest. */
+  function consider(): void {
+    if (closed || manifest === null) return;
+    const current = manifest;
+    const needsWork = current.phase === 'train' || current.phase === 'evaluate';
+    if (isPaused()) {
+      stopWork();
+      setActivity('paused');
+      return;
+    }
+    if (!needsWork || current.state === null) {
+      stopWork();
+      setActivity('waiting');
+      return;
+    }
+    if (!isApproved(current)) {
+      stopWork();
+      setActivity('approval-needed');
+      return;
+    }
+    const key = `${current.runId} ${current.phase} ${current.round} ${current.state.sha256}`;
+    if (work?.key === key) return;
+    const previous = work?.done ?? Promise.resolve();
+    stopWork();
+    const abort = new AbortController();
+    // The earlier work is waited for, so that two rounds never share the trainer or the work folder.
+    work = { key, abort, done: previous.then(() => doWork(current, abort.signal)) };
+  }
+
+  async function doWork(current: ManifestBody, signal: AbortSignal): Promise<void> {
+    const { runId, config, round, plan, state } = current;
+    if (signal.aborted || state === null) return;
+    try {
+      const base = await loadBaseModel(config.baseId);
+      if (base.sha256 !== config.baseSha256) {
+        throw new AppError(
+          'MODEL_UNKNOWN',
+          `This site holds another version of the base model "${config.baseId}".`,
+        );
+      }
+      recordRun(current);
+      await fetchState(worker, state, signal);
+      await evaluateState(worker, { runId, siteId, config, state }, signal);
+      if (current.phase === 'train')
+        await trainRound(worker, { runId, siteId, config, round, plan, state }, signal);
+      problem = null;
+      const row = store.roundSites.get(runId, round, siteId);
+      if (!signal.aborted)
+        setActivity(current.phase === 'train' && row?.status === 'announced' ? 'uploading' : 'waiting');
+    } catch (thrown) {
+      if (signal.aborted) return;
+      handleFailure(current, thrown);
+    }
+  }
+
+  function handleFailure(current: ManifestBody, thrown: unknown): void {
+    const error = toAppError(thrown);
+    problem = error.toReport();
+    logger.warn(
+      { error: thrown, runId: current.runId, round: current.round, code: error.code },
+      'round not finished',
+    );
+    const transient = error.code === 'BROKER_UNREACHABLE' || error.code === 'BLOB_CORRUPT';
+    if (!transient) {
+      ports.enqueue({
+        type: 'declined',
+        body: { runId: current.runId, round: current.round, reason: error.message },
+      });
+      ports.flush();
+    }
+    setActivity('waiting');
+    options.onChange();
+    // Tried again while the round is open: a broker comes back, a consent is recorded, a disk gets space.
+    work = null;
+    retryTimer = setTimeout(consider, retryAfterMs);
+  }
+
+  return {
+    siteId,
+    get activity() {
+      return activity;
+    },
+    get progress() {
+      return progress;
+    },
+    get problem() {
+      return problem;
+    },
+    get manifest() {
+      return manifest;
+    },
+    receiveManifest(next) {
+      const config = runConfigSchema.safeParse(next.config);
+      if (!config.success || hashJson(config.data) !== next.configSha256) {
+        logger.warn({ runId: next.runId }, 'manifest with settings that do not fit their hash ignored');
+        return;
+      }
+      manifest = next;
+      try {
+        recordRun(next);
+      } catch (thrown) {
+        problem = toAppError(thrown).toReport();
+        logger.error({ error: thrown }, 'manifest not recorded');
+      }
+      options.onChange();
+      consider();
+    },
+    receiveReceipt(receipt) {
+      const row = store.roundSites.get(receipt.runId, receipt.round, siteId);
+      if (row === null || row.updateSha256 !== receipt.updateSha256 || row.status !== 'announced') return;
+      store.transaction(() => {
+        store.roundSites.upsert({
+          runId: receipt.runId,
+          round: receipt.round,
+          siteId,
+          status: receipt.accepted ? 'received' : 'rejected',
+          reason: receipt.reason ?? null,
+        });
+        store.audit.append({
+          actor: 'coordinator',
+          action: receipt.accepted ? 'update-accepted' : 'update-refused',
+          details: { runId: receipt.runId, round: receipt.round, update: receipt.updateSha256 },
+        });
+      });
+      if (!receipt.accepted) {
+        problem = new AppError(
+          'UPDATE_REJECTED',
+          receipt.reason ?? 'The coordinator did not accept this update.',
+        ).toReport();
+      }
+      setActivity('waiting');
+      options.onChange();
+    },
+    approve(runId) {
+      if (manifest === null || manifest.runId !== runId)
+        throw new AppError('NOT_FOUND', 'This run is not open any more.');
+      recordApproval(manifest, 'site staff');
+      consider();
+    },
+    pause() {
+      store.settings.set('site.paused', true);
+      consider();
+      setActivity('paused');
+    },
+    resume() {
+      store.settings.set('site.paused', false);
+      setActivity('waiting');
+      consider();
+    },
+    consentWithdrawn(pseudonym) {
+      if (manifest === null || manifest.phase !== 'train') return;
+      const { runId, round } = manifest;
+      const row = store.roundSites.get(runId, round, siteId);
+      const touched = cohortsTouchedBySubject(store, pseudonym).filter(
+        (cohort) => cohort.runId === runId && cohort.round === round && !cohort.superseded,
+      );
+      if (touched.length === 0 || row === null || row.status === 'received') return;
+      // Not yet with the coordinator: what was trained on this subject is thrown away and done again.
+      store.transaction(() => {
+        for (const cohort of touched) store.cohorts.supersede(cohort.id);
+        store.roundSites.upsert({ runId, round, siteId, status: 'working', updateSha256: null });
+        store.audit.append({
+          actor: 'site',
+          action: 'round-restarted',
+          details: { runId, round, reason: 'consent withdrawn' },
+        });
+      });
+      const unsent = row.updateSha256;
+      if (unsent !== null) void options.blobs.delete(unsent);
+      const previous = work?.done ?? Promise.resolve();
+      stopWork();
+      void previous.then(consider);
+    },
+    async close() {
+      closed = true;
+      const last = work?.done;
+      stopWork();
+      await last;
+    },
+  };
+}
