@@ -21,6 +21,7 @@ export class GraphWriter {
   protected readonly types = new Map<string, ValueType>();
   private readonly sharedConstants = new Map<string, string>();
   private readonly nodeNames = new Set<string>();
+  private readonly reserved = new Set<string>();
   private readonly counters = new Map<string, number>();
 
   /** A graph input. @throws AppError CONFIG_INVALID when the name is taken */
@@ -83,6 +84,11 @@ export class GraphWriter {
   /** {@link append} for operators of one output. */
   append1(op: string, inputs: readonly string[], attributes: Attributes = {}): string {
     return this.append(op, inputs, attributes)[0]!;
+  }
+
+  /** Keeps names free for {@link copyNode}: no value or node gets one of them by itself. */
+  reserve(names: Iterable<string>): void {
+    for (const name of names) this.reserved.add(name);
   }
 
   /** Appends a node of another graph as it is, its output names and types included. */
@@ -182,7 +188,12 @@ export class GraphWriter {
     let count = this.counters.get(stem) ?? 0;
     let name: string;
     do name = `${stem}_${count++}`;
-    while (this.types.has(name) || this.types.has(`${name}:0`) || this.nodeNames.has(name));
+    while (
+      this.reserved.has(name) ||
+      this.types.has(name) ||
+      this.types.has(`${name}:0`) ||
+      this.nodeNames.has(name)
+    );
     this.counters.set(stem, count);
     return name;
   }
