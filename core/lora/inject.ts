@@ -13,20 +13,20 @@ export interface LoraTarget {
   readonly weightDims: readonly number[];
 }
 
-/** A module to adapt, by name. ΔW = scale · B·A. */
-export interface LoraSetting {
-  readonly module: string;
+export interface LoraInjection {
+  readonly layer: LoraTarget;
   readonly r: number;
   readonly scale: number;
 }
 
-interface Injection extends LoraSetting {
-  readonly layer: LoraTarget;
+/** Name of the graph input that takes a layer's factor A; PEFT's words. */
+export function loraAName(module: string): string {
+  return `${module}.lora_A`;
 }
 
-/** Names of the graph inputs that take a layer's factors; PEFT's words. */
-export function loraInputNames(module: string): { a: string; b: string } {
-  return { a: `${module}.lora_A`, b: `${module}.lora_B` };
+/** Name of the graph input that takes a layer's factor B. */
+export function loraBName(module: string): string {
+  return `${module}.lora_B`;
 }
 
 /** Shapes of A and B for a layer at rank r, as `LoraLayer` has them. */
@@ -37,32 +37,21 @@ export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number
 
 /**
  * Every use y = op(x, W) of an adapted weight becomes y + scale · B(A(x)), with graph inputs
- * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims} in the order of `settings`.
+ * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims}, in the order given.
  * Handles Conv, Gemm, MatMul with a weight [in, out], and MatMul with a transposed weight [out, in].
  * Source: Hu et al. 2021; for convolutions a kh×kw convolution to r channels, then 1×1 (as PEFT has it).
- * @param layers the base model's layers, of which `settings` names some
  * @throws AppError SHAPE_MISMATCH when the model has no such layer, OPERATOR_UNSUPPORTED when its operator
  *   cannot carry factors
  */
-export function injectLora(
-  graph: Graph,
-  layers: readonly LoraTarget[],
-  settings: readonly LoraSetting[],
-): Graph {
-  const injections = settings.map((setting): Injection => {
-    const layer = layers.find((candidate) => candidate.module === setting.module);
-    if (layer === undefined) throw unknownLayer(setting.module);
-    return { ...setting, layer };
-  });
+export function injectLora(graph: Graph, injections: readonly LoraInjection[]): Graph {
   const byWeight = new Map(injections.map((injection) => [injection.layer.weight, injection]));
   const transposed = transposedWeights(graph, byWeight);
   const builder = GraphBuilder.from({ ...graph, nodes: [], outputs: [], types: outerTypes(graph) });
   builder.reserve([...graph.types.keys(), ...graph.nodes.map((node) => node.name)]);
   for (const { layer, r } of injections) {
     const dims = loraDims(layer, r);
-    const names = loraInputNames(layer.module);
-    builder.input(names.a, 'float32', dims.a);
-    builder.input(names.b, 'float32', dims.b);
+    builder.input(loraAName(layer.module), 'float32', dims.a);
+    builder.input(loraBName(layer.module), 'float32', dims.b);
   }
   const adapted = new Set<string>();
   for (const node of graph.nodes) {
@@ -102,8 +91,11 @@ function outerTypes(graph: Graph): Graph['types'] {
 }
 
 /** Values that are an adapted weight turned by a Transpose node. */
-function transposedWeights(graph: Graph, byWeight: ReadonlyMap<string, Injection>): Map<string, Injection> {
-  const found = new Map<string, Injection>();
+function transposedWeights(
+  graph: Graph,
+  byWeight: ReadonlyMap<string, LoraInjection>,
+): Map<string, LoraInjection> {
+  const found = new Map<string, LoraInjection>();
   for (const node of graph.nodes) {
     const injection = byWeight.get(node.inputs[0] ?? '');
     if (node.op === 'Transpose' && injection !== undefined) found.set(node.outputs[0]!, injection);
@@ -116,7 +108,7 @@ function adaptNode(
   builder: GraphBuilder,
   node: GraphNode,
   graph: Graph,
-  injection: Injection,
+  injection: LoraInjection,
   weightIsTransposed: boolean,
 ): void {
   const output = node.outputs[0]!;
@@ -133,10 +125,11 @@ function adaptNode(
 function lowRankDelta(
   builder: GraphBuilder,
   node: GraphNode,
-  { layer, scale }: Injection,
+  { layer, scale }: LoraInjection,
   weightIsTransposed: boolean,
 ): string {
-  const { a, b } = loraInputNames(layer.module);
+  const a = loraAName(layer.module);
+  const b = loraBName(layer.module);
   const x = node.inputs[0]!;
   const scaled = (value: string) => (scale === 1 ? value : builder.mul(value, builder.scalar(scale)));
   if (node.op === 'Conv' && layer.kind === 'conv' && (node.attributes['group'] ?? 1) === 1) {
