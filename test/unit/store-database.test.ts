@@ -1,0 +1,297 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import Database from 'better-sqlite3';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { sha256 } from '../../core/shared/hash.ts';
+import { databaseVersion, type Migration, migrations } from '../../core/store/migrations.ts';
+import { openDatabase } from '../../core/store/open-database.ts';
+import { openReadOnlyStore, openStore } from '../../core/store/store.ts';
+import { addImage, addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
+
+const codeOf = (work: () => unknown): unknown => {
+  try {
+    work();
+  } catch (thrown) {
+    return (thrown as { code?: unknown }).code;
+  }
+  return 'nothing was thrown';
+};
+
+/** A database that looks as a later Anneal would leave it. */
+function writeNewerDatabase(file: string): void {
+  const db = new Database(file);
+  db.pragma('journal_mode = WAL');
+  db.exec('CREATE TABLE from_the_future (x TEXT) STRICT');
+  db.pragma(`user_version = ${databaseVersion + 1}`);
+  db.close();
+}
+
+describe('a new database', () => {
+  test('is at the newest version, checks foreign keys, and keeps what was committed when the power fails', () => {
+    using folder = temporaryFolder();
+
+    const db = openDatabase(path.join(folder.dir, 'anneal.db'));
+
+    expect(db.pragma('user_version')).toBe(migrations.length);
+    expect(db.pragma('foreign_keys')).toBe(1);
+    expect(db.pragma('journal_mode')).toBe('wal');
+    expect(db.pragma('synchronous')).toBe(2);
+    db.close();
+  });
+
+  test('has STRICT tables only, each of which refuses a value of the wrong type', () => {
+    using opened = openTestStore();
+    const db = new Database(opened.file);
+
+    const tables = db
+      .prepare<[], { name: string; strict: number }>(
+        "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'",
+      )
+      .all();
+
+    expect(tables.length).toBeGreaterThanOrEqual(17);
+    expect(tables.filter((table) => table.strict !== 1)).toEqual([]);
+    const insert = db.prepare(
+      "INSERT INTO runs (id, config, status, round, created_at) VALUES ('r', '{}', 'running', 'one', '')",
+    );
+    expect(codeOf(() => insert.run())).toBe('SQLITE_CONSTRAINT_DATATYPE');
+    db.close();
+  });
+
+  test('opens again with its rows', () => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    const first = openStore(file);
+    first.settings.set('name', 'Ward 7');
+    first.close();
+
+    const second = openStore(file);
+
+    expect(second.settings.get('name', z.string())).toBe('Ward 7');
+    second.close();
+  });
+});
+
+describe('append-only tables', () => {
+  const frozen = [
+    "UPDATE consent_events SET purpose = 'advertising'",
+    'DELETE FROM consent_events',
+    "INSERT OR REPLACE INTO consent_events SELECT id, subject_id, kind, 'other', document_version, valid_from, expires_at, recorded_at, recorded_by FROM consent_events",
+    "UPDATE audit SET actor = 'nobody'",
+    'DELETE FROM audit',
+    "INSERT OR REPLACE INTO audit SELECT seq, at, 'nobody', action, details, previous_hash, hash FROM audit",
+    'UPDATE cohort_members SET subject_id = 1',
+    'DELETE FROM cohort_members',
+    'UPDATE cohorts SET size = 0',
+    'DELETE FROM cohorts',
+  ];
+
+  test.each(frozen)('refuse: %s', (sql) => {
+    using opened = openTestStore();
+    const { store, file } = opened;
+    const imageId = addImage(store, 'P1', 'one');
+    const { id: subjectId } = store.subjects.byPseudonym('P1')!;
+    const time = store.now();
+    store.consentEvents.append({
+      subjectId,
+      kind: 'grant',
+      purpose: 'p',
+      documentVersion: '1',
+      validFrom: time,
+      expiresAt: null,
+      recordedBy: 'desk',
+    });
+    store.audit.append({ actor: 'desk', action: 'test', details: {} });
+    store.cohorts.insert({
+      runId: 'r',
+      round: 0,
+      sha256: sha256(''),
+      purpose: 'p',
+      members: [{ imageId, subjectId }],
+    });
+    store.close();
+    const db = openDatabase(file);
+
+    expect(codeOf(() => db.exec(sql))).toBe('SQLITE_CONSTRAINT_TRIGGER');
+    db.close();
+  });
+});
+
+describe('migrations', () => {
+  const addColumn: Migration = {
+    version: 2,
+    apply: (db) => db.exec("ALTER TABLE datasets ADD COLUMN note TEXT NOT NULL DEFAULT ''"),
+  };
+
+  test('are numbered without gaps', () => {
+    expect(migrations.map(({ version }) => version)).toEqual(migrations.map((_, index) => index + 1));
+  });
+
+  test('bring an older database up to date and keep its rows', () => {
+    using opened = openTestStore();
+    opened.store.datasets.ensure('faces');
+    opened.store.close();
+
+    const db = openDatabase(opened.file, [...migrations, addColumn]);
+
+    const row = z.object({ name: z.string(), note: z.string() });
+    expect(db.all(row, 'SELECT name, note FROM datasets')).toEqual([{ name: 'faces', note: '' }]);
+    expect(db.pragma('user_version')).toBe(migrations.length + 1);
+    db.close();
+  });
+
+  test('a step that fails half way leaves the version before it', () => {
+    using opened = openTestStore();
+    opened.store.close();
+    const failing: Migration = {
+      version: 2,
+      apply(db) {
+        addColumn.apply(db);
+        throw new Error('lost power');
+      },
+    };
+
+    expect(() => openDatabase(opened.file, [...migrations, failing])).toThrow('lost power');
+
+    const db = openDatabase(opened.file);
+    expect(db.pragma('user_version')).toBe(migrations.length);
+    expect(codeOf(() => db.exec('SELECT note FROM datasets'))).toBe('SQLITE_ERROR');
+    db.close();
+  });
+
+  test('a step that leaves rows without their parent is undone', () => {
+    using opened = openTestStore();
+    addImage(opened.store, 'P1', 'one');
+    opened.store.close();
+    const careless: Migration = { version: 2, apply: (db) => db.exec('DELETE FROM subjects') };
+
+    expect(codeOf(() => openDatabase(opened.file, [...migrations, careless]))).toBe('DATABASE_DAMAGED');
+
+    const store = openStore(opened.file);
+    expect(store.subjects.count()).toBe(1);
+    store.close();
+  });
+});
+
+describe('a database that is not ours to open', () => {
+  test('a newer one is refused, byte-identical and without files beside it', () => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    writeNewerDatabase(file);
+    const before = readFileSync(file);
+
+    expect(codeOf(() => openStore(file))).toBe('DATABASE_NEWER');
+    expect(codeOf(() => openReadOnlyStore(file))).toBe('DATABASE_NEWER');
+
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect(readdirSync(folder.dir)).toEqual(['anneal.db']);
+  });
+
+  test('a newer one whose version is still in the write-ahead log is refused, log and file untouched', () => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    openStore(file).close();
+    const newer = new Database(file);
+    newer.pragma('wal_autocheckpoint = 0');
+    newer.pragma(`user_version = ${databaseVersion + 1}`);
+    // What a crash leaves: the log was never folded into the file.
+    const crashed = path.join(folder.dir, 'crashed.db');
+    writeFileSync(crashed, readFileSync(file));
+    writeFileSync(`${crashed}-wal`, readFileSync(`${file}-wal`));
+    newer.close();
+    const before = [readFileSync(crashed), readFileSync(`${crashed}-wal`)];
+
+    expect(codeOf(() => openStore(crashed))).toBe('DATABASE_NEWER');
+
+    expect(readFileSync(crashed).equals(before[0]!)).toBe(true);
+    expect(readFileSync(`${crashed}-wal`).equals(before[1]!)).toBe(true);
+  });
+
+  test.each([
+    ['text', Buffer.from('a letter, not a database. '.repeat(50))],
+    ['a cut-off header', Buffer.from('SQLite format 3\0')],
+  ])('%s is refused as damaged', (_, content) => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    writeFileSync(file, content);
+
+    expect(codeOf(() => openStore(file))).toBe('DATABASE_DAMAGED');
+
+    expect(readFileSync(file).equals(content)).toBe(true);
+  });
+
+  test('one with a page overwritten is refused as damaged', () => {
+    using opened = openTestStore();
+    for (let index = 0; index < 200; index++) addImage(opened.store, `P${index}`, `image ${index}`);
+    opened.store.close();
+    const bytes = readFileSync(opened.file);
+    bytes.fill(0x5a, bytes.length - 3 * 4096, bytes.length - 4096);
+    writeFileSync(opened.file, bytes);
+
+    expect(codeOf(() => openStore(opened.file))).toBe('DATABASE_DAMAGED');
+  });
+
+  test('the database of another program is refused and kept', () => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    const other = new Database(file);
+    other.exec('CREATE TABLE bookmarks (url TEXT)');
+    other.close();
+
+    expect(codeOf(() => openStore(file))).toBe('DATABASE_DAMAGED');
+
+    const again = new Database(file);
+    expect(again.prepare('SELECT count(*) AS n FROM bookmarks').get()).toEqual({ n: 0 });
+    again.close();
+  });
+
+  test('a missing one cannot be opened for reading, and a missing folder not for writing', () => {
+    using folder = temporaryFolder();
+
+    expect(codeOf(() => openReadOnlyStore(path.join(folder.dir, 'none.db')))).toBe('NOT_FOUND');
+    expect(codeOf(() => openStore(path.join(folder.dir, 'no', 'folder.db')))).toBe('DATA_FOLDER_UNUSABLE');
+  });
+});
+
+describe('limits', () => {
+  test('a full disk is named as such, and the transaction is undone as a whole', () => {
+    using folder = temporaryFolder();
+    const db = openDatabase(path.join(folder.dir, 'anneal.db'));
+    // The same SQLITE_FULL as a disk without space gives.
+    db.pragma(`max_page_count = ${Number(db.pragma('page_count')) + 2}`);
+
+    const code = codeOf(() =>
+      db.transaction(() => {
+        for (let index = 0; index < 50; index++) {
+          db.run(
+            'INSERT INTO outbox (topic, payload, retain, created_at) VALUES (@topic, @payload, 0, @topic)',
+            {
+              topic: `t${index}`,
+              payload: new Uint8Array(4096),
+            },
+          );
+        }
+      }),
+    );
+
+    expect(code).toBe('DISK_FULL');
+    expect(db.get(z.object({ n: z.int() }), 'SELECT count(*) AS n FROM outbox')).toEqual({ n: 0 });
+    db.close();
+  });
+
+  test('a read-only store sees new rows at once, has no writers, and does not disturb the open one', () => {
+    using opened = openTestStore();
+    const { store, file } = opened;
+    const reader = openReadOnlyStore(file);
+
+    addRun(store, 'r1');
+
+    expect(reader.runs.current()?.id).toBe('r1');
+    expect(Object.keys(reader.runs).sort()).toEqual(['current', 'get', 'list']);
+    expect('transaction' in reader).toBe(false);
+    reader.close();
+    store.runs.update('r1', { status: 'running' });
+    expect(store.runs.get('r1')?.status).toBe('running');
+  });
+});
