@@ -19,10 +19,14 @@ import { SiteOverviewScreen } from './screens/site-overview.tsx';
 
 // The charts are half of the program; a site never loads them.
 const CoordinatorOverviewScreen = lazy(() =>
-  import('./screens/coordinator-overview.tsx').then((module) => ({ default: module.CoordinatorOverviewScreen })),
+  import('./screens/coordinator-overview.tsx').then((module) => ({
+    default: module.CoordinatorOverviewScreen,
+  })),
 );
 const RunScreen = lazy(() => import('./screens/run.tsx').then((module) => ({ default: module.RunScreen })));
-const RunsScreen = lazy(() => import('./screens/runs.tsx').then((module) => ({ default: module.RunsScreen })));
+const RunsScreen = lazy(() =>
+  import('./screens/runs.tsx').then((module) => ({ default: module.RunsScreen })),
+);
 
 export function App() {
   const locked = useLocked();
@@ -71,7 +75,9 @@ function Screens({ status }: { status: AgentStatus }) {
   const site = status.mode === 'site';
   return (
     <Switch>
-      <Route path="/">{site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}</Route>
+      <Route path="/">
+        {site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}
+      </Route>
       {site && <Route path="/dataset/:tab?">{({ tab }) => <DatasetScreen tab={tab} />}</Route>}
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}

@@ -13,7 +13,10 @@ interface ActionOptions<Result> {
   ownErrors?: boolean;
 }
 
-export function useAction<Input, Result>(run: (input: Input) => Promise<Result>, options: ActionOptions<Result>) {
+export function useAction<Input, Result>(
+  run: (input: Input) => Promise<Result>,
+  options: ActionOptions<Result>,
+) {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: run,

@@ -1,14 +1,14 @@
 import { AppShell, Box, Divider, Group, NavLink, Stack, Text } from '@mantine/core';
+import type { Icon } from '@tabler/icons-react';
 import {
   IconBook2,
+  IconChartHistogram,
   IconHistory,
   IconHome2,
   IconInfoCircle,
   IconPackages,
   IconPhotoHeart,
-  IconChartHistogram,
 } from '@tabler/icons-react';
-import type { Icon } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
 import { Link, useLocation } from 'wouter';
 import type { AgentStatus } from '../../core/api/contract.ts';
@@ -47,9 +47,9 @@ const destinations: Record<AgentStatus['mode'], Destination[]> = {
 export function AppFrame({ status, children }: { status: AgentStatus; children: ReactNode }) {
   return (
     <AppShell navbar={{ width: 236, breakpoint: 0 }} padding="xl">
-      <a className="visually-hidden skip-link" href="#main" onClick={focusMain}>
+      <button type="button" className="visually-hidden skip-link" onClick={focusMain}>
         Skip to the content
-      </a>
+      </button>
       <AppShell.Navbar p="md">
         <Group justify="space-between" mb="lg" wrap="nowrap">
           <Logo />
@@ -72,9 +72,7 @@ export function AppFrame({ status, children }: { status: AgentStatus; children: 
   );
 }
 
-/** The address belongs to the router, so the link moves the focus itself. */
-function focusMain(event: { preventDefault(): void }): void {
-  event.preventDefault();
+function focusMain(): void {
   document.getElementById('main')?.focus();
 }
 

@@ -34,8 +34,8 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
             Your approval is needed
           </Title>
           <Text c="dimmed">
-            {card.askedBy} asks this site to train in a run of {formatPlural(card.rounds, 'round')}. Nothing is trained
-            or sent before you approve.
+            {card.askedBy} asks this site to train in a run of {formatPlural(card.rounds, 'round')}. Nothing
+            is trained or sent before you approve.
           </Text>
         </div>
       </Group>
@@ -46,7 +46,12 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
           color="orange"
           entries={card.leaves}
         />
-        <SideList title="What stays here" icon={<IconLock size={16} aria-hidden />} color="green" entries={card.stays} />
+        <SideList
+          title="What stays here"
+          icon={<IconLock size={16} aria-hidden />}
+          color="green"
+          entries={card.stays}
+        />
       </SimpleGrid>
       <SimpleGrid cols={{ base: 2, md: 4 }} my="lg">
         <Figure
@@ -54,7 +59,11 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
           value={range(formatBytes(bytesPerRound.first), formatBytes(bytesPerRound.last))}
           hint="first → last round"
         />
-        <Figure label="Rank" value={range(String(rank.first), String(rank.last))} hint="size of the adapter" />
+        <Figure
+          label="Rank"
+          value={range(String(rank.first), String(rank.last))}
+          hint="size of the adapter"
+        />
         <Figure label="Tensors" value={formatCount(card.tensors)} hint="tables of numbers, per round" />
         <Figure label="Rounds" value={formatCount(card.rounds)} hint="you can pause at any time" />
       </SimpleGrid>

@@ -52,7 +52,11 @@ export function ChartPanel(props: ChartPanelProps) {
     },
     tooltipProps: { labelFormatter: (round: unknown) => `Round ${String(round)}` },
   };
-  const chart = { margin: chartMargin, ...(props.group && { syncId: props.group }), accessibilityLayer: false };
+  const chart = {
+    margin: chartMargin,
+    ...(props.group && { syncId: props.group }),
+    accessibilityLayer: false,
+  };
   return (
     <Box component="figure" m={0} aria-labelledby={titleId}>
       <Group justify="space-between" mb={4}>

@@ -22,7 +22,8 @@ export function Paged<Row>({ rows, resetKey = '', pageSize = 50, children }: Pag
       {pages > 1 && (
         <Group justify="space-between" mt="md">
           <Text size="sm" c="dimmed" className="numbers">
-            {formatCount(from + 1)}–{formatCount(Math.min(rows.length, from + pageSize))} of {formatCount(rows.length)}
+            {formatCount(from + 1)}–{formatCount(Math.min(rows.length, from + pageSize))} of{' '}
+            {formatCount(rows.length)}
           </Text>
           <Pagination
             total={pages}

@@ -35,7 +35,9 @@ export function PathField({ choose, onChange, label, ...input }: PathFieldProps)
       {bridge && (
         <Button
           variant="default"
-          leftSection={choose === 'folder' ? <IconFolder size={16} aria-hidden /> : <IconFile size={16} aria-hidden />}
+          leftSection={
+            choose === 'folder' ? <IconFolder size={16} aria-hidden /> : <IconFile size={16} aria-hidden />
+          }
           onClick={() => void browse()}
           aria-label={`Choose: ${label}`}
         >

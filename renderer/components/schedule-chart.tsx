@@ -32,7 +32,11 @@ export function ScheduleChart({ plan, done }: ScheduleChartProps) {
         format={(value) => String(Math.round(value))}
         series={[
           ...(running ? [{ name: 'rankDone', label: 'Done', color: 'var(--anneal-done)' }] : []),
-          { name: 'rankPlanned', label: 'Planned', color: running ? 'var(--anneal-planned)' : 'var(--anneal-done)' },
+          {
+            name: 'rankPlanned',
+            label: 'Planned',
+            color: running ? 'var(--anneal-planned)' : 'var(--anneal-done)',
+          },
         ]}
         summary={`The rank goes from ${first.rank} in round 1 to ${last.rank} in round ${plan.length}.${progress}`}
       />
@@ -65,9 +69,15 @@ function StageStrip({ plan }: { plan: PlannedRound[] }) {
       <Group gap={2} wrap="nowrap" component="ul" p={0} m={0} style={{ listStyle: 'none' }}>
         {stageSpans(plan).map((span) => {
           const word = stageWords[span.stage];
-          const range = span.rounds === 1 ? `Round ${span.from + 1}` : `Rounds ${span.from + 1}–${span.from + span.rounds}`;
+          const range =
+            span.rounds === 1
+              ? `Round ${span.from + 1}`
+              : `Rounds ${span.from + 1}–${span.from + span.rounds}`;
           return (
-            <Tooltip key={`${span.stage}-${span.from}`} label={`${word.label}, ${range.toLowerCase()}. ${word.explanation}`}>
+            <Tooltip
+              key={`${span.stage}-${span.from}`}
+              label={`${word.label}, ${range.toLowerCase()}. ${word.explanation}`}
+            >
               <Box
                 component="li"
                 style={{

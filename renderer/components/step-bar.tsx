@@ -18,8 +18,10 @@ export function StepBar({ label, step, steps, detail, compact }: StepBarProps) {
   return (
     <div>
       <Group justify="space-between" gap="xs" mb={4} wrap="nowrap">
-        <Text size={compact ? 'xs' : 'sm'} c={compact ? 'dimmed' : undefined} className="numbers">
-          {compact ? `${formatCount(step)} of ${formatCount(steps)}` : `${label}: ${formatCount(step)} of ${formatCount(steps)}`}
+        <Text size={compact ? 'xs' : 'sm'} className="numbers">
+          {compact
+            ? `${formatCount(step)} of ${formatCount(steps)}`
+            : `${label}: ${formatCount(step)} of ${formatCount(steps)}`}
         </Text>
         {detail && (
           <Text size={compact ? 'xs' : 'sm'} c="dimmed" className="numbers">

@@ -2,7 +2,11 @@
 
 const none = '–';
 const integer = new Intl.NumberFormat('en-GB', { maximumFractionDigits: 0 });
-const compact = new Intl.NumberFormat('en-GB', { notation: 'compact', compactDisplay: 'long', maximumSignificantDigits: 3 });
+const compact = new Intl.NumberFormat('en-GB', {
+  notation: 'compact',
+  compactDisplay: 'long',
+  maximumSignificantDigits: 3,
+});
 
 /** `12,345` */
 export function formatCount(count: number | null): string {
@@ -117,7 +121,9 @@ export function formatRounds(rounds: readonly number[]): string {
     if (last && round === last[1] + 1) last[1] = round;
     else ranges.push([round, round]);
   }
-  return ranges.map(([from, to]) => (from === to ? `${from + 1}` : `${from + 1}–${to + 1}`)).join(', ') || none;
+  return (
+    ranges.map(([from, to]) => (from === to ? `${from + 1}` : `${from + 1}–${to + 1}`)).join(', ') || none
+  );
 }
 
 /** The first ten digits of a hash: enough to tell two apart by eye. */

@@ -44,13 +44,17 @@ export function stageSpans(plan: readonly PlannedRound[]): StageSpan[] {
   return spans;
 }
 
-/** Loss, accuracy and bytes of the rounds so far; the open round has no result yet and leaves gaps. */
-export function resultRows(done: readonly RoundRow[]): ChartRow[] {
-  return done.map((row) => ({
-    round: String(row.round + 1),
-    loss: row.meanLoss,
-    accuracy: row.accuracy,
-    bytesUp: row.bytesUp,
-    bytesDown: row.bytesDown,
-  }));
+/** Loss, accuracy and bytes by round, over all `total` rounds; those to come have no values. */
+export function resultRows(done: readonly RoundRow[], total: number): ChartRow[] {
+  const byRound = new Map(done.map((row) => [row.round, row]));
+  return Array.from({ length: total }, (_, round) => {
+    const row = byRound.get(round);
+    return {
+      round: String(round + 1),
+      loss: row?.meanLoss ?? null,
+      accuracy: row?.accuracy ?? null,
+      bytesUp: row?.bytesUp ?? null,
+      bytesDown: row?.bytesDown ?? null,
+    };
+  });
 }

@@ -29,8 +29,8 @@ export function AccessCodeScreen() {
               Access code
             </Title>
             <Text c="dimmed" size="sm" mt={4}>
-              Anneal printed a code in the terminal when it started. It keeps other programs and people on this machine
-              out.
+              Anneal printed a code in the terminal when it started. It keeps other programs and people on
+              this machine out.
             </Text>
           </div>
           <TextInput

@@ -105,12 +105,13 @@ export function WithdrawConsentDialog({ subject, onClose }: DialogProps) {
       <Text size="sm">What happens:</Text>
       <List size="sm" spacing={4} withPadding>
         <List.Item>
-          {formatPlural(subject.images, 'picture')} of this subject {subject.images === 1 ? 'is' : 'are'} no longer
-          used, from now on.
+          {formatPlural(subject.images, 'picture')} of this subject {subject.images === 1 ? 'is' : 'are'} no
+          longer used, from now on.
         </List.Item>
         <List.Item>Training that is using them now stops and starts again without them.</List.Item>
         <List.Item>
-          Adapters that were merged earlier stay as they are. “Which runs?” shows which ones the subject took part in.
+          Adapters that were merged earlier stay as they are. “Which runs?” shows which ones the subject took
+          part in.
         </List.Item>
         <List.Item>The withdrawal is written to the audit trail and cannot be removed from it.</List.Item>
       </List>

@@ -1,4 +1,16 @@
-import { Alert, Button, Card, Checkbox, Code, Collapse, Group, SimpleGrid, Stack, Table, Text } from '@mantine/core';
+import {
+  Alert,
+  Button,
+  Card,
+  Checkbox,
+  Code,
+  Collapse,
+  Group,
+  SimpleGrid,
+  Stack,
+  Table,
+  Text,
+} from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { useDisclosure } from '@mantine/hooks';
 import { IconCircleCheck, IconFolderPlus } from '@tabler/icons-react';
@@ -36,6 +48,11 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
     recordImport(null);
     run.mutate(values);
   };
+  const pathProps = (field: 'imagesFolder' | 'labelsFile') => ({
+    value: form.values[field],
+    onChange: (path: string) => form.setFieldValue(field, path),
+    error: typeof form.errors[field] === 'string' ? form.errors[field] : undefined,
+  });
   const where = desktopBridge() ? undefined : 'A path on the machine where Anneal runs.';
   return (
     <Stack gap="lg">
@@ -50,13 +67,13 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
               placeholder="/data/photos"
               choose="folder"
               {...(where && { description: where })}
-              {...pathProps(form.getInputProps('imagesFolder'))}
+              {...pathProps('imagesFolder')}
             />
             <PathField
               label="CSV file"
               placeholder="/data/labels.csv"
               choose={[{ name: 'CSV', extensions: ['csv'] }]}
-              {...pathProps(form.getInputProps('labelsFile'))}
+              {...pathProps('labelsFile')}
             />
             <Checkbox
               label="The pictures are already cropped to one face"
@@ -65,7 +82,11 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
             />
             <Group justify="space-between">
               <CsvHelp />
-              <Button type="submit" loading={run.isPending} leftSection={<IconFolderPlus size={16} aria-hidden />}>
+              <Button
+                type="submit"
+                loading={run.isPending}
+                leftSection={<IconFolderPlus size={16} aria-hidden />}
+              >
                 Add pictures
               </Button>
             </Group>
@@ -77,12 +98,6 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
       {run.data && !run.isPending && <ReportCard report={run.data} onShowSetAside={onShowSetAside} />}
     </Stack>
   );
-}
-
-/** What a path field takes of the form's properties. */
-function pathProps(props: { value: string; onChange: (value: string) => void; error?: unknown }) {
-  const { value, onChange, error } = props;
-  return { value, onChange, error: typeof error === 'string' ? error : undefined };
 }
 
 function ImportProgressBar() {
@@ -110,10 +125,10 @@ function CsvHelp() {
       <Collapse expanded={opened}>
         <Stack gap="xs" mt="xs" maw={640}>
           <Text size="sm">
-            One line per picture, with a first line of column names. <Code>file</Code>, <Code>subject</Code> (a
-            pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from <Code>consent</Code>{' '}
-            (granted, withdrawn or none), <Code>consent_document</Code>, <Code>consent_from</Code> and{' '}
-            <Code>consent_expires</Code>, or is recorded later by hand.
+            One line per picture, with a first line of column names. <Code>file</Code>, <Code>subject</Code>{' '}
+            (a pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from{' '}
+            <Code>consent</Code> (granted, withdrawn or none), <Code>consent_document</Code>,{' '}
+            <Code>consent_from</Code> and <Code>consent_expires</Code>, or is recorded later by hand.
           </Text>
           <Code block>
             {'file,subject,label,consent,consent_document,consent_from,consent_expires\n' +
@@ -131,13 +146,19 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
     <Card component="section" aria-label="Report of the import">
       <Stack>
         <Alert color="green" icon={<IconCircleCheck aria-hidden />} role="status">
-          {report.imported > 0 ? `${formatPlural(report.imported, 'picture')} added.` : 'No new picture was added.'}
+          {report.imported > 0
+            ? `${formatPlural(report.imported, 'picture')} added.`
+            : 'No new picture was added.'}
         </Alert>
         <SimpleGrid cols={4}>
           <Figure label="Added" value={formatCount(report.imported)} />
           <Figure label="Set aside" value={formatCount(report.setAside.length)} />
           <Figure label="Already there" value={formatCount(report.alreadyThere)} />
-          <Figure label="Without consent" value={formatCount(report.withoutConsent)} hint="not used until recorded" />
+          <Figure
+            label="Without consent"
+            value={formatCount(report.withoutConsent)}
+            hint="not used until recorded"
+          />
         </SimpleGrid>
         {labels.length > 0 && (
           <Table aria-label="Added pictures by label">

@@ -26,9 +26,13 @@ export function SubjectsPanel({ onImport }: { onImport: () => void }) {
       <Loaded query={subjects}>
         {(rows) =>
           rows.length === 0 && asked === '' ? (
-            <EmptyState icon={IconUsers} title="No subjects yet" action={<Button onClick={onImport}>Add pictures</Button>}>
-              Add a folder of photographs with a CSV file. Subjects appear here under their pseudonym, with the state
-              of their consent.
+            <EmptyState
+              icon={IconUsers}
+              title="No subjects yet"
+              action={<Button onClick={onImport}>Add pictures</Button>}
+            >
+              Add a folder of photographs with a CSV file. Subjects appear here under their pseudonym, with
+              the state of their consent.
             </EmptyState>
           ) : (
             <>

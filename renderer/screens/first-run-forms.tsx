@@ -26,7 +26,8 @@ export function JoinSetup({ onBack }: SetupProps) {
   const form = useForm({
     initialValues: { invitation: '', name: '' },
     validate: {
-      invitation: (text) => (text.trim() === '' ? 'Paste the invitation, or open the file that you got.' : null),
+      invitation: (text) =>
+        text.trim() === '' ? 'Paste the invitation, or open the file that you got.' : null,
     },
   });
   const join = useAction(
@@ -62,7 +63,10 @@ export function JoinSetup({ onBack }: SetupProps) {
         {...form.getInputProps('invitation')}
       />
       <Group>
-        <FileButton onChange={(file) => void readFile(file)} accept=".txt,.json,.anneal-invitation,text/plain">
+        <FileButton
+          onChange={(file) => void readFile(file)}
+          accept=".txt,.json,.anneal-invitation,text/plain"
+        >
           {(button) => (
             <Button {...button} variant="default" leftSection={<IconFileImport size={16} aria-hidden />}>
               Open invitation file…
@@ -86,7 +90,8 @@ export function CoordinatorSetup({ onBack }: SetupProps) {
   const form = useForm<{ federation: string; port: number | string }>({
     initialValues: { federation: '', port: 8883 },
     validate: {
-      federation: (name) => (name.trim() === '' ? 'Give the federation a name that the sites will recognise.' : null),
+      federation: (name) =>
+        name.trim() === '' ? 'Give the federation a name that the sites will recognise.' : null,
       port: (port) =>
         typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65535
           ? null

@@ -35,7 +35,8 @@ function Choices({ onChoose }: { onChoose: (choice: Choice) => void }) {
       <div>
         <Title order={1}>Welcome to Anneal</Title>
         <Text c="dimmed" size="lg" mt="xs" maw={720}>
-          Hospitals improve one shared face model together. Photographs never leave the hospital that took them.
+          Hospitals improve one shared face model together. Photographs never leave the hospital that took
+          them.
         </Text>
       </div>
       <Title order={2} size="h4">

@@ -123,7 +123,10 @@ function useNewestProgress({ progress, run }: SiteOverview): SiteOverview['progr
 
 function PauseButton({ overview }: { overview: SiteOverview }) {
   const options = { changes: ['site'] };
-  const pause = useAction(() => api.site.pause.mutate(), { ...options, success: () => 'This site is paused.' });
+  const pause = useAction(() => api.site.pause.mutate(), {
+    ...options,
+    success: () => 'This site is paused.',
+  });
   const resume = useAction(() => api.site.resume.mutate(), {
     ...options,
     success: () => 'This site takes part again.',
@@ -154,7 +157,8 @@ function AddPictures() {
     <Section title="Next step: add your pictures">
       <Group justify="space-between" wrap="nowrap">
         <Text size="sm" c="dimmed">
-          Choose a folder of photographs and a CSV file that says whose they are, with the diagnosis and the consent.
+          Choose a folder of photographs and a CSV file that says whose they are, with the diagnosis and the
+          consent.
         </Text>
         <Button component={Link} href="/dataset/import">
           Add pictures
@@ -169,8 +173,8 @@ function RunCard({ run }: { run: SiteOverview['run'] }) {
     <Section title="Training run" actions={run && <StatusBadge word={runWords[run.status]} />}>
       {run === null ? (
         <Text size="sm" c="dimmed">
-          There is no run yet. The coordinator starts one when enough sites are there; you will be asked for your
-          approval first.
+          There is no run yet. The coordinator starts one when enough sites are there; you will be asked for
+          your approval first.
         </Text>
       ) : (
         <Stack gap="xs">

@@ -33,8 +33,8 @@ function TraceList({ report }: { report: TraceReport }) {
   return (
     <Stack>
       <Text size="sm" c="dimmed">
-        Pictures of this subject were used in {formatPlural(report.runs.length, 'run')}. The shared adapters listed
-        were merged from rounds that the subject took part in.
+        Pictures of this subject were used in {formatPlural(report.runs.length, 'run')}. The shared adapters
+        listed were merged from rounds that the subject took part in.
       </Text>
       {report.runs.map((run) => (
         <Card key={run.runId} padding="md">

@@ -2,8 +2,8 @@
 import {
   Alert,
   Badge,
-  type CSSVariablesResolver,
   Card,
+  type CSSVariablesResolver,
   createTheme,
   type MantineColorsTuple,
   Modal,

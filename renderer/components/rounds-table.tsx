@@ -1,0 +1,70 @@
+import { Badge, Table, Text } from '@mantine/core';
+import type { RoundRow } from '../../core/api/contract.ts';
+import { formatBytes, formatCount, formatLoss, formatPercent } from '../format/format.ts';
+import { roundWords, stageWords } from '../format/words.ts';
+import { StatusBadge } from './status-badge.tsx';
+
+/** Every round so far with its measured figures. */
+export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
+  if (rounds.length === 0) {
+    return (
+      <Text size="sm" c="dimmed">
+        No round has opened yet.
+      </Text>
+    );
+  }
+  return (
+    <Table.ScrollContainer minWidth={860}>
+      <Table aria-label="Rounds" className="numbers">
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th ta="right">Round</Table.Th>
+            <Table.Th>Stage</Table.Th>
+            <Table.Th ta="right">Rank</Table.Th>
+            <Table.Th ta="right">Parameters</Table.Th>
+            <Table.Th ta="right">Sent up</Table.Th>
+            <Table.Th ta="right">Sent down</Table.Th>
+            <Table.Th ta="right">Loss</Table.Th>
+            <Table.Th ta="right">Accuracy</Table.Th>
+            <Table.Th
+              ta="right"
+              title="Share of the merged update that is left after cutting it to the next rank"
+            >
+              Energy kept
+            </Table.Th>
+            <Table.Th>State</Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {rounds.map((round) => (
+            <Row key={round.round} round={round} />
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+function Row({ round }: { round: RoundRow }) {
+  const stage = stageWords[round.stage];
+  return (
+    <Table.Tr>
+      <Table.Td ta="right">{formatCount(round.round + 1)}</Table.Td>
+      <Table.Td>
+        <Badge color={stage.color} title={stage.explanation}>
+          {stage.label}
+        </Badge>
+      </Table.Td>
+      <Table.Td ta="right">{round.rank === 0 ? '–' : round.rank}</Table.Td>
+      <Table.Td ta="right">{formatCount(round.trainableParameters)}</Table.Td>
+      <Table.Td ta="right">{formatBytes(round.bytesUp)}</Table.Td>
+      <Table.Td ta="right">{formatBytes(round.bytesDown)}</Table.Td>
+      <Table.Td ta="right">{formatLoss(round.meanLoss)}</Table.Td>
+      <Table.Td ta="right">{formatPercent(round.accuracy)}</Table.Td>
+      <Table.Td ta="right">{formatPercent(round.energyKept)}</Table.Td>
+      <Table.Td>
+        <StatusBadge word={roundWords[round.status]} />
+      </Table.Td>
+    </Table.Tr>
+  );
+}

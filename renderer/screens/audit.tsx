@@ -1,0 +1,120 @@
+import { Badge, Button, Card, Group, Stack, Table, Text } from '@mantine/core';
+import { IconHistory, IconLink, IconLinkOff } from '@tabler/icons-react';
+import type { AuditRow } from '../../core/api/contract.ts';
+import { useAudit } from '../api/queries.ts';
+import { EmptyState } from '../components/empty-state.tsx';
+import { ErrorPanel } from '../components/error-panel.tsx';
+import { Waiting } from '../components/loaded.tsx';
+import { Page } from '../components/page.tsx';
+import { formatDateTime } from '../format/format.ts';
+
+/** Who did what and when; a changed or missing entry breaks the chain of hashes. */
+export function AuditScreen() {
+  const audit = useAudit();
+  const pages = audit.data?.pages ?? [];
+  const rows = pages.flatMap((page) => page.rows);
+  const intact = pages[0]?.intact;
+  return (
+    <Page
+      title="Audit trail"
+      subtitle="Every step that matters, newest first. Entries are chained: a change to one would show."
+      actions={intact !== undefined && <ChainBadge intact={intact} />}
+    >
+      {intact === false && <ErrorNotice />}
+      <Card>
+        {audit.isPending && <Waiting />}
+        {audit.isError && rows.length === 0 && (
+          <ErrorPanel error={audit.error} onRetry={() => void audit.refetch()} />
+        )}
+        {audit.data && rows.length === 0 && (
+          <EmptyState icon={IconHistory} title="Nothing recorded yet">
+            Joining, imports, consents, approvals and rounds are listed here as they happen.
+          </EmptyState>
+        )}
+        {rows.length > 0 && <AuditTable rows={rows} />}
+        {audit.hasNextPage && (
+          <Group justify="center" mt="md">
+            <Button
+              variant="default"
+              loading={audit.isFetchingNextPage}
+              onClick={() => void audit.fetchNextPage()}
+            >
+              Load older entries
+            </Button>
+          </Group>
+        )}
+      </Card>
+    </Page>
+  );
+}
+
+function ChainBadge({ intact }: { intact: boolean }) {
+  const Icon = intact ? IconLink : IconLinkOff;
+  return (
+    <Badge size="lg" color={intact ? 'green' : 'red'} leftSection={<Icon size={15} aria-hidden />}>
+      {intact ? 'Chain intact' : 'Chain broken'}
+    </Badge>
+  );
+}
+
+function ErrorNotice() {
+  return (
+    <Card role="alert" style={{ borderColor: 'var(--mantine-color-red-filled)' }}>
+      <Stack gap={4}>
+        <Text fw={650}>An entry of the audit trail was changed or removed outside Anneal.</Text>
+        <Text size="sm" c="dimmed">
+          Keep the data folder as it is and tell whoever is responsible for data protection; compare it with a
+          backup.
+        </Text>
+      </Stack>
+    </Card>
+  );
+}
+
+/** `consent.granted` reads `Consent granted`. */
+function actionWords(action: string): string {
+  const words = action.replaceAll(/[._-]+/g, ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+function detailWords(details: AuditRow['details']): string {
+  return Object.entries(details)
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+    .join(' · ');
+}
+
+function AuditTable({ rows }: { rows: AuditRow[] }) {
+  return (
+    <Table aria-label="Audit trail" layout="fixed">
+      <Table.Thead>
+        <Table.Tr>
+          <Table.Th w={64} ta="right">
+            No.
+          </Table.Th>
+          <Table.Th w={170}>When</Table.Th>
+          <Table.Th w={130}>Who</Table.Th>
+          <Table.Th w={200}>What</Table.Th>
+          <Table.Th>Details</Table.Th>
+        </Table.Tr>
+      </Table.Thead>
+      <Table.Tbody>
+        {rows.map((row) => (
+          <Table.Tr key={row.seq}>
+            <Table.Td ta="right" className="numbers">
+              {row.seq}
+            </Table.Td>
+            <Table.Td className="numbers">{formatDateTime(row.at)}</Table.Td>
+            <Table.Td>{row.actor}</Table.Td>
+            <Table.Td>{actionWords(row.action)}</Table.Td>
+            <Table.Td>
+              <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
+                {detailWords(row.details)}
+              </Text>
+            </Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
+  );
+}

@@ -1,0 +1,180 @@
+import {
+  Button,
+  Collapse,
+  Group,
+  Input,
+  NumberInput,
+  SegmentedControl,
+  Select,
+  SimpleGrid,
+  Slider,
+  Stack,
+  TagsInput,
+  Text,
+} from '@mantine/core';
+import type { useForm } from '@mantine/form';
+import { useDisclosure } from '@mantine/hooks';
+import { IconChevronDown } from '@tabler/icons-react';
+import { useId } from 'react';
+import type { ScheduleShape, StrategyName } from '../../core/strategy/strategy.ts';
+import type { RunSettings } from '../api/run-settings.ts';
+import { shapeWords, strategyWords } from '../format/words.ts';
+
+type SettingsForm = ReturnType<typeof useForm<RunSettings>>;
+
+export function RunSettingsFields({ form }: { form: SettingsForm }) {
+  const [more, { toggle }] = useDisclosure(false);
+  const { rounds, rMax, rMin, strategy } = form.values;
+  const annealed = strategy === 'sa-fedlora';
+  return (
+    <Stack gap="md">
+      <TagsInput
+        label="Labels that the model shall tell apart"
+        description="Exactly as in the CSV files of the sites. Type one and press Enter."
+        placeholder={form.values.classes.length === 0 ? 'unaffected' : ''}
+        splitChars={[',', ';']}
+        {...form.getInputProps('classes')}
+      />
+      <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="lg">
+        <SliderField
+          label="Rounds"
+          value={rounds}
+          min={1}
+          max={50}
+          onChange={(value) => form.setValues(fitRounds(form.values, value))}
+        />
+        <ShapeField form={form} disabled={!annealed} />
+        <SliderField
+          label="Largest rank"
+          hint="size of the adapter at first"
+          value={rMax}
+          min={1}
+          max={64}
+          onChange={(value) => form.setValues({ rMax: value, rMin: Math.min(rMin, value) })}
+        />
+        <SliderField
+          label="Smallest rank"
+          hint="size of the adapter at the end"
+          value={rMin}
+          min={1}
+          max={64}
+          disabled={!annealed}
+          onChange={(value) => form.setValues({ rMin: value, rMax: Math.max(rMax, value) })}
+        />
+      </SimpleGrid>
+      <div>
+        <Button
+          variant="subtle"
+          size="compact-sm"
+          onClick={toggle}
+          aria-expanded={more}
+          rightSection={
+            <IconChevronDown size={14} aria-hidden style={{ rotate: more ? '180deg' : '0deg' }} />
+          }
+        >
+          More settings
+        </Button>
+        <Collapse expanded={more}>
+          <MoreSettings form={form} annealed={annealed} />
+        </Collapse>
+      </div>
+    </Stack>
+  );
+}
+
+/** Fewer rounds shorten the fixed stages as far as needed, cooling first. */
+export function fitRounds(settings: RunSettings, rounds: number): Partial<RunSettings> {
+  const initiatingRounds = Math.min(settings.initiatingRounds, rounds);
+  const heatingRounds = Math.min(settings.heatingRounds, rounds - initiatingRounds);
+  const coolingRounds = Math.min(settings.coolingRounds, rounds - initiatingRounds - heatingRounds);
+  return { rounds, initiatingRounds, heatingRounds, coolingRounds };
+}
+
+interface SliderFieldProps {
+  label: string;
+  hint?: string;
+  value: number;
+  min: number;
+  max: number;
+  disabled?: boolean;
+  onChange: (value: number) => void;
+}
+
+function SliderField({ label, hint, value, min, max, disabled = false, onChange }: SliderFieldProps) {
+  return (
+    <div>
+      <Group justify="space-between" mb={6} wrap="nowrap">
+        <Text size="sm" fw={500} truncate>
+          {label}
+          {hint && (
+            <Text span size="xs" c="dimmed" ml={8}>
+              {hint}
+            </Text>
+          )}
+        </Text>
+        <Text size="sm" fw={650} className="numbers" aria-hidden>
+          {value}
+        </Text>
+      </Group>
+      <Slider
+        thumbProps={{ 'aria-label': label }}
+        value={Math.min(value, max)}
+        min={min}
+        max={max}
+        onChange={onChange}
+        disabled={disabled}
+        label={null}
+      />
+    </div>
+  );
+}
+
+function ShapeField({ form, disabled }: { form: SettingsForm; disabled: boolean }) {
+  const id = useId();
+  return (
+    <div>
+      <Input.Label id={id} mb={4}>
+        How the rank shrinks
+      </Input.Label>
+      <SegmentedControl
+        fullWidth
+        aria-labelledby={id}
+        disabled={disabled}
+        data={Object.entries(shapeWords).map(([value, label]) => ({ value, label }))}
+        value={form.values.shape}
+        onChange={(shape) => form.setFieldValue('shape', shape as ScheduleShape)}
+      />
+    </div>
+  );
+}
+
+function MoreSettings({ form, annealed }: { form: SettingsForm; annealed: boolean }) {
+  const stage = (field: 'initiatingRounds' | 'heatingRounds' | 'coolingRounds', label: string) => (
+    <NumberInput
+      label={label}
+      min={0}
+      max={form.values.rounds}
+      allowDecimal={false}
+      disabled={!annealed}
+      value={form.values[field]}
+      // An emptied field is a text: it counts as none.
+      onChange={(value) => form.setFieldValue(field, typeof value === 'number' ? value : 0)}
+    />
+  );
+  return (
+    <Stack mt="sm">
+      <Select
+        label="Method"
+        allowDeselect={false}
+        data={Object.entries(strategyWords).map(([value, label]) => ({ value, label }))}
+        value={form.values.strategy}
+        onChange={(value) => form.setFieldValue('strategy', value as StrategyName)}
+      />
+      <SimpleGrid cols={3}>
+        {stage('initiatingRounds', 'Initiating rounds')}
+        {stage('heatingRounds', 'Heating rounds')}
+        {stage('coolingRounds', 'Cooling rounds')}
+      </SimpleGrid>
+    </Stack>
+  );
+}

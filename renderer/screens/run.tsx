@@ -1,0 +1,137 @@
+import { Anchor, Box, Group, SimpleGrid, Stack, Text } from '@mantine/core';
+import { Link } from 'wouter';
+import type { RoundRow, RunDetail } from '../../core/api/contract.ts';
+import { useRun } from '../api/queries.ts';
+import { ReportPanel } from '../components/error-panel.tsx';
+import { FigureRow } from '../components/figure.tsx';
+import { Loaded } from '../components/loaded.tsx';
+import { Page, Section } from '../components/page.tsx';
+import { ResultCharts } from '../components/result-charts.tsx';
+import { RoundSites } from '../components/round-sites.tsx';
+import { RoundsTable } from '../components/rounds-table.tsx';
+import { coveredRounds, RunTotals } from '../components/run-totals.tsx';
+import { ScheduleChart } from '../components/schedule-chart.tsx';
+import { StatusBadge } from '../components/status-badge.tsx';
+import { formatBytes, formatCount, formatDateTime, formatLoss, formatPercent } from '../format/format.ts';
+import { roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
+import { StopRunButton } from './stop-run.tsx';
+
+/** One run, live: the round in progress, every round so far, and how the result develops. */
+export function RunScreen({ runId }: { runId: string }) {
+  const run = useRun(runId);
+  return (
+    <Page
+      title="Run"
+      subtitle={
+        run.data ? (
+          <>
+            {strategyLabel(run.data.strategy)}, started {formatDateTime(run.data.createdAt)}
+          </>
+        ) : (
+          <Anchor component={Link} href="/runs" size="sm">
+            All runs
+          </Anchor>
+        )
+      }
+      actions={
+        run.data && (
+          <>
+            <StatusBadge word={runWords[run.data.status]} />
+            <StopRunButton run={run.data} />
+          </>
+        )
+      }
+    >
+      <Loaded query={run}>{(detail) => <RunBody run={detail} />}</Loaded>
+    </Page>
+  );
+}
+
+function RunBody({ run }: { run: RunDetail }) {
+  const open = run.done.find((row) => row.status !== 'closed');
+  return (
+    <Stack gap="lg">
+      {run.failure && <ReportPanel report={run.failure} />}
+      <RunFigures run={run} />
+      {open && <OpenRound run={run} round={open} />}
+      {run.status === 'waiting' && (
+        <Section title="Waiting for sites">
+          <Text size="sm" c="dimmed">
+            The first round opens when {formatCount(run.config.quorum)} sites are online and have approved the
+            run.
+          </Text>
+        </Section>
+      )}
+      <SimpleGrid cols={{ base: 1, md: 2 }} spacing="lg">
+        <Section title="Results">
+          <ResultCharts rounds={run.done} total={run.rounds} />
+        </Section>
+        <Section title="Schedule">
+          <ScheduleChart plan={run.plan} done={run.done} />
+        </Section>
+      </SimpleGrid>
+      <Section title="Rounds">
+        <RoundsTable rounds={run.done} />
+      </Section>
+      <Section title="What was sent" description="Counted from what really travelled.">
+        <Box mt={-8}>
+          <RunTotals totals={run.totals} of={coveredRounds(run)} />
+        </Box>
+      </Section>
+    </Stack>
+  );
+}
+
+function RunFigures({ run }: { run: RunDetail }) {
+  const closed = run.done.filter((row) => row.status === 'closed');
+  const lastAccuracy = closed.findLast((row) => row.accuracy !== null);
+  const lastLoss = closed.findLast((row) => row.meanLoss !== null);
+  return (
+    <FigureRow
+      figures={[
+        {
+          label: 'Rounds done',
+          value: `${formatCount(closed.length)} of ${formatCount(run.rounds)}`,
+          hint: run.finishedAt ? `ended ${formatDateTime(run.finishedAt)}` : undefined,
+        },
+        {
+          label: 'Federated accuracy',
+          value: formatPercent(lastAccuracy?.accuracy ?? null),
+          hint: 'on held-out pictures of all sites',
+        },
+        {
+          label: 'Loss',
+          value: formatLoss(lastLoss?.meanLoss ?? null),
+          hint: 'mean over the sites, lower is better',
+        },
+        {
+          label: 'Sent and received',
+          value: formatBytes(run.done.reduce((sum, row) => sum + row.bytesUp + row.bytesDown, 0)),
+          hint: 'all sites together, so far',
+        },
+      ]}
+    />
+  );
+}
+
+function OpenRound({ run, round }: { run: RunDetail; round: RoundRow }) {
+  const stage = stageWords[round.stage];
+  return (
+    <Section
+      title={`Round ${formatCount(round.round + 1)} of ${formatCount(run.rounds)}`}
+      description={`${stage.label}, rank ${round.rank}. ${stage.explanation}`}
+      actions={
+        <Group gap="sm" wrap="nowrap">
+          {round.deadlineAt && (
+            <Text size="xs" c="dimmed">
+              closes at the latest {formatDateTime(round.deadlineAt)}
+            </Text>
+          )}
+          <StatusBadge word={roundWords[round.status]} />
+        </Group>
+      }
+    >
+      <RoundSites runId={run.id} round={round} />
+    </Section>
+  );
+}
