@@ -1,7 +1,4 @@
-/** Where the agent's program, Node binary, data and socket are, in development and in a packaged app. */
-import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/** Where the agent's program and its Node binary are, in development and in a packaged app. */
 import { join } from 'node:path';
 import { AppError } from '../../core/shared/errors.ts';
 import { findPinnedNode, packagedNode } from '../node-runtime.ts';
@@ -31,27 +28,5 @@ export function locateAgent(app: {
       action: 'Run "npm ci" again; Anneal runs on the systems listed in its README.',
     });
   }
-  const entry = process.env['ANNEAL_AGENT_ENTRY'] ?? join(app.appPath, 'core/agent/main.ts');
-  return { nodePath, entry };
-}
-
-export interface AgentSocket {
-  path: string;
-  /** Takes away the folder that holds the socket. */
-  remove(): void;
-}
-
-/**
- * A new socket that only this person can reach: on POSIX in a folder with mode 0700 (the path has to stay
- * below 104 bytes, so it is not in the data folder), on Windows a named pipe with a name nobody can guess.
- */
-export function createAgentSocket(): AgentSocket {
-  if (process.platform === 'win32') {
-    return { path: `\\\\.\\pipe\\anneal-${randomBytes(16).toString('hex')}`, remove: () => {} };
-  }
-  const folder = mkdtempSync(join(tmpdir(), 'anneal-'));
-  return {
-    path: join(folder, 'agent.sock'),
-    remove: () => rmSync(folder, { recursive: true, force: true }),
-  };
+  return { nodePath, entry: join(app.appPath, 'core/agent/main.ts') };
 }

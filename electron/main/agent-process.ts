@@ -14,7 +14,7 @@ const agentLine = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ready'), socket: z.string().min(1) }),
   z.object({
     type: z.literal('failed'),
-    report: z.object({ code: z.enum(errorCodes), message: z.string(), action: z.string() }),
+    error: z.object({ code: z.enum(errorCodes), message: z.string(), action: z.string() }),
   }),
 ]);
 
@@ -62,7 +62,7 @@ export function startAgentProcess(options: AgentProcessOptions): AgentProcess {
     createInterface({ input: child.stdout }).on('line', (line) => {
       const parsed = parseLine(line);
       if (parsed?.type === 'ready') options.onReady(parsed.socket);
-      else if (parsed?.type === 'failed') report = parsed.report;
+      else if (parsed?.type === 'failed') report = parsed.error;
       else options.log(`agent: ${line}`);
     });
   }

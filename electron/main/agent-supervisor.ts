@@ -2,7 +2,6 @@
  * Keeps the agent running: starts it, starts it again after a crash with a growing pause, gives up after
  * several quick crashes, and ends it when the app quits. Knows nothing of Electron.
  */
-import { rmSync } from 'node:fs';
 import { AppError, type ErrorReport } from '../../core/shared/errors.ts';
 import { type AgentExit, type AgentProcess, startAgentProcess } from './agent-process.ts';
 
@@ -23,7 +22,6 @@ export interface SupervisorTimes {
 export interface SupervisorOptions {
   nodePath: string;
   args: readonly string[];
-  socketPath: string;
   log(line: string): void;
   onState?(state: AgentState): void;
   /** Called when no further restart is tried; `retry()` begins again. */
@@ -85,8 +83,6 @@ export function createAgentSupervisor(options: SupervisorOptions): AgentSupervis
   }
 
   function launch(): void {
-    // Left behind by an agent that was killed; a new one could not listen there.
-    if (process.platform !== 'win32') rmSync(options.socketPath, { force: true });
     const startedAt = performance.now();
     const started = startAgentProcess({
       nodePath: options.nodePath,

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { app, dialog, session, shell } from 'electron';
 import type { ErrorReport } from '../../core/shared/errors.ts';
 import { toAppError } from '../../core/shared/errors.ts';
-import { createAgentSocket, locateAgent } from './agent-location.ts';
+import { locateAgent } from './agent-location.ts';
 import { createAgentProxy } from './agent-proxy.ts';
 import { type AgentSupervisor, createAgentSupervisor } from './agent-supervisor.ts';
 import { registerAppScheme, serveAppProtocol } from './app-protocol.ts';
@@ -22,7 +22,6 @@ const bundleFolder = dirname(fileURLToPath(import.meta.url));
 function runShell(): void {
   const dataFolder = join(app.getPath('userData'), 'data');
   const log = createShellLog(join(app.getPath('userData'), 'logs'));
-  const socket = createAgentSocket();
   const { nodePath, entry } = locateAgent({
     isPackaged: app.isPackaged,
     appPath: app.getAppPath(),
@@ -31,8 +30,8 @@ function runShell(): void {
   const window = createMainWindow(join(bundleFolder, 'preload.cjs'), log.write);
   const agent = createAgentSupervisor({
     nodePath,
-    args: [entry, '--data', dataFolder, '--socket', socket.path],
-    socketPath: socket.path,
+    // Without --socket the agent takes the place where the command line looks for it, and tells us.
+    args: [entry, '--data', dataFolder, '--with-parent'],
     log: log.write,
     onState: (state) => tray.showState(state),
     onGaveUp: (report) => void explainFailure(report, agent, log.folder),
@@ -49,10 +48,7 @@ function runShell(): void {
     openLogFolder: () => void shell.openPath(log.folder),
   });
   const tray = createTray(join(bundleFolder, 'tray.png'), { open: window.show, quit: () => app.quit() });
-  quitInOrder(agent, () => {
-    window.allowClose();
-    socket.remove();
-  });
+  quitInOrder(agent, window.allowClose);
   onSecondStart(window.show);
   app.on('activate', window.show);
   app.on('window-all-closed', () => {}); // The agent goes on; the tray and the menu quit.

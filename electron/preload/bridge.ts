@@ -23,9 +23,3 @@ export const bridgeChannels = {
   chooseFolder: 'anneal:choose-folder',
   chooseFile: 'anneal:choose-file',
 } as const;
-
-declare global {
-  interface Window {
-    anneal?: AnnealBridge;
-  }
-}
