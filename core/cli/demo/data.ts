@@ -6,11 +6,11 @@ import {
   demoPicturesAreCropped,
   generateDemoFaces,
 } from '../../data/demo-faces.ts';
-import { splitFolderForSites } from '../../data/split-folder.ts';
+import { splitFolderForSites } from '../../data/site-folders.ts';
 import type { DemoOptions } from './options.ts';
 
 export interface DemoData {
-  sites: DemoSite[];
+  sites: Pick<DemoSite, 'name' | 'imagesFolder' | 'labelsFile'>[];
   classes: string[];
   alreadyCropped: boolean;
 }
@@ -32,13 +32,16 @@ export async function prepareDemoData(
     });
     return { sites, classes: [...demoLabels], alreadyCropped: demoPicturesAreCropped };
   }
-  const { sites, labels } = await splitFolderForSites({
+  const sites = await splitFolderForSites({
     imagesFolder: options.images,
     labelsFile: options.labels,
     sites: options.sites,
     seed: options.seed,
     alpha: 0.5,
     outFolder,
+    // Whoever runs the demo on their own pictures says that they may; each site records it as a consent.
+    consentDocument: 'demo on own pictures',
   });
-  return { sites, classes: labels, alreadyCropped: options.alreadyCropped };
+  const classes = [...new Set(sites.flatMap((site) => Object.keys(site.byLabel)))].sort();
+  return { sites, classes, alreadyCropped: options.alreadyCropped };
 }

@@ -68,7 +68,7 @@ export async function runDemo(
       headOnly,
       options,
       sites: sites.map(describeSite),
-      device: `${options.sites} × cpu (onnxruntime)`,
+      device: `${data.sites.length} × cpu (onnxruntime)`,
       wallSeconds: (performance.now() - startedAt) / 1000,
       globalAdapterSha256: adapter,
     });
@@ -114,7 +114,7 @@ async function startSites(
   signal: AbortSignal,
 ): Promise<DemoSiteProcess[]> {
   // Cores are shared out: more threads than cores would only make every site slower.
-  const threads = Math.max(1, Math.floor(availableParallelism() / options.sites));
+  const threads = Math.max(1, Math.floor(availableParallelism() / data.sites.length));
   const started = data.sites.map(async (site): Promise<DemoSiteProcess> => {
     const agent = await startAgentProcess({
       dataFolder: join(workFolder, site.name),
@@ -148,7 +148,7 @@ function commonSettings(options: DemoOptions, data: DemoData) {
   return {
     classes: data.classes,
     rounds: options.rounds,
-    quorum: options.sites,
+    quorum: data.sites.length,
     seed: options.seed,
     roundDeadlineMs: 10 * 60_000,
   };

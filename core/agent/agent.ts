@@ -1,0 +1,244 @@
+/** The composition root: one data folder, one store, and the role that this installation has. */
+import { randomBytes } from 'node:crypto';
+import { availableParallelism, hostname } from 'node:os';
+import type { AgentContext, ImportRequest } from '../api/context.ts';
+import type { AgentStatus, ImportReport } from '../api/contract.ts';
+import { importFolder } from '../data/import-folder.ts';
+import type { Device } from '../engine/engine.ts';
+import { createOnnxRuntimeEngine } from '../engine/onnxruntime.ts';
+import { loadCredentials } from '../enrolment/credentials.ts';
+import { enrol } from '../enrolment/enrol.ts';
+import { writePeftFolder } from '../lora/peft.ts';
+import { decodeModelState } from '../lora/state-file.ts';
+import { listBaseModels, loadBaseModel } from '../models/catalogue.ts';
+import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
+import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { openStore, type Store } from '../store/store.ts';
+import { runConfigSchema } from '../strategy/strategy.ts';
+import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
+import { createEventHub } from './event-hub.ts';
+import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
+import { createFileLogger } from './log-file.ts';
+import { type SiteRole, startSiteRole } from './site-role.ts';
+import { version } from './version.ts';
+
+export interface AgentOptions {
+  dataFolder: string;
+  /** Training threads; all cores when absent. */
+  threads?: number | undefined;
+  /** Approve every run without a person. */
+  autoApprove?: boolean | undefined;
+}
+
+export interface Agent {
+  readonly context: AgentContext;
+  readonly logger: Logger;
+  close(): Promise<void>;
+}
+
+const defaultBrokerPort = 8883;
+const importDataset = 'imported';
+
+/** @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE | DATABASE_NEWER | DATABASE_DAMAGED | PORT_IN_USE */
+export async function createAgent(options: AgentOptions): Promise<Agent> {
+  const data = openDataFolder(options.dataFolder);
+  const lock = lockDataFolder(options.dataFolder);
+  let store: Store;
+  try {
+    store = openStore(data.dbFile);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+  const logger = createFileLogger(data.logsDir, 'agent');
+  const events = createEventHub();
+  let site: SiteRole | null = null;
+  let coordinator: CoordinatorRole | null = null;
+  let startProblem: ErrorReport | null = null;
+  let importing = false;
+
+  async function startRole(identity: Identity): Promise<void> {
+    const shared = { data, store, logger, events };
+    if (identity.mode === 'coordinator') {
+      coordinator = await startCoordinatorRole({ ...shared, identity });
+    } else {
+      site = await startSiteRole({
+        ...shared,
+        identity,
+        threads: options.threads ?? availableParallelism(),
+        autoApprove: options.autoApprove ?? false,
+      });
+    }
+    events.emit({ type: 'changed', what: 'status' });
+  }
+
+  function requireUnset(): void {
+    if (readIdentity(store) !== null)
+      throw new AppError('ALREADY_JOINED', 'This installation has a role already.');
+  }
+
+  async function becomeCoordinator(input: {
+    federation: string;
+    port?: number | undefined;
+    hosts?: string[] | undefined;
+  }): Promise<void> {
+    requireUnset();
+    const identity: Identity = {
+      mode: 'coordinator',
+      federation: federationIdOf(input.federation, randomBytes(4).toString('hex')),
+      federationName: input.federation,
+      hosts: input.hosts ?? [hostname()],
+      port: input.port ?? defaultBrokerPort,
+    };
+    await startRole(identity);
+    // Only now: a port in use leaves the installation as it was. The role has written the port that it got.
+    if (readIdentity(store) === null) writeIdentity(store, identity);
+    store.audit.append({
+      actor: 'coordinator',
+      action: 'federation-created',
+      details: { federation: identity.federation },
+    });
+  }
+
+  async function joinAsSite(input: { invitation: string; name?: string | undefined }): Promise<void> {
+    requireUnset();
+    // Joined, but killed before it was written here: the keys folder knows, and joining goes on from there.
+    const known = await loadCredentials(data.keysDir);
+    const joined =
+      known ??
+      (await enrol({
+        invitation: input.invitation,
+        siteName: input.name ?? hostname(),
+        keysDir: data.keysDir,
+        logger,
+      }));
+    const { federation, siteId, siteName, brokerUrl, joinedAt } = joined;
+    const identity = {
+      mode: 'site' as const,
+      federation,
+      federationName: joined.coordinatorName,
+      siteId,
+      siteName,
+      brokerUrl,
+      joinedAt,
+    };
+    writeIdentity(store, identity);
+    store.audit.append({
+      actor: 'site staff',
+      action: 'federation-joined',
+      details: { federation: identity.federation, siteId: identity.siteId },
+    });
+    await startRole(identity);
+  }
+
+  async function importImages(request: ImportRequest): Promise<ImportReport> {
+    if (importing)
+      throw new AppError('RUN_CONFLICT', 'Another import is in progress.', {
+        action: 'Wait until it has finished.',
+      });
+    importing = true;
+    try {
+      const base = await loadBaseModel(listBaseModels()[0]!);
+      const report = await importFolder({
+        store,
+        blobs: data.blobs,
+        imagesFolder: request.imagesFolder,
+        labelsFile: request.labelsFile,
+        dataset: importDataset,
+        inputSize: base.inputSize,
+        alreadyCropped: request.alreadyCropped,
+        recordedBy: 'import',
+        onProgress: (progress) => events.emit({ type: 'import', progress }),
+      });
+      events.emit({ type: 'changed', what: 'dataset' });
+      return report;
+    } finally {
+      importing = false;
+    }
+  }
+
+  async function exportAdapter(sha256: string, folder: string): Promise<{ folder: string }> {
+    const row = store.adapters.get(sha256);
+    if (row === null || !data.blobs.has(sha256))
+      throw new AppError('NOT_FOUND', 'This adapter is not in the data folder any more.');
+    const run = store.runs.get(row.runId);
+    const state = decodeModelState(await data.blobs.read(sha256), 'adapter');
+    const baseId = run === null ? listBaseModels()[0]! : runConfigSchema.parse(run.config).baseId;
+    await writePeftFolder(folder, state, { id: baseId, sha256: state.baseSha256 });
+    store.audit.append({ actor: 'person', action: 'adapter-exported', details: { adapter: sha256 } });
+    return { folder };
+  }
+
+  function status(): AgentStatus {
+    const identity = readIdentity(store);
+    const shared = { version, dataFolder: data.dir };
+    if (identity === null) {
+      return {
+        ...shared,
+        mode: 'unset',
+        name: null,
+        federation: null,
+        broker: { state: 'none', address: null },
+        problem: startProblem,
+      };
+    }
+    const isOnline = identity.mode === 'site' ? site?.isOnline : coordinator?.isOnline;
+    const address = identity.mode === 'site' ? identity.brokerUrl : (coordinator?.brokerAddress ?? null);
+    return {
+      ...shared,
+      mode: identity.mode,
+      name: identity.mode === 'site' ? identity.siteName : identity.federationName,
+      federation: identity.federationName,
+      broker: { state: isOnline === true ? 'online' : isOnline === false ? 'offline' : 'none', address },
+      problem: startProblem ?? site?.problem ?? null,
+    };
+  }
+
+  const context: AgentContext = {
+    store,
+    get joinedAt() {
+      const identity = readIdentity(store);
+      return identity?.mode === 'site' ? identity.joinedAt : null;
+    },
+    status,
+    onEvent: events.listen,
+    emit: events.emit,
+    becomeCoordinator,
+    joinAsSite,
+    startDemo: async () => {
+      throw new AppError('NOT_FOUND', 'The demo starts from the command line.', {
+        action: 'Run "npm run demo".',
+      });
+    },
+    devices: (): Promise<Device[]> => createOnnxRuntimeEngine().devices(),
+    importImages,
+    exportAdapter,
+    get site() {
+      return site?.node ?? null;
+    },
+    get coordinator() {
+      return coordinator?.node ?? null;
+    },
+  };
+
+  async function close(): Promise<void> {
+    await site?.close();
+    await coordinator?.close();
+    store.close();
+    lock.release();
+    logger.flush();
+  }
+
+  const identity = readIdentity(store);
+  if (identity !== null) {
+    try {
+      await startRole(identity);
+    } catch (thrown) {
+      // The screens still open and say what is wrong; a coordinator without its broker is no reason to hide the data.
+      startProblem = toAppError(thrown).toReport();
+      logger.error({ error: thrown }, 'role not started');
+    }
+  }
+  return { context, logger, close };
+}

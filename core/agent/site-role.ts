@@ -1,0 +1,97 @@
+/** Puts a site together: connection, trainer process, state machine. */
+import { join } from 'node:path';
+import { startTrainer } from '../engine/trainer.ts';
+import { loadCredentials } from '../enrolment/credentials.ts';
+import { listBaseModels } from '../models/catalogue.ts';
+import { AppError, type ErrorReport } from '../shared/errors.ts';
+import { connectSite } from '../site/connection.ts';
+import { createSite, type SiteNode } from '../site/site.ts';
+import { connectMqtt } from '../transport/mqtt-link.ts';
+import { createPresence } from '../transport/presence.ts';
+import type { RoleOptions } from './coordinator-role.ts';
+import type { SiteIdentity } from './identity.ts';
+import { version } from './version.ts';
+
+export interface SiteRole {
+  readonly node: SiteNode;
+  readonly isOnline: boolean;
+  /** Why the broker cannot be reached, or what stopped the last round. */
+  readonly problem: ErrorReport | null;
+  close(): Promise<void>;
+}
+
+export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
+  threads: number;
+  autoApprove: boolean;
+}
+
+/** Starts even when the broker is away; it keeps trying. @throws AppError DATA_FOLDER_UNUSABLE */
+export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole> {
+  const { data, store, logger, events } = options;
+  const credentials = await loadCredentials(data.keysDir);
+  if (credentials === null)
+    throw new AppError('NOT_JOINED', 'The keys of this site are missing from the data folder.');
+  const { federation, siteId, signer } = credentials;
+  const presence = createPresence(federation, signer, logger);
+  const link = await connectMqtt({
+    url: credentials.brokerUrl,
+    clientId: siteId,
+    tls: credentials.tls,
+    will: presence.will,
+    logger,
+  });
+  presence.attach(link);
+  link.onStatus(() => events.emit({ type: 'changed', what: 'status' }));
+  const trainer = startTrainer({ logger });
+  let node: SiteNode | null = null;
+  const connection = connectSite({
+    link,
+    federation,
+    signer,
+    coordinatorPublicKey: credentials.coordinatorPublicKey,
+    name: credentials.siteName,
+    version,
+    baseIds: listBaseModels(),
+    store,
+    blobs: data.blobs,
+    logger,
+    onManifest: (manifest) => node?.receiveManifest(manifest),
+    onReceipt: (receipt) => node?.receiveReceipt(receipt),
+  });
+  const created = createSite({
+    siteId,
+    store,
+    blobs: data.blobs,
+    trainer,
+    ports: connection.ports,
+    logger,
+    workFolder: join(data.trainingDir, 'work'),
+    device: 'cpu',
+    threads: options.threads,
+    autoApprove: options.autoApprove,
+    onChange: () => {
+      events.emit({ type: 'changed', what: 'run' });
+      events.emit({ type: 'changed', what: 'status' });
+    },
+    onProgress: ({ runId, round, step, steps, loss }) =>
+      events.emit({ type: 'progress', runId, round, siteId, step, steps, loss }),
+  });
+  node = created;
+  await connection.open();
+  return {
+    node: created,
+    get isOnline() {
+      return link.online;
+    },
+    get problem() {
+      return link.problem?.toReport() ?? created.problem;
+    },
+    async close() {
+      await created.close();
+      await presence.leave();
+      await connection.close();
+      await link.close();
+      await trainer.close();
+    },
+  };
+}
