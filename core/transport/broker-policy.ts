@@ -70,9 +70,8 @@ export function createBrokerPolicy(options: PolicyOptions): BrokerPolicy {
     const visitor = visitors.get(client.conn);
     if (visitor === undefined) return 'unknown';
     if (visitor === null) {
-      const id = client.id.slice(enrolmentClientPrefix.length);
-      if (!client.id.startsWith(enrolmentClientPrefix) || !isTopicName(id)) return 'unknown';
-      return { kind: 'enrolling', id };
+      const isEnrolment = client.id.startsWith(enrolmentClientPrefix) && isTopicName(client.id);
+      return isEnrolment ? { kind: 'enrolling', id: client.id } : 'unknown';
     }
     if (visitor.commonName !== client.id) return 'mismatch';
     if (visitor.commonName === coordinatorId) return { kind: 'coordinator' };

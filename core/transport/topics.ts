@@ -12,7 +12,7 @@
 /** Common name and client id of the coordinator's own certificate; no site gets it. */
 export const coordinatorId = 'coordinator';
 
-/** Client ids of connections without a certificate start with this; the rest is the enrolment's id. */
+/** Ids of enrolments, which are the client ids of connections without a certificate, start with this. */
 export const enrolmentClientPrefix = 'enrol-';
 
 const namePattern = /^[a-z0-9][a-z0-9-]{0,63}$/;

@@ -1,0 +1,71 @@
+/** Private keys and certificates on disk: written whole or not at all, readable by their owner only. */
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { AppError, toAppError } from '../shared/errors.ts';
+import { createSigner, type Signer } from '../transport/signature.ts';
+
+/** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE */
+export async function writeSecretFile(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${randomUUID()}.tmp`;
+  try {
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    const handle = await open(temporary, 'wx', 0o600);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    const known = toAppError(error);
+    if (known.code !== 'INTERNAL') throw known;
+    throw new AppError('DATA_FOLDER_UNUSABLE', "Keys can't be written to the data folder.", { cause: error });
+  }
+}
+
+/** Null when there is no such file. @throws AppError DATA_FOLDER_UNUSABLE */
+export async function readSecretFile(file: string): Promise<string | null> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ENOENT') return null;
+    throw new AppError('DATA_FOLDER_UNUSABLE', "Keys can't be read from the data folder.", { cause: error });
+  }
+}
+
+/** @param kind `ed25519` signs messages, `p256` (ECDSA) is for TLS @throws AppError DATA_FOLDER_UNUSABLE */
+export async function loadOrCreateKey(file: string, kind: 'ed25519' | 'p256'): Promise<KeyObject> {
+  const text = await readSecretFile(file);
+  if (text !== null) {
+    try {
+      return createPrivateKey(text);
+    } catch (error) {
+      throw new AppError('DATA_FOLDER_UNUSABLE', 'A key file in the data folder is damaged.', {
+        action: 'Restore the data folder from a backup, or join again with a new one.',
+        cause: error,
+      });
+    }
+  }
+  const { privateKey } =
+    kind === 'ed25519'
+      ? generateKeyPairSync('ed25519')
+      : generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  await writeSecretFile(file, privateKeyPem(privateKey));
+  return privateKey;
+}
+
+export function privateKeyPem(key: KeyObject): string {
+  return key.export({ type: 'pkcs8', format: 'pem' }).toString();
+}
+
+/**
+ * The key that signs an installation's messages, made at first use.
+ * @param id site id, or `coordinator`
+ * @throws AppError DATA_FOLDER_UNUSABLE
+ */
+export async function loadOrCreateSigner(keysDir: string, id: string): Promise<Signer> {
+  return createSigner(id, await loadOrCreateKey(path.join(keysDir, 'signing-key.pem'), 'ed25519'));
+}
