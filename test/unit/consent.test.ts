@@ -1,0 +1,248 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { consentStatus, everyPurpose, recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
+import type { ConsentEventRecord } from '../../core/store/records.ts';
+import { openTestStore } from '../fixtures/store.ts';
+
+const training = 'federated-training';
+const instant = (day: number) => new Date(Date.UTC(2026, 0, 1) + day * 86_400_000).toISOString();
+
+/** Events on days 0…60, as the store would number them. */
+const eventsOf = (purposes: string[]): fc.Arbitrary<ConsentEventRecord[]> =>
+  fc
+    .array(
+      fc.record({
+        isGrant: fc.boolean(),
+        purpose: fc.constantFrom(...purposes),
+        all: fc.boolean(),
+        from: fc.integer({ min: 0, max: 60 }),
+        days: fc.option(fc.integer({ min: 1, max: 30 })),
+      }),
+      { maxLength: 8 },
+    )
+    .map((drafts) => drafts.map((draft, index) => toEvent(draft, index + 1)));
+
+interface Draft {
+  isGrant: boolean;
+  purpose: string;
+  all: boolean;
+  from: number;
+  days: number | null;
+}
+
+function toEvent({ isGrant, purpose, all, from, days }: Draft, id: number): ConsentEventRecord {
+  const common = { id, subjectId: 1, recordedAt: instant(0), recordedBy: 'desk', validFrom: instant(from) };
+  return isGrant
+    ? {
+        ...common,
+        kind: 'grant',
+        purpose,
+        documentVersion: '1',
+        expiresAt: days === null ? null : instant(from + days),
+      }
+    : {
+        ...common,
+        kind: 'withdraw',
+        purpose: all ? everyPurpose : purpose,
+        documentVersion: null,
+        expiresAt: null,
+      };
+}
+
+const grant = (id: number, from: number, days: number | null) =>
+  toEvent({ isGrant: true, purpose: training, all: false, from, days }, id);
+const history = eventsOf([training, 'teaching']);
+const day = fc.integer({ min: -5, max: 100 });
+
+describe('the status of a consent', () => {
+  test('of one grant goes from not yet valid over active to expired, each at its instant', () => {
+    fc.assert(
+      fc.property(day, fc.integer({ min: 0, max: 60 }), fc.integer({ min: 1, max: 30 }), (at, from, days) => {
+        const expected = at < from ? 'not-yet-valid' : at < from + days ? 'active' : 'expired';
+
+        expect(consentStatus([grant(1, from, days)], training, instant(at))).toBe(expected);
+      }),
+    );
+  });
+
+  test('does not depend on the order in which events are given', () => {
+    const shuffled = history.chain((events) =>
+      fc.tuple(fc.constant(events), fc.shuffledSubarray(events, { minLength: events.length })),
+    );
+    fc.assert(
+      fc.property(shuffled, day, ([events, mixed], at) => {
+        expect(consentStatus(mixed, training, instant(at))).toBe(
+          consentStatus(events, training, instant(at)),
+        );
+      }),
+    );
+  });
+
+  test('is never active after a withdrawal, whatever came before and at whatever instant', () => {
+    fc.assert(
+      fc.property(history, fc.boolean(), day, day, (events, all, withdrawnOn, at) => {
+        const withdrawal = toEvent(
+          { isGrant: false, purpose: training, all, from: withdrawnOn, days: null },
+          events.length + 1,
+        );
+
+        expect(consentStatus([...events, withdrawal], training, instant(at))).toBe('withdrawn');
+      }),
+    );
+  });
+
+  test('is active again after a new grant, whatever came before', () => {
+    fc.assert(
+      fc.property(history, fc.integer({ min: 0, max: 60 }), fc.nat(29), (events, from, later) => {
+        const again = [...events, grant(events.length + 1, from, 30)];
+
+        expect(consentStatus(again, training, instant(from + later))).toBe('active');
+      }),
+    );
+  });
+
+  test('is active only by a grant to this purpose that covers the instant and was not withdrawn since', () => {
+    fc.assert(
+      fc.property(history, day, (events, at) => {
+        fc.pre(consentStatus(events, training, instant(at)) === 'active');
+        const ends = events.filter(
+          (event) => event.kind === 'withdraw' && [training, everyPurpose].includes(event.purpose),
+        );
+        const lastEnd = Math.max(0, ...ends.map((event) => event.id));
+
+        const covering = events.filter(
+          (event) =>
+            event.kind === 'grant' &&
+            event.purpose === training &&
+            event.id > lastEnd &&
+            event.validFrom <= instant(at) &&
+            (event.expiresAt === null || event.expiresAt > instant(at)),
+        );
+        expect(covering.length).toBeGreaterThan(0);
+      }),
+    );
+  });
+
+  test('does not change by what is agreed for another purpose', () => {
+    fc.assert(
+      fc.property(history, day, (events, at) => {
+        const own = events.filter((event) => event.purpose !== 'teaching');
+
+        expect(consentStatus(events, training, instant(at))).toBe(consentStatus(own, training, instant(at)));
+      }),
+    );
+  });
+
+  test('a shorter term that was agreed later holds; one that begins later does not end the present one', () => {
+    expect(consentStatus([grant(1, 0, null), grant(2, 0, 10)], training, instant(20))).toBe('expired');
+    expect(consentStatus([grant(1, 0, 30), grant(2, 25, 30)], training, instant(20))).toBe('active');
+    expect(consentStatus([], training, instant(0))).toBe('none');
+  });
+});
+
+describe('recording a consent', () => {
+  const form = {
+    pseudonym: 'P1',
+    purpose: training,
+    documentVersion: '2.1',
+    validFrom: '2026-11-01',
+    recordedBy: 'desk',
+  };
+
+  test('makes the subject and leaves a trace in the audit trail', () => {
+    using opened = openTestStore();
+    const { store } = opened;
+
+    const event = recordConsent(store, { ...form, expiresAt: '2027-10-31' });
+
+    expect(consentStatus([event], training, store.now())).toBe('active');
+    expect(store.audit.page()).toMatchObject([
+      { actor: 'desk', action: 'consent.granted', details: { pseudonym: 'P1', documentVersion: '2.1' } },
+    ]);
+  });
+
+  test('reads dates as whole days of this calendar, the last one included', () => {
+    using opened = openTestStore();
+
+    const event = recordConsent(opened.store, { ...form, expiresAt: '2026-11-30' });
+
+    expect(event.validFrom).toBe(new Date(2026, 10, 1).toISOString());
+    expect(event.expiresAt).toBe(new Date(2026, 11, 1).toISOString());
+    const lastMoment = new Date(2026, 10, 30, 23, 59, 59).toISOString();
+    expect(consentStatus([event], training, lastMoment)).toBe('active');
+  });
+
+  test('reads instants with their offset, and takes the year 9999 for ever', () => {
+    using opened = openTestStore();
+
+    const event = recordConsent(opened.store, {
+      ...form,
+      validFrom: '2026-11-01T02:00:00+02:00',
+      expiresAt: '9999-12-31',
+    });
+
+    expect(event.validFrom).toBe('2026-11-01T00:00:00.000Z');
+    expect(consentStatus([event], training, '2126-01-01T00:00:00.000Z')).toBe('active');
+  });
+
+  test.each([
+    ['an empty pseudonym', { pseudonym: '  ' }],
+    ['no document', { documentVersion: '' }],
+    ['a purpose for everything', { purpose: everyPurpose }],
+    ['a date of another country', { validFrom: '01.11.2026' }],
+    ['a day that does not exist', { validFrom: '2026-02-30' }],
+    ['an end before the beginning', { expiresAt: '2026-10-31' }],
+  ])('refuses %s, and keeps nothing', (_, change) => {
+    using opened = openTestStore();
+
+    expect(() => recordConsent(opened.store, { ...form, ...change })).toThrow(
+      expect.objectContaining({ code: 'CONSENT_INVALID' }),
+    );
+
+    expect(opened.store.subjects.count()).toBe(0);
+    expect(opened.store.audit.page()).toEqual([]);
+  });
+});
+
+describe('withdrawing a consent', () => {
+  const form = { pseudonym: 'P1', documentVersion: '1', validFrom: '2026-11-01', recordedBy: 'desk' };
+
+  test('from everything ends every purpose, from one ends that one', () => {
+    using opened = openTestStore();
+    const { store } = opened;
+    for (const purpose of [training, 'teaching']) recordConsent(store, { ...form, purpose });
+    const status = (purpose: string) => {
+      const subject = store.subjects.byPseudonym('P1')!;
+      return consentStatus(store.consentEvents.ofSubject(subject.id), purpose, store.now());
+    };
+
+    withdrawConsent(store, { pseudonym: 'P1', purpose: 'teaching', recordedBy: 'desk' });
+    expect([status(training), status('teaching')]).toEqual(['active', 'withdrawn']);
+    withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'desk' });
+
+    expect([status(training), status('teaching')]).toEqual(['withdrawn', 'withdrawn']);
+    expect(store.audit.page()[0]).toMatchObject({
+      action: 'consent.withdrawn',
+      details: { pseudonym: 'P1', purpose: '*' },
+    });
+  });
+
+  test('takes effect at once, also when the clock has gone back', () => {
+    using opened = openTestStore();
+    const { store, clock } = opened;
+    const granted = recordConsent(store, { ...form, purpose: training });
+    const withdrawn = withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'desk' });
+
+    clock.now = new Date('2026-11-22T11:00:00.000Z');
+
+    expect(consentStatus([granted, withdrawn], training, store.now())).toBe('withdrawn');
+  });
+
+  test('of an unknown subject is refused', () => {
+    using opened = openTestStore();
+
+    expect(() => withdrawConsent(opened.store, { pseudonym: 'P9', recordedBy: 'desk' })).toThrow(
+      expect.objectContaining({ code: 'SUBJECT_UNKNOWN' }),
+    );
+  });
+});
