@@ -1,4 +1,5 @@
 /** What all strategies share: a stream of checked updates, weighted means, evaluation counts. */
+import { setImmediate } from 'node:timers/promises';
 import type { ModelState } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
@@ -67,6 +68,8 @@ export async function mergeUpdates(
   const base = createTensorMean();
   let examples = 0;
   for await (const update of updates) {
+    // Lets a broker in the same process speak between two updates.
+    await setImmediate();
     if (!(Number.isFinite(update.examples) && update.examples > 0)) {
       throw rejected('it does not say on how many pictures it was trained');
     }

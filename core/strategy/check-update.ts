@@ -14,7 +14,7 @@ export interface UpdateExpectation {
   plan: Pick<RoundPlan, 'mode'>;
 }
 
-/** How large an update may be; training that stays within fine-tuning is far below. */
+/** How large an update may be: a guard against broken training, wide enough for layers whose own weights are tiny. */
 export interface UpdateBounds {
   /** ‖ΔW‖ of a layer and ‖θ‖ of a base weight, as a multiple of the norm of the base model's own weight. */
   relativeNorm: number;
@@ -22,7 +22,7 @@ export interface UpdateBounds {
   headRootMeanSquare: number;
 }
 
-export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 10, headRootMeanSquare: 100 };
+export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 100, headRootMeanSquare: 100 };
 
 /**
  * Refuses an update that is of another base or other classes, has other tensors or shapes than the round

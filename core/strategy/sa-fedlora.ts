@@ -3,6 +3,7 @@
  * round's rank. An initiating stage of mode `full` or `last-k` averages base weights; its state carries
  * layers of rank 0, which get fresh factors when the annealing stage begins.
  */
+import { setImmediate } from 'node:timers/promises';
 import { createFactorSum } from '../lora/factors.ts';
 import type { LoraLayer } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
@@ -31,6 +32,8 @@ export const saFedLora: Strategy = {
     let energy = 0;
     let keptEnergy = 0;
     for (const [module, sum] of sums) {
+      // A coordinator's broker lives in the same process: let it speak between two decompositions.
+      await setImmediate();
       const seed = mixSeed(config.seed, 'fresh', next.round, module);
       const cut = sum.truncate(next.rank, config.loraScale, { seed, divisor: merged.examples });
       energy += cut.energy;

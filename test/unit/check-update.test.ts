@@ -111,7 +111,7 @@ describe('checkUpdate', () => {
     [
       'an outsize base weight',
       'full',
-      withBase('body.q.weight', randomTensor([20, 12], random, 20)),
+      withBase('body.q.weight', randomTensor([20, 12], random, 200)),
       /"body.q.weight" is too large/,
     ],
     [
