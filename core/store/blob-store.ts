@@ -7,6 +7,7 @@ export interface BlobStore {
   /** Path of a complete blob. @throws AppError NOT_FOUND */
   path(sha256: string): string;
   sizeBytes(sha256: string): number;
+  /** Verifies the hash. @throws AppError NOT_FOUND; BLOB_CORRUPT when the disk damaged it (it is put aside then) */
   read(sha256: string): Promise<Uint8Array>;
   /** Opens or goes on with a transfer; survives restarts of the process. */
   openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
@@ -17,9 +18,9 @@ export interface PartialBlob {
   readonly chunks: number;
   /** Indices of chunks not yet written. */
   missing(): number[];
-  /** Repeating a chunk changes nothing. @throws AppError BLOB_CORRUPT for a wrong length or index */
+  /** Repeating a chunk changes nothing. @throws AppError BLOB_CORRUPT for a wrong length or index; DISK_FULL */
   write(index: number, bytes: Uint8Array): Promise<void>;
-  /** Verifies the whole hash and moves the file into place. @throws AppError BLOB_CORRUPT (the partial file is thrown away) */
+  /** Verifies the whole hash and moves the file into place. @throws AppError BLOB_CORRUPT (the partial file is thrown away, unless only chunks are missing) */
   complete(): Promise<void>;
   /** Closes the file and keeps what arrived for the next time. */
   suspend(): Promise<void>;

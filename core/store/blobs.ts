@@ -6,6 +6,7 @@ import path from 'node:path';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { sha256 as hashOf } from '../shared/hash.ts';
 import type { BlobStore } from './blob-store.ts';
+import { onDisk } from './disk-errors.ts';
 import { openPartialBlob, removePartial } from './partial-blob.ts';
 
 const hashPattern = /^[0-9a-f]{64}$/;
@@ -73,16 +74,6 @@ export function createBlobStore(dir: string): BlobStore {
       );
     },
   };
-}
-
-/** Full disks get their own code. */
-async function onDisk<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (thrown) {
-    const error = toAppError(thrown);
-    throw error.code === 'DISK_FULL' ? error : thrown;
-  }
 }
 
 async function writeWhole(bytes: Uint8Array, place: string, temporaryDir: string): Promise<void> {

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../shared/errors.ts';
 import type { PartialBlob } from './blob-store.ts';
+import { onDisk } from './disk-errors.ts';
 
 const magic = 0x414e4231; // ANB1
 const headerBytes = 16;
@@ -75,24 +76,26 @@ function createPartialBlob(
         throw new AppError('BLOB_CORRUPT', `Chunk ${index} of the blob has a wrong length or number.`);
       }
       if (arrived[index] === 1) return;
-      await writeFully(files.data, bytes, index * chunkBytes);
-      await writeFully(files.journal, Uint8Array.of(1), headerBytes + index);
+      await onDisk(async () => {
+        await writeFully(files.data, bytes, index * chunkBytes);
+        await writeFully(files.journal, Uint8Array.of(1), headerBytes + index);
+      });
       arrived[index] = 1;
     },
     async complete() {
       const left = missing().length;
       if (left > 0) throw new AppError('BLOB_CORRUPT', `${left} chunks of the blob have not arrived.`);
-      await close(true);
+      await onDisk(() => close(true));
       if (!options.isComplete()) await finishOrThrowAway(options);
       await removePartial(options.dataFile, options.journalFile);
     },
-    suspend: () => close(true),
+    suspend: () => onDisk(() => close(true)),
   };
 }
 
 async function finishOrThrowAway(options: PartialBlobOptions): Promise<void> {
   try {
-    await options.finish(options.dataFile);
+    await onDisk(() => options.finish(options.dataFile));
   } catch (thrown) {
     if (thrown instanceof AppError && thrown.code === 'BLOB_CORRUPT') {
       await removePartial(options.dataFile, options.journalFile);

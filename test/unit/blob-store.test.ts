@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { sha256 } from '../../core/shared/hash.ts';
@@ -181,4 +181,23 @@ describe('blobs that arrive in chunks', () => {
     }
     await expect(blobs.openPartial('../x', 1, 1)).rejects.toThrow(withCode('BLOB_CORRUPT'));
   });
+
+  test.runIf(process.platform === 'linux')(
+    'a full disk is named as such, and the chunk stays missing',
+    async () => {
+      using folder = temporaryFolder();
+      const blobs = createBlobStore(folder.dir);
+      await (await blobs.openPartial(hash, 1000, 300)).suspend();
+      const dataFile = path.join(folder.dir, 'partial', hash);
+      rmSync(dataFile);
+      // The system's own full disk: each write to it fails with ENOSPC.
+      symlinkSync('/dev/full', dataFile);
+      const partial = await blobs.openPartial(hash, 1000, 300);
+
+      await expect(partial.write(1, chunkOf(bytes, 1, 300))).rejects.toThrow(withCode('DISK_FULL'));
+
+      expect(partial.missing()).toEqual([0, 1, 2, 3]);
+      await partial.suspend().catch(() => 'a device cannot be synced');
+    },
+  );
 });
