@@ -97,6 +97,7 @@ export function createAgentSupervisor(options: SupervisorOptions): AgentSupervis
       },
     });
     agent = started;
+    options.log(`agent started (pid ${started.pid})`);
     timer = setTimeout(() => {
       options.log(`agent was not ready after ${times.startTimeoutMs} ms`);
       void started.stop(times.stopGraceMs);
