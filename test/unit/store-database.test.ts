@@ -223,7 +223,9 @@ describe('a database that is not ours to open', () => {
 
   test('one with a page overwritten is refused as damaged', () => {
     using opened = openTestStore();
-    for (let index = 0; index < 200; index++) addImage(opened.store, `P${index}`, `image ${index}`);
+    opened.store.transaction(() => {
+      for (let index = 0; index < 200; index++) addImage(opened.store, `P${index}`, `image ${index}`);
+    });
     opened.store.close();
     const bytes = readFileSync(opened.file);
     bytes.fill(0x5a, bytes.length - 3 * 4096, bytes.length - 4096);
