@@ -1,5 +1,5 @@
 /** Configuration for Mosquitto 2 as the broker of a federation, for the administrator who runs it. */
-import { coordinatorId, createTopics, enrolmentClientPrefix } from '../transport/topics.ts';
+import { coordinatorId, createTopics } from '../transport/topics.ts';
 
 export interface MosquittoOptions {
   federation: string;
@@ -54,12 +54,12 @@ use_username_as_clientid true
 allow_anonymous false
 acl_file ${files.memberAcl}
 
-# Enrolment: no certificate yet, and nothing but enrolling.
+# Enrolment: no certificate yet, and nothing but enrolling. Mosquitto can't keep these connections from taking
+# a member's client id, which would throw that member off: open this port only while sites join.
 listener ${options.enrolmentPort}${host}
 ${tls}
 require_certificate false
 allow_anonymous true
-clientid_prefixes ${enrolmentClientPrefix}
 max_connections 64
 acl_file ${files.enrolmentAcl}
 `;
