@@ -51,31 +51,55 @@ export function planRun(
   };
 }
 
-function planSite(
-  config: RunConfig,
-  base: BaseModel,
-): { plan: PlannedRound[]; perSite: { parameters: number; bytes: number } } {
+function planSite(config: RunConfig, base: BaseModel): { plan: PlannedRound[]; perSite: StateSize } {
   const strategy = getStrategy(config.strategy);
+  const sizeOf = createStateMeasure(config, base);
   const plan: PlannedRound[] = [];
   /** Base weights that the averaging has replaced so far: part of every later global state. */
   let replaced: readonly string[] = [];
   const perSite = { parameters: 0, bytes: 0 };
+  const send = ({ parameters, bytes }: StateSize) => {
+    perSite.parameters += parameters;
+    perSite.bytes += bytes;
+  };
   for (let round = 0; round < config.rounds; round++) {
     const roundPlan = strategy.configureTrain(config, round);
     const trained = trainableWeights(base, roundPlan.mode, config.lastK);
-    const down = shapeOf(config, base, roundPlan.rank, replaced);
-    const up = shapeOf(config, base, roundPlan.rank, trained);
-    const [bytesPerSite, bytesDownPerSite] = [modelStateSizeBytes(up), modelStateSizeBytes(down)];
-    const trainableParameters = countShapeParameters(up);
-    plan.push({ ...roundPlan, trainableParameters, bytesPerSite, bytesDownPerSite });
-    perSite.parameters += trainableParameters + countShapeParameters(down);
-    perSite.bytes += bytesPerSite + bytesDownPerSite;
+    const down = sizeOf(roundPlan.rank, replaced);
+    const up = sizeOf(roundPlan.rank, trained);
+    plan.push({
+      ...roundPlan,
+      trainableParameters: up.parameters,
+      bytesPerSite: up.bytes,
+      bytesDownPerSite: down.bytes,
+    });
+    send(down);
+    send(up);
     replaced = [...new Set([...replaced, ...trained])];
   }
-  const last = shapeOf(config, base, plan.at(-1)?.rank ?? 0, replaced);
-  perSite.parameters += countShapeParameters(last);
-  perSite.bytes += modelStateSizeBytes(last);
+  send(sizeOf(plan.at(-1)?.rank ?? 0, replaced));
   return { plan, perSite };
+}
+
+interface StateSize {
+  parameters: number;
+  bytes: number;
+}
+
+/** Sizes of states of this run; most rounds of a run ask for one that was measured before. */
+function createStateMeasure(
+  config: RunConfig,
+  base: BaseModel,
+): (rank: number, weights: readonly string[]) => StateSize {
+  const known = new Map<string, StateSize>();
+  return (rank, weights) => {
+    const key = JSON.stringify([rank, weights]);
+    const shape = known.has(key) ? null : shapeOf(config, base, rank, weights);
+    if (shape !== null) {
+      known.set(key, { parameters: countShapeParameters(shape), bytes: modelStateSizeBytes(shape) });
+    }
+    return known.get(key)!;
+  };
 }
 
 /** Shape of a state of this run at a rank, with the named base weights in it. */
