@@ -1,6 +1,8 @@
 /** Import of a folder of pictures with its labels CSV: all of it is recorded, or nothing. */
 import { basename } from 'node:path';
+import { z } from 'zod';
 import { consentStatus, recordConsent, withdrawConsent } from '../consent/consent.ts';
+import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, Split } from '../store/records.ts';
@@ -166,14 +168,19 @@ function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, re
   });
 }
 
+// The instants that core/consent records for the dates of a CSV.
+const begin = z.string().transform(startOfPeriod);
+const end = z.string().transform(endOfPeriod);
+
 function isSameGrant(event: ConsentEventRecord, consent: LabelConsent): boolean {
-  const day = (time: string | null) => time?.slice(0, 10) ?? null;
+  const from = consent.validFrom === null ? event.validFrom : begin.parse(consent.validFrom);
+  const until = consent.expiresAt === null ? null : end.parse(consent.expiresAt);
   return (
     event.kind === 'grant' &&
     event.purpose === consent.purpose &&
     event.documentVersion === (consent.documentVersion ?? unnamedDocument) &&
-    (consent.validFrom === null || day(event.validFrom) === day(consent.validFrom)) &&
-    day(event.expiresAt) === day(consent.expiresAt)
+    event.validFrom === from &&
+    event.expiresAt === until
   );
 }
 

@@ -173,7 +173,8 @@ function toCsv(rows: readonly PlacedRow[], grantAll: string | undefined): string
           kind: 'granted',
           purpose: defaultPurpose,
           documentVersion: grantAll,
-          validFrom: '2000-01-01',
+          // From the moment of import.
+          validFrom: null,
           expiresAt: null,
         };
   const lines = rows.map(({ file, subject, label, split, consent }) => {
