@@ -55,17 +55,19 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
       </SimpleGrid>
       <SimpleGrid cols={{ base: 2, md: 4 }} my="lg">
         <Figure
+          small
           label="Sent per round"
           value={range(formatBytes(bytesPerRound.first), formatBytes(bytesPerRound.last))}
           hint="first → last round"
         />
         <Figure
+          small
           label="Rank"
           value={range(String(rank.first), String(rank.last))}
           hint="size of the adapter"
         />
-        <Figure label="Tensors" value={formatCount(card.tensors)} hint="tables of numbers, per round" />
-        <Figure label="Rounds" value={formatCount(card.rounds)} hint="you can pause at any time" />
+        <Figure small label="Tensors" value={formatCount(card.tensors)} hint="tables of numbers, per round" />
+        <Figure small label="Rounds" value={formatCount(card.rounds)} hint="you can pause at any time" />
       </SimpleGrid>
       <Stack>
         {approve.isError && <ErrorPanel error={approve.error} />}

@@ -26,7 +26,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
           <Button variant="default" onClick={props.onClose} data-autofocus>
             Cancel
           </Button>
-          <Button color={props.danger ? 'red' : 'brand'} loading={props.busy} onClick={props.onConfirm}>
+          <Button color={props.danger ? 'red.9' : 'brand'} loading={props.busy} onClick={props.onConfirm}>
             {props.confirmLabel}
           </Button>
         </Group>

@@ -5,16 +5,18 @@ interface FigureProps {
   label: string;
   value: ReactNode;
   hint?: ReactNode;
+  /** For values that are a range. */
+  small?: boolean;
 }
 
 /** One number with its name. */
-export function Figure({ label, value, hint }: FigureProps) {
+export function Figure({ label, value, hint, small }: FigureProps) {
   return (
     <div>
       <Text size="sm" c="dimmed">
         {label}
       </Text>
-      <Text fz={24} fw={650} lh={1.3} className="numbers">
+      <Text fz={small ? 19 : 24} fw={650} lh={1.3} className="numbers">
         {value}
       </Text>
       {hint && (

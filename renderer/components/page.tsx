@@ -26,7 +26,11 @@ export function Page({ title, subtitle, actions, children }: PageProps) {
             </Text>
           )}
         </Box>
-        {actions && <Group wrap="nowrap">{actions}</Group>}
+        {actions && (
+          <Group wrap="nowrap" style={{ flexShrink: 0 }}>
+            {actions}
+          </Group>
+        )}
       </Group>
       {children}
     </Stack>
@@ -55,7 +59,7 @@ export function Section({ title, description, actions, children }: SectionProps)
             </Text>
           )}
         </Box>
-        {actions}
+        {actions && <Box style={{ flexShrink: 0 }}>{actions}</Box>}
       </Group>
       {children}
     </Card>

@@ -13,7 +13,12 @@ interface RunTotalsProps {
 function comparison(sent: number, other: number, until: string): { value: string; hint: string } {
   const saved = other > 0 && sent > 0 ? savedShare(sent, other) : null;
   if (saved === null) return { value: '–', hint: 'once the first round is done' };
-  const value = saved >= 0 ? `${formatPercent(saved)} less` : `${formatPercent(-saved)} more`;
+  const value =
+    Math.abs(saved) < 0.0005
+      ? 'the same'
+      : saved >= 0
+        ? `${formatPercent(saved)} less`
+        : `${formatPercent(-saved)} more`;
   return { value, hint: `it sends ${formatCompact(other)} parameters${until}` };
 }
 
@@ -35,7 +40,7 @@ export function RunTotals({ totals, of }: RunTotalsProps) {
         hint={`${formatCompact(totals.parametersSent)} parameters`}
       />
       <Figure label="Against fixed-rank LoRA" value={fixed.value} hint={fixed.hint} />
-      <Figure label="Against whole-model FedAvg" value={full.value} hint={full.hint} />
+      <Figure label="Against full FedAvg" value={full.value} hint={full.hint} />
     </SimpleGrid>
   );
 }

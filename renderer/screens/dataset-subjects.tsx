@@ -103,11 +103,7 @@ function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
             <Table.Td>
               <StatusBadge word={consentWords[subject.consent]} />
             </Table.Td>
-            <Table.Td className="numbers">
-              {subject.consent === 'active' && subject.expiresAt === null
-                ? 'no end date'
-                : formatDate(subject.expiresAt)}
-            </Table.Td>
+            <Table.Td className="numbers">{validUntil(subject)}</Table.Td>
             <Table.Td>
               <SubjectActions subject={subject} onOpen={onOpen} />
             </Table.Td>
@@ -116,6 +112,12 @@ function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
       </Table.Tbody>
     </Table>
   );
+}
+
+/** The end of a consent that holds or has held; that of a withdrawn one would mislead. */
+function validUntil({ consent, expiresAt }: SubjectRow): string {
+  if (consent === 'withdrawn' || consent === 'none') return '–';
+  return expiresAt === null ? 'no end date' : formatDate(expiresAt);
 }
 
 function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (open: Open) => void }) {

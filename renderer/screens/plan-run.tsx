@@ -31,7 +31,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
     },
   });
   const [settings] = useDebouncedValue(form.values, 250);
-  const plan = useRunPlan(settings, Math.max(1, sites));
+  const plan = useRunPlan(plannable(settings), Math.max(1, sites));
   const start = useAction((values: RunSettings) => api.coordinator.startRun.mutate(values), {
     changes: ['coordinator', 'run', 'audit'],
     success: () => 'The run has started. Sites are asked for their approval.',
@@ -44,7 +44,11 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
     >
       <form noValidate onSubmit={form.onSubmit((values) => start.mutate(values))}>
         <Stack gap="lg">
-          <RunSettingsFields form={form} />
+          <RunSettingsFields
+            values={form.values}
+            onChange={(changed) => form.setValues(changed)}
+            classesError={form.errors.classes}
+          />
           <Box style={{ opacity: plan.isPlaceholderData ? 0.6 : 1, transition: 'opacity 150ms' }}>
             {plan.isError ? (
               <ErrorPanel error={plan.error} />
@@ -58,7 +62,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
             )}
           </Box>
           {start.isError && <ErrorPanel error={start.error} />}
-          <Group justify="space-between">
+          <Group justify="space-between" wrap="nowrap">
             <Text size="sm" c="dimmed">
               {sites === 0
                 ? 'Invite at least one site first.'
@@ -66,6 +70,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
             </Text>
             <Button
               type="submit"
+              style={{ flexShrink: 0 }}
               leftSection={<IconPlayerPlay size={16} aria-hidden />}
               loading={start.isPending}
               disabled={sites === 0 || plan.isError}
@@ -77,6 +82,11 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
       </form>
     </Section>
   );
+}
+
+/** The schedule shows before the labels are typed: two unnamed ones stand for them, a few hundred parameters. */
+function plannable(settings: RunSettings): RunSettings {
+  return settings.classes.length < 2 ? { ...settings, classes: ['first label', 'second label'] } : settings;
 }
 
 function startingPoint(previous: RunDetail | null): RunSettings {

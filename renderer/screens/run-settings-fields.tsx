@@ -12,28 +12,36 @@ import {
   TagsInput,
   Text,
 } from '@mantine/core';
-import type { useForm } from '@mantine/form';
 import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
-import { useId } from 'react';
+import { type ReactNode, useId } from 'react';
 import type { ScheduleShape, StrategyName } from '../../core/strategy/strategy.ts';
 import type { RunSettings } from '../api/run-settings.ts';
 import { shapeWords, strategyWords } from '../format/words.ts';
 
-type SettingsForm = ReturnType<typeof useForm<RunSettings>>;
+interface FieldsProps {
+  values: RunSettings;
+  onChange: (changed: Partial<RunSettings>) => void;
+}
 
-export function RunSettingsFields({ form }: { form: SettingsForm }) {
+export function RunSettingsFields({
+  values,
+  onChange,
+  classesError,
+}: FieldsProps & { classesError?: ReactNode }) {
   const [more, { toggle }] = useDisclosure(false);
-  const { rounds, rMax, rMin, strategy } = form.values;
+  const { rounds, rMax, rMin, strategy, classes } = values;
   const annealed = strategy === 'sa-fedlora';
   return (
     <Stack gap="md">
       <TagsInput
         label="Labels that the model shall tell apart"
         description="Exactly as in the CSV files of the sites. Type one and press Enter."
-        placeholder={form.values.classes.length === 0 ? 'unaffected' : ''}
+        placeholder={classes.length === 0 ? 'unaffected' : ''}
         splitChars={[',', ';']}
-        {...form.getInputProps('classes')}
+        value={classes}
+        onChange={(next) => onChange({ classes: next })}
+        error={classesError}
       />
       <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="lg">
         <SliderField
@@ -41,25 +49,25 @@ export function RunSettingsFields({ form }: { form: SettingsForm }) {
           value={rounds}
           min={1}
           max={50}
-          onChange={(value) => form.setValues(fitRounds(form.values, value))}
+          onChange={(value) => onChange(fitRounds(values, value))}
         />
-        <ShapeField form={form} disabled={!annealed} />
+        <ShapeField values={values} onChange={onChange} disabled={!annealed} />
         <SliderField
           label="Largest rank"
-          hint="size of the adapter at first"
+          hint="at first"
           value={rMax}
           min={1}
           max={64}
-          onChange={(value) => form.setValues({ rMax: value, rMin: Math.min(rMin, value) })}
+          onChange={(value) => onChange({ rMax: value, rMin: Math.min(rMin, value) })}
         />
         <SliderField
           label="Smallest rank"
-          hint="size of the adapter at the end"
+          hint="at the end"
           value={rMin}
           min={1}
           max={64}
           disabled={!annealed}
-          onChange={(value) => form.setValues({ rMin: value, rMax: Math.max(rMax, value) })}
+          onChange={(value) => onChange({ rMin: value, rMax: Math.max(rMax, value) })}
         />
       </SimpleGrid>
       <div>
@@ -75,7 +83,7 @@ export function RunSettingsFields({ form }: { form: SettingsForm }) {
           More settings
         </Button>
         <Collapse expanded={more}>
-          <MoreSettings form={form} annealed={annealed} />
+          <MoreSettings values={values} onChange={onChange} annealed={annealed} />
         </Collapse>
       </div>
     </Stack>
@@ -104,10 +112,10 @@ function SliderField({ label, hint, value, min, max, disabled = false, onChange 
   return (
     <div>
       <Group justify="space-between" mb={6} wrap="nowrap">
-        <Text size="sm" fw={500} truncate>
+        <Text size="sm" fw={600} truncate>
           {label}
           {hint && (
-            <Text span size="xs" c="dimmed" ml={8}>
+            <Text span size="xs" c="dimmed" fw={400} ml={8}>
               {hint}
             </Text>
           )}
@@ -129,7 +137,7 @@ function SliderField({ label, hint, value, min, max, disabled = false, onChange 
   );
 }
 
-function ShapeField({ form, disabled }: { form: SettingsForm; disabled: boolean }) {
+function ShapeField({ values, onChange, disabled }: FieldsProps & { disabled: boolean }) {
   const id = useId();
   return (
     <div>
@@ -141,24 +149,24 @@ function ShapeField({ form, disabled }: { form: SettingsForm; disabled: boolean 
         aria-labelledby={id}
         disabled={disabled}
         data={Object.entries(shapeWords).map(([value, label]) => ({ value, label }))}
-        value={form.values.shape}
-        onChange={(shape) => form.setFieldValue('shape', shape as ScheduleShape)}
+        value={values.shape}
+        onChange={(shape) => onChange({ shape: shape as ScheduleShape })}
       />
     </div>
   );
 }
 
-function MoreSettings({ form, annealed }: { form: SettingsForm; annealed: boolean }) {
+function MoreSettings({ values, onChange, annealed }: FieldsProps & { annealed: boolean }) {
   const stage = (field: 'initiatingRounds' | 'heatingRounds' | 'coolingRounds', label: string) => (
     <NumberInput
       label={label}
       min={0}
-      max={form.values.rounds}
+      max={values.rounds}
       allowDecimal={false}
       disabled={!annealed}
-      value={form.values[field]}
+      value={values[field]}
       // An emptied field is a text: it counts as none.
-      onChange={(value) => form.setFieldValue(field, typeof value === 'number' ? value : 0)}
+      onChange={(value) => onChange({ [field]: typeof value === 'number' ? value : 0 })}
     />
   );
   return (
@@ -167,8 +175,8 @@ function MoreSettings({ form, annealed }: { form: SettingsForm; annealed: boolea
         label="Method"
         allowDeselect={false}
         data={Object.entries(strategyWords).map(([value, label]) => ({ value, label }))}
-        value={form.values.strategy}
-        onChange={(value) => form.setFieldValue('strategy', value as StrategyName)}
+        value={values.strategy}
+        onChange={(value) => onChange({ strategy: value as StrategyName })}
       />
       <SimpleGrid cols={3}>
         {stage('initiatingRounds', 'Initiating rounds')}

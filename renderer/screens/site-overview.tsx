@@ -46,7 +46,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
           {
             label: 'Set aside',
             value: formatCount(images.setAside),
-            hint: images.setAside > 0 ? 'not used; see the reasons' : 'every picture could be used',
+            hint: images.setAside > 0 ? 'not used; see the reasons' : undefined,
           },
         ]}
       />
@@ -74,8 +74,16 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   );
 }
 
+const withoutPictures = {
+  title: 'Connected, but without pictures',
+  explanation: 'This site can take part once it has pictures whose subjects have an active consent.',
+};
+
 function ActivityCard({ overview }: { overview: SiteOverview }) {
-  const words = activityWords[overview.activity];
+  const words =
+    overview.activity === 'waiting' && overview.images.withConsent === 0
+      ? withoutPictures
+      : activityWords[overview.activity];
   const { run } = overview;
   const progress = useNewestProgress(overview);
   return (

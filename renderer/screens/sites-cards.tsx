@@ -45,32 +45,32 @@ function SiteLine({ site, onRemove }: { site: SiteRow; onRemove: () => void }) {
   return (
     <Group component="li" justify="space-between" wrap="nowrap" align="flex-start">
       <Box style={{ minWidth: 0 }}>
-        <Text size="sm" fw={600} truncate title={site.name}>
+        <Text size="sm" fw={600}>
           {site.name}
         </Text>
-        <Text size="xs" c="dimmed">
-          {site.online || site.lastSeenAt === null
-            ? `joined ${formatDate(site.joinedAt)}`
-            : `last seen ${formatRelative(site.lastSeenAt)}`}
-        </Text>
+        <Group gap={6}>
+          <PresenceLabel online={site.online} revoked={site.revoked} />
+          <Text size="xs" c="dimmed">
+            {site.online || site.lastSeenAt === null
+              ? `joined ${formatDate(site.joinedAt)}`
+              : `last seen ${formatRelative(site.lastSeenAt)}`}
+          </Text>
+        </Group>
       </Box>
-      <Group gap={4} wrap="nowrap">
-        <PresenceLabel online={site.online} revoked={site.revoked} />
-        {!site.revoked && (
-          <Menu position="bottom-end">
-            <Menu.Target>
-              <ActionIcon variant="subtle" color="gray" aria-label={`More for ${site.name}`}>
-                <IconDotsVertical size={16} aria-hidden />
-              </ActionIcon>
-            </Menu.Target>
-            <Menu.Dropdown>
-              <Menu.Item color="red" leftSection={<IconUserMinus size={16} aria-hidden />} onClick={onRemove}>
-                Remove from the federation…
-              </Menu.Item>
-            </Menu.Dropdown>
-          </Menu>
-        )}
-      </Group>
+      {!site.revoked && (
+        <Menu position="bottom-end">
+          <Menu.Target>
+            <ActionIcon variant="subtle" color="gray" aria-label={`More for ${site.name}`}>
+              <IconDotsVertical size={16} aria-hidden />
+            </ActionIcon>
+          </Menu.Target>
+          <Menu.Dropdown>
+            <Menu.Item color="red" leftSection={<IconUserMinus size={16} aria-hidden />} onClick={onRemove}>
+              Remove from the federation…
+            </Menu.Item>
+          </Menu.Dropdown>
+        </Menu>
+      )}
     </Group>
   );
 }

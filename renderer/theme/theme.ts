@@ -18,10 +18,24 @@ const brand: MantineColorsTuple = [
   '#76bccb',
   '#4fa9bc',
   '#359db3',
-  '#2497ae',
+  '#178096',
   '#0f6f83',
   '#0b6375',
   '#075362',
+];
+
+/** Mantine's own dark greys with a little of the brand's blue. Index 7 is the page's cards, 4 their borders. */
+const dark: MantineColorsTuple = [
+  '#d5dcdf',
+  '#b8c2c7',
+  '#98a5ac',
+  '#6b7980',
+  '#3d484f',
+  '#303a40',
+  '#222a2f',
+  '#1b2226',
+  '#151b1e',
+  '#101416',
 ];
 
 export const theme = createTheme({
@@ -29,7 +43,7 @@ export const theme = createTheme({
   primaryShade: { light: 7, dark: 6 },
   autoContrast: true,
   luminanceThreshold: 0.36,
-  colors: { brand },
+  colors: { brand, dark },
   defaultRadius: 'md',
   cursorType: 'pointer',
   respectReducedMotion: true,
@@ -40,11 +54,17 @@ export const theme = createTheme({
     Badge: Badge.extend({
       defaultProps: { variant: 'light', radius: 'sm' },
       // Plain words, not shouted ones.
-      styles: { root: { textTransform: 'none', fontWeight: 600 } },
+      styles: {
+        root: { textTransform: 'none', fontWeight: 600, flexShrink: 0 },
+        label: { fontSize: 'var(--mantine-font-size-xs)' },
+      },
     }),
     Alert: Alert.extend({ defaultProps: { variant: 'light' } }),
     Table: Table.extend({ defaultProps: { verticalSpacing: 'xs', horizontalSpacing: 'sm' } }),
-    Modal: Modal.extend({ defaultProps: { centered: true, radius: 'md' } }),
+    Modal: Modal.extend({
+      defaultProps: { centered: true, radius: 'md' },
+      styles: { title: { fontWeight: 650 } },
+    }),
     Tooltip: Tooltip.extend({ defaultProps: { multiline: true, maw: 280, withArrow: true } }),
   },
 });
@@ -60,15 +80,22 @@ export const resolveVariables: CSSVariablesResolver = () => ({
     '--anneal-second': '#b4621b',
     '--anneal-second-planned': '#ecd3bd',
     '--mantine-color-dimmed': '#5a6570',
+    '--mantine-color-error': '#c92a2a',
+    '--mantine-color-green-light-color': '#1d5e2b',
+    '--mantine-color-yellow-light-color': '#7a4a00',
+    '--mantine-color-orange-light-color': '#97380a',
+    '--mantine-color-red-light-color': '#a51d1d',
+    '--mantine-color-violet-light-color': '#4a2bab',
   },
   dark: {
-    '--mantine-color-body': '#1e2428',
-    '--anneal-page': '#161b1e',
+    '--mantine-color-body': '#1b2226',
+    '--mantine-color-error': '#ff8787',
+    '--mantine-color-brand-light': '#123a44',
+    '--anneal-page': '#12171a',
     '--anneal-planned': '#2f5660',
     '--anneal-done': '#4fb3c7',
     '--anneal-second': '#e39a56',
     '--anneal-second-planned': '#5b4633',
     '--mantine-color-dimmed': '#9aa7b0',
-    '--mantine-color-default-border': '#39434a',
   },
 });
