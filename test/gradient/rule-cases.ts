@@ -200,6 +200,16 @@ const convSettings: readonly ConvCase[] = [
   { title: 'stride 2, a row and a column left over', x: [2, 2, 6, 6], w: [2, 2, 3, 3], strides: [2, 2] },
   { title: '1×1, stride 2, leftover', x: [1, 2, 4, 4], w: [2, 2, 1, 1], strides: [2, 2] },
   { title: 'uneven pads and strides', x: [1, 2, 6, 7], w: [2, 2, 3, 2], strides: [3, 2], pads: [1, 0, 2, 1] },
+  { title: 'fewer channels out than in', x: [2, 3, 4, 5], w: [2, 3, 3, 2], pads: [1, 0, 1, 1] },
+  { title: 'fewer channels out than in, dilated', x: [1, 3, 6, 6], w: [1, 3, 2, 3], dilations: [2, 1] },
+  { title: 'fewer channels out than in, stride 2', x: [2, 3, 6, 6], w: [2, 3, 3, 3], strides: [2, 2] },
+  {
+    title: 'fewer channels out than in, large picture',
+    x: [2, 2, 18, 17],
+    w: [1, 2, 3, 3],
+    pads: [1, 1, 1, 1],
+  },
+  { title: 'fewer channels in than out, large picture', x: [2, 1, 19, 18], w: [2, 1, 2, 2] },
   { title: 'pads wider than the kernel', x: [1, 1, 3, 3], w: [2, 1, 2, 2], pads: [2, 2, 2, 2] },
   { title: 'dilated', x: [1, 2, 6, 6], w: [2, 2, 2, 3], dilations: [2, 2], pads: [1, 1, 1, 1] },
   {
