@@ -54,6 +54,8 @@ function sessionOptions({ device, threads }: CompileOptions): ort.InferenceSessi
     graphOptimizationLevel: 'all',
     executionMode: 'sequential',
     logSeverityLevel: errorSeverity,
+    // Threads that wait by spinning take the processor away from other trainers and from the agent.
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   };
 }
