@@ -1,8 +1,7 @@
 /** The system's Chromium, whose pages stand in for Electron's windows. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BrowserContext, chromium } from 'playwright-core';
-import { temporaryFolder } from './context.ts';
 
 export interface StandInBrowser {
   context(): Promise<BrowserContext>;
@@ -11,8 +10,9 @@ export interface StandInBrowser {
   close(): Promise<void>;
 }
 
-export function createBrowser(): StandInBrowser {
-  const profile = mkdtempSync(join(temporaryFolder(), 'electron-standin-'));
+/** @param userData the app's own folder, where Electron keeps its profile too */
+export function createBrowser(userData: string): StandInBrowser {
+  const profile = join(userData, 'standin-chromium');
   let started: Promise<BrowserContext> | null = null;
   const context = () => {
     started ??= launch(profile);
@@ -26,7 +26,8 @@ export function createBrowser(): StandInBrowser {
       return `ws://127.0.0.1:${port}${path}`;
     },
     close: async () => {
-      await started?.then((opened) => opened.close()).catch(() => {});
+      if (started === null) return; // The profile of a first instance is not this one's to remove.
+      await started.then((opened) => opened.close()).catch(() => {});
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
     },
   };

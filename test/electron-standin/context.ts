@@ -1,6 +1,6 @@
 /** What the parts of the stand-in share: how it was started, and what was only recorded. */
-import { existsSync, readFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 
@@ -58,11 +58,6 @@ export function readStartOptions(
     userData: chosen ?? join(configHome, name),
     isDriven: args.includes('--inspect=0'),
   };
-}
-
-/** A folder for what belongs to this run only. */
-export function temporaryFolder(): string {
-  return existsSync('/tmp') ? '/tmp' : tmpdir();
 }
 
 export interface RecordedCall {

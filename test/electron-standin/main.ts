@@ -9,12 +9,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import inspector from 'node:inspector';
 import { registerHooks } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { extractAll } from '@electron/asar';
 import { StandInApp } from './app.ts';
 import { createBrowser } from './browser.ts';
-import { calls, readStartOptions, temporaryFolder } from './context.ts';
+import { calls, readStartOptions } from './context.ts';
 import { dialog, Menu, MenuItem, nativeImage, session, shell, Tray } from './desktop.ts';
 import { ipcMain } from './ipc.ts';
 import { protocol, protocolIsReady } from './protocol.ts';
@@ -24,7 +25,7 @@ const resources = process.env['STANDIN_RESOURCES'];
 delete process.env['STANDIN_RESOURCES'];
 const options = readStartOptions(process.argv.slice(2), resources === undefined ? null : unpack(resources));
 const app = new StandInApp(options);
-const browser = createBrowser();
+const browser = createBrowser(options.userData);
 app.hooks = { closeWindows: closeAllWindows, dispose: browser.close };
 hostWindows({ app, browser });
 
@@ -61,7 +62,7 @@ setImmediate(() => app.becomeReady());
 
 /** Plain Node cannot read app.asar, so a copy is unpacked; `app.asar.unpacked` is used where it is. */
 function unpack(folder: string): { resources: string; appFolder: string } {
-  const appFolder = mkdtempSync(join(temporaryFolder(), 'standin-asar-'));
+  const appFolder = mkdtempSync(join(tmpdir(), 'standin-asar-'));
   process.once('exit', () => rmSync(appFolder, { recursive: true, force: true }));
   extractAll(join(folder, 'app.asar'), appFolder);
   return { resources: folder, appFolder };
