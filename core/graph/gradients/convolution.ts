@@ -83,66 +83,55 @@ function cutPositions(
   return cuts.length === 1 ? cuts[0]! : builder.concat(cuts, axis);
 }
 
-/** Zeros around a picture, before and after each of its two axes; nothing is appended when there are none. */
+/**
+ * d loss / d weight [out, in, kh, kw] of a convolution from its input and the gradient of its output: for
+ * every kernel position a product of the two, one shifted against the other. The side with fewer channels
+ * is the one shifted and copied: for LoRA's factor A that is the gradient, with r channels only.
+ */
+function weightGradient(builder: GraphBuilder, x: string, gradient: string, window: Window): string {
+  const [batch, channels, ...inputSize] = builder.dimsOf(x) as [number, number, number, number];
+  const [, out, ...outputSize] = builder.dimsOf(gradient) as [number, number, number, number];
+  const [rows, columns] = window.kernel as [number, number];
+  const rest = turnedPads(window);
+  const shiftGradient = out < channels && rest !== undefined && window.strides.every((s) => s === 1);
+  const [moving, still] = shiftGradient ? [gradient, x] : [x, gradient];
+  const size = shiftGradient ? inputSize : outputSize;
+  const area = size[0] * size[1];
+  const wholeBatch = area <= smallArea;
+  const arranged = (value: string) => (wholeBatch ? builder.transpose(value, [1, 0, 2, 3]) : value);
+  const starts = Array.from({ length: rows * columns }, (_, position): [number, number] => {
+    const [row, column] = [Math.floor(position / columns), position % columns];
+    const [i, j] = shiftGradient ? [rows - 1 - row, columns - 1 - column] : [row, column];
+    return [i * window.dilations[0]!, j * window.dilations[1]!];
+  });
+  const padded = padPicture(builder, arranged(moving), shiftGradient ? rest : window.pads);
+  const cuts = cutPositions(builder, padded, starts, size, window.strides, wholeBatch ? 0 : 1);
+  const total = wholeBatch
+    ? productOverBatch(builder, cuts, arranged(still), batch * area)
+    : sumOfProducts(builder, cuts, still, [batch, area]);
+  if (shiftGradient) {
+    return builder.transpose(builder.reshape(total, [rows, columns, out, channels]), [2, 3, 0, 1]);
+  }
+  return builder.transpose(builder.reshape(total, [rows, columns, channels, out]), [3, 2, 0, 1]);
+}
+
+/** Zeros around a picture; nothing is appended when there are none. @param pads [top, left, bottom, right] */
 function padPicture(builder: GraphBuilder, x: string, pads: readonly number[]): string {
   const [top, left, bottom, right] = pads as [number, number, number, number];
   return pads.some((size) => size > 0) ? builder.pad(x, [0, 0, top, left, 0, 0, bottom, right]) : x;
 }
 
-/**
- * The picture as seen from every position of the kernel, one after the other along the channels and
- * flattened: [batch, positions · channels, height · width].
- * @param start where the view from the kernel's position (row, column) begins
- */
-function viewsOf(
-  builder: GraphBuilder,
-  picture: string,
-  kernel: readonly number[],
-  size: readonly [number, number],
-  strides: readonly number[],
-  start: (position: number, axis: number) => number,
-): string {
-  const views: string[] = [];
-  for (let row = 0; row < kernel[0]!; row++) {
-    for (let column = 0; column < kernel[1]!; column++) {
-      const starts = [start(row, 0), start(column, 1)];
-      const ends = starts.map((from, axis) => from + (size[axis]! - 1) * strides[axis]! + 1);
-      views.push(builder.slice(picture, starts, ends, [2, 3], strides));
-    }
-  }
-  const joined = views.length === 1 ? views[0]! : builder.concat(views, 1);
-  return builder.reshape(joined, [builder.dimsOf(picture)[0]!, -1, size[0] * size[1]]);
+/** [a, batch, …] and [b, batch, …] to their product [a, b] over all else. */
+function productOverBatch(builder: GraphBuilder, a: string, b: string, inner: number): string {
+  const matrix = (value: string) => builder.reshape(value, [-1, inner]);
+  return builder.gemm(matrix(a), matrix(b), undefined, { transB: true });
 }
 
-/**
- * d loss / d weight [out, in, kh, kw] of a convolution from its input and the gradient of its output:
- * for every position in the kernel one matrix product of the output gradient with the input as seen from
- * there. At stride 1 the output gradient can be the one that is seen from everywhere, which copies much
- * less when it has fewer channels, as behind LoRA's first factor.
- */
-function weightGradient(builder: GraphBuilder, x: string, gradient: string, window: Window): string {
-  const [batch, channels, inputHeight, inputWidth] = builder.dimsOf(x) as [number, number, number, number];
-  const [, out, height, width] = builder.dimsOf(gradient) as [number, number, number, number];
-  const { kernel, dilations, strides, pads } = window;
-  const [kernelHeight, kernelWidth] = kernel as [number, number];
-  const rest = [0, 1, 2, 3].map((side) => reachOf(window, side % 2) - 1 - pads[side]!);
-  if (out < channels && strides.every((stride) => stride === 1) && rest.every((size) => size >= 0)) {
-    const padded = padPicture(builder, gradient, rest);
-    const start = (position: number, axis: number) => reachOf(window, axis) - 1 - position * dilations[axis]!;
-    const views = viewsOf(builder, padded, kernel, [inputHeight, inputWidth], strides, start);
-    const rows = builder.reshape(x, [batch, channels, inputHeight * inputWidth]);
-    const products = builder.matMul(views, builder.transpose(rows, [0, 2, 1]));
-    const total = builder.reduceSum(products, [0], false);
-    const byPosition = builder.reshape(total, [kernelHeight, kernelWidth, out, channels]);
-    return builder.transpose(byPosition, [2, 3, 0, 1]);
-  }
-  const start = (position: number, axis: number) => position * dilations[axis]!;
-  const views = viewsOf(builder, padPicture(builder, x, pads), kernel, [height, width], strides, start);
-  const rows = builder.reshape(gradient, [batch, out, height * width]);
-  const products = builder.matMul(rows, builder.transpose(views, [0, 2, 1]));
-  const total = builder.reduceSum(products, [0], false);
-  const byPosition = builder.reshape(total, [out, kernelHeight, kernelWidth, channels]);
-  return builder.transpose(byPosition, [0, 3, 1, 2]);
+/** [batch, a, …] and [batch, b, …] to the sum over the batch of their products [a, b]. */
+function sumOfProducts(builder: GraphBuilder, a: string, b: string, [batch, area]: [number, number]): string {
+  const matrices = (value: string) => builder.reshape(value, [batch, -1, area]);
+  const products = builder.matMul(matrices(a), builder.transpose(matrices(b), [0, 2, 1]));
+  return builder.reduceSum(products, [0], false);
 }
 
 function refuseGroups(node: GraphNode): void {
