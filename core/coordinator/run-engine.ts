@@ -259,6 +259,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const rows = sitesOf(round)
       .filter((row) => row.status === 'received')
       .sort((a, b) => (a.siteId < b.siteId ? -1 : 1));
+    // Sites that did not evaluate by now are left out of the accuracy of the state this round began with.
+    recordAccuracy(record.startSha256);
     const isLast = round + 1 >= config.rounds;
     const nextPlan = planOf(isLast ? round : round + 1);
     const global = await readState(record.startSha256);
@@ -302,15 +304,28 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     }
   }
 
-  async function finishIfEvaluated(): Promise<void> {
-    const state = newestState();
-    const reported = new Set(store.evaluations.ofState(runId, state).map((row) => row.siteId));
-    const waiting = [...expected].filter(
+  function waitingForEvaluation(stateSha256: string): string[] {
+    const reported = new Set(store.evaluations.ofState(runId, stateSha256).map((row) => row.siteId));
+    return [...expected].filter(
       (siteId) => !reported.has(siteId) && ports.offlineForMs(siteId) < offlineGraceMs,
     );
+  }
+
+  /** Federated accuracy of the round that ended with this state; part of the sites would mislead. */
+  function recordAccuracy(stateSha256: string): void {
+    const round = store.rounds.listOfRun(runId).find((candidate) => candidate.resultSha256 === stateSha256);
+    if (round === undefined) return;
+    const { accuracy } = strategy.aggregateEvaluate(store.evaluations.ofState(runId, stateSha256));
+    store.rounds.update(runId, round.round, { accuracy });
+  }
+
+  async function finishIfEvaluated(): Promise<void> {
+    const state = newestState();
+    const waiting = waitingForEvaluation(state);
     const round = store.rounds.get(runId, requireRun().round)!;
     const late = round.closedAt !== null && Date.now() > Date.parse(round.closedAt) + config.roundDeadlineMs;
     if (waiting.length > 0 && !late) return;
+    recordAccuracy(state);
     store.transaction(() => {
       store.runs.update(runId, { status: 'finished', finishedAt: new Date().toISOString() });
       store.audit.append({ actor: 'coordinator', action: 'run-finished', details: { runId, state } });
@@ -467,15 +482,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
             correct: body.correct,
             total: body.total,
           });
-          const round = store.rounds
-            .listOfRun(runId)
-            .find((candidate) => candidate.resultSha256 === body.stateSha256);
-          if (round !== undefined) {
-            const { accuracy } = strategy.aggregateEvaluate(
-              store.evaluations.ofState(runId, body.stateSha256),
-            );
-            store.rounds.update(runId, round.round, { accuracy });
-          }
+          if (waitingForEvaluation(body.stateSha256).length === 0) recordAccuracy(body.stateSha256);
           options.onChange();
           await consider();
         })
