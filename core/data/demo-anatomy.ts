@@ -39,14 +39,15 @@ const ordinary: Record<Trait, { mean: number; spread: number }> = {
 };
 
 /**
- * How far each class lies from the unaffected mean, in standard deviations. Every trait that is moved is
- * moved in two classes, so that no single measure tells the classes apart.
+ * How far each class lies from the unaffected mean, in standard deviations. Most traits that are moved are
+ * moved in two classes, so that no single measure tells the classes apart. The sizes are chosen so that a
+ * head on the frozen base network gets about 7 pictures in 10 right, and one with LoRA 9 or more.
  */
 export const demoClasses: Readonly<Record<string, Partial<Record<Trait, number>>>> = {
   unaffected: {},
-  'invented-alder': { eyeSpacing: 4, philtrum: 3.5, earDrop: 3, noseLength: -2, headWidth: 2 },
-  'invented-birch': { eyeSpacing: -3.5, eyeTilt: 3.5, mouthWidth: -3.5, headWidth: -2, earDrop: 2 },
-  'invented-cedar': { eyeScale: -4, philtrum: -2.5, mouthWidth: 3.5, noseWidth: 4, eyeTilt: -2.5 },
+  'invented-alder': { eyeSpacing: 5, philtrum: 4.4, earDrop: 3.8, noseLength: -2.5, headWidth: 2.5 },
+  'invented-birch': { eyeSpacing: -4.4, eyeTilt: 4.4, mouthWidth: -4.4, headWidth: -2.5, earDrop: 2.5 },
+  'invented-cedar': { eyeScale: -5, philtrum: -3.1, mouthWidth: 4.4, noseWidth: 5, eyeTilt: -3.1 },
 };
 
 /** The anatomy of one person of a class. */

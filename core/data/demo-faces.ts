@@ -1,7 +1,7 @@
 /** The demo's data: folders of invented cartoon faces for a few hospitals, with labels and consents. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { toAppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import type { Split } from '../store/records.ts';
 import { demoClasses } from './demo-anatomy.ts';
@@ -129,7 +129,7 @@ export async function generateDemoFaces(options: DemoFacesOptions): Promise<Demo
         const random = createRandom(subject.seed);
         const person = drawPerson(subject.label, random);
         for (let index = 1; index <= perSubject; index++) {
-          options.signal?.throwIfAborted();
+          if (options.signal?.aborted) throw new AppError('CANCELLED', 'Drawing the demo faces was stopped.');
           const { bytes, extension } = await takePicture(person, size, random);
           const file = `${subject.pseudonym}-${index}.${extension}`;
           await writeFile(join(imagesFolder, file), bytes);
