@@ -25,6 +25,8 @@ const cropCacheBytes = 512 * 2 ** 20;
 /** Training, features and evaluation, each of them for this round's ranks and the last one's. */
 const executableCapacity = 6;
 const progressIntervalMs = 200;
+/** Failures whose cause a developer needs to see. */
+const loggedCodes: ReadonlySet<string> = new Set(['TRAINING_FAILED', 'DEVICE_UNAVAILABLE', 'INTERNAL']);
 
 type JobRequest = Exclude<TrainerRequest, { type: 'cancel' }>;
 
@@ -73,8 +75,9 @@ async function answer(request: JobRequest): Promise<void> {
     send({ type: 'done', id: request.id, result: await run(request) });
   } catch (thrown) {
     const error = toAppError(thrown);
-    // The agent keeps what is written here for its log; the sentence alone goes to people.
-    console.error(error.cause ?? error);
+    // What is written here goes to the agent's log. Other failures explain themselves, and their causes
+    // can hold the path of a picture.
+    if (loggedCodes.has(error.code)) console.error(error.cause ?? error);
     send({ type: 'failed', id: request.id, error: error.toReport() });
   }
 }

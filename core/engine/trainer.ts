@@ -42,8 +42,8 @@ interface PendingJob {
 
 const programFile = fileURLToPath(new URL('./trainer-process.ts', import.meta.url));
 const closeTimeoutMs = 5_000;
-/** How much of the process's own error output is kept for the log. */
-const errorTailBytes = 4_096;
+/** How much of one piece of the process's own error output goes to the log. */
+const errorOutputLimit = 4_096;
 
 /**
  * Jobs wait in a queue and run one after the other in a process of its own.
@@ -77,24 +77,24 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       windowsHide: true,
     } as Parameters<typeof fork>[2]);
-    let errorTail = '';
     started.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      errorTail = (errorTail + text).slice(-errorTailBytes);
+      const output = text.slice(0, errorOutputLimit);
+      logger.warn({ event: 'trainer.error_output', output }, 'The trainer process reported a problem');
     });
     started.on('message', (message) => receive(message));
-    started.on('error', (cause) => lose(started, 'could not be started', errorTail, cause));
-    started.on('exit', (code, signal) => lose(started, describeExit(code, signal), errorTail));
+    started.on('error', (cause) => lose(started, 'could not be started', cause));
+    started.on('exit', (code, signal) => lose(started, describeExit(code, signal)));
     return started;
   }
 
   /** The process is gone: its job fails, the queue goes on with a new process. */
-  function lose(lost: ChildProcess, reason: string, errorTail: string, cause?: unknown): void {
+  function lose(lost: ChildProcess, reason: string, cause?: unknown): void {
     if (child !== lost) return;
     child = undefined;
     const job = current;
     current = undefined;
     if (job) {
-      logger.error({ event: 'trainer.lost', reason, errorTail }, 'The trainer process ended during a job');
+      logger.error({ event: 'trainer.lost', reason }, 'The trainer process ended during a job');
       const error = new AppError('TRAINING_FAILED', `The trainer process ${reason}.`, { cause });
       job.settle({ error });
     }
