@@ -11,7 +11,7 @@ const refusals: Record<number, string> = {
 };
 
 const certificateProblem =
-  /CERT|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|SELF_SIGNED|ALTNAME|ERR_SSL_TLSV1_ALERT|ERR_SSL_SSLV3_ALERT|ERR_SSL_TLSV13_ALERT/;
+  /CERT|INVALID_PURPOSE|INVALID_CA|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|SELF_SIGNED|ALTNAME|ERR_SSL_TLSV1_ALERT|ERR_SSL_SSLV3_ALERT|ERR_SSL_TLSV13_ALERT/;
 
 /** @returns AppError BROKER_UNREACHABLE (try again) or BROKER_REFUSED (trying again will hardly help) */
 export function describeConnectionProblem(thrown: unknown, address: URL): AppError {
