@@ -17,6 +17,7 @@ import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
+import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
@@ -57,6 +58,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   let coordinator: CoordinatorRole | null = null;
   let startProblem: ErrorReport | null = null;
   let importing = false;
+  const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
     const shared = { data, store, logger, events };
@@ -172,7 +174,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   function status(): AgentStatus {
     const identity = readIdentity(store);
-    const shared = { version, dataFolder: data.dir };
+    const shared = { version, dataFolder: data.dir, demo: demo.status };
     if (identity === null) {
       return {
         ...shared,
@@ -206,11 +208,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     emit: events.emit,
     becomeCoordinator,
     joinAsSite,
-    startDemo: async () => {
-      throw new AppError('NOT_FOUND', 'The demo starts from the command line.', {
-        action: 'Run "npm run demo".',
-      });
-    },
+    startDemo: () => demo.start(),
     devices: (): Promise<Device[]> => createOnnxRuntimeEngine().devices(),
     importImages,
     exportAdapter,
@@ -223,6 +221,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   };
 
   async function close(): Promise<void> {
+    await demo.close();
     await site?.close();
     await coordinator?.close();
     store.close();

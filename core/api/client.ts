@@ -2,7 +2,7 @@
 import { request } from 'node:http';
 import { createTRPCClient, httpLink, type TRPCClient, TRPCClientError } from '@trpc/client';
 import { z } from 'zod';
-import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
+import { AppError, errorReportSchema } from '../shared/errors.ts';
 import type { AppRouter } from './router.ts';
 
 export type AgentClient = TRPCClient<AppRouter>;
@@ -43,13 +43,7 @@ function socketFetch(socketPath: string) {
     });
 }
 
-const reportSchema = z.object({
-  report: z.object({
-    code: z.string().refine((code): code is ErrorCode => code in errorTable),
-    message: z.string(),
-    action: z.string(),
-  }),
-});
+const reportSchema = z.object({ report: errorReportSchema });
 
 /** Gives back the AppError that the agent sent. */
 export function fromClientError(thrown: unknown): unknown {

@@ -21,6 +21,17 @@ export interface AgentStatus {
   broker: { state: 'none' | 'connecting' | 'online' | 'offline'; address: string | null };
   /** The newest problem that a person should know of. */
   problem: ErrorReport | null;
+  /** The demo that was started from these screens; it has screens of its own. */
+  demo: DemoStatus | null;
+}
+
+export interface DemoStatus {
+  state: 'running' | 'finished';
+  /** Loopback address of the demo's own screens, and the code that they ask for. */
+  url: string;
+  accessCode: string;
+  /** Folder of the report, once there is one. */
+  outFolder: string | null;
 }
 
 export interface SiteOverview {

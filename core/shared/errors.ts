@@ -2,6 +2,7 @@
  * The one error class that reaches people, with a closed table of codes.
  * Every code has a page under docs/errors/ with the same name.
  */
+import { z } from 'zod';
 
 /** What each code means over HTTP and what the reader should do by default. */
 export const errorTable = {
@@ -81,6 +82,13 @@ export interface ErrorReport {
   message: string;
   action: string;
 }
+
+/** Parses a report that comes from another process or from the store. */
+export const errorReportSchema: z.ZodType<ErrorReport> = z.object({
+  code: z.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(errorTable, value)),
+  message: z.string(),
+  action: z.string(),
+});
 
 /**
  * An error with one clear sentence for a site data manager.

@@ -4,7 +4,7 @@
  * text; hashes are lower-case hexadecimal SHA-256.
  */
 import { z } from 'zod';
-import { type ErrorCode, type ErrorReport, errorTable } from '../shared/errors.ts';
+import { errorReportSchema } from '../shared/errors.ts';
 
 const json = z.string().transform((text, context): unknown => {
   try {
@@ -16,13 +16,6 @@ const json = z.string().transform((text, context): unknown => {
 });
 
 const flag = z.union([z.literal(0), z.literal(1)]).transform((value) => value === 1);
-
-const errorCode = z.custom<ErrorCode>((value) => typeof value === 'string' && value in errorTable);
-export const errorReportSchema: z.ZodType<ErrorReport> = z.object({
-  code: errorCode,
-  message: z.string(),
-  action: z.string(),
-});
 
 export const subjectRecord = z.object({
   id: z.int(),

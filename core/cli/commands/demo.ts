@@ -4,10 +4,36 @@ import type { Command } from 'commander';
 import { AppError } from '../../shared/errors.ts';
 import { scheduleShapeSchema } from '../../strategy/strategy.ts';
 import { createLiveView } from '../demo/live-view.ts';
-import { demoOptionsSchema } from '../demo/options.ts';
-import { runDemo } from '../demo/run-demo.ts';
+import { type DemoOptions, demoOptionsSchema } from '../demo/options.ts';
+import { type DemoHooks, runDemo } from '../demo/run-demo.ts';
 import { renderRounds, renderTotals } from '../demo/summary.ts';
-import { printJson, printLine } from '../output.ts';
+import { printLine } from '../output.ts';
+
+function createHooks(options: DemoOptions, signal: AbortSignal): DemoHooks {
+  const view = createLiveView(options.json ? process.stderr : process.stdout);
+  const printLines = (value: unknown) => printLine(JSON.stringify(value));
+  return {
+    view,
+    signal,
+    onScreens(screens) {
+      if (options.json) printLines({ type: 'screens', ...screens });
+      else view.say(`Screens of the coordinator: ${screens.url}   access code: ${screens.accessCode}`);
+    },
+    async onResult({ report, outFolder }) {
+      if (options.json) {
+        printLines({ type: 'report', outFolder, report });
+      } else {
+        printLine(renderRounds(report));
+        printLine(renderTotals(report));
+        printLine(`Report, adapter and logs: ${relative(process.cwd(), outFolder) || '.'}`);
+      }
+      if (!options.keepOpen) return;
+      if (!options.json) printLine('The screens stay open; press Ctrl-C to stop.');
+      if (!signal.aborted)
+        await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    },
+  };
+}
 
 export function addDemoCommand(program: Command): void {
   program
@@ -22,7 +48,8 @@ export function addDemoCommand(program: Command): void {
     .option('--labels <file>', 'CSV for --images: file,subject,label and optionally split, site')
     .option('--already-cropped', 'the pictures are aligned face crops: look for no face', false)
     .option('--no-ui', 'do not serve the screens')
-    .option('--json', 'print the report as JSON instead of tables', false)
+    .option('--keep-open', 'leave everything running after the report, until Ctrl-C', false)
+    .option('--json', 'print JSON lines: the address of the screens, then the report', false)
     .action(async (given) => {
       const parsed = demoOptionsSchema.safeParse(given);
       if (!parsed.success) {
@@ -32,15 +59,12 @@ export function addDemoCommand(program: Command): void {
       const abort = new AbortController();
       const stop = () => abort.abort();
       process.once('SIGINT', stop).once('SIGTERM', stop);
+      if (parsed.data.json && parsed.data.keepOpen) process.stdin.once('end', stop).resume();
       try {
-        const view = createLiveView(parsed.data.json ? process.stderr : process.stdout);
-        const { report, outFolder } = await runDemo(parsed.data, view, abort.signal);
-        if (parsed.data.json) return printJson(report);
-        printLine(renderRounds(report));
-        printLine(renderTotals(report));
-        printLine(`Report, adapter and logs: ${relative(process.cwd(), outFolder) || '.'}`);
+        await runDemo(parsed.data, createHooks(parsed.data, abort.signal));
       } catch (thrown) {
         if (!abort.signal.aborted) throw thrown;
+        if (parsed.data.json) return;
         printLine('Stopped; nothing is left running.');
         process.exitCode = 130;
       } finally {

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { type AgentClient, createAgentClient } from '../../api/client.ts';
-import { AppError, type ErrorCode, errorTable } from '../../shared/errors.ts';
+import { AppError, errorReportSchema } from '../../shared/errors.ts';
 
 const agentProgram = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 const startTimeoutMs = 60_000;
@@ -17,14 +17,7 @@ const readySchema = z.discriminatedUnion('type', [
     url: z.string().nullable(),
     accessCode: z.string().nullable(),
   }),
-  z.object({
-    type: z.literal('failed'),
-    error: z.object({
-      code: z.string().refine((code): code is ErrorCode => code in errorTable),
-      message: z.string(),
-      action: z.string(),
-    }),
-  }),
+  z.object({ type: z.literal('failed'), error: errorReportSchema }),
 ]);
 
 export interface AgentProcess {

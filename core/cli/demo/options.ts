@@ -15,6 +15,8 @@ export const demoOptionsSchema = z
     labels: z.string().optional(),
     alreadyCropped: z.boolean().default(false),
     json: z.boolean().default(false),
+    /** Leave everything running after the report, until Ctrl-C. */
+    keepOpen: z.boolean().default(false),
   })
   .refine((options) => (options.images === undefined) === (options.labels === undefined), {
     message: '--images and --labels belong together',

@@ -16,6 +16,15 @@ const pollMs = 400;
 /** The head alone learns from cached features, so many epochs cost next to nothing: a fair baseline. */
 const headOnlyEpochs = 20;
 
+export interface DemoHooks {
+  view: LiveView;
+  signal: AbortSignal;
+  /** The coordinator's screens can be opened. */
+  onScreens(screens: { url: string; accessCode: string }): void;
+  /** Called with the result while everything still runs; what it waits for keeps the screens open. */
+  onResult(result: DemoResult): Promise<void> | void;
+}
+
 export interface DemoResult {
   report: DemoReport;
   outFolder: string;
@@ -28,11 +37,8 @@ interface DemoSiteProcess {
 }
 
 /** @throws AppError CANCELLED after an abort; what an agent reports otherwise */
-export async function runDemo(
-  options: DemoOptions,
-  view: LiveView,
-  signal: AbortSignal,
-): Promise<DemoResult> {
+export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<void> {
+  const { view, signal } = hooks;
   const startedAt = performance.now();
   const outFolder = resolve(options.out);
   await mkdir(outFolder, { recursive: true });
@@ -44,8 +50,8 @@ export async function runDemo(
       options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the pictures …',
     );
     const data = await prepareDemoData(options, workFolder, () => {}, signal);
-    const coordinator = await startCoordinator(options, workFolder, agents, view);
-    const sites = await startSites(options, data, coordinator.client, workFolder, agents, view, signal);
+    const coordinator = await startCoordinator(options, workFolder, agents, hooks);
+    const sites = await startSites(data, coordinator.client, workFolder, agents, view, signal);
     const headOnly = await runToEnd(
       coordinator.client,
       headOnlySettings(options, data),
@@ -74,7 +80,8 @@ export async function runDemo(
     });
     await writeFile(join(outFolder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
     await writeFile(join(outFolder, 'report.html'), renderReportPage(report));
-    return { report, outFolder };
+    view.end();
+    await hooks.onResult({ report, outFolder });
   } catch (thrown) {
     if (signal.aborted) throw new AppError('CANCELLED', 'The demo was stopped.');
     throw thrown;
@@ -90,7 +97,7 @@ async function startCoordinator(
   options: DemoOptions,
   workFolder: string,
   agents: AgentProcess[],
-  view: LiveView,
+  hooks: DemoHooks,
 ): Promise<AgentProcess> {
   const coordinator = await startAgentProcess({
     dataFolder: join(workFolder, 'coordinator'),
@@ -98,14 +105,14 @@ async function startCoordinator(
   });
   agents.push(coordinator);
   await coordinator.client.setup.coordinator.mutate({ federation: 'Demo', port: 0, hosts: ['127.0.0.1'] });
-  if (coordinator.url !== null)
-    view.say(`Screens of the coordinator: ${coordinator.url}   access code: ${coordinator.accessCode}`);
+  if (coordinator.url !== null && coordinator.accessCode !== null) {
+    hooks.onScreens({ url: coordinator.url, accessCode: coordinator.accessCode });
+  }
   return coordinator;
 }
 
 /** Starts, enrols and fills the sites side by side, as separate processes with separate stores. */
 async function startSites(
-  options: DemoOptions,
   data: DemoData,
   coordinator: AgentClient,
   workFolder: string,
