@@ -24,3 +24,11 @@ export const initialRunSettings: RunSettings = {
   rMax: 16,
   rMin: 2,
 };
+
+/** Fewer rounds shorten the fixed stages as far as needed, cooling first. */
+export function fitRounds(settings: RunSettings, rounds: number): Partial<RunSettings> {
+  const initiatingRounds = Math.min(settings.initiatingRounds, rounds);
+  const heatingRounds = Math.min(settings.heatingRounds, rounds - initiatingRounds);
+  const coolingRounds = Math.min(settings.coolingRounds, rounds - initiatingRounds - heatingRounds);
+  return { rounds, initiatingRounds, heatingRounds, coolingRounds };
+}

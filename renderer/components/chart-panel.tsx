@@ -27,7 +27,8 @@ interface ChartPanelProps {
   /** Panels of one group show their tooltips together. */
   group?: string;
   withRounds?: boolean;
-  domain?: [number, number];
+  /** Fixed values of the axis; the chart chooses without. */
+  ticks?: number[];
   /** The same facts for those who cannot see the chart. */
   summary: string;
 }
@@ -44,16 +45,25 @@ export function ChartPanel(props: ChartPanelProps) {
     tickLine: 'none' as const,
     strokeDasharray: '3 4',
     withXAxis: props.withRounds ?? true,
-    xAxisProps: { minTickGap: 12, tickMargin: 6, interval: 'preserveStartEnd' as const },
+    xAxisProps: {
+      minTickGap: 12,
+      tickMargin: 6,
+      interval: 'preserveStartEnd' as const,
+      // Points stand where the bars of the panel below stand.
+      ...(props.kind === 'line' && { scale: 'band' as const }),
+    },
     yAxisProps: {
       width: axisWidth,
       tickCount: 4,
-      ...(props.domain && { domain: props.domain }),
+      interval: 0,
+      ...(props.ticks && { domain: [props.ticks[0]!, props.ticks.at(-1)!], ticks: props.ticks }),
     },
     tooltipProps: { labelFormatter: (round: unknown) => `Round ${String(round)}` },
   };
+  // Without the rounds below it the lowest value needs its own half line.
+  const margin = props.withRounds === false ? { ...chartMargin, bottom: 8 } : chartMargin;
   const chart = {
-    margin: chartMargin,
+    margin,
     ...(props.group && { syncId: props.group }),
     accessibilityLayer: false,
   };

@@ -32,7 +32,7 @@ export function ResultCharts({ rounds, total }: ResultChartsProps) {
         height={110}
         withRounds={false}
         rows={rows}
-        domain={[0, 1]}
+        ticks={[0, 0.5, 1]}
         format={(value) => formatPercent(value, 0)}
         series={[{ name: 'accuracy', label: 'Accuracy', color: 'var(--anneal-done)' }]}
         summary={`Accuracy went from ${formatPercent(first.accuracy)} to ${formatPercent(last.accuracy)}.`}

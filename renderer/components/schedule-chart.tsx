@@ -1,5 +1,6 @@
 import { Box, Group, Stack, Text, Tooltip } from '@mantine/core';
 import type { PlannedRound, RoundRow } from '../../core/api/contract.ts';
+import type { Stage } from '../../core/strategy/strategy.ts';
 import { formatBytes, formatPlural } from '../format/format.ts';
 import { scheduleRows, stageSpans } from '../format/schedule-rows.ts';
 import { stageWords } from '../format/words.ts';
@@ -62,35 +63,34 @@ export function ScheduleChart({ plan, done }: ScheduleChartProps) {
   );
 }
 
-/** The stages under the rounds that they cover. */
+/** The stages as a coloured line under the rounds that they cover, named below it. */
 function StageStrip({ plan }: { plan: PlannedRound[] }) {
+  const spans = stageSpans(plan);
   return (
     <Box pl={axisWidth + chartMargin.left} pr={chartMargin.right}>
-      <Group gap={2} wrap="nowrap" component="ul" p={0} m={0} style={{ listStyle: 'none' }}>
-        {stageSpans(plan).map((span) => {
-          const word = stageWords[span.stage];
+      <Group gap={2} wrap="nowrap" aria-hidden mb={6}>
+        {spans.map((span) => (
+          <Box
+            key={span.from}
+            h={4}
+            bg={stageColor(span.stage)}
+            style={{ flex: span.rounds, borderRadius: 2 }}
+          />
+        ))}
+      </Group>
+      <Group component="ul" gap="md" p={0} m={0} style={{ listStyle: 'none', rowGap: 2 }} aria-label="Stages">
+        {spans.map((span) => {
+          const { label, explanation } = stageWords[span.stage];
           const range =
-            span.rounds === 1
-              ? `Round ${span.from + 1}`
-              : `Rounds ${span.from + 1}–${span.from + span.rounds}`;
+            span.rounds === 1 ? `${span.from + 1}` : `${span.from + 1}–${span.from + span.rounds}`;
           return (
-            <Tooltip
-              key={`${span.stage}-${span.from}`}
-              label={`${word.label}, ${range.toLowerCase()}. ${word.explanation}`}
-            >
-              <Box
-                component="li"
-                style={{
-                  flex: span.rounds,
-                  minWidth: 0,
-                  borderTop: `3px solid var(--mantine-color-${word.color}-filled)`,
-                  paddingTop: 4,
-                }}
-              >
-                <Text size="xs" c="dimmed" truncate ta="center">
-                  {word.label}
+            <Tooltip key={span.from} label={explanation}>
+              <Group component="li" gap={6} wrap="nowrap">
+                <Box aria-hidden w={10} h={10} bg={stageColor(span.stage)} style={{ borderRadius: 2 }} />
+                <Text size="xs" c="dimmed">
+                  {label} {range}
                 </Text>
-              </Box>
+              </Group>
             </Tooltip>
           );
         })}
@@ -98,3 +98,5 @@ function StageStrip({ plan }: { plan: PlannedRound[] }) {
     </Box>
   );
 }
+
+const stageColor = (stage: Stage) => `var(--mantine-color-${stageWords[stage].color}-filled)`;

@@ -53,7 +53,7 @@ export const stageWords: Record<Stage, { label: string; explanation: string; col
   annealing: {
     label: 'Annealing',
     explanation: 'The rank shrinks round by round.',
-    color: 'brand',
+    color: 'cyan',
   },
   cooling: {
     label: 'Cooling',

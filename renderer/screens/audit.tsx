@@ -6,6 +6,7 @@ import { EmptyState } from '../components/empty-state.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Page } from '../components/page.tsx';
+import { actionWords, detailWords } from '../format/audit-words.ts';
 import { formatDateTime } from '../format/format.ts';
 
 /** Who did what and when; a changed or missing entry breaks the chain of hashes. */
@@ -69,19 +70,6 @@ function ErrorNotice() {
       </Stack>
     </Card>
   );
-}
-
-/** `consent.granted` reads `Consent granted`. */
-function actionWords(action: string): string {
-  const words = action.replaceAll(/[._-]+/g, ' ');
-  return words.charAt(0).toUpperCase() + words.slice(1);
-}
-
-function detailWords(details: AuditRow['details']): string {
-  return Object.entries(details)
-    .filter(([, value]) => value !== null)
-    .map(([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
-    .join(' · ');
 }
 
 function AuditTable({ rows }: { rows: AuditRow[] }) {

@@ -16,7 +16,7 @@ import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
 import { type ReactNode, useId } from 'react';
 import type { ScheduleShape, StrategyName } from '../../core/strategy/strategy.ts';
-import type { RunSettings } from '../api/run-settings.ts';
+import { fitRounds, type RunSettings } from '../api/run-settings.ts';
 import { shapeWords, strategyWords } from '../format/words.ts';
 
 interface FieldsProps {
@@ -90,14 +90,6 @@ export function RunSettingsFields({
   );
 }
 
-/** Fewer rounds shorten the fixed stages as far as needed, cooling first. */
-export function fitRounds(settings: RunSettings, rounds: number): Partial<RunSettings> {
-  const initiatingRounds = Math.min(settings.initiatingRounds, rounds);
-  const heatingRounds = Math.min(settings.heatingRounds, rounds - initiatingRounds);
-  const coolingRounds = Math.min(settings.coolingRounds, rounds - initiatingRounds - heatingRounds);
-  return { rounds, initiatingRounds, heatingRounds, coolingRounds };
-}
-
 interface SliderFieldProps {
   label: string;
   hint?: string;
@@ -125,7 +117,7 @@ function SliderField({ label, hint, value, min, max, disabled = false, onChange 
         </Text>
       </Group>
       <Slider
-        thumbProps={{ 'aria-label': label }}
+        thumbLabel={label}
         value={Math.min(value, max)}
         min={min}
         max={max}

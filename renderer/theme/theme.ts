@@ -92,10 +92,10 @@ export const resolveVariables: CSSVariablesResolver = () => ({
     '--mantine-color-error': '#ff8787',
     '--mantine-color-brand-light': '#123a44',
     '--anneal-page': '#12171a',
-    '--anneal-planned': '#2f5660',
+    '--anneal-planned': '#35636f',
     '--anneal-done': '#4fb3c7',
     '--anneal-second': '#e39a56',
-    '--anneal-second-planned': '#5b4633',
+    '--anneal-second-planned': '#6f563d',
     '--mantine-color-dimmed': '#9aa7b0',
   },
 });

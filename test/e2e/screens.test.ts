@@ -1,0 +1,383 @@
+/**
+ * The built screens in a real browser. The agent is a stand-in, for states that a real federation takes
+ * minutes to reach; the same screens over a real agent are tested with the agent.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { build } from 'vite';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { AgentMode } from '../../core/api/contract.ts';
+import { createRun } from '../fixtures/screens-stand-in/runs.ts';
+import { type StandIn, startStandIn } from '../fixtures/screens-stand-in/server.ts';
+import { approval } from '../fixtures/screens-stand-in/state.ts';
+
+let screensFolder: string;
+let browser: Browser;
+let page: Page;
+let standIn: StandIn;
+/** Errors of the page's own making: exceptions, refused content, failed loads. */
+let complaints: string[];
+let foreignRequests: string[];
+
+beforeAll(async () => {
+  screensFolder = await mkdtemp(join(tmpdir(), 'anneal-screens-'));
+  await build({
+    configFile: fileURLToPath(new URL('../../renderer/vite.config.ts', import.meta.url)),
+    logLevel: 'error',
+    build: { outDir: screensFolder, emptyOutDir: true },
+  });
+  browser = await chromium.launch({
+    executablePath: process.env['ANNEAL_CHROMIUM'] ?? '/usr/bin/chromium',
+    args: [
+      ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--no-first-run',
+    ],
+  });
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await rm(screensFolder, { recursive: true, force: true });
+});
+
+beforeEach(() => {
+  complaints = [];
+  foreignRequests = [];
+});
+
+afterEach(async () => {
+  await page.close();
+  await standIn[Symbol.asyncDispose]();
+  expect(foreignRequests, 'nothing is asked of any other origin').toEqual([]);
+  expect(complaints, 'the page has nothing to complain of').toEqual([]);
+});
+
+interface OpenOptions {
+  accessCode?: string;
+  colorScheme?: 'light' | 'dark';
+  prepare?: (standIn: StandIn) => void;
+  /** Status codes that this test provokes. */
+  expected?: number;
+}
+
+async function open(mode: AgentMode, path: string, options: OpenOptions = {}): Promise<void> {
+  const { accessCode, colorScheme = 'light', prepare, expected } = options;
+  standIn = await startStandIn({ screensFolder, mode, ...(accessCode && { accessCode }) });
+  prepare?.(standIn);
+  page = await browser.newPage({ viewport: { width: 1280, height: 800 }, colorScheme });
+  page.setDefaultTimeout(8_000);
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() !== 'error') return;
+    if (expected !== undefined && message.text().includes(`status of ${expected}`)) return;
+    complaints.push(message.text());
+  });
+  page.on('request', (request) => {
+    if (!request.url().startsWith(standIn.url)) foreignRequests.push(request.url());
+  });
+  await page.goto(`${standIn.url}#${path}`);
+}
+
+const button = (name: string | RegExp) => page.getByRole('button', { name });
+const field = (name: string) => page.getByRole('textbox', { name });
+const heading = (name: string | RegExp) => page.getByRole('heading', { name });
+
+test('a browser must give the access code first', async () => {
+  await open('site', '/', { accessCode: 'ABCDE-FGHJK', expected: 401 });
+  await heading('Access code').waitFor();
+
+  await field('Code').fill('WRONG-WRONG');
+  await button('Continue').click();
+  await page.getByRole('alert').getByText('That is not the access code.').waitFor();
+
+  await field('Code').fill('ABCDE-FGHJK');
+  await button('Continue').click();
+  await heading('Training on this site’s pictures').waitFor();
+  expect(page.url()).not.toContain('ABCDE');
+});
+
+test('first run: a wrong invitation is explained, a right one makes this a site', async () => {
+  await open('unset', '/', { expected: 400 });
+  await button(/A hospital site/).click();
+
+  await button('Join').click();
+  await page.getByText('Paste the invitation, or open the file that you got.').waitFor();
+
+  await page.getByLabel('Invitation').fill('good morning');
+  await button('Join').click();
+  const alert = page.getByRole('alert');
+  await alert.getByText('This text is not an invitation of Anneal.').waitFor();
+  expect(await alert.textContent()).toContain('Ask the coordinator for a new invitation');
+
+  const file = { name: 'invitation.txt', mimeType: 'text/plain', buffer: Buffer.from('anneal1:abcdef\n') };
+  await page.locator('input[type=file]').setInputFiles(file);
+  await page.getByLabel('Name of this site').fill('Clinic South');
+  await button('Join').click();
+  await heading('Overview').waitFor();
+  await page.getByText('Clinic South').waitFor();
+});
+
+test('first run: a coordinator with a port in use, then without', async () => {
+  await open('unset', '/', { expected: 400 });
+  await button(/The coordinator/).click();
+  await page.getByLabel('Name of the federation').fill('Nordic Faces');
+  await page.getByLabel('Port for the sites').fill('1883');
+  await button('Start federation').click();
+  await page.getByText('Port 1883 is used by another program.').waitFor();
+
+  await page.getByLabel('Port for the sites').fill('8884');
+  await button('Start federation').click();
+  await heading('Nordic Faces').waitFor();
+  await heading('No site has joined yet').waitFor();
+  expect(await button('Start the run').isDisabled()).toBe(true);
+});
+
+test('the demo makes a coordinator with its sites', async () => {
+  await open('unset', '/');
+  await button(/Try the demo/).click();
+  await page.getByText('University Hospital North').waitFor();
+});
+
+test('a site shows what would leave it and trains only once approved', async () => {
+  await open('site', '/', {
+    prepare: ({ state }) =>
+      Object.assign(state.site, { approval, activity: 'approval-needed', progress: null }),
+  });
+  const card = page.getByRole('region', { name: 'Your approval is needed' });
+  for (const line of [...approval.leaves, ...approval.stays]) await card.getByText(line).waitFor();
+  await card.getByText('1.41 MB → 180 kB').waitFor();
+
+  await button('Approve and take part').click();
+  await heading('Getting the shared model').waitFor();
+  expect(standIn.state.site.approval).toBeNull();
+});
+
+test('progress moves with the events, without asking again', async () => {
+  await open('site', '/');
+  await page.getByText('Step: 23 of 48').waitFor();
+  standIn.emit({
+    type: 'progress',
+    runId: 'run-7f3a2c9e',
+    round: 4,
+    siteId: 'site-4be1',
+    step: 31,
+    steps: 48,
+    loss: 0.5,
+  });
+  await page.getByText('Step: 31 of 48').waitFor();
+  await page.getByText('Loss 0.500').waitFor();
+  expect(await page.getByRole('progressbar', { name: 'Step' }).getAttribute('aria-valuenow')).toBe(
+    String((31 / 48) * 100),
+  );
+});
+
+test('a problem of the agent is shown on every screen, with what to do', async () => {
+  await open('site', '/audit', {
+    prepare: ({ state }) => {
+      state.status.problem = {
+        code: 'BROKER_UNREACHABLE',
+        message: 'The coordinator cannot be reached.',
+        action: 'Check the network.',
+      };
+      state.status.broker.state = 'offline';
+    },
+  });
+  const alert = page.getByRole('alert');
+  await alert.getByText('The coordinator cannot be reached.').waitFor();
+  await alert.getByText('Check the network.').waitFor();
+
+  standIn.state.status.problem = null;
+  standIn.emit({ type: 'changed', what: 'status' });
+  await alert.waitFor({ state: 'detached' });
+});
+
+test('subjects: search, withdraw after a warning, record again, trace', async () => {
+  await open('site', '/dataset');
+  await page.getByLabel('Search subjects').fill('p0002');
+  await page.getByText('1 subject for “p0002”').waitFor();
+
+  await button('Withdraw the consent of P0002').click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('Training that is using them now stops').waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  expect(standIn.state.subjects[1]!.consent).toBe('active');
+
+  await button('Withdraw the consent of P0002').click();
+  await dialog.getByRole('button', { name: 'Withdraw consent' }).click();
+  const row = page.getByRole('row', { name: /P0002/ });
+  await row.getByText('Withdrawn').waitFor();
+
+  await button('Record a consent of P0002').click();
+  await dialog.getByLabel('Version of the consent form').fill('v3.0');
+  await dialog.getByLabel('Last day').fill('2020-01-01');
+  await dialog.getByRole('button', { name: 'Record consent' }).click();
+  await dialog.getByText('The consent would end before it begins.').waitFor();
+  await dialog.getByLabel('Last day').fill('2032-05-31');
+  await dialog.getByRole('button', { name: 'Record consent' }).click();
+  await row.getByText('Consent active').waitFor();
+  await row.getByText('31 May 2032').waitFor();
+  expect(standIn.state.subjects[1]).toMatchObject({ documentVersion: 'v3.0', expiresAt: '2032-05-31' });
+
+  await button('Which runs is P0002 in?').click();
+  await dialog.getByText('1–3, 6').waitFor();
+});
+
+test('import: the missing file is named, then progress and a report', async () => {
+  await open('site', '/dataset/import', { expected: 400 });
+  const add = page.getByRole('button', { name: 'Add pictures', exact: true });
+  await add.click();
+  await page.getByText('Give the folder that holds the photographs.').waitFor();
+
+  await field('Folder of photographs').fill('/data/photos');
+  await field('CSV file').fill('/data/labels.txt');
+  await add.click();
+  await page.getByText('The CSV file "/data/labels.txt" does not exist.').waitFor();
+
+  await field('CSV file').fill('/data/labels.csv');
+  await add.click();
+  await page.getByText(/Pictures: \d+ of 120/).waitFor();
+  await page.getByText('118 pictures added.').waitFor();
+  await button('See what was set aside and why').click();
+  await page.getByRole('cell', { name: 'no face found' }).waitFor();
+});
+
+test('in the desktop app a folder is chosen in the system’s own dialog', async () => {
+  standIn = await startStandIn({ screensFolder, mode: 'site' });
+  page = await browser.newPage();
+  await page.addInitScript(() => {
+    Object.assign(window, {
+      anneal: {
+        platform: 'linux',
+        chooseFolder: async () => '/home/anna/Pictures',
+        chooseFile: async (filters: { extensions: string[] }[]) =>
+          `/home/anna/labels.${filters[0]?.extensions[0]}`,
+      },
+    });
+  });
+  await page.goto(`${standIn.url}#/dataset/import`);
+  await button('Choose: Folder of photographs').click();
+  await button('Choose: CSV file').click();
+  expect(await page.getByLabel('Folder of photographs', { exact: true }).inputValue()).toBe(
+    '/home/anna/Pictures',
+  );
+  expect(await page.getByLabel('CSV file', { exact: true }).inputValue()).toBe('/home/anna/labels.csv');
+});
+
+test('coordinator: invite, plan with the sliders, start, stop', async () => {
+  await open('coordinator', '/', {
+    prepare: ({ state }) => {
+      const siteNames = state.coordinator.sites.map(({ name }) => name);
+      const run = createRun({ id: 'run-old', closedRounds: 10, siteNames });
+      Object.assign(state.coordinator, { current: run, runs: [run] });
+    },
+  });
+  await button('Invite a site').click();
+  await page.getByRole('dialog').getByLabel('Name of the site').fill('Clinic East');
+  await button('Make invitation').click();
+  const invitation = page.getByRole('textbox', { name: 'Invitation' });
+  expect(await invitation.textContent()).toMatch(/^anneal1:/);
+  await button('Done').click();
+  await page.getByText('Clinic East').waitFor();
+
+  const plan = page.getByRole('region', { name: 'Plan a run' });
+  await plan.getByText('The rank goes from 16 in round 1 to 2 in round 10.').waitFor({ state: 'attached' });
+  const rounds = plan.getByRole('slider', { name: 'Rounds' });
+  await rounds.focus();
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('ArrowRight');
+  await plan.getByText('The rank goes from 16 in round 1 to 2 in round 12.').waitFor({ state: 'attached' });
+  await plan.getByRole('slider', { name: 'Largest rank' }).focus();
+  await page.keyboard.press('ArrowLeft');
+  await plan.getByText('The rank goes from 15').waitFor({ state: 'attached' });
+
+  await button('Start the run').click();
+  await heading('Round 1 of 12').waitFor();
+  expect(standIn.state.coordinator.current?.config).toMatchObject({
+    rounds: 12,
+    rMax: 15,
+    rMin: 2,
+    shape: 'cubic',
+  });
+
+  await button('Stop').click();
+  await button('Stop the run').click();
+  await page.getByText('Stopped').waitFor();
+});
+
+test('a run shows sites at work, every round and what was sent', async () => {
+  await open('coordinator', '/runs/run-7f3a2c9e');
+  const sites = page.getByRole('table', { name: 'Sites in round 5' });
+  await sites.getByText('23 of 48').waitFor();
+  standIn.emit({
+    type: 'progress',
+    runId: 'run-7f3a2c9e',
+    round: 4,
+    siteId: 'site-0',
+    step: 40,
+    steps: 48,
+    loss: 0.44,
+  });
+  await sites.getByText('40 of 48').waitFor();
+  expect(await page.getByRole('table', { name: 'Rounds' }).getByRole('row').count()).toBe(1 + 5);
+  await page.getByRole('figure', { name: 'Federated accuracy' }).waitFor();
+  await page.getByText('4 rounds of 10 done.').waitFor({ state: 'attached' });
+
+  const siteNames = standIn.state.coordinator.sites.map(({ name }) => name);
+  standIn.state.coordinator.current = createRun({ id: 'run-7f3a2c9e', closedRounds: 10, siteNames });
+  standIn.emit({ type: 'changed', what: 'run' });
+  await page.getByText('Finished').waitFor();
+  await page.getByText('96.6 % less').waitFor();
+});
+
+test('an adapter is exported; a full disk is explained', async () => {
+  await open('coordinator', '/adapters', { expected: 400 });
+  await button(/^Export adapter/)
+    .first()
+    .click();
+  const dialog = page.getByRole('dialog');
+  await field('Folder').fill('/nowhere');
+  await dialog.getByRole('button', { name: 'Export' }).click();
+  await dialog.getByText('The disk that holds the data folder is full.').waitFor();
+  await field('Folder').fill('/data/export');
+  await dialog.getByRole('button', { name: 'Export' }).click();
+  await page.getByText('The adapter is exported.').waitFor();
+});
+
+test('the audit trail loads older entries and says when its chain is broken', async () => {
+  await open('site', '/audit');
+  await page.getByText('Chain intact').waitFor();
+  const rows = page.getByRole('table', { name: 'Audit trail' }).getByRole('row');
+  expect(await rows.count()).toBe(1 + 100);
+  await button('Load older entries').click();
+  await expect.poll(() => rows.count()).toBe(1 + 130);
+  expect(await button('Load older entries').count()).toBe(0);
+
+  standIn.state.auditIntact = false;
+  standIn.emit({ type: 'changed', what: 'audit' });
+  await page.getByText('Chain broken').waitFor();
+});
+
+test('the keyboard alone reaches the screens, and the look follows the system or the choice', async () => {
+  await open('site', '/', { colorScheme: 'dark' });
+  const scheme = () => page.locator('html').getAttribute('data-mantine-color-scheme');
+  await heading('Overview').waitFor();
+  expect(await scheme()).toBe('dark');
+
+  await page.getByRole('link', { name: 'About' }).focus();
+  await page.keyboard.press('Enter');
+  await heading('Devices').waitFor();
+  await page.getByText('no graphics adapter was found').waitFor();
+  expect(await page.title()).toBe('About – Anneal');
+
+  await button(/Appearance: as the system/).press('Enter');
+  expect(await scheme()).toBe('light');
+  await page.reload();
+  await heading('Devices').waitFor();
+  expect(await scheme()).toBe('light');
+});
