@@ -62,7 +62,8 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     if (current || closed) return;
     current = queue.shift();
     if (!current) return;
-    child ??= startProcess();
+    // A process that died between jobs may not have been reported yet; its channel is closed already.
+    if (!child?.connected) child = startProcess();
     child.send(current.request, (error) => {
       // A process that dies now also emits `exit`, which says more; this only covers a closed channel.
       if (error) logger.warn({ event: 'trainer.send_failed' }, 'A message did not reach the trainer process');

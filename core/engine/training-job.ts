@@ -3,7 +3,7 @@
 import type { ModelState } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from './atomic-file.ts';
 import { countSteps, createBatchFiller, type Draw, drawBatches } from './batches.ts';
@@ -49,13 +49,26 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
 
   await context.pause();
   const trained = withParameters(state, parameters.all, parameters.baseNames);
-  await writeFileAtomically(job.outFile, encodeModelState(trained));
+  await writeResult(job.outFile, encodeModelState(trained));
   return {
     ...run,
     steps,
     examples: new Set(job.examples.map((example) => example.file)).size,
     wallMs: performance.now() - startMs,
   };
+}
+
+/** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE */
+async function writeResult(file: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeFileAtomically(file, bytes);
+  } catch (cause) {
+    const error = toAppError(cause);
+    if (error.code !== 'INTERNAL') throw error;
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The trained state cannot be written to the data folder.', {
+      cause,
+    });
+  }
 }
 
 /** Copies of everything that is fed; in `full` and `last-k` mode the base weights that train come from the base. */

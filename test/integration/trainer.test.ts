@@ -223,6 +223,11 @@ describe('a job that cannot work', () => {
     ],
     ['a missing state', { code: 'NOT_FOUND' }, () => attempt({ stateFile: out('no') })],
     ['another base model', { code: 'MODEL_UNKNOWN' }, () => attempt({ baseId: 'nothing' })],
+    [
+      'no folder to write to',
+      { code: 'DATA_FOLDER_UNUSABLE' },
+      () => attempt({ mode: 'head', outFile: path.join(folder, 'no', 'such.safetensors') }),
+    ],
     ['a malformed setting', { code: 'CONFIG_INVALID' }, () => attempt({ training: { batchSize: -1 } })],
   ])('with %s is refused', async (_, error, run) => {
     await expect(run()).rejects.toMatchObject(error);
