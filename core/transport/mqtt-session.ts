@@ -143,8 +143,9 @@ function createSession(
     async subscribe(filter) {
       const granted = await exchange<mqtt.ISubscriptionGrant[]>(acknowledgeTimeoutMs, (done) => {
         client.subscribe(filter, { qos: 1 }, (error, grants) => {
-          // mqtt.js makes an error of a refusal (SUBACK 0x80).
-          const refused = (error as { code?: unknown } | null)?.code === 128;
+          // mqtt.js makes an error of a refusal (SUBACK 0x80) and attaches the packet.
+          const codes = (error as { packet?: { granted?: number[] } } | null)?.packet?.granted ?? [];
+          const refused = codes.some((code) => code >= 0x80);
           done(refused ? null : error, refused ? [{ topic: filter, qos: 128 }] : grants);
         });
       });
