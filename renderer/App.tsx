@@ -54,7 +54,7 @@ function Connected() {
 /** Mounted once the agent has answered, so that the event stream starts within the session. */
 function WithEvents({ status, lost }: { status: AgentStatus; lost: unknown }) {
   useAgentEvents();
-  if (status.mode === 'unset') return <FirstRunScreen />;
+  if (status.mode === 'unset') return <FirstRunScreen status={status} />;
   return (
     <Router hook={useHashLocation}>
       <AppFrame status={status}>

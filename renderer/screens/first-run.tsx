@@ -1,8 +1,10 @@
 import { Box, Card, Group, SimpleGrid, Stack, Text, ThemeIcon, Title, UnstyledButton } from '@mantine/core';
 import { type Icon, IconBuildingHospital, IconPlayerPlay, IconTopologyStar3 } from '@tabler/icons-react';
 import { useState } from 'react';
+import type { AgentStatus } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
+import { DemoPanel } from '../components/demo-panel.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Logo } from '../components/logo.tsx';
 import { SchemeToggle } from '../components/scheme-toggle.tsx';
@@ -11,7 +13,7 @@ import { CoordinatorSetup, JoinSetup } from './first-run-forms.tsx';
 type Choice = 'site' | 'coordinator';
 
 /** What a fresh installation asks: what it shall be. */
-export function FirstRunScreen() {
+export function FirstRunScreen({ status }: { status: AgentStatus }) {
   const [choice, setChoice] = useState<Choice | null>(null);
   return (
     <Box p="xl" component="main" mih="100vh">
@@ -20,7 +22,7 @@ export function FirstRunScreen() {
         <SchemeToggle />
       </Group>
       <Stack maw={choice === null ? 1040 : 620} mx="auto" mt={{ base: 'xl', md: 64 }} gap="xl">
-        {choice === null && <Choices onChoose={setChoice} />}
+        {choice === null && <Choices demo={status.demo} onChoose={setChoice} />}
         {choice === 'site' && <JoinSetup onBack={() => setChoice(null)} />}
         {choice === 'coordinator' && <CoordinatorSetup onBack={() => setChoice(null)} />}
       </Stack>
@@ -28,8 +30,13 @@ export function FirstRunScreen() {
   );
 }
 
-function Choices({ onChoose }: { onChoose: (choice: Choice) => void }) {
-  const demo = useAction(() => api.setup.demo.mutate(), { changes: ['status'], ownErrors: true });
+interface ChoicesProps {
+  demo: AgentStatus['demo'];
+  onChoose: (choice: Choice) => void;
+}
+
+function Choices({ demo, onChoose }: ChoicesProps) {
+  const start = useAction(() => api.setup.demo.mutate(), { changes: ['status'], ownErrors: true });
   return (
     <>
       <div>
@@ -55,15 +62,18 @@ function Choices({ onChoose }: { onChoose: (choice: Choice) => void }) {
           text="Start a federation: invite hospitals, plan training runs and watch them. No photographs are kept here."
           onClick={() => onChoose('coordinator')}
         />
-        <ChoiceCard
-          icon={IconPlayerPlay}
-          title="Try the demo"
-          text="One coordinator and three pretend hospitals on this machine, with drawn cartoon faces. Takes a few minutes."
-          busy={demo.isPending}
-          onClick={() => demo.mutate(undefined)}
-        />
+        {(demo === null || demo.state === 'finished') && (
+          <ChoiceCard
+            icon={IconPlayerPlay}
+            title={demo === null ? 'Try the demo' : 'Try the demo again'}
+            text="One coordinator and three pretend hospitals on this machine, with drawn cartoon faces. Takes a few minutes."
+            busy={start.isPending}
+            onClick={() => start.mutate(undefined)}
+          />
+        )}
       </SimpleGrid>
-      {demo.isError && <ErrorPanel error={demo.error} />}
+      {start.isError && <ErrorPanel error={start.error} />}
+      {demo && <DemoPanel demo={demo} />}
     </>
   );
 }

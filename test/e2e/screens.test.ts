@@ -138,10 +138,20 @@ test('first run: a coordinator with a port in use, then without', async () => {
   expect(await button('Start the run').isDisabled()).toBe(true);
 });
 
-test('the demo makes a coordinator with its sites', async () => {
+test('the demo has screens of its own, which are named with their code', async () => {
   await open('unset', '/');
   await button(/Try the demo/).click();
-  await page.getByText('University Hospital North').waitFor();
+  const demo = page.getByRole('region', { name: 'Demo' });
+  await demo.getByText('QWERT-ASDFG').waitFor();
+  expect(await demo.getByRole('link', { name: 'Open its screens' }).getAttribute('href')).toBe(
+    'http://127.0.0.1:9/',
+  );
+  expect(await button(/Try the demo/).count()).toBe(0);
+
+  Object.assign(standIn.state.status.demo!, { state: 'finished', outFolder: '/var/lib/anneal/demo' });
+  standIn.emit({ type: 'changed', what: 'status' });
+  await demo.getByText('The demo is finished').waitFor();
+  await demo.getByText('/var/lib/anneal/demo').waitFor();
 });
 
 test('a site shows what would leave it and trains only once approved', async () => {
@@ -307,7 +317,7 @@ test('coordinator: invite, plan with the sliders, start, stop', async () => {
 
   await button('Stop').click();
   await button('Stop the run').click();
-  await page.getByText('Stopped').waitFor();
+  await page.getByText('Stopped', { exact: true }).waitFor();
 });
 
 test('a run shows sites at work, every round and what was sent', async () => {
