@@ -78,7 +78,12 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
     if (authority === undefined) {
       if (options.caFingerprint === undefined)
         throw new AppError('CONFIG_INVALID', 'No authority to trust is set.');
-      authority = await fetchPinnedAuthority(address, options.caFingerprint, connectTimeoutMs);
+      authority = await fetchPinnedAuthority(
+        address,
+        options.caFingerprint,
+        connectTimeoutMs,
+        closing.signal,
+      );
     }
     const ended = Promise.withResolvers<unknown>();
     const opened = await openSession({
@@ -90,6 +95,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       ...(options.will === undefined ? {} : { will: options.will() }),
       keepaliveSeconds: options.keepaliveSeconds ?? 60,
       connectTimeoutMs,
+      signal: closing.signal,
       onMessage(message) {
         counters.bytesReceived += message.payload.length;
         subscriptions.dispatch(message);

@@ -20,6 +20,8 @@ export interface SessionOptions {
   will?: Will;
   keepaliveSeconds: number;
   connectTimeoutMs: number;
+  /** Gives up an attempt that is under way. */
+  signal: AbortSignal;
   onMessage(message: LinkMessage): void;
   /** Called once. `error` when the connection did not come about or broke with a reason. */
   onEnd(error: unknown): void;
@@ -69,10 +71,12 @@ export function openSession(options: SessionOptions): Promise<Session> {
       () => end(new Error('no answer to CONNECT in time')),
       options.connectTimeoutMs + 1000,
     );
+    const abort = () => end(new Error('closed'));
     function end(error: unknown): void {
       clearTimeout(timer);
       if (ended) return;
       ended = true;
+      options.signal.removeEventListener('abort', abort);
       client.end(true);
       for (const fail of waiters) fail(new Error('connection lost'));
       waiters.clear();
@@ -90,8 +94,10 @@ export function openSession(options: SessionOptions): Promise<Session> {
       client.reschedulePing(true);
       options.onMessage({ topic, payload, retained: packet.retain });
     });
+    options.signal.addEventListener('abort', abort, { once: true });
     client.once('connect', () => {
       clearTimeout(timer);
+      options.signal.removeEventListener('abort', abort);
       if (ended) return;
       opened = true;
       resolve(createSession(client, waiters, () => ended, end));

@@ -19,15 +19,23 @@ export function certificateFingerprint(certificate: string | Uint8Array): string
  * @returns the authority's certificate, PEM
  * @throws AppError BROKER_UNREACHABLE | BROKER_REFUSED when the broker does not show that authority
  */
-export function fetchPinnedAuthority(address: URL, fingerprint: string, timeoutMs: number): Promise<string> {
+export function fetchPinnedAuthority(
+  address: URL,
+  fingerprint: string,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const host = address.hostname.replace(/^\[|\]$/g, '');
     const socket = connectTls({ host, port: Number(address.port || 8883), rejectUnauthorized: false });
+    const abort = () => finish(new AppError('CANCELLED', 'The connection was given up.'));
     const finish = (result: string | AppError) => {
+      signal.removeEventListener('abort', abort);
       socket.destroy();
       if (typeof result === 'string') resolve(result);
       else reject(result);
     };
+    signal.addEventListener('abort', abort, { once: true });
     socket.setTimeout(timeoutMs, () => {
       finish(new AppError('BROKER_UNREACHABLE', `The broker at ${address.host} does not answer.`));
     });

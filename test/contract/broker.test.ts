@@ -1,7 +1,7 @@
 /** What the embedded broker refuses, and that one bad client does not hurt the others. */
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect as connectTlsSocket, type TLSSocket } from 'node:tls';
@@ -268,6 +268,20 @@ describe('the embedded broker', () => {
 
     expect(Date.now() - startedAt).toBeLessThan(1_000);
     await link.close();
+  });
+
+  test('a link that waits for an answer that never comes closes at once', async () => {
+    const silent = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const url = `mqtts://127.0.0.1:${(silent.address() as { port: number }).port}`;
+    const pinned = await connectMqtt({ url, clientId: 'enrol-a', tls: {}, caFingerprint: 'ab'.repeat(32) });
+    const known = await connectMqtt({ url, clientId: 'a', tls: { ca: broker.authority.certificate } });
+    const startedAt = Date.now();
+
+    await Promise.all([pinned.close(), known.close()]);
+
+    expect(Date.now() - startedAt).toBeLessThan(1_000);
+    silent.close();
   });
 
   test('a link to a broker that is away is given at once and connects when it comes', async () => {
