@@ -45,9 +45,9 @@ const ordinary: Record<Trait, { mean: number; spread: number }> = {
  */
 export const demoClasses: Readonly<Record<string, Partial<Record<Trait, number>>>> = {
   unaffected: {},
-  'invented-alder': { eyeSpacing: 5, philtrum: 4.4, earDrop: 3.8, noseLength: -2.5, headWidth: 2.5 },
-  'invented-birch': { eyeSpacing: -4.4, eyeTilt: 4.4, mouthWidth: -4.4, headWidth: -2.5, earDrop: 2.5 },
-  'invented-cedar': { eyeScale: -5, philtrum: -3.1, mouthWidth: 4.4, noseWidth: 5, eyeTilt: -3.1 },
+  'invented-alder': { eyeSpacing: 4.6, philtrum: 4, earDrop: 3.5, noseLength: -2.3, headWidth: 2.3 },
+  'invented-birch': { eyeSpacing: -4, eyeTilt: 4, mouthWidth: -4, headWidth: -2.3, earDrop: 2.3 },
+  'invented-cedar': { eyeScale: -4.6, philtrum: -2.9, mouthWidth: 4, noseWidth: 4.6, eyeTilt: -2.9 },
 };
 
 /** The anatomy of one person of a class. */

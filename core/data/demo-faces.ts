@@ -15,7 +15,7 @@ export interface DemoFacesOptions {
   outFolder: string;
   sites: number;
   seed: number;
-  /** Invented people per site on average; default 80. */
+  /** Invented people per site on average; default 96. */
   subjectsPerSite?: number | undefined;
   /** Default 3. */
   picturesPerSubject?: number | undefined;
@@ -59,7 +59,7 @@ interface Subject {
 /** Everything about the demo's people but their pictures; the same for the same options. */
 export function planDemoSubjects(options: DemoFacesOptions): Subject[] {
   const { sites, seed } = options;
-  const perSite = options.subjectsPerSite ?? 80;
+  const perSite = options.subjectsPerSite ?? 96;
   const total = sites * perSite;
   const labels = Array.from({ length: total }, (_, index) => demoLabels[index % demoLabels.length]!);
   const siteOf = dirichletPartition(labels, {

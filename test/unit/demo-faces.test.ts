@@ -82,13 +82,13 @@ describe('the plan of the demo', () => {
     for (let seed = 0; seed < 20; seed++) {
       const subjects = planDemoSubjects({ outFolder: '', sites: 3, seed });
 
-      expect(subjects).toHaveLength(240);
-      expect(new Set(subjects.map(({ pseudonym }) => pseudonym)).size).toBe(240);
+      expect(subjects).toHaveLength(288);
+      expect(new Set(subjects.map(({ pseudonym }) => pseudonym)).size).toBe(288);
       let unevenness = 0;
       for (const label of demoLabels) {
         const bySite = [0, 1, 2].map((site) => subjects.filter((s) => s.label === label && s.site === site));
-        expect(bySite.flat()).toHaveLength(60);
-        unevenness = Math.max(unevenness, ...bySite.map((members) => members.length / 60));
+        expect(bySite.flat()).toHaveLength(72);
+        unevenness = Math.max(unevenness, ...bySite.map((members) => members.length / 72));
         // What a site holds out of a class it also trains on.
         for (const members of bySite) {
           if (members.length > 0) expect(members.some(({ split }) => split === 'train')).toBe(true);
@@ -97,7 +97,7 @@ describe('the plan of the demo', () => {
       expect(unevenness).toBeGreaterThan(0.45);
       for (const site of [0, 1, 2]) {
         const members = subjects.filter((subject) => subject.site === site);
-        expect(members.length).toBeGreaterThanOrEqual(56);
+        expect(members.length).toBeGreaterThanOrEqual(68);
         const heldOut = members.filter(({ split }) => split === 'test').length / members.length;
         expect(heldOut).toBeGreaterThan(0.2);
         expect(heldOut).toBeLessThan(0.28);
