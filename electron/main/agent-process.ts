@@ -5,17 +5,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
-import { type ErrorCode, type ErrorReport, errorTable } from '../../core/shared/errors.ts';
-
-const errorCodes = Object.keys(errorTable) as [ErrorCode, ...ErrorCode[]];
+import { type ErrorReport, errorReportSchema } from '../../core/shared/errors.ts';
 
 /** What the agent says on standard output, one JSON object a line. */
 const agentLine = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ready'), socket: z.string().min(1) }),
-  z.object({
-    type: z.literal('failed'),
-    error: z.object({ code: z.enum(errorCodes), message: z.string(), action: z.string() }),
-  }),
+  z.object({ type: z.literal('failed'), error: errorReportSchema }),
 ]);
 
 export interface AgentExit {
