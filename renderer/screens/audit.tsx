@@ -1,5 +1,6 @@
 import { Badge, Button, Card, Group, Stack, Table, Text } from '@mantine/core';
 import { IconHistory, IconLink, IconLinkOff } from '@tabler/icons-react';
+import { useState } from 'react';
 import type { AuditRow } from '../../core/api/contract.ts';
 import { useAudit } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
@@ -96,13 +97,34 @@ function AuditTable({ rows }: { rows: AuditRow[] }) {
             <Table.Td>{row.actor}</Table.Td>
             <Table.Td>{actionWords(row.action)}</Table.Td>
             <Table.Td>
-              <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-                {detailWords(row.details)}
-              </Text>
+              <Details text={detailWords(row.details)} />
             </Table.Td>
           </Table.Tr>
         ))}
       </Table.Tbody>
     </Table>
+  );
+}
+
+/** Long details show three lines until they are asked for. */
+function Details({ text }: { text: string }) {
+  const [whole, setWhole] = useState(false);
+  const long = text.length > 160;
+  return (
+    <>
+      <Text
+        size="xs"
+        c="dimmed"
+        style={{ overflowWrap: 'anywhere' }}
+        {...(long && !whole && { lineClamp: 3 })}
+      >
+        {text}
+      </Text>
+      {long && (
+        <Button size="compact-xs" variant="subtle" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+          {whole ? 'Show less' : 'Show all'}
+        </Button>
+      )}
+    </>
   );
 }

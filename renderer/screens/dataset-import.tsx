@@ -22,6 +22,7 @@ import { recordImport, useLiveProgress } from '../api/live-progress.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Figure } from '../components/figure.tsx';
 import { Section } from '../components/page.tsx';
+import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
@@ -161,24 +162,15 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
           />
         </SimpleGrid>
         {labels.length > 0 && (
-          <Table aria-label="Added pictures by label">
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>Label</Table.Th>
-                <Table.Th ta="right">For training</Table.Th>
-                <Table.Th ta="right">Held out for checking</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody className="numbers">
-              {labels.map(([label, counts]) => (
-                <Table.Tr key={label}>
-                  <Table.Td>{label}</Table.Td>
-                  <Table.Td ta="right">{formatCount(counts.train)}</Table.Td>
-                  <Table.Td ta="right">{formatCount(counts.test)}</Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
+          <Paged rows={labels} pageSize={12}>
+            {(visible) => <LabelsTable labels={visible} />}
+          </Paged>
+        )}
+        {report.withoutConsent > 0 && (
+          <Text size="sm" c="dimmed">
+            Pictures without consent are kept but never used. Record the consents under “Subjects”, or add the
+            consent columns to the CSV file and import it again: pictures that are already there are skipped.
+          </Text>
         )}
         {report.setAside.length > 0 && (
           <Group>
@@ -189,5 +181,28 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
         )}
       </Stack>
     </Card>
+  );
+}
+
+function LabelsTable({ labels }: { labels: readonly [string, { train: number; test: number }][] }) {
+  return (
+    <Table aria-label="Added pictures by label">
+      <Table.Thead>
+        <Table.Tr>
+          <Table.Th>Label</Table.Th>
+          <Table.Th ta="right">For training</Table.Th>
+          <Table.Th ta="right">Held out for checking</Table.Th>
+        </Table.Tr>
+      </Table.Thead>
+      <Table.Tbody className="numbers">
+        {labels.map(([label, counts]) => (
+          <Table.Tr key={label}>
+            <Table.Td>{label}</Table.Td>
+            <Table.Td ta="right">{formatCount(counts.train)}</Table.Td>
+            <Table.Td ta="right">{formatCount(counts.test)}</Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
   );
 }
