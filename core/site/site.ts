@@ -72,6 +72,7 @@ export function createSite(options: SiteOptions): SiteNode {
   let work: { key: string; abort: AbortController; done: Promise<void> } | null = null;
   let retryTimer: NodeJS.Timeout | undefined;
   let closed = false;
+  let declined = '';
 
   const worker: RoundWorkerOptions = {
     store,
@@ -149,6 +150,15 @@ export function createSite(options: SiteOptions): SiteNode {
     });
   }
 
+  /** Tells the coordinator, once a round, not to wait for this site. */
+  function decline({ runId, round }: ManifestBody, reason: string): void {
+    const key = `${runId} ${round} ${reason}`;
+    if (declined === key) return;
+    declined = key;
+    ports.enqueue({ type: 'declined', body: { runId, round, reason } });
+    ports.flush();
+  }
+
   function stopWork(): void {
     clearTimeout(retryTimer);
     work?.abort.abort();
@@ -162,6 +172,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const needsWork = current.phase === 'train' || current.phase === 'evaluate';
     if (isPaused()) {
       stopWork();
+      if (needsWork) decline(current, 'The site is paused.');
       setActivity('paused');
       return;
     }
@@ -172,6 +183,8 @@ export function createSite(options: SiteOptions): SiteNode {
     }
     if (!isApproved(current)) {
       stopWork();
+      // The others need not wait for a person here; the site joins in when it is approved.
+      decline(current, 'The site has not approved this run yet.');
       setActivity('approval-needed');
       return;
     }
@@ -219,11 +232,7 @@ export function createSite(options: SiteOptions): SiteNode {
     );
     const transient = error.code === 'BROKER_UNREACHABLE' || error.code === 'BLOB_CORRUPT';
     if (!transient) {
-      ports.enqueue({
-        type: 'declined',
-        body: { runId: current.runId, round: current.round, reason: error.message },
-      });
-      ports.flush();
+      decline(current, error.message);
     }
     setActivity('waiting');
     options.onChange();
