@@ -16,6 +16,8 @@ export const localTrainingSchema = z.object({
   learningRate: z.number().positive(),
   /** Learning rate of the classification head. */
   headLearningRate: z.number().positive(),
+  /** Learning rate of base weights in `full` and `last-k` rounds; pretrained weights want a gentle one. */
+  baseLearningRate: z.number().positive(),
   /** Decoupled weight decay (AdamW). */
   weightDecay: z.number().nonnegative(),
   /** Share of the steps over which the rate rises linearly from 0. */

@@ -26,8 +26,10 @@ import {
 interface Parameters {
   all: Map<string, FloatTensor>;
   trainables: string[];
-  /** Base weights that the result holds. */
+  /** Base weights that are fed instead of being built in: those of the state and those that train. */
   baseNames: string[];
+  /** Base weights that train, and so are part of the result. */
+  trainedWeights: string[];
 }
 
 /** Feeds of one batch beside the parameters. */
@@ -48,7 +50,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
   const run = await runSteps(job, context, { executable, feedBatch, parameters, optimiser, steps });
 
   await context.pause();
-  const trained = withParameters(state, parameters.all, parameters.baseNames);
+  const trained = withParameters(state, parameters.all, parameters.trainedWeights);
   await writeResult(job.outFile, encodeModelState(trained));
   return {
     ...run,
@@ -84,7 +86,12 @@ function collectParameters(job: TrainJob, base: BaseModel, state: ModelState): P
   const frozen = new Set([...head, ...state.base.keys()]);
   const factors = [...stateParameters(state).keys()].filter((name) => !frozen.has(name));
   const trainables = [...(job.mode === 'lora' ? factors : weights), ...head];
-  return { all, trainables, baseNames: [...new Set([...state.base.keys(), ...weights])] };
+  return {
+    all,
+    trainables,
+    baseNames: [...new Set([...state.base.keys(), ...weights])],
+    trainedWeights: weights,
+  };
 }
 
 /** Compiles the graph; a head alone on unchanging pictures trains on features computed once. */
@@ -127,19 +134,20 @@ async function prepare(
 }
 
 function createOptimiser(training: LocalTraining, parameters: Parameters, steps: number): Optimiser {
-  const groups: (ParameterGroup & { parameters: Map<string, Float32Array> })[] = [
-    { learningRate: training.learningRate, weightDecay: training.weightDecay, parameters: new Map() },
-    { learningRate: training.headLearningRate, weightDecay: training.weightDecay, parameters: new Map() },
-    { learningRate: training.learningRate, weightDecay: 0, parameters: new Map() },
-    { learningRate: training.headLearningRate, weightDecay: 0, parameters: new Map() },
-  ];
+  const { learningRate, headLearningRate, baseLearningRate } = training;
+  const groups = new Map<string, ParameterGroup & { parameters: Map<string, Float32Array> }>();
   for (const name of parameters.trainables) {
     const { data, dims } = parameters.all.get(name)!;
+    const isBase = parameters.trainedWeights.includes(name);
+    const rate = name.startsWith('head.') ? headLearningRate : isBase ? baseLearningRate : learningRate;
     // Biases and the like do not decay.
-    const group = (name.startsWith('head.') ? 1 : 0) + (dims.length < 2 ? 2 : 0);
-    groups[group]!.parameters.set(name, data);
+    const weightDecay = dims.length < 2 ? 0 : training.weightDecay;
+    const key = `${rate} ${weightDecay}`;
+    const group = groups.get(key) ?? { learningRate: rate, weightDecay, parameters: new Map() };
+    group.parameters.set(name, data);
+    groups.set(key, group);
   }
-  return createAdamW({ groups, steps, ...training });
+  return createAdamW({ groups: [...groups.values()], steps, ...training });
 }
 
 interface Steps {

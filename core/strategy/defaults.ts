@@ -24,6 +24,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
       batchSize: 16,
       learningRate: 2e-3,
       headLearningRate: 1e-2,
+      baseLearningRate: 1e-4,
       weightDecay: 0.01,
       warmupShare: 0.1,
       clipNorm: 1,

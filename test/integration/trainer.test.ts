@@ -137,7 +137,13 @@ describe('a LoRA job', () => {
 
   test('that diverges says so and writes nothing', async () => {
     const job = shapeJob({ stateFile, outFile: out('diverged') }, few(), {
-      training: { learningRate: 1e30, headLearningRate: 1e30, clipNorm: 0, epochs: 3 },
+      training: {
+        learningRate: 1e30,
+        headLearningRate: 1e30,
+        baseLearningRate: 1e30,
+        clipNorm: 0,
+        epochs: 3,
+      },
     });
 
     await expect(trainer.train(job)).rejects.toMatchObject({
