@@ -1,4 +1,5 @@
 import { Box, Group, Stack, Text, Tooltip } from '@mantine/core';
+import { memo } from 'react';
 import type { PlannedRound, RoundRow } from '../../core/api/contract.ts';
 import type { Stage } from '../../core/strategy/strategy.ts';
 import { formatBytes, formatPlural } from '../format/format.ts';
@@ -9,11 +10,16 @@ import { axisWidth, ChartPanel, chartMargin } from './chart-panel.tsx';
 interface ScheduleChartProps {
   plan: PlannedRound[];
   /** Rounds that have run; empty before a run. */
-  done: RoundRow[];
+  done?: RoundRow[];
 }
 
-/** Rank and bytes of every round, planned and done, over the stages of the schedule. */
-export function ScheduleChart({ plan, done }: ScheduleChartProps) {
+const noRounds: RoundRow[] = [];
+
+/**
+ * Rank and bytes of every round, planned and done, over the stages of the schedule. Drawing is the dearest
+ * thing on its screens, so it waits for a new plan or a new round.
+ */
+export const ScheduleChart = memo(function ScheduleChart({ plan, done = noRounds }: ScheduleChartProps) {
   const rows = scheduleRows(plan, done);
   const first = plan[0];
   const last = plan.at(-1);
@@ -61,7 +67,7 @@ export function ScheduleChart({ plan, done }: ScheduleChartProps) {
       <StageStrip plan={plan} />
     </Stack>
   );
-}
+});
 
 /** The stages as a coloured line under the rounds that they cover, named below it. */
 function StageStrip({ plan }: { plan: PlannedRound[] }) {

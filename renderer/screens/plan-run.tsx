@@ -54,7 +54,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
               <ErrorPanel error={plan.error} />
             ) : plan.data ? (
               <>
-                <ScheduleChart plan={plan.data.plan} done={[]} />
+                <ScheduleChart plan={plan.data.plan} />
                 <RunTotals totals={plan.data.totals} of="plan" />
               </>
             ) : (

@@ -2,91 +2,9 @@
  * The built screens in a real browser. The agent is a stand-in, for states that a real federation takes
  * minutes to reach; the same screens over a real agent are tested with the agent.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
-import { build } from 'vite';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import type { AgentMode } from '../../core/api/contract.ts';
-import { createRun } from '../fixtures/screens-stand-in/runs.ts';
-import { type StandIn, startStandIn } from '../fixtures/screens-stand-in/server.ts';
+import { expect, test } from 'vitest';
+import { button, field, heading, open, page, standIn } from '../fixtures/screens-stand-in/screens-page.ts';
 import { approval } from '../fixtures/screens-stand-in/state.ts';
-
-let screensFolder: string;
-let browser: Browser;
-let page: Page;
-let standIn: StandIn;
-/** Errors of the page's own making: exceptions, refused content, failed loads. */
-let complaints: string[];
-let foreignRequests: string[];
-
-beforeAll(async () => {
-  screensFolder = await mkdtemp(join(tmpdir(), 'anneal-screens-'));
-  await build({
-    configFile: fileURLToPath(new URL('../../renderer/vite.config.ts', import.meta.url)),
-    logLevel: 'error',
-    build: { outDir: screensFolder, emptyOutDir: true },
-  });
-  browser = await chromium.launch({
-    executablePath: process.env['ANNEAL_CHROMIUM'] ?? '/usr/bin/chromium',
-    args: [
-      ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      '--no-first-run',
-    ],
-  });
-});
-
-afterAll(async () => {
-  await browser?.close();
-  await rm(screensFolder, { recursive: true, force: true });
-});
-
-beforeEach(() => {
-  complaints = [];
-  foreignRequests = [];
-});
-
-afterEach(async () => {
-  await page.close();
-  await standIn[Symbol.asyncDispose]();
-  expect(foreignRequests, 'nothing is asked of any other origin').toEqual([]);
-  expect(complaints, 'the page has nothing to complain of').toEqual([]);
-});
-
-interface OpenOptions {
-  accessCode?: string;
-  colorScheme?: 'light' | 'dark';
-  prepare?: (standIn: StandIn) => void;
-  /** Status codes that this test provokes. */
-  expected?: number;
-}
-
-async function open(mode: AgentMode, path: string, options: OpenOptions = {}): Promise<void> {
-  const { accessCode, colorScheme = 'light', prepare, expected } = options;
-  standIn = await startStandIn({ screensFolder, mode, ...(accessCode && { accessCode }) });
-  prepare?.(standIn);
-  page = await browser.newPage({ viewport: { width: 1280, height: 800 }, colorScheme });
-  page.setDefaultTimeout(8_000);
-  page.on('pageerror', (error) => complaints.push(error.message));
-  page.on('console', (message) => {
-    if (message.type() !== 'error') return;
-    if (expected !== undefined && message.text().includes(`status of ${expected}`)) return;
-    complaints.push(message.text());
-  });
-  page.on('request', (request) => {
-    if (!request.url().startsWith(standIn.url)) foreignRequests.push(request.url());
-  });
-  await page.goto(`${standIn.url}#${path}`);
-}
-
-const button = (name: string | RegExp) => page.getByRole('button', { name });
-const field = (name: string) => page.getByRole('textbox', { name });
-const heading = (name: string | RegExp) => page.getByRole('heading', { name });
 
 test('a browser must give the access code first', async () => {
   await open('site', '/', { accessCode: 'ABCDE-FGHJK', expected: 401 });
@@ -258,105 +176,21 @@ test('import: the missing file is named, then progress and a report', async () =
 });
 
 test('in the desktop app a folder is chosen in the system’s own dialog', async () => {
-  standIn = await startStandIn({ screensFolder, mode: 'site' });
-  page = await browser.newPage();
-  await page.addInitScript(() => {
-    Object.assign(window, {
-      anneal: {
-        platform: 'linux',
-        chooseFolder: async () => '/home/anna/Pictures',
-        chooseFile: async (filters: { extensions: string[] }[]) =>
-          `/home/anna/labels.${filters[0]?.extensions[0]}`,
-      },
-    });
+  await open('site', '/dataset/import', {
+    preload: () => {
+      const chooseFile = async (filters: { extensions: string[] }[]) =>
+        `/home/anna/labels.${filters[0]?.extensions[0]}`;
+      Object.assign(window, {
+        anneal: { platform: 'linux', chooseFolder: async () => '/home/anna/Pictures', chooseFile },
+      });
+    },
   });
-  await page.goto(`${standIn.url}#/dataset/import`);
   await button('Choose: Folder of photographs').click();
   await button('Choose: CSV file').click();
   expect(await page.getByLabel('Folder of photographs', { exact: true }).inputValue()).toBe(
     '/home/anna/Pictures',
   );
   expect(await page.getByLabel('CSV file', { exact: true }).inputValue()).toBe('/home/anna/labels.csv');
-});
-
-test('coordinator: invite, plan with the sliders, start, stop', async () => {
-  await open('coordinator', '/', {
-    prepare: ({ state }) => {
-      const siteNames = state.coordinator.sites.map(({ name }) => name);
-      const run = createRun({ id: 'run-old', closedRounds: 10, siteNames });
-      Object.assign(state.coordinator, { current: run, runs: [run] });
-    },
-  });
-  await button('Invite a site').click();
-  await page.getByRole('dialog').getByLabel('Name of the site').fill('Clinic East');
-  await button('Make invitation').click();
-  const invitation = page.getByRole('textbox', { name: 'Invitation' });
-  expect(await invitation.textContent()).toMatch(/^anneal1:/);
-  await button('Done').click();
-  await page.getByText('Clinic East').waitFor();
-
-  const plan = page.getByRole('region', { name: 'Plan a run' });
-  await plan.getByText('The rank goes from 16 in round 1 to 2 in round 10.').waitFor({ state: 'attached' });
-  const rounds = plan.getByRole('slider', { name: 'Rounds' });
-  await rounds.focus();
-  await page.keyboard.press('ArrowRight');
-  await page.keyboard.press('ArrowRight');
-  await plan.getByText('The rank goes from 16 in round 1 to 2 in round 12.').waitFor({ state: 'attached' });
-  await plan.getByRole('slider', { name: 'Largest rank' }).focus();
-  await page.keyboard.press('ArrowLeft');
-  await plan.getByText('The rank goes from 15').waitFor({ state: 'attached' });
-
-  await button('Start the run').click();
-  await heading('Round 1 of 12').waitFor();
-  expect(standIn.state.coordinator.current?.config).toMatchObject({
-    rounds: 12,
-    rMax: 15,
-    rMin: 2,
-    shape: 'cubic',
-  });
-
-  await button('Stop').click();
-  await button('Stop the run').click();
-  await page.getByText('Stopped', { exact: true }).waitFor();
-});
-
-test('a run shows sites at work, every round and what was sent', async () => {
-  await open('coordinator', '/runs/run-7f3a2c9e');
-  const sites = page.getByRole('table', { name: 'Sites in round 5' });
-  await sites.getByText('23 of 48').waitFor();
-  standIn.emit({
-    type: 'progress',
-    runId: 'run-7f3a2c9e',
-    round: 4,
-    siteId: 'site-0',
-    step: 40,
-    steps: 48,
-    loss: 0.44,
-  });
-  await sites.getByText('40 of 48').waitFor();
-  expect(await page.getByRole('table', { name: 'Rounds' }).getByRole('row').count()).toBe(1 + 5);
-  await page.getByRole('figure', { name: 'Federated accuracy' }).waitFor();
-  await page.getByText('4 rounds of 10 done.').waitFor({ state: 'attached' });
-
-  const siteNames = standIn.state.coordinator.sites.map(({ name }) => name);
-  standIn.state.coordinator.current = createRun({ id: 'run-7f3a2c9e', closedRounds: 10, siteNames });
-  standIn.emit({ type: 'changed', what: 'run' });
-  await page.getByText('Finished').waitFor();
-  await page.getByText('96.6 % less').waitFor();
-});
-
-test('an adapter is exported; a full disk is explained', async () => {
-  await open('coordinator', '/adapters', { expected: 400 });
-  await button(/^Export adapter/)
-    .first()
-    .click();
-  const dialog = page.getByRole('dialog');
-  await field('Folder').fill('/nowhere');
-  await dialog.getByRole('button', { name: 'Export' }).click();
-  await dialog.getByText('The disk that holds the data folder is full.').waitFor();
-  await field('Folder').fill('/data/export');
-  await dialog.getByRole('button', { name: 'Export' }).click();
-  await page.getByText('The adapter is exported.').waitFor();
 });
 
 test('the audit trail loads older entries and says when its chain is broken', async () => {
