@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestProject } from 'vitest/node';
+import { packagedApp } from './packaged-app.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -23,6 +24,10 @@ export default function setup(project: TestProject): () => void {
   );
   if (name === undefined) {
     throw new Error('There is no packaged app in dist/: run "npm run dist:dir" first.');
+  }
+  // A package that was interrupted has no resources yet.
+  if (!existsSync(packagedApp(join(dist, name)).node)) {
+    throw new Error(`The packaged app in dist/${name} is not complete: run "npm run dist:dir" again.`);
   }
   const outside = mkdtempSync(join(realpathSync(tmpdir()), 'anneal-smoke-'));
   const packageFolder = join(outside, 'Anneal');
