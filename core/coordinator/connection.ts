@@ -3,7 +3,7 @@ import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
-import { createBlobExchange } from '../transport/blob-exchange.ts';
+import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
 import { createReplayGuard, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import { createGrantQueue } from '../transport/grant-queue.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
@@ -56,18 +56,21 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     return site === null || site.revokedAt !== null ? null : site.publicKey;
   };
 
-  const exchange = createBlobExchange({
-    link,
-    federation,
-    signer,
-    keyOf,
-    blobs,
-    logger,
-    // A site gets global states of the run in progress; never another site's update.
-    maySend: (_peer, sha256) => inbox?.offers(sha256) ?? false,
-    onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
-    onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
-  });
+  // Only made when the coordinator is ready: before that it would say of every blob that it has none.
+  const opening = Promise.withResolvers<BlobExchange>();
+  const openExchange = () =>
+    createBlobExchange({
+      link,
+      federation,
+      signer,
+      keyOf,
+      blobs,
+      logger,
+      // A site gets global states of the run in progress; never another site's update.
+      maySend: (_peer, sha256) => inbox?.offers(sha256) ?? false,
+      onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
+      onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
+    });
 
   const send = (siteId: string, type: string, body: unknown) =>
     link.publish(
@@ -138,7 +141,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       publishManifest: () => publishing.run(publishManifest),
       sendReceipt: (siteId, receipt) => send(siteId, 'receipt', receipt),
       async pull(siteId, reference, signal) {
-        await grants.run(async () => (await exchange).fetch(reference, siteId, { signal }), signal);
+        await grants.run(async () => (await opening.promise).fetch(reference, siteId, { signal }), signal);
       },
       onlineSites: () => [...online].filter((siteId) => keyOf(siteId) !== null).sort(),
       offlineForMs: (siteId) =>
@@ -150,7 +153,8 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     },
     async open(given) {
       inbox = given;
-      const opened = await exchange;
+      const opened = await openExchange();
+      opening.resolve(opened);
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.everySite.messages, receive));
       const presence = await watchPresence(link, federation, keyOf, setOnline);

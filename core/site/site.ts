@@ -230,7 +230,8 @@ export function createSite(options: SiteOptions): SiteNode {
       { error: thrown, runId: current.runId, round: current.round, code: error.code },
       'round not finished',
     );
-    const transient = error.code === 'BROKER_UNREACHABLE' || error.code === 'BLOB_CORRUPT';
+    // NOT_FOUND: the coordinator has moved on, and its next manifest will say to what.
+    const transient = ['BROKER_UNREACHABLE', 'BLOB_CORRUPT', 'NOT_FOUND'].includes(error.code);
     if (!transient) {
       decline(current, error.message);
     }

@@ -13,7 +13,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
     initiatingRounds: 2,
     initiatingMode: 'lora',
     lastK: 2,
-    heatingRounds: 1,
+    heatingRounds: 0,
     coolingRounds: 1,
     shape: 'cubic',
     rMax: 16,

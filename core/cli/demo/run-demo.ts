@@ -164,10 +164,7 @@ function commonSettings(options: DemoOptions, data: DemoData) {
 /** Few rounds leave less room for the fixed parts of the schedule. */
 function runSettings(options: DemoOptions, data: DemoData) {
   const initiatingRounds = Math.min(2, Math.max(0, options.rounds - 1));
-  const fixed =
-    options.rounds - initiatingRounds >= 3
-      ? { heatingRounds: 1, coolingRounds: 1 }
-      : { heatingRounds: 0, coolingRounds: 0 };
+  const coolingRounds = options.rounds - initiatingRounds >= 3 ? 1 : 0;
   return {
     ...commonSettings(options, data),
     strategy: 'sa-fedlora' as const,
@@ -175,7 +172,9 @@ function runSettings(options: DemoOptions, data: DemoData) {
     rMax: 16,
     rMin: 2,
     initiatingRounds,
-    ...fixed,
+    // The first annealing round is at the highest rank anyway.
+    heatingRounds: 0,
+    coolingRounds,
   };
 }
 
