@@ -32,7 +32,8 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
     data: BigInt64Array.from({ length: job.batchSize }, (_, i) => BigInt(i % classes.length)),
   };
   const sampleWeights = floatTensor([job.batchSize], new Float32Array(job.batchSize).fill(1));
-  const feeds = { pixels, labels, sampleWeights, ...Object.fromEntries(parameters) };
+  const classPrior = floatTensor([classes.length], new Float32Array(classes.length).fill(1 / classes.length));
+  const feeds = { pixels, labels, sampleWeights, classPrior, ...Object.fromEntries(parameters) };
   await executable.run(feeds);
   const startMs = performance.now();
   for (let step = 0; step < job.steps; step++) {

@@ -29,6 +29,12 @@ export const localTrainingSchema = z.object({
   /** Horizontal flip, small rotation, shift and light changes. */
   augment: z.boolean(),
   labelSmoothing: z.number().min(0).max(0.5),
+  /**
+   * Adds the logarithm of the site's own class shares to the logits in the loss (Menon et al. 2021, arXiv
+   * 2007.07314; for federated learning Zhang et al. 2022, arXiv 2209.00189). A site then does not push away
+   * the classes that it hardly has, which is what makes sites with different classes drift apart.
+   */
+  logitAdjustment: z.boolean(),
 });
 
 const jobBase = {

@@ -88,8 +88,8 @@ export function graphShape(
 }
 
 /**
- * Inputs: `pixels` [batch, 3, size, size], `labels` int64 [batch], `sampleWeights` [batch] and every
- * parameter; outputs: `loss` (a scalar: label-smoothed cross entropy, weighted mean), `logits`
+ * Inputs: `pixels` [batch, 3, size, size], `labels` int64 [batch], `sampleWeights` [batch], `classPrior`
+ * [classes] (positive, sums to 1; uniform for a plain loss) and every parameter; outputs: `loss` (a scalar: label-smoothed cross entropy, weighted mean), `logits`
  * [batch, classes] and a gradient per trainable under {@link gradientOutput}.
  * @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED
  */
@@ -155,10 +155,13 @@ function finishTraining(
   const logits = appendHead(builder, embedding, base, classes);
   const labels = builder.input('labels', 'int64', [batch]);
   const sampleWeights = builder.input('sampleWeights', 'float32', [batch]);
+  const prior = builder.input('classPrior', 'float32', [classes]);
   const share = builder.scalar(1 - labelSmoothing);
-  const spread = builder.scalar(labelSmoothing / classes);
+  // Smoothed by the prior, so that what smoothing pulls towards is what the adjusted logits say by themselves.
+  const spread = builder.mul(prior, builder.scalar(labelSmoothing));
   const targets = builder.add(builder.mul(builder.oneHot(labels, classes), share), spread);
-  const products = builder.mul(builder.logSoftmax(logits), targets);
+  const adjusted = builder.add(logits, builder.log(prior));
+  const products = builder.mul(builder.logSoftmax(adjusted), targets);
   const losses = builder.neg(builder.reduceSum(products, [1], false));
   const weighted = builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false);
   const loss = builder.div(weighted, builder.reduceSum(sampleWeights, undefined, false));

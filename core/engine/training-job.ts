@@ -32,6 +32,9 @@ interface Parameters {
   trainedWeights: string[];
 }
 
+/** Pictures that a class without any counts for: keeps the logarithm of its share finite. */
+const absentClassCount = 0.1;
+
 /** Feeds of one batch beside the parameters. */
 type FeedBatch = (draws: readonly Draw[]) => Promise<Record<string, Tensor>>;
 
@@ -168,6 +171,7 @@ async function runSteps(
       .concat(frozenInputs(job, parameters))
       .map((name) => [name, parameters.all.get(name)!]),
   );
+  const classPrior = classPriorOf(job, parameters);
   const draws = drawBatches({
     examples: job.examples.length,
     epochs: job.training.epochs,
@@ -181,7 +185,7 @@ async function runSteps(
   let lossSum = 0;
   for (const batch of draws) {
     await context.pause();
-    const outputs = await executable.run({ ...(await feedBatch(batch)), ...perStepFeeds });
+    const outputs = await executable.run({ ...(await feedBatch(batch)), ...perStepFeeds, classPrior });
     const loss = (outputs['loss'] as FloatTensor).data[0]!;
     requireFinite(loss, step, steps);
     const gradients = new Map(
@@ -196,6 +200,18 @@ async function runSteps(
     context.onProgress({ step, steps, epoch: images / job.examples.length, loss, imagesPerSecond });
   }
   return { meanLoss: lossSum / images, imagesPerSecond: (1000 * images) / (performance.now() - startMs) };
+}
+
+/** Share of each class among the site's pictures; uniform without logit adjustment. */
+function classPriorOf({ examples, training }: TrainJob, { all }: Parameters): FloatTensor {
+  const classes = all.get('head.bias')!.data.length;
+  const counts = new Float32Array(classes).fill(training.logitAdjustment ? absentClassCount : 1);
+  if (training.logitAdjustment) for (const { label } of examples) counts[label]! += 1;
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  return floatTensor(
+    [classes],
+    counts.map((count) => count / total),
+  );
 }
 
 /** Parameters that the graph takes besides those that train; the head's own graph takes nothing else. */

@@ -7,7 +7,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { freezeCohort, heldOutImages } from '../consent/cohort.ts';
 import type { DeviceKind } from '../engine/engine.ts';
-import type { Example, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
@@ -110,6 +110,17 @@ export async function evaluateState(
   ports.flush();
 }
 
+/** The run's hyper-parameters as they are in this round. */
+function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: RoundPlan): LocalTraining {
+  return {
+    ...training,
+    proximal,
+    learningRate: training.learningRate * learningRateFactor,
+    headLearningRate: training.headLearningRate * learningRateFactor,
+    baseLearningRate: training.baseLearningRate * learningRateFactor,
+  };
+}
+
 /** @throws AppError NOT_ENOUGH_DATA when no consented picture fits the run */
 export async function trainRound(
   options: RoundWorkerOptions,
@@ -149,7 +160,7 @@ export async function trainRound(
       examples: toExamples(cohort.images, config, blobs),
       mode: plan.mode,
       lastK: config.lastK,
-      training: { ...config.training, proximal: plan.proximal },
+      training: trainingOf(config, plan),
       seed: mixSeed(config.seed, runId, siteId, round),
       device: options.device,
       threads: options.threads,

@@ -1,5 +1,6 @@
 /** Baseline: federated averaging of all base weights and the head (McMahan et al., arXiv 1602.05629). */
 import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgFull: Strategy = {
@@ -10,6 +11,7 @@ export const fedAvgFull: Strategy = {
     mode: 'full',
     rank: 0,
     proximal: config.training.proximal,
+    learningRateFactor: learningRateFactorAt(config, round),
   }),
   aggregateEvaluate: aggregateEvaluations,
 

@@ -5,6 +5,7 @@
 import type { LoraLayer } from '../lora/model-state.ts';
 import { aggregateEvaluations, createTensorMean, mergeUpdates } from './averaging.ts';
 import { rejected } from './check-update.ts';
+import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgLora: Strategy = {
@@ -15,6 +16,7 @@ export const fedAvgLora: Strategy = {
     mode: 'lora',
     rank: config.rMax,
     proximal: config.training.proximal,
+    learningRateFactor: learningRateFactorAt(config, round),
   }),
   aggregateEvaluate: aggregateEvaluations,
 

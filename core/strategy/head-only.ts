@@ -1,5 +1,6 @@
 /** Baseline: a classification head on the frozen base model, averaged; what any adaptation has to beat. */
 import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const headOnly: Strategy = {
@@ -10,6 +11,7 @@ export const headOnly: Strategy = {
     mode: 'head',
     rank: 0,
     proximal: config.training.proximal,
+    learningRateFactor: learningRateFactorAt(config, round),
   }),
   aggregateEvaluate: aggregateEvaluations,
 

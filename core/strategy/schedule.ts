@@ -16,6 +16,7 @@ export type ScheduleConfig = Pick<
   | 'rMax'
   | 'rMin'
   | 'proximal'
+  | 'finalLearningRateShare'
 > & { training: Pick<RunConfig['training'], 'proximal'> };
 
 /** Rounds between heating and cooling; never negative. */
@@ -64,6 +65,15 @@ export function rankAtProgress(shape: ScheduleShape, rMax: number, rMin: number,
   return Math.round(rMin + (rMax - rMin) * left);
 }
 
+/** Cosine from 1 in the first round to `finalLearningRateShare` in the last. */
+export function learningRateFactorAt(
+  { rounds, finalLearningRateShare }: Pick<RunConfig, 'rounds' | 'finalLearningRateShare'>,
+  round: number,
+): number {
+  const progress = rounds <= 1 ? 0 : round / (rounds - 1);
+  return finalLearningRateShare + ((1 - finalLearningRateShare) * (1 + Math.cos(Math.PI * progress))) / 2;
+}
+
 /** What sites do in round `round` of SA-FedLoRA. */
 export function scheduledRound(config: ScheduleConfig, round: number): RoundPlan {
   const stage = stageAt(config, round);
@@ -74,5 +84,6 @@ export function scheduledRound(config: ScheduleConfig, round: number): RoundPlan
     mode: initiating ? config.initiatingMode : 'lora',
     rank: rankAt(config, round),
     proximal: initiating ? config.proximal : config.training.proximal,
+    learningRateFactor: learningRateFactorAt(config, round),
   };
 }

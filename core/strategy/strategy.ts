@@ -31,6 +31,8 @@ export const runConfigSchema = z.object({
   training: localTrainingSchema,
   /** λ of the proximal pull in the initiating stage. */
   proximal: z.number().nonnegative(),
+  /** The learning rates of the last round as a share of those of the first; a cosine leads from one to the other. */
+  finalLearningRateShare: z.number().min(0).max(1),
   seed: z.number().int(),
   /** Sites needed to open and to close a round. */
   quorum: z.number().int().min(1),
@@ -53,6 +55,8 @@ export interface RoundPlan {
   /** LoRA rank; 0 when the round trains no factors. */
   rank: number;
   proximal: number;
+  /** By which the run's learning rates are multiplied in this round. */
+  learningRateFactor: number;
 }
 
 export interface SiteUpdate {

@@ -30,6 +30,7 @@ export const roundPlanSchema = z.strictObject({
   mode: trainModeSchema,
   rank: z.int().min(0).max(256),
   proximal: z.number().nonnegative(),
+  learningRateFactor: z.number().min(0).max(1),
 });
 
 /** Coordinator, retained: everything that a site needs to find its work. */

@@ -73,6 +73,8 @@ function expectedLoss(logits: Float32Array, targets: number[], weights: number[]
   return sum / weights.reduce((all, weight) => all + weight, 0);
 }
 
+const uniform = vector(1 / 3, 1 / 3, 1 / 3);
+
 describe('the training graph', () => {
   test('gives the smoothed loss, and a sample of weight 0 counts for nothing', async () => {
     const state = busyState('level-256', 2);
@@ -83,7 +85,12 @@ describe('the training graph', () => {
       labelSmoothing: smoothing,
     };
     const graph = buildTrainingGraph(base, shape);
-    const feeds = { ...Object.fromEntries(parameters), pixels: randomPixels(), labels: labels(0, 2, 1, 1) };
+    const feeds = {
+      ...Object.fromEntries(parameters),
+      pixels: randomPixels(),
+      labels: labels(0, 2, 1, 1),
+      classPrior: uniform,
+    };
 
     const all = await run(graph, { ...feeds, sampleWeights: vector(1, 1, 1, 1) });
     const three = await run(graph, { ...feeds, sampleWeights: vector(1, 1, 1, 0) });
@@ -102,6 +109,32 @@ describe('the training graph', () => {
     expect(three[name]!.data).not.toEqual(all[name]!.data);
   });
 
+  test('a class prior is added to the logits as its logarithm, and smoothing follows it', async () => {
+    const state = busyState('level-256', 2);
+    const parameters = stateParameters(state);
+    const shape = { ...graphShape(state, { batch }), trainables: ['head.weight'], labelSmoothing: smoothing };
+    const prior = [0.7, 0.2, 0.1];
+
+    const outputs = await run(buildTrainingGraph(base, shape), {
+      ...Object.fromEntries(parameters),
+      pixels: randomPixels(),
+      labels: labels(0, 2, 1, 1),
+      sampleWeights: vector(1, 1, 1, 1),
+      classPrior: vector(...prior),
+    });
+
+    const logits = outputs['logits']!.data;
+    const losses = [0, 2, 1, 1].map((label, row) => {
+      const adjusted = prior.map((share, index) => Number(logits[row * 3 + index]) + Math.log(share));
+      const total = Math.log(adjusted.reduce((sum, value) => sum + Math.exp(value), 0));
+      return prior.reduce((sum, share, index) => {
+        const target = (index === label ? 1 - smoothing : 0) + smoothing * share;
+        return sum - target * (adjusted[index]! - total);
+      }, 0);
+    });
+    expect(outputs['loss']!.data[0]).toBeCloseTo(losses.reduce((sum, loss) => sum + loss, 0) / 4, 5);
+  });
+
   test('its gradients agree with finite differences of the loss', async () => {
     const state = busyState('default', 2);
     const parameters = stateParameters(state);
@@ -114,7 +147,12 @@ describe('the training graph', () => {
       device: 'cpu',
       threads: 1,
     });
-    const feeds = { pixels: randomPixels(), labels: labels(0, 2, 1, 1), sampleWeights: vector(1, 1, 1, 1) };
+    const feeds = {
+      pixels: randomPixels(),
+      labels: labels(0, 2, 1, 1),
+      sampleWeights: vector(1, 1, 1, 1),
+      classPrior: vector(0.5, 0.3, 0.2),
+    };
     const lossOf = async () => {
       const outputs = await executable.run({ ...feeds, ...Object.fromEntries(parameters) });
       return (outputs['loss'] as FloatTensor).data[0]!;
@@ -149,7 +187,7 @@ describe('the training graph', () => {
     const state = busyState('level-256', 2);
     const parameters = stateParameters(state);
     const forward = graphShape(state, { batch });
-    const feeds = { labels: labels(0, 2, 1, 1), sampleWeights: vector(1, 1, 0, 1) };
+    const feeds = { labels: labels(0, 2, 1, 1), sampleWeights: vector(1, 1, 0, 1), classPrior: uniform };
     const pixels = randomPixels();
     const head = Object.fromEntries(headTrainables.map((name) => [name, parameters.get(name)!]));
     const factors = Object.fromEntries([...parameters].filter(([name]) => !name.startsWith('head.')));

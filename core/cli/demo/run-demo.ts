@@ -15,6 +15,9 @@ import { renderReportPage } from './report-page.ts';
 const pollMs = 400;
 /** The head alone learns from cached features, so many epochs cost next to nothing: a fair baseline. */
 const headOnlyEpochs = 20;
+/** Pictures that a round should show to the network over all sites; few pictures are shown more often. */
+const picturesPerRound = 700;
+const maxEpochs = 4;
 
 export interface DemoHooks {
   view: LiveView;
@@ -62,7 +65,11 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
     );
     const run = await runToEnd(
       coordinator.client,
-      runSettings(options, data),
+      runSettings(
+        options,
+        data,
+        sites.reduce((sum, site) => sum + countPictures(site.imported, 'train'), 0),
+      ),
       'SA-FedLoRA',
       view,
       agents,
@@ -137,10 +144,8 @@ async function startSites(
       labelsFile: resolve(site.labelsFile),
       alreadyCropped: data.alreadyCropped,
     });
-    const count = (split: 'train' | 'test') =>
-      Object.values(imported.byLabel).reduce((sum, label) => sum + label[split], 0);
     view.say(
-      `${site.name}: joined; ${count('train')} training and ${count('test')} held-out pictures, ${imported.setAside.length} set aside, ${imported.withoutConsent} without consent`,
+      `${site.name}: joined; ${countPictures(imported, 'train')} training and ${countPictures(imported, 'test')} held-out pictures, ${imported.setAside.length} set aside, ${imported.withoutConsent} without consent`,
     );
     return { name: site.name, agent, imported };
   });
@@ -162,7 +167,8 @@ function commonSettings(options: DemoOptions, data: DemoData) {
 }
 
 /** Few rounds leave less room for the fixed parts of the schedule. */
-function runSettings(options: DemoOptions, data: DemoData) {
+function runSettings(options: DemoOptions, data: DemoData, trainingPictures: number) {
+  const epochs = Math.min(maxEpochs, Math.max(1, Math.round(picturesPerRound / trainingPictures)));
   const initiatingRounds = Math.min(2, Math.max(0, options.rounds - 1));
   const coolingRounds = options.rounds - initiatingRounds >= 3 ? 1 : 0;
   return {
@@ -175,6 +181,7 @@ function runSettings(options: DemoOptions, data: DemoData) {
     // The first annealing round is at the highest rank anyway.
     heatingRounds: 0,
     coolingRounds,
+    training: { epochs },
   };
 }
 
@@ -227,11 +234,18 @@ async function exportGlobalAdapter(client: AgentClient, run: RunDetail, outFolde
   return last.sha256;
 }
 
+function countPictures({ byLabel }: ImportReport, split: 'train' | 'test'): number {
+  return Object.values(byLabel).reduce((sum, label) => sum + label[split], 0);
+}
+
 function describeSite(site: DemoSiteProcess): DemoReport['sites'][number] {
-  const { byLabel } = site.imported;
-  const count = (split: 'train' | 'test') =>
-    Object.values(byLabel).reduce((sum, label) => sum + label[split], 0);
-  return { name: site.name, train: count('train'), test: count('test'), byLabel };
+  const { name, imported } = site;
+  return {
+    name,
+    train: countPictures(imported, 'train'),
+    test: countPictures(imported, 'test'),
+    byLabel: imported.byLabel,
+  };
 }
 
 async function keepLogs(workFolder: string, outFolder: string): Promise<void> {
