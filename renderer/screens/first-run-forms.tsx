@@ -87,8 +87,8 @@ export function JoinSetup({ onBack }: SetupProps) {
 
 /** Makes this installation the coordinator of a new federation. */
 export function CoordinatorSetup({ onBack }: SetupProps) {
-  const form = useForm<{ federation: string; port: number | string }>({
-    initialValues: { federation: '', port: 8883 },
+  const form = useForm<{ federation: string; host: string; port: number | string }>({
+    initialValues: { federation: '', host: '', port: 8883 },
     validate: {
       federation: (name) =>
         name.trim() === '' ? 'Give the federation a name that the sites will recognise.' : null,
@@ -99,8 +99,12 @@ export function CoordinatorSetup({ onBack }: SetupProps) {
     },
   });
   const setup = useAction(
-    ({ federation, port }: typeof form.values) =>
-      api.setup.coordinator.mutate({ federation: federation.trim(), port: Number(port) }),
+    ({ federation, host, port }: typeof form.values) =>
+      api.setup.coordinator.mutate({
+        federation: federation.trim(),
+        port: Number(port),
+        ...(host.trim() !== '' && { hosts: [host.trim()] }),
+      }),
     { changes: ['status', 'coordinator'], ownErrors: true },
   );
   return (
@@ -119,6 +123,14 @@ export function CoordinatorSetup({ onBack }: SetupProps) {
         maxLength={80}
         data-autofocus
         {...form.getInputProps('federation')}
+      />
+      <TextInput
+        label="Address of this machine"
+        description="The name or IP address under which the sites reach it. It stands in the invitations. Leave it empty to use the machine’s own name."
+        placeholder="anneal.hospital.example"
+        maxLength={253}
+        spellCheck={false}
+        {...form.getInputProps('host')}
       />
       <NumberInput
         label="Port for the sites"

@@ -112,7 +112,7 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
             label="Step"
             step={progress.step}
             steps={progress.steps}
-            detail={`Loss ${formatLoss(progress.loss)} · ${progress.imagesPerSecond.toFixed(1)} images per second`}
+            detail={progressDetail(progress)}
           />
         </Stack>
       )}
@@ -120,13 +120,27 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
   );
 }
 
-/** The events are ahead of the last answer by up to a few seconds. */
-function useNewestProgress({ progress, run }: SiteOverview): SiteOverview['progress'] {
+function progressDetail({ loss, imagesPerSecond }: ShownProgress): string {
+  const speed = imagesPerSecond === null ? '' : ` · ${imagesPerSecond.toFixed(1)} images per second`;
+  return `Loss ${formatLoss(loss)}${speed}`;
+}
+
+interface ShownProgress {
+  step: number;
+  steps: number;
+  loss: number;
+  /** Known from the agent's answer only. */
+  imagesPerSecond: number | null;
+}
+
+/** The events are ahead of the last answer by up to a few seconds; that one may know of no step yet. */
+function useNewestProgress({ activity, progress, run }: SiteOverview): ShownProgress | null {
   const { steps } = useLiveProgress();
-  if (progress === null || run === null) return progress;
+  if (activity !== 'training' || run === null) return progress;
   const newer = [...steps.values()].find((step) => step.runId === run.id && step.round === run.round);
-  if (newer === undefined || newer.step < progress.step) return progress;
-  return { ...progress, step: newer.step, steps: newer.steps, loss: newer.loss };
+  if (newer === undefined || newer.step < (progress?.step ?? 0)) return progress;
+  const { step, steps: total, loss } = newer;
+  return { step, steps: total, loss, imagesPerSecond: progress?.imagesPerSecond ?? null };
 }
 
 function PauseButton({ overview }: { overview: SiteOverview }) {

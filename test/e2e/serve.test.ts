@@ -1,0 +1,226 @@
+/**
+ * Plain browser mode, with nothing standing in for anything: two agents as processes, their screens in a real
+ * browser, a run over MQTT. The tests are one story and build on each other.
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { ensureBuilt } from '../../build/ensure-built.ts';
+import { type DemoSite, demoLabels, generateDemoFaces } from '../../core/data/demo-faces.ts';
+import { launchBrowser } from '../fixtures/browser.ts';
+import { type Desk, openDesk } from '../fixtures/desk.ts';
+
+const subjects = 24;
+const rounds = 3;
+const runTimeoutMs = 90_000;
+
+let folder: string;
+let browser: Browser;
+let pictures: DemoSite;
+let coordinator: Desk;
+let site: Desk;
+let invitation: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'anneal-serve-'));
+  await ensureBuilt();
+  browser = await launchBrowser();
+  const [faces, first, second] = await Promise.all([
+    generateDemoFaces({
+      outFolder: join(folder, 'pictures'),
+      sites: 1,
+      seed: 3,
+      subjectsPerSite: subjects,
+      picturesPerSubject: 2,
+      withdrawnPerSite: 1,
+    }),
+    openDesk(browser, join(folder, 'coordinator')),
+    openDesk(browser, join(folder, 'site')),
+  ]);
+  pictures = faces[0]!;
+  coordinator = first;
+  site = second;
+}, 120_000);
+
+afterEach(() => {
+  for (const { watch } of [coordinator, site]) {
+    expect(watch.foreignRequests, 'nothing is asked of any other origin').toEqual([]);
+    expect(watch.complaints, 'the page has nothing to complain of').toEqual([]);
+  }
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await Promise.all([coordinator?.agent.stop(), site?.agent.stop()]);
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+test('the access code that the agent printed opens its screens, any other does not', async () => {
+  await coordinator.signIn('WRONG-WRONG');
+  await coordinator.page.getByRole('alert').getByText('That is not the access code.').waitFor();
+
+  await Promise.all([coordinator.signIn(), site.signIn()]);
+
+  for (const desk of [coordinator, site]) {
+    await desk.heading('Welcome to Anneal').waitFor();
+    expect(desk.page.url()).not.toContain(desk.agent.accessCode!);
+    desk.watch.expectedStatuses.clear();
+  }
+});
+
+test('one installation becomes the coordinator and invites a site', async () => {
+  const { page, button, field, heading } = coordinator;
+  await button(/The coordinator/).click();
+  await field('Name of the federation').fill('Nordic Faces');
+  await field('Address of this machine').fill('127.0.0.1');
+  await field('Port for the sites').fill(String(await freePort()));
+  await button('Start federation').click();
+  await heading('Nordic Faces').waitFor();
+
+  await button('Invite a site').first().click();
+  await field('Name of the site').fill('Clinic East');
+  await button('Make invitation').click();
+  invitation = (await field('Invitation').textContent()) ?? '';
+  await button('Done').click();
+
+  expect(invitation).toMatch(/^anneal-invitation-1\./);
+  await page.getByText('Clinic East').waitFor();
+});
+
+test('the other joins with the invitation, and the coordinator sees it come online', async () => {
+  await site.button(/A hospital site/).click();
+  await site.field('Invitation').fill(invitation);
+  await site.button('Join').click();
+
+  await site.page.getByText('Member of Nordic Faces').waitFor();
+  await site.heading('Connected, but without pictures').waitFor();
+  await coordinator.page.getByText('1 of 1 online').waitFor();
+});
+
+test('the site adds its pictures and sees whose consent is active', async () => {
+  const { page, button, field, goTo } = site;
+  await page.getByRole('link', { name: 'Add pictures' }).click();
+  await field('Folder of photographs').fill(pictures.imagesFolder);
+  await field('CSV file').fill(pictures.labelsFile);
+  await page.getByLabel('The pictures are already cropped to one face').check();
+  await button('Add pictures').click();
+  await page.getByText(`${subjects * 2} pictures added.`).waitFor();
+
+  await goTo('Pictures and consent');
+  await page.getByText(`${subjects} subjects`).waitFor();
+  expect(await page.getByText('Consent active').count()).toBe(subjects - 1);
+  expect(await page.getByText('Withdrawn').count()).toBe(1);
+});
+
+test('a site that pauses says so, and takes part again', async () => {
+  const { button, heading, goTo } = site;
+  await goTo('Overview');
+  await button('Pause').click();
+  await heading('Paused').waitFor();
+
+  await button('Resume').click();
+  await heading('Ready and waiting').waitFor();
+});
+
+test('a short run is planned on the sliders and waits for the site’s approval', async () => {
+  const { page, button, heading } = coordinator;
+  const labels = page.getByLabel('Labels that the model shall tell apart').first();
+  for (const label of demoLabels) {
+    await labels.fill(label);
+    await labels.press('Enter');
+  }
+  await page.getByRole('slider', { name: 'Rounds' }).press('Home');
+  for (let more = 1; more < rounds; more++) {
+    await page.getByRole('slider', { name: 'Rounds' }).press('ArrowRight');
+  }
+  await page.getByText(`to 2 in round ${rounds}.`).waitFor({ state: 'attached' });
+  await button('Start the run').click();
+  await heading(/Run waiting for sites|Round 1 of 3/).waitFor();
+
+  const card = site.region('Your approval is needed');
+  await card.getByText('Nordic Faces asks this site to train in a run of 3 rounds.').waitFor();
+  const leaves = await card.getByRole('list').first().getByRole('listitem').allTextContents();
+  expect(leaves.length).toBeGreaterThan(0);
+  await card.getByText('16 → 2').waitFor();
+});
+
+test('approved, the site trains; both screens follow it to the end', async () => {
+  await coordinator.page.getByRole('link', { name: 'Watch it live' }).click();
+  const { page } = coordinator;
+  await site.button('Approve and take part').click();
+
+  await Promise.all([
+    site.heading('Training on this site’s pictures').waitFor(),
+    site.page.getByText(/^Step: \d+ of \d+$/).waitFor(),
+    page.getByRole('progressbar', { name: 'Steps of Clinic East' }).waitFor(),
+  ]);
+  await page.getByText('Finished', { exact: true }).waitFor({ timeout: runTimeoutMs });
+
+  const table = page.getByRole('table', { name: 'Rounds' }).getByRole('row');
+  expect(await table.count()).toBe(1 + rounds);
+  expect(await table.filter({ hasText: 'Done' }).count()).toBe(rounds);
+  await page.getByText(`${rounds} of ${rounds}`, { exact: true }).waitFor();
+  await page.getByRole('figure', { name: 'Federated accuracy' }).locator('svg path').first().waitFor();
+  await page.getByText(`${rounds} rounds of ${rounds} done.`).waitFor({ state: 'attached' });
+  await site.region('Training run').getByText('Finished').waitFor();
+}, 120_000);
+
+test('the shared adapters are listed, one for the start and one a round', async () => {
+  await coordinator.goTo('Adapters');
+  const shared = coordinator.page.getByRole('row').filter({ hasText: 'Shared' });
+
+  await expect.poll(() => shared.count()).toBe(1 + rounds);
+});
+
+test('a subject can be followed into the run, and its consent withdrawn', async () => {
+  const { page, button, goTo } = site;
+  const { trained, pseudonym } = await oneTrainedSubject();
+  expect(trained).toEqual([0, 1, 2]);
+  await goTo('Pictures and consent');
+  await button(`Which runs is ${pseudonym} in?`).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('1–3', { exact: true }).waitFor();
+  await page.keyboard.press('Escape');
+
+  await button(`Withdraw the consent of ${pseudonym}`).click();
+  await dialog.getByText('Adapters that were merged earlier stay as they are.').waitFor();
+  await dialog.getByRole('button', { name: 'Withdraw consent' }).click();
+
+  const row = page.getByRole('row').filter({ hasText: pseudonym });
+  await row.getByText('Withdrawn').waitFor();
+  expect(await page.getByText('Consent active').count()).toBe(subjects - 2);
+});
+
+/** The first subject of the list that is not held out. */
+async function oneTrainedSubject(): Promise<{ pseudonym: string; trained: number[] }> {
+  for (const { pseudonym } of await site.agent.client.site.subjects.query()) {
+    const { runs } = await site.agent.client.site.trace.query({ pseudonym });
+    if (runs[0] !== undefined) return { pseudonym, trained: runs[0].rounds };
+  }
+  throw new Error('no subject took part in the run');
+}
+
+test('the audit trails of both are whole and tell what happened', async () => {
+  await Promise.all([coordinator.goTo('Audit trail'), site.goTo('Audit trail')]);
+
+  await coordinator.page.getByText('Chain intact').waitFor();
+  await site.page.getByText('Chain intact').waitFor();
+  const rows = site.page.getByRole('table', { name: 'Audit trail' }).getByRole('row');
+  await rows
+    .filter({ hasText: /withdrawn/i })
+    .first()
+    .waitFor();
+});
