@@ -13,12 +13,13 @@ export interface RunSettings {
   rMin: number;
 }
 
+/** As in the coordinator's defaults (core/strategy/defaults.ts). */
 export const initialRunSettings: RunSettings = {
   strategy: 'sa-fedlora',
   classes: [],
   rounds: 10,
   initiatingRounds: 2,
-  heatingRounds: 1,
+  heatingRounds: 0,
   coolingRounds: 1,
   shape: 'cubic',
   rMax: 16,
