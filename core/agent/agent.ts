@@ -134,6 +134,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     await startRole(identity);
   }
 
+  /** A label outside the classes of the run in progress is most likely mistyped; before any run is known, any will do. */
+  function labelsOfRun(): readonly string[] | undefined {
+    const run = store.runs.current();
+    return run === null ? undefined : runConfigSchema.parse(run.config).classes;
+  }
+
   async function importImages(request: ImportRequest): Promise<ImportReport> {
     if (importing)
       throw new AppError('RUN_CONFLICT', 'Another import is in progress.', {
@@ -150,6 +156,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         dataset: importDataset,
         inputSize: base.inputSize,
         alreadyCropped: request.alreadyCropped,
+        allowedLabels: labelsOfRun(),
         recordedBy: 'import',
         onProgress: (progress) => events.emit({ type: 'import', progress }),
       });

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The `anneal` command. */
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
+import { AppError } from '../shared/errors.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -9,10 +10,15 @@ import { addServeCommand } from './commands/serve.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { printError } from './output.ts';
 
+const asJson = process.argv.includes('--json');
+
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
   .version(version)
   .showHelpAfterError('(add --help for the options)')
+  // Set before the commands are added: they inherit both. A script reads mistakes in the call as JSON, too.
+  .exitOverride()
+  .configureOutput(asJson ? { writeErr: () => {} } : {})
   .addHelpText(
     'after',
     `
@@ -23,7 +29,8 @@ Start here:
   anneal site join --help            take part in one
 
 Data is kept in --data FOLDER, else in $ANNEAL_DATA, else where the operating system keeps application data.
-Every command ends with 0 when it did what it says, 1 after an error (one sentence on standard error), 130 after Ctrl-C.`,
+Every command ends with 0 when it did what it says, 1 after an error (one sentence and what to do, on standard error;
+with --json as one line of JSON on standard output), 130 when Ctrl-C broke it off.`,
   );
 
 addDemoCommand(program);
@@ -35,6 +42,15 @@ addDoctorCommand(program);
 try {
   await program.parseAsync();
 } catch (thrown) {
-  printError(thrown, process.argv.includes('--json'));
-  process.exitCode = 1;
+  // Commander has said what is wrong with the call, or printed the help that was asked for.
+  if (!(thrown instanceof CommanderError)) printError(thrown, asJson);
+  else if (thrown.exitCode !== 0 && asJson) printError(describeMisuse(thrown), asJson);
+  process.exitCode = thrown instanceof CommanderError ? thrown.exitCode : 1;
+}
+
+function describeMisuse({ message }: CommanderError): AppError {
+  const sentence = message.replace(/^error: /, '').replace(/^./, (letter) => letter.toUpperCase());
+  return new AppError('CONFIG_INVALID', /[.?]$/.test(sentence) ? sentence : `${sentence}.`, {
+    action: 'Add --help for the options.',
+  });
 }

@@ -3,6 +3,7 @@
 import { defaultDataFolder, socketPathOf } from '../agent/paths.ts';
 import { type RunAgentOptions, type RunningAgent, runAgent } from '../agent/run-agent.ts';
 import { type AgentClient, createAgentClient } from '../api/client.ts';
+import type { AgentStatus } from '../api/contract.ts';
 import { AppError } from '../shared/errors.ts';
 import { printJson, printLine } from './output.ts';
 
@@ -39,6 +40,15 @@ export async function withRunningAgent<T>(
   if (!(await isRunning(client)))
     throw new AppError('AGENT_UNREACHABLE', 'Anneal is not running on this data folder.');
   return work(client);
+}
+
+/**
+ * An agent opens its screens even when its role cannot start; a command that is there for the role ends instead.
+ * @throws AppError what the agent reports
+ */
+export function requireRole({ broker, problem }: AgentStatus): void {
+  if (broker.state === 'none' && problem !== null)
+    throw new AppError(problem.code, problem.message, { action: problem.action });
 }
 
 /** Resolves at Ctrl-C or SIGTERM. */

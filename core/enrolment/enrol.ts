@@ -32,6 +32,8 @@ export interface EnrolOptions {
 
 /** The request is repeated until an answer comes; the coordinator answers each repetition alike. */
 const repeatMs = 4_000;
+/** A person waits: a broker that is not there is reported soon, and joining can be tried again at any time. */
+const connectWithinMs = 20_000;
 
 const refusals: Record<RefusalCode, string> = {
   INVITATION_INVALID: 'The coordinator does not know this invitation.',
@@ -101,6 +103,14 @@ export async function enrol(options: EnrolOptions): Promise<SiteCredentials> {
   return credentials;
 }
 
+/** Unlike a site that has joined, joining does not keep trying. */
+function unreachable(message: string): AppError {
+  return new AppError('BROKER_UNREACHABLE', message, {
+    action:
+      'Check the network and that the coordinator is running, then join again with the same invitation.',
+  });
+}
+
 /** Asks until the coordinator answers. */
 async function ask(
   options: EnrolOptions,
@@ -116,8 +126,12 @@ async function ask(
     clientId: id,
     tls: {},
     caFingerprint: invitation.caFingerprint,
-    waitForFirstConnection: timeoutMs,
+    waitForFirstConnection: Math.min(timeoutMs, connectWithinMs),
     ...(options.logger === undefined ? {} : { logger: options.logger }),
+  }).catch((thrown: unknown) => {
+    throw thrown instanceof AppError && thrown.code === 'BROKER_UNREACHABLE'
+      ? unreachable(thrown.message)
+      : thrown;
   });
   const outcome = Promise.withResolvers<EnrolledBody>();
   outcome.promise.catch(() => {});
@@ -139,10 +153,7 @@ async function ask(
     void send();
     repeat = setInterval(send, repeatMs);
     timeout = setTimeout(
-      () =>
-        outcome.reject(
-          new AppError('BROKER_UNREACHABLE', 'The coordinator does not answer the request to join.'),
-        ),
+      () => outcome.reject(unreachable('The coordinator does not answer the request to join.')),
       Math.max(1, deadline - Date.now()),
     );
     return await outcome.promise;

@@ -1,5 +1,5 @@
 /** `anneal coordinator …`: run a federation. */
-import { writeFile } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { AgentClient } from '../../api/client.ts';
 import type { CoordinatorOverview, RunDetail } from '../../api/contract.ts';
@@ -9,7 +9,7 @@ import { readList, readNumber, readPort, readWholeNumber } from '../arguments.ts
 import { createLiveView } from '../demo/live-view.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-import { runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
 
 const pollMs = 500;
 
@@ -62,6 +62,36 @@ async function watchRun(client: AgentClient, runId: string): Promise<RunDetail> 
   }
 }
 
+/** The file is made first, so that no invitation is lost because its file cannot be written. */
+async function writeInvitation<T extends { invitation: string }>(
+  path: string,
+  invite: () => Promise<T>,
+): Promise<T> {
+  let file: FileHandle;
+  try {
+    file = await open(path, 'wx', 0o600);
+  } catch (thrown) {
+    const isThere = (thrown as { code?: unknown }).code === 'EEXIST';
+    throw new AppError(
+      'CONFIG_INVALID',
+      isThere
+        ? 'The file for the invitation is there already.'
+        : 'The file for the invitation cannot be made.',
+      { action: 'Name another file with --out.', cause: thrown },
+    );
+  }
+  try {
+    const made = await invite();
+    await file.writeFile(`${made.invitation}\n`);
+    await file.close();
+    return made;
+  } catch (thrown) {
+    await file.close();
+    await rm(path, { force: true });
+    throw thrown;
+  }
+}
+
 export function addCoordinatorCommands(program: Command): void {
   const coordinator = program.command('coordinator').description('run a federation');
 
@@ -100,6 +130,7 @@ export function addCoordinatorCommands(program: Command): void {
             throw new AppError('ALREADY_JOINED', 'This data folder belongs to a site.', {
               action: 'Choose another folder with --data.',
             });
+          requireRole(status);
           if (!options.json) printLine(`Federation "${status.federation}", broker ${status.broker.address}.`);
         },
       ),
@@ -114,15 +145,17 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
-      const made = await withRunningAgent(options.data, (client) =>
-        client.coordinator.invite.mutate({ siteName: options.site, validHours: options.hours }),
-      );
+      const invite = () =>
+        withRunningAgent(options.data, (client) =>
+          client.coordinator.invite.mutate({ siteName: options.site, validHours: options.hours }),
+        );
       if (options.out !== undefined) {
-        await writeFile(options.out, `${made.invitation}\n`, { mode: 0o600, flag: 'wx' });
+        const made = await writeInvitation(options.out, invite);
         return options.json
           ? printJson({ file: options.out, expiresAt: made.expiresAt })
           : printLine(`Written to ${options.out}; valid until ${made.expiresAt}.`);
       }
+      const made = await invite();
       return options.json
         ? printJson(made)
         : printLine(

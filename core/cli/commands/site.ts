@@ -1,12 +1,13 @@
 /** `anneal site …`: take part in a federation. */
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { SiteOverview } from '../../api/contract.ts';
+import type { AgentStatus, SiteOverview } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-import { runInForeground, withAgent } from '../with-agent.ts';
+import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
 
 /** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
 async function readInvitation(given: string): Promise<string> {
@@ -24,12 +25,15 @@ async function readInvitation(given: string): Promise<string> {
   }
 }
 
-function describe(overview: SiteOverview, name: string | null, federation: string | null): string {
+function describe(overview: SiteOverview, status: AgentStatus): string {
   const { images, subjects } = overview;
+  const { name, federation, broker, problem } = status;
   return [
     overview.siteId === null
       ? 'This site has not joined a federation.'
       : `Site "${name}" of "${federation}": ${overview.activity}.`,
+    ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
+    ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
     `${subjects.total} subjects, ${subjects.withConsent} with active consent; ${images.ready} pictures ready, ${images.setAside} set aside.`,
     ...(overview.run === null
       ? []
@@ -78,8 +82,9 @@ export function addSiteCommands(program: Command): void {
     .action(async (options) => {
       const report = await withAgent(options.data, (client) =>
         client.site.import.mutate({
-          imagesFolder: options.images,
-          labelsFile: options.labels,
+          // The agent may run in another folder.
+          imagesFolder: resolve(options.images),
+          labelsFile: resolve(options.labels),
           alreadyCropped: options.alreadyCropped,
         }),
       );
@@ -127,6 +132,7 @@ export function addSiteCommands(program: Command): void {
             throw new AppError('NOT_JOINED', 'This installation has not joined a federation.', {
               action: 'Run "anneal site join" first.',
             });
+          requireRole(status);
           if (!options.json)
             printLine(`Site "${status.name}" of "${status.federation}", broker ${status.broker.address}.`);
         },
@@ -144,6 +150,6 @@ export function addSiteCommands(program: Command): void {
         overview: await client.site.overview.query(),
       }));
       if (options.json) printJson({ ...status, ...overview });
-      else printLine(describe(overview, status.name, status.federation));
+      else printLine(describe(overview, status));
     });
 }
