@@ -89,8 +89,9 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     async close() {
       await created.close();
       await presence.leave();
-      await connection.close();
+      // The link before what is built on it: a broker that hangs is then not asked to end each subscription.
       await link.close();
+      await connection.close();
       await trainer.close();
     },
   };

@@ -8,6 +8,9 @@ import type { Will } from './mqtt-session.ts';
 import type { Signer } from './signature.ts';
 import { createTopics } from './topics.ts';
 
+/** A goodbye is a courtesy: without it the broker publishes the will. */
+const goodbyeMs = 1_000;
+
 export interface Presence {
   /** For `connectMqtt({will})`: the `offline` of the connection that is about to be made. */
   will(): Will;
@@ -27,9 +30,12 @@ export function createPresence(federation: string, signer: Signer, logger: Logge
   const seal = (online: boolean) =>
     sealEnvelope({ federation, type: 'presence', body: { online, session } }, signer);
 
-  async function say(online: boolean): Promise<void> {
+  async function say(online: boolean, timeoutMs?: number): Promise<void> {
     try {
-      await link?.publish(topic, seal(online), { retain: true });
+      await link?.publish(topic, seal(online), {
+        retain: true,
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      });
     } catch (error) {
       logger.info({ error }, 'presence not published');
     }
@@ -49,7 +55,7 @@ export function createPresence(federation: string, signer: Signer, logger: Logge
     },
     async leave() {
       remove?.();
-      if (link?.online) await say(false);
+      if (link?.online) await say(false, goodbyeMs);
       link = null;
     },
   };
