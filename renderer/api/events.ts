@@ -17,7 +17,11 @@ const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], string[
 /** @returns a function that passes an event on to the cache or to the live store */
 export function createEventHandler(queries: QueryClient): (event: AgentEvent) => void {
   return (event) => {
-    if (event.type === 'progress') return recordStep(event);
+    if (event.type === 'progress') {
+      // A site that has just begun is not in the answers yet, so that its steps would have no row.
+      if (recordStep(event)) void queries.invalidateQueries({ queryKey: ['run'] });
+      return;
+    }
     if (event.type === 'import') return recordImport(event.progress);
     for (const key of affected[event.what] ?? []) void queries.invalidateQueries({ queryKey: [key] });
   };

@@ -22,12 +22,18 @@ function set(next: Partial<LiveProgress>): void {
   for (const listener of listeners) listener();
 }
 
-/** Keeps the newest step of each site; steps of earlier rounds are dropped. */
-export function recordStep(event: StepProgress): void {
+/**
+ * Keeps the newest step of each site; steps of earlier rounds are dropped.
+ * @returns whether it is the first one seen of this site in this round
+ */
+export function recordStep(event: StepProgress): boolean {
+  const key = progressKey(event.runId, event.round, event.siteId);
+  const first = !current.steps.has(key);
   const kept = [...current.steps].filter(
     ([, step]) => step.runId === event.runId && step.round === event.round,
   );
-  set({ steps: new Map(kept).set(progressKey(event.runId, event.round, event.siteId), event) });
+  set({ steps: new Map(kept).set(key, event) });
+  return first;
 }
 
 export function recordImport(progress: ImportProgress | null): void {
