@@ -6,7 +6,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-const cookieName = 'anneal_session';
 const maxAttemptsPerMinute = 10;
 
 export interface AccessControl {
@@ -28,7 +27,9 @@ function sameSecret(a: string, b: string): boolean {
   return timingSafeEqual(digest(a), digest(b));
 }
 
-export function createAccessControl(now: () => number = Date.now): AccessControl {
+/** @param port where the screens are served: cookies know no ports, so two Anneals on 127.0.0.1 need two names */
+export function createAccessControl(port: () => number, now: () => number = Date.now): AccessControl {
+  const cookieName = () => `anneal_session_${port()}`;
   const code = createCode();
   const sessions = new Set<string>();
   let attempts: number[] = [];
@@ -42,14 +43,12 @@ export function createAccessControl(now: () => number = Date.now): AccessControl
       attempts = [];
       const session = randomBytes(32).toString('base64url');
       sessions.add(session);
-      return `${cookieName}=${session}; HttpOnly; SameSite=Strict; Path=/`;
+      return `${cookieName()}=${session}; HttpOnly; SameSite=Strict; Path=/`;
     },
     allows(request) {
-      const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
-      if (bearer !== undefined && sameSecret(bearer.toUpperCase(), code)) return true;
       const cookies = (request.headers.cookie ?? '').split(';').map((part) => part.trim().split('='));
       return cookies.some(
-        ([name, value]) => name === cookieName && value !== undefined && sessions.has(value),
+        ([name, value]) => name === cookieName() && value !== undefined && sessions.has(value),
       );
     },
   };

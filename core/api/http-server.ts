@@ -111,7 +111,7 @@ async function freeSocket(path: string): Promise<void> {
 /** @throws AppError PORT_IN_USE | DATA_FOLDER_IN_USE */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const onLoopback = 'port' in options.listen;
-  const access = onLoopback ? createAccessControl() : null;
+  const access = onLoopback ? createAccessControl(() => (server.address() as AddressInfo).port) : null;
   const screens =
     options.screensFolder === undefined ? null : sirv(options.screensFolder, { dev: false, etag: true });
   const trpc = createHTTPHandler({
