@@ -10,6 +10,9 @@ import type { Link } from './link.ts';
 /** Also the time after which an unanswered message is sent again. */
 const repeatAfterMs = 5_000;
 
+/** How long an answered message stays in the outbox. */
+const keepAnsweredMs = 24 * 3_600_000;
+
 const storedSchema = z.object({ id: z.string(), type: z.string(), body: z.record(z.string(), z.unknown()) });
 export type StoredMessage = z.infer<typeof storedSchema>;
 
@@ -54,6 +57,10 @@ export function createCourier(options: {
     }
   }
 
+  /** Answered messages are of use to somebody who looks for an error, for a while. */
+  const forgetAnswered = () => store.outbox.prune(new Date(Date.now() - keepAnsweredMs).toISOString());
+  forgetAnswered();
+
   const timer = setInterval(() => void sendPending(), repeatAfterMs);
   timer.unref();
   const removeListener = link.onStatus((online) => {
@@ -70,6 +77,7 @@ export function createCourier(options: {
         const parsed = storedSchema.safeParse(JSON.parse(Buffer.from(message.payload).toString('utf8')));
         if (!parsed.success || isAnswered(parsed.data)) store.outbox.markSent(message.id);
       }
+      forgetAnswered();
     },
     close() {
       clearInterval(timer);
