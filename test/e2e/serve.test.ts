@@ -173,7 +173,9 @@ test('approved, the site trains; both screens follow it to the end', async () =>
   expect(await table.count()).toBe(1 + rounds);
   expect(await table.filter({ hasText: 'Done' }).count()).toBe(rounds);
   await page.getByText(`${rounds} of ${rounds}`, { exact: true }).waitFor();
-  await page.getByRole('figure', { name: 'Federated accuracy' }).locator('svg path').first().waitFor();
+  // Its shape, not its visibility: equal accuracies make a line without height.
+  const line = page.getByRole('figure', { name: 'Federated accuracy' }).locator('path.recharts-curve');
+  await expect.poll(() => line.getAttribute('d')).toMatch(new RegExp(`^M[^L]+(L[^L]+){${rounds - 1}}$`));
   await page.getByText(`${rounds} rounds of ${rounds} done.`).waitFor({ state: 'attached' });
   await site.region('Training run').getByText('Finished').waitFor();
 }, 120_000);
