@@ -58,6 +58,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   let coordinator: CoordinatorRole | null = null;
   let startProblem: ErrorReport | null = null;
   let importing = false;
+  let settingUp = false;
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
@@ -80,11 +81,29 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       throw new AppError('ALREADY_JOINED', 'This installation has a role already.');
   }
 
+  /** Two setups at once, for instance from two windows, would start two roles on one store. */
+  async function alone(setUp: () => Promise<void>): Promise<void> {
+    if (settingUp)
+      throw new AppError('ALREADY_JOINED', 'This installation is being set up already.', {
+        action: 'Wait until that has finished.',
+      });
+    settingUp = true;
+    try {
+      await setUp();
+    } finally {
+      settingUp = false;
+    }
+  }
+
   async function becomeCoordinator(input: {
     federation: string;
     port?: number | undefined;
     hosts?: string[] | undefined;
   }): Promise<void> {
+    return alone(() => createFederation(input));
+  }
+
+  async function createFederation(input: Parameters<typeof becomeCoordinator>[0]): Promise<void> {
     requireUnset();
     const identity: Identity = {
       mode: 'coordinator',
@@ -104,6 +123,10 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
 
   async function joinAsSite(input: { invitation: string; name?: string | undefined }): Promise<void> {
+    return alone(() => join(input));
+  }
+
+  async function join(input: Parameters<typeof joinAsSite>[0]): Promise<void> {
     requireUnset();
     // Joined, but killed before it was written here: the keys folder knows, and joining goes on from there.
     const known = await loadCredentials(data.keysDir);

@@ -15,6 +15,20 @@ async function* readUpdates(blobs: BlobStore, rows: readonly RoundSiteRecord[]):
   }
 }
 
+/**
+ * Deletes the sites' updates that nothing needs any more: those of closed rounds, and all of a run that is over.
+ * Their hashes stay in the store. A state that is a global one as well, as with a single site, is kept.
+ */
+export async function discardUpdates(store: Store, blobs: BlobStore, ledger: RunLedger): Promise<void> {
+  const { runId } = ledger;
+  const globals = new Set(store.adapters.list({ kind: 'global' }).map((row) => row.sha256));
+  for (const { round, status } of store.rounds.listOfRun(runId)) {
+    if (status !== 'closed' && !ledger.isOver()) continue;
+    for (const { updateSha256 } of ledger.sitesOf(round))
+      if (updateSha256 !== null && !globals.has(updateSha256)) await blobs.delete(updateSha256);
+  }
+}
+
 /** After this no further update is welcome, whatever happens to this process. */
 export function freezeRound(
   store: Store,

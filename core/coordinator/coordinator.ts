@@ -204,6 +204,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const sha256 = await blobs.put(encodeModelState(state));
       const id = randomUUID();
       store.transaction(() => {
+        // Asked again: another start may have come between.
+        if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
         store.runs.insert({ id, config });
         store.adapters.insert({
           sha256,

@@ -12,7 +12,7 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
-import { aggregateRound, freezeRound } from './close-round.ts';
+import { aggregateRound, discardUpdates, freezeRound } from './close-round.ts';
 import type { RunPorts } from './ports.ts';
 import { openRunLedger } from './run-ledger.ts';
 import { createUpdateIntake } from './update-intake.ts';
@@ -89,12 +89,19 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
 
   async function fail(thrown: unknown): Promise<void> {
     logger.error({ error: thrown, runId }, 'run failed');
-    store.runs.update(runId, {
-      status: 'failed',
-      finishedAt: store.now(),
-      failure: toAppError(thrown).toReport(),
-    });
-    await announceState();
+    try {
+      store.runs.update(runId, {
+        status: 'failed',
+        finishedAt: store.now(),
+        failure: toAppError(thrown).toReport(),
+      });
+      await announceState();
+    } catch (error) {
+      // On a full disk not even the failure can be written: the run stays as it is and is looked at again.
+      logger.error({ error, runId }, 'failure of the run not recorded');
+      clearTimeout(timer);
+      if (!suspended) timer = setTimeout(() => void step(() => {}), 10 * lookAgainMs);
+    }
   }
 
   /** Publishes what the store says; an unreachable broker is no reason to fail, the link publishes again. */
@@ -174,10 +181,17 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     recordAccuracy(record.startSha256);
     const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
+    await tidyUp();
     if (!isLast) return openRound(round + 1);
     expected = new Set(ports.onlineSites());
     await announceState();
   }
+
+  /** What is left over now is deleted the next time. */
+  const tidyUp = () =>
+    discardUpdates(store, blobs, ledger).catch((error) =>
+      logger.warn({ error, runId }, 'updates not deleted'),
+    );
 
   function awaitedEvaluations(stateSha256: string): string[] {
     const reported = new Set(store.evaluations.ofState(runId, stateSha256).map((row) => row.siteId));
@@ -216,6 +230,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           ...ports.onlineSites(),
           ...ledger.sitesOf(ledger.run().round).map((row) => row.siteId),
         ]);
+        await tidyUp();
         await announceState();
       }),
     sitesChanged() {
@@ -275,6 +290,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           store.audit.append({ actor: 'coordinator', action: 'run-stopped', details: { runId } });
         });
         intake.stop();
+        await tidyUp();
         await announceState();
       }),
     async suspend() {
