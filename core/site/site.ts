@@ -197,6 +197,15 @@ export function createSite(options: SiteOptions): SiteNode {
     work = { key, abort, done: previous.then(() => doWork(current, abort.signal)) };
   }
 
+  /** For callers that nobody listens to: what goes wrong is shown and tried again, and never ends the process. */
+  function considerSafely(): void {
+    try {
+      consider();
+    } catch (thrown) {
+      if (manifest !== null && !closed) handleFailure(manifest, thrown);
+    }
+  }
+
   async function doWork(current: ManifestBody, signal: AbortSignal): Promise<void> {
     const { runId, config, round, plan, state } = current;
     if (signal.aborted || state === null) return;
@@ -232,14 +241,17 @@ export function createSite(options: SiteOptions): SiteNode {
     );
     // NOT_FOUND: the coordinator has moved on, and its next manifest will say to what.
     const transient = ['BROKER_UNREACHABLE', 'BLOB_CORRUPT', 'NOT_FOUND'].includes(error.code);
-    if (!transient) {
-      decline(current, error.message);
+    try {
+      if (!transient) decline(current, error.message);
+    } catch (failed) {
+      // On a full disk not even that can be written; the deadline of the round ends the wait for this site.
+      logger.error({ error: failed }, 'decline not recorded');
     }
     setActivity('waiting');
     options.onChange();
     // Tried again while the round is open: a broker comes back, a consent is recorded, a disk gets space.
     work = null;
-    retryTimer = setTimeout(consider, retryAfterMs);
+    retryTimer = setTimeout(considerSafely, retryAfterMs);
   }
 
   return {
@@ -270,7 +282,7 @@ export function createSite(options: SiteOptions): SiteNode {
         logger.error({ error: thrown }, 'manifest not recorded');
       }
       options.onChange();
-      consider();
+      considerSafely();
     },
     receiveReceipt(receipt) {
       const row = store.roundSites.get(receipt.runId, receipt.round, siteId);
@@ -333,10 +345,13 @@ export function createSite(options: SiteOptions): SiteNode {
         });
       });
       const unsent = row.updateSha256;
-      if (unsent !== null) void options.blobs.delete(unsent);
+      if (unsent !== null)
+        void options.blobs
+          .delete(unsent)
+          .catch((error) => logger.warn({ error }, 'update not deleted after a withdrawal'));
       const previous = work?.done ?? Promise.resolve();
       stopWork();
-      void previous.then(consider);
+      void previous.then(considerSafely);
     },
     async close() {
       closed = true;

@@ -1,0 +1,61 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { startTrainer } from '../../core/engine/trainer.ts';
+import { hashJson } from '../../core/shared/hash.ts';
+import { silentLogger } from '../../core/shared/logger.ts';
+import { createSite } from '../../core/site/site.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
+import { openSqlite } from '../../core/store/sqlite.ts';
+import { defaultRunConfig } from '../../core/strategy/defaults.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+
+test('a site that cannot write its answer shows a problem and lives on', async () => {
+  using folder = temporaryFolder();
+  using opened = openTestStore();
+  const { store } = opened;
+  // The database refuses new messages, as on a full disk.
+  const db = openSqlite(opened.file);
+  db.exec("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END");
+  db.close();
+  const trainer = startTrainer();
+  const site = createSite({
+    siteId: 'site',
+    store,
+    blobs: createBlobStore(folder.dir),
+    trainer,
+    ports: {
+      enqueue: () => void store.outbox.add({ topic: 'topic', payload: new Uint8Array() }),
+      flush: () => {},
+      sendProgress: () => {},
+      fetch: async () => {},
+    },
+    logger: silentLogger,
+    workFolder: join(folder.dir, 'work'),
+    device: 'cpu',
+    threads: 1,
+    onChange: () => {},
+    onProgress: () => {},
+  });
+  const config = defaultRunConfig({
+    baseId: 'face-resnet-128',
+    baseSha256: '0'.repeat(64),
+    classes: ['a', 'b'],
+  });
+
+  // Nobody has approved: the site wants to tell the coordinator so.
+  site.receiveManifest({
+    runId: 'run',
+    config,
+    configSha256: hashJson(config),
+    phase: 'train',
+    round: 0,
+    plan: getStrategy(config.strategy).configureTrain(config, 0),
+    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
+    deadlineAt: null,
+  });
+
+  expect(site.problem).not.toBeNull();
+  await site.close();
+  await trainer.close();
+});
