@@ -60,6 +60,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
   });
   const created = createSite({
     siteId,
+    siteName: credentials.siteName,
     store,
     blobs: data.blobs,
     trainer,

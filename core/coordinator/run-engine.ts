@@ -260,9 +260,11 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     progressed(siteId, { round, step: done, steps, loss }) {
       if (!ledger.isOpen(round)) return;
       const row = store.roundSites.get(runId, round, siteId);
-      if (row !== null && row.status !== 'working') return;
+      // A site that had declined, for instance because it was paused, may have changed its mind.
+      if (row !== null && row.status !== 'working' && row.status !== 'absent') return;
       expected.add(siteId);
-      store.roundSites.upsert({ runId, round, siteId, status: 'working', step: done, steps, meanLoss: loss });
+      const progress = { step: done, steps, meanLoss: loss };
+      store.roundSites.upsert({ runId, round, siteId, status: 'working', reason: null, ...progress });
     },
     declined: (siteId, round, reason) =>
       step(() => {

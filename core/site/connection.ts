@@ -107,6 +107,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   return {
     ports: {
       enqueue: (message) => courier.enqueue(up, seal(message.type, message.body)),
+      retractAnnouncement: (runId, round) =>
+        courier.settle(
+          ({ type, body }) => type === 'announce' && body['runId'] === runId && body['round'] === round,
+        ),
       flush: () => courier.flush(),
       sendProgress(body) {
         if (!link.online) return;

@@ -15,6 +15,8 @@ export type SiteMessage =
 export interface SitePorts {
   /** Writes the message to the outbox; call it inside the transaction of the state it speaks of. Sent until acknowledged. */
   enqueue(message: SiteMessage): void;
+  /** Takes an announcement back that may not have arrived yet. */
+  retractAnnouncement(runId: string, round: number): void;
   /** Sends what is in the outbox now. */
   flush(): void;
   /** Progress is a hint: sent once, lost when offline. */

@@ -36,6 +36,8 @@ export interface RoundWorkerOptions {
   ports: SitePorts;
   logger: Logger;
   workFolder: string;
+  /** Part of the training seed, so that a run with the same seed and site names repeats. */
+  siteName: string;
   device: DeviceKind;
   threads: number;
   onActivity: (
@@ -161,7 +163,7 @@ export async function trainRound(
       mode: plan.mode,
       lastK: config.lastK,
       training: trainingOf(config, plan),
-      seed: mixSeed(config.seed, runId, siteId, round),
+      seed: mixSeed(config.seed, options.siteName, round),
       device: options.device,
       threads: options.threads,
     },

@@ -29,6 +29,7 @@ export type SiteActivity =
 
 export interface SiteOptions {
   siteId: string;
+  siteName: string;
   store: Store;
   blobs: BlobStore;
   trainer: Trainer;
@@ -81,6 +82,7 @@ export function createSite(options: SiteOptions): SiteNode {
     ports,
     logger,
     workFolder: options.workFolder,
+    siteName: options.siteName,
     device: options.device,
     threads: options.threads,
     onActivity(next, step) {
@@ -209,6 +211,7 @@ export function createSite(options: SiteOptions): SiteNode {
   async function doWork(current: ManifestBody, signal: AbortSignal): Promise<void> {
     const { runId, config, round, plan, state } = current;
     if (signal.aborted || state === null) return;
+    declined = '';
     try {
       const base = await loadBaseModel(config.baseId);
       if (base.sha256 !== config.baseSha256) {
@@ -307,7 +310,8 @@ export function createSite(options: SiteOptions): SiteNode {
           receipt.reason ?? 'The coordinator did not accept this update.',
         ).toReport();
       }
-      setActivity('waiting');
+      // It may be at work on the next round already.
+      if (activity === 'uploading') setActivity('waiting');
       options.onChange();
     },
     approve(runId) {
@@ -334,17 +338,20 @@ export function createSite(options: SiteOptions): SiteNode {
         (cohort) => cohort.runId === runId && cohort.round === round && !cohort.superseded,
       );
       if (touched.length === 0 || row === null || row.status === 'received') return;
-      // Not yet with the coordinator: what was trained on this subject is thrown away and done again.
+      // What was trained on this subject is thrown away and done again. An update that was announced may have
+      // reached the coordinator although no receipt came yet: then its cohort stays in the trace, which must
+      // never say "not used" of a subject that was.
+      const unsent = row.updateSha256;
       store.transaction(() => {
-        for (const cohort of touched) store.cohorts.supersede(cohort.id);
-        store.roundSites.upsert({ runId, round, siteId, status: 'working', updateSha256: null });
+        if (unsent === null) for (const cohort of touched) store.cohorts.supersede(cohort.id);
+        else ports.retractAnnouncement(runId, round);
+        store.roundSites.upsert({ runId, round, siteId, status: 'working' });
         store.audit.append({
           actor: 'site',
           action: 'round-restarted',
           details: { runId, round, reason: 'consent withdrawn' },
         });
       });
-      const unsent = row.updateSha256;
       if (unsent !== null)
         void options.blobs
           .delete(unsent)

@@ -22,7 +22,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
     training: {
       epochs: 1,
       batchSize: 16,
-      learningRate: 4e-3,
+      learningRate: 2e-3,
       headLearningRate: 1e-2,
       baseLearningRate: 1e-4,
       weightDecay: 0.01,
@@ -34,7 +34,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
       logitAdjustment: false,
     },
     proximal: 0.01,
-    finalLearningRateShare: 0.2,
+    finalLearningRateShare: 1,
     seed: 1,
     quorum: 1,
     roundDeadlineMs: 30 * 60_000,

@@ -4,7 +4,7 @@ import { startFederation, startShortRun, until } from '../fixtures/federation.ts
 const testTimeoutMs = 240_000;
 
 test(
-  'a run over three sites finishes with rising ranks never, an accuracy and counted bytes',
+  'a run over three sites finishes with ranks that never rise, an accuracy and counted bytes',
   async () => {
     await using federation = await startFederation(3);
 

@@ -21,11 +21,13 @@ test('a site that cannot write its answer shows a problem and lives on', async (
   const trainer = startTrainer();
   const site = createSite({
     siteId: 'site',
+    siteName: 'clinic',
     store,
     blobs: createBlobStore(folder.dir),
     trainer,
     ports: {
       enqueue: () => void store.outbox.add({ topic: 'topic', payload: new Uint8Array() }),
+      retractAnnouncement: () => {},
       flush: () => {},
       sendProgress: () => {},
       fetch: async () => {},
