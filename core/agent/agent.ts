@@ -22,6 +22,7 @@ import { createEventHub } from './event-hub.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
+import { sweepBlobs } from './sweep-blobs.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {
@@ -53,6 +54,13 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     throw error;
   }
   const logger = createFileLogger(data.logsDir, 'agent');
+  try {
+    const swept = await sweepBlobs(store, data.blobs);
+    if (swept > 0) logger.info({ blobs: swept }, 'files that nothing refers to were deleted');
+  } catch (error) {
+    // Tried again at the next start.
+    logger.warn({ error }, 'files that nothing refers to could not be deleted');
+  }
   const events = createEventHub();
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;

@@ -12,6 +12,8 @@ export interface BlobStore {
   /** Opens or goes on with a transfer; survives restarts of the process. */
   openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
   delete(sha256: string): Promise<void>;
+  /** Hashes of all complete blobs, in no order. */
+  list(): string[];
 }
 
 export interface PartialBlob {

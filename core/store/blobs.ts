@@ -65,6 +65,11 @@ export function createBlobStore(dir: string): BlobStore {
         }),
       );
     },
+    list: () =>
+      readdirSync(dir)
+        .filter((folder) => /^[0-9a-f]{2}$/.test(folder))
+        .flatMap((folder) => readdirSync(path.join(dir, folder)))
+        .filter((name) => hashPattern.test(name)),
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       await rm(placeOf(sha256), { force: true });

@@ -5,7 +5,13 @@ import { rankAt, rankAtProgress, scheduledRound, stageAt } from '../../core/stra
 import { type RunConfig, runConfigSchema } from '../../core/strategy/strategy.ts';
 
 function config(changes: Partial<RunConfig> = {}): RunConfig {
-  return defaultRunConfig({ baseId: 'x', baseSha256: '0'.repeat(64), classes: ['a', 'b'], heatingRounds: 1, ...changes });
+  return defaultRunConfig({
+    baseId: 'x',
+    baseSha256: '0'.repeat(64),
+    classes: ['a', 'b'],
+    heatingRounds: 1,
+    ...changes,
+  });
 }
 const ranksOf = (settings: RunConfig) =>
   Array.from({ length: settings.rounds }, (_, round) => rankAt(settings, round));

@@ -1,0 +1,20 @@
+/** Deletes files that nothing refers to: crops of an import that was killed, states of rounds long past. */
+import type { BlobStore } from '../store/blob-store.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
+
+/**
+ * Call it before anything writes blobs. A photograph's crop without a row would be a picture that nobody knows of.
+ * @returns how many were deleted
+ */
+export async function sweepBlobs(store: ReadOnlyStore, blobs: BlobStore): Promise<number> {
+  const current = store.runs.current();
+  const states = current === null ? [] : store.rounds.listOfRun(current.id).map((round) => round.startSha256);
+  const known = new Set([
+    ...store.images.list().flatMap(({ cropSha256 }) => cropSha256 ?? []),
+    ...store.adapters.list().map(({ sha256 }) => sha256),
+    ...states,
+  ]);
+  const orphans = blobs.list().filter((sha256) => !known.has(sha256));
+  for (const sha256 of orphans) await blobs.delete(sha256);
+  return orphans.length;
+}
