@@ -78,7 +78,7 @@ describe('fewer rounds', () => {
     [2, [2, 0, 0]],
     [1, [1, 0, 0]],
   ])('%d rounds keep stages %j, which always fit', (rounds, stages) => {
-    const fitted = fitRounds(initialRunSettings, rounds);
+    const fitted = fitRounds({ ...initialRunSettings, heatingRounds: 1 }, rounds);
     expect([fitted.initiatingRounds, fitted.heatingRounds, fitted.coolingRounds]).toEqual(stages);
     expect(stages.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(rounds);
   });
