@@ -5,7 +5,7 @@ import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts';
-import { writeFileAtomically } from './atomic-file.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 import { countSteps, createBatchFiller, type Draw, drawBatches } from './batches.ts';
 import type { Executable } from './engine.ts';
 import { computeFeatures } from './features.ts';

@@ -4,13 +4,13 @@
  * were trained too lie in a third file beside them.
  * Source: https://huggingface.co/docs/peft/developer_guides/checkpoint
  */
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { LoraLayer, ModelState } from './model-state.ts';
 import { decodeSafetensors, encodeSafetensors, invalid } from './safetensors.ts';
 import { checkedLayer } from './state-file.ts';
@@ -69,10 +69,10 @@ export async function writePeftFolder(
     baseWeightsSha256: baseWeights === null ? null : sha256(baseWeights),
   });
   await mkdir(folder, { recursive: true });
-  await writeWhole(join(folder, weightsName), weights);
+  await writeFileAtomically(join(folder, weightsName), weights);
   if (baseWeights === null) await rm(join(folder, baseWeightsName), { force: true });
-  else await writeWhole(join(folder, baseWeightsName), baseWeights);
-  await writeWhole(join(folder, configName), Buffer.from(`${JSON.stringify(config, null, 2)}\n`));
+  else await writeFileAtomically(join(folder, baseWeightsName), baseWeights);
+  await writeFileAtomically(join(folder, configName), Buffer.from(`${JSON.stringify(config, null, 2)}\n`));
 }
 
 /**
@@ -199,23 +199,5 @@ async function readNamed(folder: string, name: string): Promise<Buffer> {
     return await readFile(join(folder, name));
   } catch (error) {
     throw invalid(name, 'it cannot be read from the adapter folder', error);
-  }
-}
-
-/** Temporary file beside the target, fsync, rename: the file is there whole or not at all. */
-async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${file}.${randomUUID()}.tmp`;
-  try {
-    const handle = await open(temporary, 'wx');
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
   }
 }
