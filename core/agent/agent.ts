@@ -5,7 +5,7 @@ import type { AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { importFolder } from '../data/import-folder.ts';
 import type { Device } from '../engine/engine.ts';
-import { createOnnxRuntimeEngine } from '../engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../engine/onnxruntime/engine.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import { writePeftFolder } from '../lora/peft.ts';

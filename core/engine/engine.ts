@@ -2,13 +2,22 @@
 import type { Graph } from '../graph/graph.ts';
 import type { Tensor } from '../shared/tensor.ts';
 
-export type DeviceKind = 'cpu' | 'webgpu' | 'cuda' | 'dml' | 'coreml';
+export const engineNames = ['onnxruntime', 'tensorflow'] as const;
+export type EngineName = (typeof engineNames)[number];
+
+export const deviceKinds = ['cpu', 'webgpu', 'cuda', 'dml', 'coreml'] as const;
+export type DeviceKind = (typeof deviceKinds)[number];
 
 export interface Device {
+  engine: EngineName;
   kind: DeviceKind;
   /** What a person calls it, for instance the processor's name. */
   name: string;
   available: boolean;
+  /** Maker of the hardware, its memory and its driver, as far as the system tells. */
+  vendor?: string;
+  memoryBytes?: number;
+  driver?: string;
   /** Why it is not available, in plain words. */
   reason?: string;
 }
@@ -17,6 +26,11 @@ export interface CompileOptions {
   device: DeviceKind;
   /** Intra-operator threads; the runtime's default when absent. */
   threads?: number;
+  /**
+   * Threads wait for work by spinning: faster steps, but the processor is taken from everything else. Off by
+   * default, because several trainers or the agent may share the machine.
+   */
+  spinning?: boolean;
 }
 
 /** A compiled graph with fixed shapes. */
@@ -27,7 +41,7 @@ export interface Executable {
 }
 
 export interface Engine {
-  readonly name: 'onnxruntime' | 'tensorflow';
+  readonly name: EngineName;
   devices(): Promise<Device[]>;
   compile(graph: Graph, options: CompileOptions): Promise<Executable>;
 }

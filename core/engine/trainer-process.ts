@@ -11,10 +11,10 @@ import { runEvaluateJob } from './evaluation-job.ts';
 import { createExecutableCache } from './executable-cache.ts';
 import type { JobContext } from './job-context.ts';
 import { runMeasureJob } from './measure-job.ts';
-import { createOnnxRuntimeEngine } from './onnxruntime.ts';
+import { createOnnxRuntimeEngine } from './onnxruntime/engine.ts';
 import {
+  type ReceivedRequest,
   type TrainerReply,
-  type TrainerRequest,
   type TrainProgress,
   trainerRequestSchema,
 } from './trainer-protocol.ts';
@@ -28,7 +28,7 @@ const progressIntervalMs = 200;
 /** Failures whose cause a developer needs to see. */
 const loggedCodes: ReadonlySet<string> = new Set(['TRAINING_FAILED', 'DEVICE_UNAVAILABLE', 'INTERNAL']);
 
-type JobRequest = Exclude<TrainerRequest, { type: 'cancel' }>;
+type JobRequest = Exclude<ReceivedRequest, { type: 'cancel' }>;
 
 const executables = createExecutableCache(createOnnxRuntimeEngine(), executableCapacity);
 const crops = createCropCache(cropCacheBytes);

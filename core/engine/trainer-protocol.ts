@@ -3,6 +3,7 @@
  * Pictures and states travel as file paths inside the data folder, never as bytes in a message.
  */
 import { z } from 'zod';
+import { deviceKinds, engineNames } from './engine.ts';
 
 /** One picture: an aligned RGB crop (PNG) of the base model's input size, and its class index. */
 export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
@@ -43,7 +44,8 @@ const jobBase = {
   /** The state to start from (a model-state safetensors file). */
   stateFile: z.string(),
   examples: z.array(exampleSchema),
-  device: z.enum(['cpu', 'webgpu', 'cuda', 'dml', 'coreml']),
+  engine: z.enum(engineNames).default('onnxruntime'),
+  device: z.enum(deviceKinds),
   threads: z.number().int().positive(),
 };
 
@@ -63,7 +65,8 @@ export const evaluateJobSchema = z.object({ ...jobBase, batchSize: z.number().in
 /** A few real training steps with random pixels, to compare devices. */
 export const measureJobSchema = z.object({
   baseId: z.string(),
-  device: z.enum(['cpu', 'webgpu', 'cuda', 'dml', 'coreml']),
+  engine: z.enum(engineNames).default('onnxruntime'),
+  device: z.enum(deviceKinds),
   threads: z.number().int().positive(),
   batchSize: z.number().int().positive(),
   steps: z.number().int().positive(),
@@ -128,14 +131,17 @@ export type TrainProgress = z.infer<typeof trainProgressSchema>;
 export type TrainResult = z.infer<typeof trainResultSchema>;
 export type EvaluateResult = z.infer<typeof evaluateResultSchema>;
 export type MeasureResult = z.infer<typeof measureResultSchema>;
-export type TrainerRequest = z.infer<typeof trainerRequestSchema>;
+/** As it is sent: settings with a default may be missing. */
+export type TrainerRequest = z.input<typeof trainerRequestSchema>;
+/** As it is received. */
+export type ReceivedRequest = z.output<typeof trainerRequestSchema>;
 export type TrainerReply = z.infer<typeof trainerReplySchema>;
 
 /** The agent's end of a trainer process; one job at a time, further ones wait. */
 export interface Trainer {
-  train(job: TrainJob, options?: JobOptions): Promise<TrainResult>;
-  evaluate(job: EvaluateJob, options?: JobOptions): Promise<EvaluateResult>;
-  measure(job: MeasureJob, options?: JobOptions): Promise<MeasureResult>;
+  train(job: z.input<typeof trainJobSchema>, options?: JobOptions): Promise<TrainResult>;
+  evaluate(job: z.input<typeof evaluateJobSchema>, options?: JobOptions): Promise<EvaluateResult>;
+  measure(job: z.input<typeof measureJobSchema>, options?: JobOptions): Promise<MeasureResult>;
   close(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 /** Compares appended gradients with central finite differences, both through the real engine. */
 import type { Executable } from '../../core/engine/engine.ts';
-import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import { appendGradients } from '../../core/graph/autodiff.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';

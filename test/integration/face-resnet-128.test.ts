@@ -4,7 +4,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { writePlanes } from '../../core/engine/augmentation.ts';
-import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 

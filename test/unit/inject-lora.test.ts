@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import {

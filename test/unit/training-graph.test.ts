@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { initialState } from '../../core/engine/initial-state.ts';
-import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import {
   buildEvaluationGraph,
   buildFeatureGraph,

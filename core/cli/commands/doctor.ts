@@ -1,7 +1,7 @@
 /** `anneal doctor`: which devices of this machine can train, and how fast. */
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
-import { createOnnxRuntimeEngine } from '../../engine/onnxruntime.ts';
+import { createOnnxRuntimeEngine } from '../../engine/onnxruntime/engine.ts';
 import { startTrainer } from '../../engine/trainer.ts';
 import { toAppError } from '../../shared/errors.ts';
 import { formatTable } from '../format.ts';

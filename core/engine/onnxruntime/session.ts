@@ -1,83 +1,15 @@
-/** The default engine: ONNX Runtime. The only file that imports it. */
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import os from 'node:os';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+/** Compiling and running graphs in ONNX Runtime. */
 import * as ort from 'onnxruntime-node';
-import { encodeOnnxModel } from '../graph/encode.ts';
-import type { Graph, ValueType } from '../graph/graph.ts';
-import { AppError } from '../shared/errors.ts';
-import { type DataType, elementCount, sameDims, type Tensor } from '../shared/tensor.ts';
-import type { CompileOptions, Device, DeviceKind, Engine, Executable } from './engine.ts';
+import { encodeOnnxModel } from '../../graph/encode.ts';
+import type { Graph, ValueType } from '../../graph/graph.ts';
+import { AppError } from '../../shared/errors.ts';
+import { type DataType, elementCount, sameDims, type Tensor } from '../../shared/tensor.ts';
+import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
+import { missingRuntime } from './devices.ts';
 
-type AcceleratorKind = Exclude<DeviceKind, 'cpu'>;
-
-const deviceLabels: Record<AcceleratorKind, string> = {
-  webgpu: 'Graphics processor (WebGPU)',
-  cuda: 'NVIDIA graphics processor (CUDA)',
-  dml: 'Graphics processor (DirectML)',
-  coreml: 'Apple processor (Core ML)',
-};
-
-const acceleratorKinds = Object.keys(deviceLabels) as AcceleratorKind[];
 const errorSeverity = 3;
 
-const probeTimeoutMs = 20_000;
-
-export function createOnnxRuntimeEngine(): Engine {
-  let accelerators: Promise<Device[]> | undefined;
-  return {
-    name: 'onnxruntime',
-    async devices() {
-      // Hardware does not come and go while we run; the probes take a moment.
-      accelerators ??= Promise.all(acceleratorKinds.map(describeAccelerator));
-      return [{ kind: 'cpu', name: processorName(), available: true }, ...(await accelerators)];
-    },
-    compile,
-  };
-}
-
-async function describeAccelerator(kind: AcceleratorKind): Promise<Device> {
-  const reason = missingRuntime(kind) ?? (await probe(kind));
-  const device = { kind, name: deviceLabels[kind], available: reason === undefined };
-  return reason === undefined ? device : { ...device, reason };
-}
-
-/** Why the runtime itself cannot offer a device, or undefined when it can. */
-function missingRuntime(kind: AcceleratorKind): string | undefined {
-  const backend = ort.listSupportedBackends().find(({ name }) => name === kind);
-  if (backend === undefined) return 'ONNX Runtime does not offer it on this system.';
-  if (backend.bundled || existsSync(providerLibrary(kind))) return undefined;
-  return 'Its runtime library is not part of this installation.';
-}
-
-/** Where a runtime library that does not come with the npm package has to lie. */
-function providerLibrary(kind: AcceleratorKind): string {
-  const packageFile = createRequire(import.meta.url).resolve('onnxruntime-node/package.json');
-  const file =
-    process.platform === 'win32'
-      ? `onnxruntime_providers_${kind}.dll`
-      : `libonnxruntime_providers_${kind}.so`;
-  return path.join(path.dirname(packageFile), 'bin', 'napi-v6', process.platform, process.arch, file);
-}
-
-/** Computes something small on the device in another process. @returns why it failed, undefined when it did not */
-function probe(kind: AcceleratorKind): Promise<string | undefined> {
-  const script = fileURLToPath(new URL('./probe-device.ts', import.meta.url));
-  return new Promise((resolve) => {
-    execFile(process.execPath, [script, kind], { timeout: probeTimeoutMs, windowsHide: true }, (error) =>
-      resolve(error === null ? undefined : 'No graphics processor with a working driver was found.'),
-    );
-  });
-}
-
-function processorName(): string {
-  return os.cpus()[0]?.model.trim() || 'Processor';
-}
-
-async function compile(graph: Graph, options: CompileOptions): Promise<Executable> {
+export async function compile(graph: Graph, options: CompileOptions): Promise<Executable> {
   // Asked for a missing library, the runtime would write its path to the terminal.
   if (options.device !== 'cpu' && missingRuntime(options.device) !== undefined)
     throw compileError(options.device);
@@ -91,14 +23,13 @@ async function compile(graph: Graph, options: CompileOptions): Promise<Executabl
   return createExecutable(graph, session);
 }
 
-function sessionOptions({ device, threads }: CompileOptions): ort.InferenceSession.SessionOptions {
+function sessionOptions({ device, threads, spinning }: CompileOptions): ort.InferenceSession.SessionOptions {
   return {
     executionProviders: [device],
     graphOptimizationLevel: 'all',
     executionMode: 'sequential',
     logSeverityLevel: errorSeverity,
-    // Threads that wait by spinning take the processor away from other trainers and from the agent.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    extra: { session: { intra_op: { allow_spinning: spinning === true ? '1' : '0' } } },
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   };
 }

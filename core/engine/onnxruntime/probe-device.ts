@@ -2,10 +2,10 @@
  * A process of its own that computes one sum on a device: `node probe-device.ts webgpu`. It exits with 0 when
  * that works. A driver that crashes takes this process down and nothing else.
  */
-import { GraphBuilder } from '../graph/graph-builder.ts';
-import { floatTensor } from '../shared/tensor.ts';
-import type { DeviceKind } from './engine.ts';
-import { createOnnxRuntimeEngine } from './onnxruntime.ts';
+import { GraphBuilder } from '../../graph/graph-builder.ts';
+import { floatTensor } from '../../shared/tensor.ts';
+import type { DeviceKind } from '../engine.ts';
+import { createOnnxRuntimeEngine } from './engine.ts';
 
 const builder = new GraphBuilder();
 const x = builder.input('x', 'float32', [2]);
