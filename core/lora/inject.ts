@@ -2,6 +2,7 @@
 import type { Graph, GraphNode } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { AppError } from '../shared/errors.ts';
+import { sameDims } from '../shared/tensor.ts';
 
 /** What injection needs to know of a layer; `AdaptableLayer` of a base model has it all. */
 export interface LoraTarget {
@@ -17,6 +18,11 @@ export interface LoraInjection {
   readonly layer: LoraTarget;
   readonly r: number;
   readonly scale: number;
+  /**
+   * Probability, 0 (default) to below 1, with which a value that A reads is dropped. Above 0 the branch reads x · mask, where
+   * the mask is a graph input {@link loraMaskName} of x's shape; see `fillLoraMask` for its values.
+   */
+  readonly dropout?: number;
 }
 
 /** Name of the graph input that takes a layer's factor A; PEFT's words. */
@@ -29,6 +35,11 @@ export function loraBName(module: string): string {
   return `${module}.lora_B`;
 }
 
+/** Name of the graph input that takes the dropout mask of a layer, in the shape of what the layer reads. */
+export function loraMaskName(module: string): string {
+  return `${module}.lora_mask`;
+}
+
 /** Shapes of A and B for a layer at rank r, as `LoraLayer` has them. */
 export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number[] } {
   const [out, ...rest] = layer.weightDims as [number, ...number[]];
@@ -37,7 +48,8 @@ export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number
 
 /**
  * Every use y = op(x, W) of an adapted weight becomes y + scale · B(A(x)), with graph inputs
- * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims}, in the order given.
+ * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims}, in the order given; with dropout
+ * y + scale · B(A(x · mask)), with inputs `${module}.lora_mask` after those, in the order of use.
  * Handles Conv, Gemm, MatMul with a weight [in, out], and MatMul with a transposed weight [out, in].
  * Source: Hu et al. 2021; for convolutions a kh×kw convolution to r channels, then 1×1 (as PEFT has it).
  * @throws AppError SHAPE_MISMATCH when the model has no such layer, OPERATOR_UNSUPPORTED when its operator
@@ -125,12 +137,12 @@ function adaptNode(
 function lowRankDelta(
   builder: GraphBuilder,
   node: GraphNode,
-  { layer, scale }: LoraInjection,
+  { layer, scale, dropout = 0 }: LoraInjection,
   weightIsTransposed: boolean,
 ): string {
   const a = loraAName(layer.module);
   const b = loraBName(layer.module);
-  const x = node.inputs[0]!;
+  const x = dropout > 0 ? maskedInput(builder, node.inputs[0]!, layer.module) : node.inputs[0]!;
   const scaled = (value: string) => (scale === 1 ? value : builder.mul(value, builder.scalar(scale)));
   if (node.op === 'Conv' && layer.kind === 'conv' && (node.attributes['group'] ?? 1) === 1) {
     const inner = builder.append1('Conv', [x, a], node.attributes);
@@ -150,6 +162,21 @@ function lowRankDelta(
     'OPERATOR_UNSUPPORTED',
     `The layer "${layer.module}" (${node.op}) cannot carry LoRA factors.`,
   );
+}
+
+/** x · mask; a weight that is used twice takes its mask twice, as both uses read as many values. */
+function maskedInput(builder: GraphBuilder, x: string, module: string): string {
+  const mask = loraMaskName(module);
+  const dims = builder.dimsOf(x);
+  if (!builder.has(mask)) builder.input(mask, 'float32', dims);
+  else if (!sameDims(builder.dimsOf(mask), dims)) {
+    throw new AppError(
+      'OPERATOR_UNSUPPORTED',
+      `The layer "${module}" is used on inputs of different shapes, which LoRA dropout cannot follow.`,
+      { action: 'Set the LoRA dropout to 0 for this model.' },
+    );
+  }
+  return builder.mul(x, mask);
 }
 
 /** Guards against a square weight read the wrong way round being adapted without a word. */
