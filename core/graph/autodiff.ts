@@ -6,8 +6,10 @@ import { AppError } from '../shared/errors.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { convolutionGradients } from './gradients/convolution.ts';
 import { elementwiseGradients } from './gradients/elementwise.ts';
+import { geluGradients } from './gradients/gelu.ts';
 import { filled, type GradientRule } from './gradients/gradient-rule.ts';
 import { linearGradients } from './gradients/linear.ts';
+import { normalisationGradients } from './gradients/normalisation.ts';
 import { poolingGradients } from './gradients/pooling.ts';
 import { reductionGradients } from './gradients/reduction.ts';
 import { shapeGradients } from './gradients/shape.ts';
@@ -16,6 +18,8 @@ import type { GraphBuilder } from './graph-builder.ts';
 
 export const gradientRules: Readonly<Record<string, GradientRule>> = {
   ...elementwiseGradients,
+  ...geluGradients,
+  ...normalisationGradients,
   ...reductionGradients,
   ...shapeGradients,
   ...linearGradients,

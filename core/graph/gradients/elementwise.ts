@@ -1,8 +1,6 @@
 /** Gradients of elementwise operators. */
 import { type GradientRequest, type GradientRule, scaled, sumTo } from './gradient-rule.ts';
 
-type Part = (value: string) => string;
-
 /** A rule for two broadcast inputs from their two partial products. */
 function binary(
   left: (request: GradientRequest) => string,
@@ -18,13 +16,6 @@ function binary(
 
 function unary(part: (request: GradientRequest, x: string, y: string) => string): GradientRule {
   return (request) => [part(request, request.node.inputs[0]!, request.node.outputs[0]!)];
-}
-
-function derivativeOfGelu({ builder: b, gradient }: GradientRequest, x: string): string {
-  const half: Part = (value) => b.mul(value, b.scalar(0.5));
-  const cumulative = half(b.add(b.erf(scaled(b, x, Math.SQRT1_2)), b.scalar(1)));
-  const density = scaled(b, b.exp(half(b.neg(b.mul(x, x)))), 1 / Math.sqrt(2 * Math.PI));
-  return b.mul(gradient, b.add(cumulative, b.mul(x, density)));
 }
 
 export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
@@ -73,5 +64,4 @@ export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
   Sigmoid: unary(({ builder: b, gradient }, _x, y) => b.mul(gradient, b.mul(y, b.sub(b.scalar(1), y)))),
   // The output is positive exactly where the input is; it is alive anyhow, the input may not be.
   Relu: unary(({ builder: b, gradient }, _x, y) => b.where(b.greater(y, b.scalar(0)), gradient, b.scalar(0))),
-  Gelu: unary(derivativeOfGelu),
 };
