@@ -18,11 +18,13 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   const parameters = stateParameters(state);
   const trainables = [...parameters.keys()];
   const shape = { ...graphShape(state, { batch: job.batchSize }), trainables, labelSmoothing: 0 };
+  const compileStartMs = performance.now();
   const executable = await context.executables.get(
     { graph: 'train', base: base.sha256, ...shape },
     () => buildTrainingGraph(base, shape),
     { device: job.device, threads: job.threads },
   );
+  const compileMs = performance.now() - compileStartMs;
   const random = createRandom(0);
   const pixels = floatTensor([job.batchSize, 3, base.inputSize, base.inputSize]);
   for (let i = 0; i < pixels.data.length; i++) pixels.data[i] = random.integer(256);
@@ -36,13 +38,17 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   const feeds = { pixels, labels, sampleWeights, classPrior, ...Object.fromEntries(parameters) };
   await executable.run(feeds);
   const startMs = performance.now();
-  for (let step = 0; step < job.steps; step++) {
+  let steps = 0;
+  while (steps < job.steps && performance.now() - startMs < (job.timeLimitMs ?? Infinity)) {
     await context.pause();
     await executable.run(feeds);
+    steps++;
   }
-  const seconds = (performance.now() - startMs) / 1000;
+  const stepsPerSecond = (1000 * steps) / (performance.now() - startMs);
   return {
-    imagesPerSecond: (job.steps * job.batchSize) / seconds,
+    stepsPerSecond,
+    imagesPerSecond: stepsPerSecond * job.batchSize,
+    compileMs,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

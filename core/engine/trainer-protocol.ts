@@ -4,39 +4,14 @@
  */
 import { z } from 'zod';
 import { deviceKinds, engineNames } from './engine.ts';
+import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 
-/** One picture: an aligned RGB crop (PNG) of the base model's input size, and its class index. */
+export { type LocalTraining, localTrainingSchema } from './local-training.ts';
+
+/** One picture: an aligned, square RGB crop (PNG), and its class index. It is scaled to the base model's input size. */
 export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
 
 export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
-
-/** Hyper-parameters of local training that the coordinator decides. */
-export const localTrainingSchema = z.object({
-  epochs: z.number().positive(),
-  batchSize: z.number().int().positive(),
-  learningRate: z.number().positive(),
-  /** Learning rate of the classification head. */
-  headLearningRate: z.number().positive(),
-  /** Learning rate of base weights in `full` and `last-k` rounds; pretrained weights want a gentle one. */
-  baseLearningRate: z.number().positive(),
-  /** Decoupled weight decay (AdamW). */
-  weightDecay: z.number().nonnegative(),
-  /** Share of the steps over which the rate rises linearly from 0. */
-  warmupShare: z.number().min(0).max(1),
-  /** Global-norm clipping; 0 means none. */
-  clipNorm: z.number().nonnegative(),
-  /** λ of the proximal pull λ(θ − θ_global); 0 means none. */
-  proximal: z.number().nonnegative(),
-  /** Horizontal flip, small rotation, shift and light changes. */
-  augment: z.boolean(),
-  labelSmoothing: z.number().min(0).max(0.5),
-  /**
-   * Adds the logarithm of the site's own class shares to the logits in the loss (Menon et al. 2021, arXiv
-   * 2007.07314; for federated learning Zhang et al. 2022, arXiv 2209.00189). A site then does not push away
-   * the classes that it hardly has, which is what makes sites with different classes drift apart.
-   */
-  logitAdjustment: z.boolean(),
-});
 
 const jobBase = {
   /** Catalogue id of the base model, for instance `face-resnet-128`. */
@@ -47,6 +22,10 @@ const jobBase = {
   engine: z.enum(engineNames).default('onnxruntime'),
   device: z.enum(deviceKinds),
   threads: z.number().int().positive(),
+  /** Pictures computed at once; a batch is cut into such parts. Chosen by the memory when absent. */
+  microBatch: z.number().int().positive().optional(),
+  /** Memory that a step may take; half of the computer's when absent. */
+  memoryBudgetBytes: z.number().positive().optional(),
 };
 
 export const trainJobSchema = z.object({
@@ -58,9 +37,20 @@ export const trainJobSchema = z.object({
   outFile: z.string(),
   training: localTrainingSchema,
   seed: z.number().int(),
+  /**
+   * Where the run keeps its state while it goes on, so that a job which is given again goes on from there.
+   * Deleted when the result is written. None when absent.
+   */
+  checkpointFile: z.string().optional(),
+  /** Time between two checkpoints; longer when writing one takes long. */
+  checkpointSeconds: z.number().nonnegative().default(60),
 });
 
-export const evaluateJobSchema = z.object({ ...jobBase, batchSize: z.number().int().positive() });
+export const evaluateJobSchema = z.object({
+  ...jobBase,
+  ...headSettingsSchema.shape,
+  batchSize: z.number().int().positive(),
+});
 
 /** A few real training steps with random pixels, to compare devices. */
 export const measureJobSchema = z.object({
@@ -69,7 +59,25 @@ export const measureJobSchema = z.object({
   device: z.enum(deviceKinds),
   threads: z.number().int().positive(),
   batchSize: z.number().int().positive(),
+  /** Steps that count; the first one, which also allocates, comes before them. */
   steps: z.number().int().positive(),
+  /** Stops after the step in which this much time has passed. */
+  timeLimitMs: z.number().positive().optional(),
+});
+
+/**
+ * Something that did not go as asked, and what the run did about it.
+ * `resumed`: went on from a checkpoint. `smaller-batch`: less memory. `device-changed`: to the processor.
+ * `retried`: a step was computed again. `restarted`: the trainer process ended and was started again.
+ * `checkpoint-failed`: no checkpoint could be written.
+ */
+export const trainEventSchema = z.object({
+  kind: z.enum(['resumed', 'smaller-batch', 'device-changed', 'retried', 'restarted', 'checkpoint-failed']),
+  /** One plain sentence. */
+  message: z.string(),
+  /** What changed, from and to; for instance devices or pictures computed at once. Empty when nothing did. */
+  from: z.string(),
+  to: z.string(),
 });
 
 export const trainProgressSchema = z.object({
@@ -78,6 +86,8 @@ export const trainProgressSchema = z.object({
   epoch: z.number(),
   loss: z.number(),
   imagesPerSecond: z.number(),
+  /** All events of the run so far. */
+  events: z.array(trainEventSchema).optional(),
 });
 
 export const trainResultSchema = z.object({
@@ -87,6 +97,7 @@ export const trainResultSchema = z.object({
   examples: z.number().int(),
   imagesPerSecond: z.number(),
   wallMs: z.number(),
+  events: z.array(trainEventSchema).default([]),
 });
 
 export const evaluateResultSchema = z.object({
@@ -97,7 +108,14 @@ export const evaluateResultSchema = z.object({
   perClass: z.array(z.object({ correct: z.number().int(), total: z.number().int() })),
 });
 
-export const measureResultSchema = z.object({ imagesPerSecond: z.number(), peakMemoryBytes: z.number() });
+export const measureResultSchema = z.object({
+  stepsPerSecond: z.number(),
+  imagesPerSecond: z.number(),
+  /** Building the graph and preparing it for the device. */
+  compileMs: z.number(),
+  /** Of the trainer process since its start: only a fresh process gives this measurement's own. */
+  peakMemoryBytes: z.number(),
+});
 
 const jobId = z.string();
 export const trainerRequestSchema = z.discriminatedUnion('type', [
@@ -108,6 +126,8 @@ export const trainerRequestSchema = z.discriminatedUnion('type', [
 ]);
 
 export const trainerReplySchema = z.discriminatedUnion('type', [
+  /** Before the first step: what a job that runs out of memory now was about to compute at once. */
+  z.object({ type: z.literal('prepared'), id: jobId, microBatch: z.number().int().positive() }),
   z.object({ type: z.literal('progress'), id: jobId, progress: trainProgressSchema }),
   z.object({
     type: z.literal('done'),
@@ -123,10 +143,10 @@ export const trainerReplySchema = z.discriminatedUnion('type', [
 
 export type Example = z.infer<typeof exampleSchema>;
 export type TrainMode = z.infer<typeof trainModeSchema>;
-export type LocalTraining = z.infer<typeof localTrainingSchema>;
 export type TrainJob = z.infer<typeof trainJobSchema>;
 export type EvaluateJob = z.infer<typeof evaluateJobSchema>;
 export type MeasureJob = z.infer<typeof measureJobSchema>;
+export type TrainEvent = z.infer<typeof trainEventSchema>;
 export type TrainProgress = z.infer<typeof trainProgressSchema>;
 export type TrainResult = z.infer<typeof trainResultSchema>;
 export type EvaluateResult = z.infer<typeof evaluateResultSchema>;

@@ -1,0 +1,68 @@
+/**
+ * Where this installation trains: what a person kept of `anneal doctor`'s recommendation, in `device.json` of the
+ * data folder. Without that file a site trains on the processor.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { AppError } from '../../shared/errors.ts';
+import { writeFileAtomically } from '../../store/atomic-file.ts';
+import { deviceKinds, engineNames } from '../engine.ts';
+
+const deviceChoiceSchema = z.object({
+  version: z.literal(1),
+  engine: z.enum(engineNames),
+  device: z.enum(deviceKinds),
+  /** Processor threads of the trainer. */
+  threads: z.number().int().min(1).max(1024),
+  /** Base model that was measured; `microBatch` is good for this one only. */
+  baseId: z.string(),
+  /** Pictures that go through the network at once; a batch is made of several when it is larger. */
+  microBatch: z.number().int().min(1).max(65_536),
+  /** What the trainer may use: of the computer's memory on the processor, else of the device's where known. */
+  memoryBudgetBytes: z.number().int().positive(),
+  /** When it was measured, ISO 8601. */
+  measuredAt: z.iso.datetime(),
+});
+
+export type DeviceChoice = z.infer<typeof deviceChoiceSchema>;
+
+const fileName = 'device.json';
+
+/**
+ * @param dataFolder path of the data folder
+ * @returns null when nobody has kept a recommendation
+ * @throws AppError CONFIG_INVALID when the file is not one that Anneal wrote
+ */
+export async function readDeviceChoice(dataFolder: string): Promise<DeviceChoice | null> {
+  let text: string;
+  try {
+    text = await readFile(join(dataFolder, fileName), 'utf8');
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw invalidChoice('cannot be read', thrown);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw invalidChoice('is not JSON', cause);
+  }
+  const parsed = deviceChoiceSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw invalidChoice(`has an unusable "${issue.path.join('.')}": ${issue.message}`, parsed.error);
+}
+
+/** Written whole or not at all. @throws the system's error, for instance ENOSPC */
+export async function writeDeviceChoice(dataFolder: string, choice: DeviceChoice): Promise<void> {
+  const text = `${JSON.stringify(deviceChoiceSchema.parse(choice), null, 2)}\n`;
+  await writeFileAtomically(join(dataFolder, fileName), new TextEncoder().encode(text));
+}
+
+function invalidChoice(what: string, cause: unknown): AppError {
+  return new AppError('CONFIG_INVALID', `The file ${fileName} of the data folder ${what}.`, {
+    action: `Run "anneal doctor --save" to write it anew, or delete it to train on the processor.`,
+    cause,
+  });
+}
