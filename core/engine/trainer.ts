@@ -106,6 +106,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     const parsed = trainerReplySchema.safeParse(message);
     if (!parsed.success || parsed.data.id !== current?.request.id) return;
     const job = current;
+    if (parsed.data.type === 'prepared') return;
     if (parsed.data.type === 'progress') {
       job.onProgress?.(parsed.data.progress);
       return;
@@ -196,7 +197,7 @@ function endProcess(child: ChildProcess): Promise<void> {
   });
 }
 
-function outcomeOf(reply: Exclude<TrainerReply, { type: 'progress' }>) {
+function outcomeOf(reply: Exclude<TrainerReply, { type: 'progress' | 'prepared' }>) {
   if (reply.type === 'done') return { result: reply.result };
   const { code, message, action } = reply.error;
   const known: ErrorCode = code in errorTable ? (code as ErrorCode) : 'TRAINING_FAILED';

@@ -57,6 +57,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
   await writeResult(job.outFile, encodeModelState(trained));
   return {
     ...run,
+    events: [],
     steps,
     examples: new Set(job.examples.map((example) => example.file)).size,
     wallMs: performance.now() - startMs,
@@ -177,7 +178,7 @@ async function runSteps(
     epochs: job.training.epochs,
     batchSize: job.training.batchSize,
     seed: job.seed,
-    augment: job.training.augment,
+    augment: job.training.augment !== false,
   });
   const startMs = performance.now();
   let step = 0;

@@ -1,4 +1,5 @@
 /** Sensible settings of a run, for people who change nothing. */
+import { localTrainingDefaults } from '../engine/local-training.ts';
 import type { RunConfig } from './strategy.ts';
 
 /** What has no default: the base model and the classes. */
@@ -32,6 +33,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
       augment: true,
       labelSmoothing: 0.05,
       logitAdjustment: false,
+      ...localTrainingDefaults,
     },
     proximal: 0.01,
     finalLearningRateShare: 1,
