@@ -2,11 +2,10 @@
  * Builds ONNX graphs (opset 20) operator by operator; every value gets a static type.
  * Source of the operators' meaning: https://onnx.ai/onnx/operators/
  */
-import type { DataType } from '../shared/tensor.ts';
-import { definedAttributes } from './attributes.ts';
+import { type Attributes, definedAttributes } from './attributes.ts';
+import { expandComposite } from './composites.ts';
+import { ElementwiseBuilder } from './elementwise-builder.ts';
 import type { Graph } from './graph.ts';
-import { GraphWriter } from './graph-writer.ts';
-import { castTypeCodes } from './infer.ts';
 
 export interface ConvOptions {
   /** [out] */
@@ -25,6 +24,11 @@ export interface ConvTransposeOptions extends ConvOptions {
 export interface PoolOptions {
   strides?: readonly number[];
   pads?: readonly number[];
+  dilations?: readonly number[];
+}
+
+export interface EpsilonOption {
+  epsilon?: number;
 }
 
 export interface GemmOptions {
@@ -35,7 +39,7 @@ export interface GemmOptions {
 }
 
 /** Values are named by strings; each operator method returns the name of its output. */
-export class GraphBuilder extends GraphWriter {
+export class GraphBuilder extends ElementwiseBuilder {
   /** Goes on with an existing graph: its inputs, nodes, initializers, outputs and types are taken over. */
   static from(graph: Graph): GraphBuilder {
     const builder = new GraphBuilder();
@@ -43,68 +47,15 @@ export class GraphBuilder extends GraphWriter {
     return builder;
   }
 
-  // Elementwise, with broadcasting.
-  add(a: string, b: string): string {
-    return this.append1('Add', [a, b]);
-  }
-  sub(a: string, b: string): string {
-    return this.append1('Sub', [a, b]);
-  }
-  mul(a: string, b: string): string {
-    return this.append1('Mul', [a, b]);
-  }
-  div(a: string, b: string): string {
-    return this.append1('Div', [a, b]);
-  }
-  pow(a: string, b: string): string {
-    return this.append1('Pow', [a, b]);
-  }
-  equal(a: string, b: string): string {
-    return this.append1('Equal', [a, b]);
-  }
-  greater(a: string, b: string): string {
-    return this.append1('Greater', [a, b]);
-  }
-  less(a: string, b: string): string {
-    return this.append1('Less', [a, b]);
-  }
-  /** `condition` is bool; takes `a` where true, else `b`. */
-  where(condition: string, a: string, b: string): string {
-    return this.append1('Where', [condition, a, b]);
-  }
-  neg(x: string): string {
-    return this.append1('Neg', [x]);
-  }
-  sqrt(x: string): string {
-    return this.append1('Sqrt', [x]);
-  }
-  exp(x: string): string {
-    return this.append1('Exp', [x]);
-  }
-  log(x: string): string {
-    return this.append1('Log', [x]);
-  }
-  erf(x: string): string {
-    return this.append1('Erf', [x]);
-  }
-  tanh(x: string): string {
-    return this.append1('Tanh', [x]);
-  }
-  sigmoid(x: string): string {
-    return this.append1('Sigmoid', [x]);
-  }
-  relu(x: string): string {
-    return this.append1('Relu', [x]);
-  }
-  /** The exact form x·Φ(x). */
-  gelu(x: string): string {
-    return this.append1('Gelu', [x]);
-  }
-  identity(x: string): string {
-    return this.append1('Identity', [x]);
-  }
-  cast(x: string, to: DataType): string {
-    return this.append1('Cast', [x], { to: castTypeCodes[to] });
+  /** As of GraphWriter; composites (see composites.ts) are appended as the operators they are made of. */
+  override append(
+    op: string,
+    inputs: readonly string[],
+    attributes: Attributes = {},
+    outputCount = 1,
+  ): string[] {
+    const outputs = expandComposite({ builder: this, op, inputs, attributes, outputCount });
+    return outputs ?? super.append(op, inputs, attributes, outputCount);
   }
 
   // Linear algebra.
@@ -191,6 +142,35 @@ export class GraphBuilder extends GraphWriter {
     );
   }
 
+  /** (x − mean) / √(variance + epsilon) · scale + bias per channel (axis 1); all four have shape [channels]. */
+  batchNormalization(
+    x: string,
+    parameters: { scale: string; bias: string; mean: string; variance: string },
+    options: EpsilonOption = {},
+  ): string {
+    const { scale, bias, mean, variance } = parameters;
+    return this.append1('BatchNormalization', [x, scale, bias, mean, variance], epsilonOf(options));
+  }
+  /** Normalises each channel of each sample over its other axes. @param scale [channels] @param bias [channels] */
+  instanceNormalization(x: string, scale: string, bias: string, options: EpsilonOption = {}): string {
+    return this.append1('InstanceNormalization', [x, scale, bias], epsilonOf(options));
+  }
+  /** Normalises groups of channels of each sample. @param scale [channels] @param bias [channels] */
+  groupNormalization(
+    x: string,
+    groups: number,
+    scale: string,
+    bias: string,
+    options: EpsilonOption = {},
+  ): string {
+    const attributes = { num_groups: groups, ...epsilonOf(options) };
+    return this.append1('GroupNormalization', [x, scale, bias], attributes);
+  }
+  /** x divided by its norm along `axis`; zeros stay zeros. */
+  lpNormalization(x: string, options: { p?: 1 | 2; axis?: number } = {}): string {
+    return this.append1('LpNormalization', [x], { p: options.p ?? 2, axis: options.axis ?? -1 });
+  }
+
   // Reductions; without axes over all of them.
   reduceSum(x: string, axes?: readonly number[], keepDims = true): string {
     return this.reduce('ReduceSum', x, axes, keepDims);
@@ -200,6 +180,14 @@ export class GraphBuilder extends GraphWriter {
   }
   reduceMax(x: string, axes?: readonly number[], keepDims = true): string {
     return this.reduce('ReduceMax', x, axes, keepDims);
+  }
+
+  reduceMin(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceMin', x, axes, keepDims);
+  }
+  /** The Euclidean norm. */
+  reduceL2(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceL2', x, axes, keepDims);
   }
 
   // Shapes.
@@ -263,4 +251,8 @@ export class GraphBuilder extends GraphWriter {
     const inputs = axes === undefined ? [x] : [x, this.integers(axes)];
     return this.append1(op, inputs, { keepdims: keepDims ? 1 : 0 });
   }
+}
+
+function epsilonOf({ epsilon }: EpsilonOption): Attributes {
+  return epsilon === undefined ? {} : { epsilon: { float: epsilon } };
 }

@@ -37,6 +37,29 @@ function checkWindow(request: InferenceRequest, rank: number): void {
   }
 }
 
+/** @throws AppError SHAPE_MISMATCH for settings that fit no two-dimensional window */
+function checkedWindow(request: InferenceRequest, kernel: readonly number[]): Window {
+  const window = windowOf(request.attributes, kernel);
+  const { strides, pads, dilations } = window;
+  const declared = integersOf(request.attributes, 'kernel_shape', kernel);
+  const lengthsFit = [kernel, strides, dilations, declared].every(({ length }) => length === 2);
+  const positive = [...kernel, ...strides, ...dilations].every(
+    (size) => Number.isSafeInteger(size) && size > 0,
+  );
+  if (!lengthsFit || !positive || pads.length !== 4 || declared.join() !== kernel.join()) {
+    throw mismatch(request, 'its kernel, strides, pads and dilations make no two-dimensional window');
+  }
+  if (pads.some((size) => !Number.isSafeInteger(size) || size < 0))
+    throw mismatch(request, 'a pad is negative');
+  return window;
+}
+
+function groupOf(request: InferenceRequest): number {
+  const group = integerOf(request.attributes, 'group', 1);
+  if (!Number.isSafeInteger(group) || group < 1) throw mismatch(request, `it cannot have ${group} groups`);
+  return group;
+}
+
 function slide(request: InferenceRequest, spatial: readonly number[], window: Window): number[] {
   return spatial.map((size, axis) => {
     const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
@@ -50,14 +73,14 @@ const conv: InferenceRule = (request) => {
   const x = inputOf(request, 0);
   const w = inputOf(request, 1);
   checkWindow(request, x.dims.length);
-  const group = integerOf(request.attributes, 'group', 1);
+  const group = groupOf(request);
   if (w.dims.length !== 4 || x.dims[1] !== w.dims[1]! * group || w.dims[0]! % group !== 0) {
     throw mismatch(request, 'the channels do not fit');
   }
   if (request.inputs[2] !== undefined && inputOf(request, 2).dims.join() !== `${w.dims[0]}`) {
     throw mismatch(request, 'the bias needs one value per output channel');
   }
-  const spatial = slide(request, x.dims.slice(2), windowOf(request.attributes, w.dims.slice(2)));
+  const spatial = slide(request, x.dims.slice(2), checkedWindow(request, w.dims.slice(2)));
   return [{ dtype: x.dtype, dims: [x.dims[0]!, w.dims[0]!, ...spatial] }];
 };
 
@@ -65,10 +88,21 @@ const convTranspose: InferenceRule = (request) => {
   const x = inputOf(request, 0);
   const w = inputOf(request, 1);
   checkWindow(request, x.dims.length);
-  const group = integerOf(request.attributes, 'group', 1);
-  if (w.dims.length !== 4 || x.dims[1] !== w.dims[0]) throw mismatch(request, 'the channels do not fit');
-  const window = windowOf(request.attributes, w.dims.slice(2));
+  const group = groupOf(request);
+  if (w.dims.length !== 4 || x.dims[1] !== w.dims[0] || x.dims[1]! % group !== 0) {
+    throw mismatch(request, 'the channels do not fit');
+  }
+  if (request.inputs[2] !== undefined && inputOf(request, 2).dims.join() !== `${w.dims[1]! * group}`) {
+    throw mismatch(request, 'the bias needs one value per output channel');
+  }
+  const window = checkedWindow(request, w.dims.slice(2));
   const extra = integersOf(request.attributes, 'output_padding', [0, 0]);
+  if (extra.some((size, axis) => size < 0 || size >= window.strides[axis]!) || extra.length !== 2) {
+    throw mismatch(request, 'output_padding needs to be less than the stride');
+  }
+  if (request.attributes['output_shape'] !== undefined) {
+    throw mismatch(request, 'output_shape is not supported; its pads need to be given');
+  }
   const spatial = x.dims.slice(2).map((size, axis) => {
     const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
     const full = window.strides[axis]! * (size - 1) + reach + extra[axis]!;
@@ -82,12 +116,13 @@ const pool: InferenceRule = (request) => {
   const x = inputOf(request, 0);
   checkWindow(request, x.dims.length);
   if (request.outputCount !== 1) throw mismatch(request, 'only the pooled values are supported as output');
-  const window = windowOf(request.attributes, integersOf(request.attributes, 'kernel_shape', []));
+  const window = checkedWindow(request, integersOf(request.attributes, 'kernel_shape', []));
   return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...slide(request, x.dims.slice(2), window)] }];
 };
 
 const globalPool: InferenceRule = (request) => {
   const x = inputOf(request, 0);
+  if (x.dims.length < 3) throw mismatch(request, 'there are no axes to pool');
   return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...x.dims.slice(2).map(() => 1)] }];
 };
 

@@ -4,6 +4,7 @@ import type { DataType } from '../shared/tensor.ts';
 import { integerOf } from './attributes.ts';
 import {
   broadcastDims,
+  floatInput,
   type InferenceRequest,
   type InferenceRule,
   inputOf,
@@ -30,24 +31,27 @@ const comparison: InferenceRule = (request) => [{ dtype: 'bool', dims: broadcast
 
 const same: InferenceRule = (request) => [inputOf(request, 0)];
 
-const normalised: InferenceRule = (request) => {
-  const x = inputOf(request, 0);
-  const axis = integerOf(request.attributes, 'axis', -1);
-  if (axis < -x.dims.length || axis >= x.dims.length) throw mismatch(request, `there is no axis ${axis}`);
+const sameFloat: InferenceRule = (request) => [floatInput(request, 0)];
+
+/** Broadcasts to the shape of x, which does not grow itself. */
+const prelu: InferenceRule = (request) => {
+  const x = floatInput(request, 0);
+  const slope = floatInput(request, 1);
+  if (broadcastDims(slope.dims, x.dims)?.join() !== x.dims.join()) {
+    throw mismatch(request, 'the slope does not broadcast to the input');
+  }
   return [x];
 };
 
-const layerNormalization: InferenceRule = (request) => {
-  const [x] = normalised(request);
-  const axis = integerOf(request.attributes, 'axis', -1);
-  const tail = x!.dims.slice(axis);
-  for (const index of [1, 2]) {
-    const parameter = request.inputs[index];
-    if (parameter !== undefined && parameter.dims.join() !== tail.join()) {
-      throw mismatch(request, `scale and bias need shape [${tail.join(', ')}]`);
+const clip: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  for (const bound of request.inputs.slice(1)) {
+    if (bound === undefined) continue;
+    if (bound.dims.length > 0 || bound.dtype !== x.dtype) {
+      throw mismatch(request, 'its bounds need to be scalars of the type of the input');
     }
   }
-  return [x!];
+  return [x];
 };
 
 const dtypeByCode = new Map<number, DataType>([
@@ -66,18 +70,26 @@ export const elementwiseTypes: Readonly<Record<string, InferenceRule>> = {
   Greater: comparison,
   Less: comparison,
   Neg: same,
-  Sqrt: same,
-  Exp: same,
-  Log: same,
-  Erf: same,
-  Tanh: same,
-  Sigmoid: same,
-  Relu: same,
-  Gelu: same,
+  Abs: same,
+  Sign: same,
+  Reciprocal: sameFloat,
+  Sqrt: sameFloat,
+  Exp: sameFloat,
+  Log: sameFloat,
+  Erf: sameFloat,
+  Tanh: sameFloat,
+  Sigmoid: sameFloat,
+  Relu: sameFloat,
+  Gelu: sameFloat,
+  LeakyRelu: sameFloat,
+  Elu: sameFloat,
+  HardSigmoid: sameFloat,
+  Softplus: sameFloat,
   Identity: same,
-  Softmax: normalised,
-  LogSoftmax: normalised,
-  LayerNormalization: layerNormalization,
+  Min: arithmetic,
+  Max: arithmetic,
+  Clip: clip,
+  PRelu: prelu,
   Where: (request) => {
     const [condition, a, b] = [inputOf(request, 0), inputOf(request, 1), inputOf(request, 2)];
     if (condition.dtype !== 'bool' || a.dtype !== b.dtype) throw mismatch(request, 'the types do not fit');

@@ -1,6 +1,6 @@
-/** Types of operators that move, cut, join or reduce axes. */
+/** Types of operators that move, cut, join or stretch axes. */
 import { elementCount } from '../shared/tensor.ts';
-import { integerOf, integersOf } from './attributes.ts';
+import { integerOf, integersOf, stringOf } from './attributes.ts';
 import {
   broadcastDims,
   constantIntegers,
@@ -8,17 +8,9 @@ import {
   type InferenceRule,
   inputOf,
   mismatch,
+  requiredIntegers,
   resolveAxis,
 } from './infer-support.ts';
-
-const reduction: InferenceRule = (request) => {
-  const { dtype, dims } = inputOf(request, 0);
-  const axes = constantIntegers(request, 1) ?? dims.map((_, axis) => axis);
-  const reduced = new Set(axes.map((axis) => resolveAxis(request, axis, dims.length)));
-  const keep = integerOf(request.attributes, 'keepdims', 1) !== 0;
-  const kept = dims.map((size, axis) => (reduced.has(axis) ? 1 : size));
-  return [{ dtype, dims: keep ? kept : kept.filter((_, axis) => !reduced.has(axis)) }];
-};
 
 const transpose: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
@@ -32,7 +24,10 @@ const transpose: InferenceRule = (request) => {
 
 const reshape: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const wanted = constantIntegers(request, 1)!.map((size, axis) => (size === 0 ? (dims[axis] ?? 0) : size));
+  const literalZero = integerOf(request.attributes, 'allowzero', 0) !== 0;
+  const wanted = requiredIntegers(request, 1).map((size, axis) =>
+    size === 0 && !literalZero ? (dims[axis] ?? 0) : size,
+  );
   const known = elementCount(wanted.filter((size) => size !== -1));
   const result = wanted.map((size) => (size === -1 ? elementCount(dims) / known : size));
   if (elementCount(result) !== elementCount(dims) || !result.every(Number.isInteger)) {
@@ -45,6 +40,7 @@ const flatten: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
   const axis = integerOf(request.attributes, 'axis', 1);
   const cut = axis < 0 ? axis + dims.length : axis;
+  if (cut < 0 || cut > dims.length) throw mismatch(request, `there is no axis ${axis}`);
   return [{ dtype, dims: [elementCount(dims.slice(0, cut)), elementCount(dims.slice(cut))] }];
 };
 
@@ -80,12 +76,17 @@ export function resolveSlice(
 
 const slice: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const starts = constantIntegers(request, 1)!;
+  const starts = requiredIntegers(request, 1);
+  const ends = requiredIntegers(request, 2);
   const axes = constantIntegers(request, 3) ?? starts.map((_, axis) => axis);
-  for (const axis of axes) resolveAxis(request, axis, dims.length);
-  const steps = constantIntegers(request, 4) ?? [];
+  const steps = constantIntegers(request, 4) ?? starts.map(() => 1);
+  const resolved = new Set(axes.map((axis) => resolveAxis(request, axis, dims.length)));
+  const counts = [ends.length, axes.length, steps.length, resolved.size];
+  if (counts.some((count) => count !== starts.length) || steps.includes(0)) {
+    throw mismatch(request, 'it needs a start, an end and a step other than 0 for each listed axis');
+  }
   const result = [...dims];
-  for (const cut of resolveSlice(dims, starts, constantIntegers(request, 2)!, axes, steps)) {
+  for (const cut of resolveSlice(dims, starts, ends, axes, steps)) {
     result[cut.axis] = cut.count;
   }
   return [{ dtype, dims: result }];
@@ -112,6 +113,7 @@ const split: InferenceRule = (request) => {
   const sizes =
     constantIntegers(request, 1) ??
     Array.from({ length: request.outputCount }, (_, index) => Math.min(even, size - index * even));
+  if (sizes.some((piece) => piece < 0)) throw mismatch(request, 'a piece is negative');
   if (sizes.reduce((sum, piece) => sum + piece, 0) !== size || sizes.length !== request.outputCount) {
     throw mismatch(request, `pieces [${sizes.join(', ')}] do not add up`);
   }
@@ -120,7 +122,10 @@ const split: InferenceRule = (request) => {
 
 const pad: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const pads = constantIntegers(request, 1)!;
+  const pads = requiredIntegers(request, 1);
+  if (stringOf(request.attributes, 'mode', 'constant') !== 'constant') {
+    throw mismatch(request, 'only constant padding is one operator');
+  }
   if (pads.length !== 2 * dims.length) throw mismatch(request, 'pads need two numbers per axis');
   return [{ dtype, dims: dims.map((size, axis) => size + pads[axis]! + pads[axis + dims.length]!) }];
 };
@@ -128,7 +133,9 @@ const pad: InferenceRule = (request) => {
 const gather: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
   const axis = resolveAxis(request, integerOf(request.attributes, 'axis', 0), dims.length);
-  return [{ dtype, dims: [...dims.slice(0, axis), ...inputOf(request, 1).dims, ...dims.slice(axis + 1)] }];
+  const indices = inputOf(request, 1);
+  if (indices.dtype !== 'int64') throw mismatch(request, 'its indices are not int64');
+  return [{ dtype, dims: [...dims.slice(0, axis), ...indices.dims, ...dims.slice(axis + 1)] }];
 };
 
 const squeeze: InferenceRule = (request) => {
@@ -143,29 +150,27 @@ const squeeze: InferenceRule = (request) => {
 
 const unsqueeze: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const given = constantIntegers(request, 1)!;
+  const given = requiredIntegers(request, 1);
   const rank = dims.length + given.length;
   const added = new Set(given.map((axis) => resolveAxis(request, axis, rank)));
+  if (added.size !== given.length) throw mismatch(request, 'an axis is listed twice');
   const rest = [...dims];
   return [{ dtype, dims: Array.from({ length: rank }, (_, axis) => (added.has(axis) ? 1 : rest.shift()!)) }];
 };
 
 const expand: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const result = broadcastDims(dims, constantIntegers(request, 1)!);
+  const result = broadcastDims(dims, requiredIntegers(request, 1));
   if (result === undefined) throw mismatch(request, 'it does not broadcast');
   return [{ dtype, dims: result }];
 };
 
 const oneHot: InferenceRule = (request: InferenceRequest) => {
-  const depth = constantIntegers(request, 1)![0]!;
+  const depth = requiredIntegers(request, 1)[0] ?? 0;
   return [{ dtype: inputOf(request, 2).dtype, dims: [...inputOf(request, 0).dims, depth] }];
 };
 
 export const shapeTypes: Readonly<Record<string, InferenceRule>> = {
-  ReduceSum: reduction,
-  ReduceMean: reduction,
-  ReduceMax: reduction,
   Transpose: transpose,
   Reshape: reshape,
   Flatten: flatten,

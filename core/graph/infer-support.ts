@@ -31,6 +31,13 @@ export function inputOf(request: InferenceRequest, index: number): ValueType {
   return type;
 }
 
+/** {@link inputOf} that must be float32. */
+export function floatInput(request: InferenceRequest, index: number): ValueType {
+  const type = inputOf(request, index);
+  if (type.dtype !== 'float32') throw mismatch(request, `input ${index} is ${type.dtype} instead of float32`);
+  return type;
+}
+
 /** Integers of a constant input (axes, shapes); undefined when the input is absent. */
 export function constantIntegers(request: InferenceRequest, index: number): number[] | undefined {
   if (request.inputs[index] === undefined) return undefined;
@@ -42,6 +49,13 @@ export function constantIntegers(request: InferenceRequest, index: number): numb
     );
   }
   return Array.from(tensor.data, Number);
+}
+
+/** {@link constantIntegers} of an input that must be there. */
+export function requiredIntegers(request: InferenceRequest, index: number): number[] {
+  const values = constantIntegers(request, index);
+  if (values === undefined) throw mismatch(request, `input ${index} is missing`);
+  return values;
 }
 
 /** Turns a possibly negative axis into one in [0, rank). */
