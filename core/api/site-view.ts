@@ -8,6 +8,7 @@ import { sendsFullWeights } from '../site/approval.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import { adaptedLayers } from '../strategy/lora-settings.ts';
 import { planRun } from '../strategy/plan.ts';
 import type { AgentContext } from './context.ts';
 import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
@@ -70,7 +71,7 @@ async function approvalCard(site: SiteNode, federation: string): Promise<Approva
   const first = plan[0]!;
   const last = plan.at(-1)!;
   const full = sendsFullWeights(config);
-  const layers = base.presets[config.targetModules]?.length ?? 0;
+  const layers = adaptedLayers(config, base).length;
   return {
     runId: manifest.runId,
     askedBy: federation,

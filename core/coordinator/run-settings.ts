@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { defaultRunConfig } from '../strategy/defaults.ts';
+import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 
 export const runSettingsSchema = runConfigSchema
@@ -57,9 +58,5 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
     invalid(`Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`);
   }
   if (new Set(config.classes).size !== config.classes.length) invalid('Two classes have the same name.');
-  if (base.presets[config.targetModules] === undefined) {
-    invalid(
-      `The base model has no set of layers called "${config.targetModules}"; it has ${Object.keys(base.presets).join(', ')}.`,
-    );
-  }
+  checkLoraSettings(config, base);
 }

@@ -1,5 +1,6 @@
 /** The state with which a run begins: LoRA factors that change nothing yet and a fresh head. */
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import type { ModuleSelector } from '../lora/module-pattern.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
@@ -7,12 +8,15 @@ import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts
 
 export interface InitialStateOptions {
   classes: readonly string[];
-  /** A preset of the base model or a list of modules. */
-  targetModules: string | readonly string[];
+  /** See `resolveTargetModules`. */
+  targetModules: ModuleSelector;
+  excludeModules?: ModuleSelector | undefined;
   /** LoRA rank; 0 means no factors. A module whose smaller side is below r gets that side as its rank. */
   r: number;
-  /** s of ΔW = s·B·A. */
-  scale: number;
+  /** Ranks of single modules; `r` for all without it. Not asked when `r` is 0. */
+  rankOf?: (module: string) => number;
+  /** s of ΔW = s·B·A: one for all, or by module and rank. */
+  scale: number | ((module: string, r: number) => number);
   seed: number;
 }
 
@@ -22,21 +26,23 @@ const headDeviation = 0.01;
 /**
  * A is Kaiming-uniform with a = √5 as in Hugging Face PEFT (that is uniform in ±1/√fan_in) and B zero,
  * so the adapted network starts equal to the base.
- * @throws AppError CONFIG_INVALID for an unknown preset or module
+ * @throws AppError CONFIG_INVALID for an unknown preset, module or pattern
  */
 export function initialState(base: BaseModel, options: InitialStateOptions): ModelState {
-  const { classes, targetModules, scale, seed } = options;
+  const { classes, targetModules, excludeModules, scale, seed } = options;
+  const rankOf = options.rankOf ?? (() => options.r);
+  const scaleOf = typeof scale === 'number' ? () => scale : scale;
   const lora = new Map<string, LoraLayer>();
-  const layers = options.r > 0 ? resolveTargetModules(base, targetModules) : [];
+  const layers = options.r > 0 ? resolveTargetModules(base, targetModules, excludeModules) : [];
   for (const { module, kind, weightDims } of layers) {
     const [out = 0, ...inDims] = weightDims;
     const fanIn = elementCount(inDims);
-    const r = Math.min(options.r, out, fanIn);
+    const r = Math.min(rankOf(module), out, fanIn);
     const bound = 1 / Math.sqrt(fanIn);
     const random = createRandom(mixSeed(seed, 'lora_A', module));
     const a = filled([r, ...inDims], () => (2 * random.uniform() - 1) * bound);
     const b = floatTensor(kind === 'conv' ? [out, r, 1, 1] : [out, r]);
-    lora.set(module, { module, r, scale, a, b });
+    lora.set(module, { module, r, scale: scaleOf(module, r), a, b });
   }
   const random = createRandom(mixSeed(seed, 'head'));
   const head = new Map<string, FloatTensor>([

@@ -1,5 +1,6 @@
 /** What a site allowed a federation to ask for; anything beyond it needs a person again. */
 import { z } from 'zod';
+import { highestRank } from '../strategy/lora-settings.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 
 export const approvalSchema = z.object({
@@ -22,7 +23,7 @@ export function approvalFor(config: RunConfig, at: Date): Approval {
     baseSha256: config.baseSha256,
     purpose: config.purpose,
     fullWeights: sendsFullWeights(config),
-    rMax: config.rMax,
+    rMax: highestRank(config),
     approvedAt: at.toISOString(),
   };
 }
@@ -32,7 +33,7 @@ export function covers(approval: Approval, config: RunConfig): boolean {
   return (
     approval.baseSha256 === config.baseSha256 &&
     approval.purpose === config.purpose &&
-    approval.rMax >= config.rMax &&
+    approval.rMax >= highestRank(config) &&
     (approval.fullWeights || !sendsFullWeights(config))
   );
 }

@@ -5,8 +5,8 @@
 import { trainableWeights } from '../engine/training-graph.ts';
 import { countShapeParameters, modelStateSizeBytes, type StateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { resolveTargetModules } from '../models/target-modules.ts';
 import { elementCount } from '../shared/tensor.ts';
+import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 
@@ -105,15 +105,17 @@ function createStateMeasure(
 /** Shape of a state of this run at a rank, with the named base weights in it. */
 function shapeOf(config: RunConfig, base: BaseModel, rank: number, weights: readonly string[]): StateShape {
   const hasLayers = config.strategy === 'sa-fedlora' || config.strategy === 'fedavg-lora';
-  const layers = hasLayers ? resolveTargetModules(base, config.targetModules) : [];
+  const layers = hasLayers ? adaptedLayers(config, base) : [];
+  const rankOf = layerRanks(config, rank);
+  const scaleOf = layerScales(config);
   return {
     baseSha256: config.baseSha256,
     classes: config.classes,
     lora: layers.map(({ module, kind, weightDims }) => {
       const [out = 0, ...inDims] = weightDims;
-      const r = Math.min(rank, out, elementCount(inDims));
+      const r = Math.min(rankOf(module), out, elementCount(inDims));
       const bDims = kind === 'conv' ? [out, r, 1, 1] : [out, r];
-      return { module, r, scale: config.loraScale, aDims: [r, ...inDims], bDims };
+      return { module, r, scale: scaleOf(module, r), aDims: [r, ...inDims], bDims };
     }),
     head: [
       { name: 'weight', dims: [config.classes.length, base.embeddingSize] },

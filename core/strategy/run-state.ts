@@ -2,8 +2,8 @@
 import { initialState } from '../engine/initial-state.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { resolveTargetModules } from '../models/target-modules.ts';
 import { floatTensor } from '../shared/tensor.ts';
+import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RunConfig } from './strategy.ts';
 
@@ -13,14 +13,23 @@ import type { RunConfig } from './strategy.ts';
  * @throws AppError CONFIG_INVALID for an unknown preset of modules
  */
 export function createRunState(config: RunConfig, base: BaseModel): ModelState {
-  const { classes, targetModules, loraScale: scale, seed } = config;
-  const r = getStrategy(config.strategy).configureTrain(config, 0).rank;
-  const state = initialState(base, { classes, targetModules, r, scale, seed });
-  if (config.strategy !== 'sa-fedlora' || r > 0) return state;
-  const lora = resolveTargetModules(base, targetModules).map(({ module, kind, weightDims }) => {
+  const { classes, targetModules, excludeModules, seed } = config;
+  const { rank } = getStrategy(config.strategy).configureTrain(config, 0);
+  const scaleOf = layerScales(config);
+  const ranks = { r: rank, rankOf: layerRanks(config, rank) };
+  const state = initialState(base, {
+    classes,
+    targetModules,
+    excludeModules,
+    ...ranks,
+    scale: scaleOf,
+    seed,
+  });
+  if (config.strategy !== 'sa-fedlora' || rank > 0) return state;
+  const lora = adaptedLayers(config, base).map(({ module, kind, weightDims }) => {
     const [out = 0, ...inDims] = weightDims;
     const b = floatTensor(kind === 'conv' ? [out, 0, 1, 1] : [out, 0]);
-    return [module, { module, r: 0, scale, a: floatTensor([0, ...inDims]), b }] as const;
+    return [module, { module, r: 0, scale: scaleOf(module, 0), a: floatTensor([0, ...inDims]), b }] as const;
   });
   return { ...state, lora: new Map(lora) };
 }

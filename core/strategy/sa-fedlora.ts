@@ -4,11 +4,12 @@
  * layers of rank 0, which get fresh factors when the annealing stage begins.
  */
 import { setImmediate } from 'node:timers/promises';
-import { createFactorSum } from '../lora/factors.ts';
+import { createFactorSum, rankLimit } from '../lora/factors.ts';
 import type { LoraLayer } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { mixSeed } from '../shared/random.ts';
 import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { layerRanks, layerScales } from './lora-settings.ts';
 import { scheduledRound } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
@@ -28,6 +29,8 @@ export const saFedLora: Strategy = {
       for (const [module, layer] of state.lora) sums.get(module)!.add({ weight: examples, ...layer });
     });
 
+    const rankOf = layerRanks(config, next.rank);
+    const scaleOf = layerScales(config);
     const lora = new Map<string, LoraLayer>();
     let energy = 0;
     let keptEnergy = 0;
@@ -35,10 +38,12 @@ export const saFedLora: Strategy = {
       // A coordinator's broker lives in the same process: let it speak between two decompositions.
       await setImmediate();
       const seed = mixSeed(config.seed, 'fresh', next.round, module);
-      const cut = sum.truncate(next.rank, config.loraScale, { seed, divisor: merged.examples });
+      const { a, b } = global.lora.get(module)!;
+      const scale = scaleOf(module, Math.min(rankOf(module), rankLimit(a.dims, b.dims)));
+      const cut = sum.truncate(rankOf(module), scale, { seed, divisor: merged.examples });
       energy += cut.energy;
       keptEnergy += cut.keptEnergy;
-      lora.set(module, { module, r: cut.a.dims[0]!, scale: config.loraScale, a: cut.a, b: cut.b });
+      lora.set(module, { module, r: cut.a.dims[0]!, scale, a: cut.a, b: cut.b });
     }
     return {
       state: { ...global, lora, head: merged.head, base: merged.base },

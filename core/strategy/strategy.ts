@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { localTrainingSchema, type TrainMode } from '../engine/trainer-protocol.ts';
 import type { ModelState } from '../lora/model-state.ts';
+import { loraSettingsShape } from './lora-settings.ts';
 
 export const scheduleShapeSchema = z.enum(['cubic', 'linear', 'cosine']);
 export type ScheduleShape = z.infer<typeof scheduleShapeSchema>;
@@ -15,8 +16,7 @@ export const runConfigSchema = z.object({
   baseId: z.string(),
   baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
   classes: z.array(z.string().min(1)).min(2),
-  /** Modules that get LoRA factors: a preset's name, see core/models. */
-  targetModules: z.string(),
+  ...loraSettingsShape,
   rounds: z.number().int().min(1).max(1000),
   initiatingRounds: z.number().int().nonnegative(),
   initiatingMode: z.enum(['lora', 'full', 'last-k']),
@@ -24,10 +24,6 @@ export const runConfigSchema = z.object({
   heatingRounds: z.number().int().nonnegative(),
   coolingRounds: z.number().int().nonnegative(),
   shape: scheduleShapeSchema,
-  rMax: z.number().int().min(1).max(256),
-  rMin: z.number().int().min(1).max(256),
-  /** Scale s of ΔW = s·B·A, the same at every rank. */
-  loraScale: z.number().positive(),
   training: localTrainingSchema,
   /** λ of the proximal pull in the initiating stage. */
   proximal: z.number().nonnegative(),
@@ -52,7 +48,7 @@ export interface RoundPlan {
   round: number;
   stage: Stage;
   mode: TrainMode;
-  /** LoRA rank; 0 when the round trains no factors. */
+  /** LoRA rank; 0 when the round trains no factors. Layers of a rank pattern have ranks in proportion to it. */
   rank: number;
   proximal: number;
   /** By which the run's learning rates are multiplied in this round. */
