@@ -124,7 +124,7 @@ export interface BatchFeeds {
   pixels: Tensor<'float32'>;
   /** [batch] */
   labels: Tensor<'int64'>;
-  /** [batch] */
+  /** [batch], of sum 1 */
   sampleWeights: Tensor<'float32'>;
 }
 
@@ -141,7 +141,7 @@ export function createBatchFiller(batchSize: number, side: number) {
   function fillLabels(draws: readonly Draw[], examples: readonly Example[]): Omit<BatchFeeds, 'pixels'> {
     for (let slot = 0; slot < batchSize; slot++) {
       const draw = draws[slot];
-      feeds.sampleWeights.data[slot] = draw ? 1 : 0;
+      feeds.sampleWeights.data[slot] = draw ? 1 / draws.length : 0;
       feeds.labels.data[slot] = draw ? BigInt(examples[draw.index]!.label) : 0n;
     }
     return { labels: feeds.labels, sampleWeights: feeds.sampleWeights };

@@ -33,7 +33,7 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
     dims: [job.batchSize],
     data: BigInt64Array.from({ length: job.batchSize }, (_, i) => BigInt(i % classes.length)),
   };
-  const sampleWeights = floatTensor([job.batchSize], new Float32Array(job.batchSize).fill(1));
+  const sampleWeights = floatTensor([job.batchSize], new Float32Array(job.batchSize).fill(1 / job.batchSize));
   const classPrior = floatTensor([classes.length], new Float32Array(classes.length).fill(1 / classes.length));
   const feeds = { pixels, labels, sampleWeights, classPrior, ...Object.fromEntries(parameters) };
   await executable.run(feeds);

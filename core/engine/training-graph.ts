@@ -89,8 +89,10 @@ export function graphShape(
 
 /**
  * Inputs: `pixels` [batch, 3, size, size], `labels` int64 [batch], `sampleWeights` [batch], `classPrior`
- * [classes] (positive, sums to 1; uniform for a plain loss) and every parameter; outputs: `loss` (a scalar: label-smoothed cross entropy, weighted mean), `logits`
- * [batch, classes] and a gradient per trainable under {@link gradientOutput}.
+ * [classes] (positive, sums to 1; uniform for a plain loss) and every parameter; outputs: `loss` (a scalar: the
+ * sum of the label-smoothed cross entropies times their weights), `logits` [batch, classes] and a gradient per
+ * trainable under {@link gradientOutput}. For a mean the weights sum to 1 over all that belongs together: so
+ * the losses and gradients of the parts of a batch add up to exactly those of the batch.
  * @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED
  */
 export function buildTrainingGraph(base: BaseModel, shape: TrainingGraphShape): Graph {
@@ -163,8 +165,7 @@ function finishTraining(
   const adjusted = builder.add(logits, builder.log(prior));
   const products = builder.mul(builder.logSoftmax(adjusted), targets);
   const losses = builder.neg(builder.reduceSum(products, [1], false));
-  const weighted = builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false);
-  const loss = builder.div(weighted, builder.reduceSum(sampleWeights, undefined, false));
+  const loss = builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false);
   const gradients = appendGradients(builder, loss, trainables);
   builder.output(loss, 'loss');
   builder.output(logits, 'logits');

@@ -92,12 +92,12 @@ describe('the training graph', () => {
       classPrior: uniform,
     };
 
-    const all = await run(graph, { ...feeds, sampleWeights: vector(1, 1, 1, 1) });
-    const three = await run(graph, { ...feeds, sampleWeights: vector(1, 1, 1, 0) });
+    const all = await run(graph, { ...feeds, sampleWeights: vector(1 / 4, 1 / 4, 1 / 4, 1 / 4) });
+    const three = await run(graph, { ...feeds, sampleWeights: vector(1 / 3, 1 / 3, 1 / 3, 0) });
     const relabelled = await run(graph, {
       ...feeds,
       labels: labels(0, 2, 1, 0),
-      sampleWeights: vector(1, 1, 1, 0),
+      sampleWeights: vector(1 / 3, 1 / 3, 1 / 3, 0),
     });
 
     const logits = all['logits']!.data;
@@ -119,7 +119,7 @@ describe('the training graph', () => {
       ...Object.fromEntries(parameters),
       pixels: randomPixels(),
       labels: labels(0, 2, 1, 1),
-      sampleWeights: vector(1, 1, 1, 1),
+      sampleWeights: vector(1 / 4, 1 / 4, 1 / 4, 1 / 4),
       classPrior: vector(...prior),
     });
 
@@ -150,7 +150,7 @@ describe('the training graph', () => {
     const feeds = {
       pixels: randomPixels(),
       labels: labels(0, 2, 1, 1),
-      sampleWeights: vector(1, 1, 1, 1),
+      sampleWeights: vector(1 / 4, 1 / 4, 1 / 4, 1 / 4),
       classPrior: vector(0.5, 0.3, 0.2),
     };
     const lossOf = async () => {
@@ -187,7 +187,11 @@ describe('the training graph', () => {
     const state = busyState('level-256', 2);
     const parameters = stateParameters(state);
     const forward = graphShape(state, { batch });
-    const feeds = { labels: labels(0, 2, 1, 1), sampleWeights: vector(1, 1, 0, 1), classPrior: uniform };
+    const feeds = {
+      labels: labels(0, 2, 1, 1),
+      sampleWeights: vector(1 / 3, 1 / 3, 0, 1 / 3),
+      classPrior: uniform,
+    };
     const pixels = randomPixels();
     const head = Object.fromEntries(headTrainables.map((name) => [name, parameters.get(name)!]));
     const factors = Object.fromEntries([...parameters].filter(([name]) => !name.startsWith('head.')));
