@@ -13,6 +13,16 @@ export interface AdaptableLayer {
   readonly weightDims: readonly number[];
   /** Index of the block it belongs to, counted from the input; for `last-k`. */
   readonly block: number;
+  /** The module that Hugging Face PEFT would adapt, where it is wider than this layer: timm's fused `blocks.3.attn.qkv`. */
+  readonly peftModule?: string;
+  /** With `peftModule`: this layer is its output rows from `start` on; it has `rows` of them in all. */
+  readonly peftPart?: { readonly start: number; readonly rows: number };
+}
+
+/** What the forward graph does to pixels first: (pixel / 255 - mean) / deviation; red, green, blue. */
+export interface Normalisation {
+  readonly mean: readonly number[];
+  readonly deviation: readonly number[];
 }
 
 export interface BaseModel {
@@ -30,6 +40,8 @@ export interface BaseModel {
   readonly presets: Readonly<Record<string, readonly string[]>>;
   /** Constant factor on the embedding before the head, so that one head learning rate suits every base. */
   readonly headGain: number;
+  /** For people to see; it is part of the graph already. */
+  readonly normalisation?: Normalisation;
   /** Forward graph: input `pixels` float32 [batch, 3, size, size], RGB 0…255 (normalisation is inside); output `embedding` [batch, embeddingSize]. */
   buildGraph(batch: number): Graph;
 }

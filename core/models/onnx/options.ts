@@ -53,4 +53,6 @@ export interface OnnxDescription {
   readonly parameterCount: number;
   /** Bytes of the weights outside the file itself. */
   readonly externalBytes: number;
+  /** Files that hold them, relative to the folder of the ONNX file; the catalogue copies them with it. */
+  readonly externalFiles?: readonly string[];
 }
