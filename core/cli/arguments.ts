@@ -29,3 +29,18 @@ export function readList(text: string): string[] {
   if (names.length === 0) throw new InvalidArgumentError('Give at least one name.');
   return names;
 }
+
+/** Names separated by commas as a list; a single name, or a regular expression, as it is. */
+export function readModules(text: string): string | string[] {
+  return /^[\w.,\s-]*,[\w.,\s-]*$/.test(text) ? readList(text) : text.trim();
+}
+
+/** `attn.q=8,mlp.fc1=4` → a table of numbers by module. */
+export function readNumberTable(text: string): Record<string, number> {
+  const entries = readList(text).map((item): [string, number] => {
+    const at = item.lastIndexOf('=');
+    if (at < 1) throw new InvalidArgumentError('Give name=number, separated by commas.');
+    return [item.slice(0, at).trim(), readNumber(item.slice(at + 1))];
+  });
+  return Object.fromEntries(entries);
+}

@@ -4,8 +4,16 @@ import type { Command } from 'commander';
 import type { AgentClient } from '../../api/client.ts';
 import type { CoordinatorOverview, RunDetail } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
+import { loraScalingSchema } from '../../strategy/lora-settings.ts';
 import { scheduleShapeSchema, strategyNameSchema } from '../../strategy/strategy.ts';
-import { readList, readNumber, readPort, readWholeNumber } from '../arguments.ts';
+import {
+  readList,
+  readModules,
+  readNumber,
+  readNumberTable,
+  readPort,
+  readWholeNumber,
+} from '../arguments.ts';
 import { createLiveView } from '../demo/live-view.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
@@ -176,6 +184,22 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--schedule <shape>', scheduleShapeSchema.options.join(', '))
     .option('--r-max <number>', 'highest LoRA rank', readWholeNumber)
     .option('--r-min <number>', 'lowest LoRA rank', readWholeNumber)
+    .option(
+      '--target-modules <names>',
+      'layers that get LoRA factors: a set (attention, all-linear, conv, all), names or their ends separated by commas, or a regular expression',
+      readModules,
+    )
+    .option('--exclude-modules <names>', 'layers of these that get none', readModules)
+    .option('--rank-pattern <table>', 'other highest ranks for some layers: name=rank,...', readNumberTable)
+    .option('--lora-scaling <name>', loraScalingSchema.options.join(', '))
+    .option('--lora-scale <number>', 'scale of the factors (scaling fixed)', readNumber)
+    .option('--lora-alpha <number>', 'alpha (scalings alpha and rslora)', readNumber)
+    .option('--alpha-pattern <table>', 'other alphas for some layers: name=alpha,...', readNumberTable)
+    .option(
+      '--lora-dropout <number>',
+      'share of the values dropped before the factors, 0 to below 1',
+      readNumber,
+    )
     .option('--initiating-rounds <number>', 'rounds of the initiating stage', readWholeNumber)
     .option('--quorum <number>', 'sites needed to close a round', readWholeNumber)
     .option('--seed <number>', 'seed', readWholeNumber)
@@ -191,6 +215,14 @@ export function addCoordinatorCommands(program: Command): void {
           shape: options.schedule,
           rMax: options.rMax,
           rMin: options.rMin,
+          targetModules: options.targetModules,
+          excludeModules: options.excludeModules,
+          rankPattern: options.rankPattern,
+          loraScaling: options.loraScaling,
+          loraScale: options.loraScale,
+          loraAlpha: options.loraAlpha,
+          alphaPattern: options.alphaPattern,
+          training: { loraDropout: options.loraDropout },
           initiatingRounds: options.initiatingRounds,
           quorum: options.quorum,
           seed: options.seed,
