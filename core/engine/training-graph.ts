@@ -7,7 +7,9 @@ import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import type { TrainMode } from './trainer-protocol.ts';
+import { type ArcShape, appendHead, appendLoss, type HeadShape, headInputs } from './loss.ts';
+
+export { trainableWeights } from './trainable-weights.ts';
 
 /** What decides the form of a graph; equal shapes give interchangeable graphs. */
 export interface GraphShape {
@@ -16,18 +18,20 @@ export interface GraphShape {
   /** Base weights that are fed instead of built in: those that train and those that a state replaces. */
   fedWeights: readonly string[];
   batch: number;
+  /** An arcface head; a softmax head when absent. */
+  arc?: ArcShape | undefined;
 }
 
 export interface TrainingGraphShape extends GraphShape {
   /** Parameters (see {@link stateParameters}) that get a gradient. */
   trainables: readonly string[];
   labelSmoothing: number;
+  /** Above 0 the graph takes a mask per adapted layer, see `loraMaskName`. */
+  loraDropout?: number;
 }
 
 /** Prefix of the output that holds the gradient of a parameter. */
 const gradientPrefix = 'gradient/';
-const headWeight = 'head.weight';
-const headBias = 'head.bias';
 
 export const gradientOutput = (parameter: string): string => `${gradientPrefix}${parameter}`;
 
@@ -62,29 +66,17 @@ export function withParameters(
   return { ...state, lora: new Map(lora), head: new Map(head), base: new Map(base) };
 }
 
-/** Names of the base weights that train in a mode. */
-export function trainableWeights(base: BaseModel, mode: TrainMode, lastK: number): string[] {
-  if (mode === 'full') return [...base.weights.keys()];
-  if (mode !== 'last-k' || lastK <= 0) return [];
-  const blockIndices = [...new Set(base.layers.map((layer) => layer.block))].sort((a, b) => a - b);
-  const trained = new Set(blockIndices.slice(-lastK));
-  // A layer's other weights (its bias) share the stem of its weight's name.
-  const stems = base.layers
-    .filter((layer) => trained.has(layer.block))
-    .map((layer) => layer.weight.slice(0, layer.weight.lastIndexOf('.') + 1));
-  return [...base.weights.keys()].filter((name) => stems.some((stem) => name.startsWith(stem)));
-}
-
 /** Shape of the graphs that a state needs. */
 export function graphShape(
   state: ModelState,
-  options: { batch: number; extraWeights?: readonly string[] },
+  options: { batch: number; extraWeights?: readonly string[]; arc?: ArcShape | undefined },
 ): GraphShape {
   const lora = [...state.lora.values()]
     .filter((layer) => layer.r > 0)
     .map(({ module, r, scale }) => ({ module, r, scale }));
   const fedWeights = [...new Set([...state.base.keys(), ...(options.extraWeights ?? [])])].sort();
-  return { classes: state.classes.length, lora, fedWeights, batch: options.batch };
+  const { batch, arc } = options;
+  return { classes: state.classes.length, lora, fedWeights, batch, ...(arc === undefined ? {} : { arc }) };
 }
 
 /**
@@ -96,7 +88,7 @@ export function graphShape(
  * @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED
  */
 export function buildTrainingGraph(base: BaseModel, shape: TrainingGraphShape): Graph {
-  const { builder, embedding } = embeddingGraph(base, shape);
+  const { builder, embedding } = embeddingGraph(base, shape, shape.loraDropout);
   return finishTraining(builder, embedding, base, shape);
 }
 
@@ -107,13 +99,13 @@ export function buildHeadTrainingGraph(
 ): Graph {
   const builder = new GraphBuilder();
   const features = builder.input('features', 'float32', [shape.batch, base.embeddingSize]);
-  return finishTraining(builder, features, base, { ...shape, trainables: [headWeight, headBias] });
+  return finishTraining(builder, features, base, { ...shape, trainables: headInputs(shape.arc) });
 }
 
 /** Inputs `pixels` and every parameter; output `logits` [batch, classes]. */
 export function buildEvaluationGraph(base: BaseModel, shape: GraphShape): Graph {
   const { builder, embedding } = embeddingGraph(base, shape);
-  builder.output(appendHead(builder, embedding, base, shape.classes), 'logits');
+  builder.output(appendHead(builder, embedding, headShape(base, shape)).logits, 'logits');
   return builder.build();
 }
 
@@ -125,11 +117,15 @@ export function buildFeatureGraph(base: BaseModel, shape: GraphShape): Graph {
 }
 
 /** The base model with fed weights as inputs and LoRA factors added; it has no outputs yet. */
-function embeddingGraph(base: BaseModel, shape: GraphShape): { builder: GraphBuilder; embedding: string } {
+function embeddingGraph(
+  base: BaseModel,
+  shape: GraphShape,
+  dropout = 0,
+): { builder: GraphBuilder; embedding: string } {
   const promoted = promoteToInputs(base.buildGraph(shape.batch), shape.fedWeights);
   const injections = shape.lora.map(({ module, r, scale }) => {
     const layer = base.layers.find((candidate) => candidate.module === module);
-    if (layer) return { layer, r, scale };
+    if (layer) return { layer, r, scale, dropout };
     throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no layer "${module}" to adapt.`);
   });
   const adapted = injectLora(promoted, injections);
@@ -140,35 +136,22 @@ function embeddingGraph(base: BaseModel, shape: GraphShape): { builder: GraphBui
   return { builder: GraphBuilder.from({ ...adapted, outputs: [] }), embedding };
 }
 
-function appendHead(builder: GraphBuilder, embedding: string, base: BaseModel, classes: number): string {
-  const weight = builder.input(headWeight, 'float32', [classes, base.embeddingSize]);
-  const bias = builder.input(headBias, 'float32', [classes]);
-  const features = builder.mul(embedding, builder.scalar(base.headGain));
-  return builder.gemm(features, weight, bias, { transB: true });
-}
-
+/** Appends head, loss and gradients, and declares the outputs. */
 function finishTraining(
   builder: GraphBuilder,
   embedding: string,
   base: BaseModel,
   shape: TrainingGraphShape,
 ): Graph {
-  const { classes, batch, labelSmoothing, trainables } = shape;
-  const logits = appendHead(builder, embedding, base, classes);
-  const labels = builder.input('labels', 'int64', [batch]);
-  const sampleWeights = builder.input('sampleWeights', 'float32', [batch]);
-  const prior = builder.input('classPrior', 'float32', [classes]);
-  const share = builder.scalar(1 - labelSmoothing);
-  // Smoothed by the prior, so that what smoothing pulls towards is what the adjusted logits say by themselves.
-  const spread = builder.mul(prior, builder.scalar(labelSmoothing));
-  const targets = builder.add(builder.mul(builder.oneHot(labels, classes), share), spread);
-  const adjusted = builder.add(logits, builder.log(prior));
-  const products = builder.mul(builder.logSoftmax(adjusted), targets);
-  const losses = builder.neg(builder.reduceSum(products, [1], false));
-  const loss = builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false);
+  const { trainables } = shape;
+  const { loss, logits } = appendLoss(builder, embedding, { ...headShape(base, shape), ...shape });
   const gradients = appendGradients(builder, loss, trainables);
   builder.output(loss, 'loss');
   builder.output(logits, 'logits');
   for (const name of trainables) builder.output(gradients.get(name)!, gradientOutput(name));
   return builder.build();
+}
+
+function headShape({ embeddingSize, headGain }: BaseModel, { classes, arc }: GraphShape): HeadShape {
+  return { classes, embeddingSize, headGain, arc };
 }
