@@ -176,6 +176,12 @@ export function changeScale(layer: LoraLayer, scale: number): LoraLayer {
 
 /** ΔW = s·B·A as a matrix of the layer's weight: [out, in] or [out, in, kh, kw]. */
 export function deltaWeight(layer: LoraLayer): FloatTensor {
+  const { dims, values } = exactDelta(layer);
+  return floatTensor(dims, Float32Array.from(values));
+}
+
+/** {@link deltaWeight} before rounding to float32. */
+export function exactDelta(layer: LoraLayer): { dims: number[]; values: Float64Array } {
   const { a, b, r, scale } = layer;
   const [rows, inDims] = [b.dims[0]!, a.dims.slice(1)];
   const cols = elementCount(inDims);
@@ -185,27 +191,7 @@ export function deltaWeight(layer: LoraLayer): FloatTensor {
     for (let k = 0; k < r; k++)
       addScaled(row, scale * b.data[i * r + k]!, a.data.subarray(k * cols, (k + 1) * cols));
   }
-  return floatTensor([rows, ...inDims], Float32Array.from(delta));
-}
-
-/**
- * W + ΔW: the weight of a network that needs no LoRA any more.
- * @param weight in PEFT's layout, [out, in] or [out, in, kh, kw]
- * @throws AppError SHAPE_MISMATCH
- */
-export function mergeLora(weight: FloatTensor, layer: LoraLayer): FloatTensor {
-  const delta = deltaWeight(layer);
-  if (!sameDims(weight.dims, delta.dims)) {
-    throw new AppError(
-      'SHAPE_MISMATCH',
-      `The LoRA factors of "${layer.module}" belong to a weight of shape [${delta.dims.join(', ')}], ` +
-        `but the base model has [${weight.dims.join(', ')}].`,
-    );
-  }
-  return floatTensor(
-    weight.dims,
-    weight.data.map((value, i) => value + delta.data[i]!),
-  );
+  return { dims: [rows, ...inDims], values: delta };
 }
 
 /** Frobenius norm of Σ weight·scale·B·A without forming it: ‖BA‖² is the sum over (BᵀB)∘(AAᵀ). */

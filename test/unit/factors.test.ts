@@ -7,11 +7,11 @@ import {
   createFactorSum,
   deltaWeight,
   type FactorPart,
-  mergeLora,
   productNorm,
   stackAndTruncate,
   type TruncatedFactors,
 } from '../../core/lora/factors.ts';
+import { mergeLora } from '../../core/lora/merge.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
