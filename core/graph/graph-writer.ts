@@ -86,6 +86,25 @@ export class GraphWriter {
     return this.append(op, inputs, attributes)[0]!;
   }
 
+  /**
+   * Asks an operator that is in the graph already for its further, optional outputs.
+   * @param types of the outputs after those that it has
+   * @returns the names of all its outputs; a second call gives the same
+   */
+  extendOutputs(node: GraphNode, types: readonly ValueType[]): readonly string[] {
+    const place = this.nodeList.findIndex(({ name }) => name === node.name);
+    const current = this.nodeList[place]!;
+    if (current.outputs.length > 1) return current.outputs;
+    const further = types.map((type, index) => {
+      const name = `${node.name}:${index + 1}`;
+      this.declareValue(name, type);
+      return name;
+    });
+    const outputs = [...current.outputs, ...further];
+    this.nodeList[place] = { ...current, outputs };
+    return outputs;
+  }
+
   /** Keeps names free for {@link copyNode}: no value or node gets one of them by itself. */
   reserve(names: Iterable<string>): void {
     for (const name of names) this.reserved.add(name);

@@ -1,41 +1,89 @@
 /** Gradients of what normalises along axes: Softmax, LogSoftmax, LayerNormalization. */
-import { floatOf, integerOf } from '../attributes.ts';
-import { type GradientRule, sumTo } from './gradient-rule.ts';
+import { sameDims } from '../../shared/tensor.ts';
+import { integerOf } from '../attributes.ts';
+import type { GraphNode } from '../graph.ts';
+import type { GraphBuilder } from '../graph-builder.ts';
+import { type GradientRequest, type GradientRule, sumTo } from './gradient-rule.ts';
 
-const softmax: GradientRule = ({ builder: b, node, gradient }) => {
+const softmax: GradientRule = (request) => {
+  const { builder: b, node, gradient } = request;
   const y = node.outputs[0]!;
   const axis = integerOf(node.attributes, 'axis', -1);
-  const weighted = b.mul(gradient, y);
-  return [b.sub(weighted, b.mul(y, b.reduceSum(weighted, [axis])))];
+  const rowSums = attentionRowSums(request) ?? b.reduceSum(b.mul(gradient, y), [axis]);
+  return [b.mul(y, b.sub(gradient, rowSums))];
 };
+
+/**
+ * In attention, where O = P·V and so dP = dO·Vᵀ, the row sums of dP∘P are those of dO∘O (Dao et al. 2022), which
+ * are as long as a head is wide and not as the sequence is long. Undefined when the softmax is used otherwise.
+ */
+function attentionRowSums({ builder: b, node, gradient }: GradientRequest): string | undefined {
+  const weights = node.outputs[0]!;
+  const rank = b.dimsOf(weights).length;
+  const axis = integerOf(node.attributes, 'axis', -1);
+  if (rank < 3 || (axis !== -1 && axis !== rank - 1)) return undefined;
+  const users = b.nodes.filter(({ inputs }) => inputs.includes(weights));
+  const product = users.find(({ op, inputs }) => op === 'MatMul' && inputs[0] === weights);
+  const source = producerOf(b, gradient);
+  if (product === undefined || source?.op !== 'MatMul') return undefined;
+  const [upstream, turned] = source.inputs as [string, string];
+  const mixed = product.outputs[0]!;
+  const fromSameValues =
+    producerOf(b, turned)?.op === 'Transpose' && producerOf(b, turned)?.inputs[0] === product.inputs[1];
+  // Only the forward product may read the weights (its own gradient reads them too), and nothing may have been broadcast.
+  const others = users.filter((user) => user !== product && !isTransposeOf(user, weights));
+  if (!fromSameValues || others.length > 0 || !sameDims(b.dimsOf(upstream), b.dimsOf(mixed)))
+    return undefined;
+  if (!sameDims(b.dimsOf(gradient), b.dimsOf(weights))) return undefined;
+  return b.reduceSum(b.mul(upstream, mixed), [-1]);
+}
+
+function isTransposeOf(node: GraphNode, value: string): boolean {
+  return node.op === 'Transpose' && node.inputs[0] === value;
+}
+
+function producerOf(builder: GraphBuilder, value: string): GraphNode | undefined {
+  return builder.nodes.findLast(({ outputs }) => outputs.includes(value));
+}
 
 const logSoftmax: GradientRule = ({ builder: b, node, gradient }) => {
   const axis = integerOf(node.attributes, 'axis', -1);
   return [b.sub(gradient, b.mul(b.exp(node.outputs[0]!), b.reduceSum(gradient, [axis])))];
 };
 
-/** Ba, Kiros and Hinton 2016. Mean and variance are computed again rather than kept: few runtimes offer them. */
+/**
+ * Ba, Kiros and Hinton 2016: dx = (g − mean(g) − x̂·mean(g∘x̂))/σ with g the gradient times the scale. Mean and 1/σ
+ * are further outputs of the operator itself.
+ */
 const layerNormalization: GradientRule = ({ builder: b, node, gradient, needed }) => {
-  const [x, scale, bias] = node.inputs;
-  const dims = b.dimsOf(x!);
+  const [x, scale, bias] = node.inputs as [string, string, string | undefined];
+  const dims = b.dimsOf(x);
   const first = integerOf(node.attributes, 'axis', -1);
   const from = first < 0 ? first + dims.length : first;
   const axes = dims.map((_, axis) => axis).slice(from);
   const result: (string | undefined)[] = [undefined, undefined, undefined];
   if (bias && needed[2]) result[2] = sumTo(b, gradient, b.dimsOf(bias));
   if (!needed[0] && !needed[1]) return result;
-  const centred = b.sub(x!, b.reduceMean(x!, axes));
-  const variance = b.reduceMean(b.mul(centred, centred), axes);
-  const deviation = b.sqrt(b.add(variance, b.scalar(floatOf(node.attributes, 'epsilon', 1e-5))));
-  const normal = b.div(centred, deviation);
-  if (needed[1]) result[1] = sumTo(b, b.mul(gradient, normal), b.dimsOf(scale!));
+  const statistics = { dtype: 'float32' as const, dims: dims.map((size, axis) => (axis < from ? size : 1)) };
+  const [, mean, inverseDeviation] = b.extendOutputs(node, [statistics, statistics]) as [
+    string,
+    string,
+    string,
+  ];
+  const isPlain = isFilledWith(b, scale, 1) && (!bias || isFilledWith(b, bias, 0));
+  const normal = isPlain ? node.outputs[0]! : b.mul(b.sub(x, mean), inverseDeviation);
+  if (needed[1]) result[1] = sumTo(b, b.mul(gradient, normal), b.dimsOf(scale));
   if (!needed[0]) return result;
-  const inner = b.mul(gradient, scale!);
+  const inner = isPlain ? gradient : b.mul(gradient, scale);
   const drift = b.reduceMean(b.mul(inner, normal), axes);
-  const projected = b.sub(b.sub(inner, b.reduceMean(inner, axes)), b.mul(normal, drift));
-  result[0] = b.div(projected, deviation);
+  const centred = b.sub(inner, b.reduceMean(inner, axes));
+  result[0] = b.mul(b.sub(centred, b.mul(normal, drift)), inverseDeviation);
   return result;
 };
+
+function isFilledWith(builder: GraphBuilder, name: string, value: number): boolean {
+  return builder.constantOf(name)?.data.every((item) => item === value) ?? false;
+}
 
 export const normalisationGradients: Readonly<Record<string, GradientRule>> = {
   Softmax: softmax,
