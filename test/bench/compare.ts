@@ -4,40 +4,60 @@ import type { FloatTensor } from '../../core/shared/tensor.ts';
 export interface Comparison {
   /** |ours - theirs| / |theirs| of the loss. */
   lossDifference: number;
-  /** Largest ||ours - theirs|| / ||theirs|| over the gradients, and whose it is. */
+  /** ||ours - theirs|| / ||theirs|| of the whole gradient, all parameters as one vector. */
   gradientDifference: number;
+  /** Largest such figure of one parameter, and whose it is. */
+  worstDifference: number;
   worst: string;
-  gradients: number;
+  parameters: number;
 }
 
-/** @throws Error when the two do not hold gradients of the same parameters and shapes */
-export function compareSides(
-  ours: { loss: number; gradients: ReadonlyMap<string, FloatTensor> },
-  theirs: { loss: number; gradients: ReadonlyMap<string, FloatTensor> },
-): Comparison {
-  let gradientDifference = 0;
-  let worst = '';
+export interface ComparedSide {
+  loss: number;
+  gradients: ReadonlyMap<string, FloatTensor>;
+}
+
+/** @throws Error when the two do not hold gradients of the same parameters and sizes */
+export function compareSides(ours: ComparedSide, theirs: ComparedSide): Comparison {
+  if (ours.gradients.size !== theirs.gradients.size) throw new Error('the two sides train other parameters');
+  const total = { difference: 0, size: 0 };
+  let worst = { name: '', difference: 0 };
   for (const [name, expected] of theirs.gradients) {
     const actual = ours.gradients.get(name);
     if (actual?.data.length !== expected.data.length) throw new Error(`no gradient of ${name} on both sides`);
-    const difference = relativeDistance(actual.data, expected.data);
-    // Written so that a NaN counts as the worst.
-    if (difference <= gradientDifference) continue;
-    gradientDifference = difference;
-    worst = name;
+    const squares = squaredDistance(actual.data, expected.data);
+    total.difference += squares.difference;
+    total.size += squares.size;
+    const difference = ratio(squares);
+    // Not `>`: a NaN is the worst of all.
+    if (!(difference <= worst.difference)) worst = { name, difference };
   }
-  if (ours.gradients.size !== theirs.gradients.size) throw new Error('the two sides train other parameters');
-  const lossDifference = Math.abs(ours.loss - theirs.loss) / Math.abs(theirs.loss);
-  return { lossDifference, gradientDifference, worst, gradients: theirs.gradients.size };
+  return {
+    lossDifference: Math.abs(ours.loss - theirs.loss) / Math.abs(theirs.loss),
+    gradientDifference: ratio(total),
+    worstDifference: worst.difference,
+    worst: worst.name,
+    parameters: theirs.gradients.size,
+  };
 }
 
-/** ||a - b|| / ||b||; 0 when both are zero. */
-export function relativeDistance(a: Float32Array, b: Float32Array): number {
-  let difference = 0;
-  let size = 0;
+interface Squares {
+  difference: number;
+  size: number;
+}
+
+function squaredDistance(a: Float32Array, b: Float32Array): Squares {
+  const squares = { difference: 0, size: 0 };
   for (let i = 0; i < b.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    size += b[i]! ** 2;
+    squares.difference += (a[i]! - b[i]!) ** 2;
+    squares.size += b[i]! ** 2;
   }
-  return difference === 0 ? 0 : Math.sqrt(difference / size);
+  return squares;
+}
+
+const ratio = ({ difference, size }: Squares) => (difference === 0 ? 0 : Math.sqrt(difference / size));
+
+/** ||a - b|| / ||b||; 0 when they are equal. */
+export function relativeDistance(a: Float32Array, b: Float32Array): number {
+  return ratio(squaredDistance(a, b));
 }

@@ -11,8 +11,13 @@ import { checkedSchema, type Ready, readySchema, type Stepped, steppedSchema } f
 import type { BenchNetwork } from './networks.ts';
 import type { BenchOptions } from './options.ts';
 
-/** Largest relative difference of loss and of any gradient that still counts as the same computation. */
+/** Largest relative difference of the loss and of the whole gradient that still counts as the same computation. */
 const tolerance = 1e-3;
+/**
+ * The same for the gradient of one parameter. Wider, because a rectifier whose input is zero within rounding
+ * may let its gradient pass on one side only: PyTorch's own two layouts of face-resnet-128 differ by 1e-3.
+ */
+const parameterTolerance = 1e-2;
 const warmUpSteps = 2;
 
 type Side = MeasuredProcess<Ready>;
@@ -30,6 +35,9 @@ export interface NetworkResult {
   memoryRatio: number | null;
   peakBytes: number;
   torchPeakBytes: number | null;
+  /** The same without CUDA's libraries, which PyTorch's usual package loads even where there is no GPU. */
+  memoryRatioWithoutCuda: number | null;
+  torchCudaLibraryBytes: number | null;
   /** At their largest, less what they held right after their imports. */
   memoryRatioLessRuntime: number | null;
   peakLessRuntimeBytes: number;
@@ -148,13 +156,18 @@ async function compare(ours: Side, theirs: Side, folder: string): Promise<Compar
     sides.push({ loss, gradients: decodeSafetensors(await readFile(file), name).tensors });
   }
   const comparison = compareSides(sides[0]!, sides[1]!);
-  if (comparison.lossDifference <= tolerance && comparison.gradientDifference <= tolerance) return comparison;
+  const { lossDifference, gradientDifference, worstDifference } = comparison;
+  const isSame = lossDifference <= tolerance && gradientDifference <= tolerance;
+  if (isSame && worstDifference <= parameterTolerance) return comparison;
   throw new Error(`the two sides do not compute the same: ${describeComparison(comparison)}`);
 }
 
-function describeComparison({ lossDifference, gradientDifference, worst, gradients }: Comparison): string {
-  const [loss, gradient] = [lossDifference, gradientDifference].map((value) => value.toExponential(1));
-  return `loss differs by ${loss}, the worst of ${gradients} gradients (${worst}) by ${gradient}`;
+function describeComparison(comparison: Comparison): string {
+  const { lossDifference, gradientDifference, worstDifference, worst } = comparison;
+  const figures = [lossDifference, gradientDifference, worstDifference].map((value) =>
+    value.toExponential(1),
+  );
+  return `loss differs by ${figures[0]}, the gradient by ${figures[1]} (at most ${figures[2]}, ${worst})`;
 }
 
 interface Turns {
@@ -220,6 +233,7 @@ function summarise(
   const theirSpeed = theirs ? median(theirRates) : null;
   const peakBytes = turns.ours.at(-1)!.peakBytes;
   const torchPeakBytes = turns.theirs.at(-1)?.peakBytes ?? null;
+  const cudaBytes = theirs?.ready.cudaLibraryBytes ?? 0;
   const lessRuntime = peakBytes - ours.ready.importedBytes;
   const torchLessRuntime = torchPeakBytes === null ? null : torchPeakBytes - theirs!.ready.importedBytes;
   const gigaflopsPerStep = (ours.ready.flopsPerStep ?? Number.NaN) / 1e9;
@@ -235,6 +249,8 @@ function summarise(
     memoryRatio: torchPeakBytes && peakBytes / torchPeakBytes,
     peakBytes,
     torchPeakBytes,
+    memoryRatioWithoutCuda: torchPeakBytes && peakBytes / (torchPeakBytes - cudaBytes),
+    torchCudaLibraryBytes: theirs && cudaBytes,
     memoryRatioLessRuntime: torchLessRuntime && lessRuntime / torchLessRuntime,
     peakLessRuntimeBytes: lessRuntime,
     torchPeakLessRuntimeBytes: torchLessRuntime,

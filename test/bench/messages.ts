@@ -9,6 +9,8 @@ export const readySchema = z.object({
   type: z.literal('ready'),
   /** Resident memory when everything was imported and nothing loaded yet. */
   importedBytes: bytes,
+  /** PyTorch only: resident parts of CUDA's libraries, which its usual package loads on every machine. */
+  cudaLibraryBytes: bytes.optional(),
   /** Until the first step can begin: opening the model, building and compiling. */
   prepareSeconds: z.number(),
   /** Anneal only: building the graph and compiling it. */

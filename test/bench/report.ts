@@ -36,7 +36,8 @@ export function formatReport(report: BenchReport): string {
     'memory ratio',
     'MiB',
     'PyTorch',
-    'ratio less runtime',
+    'without CUDA libraries',
+    'less runtimes',
   ]);
   const inside = plainTable([
     'network',
@@ -62,6 +63,7 @@ export function formatReport(report: BenchReport): string {
       against(result.memoryRatio, targets.memoryRatio, 'most'),
       mebibytes(result.peakBytes),
       mebibytes(result.torchPeakBytes),
+      fixed(result.memoryRatioWithoutCuda),
       fixed(result.memoryRatioLessRuntime),
     ]);
     const peak = report.matrixPeakGigaflopsPerSecond;

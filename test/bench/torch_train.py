@@ -32,6 +32,23 @@ def resident_bytes(field):
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
+def cuda_library_bytes():
+    """Resident parts of CUDA's libraries: PyPI's package for Linux loads them even where there is no GPU."""
+    total = 0
+    try:
+        with open("/proc/self/smaps", encoding="utf-8") as maps:
+            is_cuda = False
+            for line in maps:
+                fields = line.split()
+                if not fields[0].endswith(":"):
+                    is_cuda = len(fields) > 5 and ("/nvidia/" in fields[5] or "cuda" in fields[5])
+                elif is_cuda and fields[0] == "Rss:":
+                    total += int(fields[1]) * 1024
+    except OSError:
+        pass
+    return total
+
+
 def read_pictures(path, side, channels_last):
     """uint8 [count, 3, side, side] in the layout that the network takes, so that a step only converts."""
     rows = torch.from_numpy(numpy.fromfile(path, dtype=numpy.uint8)).view(-1, side, side, 3)
@@ -132,6 +149,7 @@ def main():
     reply({
         "type": "ready",
         "importedBytes": imported_bytes,
+        "cudaLibraryBytes": cuda_library_bytes(),
         "prepareSeconds": time.perf_counter() - begin,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     })
