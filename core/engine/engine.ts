@@ -18,6 +18,10 @@ export interface Device {
   vendor?: string;
   memoryBytes?: number;
   driver?: string;
+  /** What else helps to tell it apart, for instance cores and vector instructions. */
+  details?: string;
+  /** A program that computes on the processor in place of graphics hardware, such as SwiftShader. */
+  software?: boolean;
   /** Why it is not available, in plain words. */
   reason?: string;
 }

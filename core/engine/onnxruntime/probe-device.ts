@@ -1,18 +1,24 @@
 /**
  * A process of its own that computes one sum on a device: `node probe-device.ts webgpu`. It exits with 0 when
- * that works. A driver that crashes takes this process down and nothing else.
+ * that works, else its error output says why not. A driver that crashes takes this process down and nothing else.
  */
 import { GraphBuilder } from '../../graph/graph-builder.ts';
 import { floatTensor } from '../../shared/tensor.ts';
 import type { DeviceKind } from '../engine.ts';
-import { createOnnxRuntimeEngine } from './engine.ts';
+import { compile } from './session.ts';
 
 const builder = new GraphBuilder();
 const x = builder.input('x', 'float32', [2]);
 builder.output(builder.add(x, x), 'sum');
-const executable = await createOnnxRuntimeEngine().compile(builder.build(), {
-  device: process.argv[2] as DeviceKind,
-});
-const { sum } = await executable.run({ x: floatTensor([2], Float32Array.of(1, 2)) });
+const device = process.argv[2] as DeviceKind;
+try {
+  const executable = await compile(builder.build(), { device });
+  const { sum } = await executable.run({ x: floatTensor([2], Float32Array.of(1, 2)) });
+  await executable.release();
+  if (Number(sum?.data[0]) !== 2 || Number(sum?.data[1]) !== 4) throw new Error('The device adds wrongly.');
+} catch (thrown) {
+  console.error(thrown);
+  process.exit(1);
+}
 // A runtime that is being torn down can still crash; the answer is known by now.
-process.exit(Number(sum?.data[0]) === 2 && Number(sum?.data[1]) === 4 ? 0 : 1);
+process.exit(0);

@@ -5,7 +5,7 @@ import type { Graph, ValueType } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import { type DataType, elementCount, sameDims, type Tensor } from '../../shared/tensor.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
-import { missingRuntime } from './devices.ts';
+import { missingRuntime } from './runtime-parts.ts';
 
 const errorSeverity = 3;
 
