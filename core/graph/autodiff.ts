@@ -4,6 +4,8 @@
  */
 import { AppError } from '../shared/errors.ts';
 import { elementCount } from '../shared/tensor.ts';
+import { activationGradients } from './gradients/activation.ts';
+import { channelNormalisationGradients } from './gradients/channel-normalisation.ts';
 import { convolutionGradients } from './gradients/convolution.ts';
 import { elementwiseGradients } from './gradients/elementwise.ts';
 import { geluGradients } from './gradients/gelu.ts';
@@ -18,6 +20,8 @@ import type { GraphBuilder } from './graph-builder.ts';
 
 export const gradientRules: Readonly<Record<string, GradientRule>> = {
   ...elementwiseGradients,
+  ...activationGradients,
+  ...channelNormalisationGradients,
   ...geluGradients,
   ...normalisationGradients,
   ...reductionGradients,

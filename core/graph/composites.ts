@@ -8,7 +8,7 @@ import { pairwise, sumOf } from './composites/arithmetic.ts';
 import type { CompositeRequest, CompositeRule } from './composites/composite-rule.ts';
 import { depthToSpace, patternedPad, plainSplit, spaceToDepth, tile } from './composites/layout.ts';
 import { globalMaxPool, groupNormalization, vectorMatMul } from './composites/network.ts';
-import { reduceL1, reduceLogSum, reduceSumSquare } from './composites/reduction.ts';
+import { emptyReduction, reduceL1, reduceLogSum, reduceSumSquare } from './composites/reduction.ts';
 import { resize } from './composites/resize.ts';
 
 interface Composite {
@@ -42,6 +42,10 @@ const rewrittenForms: Readonly<Record<string, (request: CompositeRequest) => str
   Max: pairwise,
   Min: pairwise,
   Pad: patternedPad,
+  ReduceMax: emptyReduction,
+  ReduceMean: emptyReduction,
+  ReduceMin: emptyReduction,
+  ReduceSum: emptyReduction,
   Split: plainSplit,
 };
 

@@ -37,6 +37,20 @@ function checkWindow(request: InferenceRequest, rank: number): void {
   }
 }
 
+/** Extent of a dilated kernel along one axis. */
+export function reachOf(window: Window, axis: number): number {
+  return window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
+}
+
+/**
+ * Pads with which a window of stride 1 slides back over its output so that every input place sees the outputs
+ * it took part in; undefined when one is negative.
+ */
+export function turnedPads(window: Window): number[] | undefined {
+  const rest = window.pads.map((pad, side) => reachOf(window, side % 2) - 1 - pad);
+  return rest.every((size) => size >= 0) ? rest : undefined;
+}
+
 /** @throws AppError SHAPE_MISMATCH for settings that fit no two-dimensional window */
 function checkedWindow(request: InferenceRequest, kernel: readonly number[]): Window {
   const window = windowOf(request.attributes, kernel);
@@ -62,8 +76,7 @@ function groupOf(request: InferenceRequest): number {
 
 function slide(request: InferenceRequest, spatial: readonly number[], window: Window): number[] {
   return spatial.map((size, axis) => {
-    const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
-    const room = size + window.pads[axis]! + window.pads[axis + spatial.length]! - reach;
+    const room = size + window.pads[axis]! + window.pads[axis + spatial.length]! - reachOf(window, axis);
     if (room < 0) throw mismatch(request, 'the window is larger than the padded input');
     return Math.floor(room / window.strides[axis]!) + 1;
   });
@@ -104,8 +117,7 @@ const convTranspose: InferenceRule = (request) => {
     throw mismatch(request, 'output_shape is not supported; its pads need to be given');
   }
   const spatial = x.dims.slice(2).map((size, axis) => {
-    const reach = window.dilations[axis]! * (window.kernel[axis]! - 1) + 1;
-    const full = window.strides[axis]! * (size - 1) + reach + extra[axis]!;
+    const full = window.strides[axis]! * (size - 1) + reachOf(window, axis) + extra[axis]!;
     return full - window.pads[axis]! - window.pads[axis + 2]!;
   });
   if (spatial.some((size) => size <= 0)) throw mismatch(request, 'the output would be empty');

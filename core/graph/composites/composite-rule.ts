@@ -1,10 +1,10 @@
 /** The form of a composite, and what composites share. */
 import { AppError } from '../../shared/errors.ts';
 import type { Attributes } from '../attributes.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
+import type { OperatorBuilder } from '../operator-builder.ts';
 
 export interface CompositeRequest {
-  readonly builder: GraphBuilder;
+  readonly builder: OperatorBuilder;
   readonly op: string;
   /** Value names; '' for an absent optional input. */
   readonly inputs: readonly string[];

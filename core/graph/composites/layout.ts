@@ -1,6 +1,6 @@
 /** Operators that only move or repeat values. */
 import { integerOf, stringOf } from '../attributes.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
+import type { OperatorBuilder } from '../operator-builder.ts';
 import { type CompositeRequest, constantNumbers, inputName, unfit, unsupported } from './composite-rule.ts';
 
 /** Sizes of a picture [batch, channels, height, width] and the block size. */
@@ -39,7 +39,7 @@ export function spaceToDepth(request: CompositeRequest): string[] {
  * An axis of repeats before (or behind) each axis is stretched, then joined with it.
  */
 export function repeatAxes(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   x: string,
   repeats: readonly number[],
   order: 'whole' | 'each',

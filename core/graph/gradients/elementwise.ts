@@ -1,4 +1,4 @@
-/** Gradients of elementwise operators. */
+/** Gradients of elementwise arithmetic. */
 import { type GradientRequest, type GradientRule, scaled, sumTo } from './gradient-rule.ts';
 
 /** A rule for two broadcast inputs from their two partial products. */
@@ -14,8 +14,20 @@ function binary(
     );
 }
 
-function unary(part: (request: GradientRequest, x: string, y: string) => string): GradientRule {
+export function unary(part: (request: GradientRequest, x: string, y: string) => string): GradientRule {
   return (request) => [part(request, request.node.inputs[0]!, request.node.outputs[0]!)];
+}
+
+/** d a^e / d a = e · a^(e − 1), without a power where the exponent is a known 1, 2 or 3. */
+function powerBase({ builder: b, gradient, node: { inputs } }: GradientRequest): string {
+  const [base, exponent] = inputs as [string, string];
+  const known = b.constantOf(exponent);
+  const value = known?.data.length === 1 ? Number(known.data[0]) : undefined;
+  if (value === 1) return gradient;
+  if (value === 2) return b.mul(gradient, scaled(b, base, 2));
+  if (value === 3) return b.mul(gradient, scaled(b, b.mul(base, base), 3));
+  const lower = value === undefined ? b.sub(exponent, b.scalar(1)) : b.scalar(value - 1);
+  return b.mul(gradient, b.mul(exponent, b.pow(base, lower)));
 }
 
 export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
@@ -37,11 +49,21 @@ export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
     ({ builder, gradient, node }) =>
       builder.neg(builder.div(builder.mul(gradient, node.outputs[0]!), node.inputs[1]!)),
   ),
-  Pow: binary(
+  Pow: binary(powerBase, ({ builder: b, gradient, node: { inputs, outputs } }) =>
+    b.mul(gradient, b.mul(outputs[0]!, b.log(inputs[0]!))),
+  ),
+  // Of equal operands the first takes the whole gradient.
+  Min: binary(
     ({ builder: b, gradient, node: { inputs } }) =>
-      b.mul(gradient, b.mul(inputs[1]!, b.pow(inputs[0]!, b.sub(inputs[1]!, b.scalar(1))))),
-    ({ builder: b, gradient, node: { inputs, outputs } }) =>
-      b.mul(gradient, b.mul(outputs[0]!, b.log(inputs[0]!))),
+      b.where(b.less(inputs[1]!, inputs[0]!), b.scalar(0), gradient),
+    ({ builder: b, gradient, node: { inputs } }) =>
+      b.where(b.less(inputs[1]!, inputs[0]!), gradient, b.scalar(0)),
+  ),
+  Max: binary(
+    ({ builder: b, gradient, node: { inputs } }) =>
+      b.where(b.less(inputs[0]!, inputs[1]!), b.scalar(0), gradient),
+    ({ builder: b, gradient, node: { inputs } }) =>
+      b.where(b.less(inputs[0]!, inputs[1]!), gradient, b.scalar(0)),
   ),
   Where: ({ builder: b, gradient, node: { inputs }, needed }) => {
     const zero = b.scalar(0);
@@ -53,6 +75,8 @@ export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
     ];
   },
   Cast: ({ gradient }) => [gradient],
+  Abs: unary(({ builder, gradient }, x) => builder.mul(gradient, builder.sign(x))),
+  Reciprocal: unary(({ builder: b, gradient }, _x, y) => b.neg(b.mul(gradient, b.mul(y, y)))),
   Neg: unary(({ builder, gradient }) => builder.neg(gradient)),
   Sqrt: unary(({ builder, gradient }, _x, y) => builder.div(scaled(builder, gradient, 0.5), y)),
   Exp: unary(({ builder, gradient }, _x, y) => builder.mul(gradient, y)),
@@ -60,8 +84,4 @@ export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
   Erf: unary(({ builder: b, gradient }, x) =>
     b.mul(gradient, scaled(b, b.exp(b.neg(b.mul(x, x))), 2 / Math.sqrt(Math.PI))),
   ),
-  Tanh: unary(({ builder: b, gradient }, _x, y) => b.mul(gradient, b.sub(b.scalar(1), b.mul(y, y)))),
-  Sigmoid: unary(({ builder: b, gradient }, _x, y) => b.mul(gradient, b.mul(y, b.sub(b.scalar(1), y)))),
-  // The output is positive exactly where the input is; it is alive anyhow, the input may not be.
-  Relu: unary(({ builder: b, gradient }, _x, y) => b.where(b.greater(y, b.scalar(0)), gradient, b.scalar(0))),
 };

@@ -6,7 +6,8 @@ import { expanded, type GradientRequest, type GradientRule, reshaped, scaled } f
 function keptDims({ builder, node }: GradientRequest): number[] {
   const dims = builder.dimsOf(node.inputs[0]!);
   const axes = node.inputs[1] ? Array.from(builder.constantOf(node.inputs[1])!.data, Number) : undefined;
-  const reduced = new Set(axes?.map((axis) => (axis < 0 ? axis + dims.length : axis)) ?? dims.keys());
+  const listed = axes?.length ? axes.map((axis) => (axis < 0 ? axis + dims.length : axis)) : dims.keys();
+  const reduced = new Set(listed);
   return dims.map((size, axis) => (reduced.has(axis) ? 1 : size));
 }
 
@@ -23,8 +24,8 @@ const reduceMean: GradientRule = (request) => {
   return [spread(request, 1 / count)];
 };
 
-/** Equal maxima share the gradient evenly. */
-const reduceMax: GradientRule = (request) => {
+/** Equal extremes share the gradient evenly. */
+const reduceExtreme: GradientRule = (request) => {
   const { builder: b, node, gradient } = request;
   const kept = keptDims(request);
   const hits = b.cast(b.equal(node.inputs[0]!, reshaped(b, node.outputs[0]!, kept)), 'float32');
@@ -33,8 +34,26 @@ const reduceMax: GradientRule = (request) => {
   return [b.mul(hits, share)];
 };
 
+/** x / norm; where the norm is 0, so is the gradient, as in PyTorch. */
+const reduceL2: GradientRule = (request) => {
+  const { builder: b, node, gradient } = request;
+  const norm = node.outputs[0]!;
+  const share = b.where(b.greater(norm, b.scalar(0)), b.div(gradient, norm), b.scalar(0));
+  return [b.mul(node.inputs[0]!, reshaped(b, share, keptDims(request)))];
+};
+
+const reduceLogSumExp: GradientRule = (request) => {
+  const { builder: b, node, gradient } = request;
+  const kept = keptDims(request);
+  const shares = b.exp(b.sub(node.inputs[0]!, reshaped(b, node.outputs[0]!, kept)));
+  return [b.mul(shares, reshaped(b, gradient, kept))];
+};
+
 export const reductionGradients: Readonly<Record<string, GradientRule>> = {
   ReduceSum: (request) => [spread(request, 1)],
   ReduceMean: reduceMean,
-  ReduceMax: reduceMax,
+  ReduceMax: reduceExtreme,
+  ReduceMin: reduceExtreme,
+  ReduceL2: reduceL2,
+  ReduceLogSumExp: reduceLogSumExp,
 };

@@ -21,6 +21,11 @@ function constantIntegers(builder: GraphBuilder, name: string | undefined): numb
   return name ? Array.from(builder.constantOf(name)!.data, Number) : undefined;
 }
 
+function constantIfKnown(builder: GraphBuilder, name: string): number[] | undefined {
+  const tensor = builder.constantOf(name);
+  return tensor && Array.from(tensor.data, Number);
+}
+
 /** Puts `step - 1` zeros behind every element of an axis. */
 function spaceOut(builder: GraphBuilder, value: string, axis: number, step: number): string {
   const dims = builder.dimsOf(value);
@@ -98,20 +103,42 @@ const pad: GradientRule = ({ builder, node, gradient }) => {
   ];
 };
 
-/** As a product with one-hot rows, which adds up the gradients of an index that occurs twice. */
-const gather: GradientRule = ({ builder: b, node, gradient }: GradientRequest) => {
+/** Evenly stepping indices as what a slice takes; undefined for any others. */
+function asSlice(indices: readonly number[], axis: number): SlicedAxis | undefined {
+  const [start, second] = indices;
+  if (start === undefined) return undefined;
+  const step = second === undefined ? 1 : second - start;
+  if (step === 0 || indices.some((index, place) => index !== start + place * step)) return undefined;
+  return { axis, start, step, count: indices.length };
+}
+
+/** Evenly stepping indices are put back in their places; others go through {@link gatheredRows}. */
+const gather: GradientRule = (request: GradientRequest) => {
+  const { builder: b, node, gradient } = request;
   const dims = b.dimsOf(node.inputs[0]!);
   const indices = node.inputs[1]!;
   const given = integerOf(node.attributes, 'axis', 0);
   const axis = given < 0 ? given + dims.length : given;
+  const size = dims[axis]!;
+  const known = constantIfKnown(b, indices)?.map((index) => (index < 0 ? index + size : index));
+  const cut = known && asSlice(known, axis);
+  if (cut === undefined) return [gatheredRows(request, axis)];
+  const taken = [...dims.slice(0, axis), cut.count, ...dims.slice(axis + 1)];
+  return [unslice(b, reshaped(b, gradient, taken), cut, size)];
+};
+
+/** As a product with one-hot rows, which adds up the gradients of an index that occurs twice. */
+function gatheredRows({ builder: b, node, gradient }: GradientRequest, axis: number): string {
+  const dims = b.dimsOf(node.inputs[0]!);
+  const indices = node.inputs[1]!;
   const count = elementCount(b.dimsOf(indices));
   const before = elementCount(dims.slice(0, axis));
   const after = elementCount(dims.slice(axis + 1));
   // Indices may count from the end; OneHot takes them so as well.
   const rows = b.oneHot(reshaped(b, indices, [count]), dims[axis]!);
   const taken = reshaped(b, gradient, [before, count, after]);
-  return [reshaped(b, b.matMul(b.transpose(rows, [1, 0]), taken), dims)];
-};
+  return reshaped(b, b.matMul(b.transpose(rows, [1, 0]), taken), dims);
+}
 
 export const shapeGradients: Readonly<Record<string, GradientRule>> = {
   Reshape: toInputShape,

@@ -1,0 +1,235 @@
+/** The operators of GraphBuilder that are not elementwise. */
+import { type Attributes, definedAttributes } from './attributes.ts';
+import { ElementwiseBuilder } from './elementwise-builder.ts';
+
+export interface ConvOptions {
+  /** [out] */
+  bias?: string;
+  strides?: readonly number[];
+  /** All begins, then all ends: [top, left, bottom, right]. */
+  pads?: readonly number[];
+  dilations?: readonly number[];
+  group?: number;
+}
+
+export interface ConvTransposeOptions extends ConvOptions {
+  outputPadding?: readonly number[];
+}
+
+export interface PoolOptions {
+  strides?: readonly number[];
+  pads?: readonly number[];
+  dilations?: readonly number[];
+}
+
+export interface EpsilonOption {
+  epsilon?: number;
+}
+
+export interface GemmOptions {
+  alpha?: number;
+  beta?: number;
+  transA?: boolean;
+  transB?: boolean;
+}
+
+/** Values are named by strings; each operator method returns the name of its output. */
+export class OperatorBuilder extends ElementwiseBuilder {
+  // Linear algebra.
+  /** Batched matrix product with numpy's broadcasting of the leading axes. */
+  matMul(a: string, b: string): string {
+    return this.append1('MatMul', [a, b]);
+  }
+  /** alpha·A·B + beta·C on matrices; C broadcasts. */
+  gemm(a: string, b: string, c?: string, options: GemmOptions = {}): string {
+    const attributes = definedAttributes({
+      alpha: options.alpha === undefined ? undefined : { float: options.alpha },
+      beta: options.beta === undefined ? undefined : { float: options.beta },
+      transA: options.transA === true ? 1 : undefined,
+      transB: options.transB === true ? 1 : undefined,
+    });
+    return this.append1('Gemm', c === undefined ? [a, b] : [a, b, c], attributes);
+  }
+
+  // Convolution and pooling; x is [batch, channels, height, width].
+  /** @param weight [out, in / group, kh, kw] */
+  conv(x: string, weight: string, options: ConvOptions = {}): string {
+    const { bias, ...attributes } = options;
+    return this.append1(
+      'Conv',
+      bias === undefined ? [x, weight] : [x, weight, bias],
+      definedAttributes(attributes),
+    );
+  }
+  /** @param weight [in, out / group, kh, kw] */
+  convTranspose(x: string, weight: string, options: ConvTransposeOptions = {}): string {
+    const { bias, outputPadding, ...attributes } = options;
+    return this.append1(
+      'ConvTranspose',
+      bias === undefined ? [x, weight] : [x, weight, bias],
+      definedAttributes({ ...attributes, output_padding: outputPadding }),
+    );
+  }
+  maxPool(x: string, kernel: readonly number[], options: PoolOptions = {}): string {
+    return this.append1('MaxPool', [x], definedAttributes({ kernel_shape: kernel, ...options }));
+  }
+  /** @param options `countIncludePad`: whether padding counts in the divisor (ONNX default: no) */
+  averagePool(
+    x: string,
+    kernel: readonly number[],
+    options: PoolOptions & { countIncludePad?: boolean } = {},
+  ): string {
+    const { countIncludePad, ...rest } = options;
+    return this.append1(
+      'AveragePool',
+      [x],
+      definedAttributes({
+        kernel_shape: kernel,
+        ...rest,
+        count_include_pad: countIncludePad === true ? 1 : undefined,
+      }),
+    );
+  }
+  /** [batch, channels, height, width] to [batch, channels, 1, 1]. */
+  globalAveragePool(x: string): string {
+    return this.append1('GlobalAveragePool', [x]);
+  }
+
+  // Normalisation.
+  softmax(x: string, axis = -1): string {
+    return this.append1('Softmax', [x], { axis });
+  }
+  logSoftmax(x: string, axis = -1): string {
+    return this.append1('LogSoftmax', [x], { axis });
+  }
+  /** Over the axes from `axis` on; `scale` and `bias` have the shape of those axes. */
+  layerNormalization(
+    x: string,
+    scale: string,
+    bias?: string,
+    options: { axis?: number; epsilon?: number } = {},
+  ): string {
+    return this.append1(
+      'LayerNormalization',
+      bias === undefined ? [x, scale] : [x, scale, bias],
+      definedAttributes({
+        axis: options.axis ?? -1,
+        epsilon: options.epsilon === undefined ? undefined : { float: options.epsilon },
+      }),
+    );
+  }
+
+  /** (x − mean) / √(variance + epsilon) · scale + bias per channel (axis 1); all four have shape [channels]. */
+  batchNormalization(
+    x: string,
+    parameters: { scale: string; bias: string; mean: string; variance: string },
+    options: EpsilonOption = {},
+  ): string {
+    const { scale, bias, mean, variance } = parameters;
+    return this.append1('BatchNormalization', [x, scale, bias, mean, variance], epsilonOf(options));
+  }
+  /** Normalises each channel of each sample over its other axes. @param scale [channels] @param bias [channels] */
+  instanceNormalization(x: string, scale: string, bias: string, options: EpsilonOption = {}): string {
+    return this.append1('InstanceNormalization', [x, scale, bias], epsilonOf(options));
+  }
+  /** Normalises groups of channels of each sample. @param scale [channels] @param bias [channels] */
+  groupNormalization(
+    x: string,
+    groups: number,
+    scale: string,
+    bias: string,
+    options: EpsilonOption = {},
+  ): string {
+    const attributes = { num_groups: groups, ...epsilonOf(options) };
+    return this.append1('GroupNormalization', [x, scale, bias], attributes);
+  }
+  /** x divided by its norm along `axis`; zeros stay zeros. */
+  lpNormalization(x: string, options: { p?: 1 | 2; axis?: number } = {}): string {
+    return this.append1('LpNormalization', [x], { p: options.p ?? 2, axis: options.axis ?? -1 });
+  }
+
+  // Reductions; without axes over all of them.
+  reduceSum(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceSum', x, axes, keepDims);
+  }
+  reduceMean(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceMean', x, axes, keepDims);
+  }
+  reduceMax(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceMax', x, axes, keepDims);
+  }
+
+  reduceMin(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceMin', x, axes, keepDims);
+  }
+  /** The Euclidean norm. */
+  reduceL2(x: string, axes?: readonly number[], keepDims = true): string {
+    return this.reduce('ReduceL2', x, axes, keepDims);
+  }
+
+  // Shapes.
+  transpose(x: string, permutation?: readonly number[]): string {
+    return this.append1('Transpose', [x], definedAttributes({ perm: permutation }));
+  }
+  /** One size may be -1; 0 keeps the size of that axis. */
+  reshape(x: string, dims: readonly number[]): string {
+    return this.append1('Reshape', [x, this.integers(dims)]);
+  }
+  /** To a matrix: axes before `axis` and axes from it on. */
+  flatten(x: string, axis = 1): string {
+    return this.append1('Flatten', [x], { axis });
+  }
+  /** Per listed axis: from `starts` to before `ends` (negative counts from the end) by `steps`. */
+  slice(
+    x: string,
+    starts: readonly number[],
+    ends: readonly number[],
+    axes?: readonly number[],
+    steps?: readonly number[],
+  ): string {
+    const listed = axes ?? starts.map((_, axis) => axis);
+    const inputs = [x, this.integers(starts), this.integers(ends), this.integers(listed)];
+    if (steps !== undefined) inputs.push(this.integers(steps));
+    return this.append1('Slice', inputs);
+  }
+  concat(values: readonly string[], axis: number): string {
+    return this.append1('Concat', values, { axis });
+  }
+  /** Pieces of the given sizes along `axis`. */
+  split(x: string, sizes: readonly number[], axis: number): string[] {
+    return this.append('Split', [x, this.integers(sizes)], { axis }, sizes.length);
+  }
+  /** Constant padding. @param pads begins of all axes, then their ends; negative values crop */
+  pad(x: string, pads: readonly number[], value = 0): string {
+    const inputs = [x, this.integers(pads)];
+    if (value !== 0) inputs.push(this.scalar(value));
+    return this.append1('Pad', inputs, { mode: 'constant' });
+  }
+  /** @param indices int64 of any shape, which takes the place of `axis` */
+  gather(x: string, indices: string, axis = 0): string {
+    return this.append1('Gather', [x, indices], { axis });
+  }
+  squeeze(x: string, axes: readonly number[]): string {
+    return this.append1('Squeeze', [x, this.integers(axes)]);
+  }
+  unsqueeze(x: string, axes: readonly number[]): string {
+    return this.append1('Unsqueeze', [x, this.integers(axes)]);
+  }
+  expand(x: string, dims: readonly number[]): string {
+    return this.append1('Expand', [x, this.integers(dims)]);
+  }
+  /** float32 rows of zeros with a one at each index; a new last axis of size `depth`. @param indices int64 */
+  oneHot(indices: string, depth: number): string {
+    const values = this.constant({ dtype: 'float32', dims: [2], data: Float32Array.of(0, 1) });
+    return this.append1('OneHot', [indices, this.integers([depth]), values], { axis: -1 });
+  }
+
+  private reduce(op: string, x: string, axes: readonly number[] | undefined, keepDims: boolean): string {
+    const inputs = axes === undefined ? [x] : [x, this.integers(axes)];
+    return this.append1(op, inputs, { keepdims: keepDims ? 1 : 0 });
+  }
+}
+
+function epsilonOf({ epsilon }: EpsilonOption): Attributes {
+  return epsilon === undefined ? {} : { epsilon: { float: epsilon } };
+}
