@@ -1,0 +1,50 @@
+/** Matrix products. */
+import * as tf from '@tensorflow/tfjs';
+import { floatOf, integerOf } from '../../../graph/attributes.ts';
+import { elementCount } from '../../../shared/tensor.ts';
+import { type Operator, type OperatorTable, plainKernel } from './kernel.ts';
+
+const scaledBy = (x: tf.Tensor, factor: number) => (factor === 1 ? x : tf.mul(x, factor));
+
+interface ProductSettings {
+  transA: boolean;
+  transB: boolean;
+  alpha: number;
+}
+
+/** Rows of any number of leading axes times one matrix are a single product. */
+function product(a: tf.Tensor, b: tf.Tensor, { transA, transB, alpha }: ProductSettings): tf.Tensor {
+  if (a.rank > 2 && b.rank === 2 && !transA) {
+    const leading = a.shape.slice(0, -1);
+    const rows = a.reshape([elementCount(leading), a.shape.at(-1)!]);
+    const columns = transB ? b.shape[0]! : b.shape[1]!;
+    return scaledBy(tf.matMul(rows, b, false, transB), alpha).reshape([...leading, columns]);
+  }
+  return scaledBy(tf.matMul(a, b, transA, transB), alpha);
+}
+
+const matMul: Operator = () =>
+  plainKernel((a, b) => product(a!, b!, { transA: false, transB: false, alpha: 1 }));
+
+/** ONNX Runtime's own product, which transposes the last two axes on the way (com.microsoft). */
+const fusedMatMul: Operator = ({ attributes }) => {
+  const settings = {
+    transA: integerOf(attributes, 'transA', 0) !== 0,
+    transB: integerOf(attributes, 'transB', 0) !== 0,
+    alpha: floatOf(attributes, 'alpha', 1),
+  };
+  return plainKernel((a, b) => product(a!, b!, settings));
+};
+
+const gemm: Operator = ({ attributes }) => {
+  const transA = integerOf(attributes, 'transA', 0) !== 0;
+  const transB = integerOf(attributes, 'transB', 0) !== 0;
+  const alpha = floatOf(attributes, 'alpha', 1);
+  const beta = floatOf(attributes, 'beta', 1);
+  return plainKernel((a, b, c) => {
+    const result = product(a!, b!, { transA, transB, alpha });
+    return c === undefined ? result : tf.add(result, scaledBy(c, beta));
+  });
+};
+
+export const linearOperators: OperatorTable = { MatMul: matMul, FusedMatMul: fusedMatMul, Gemm: gemm };
