@@ -20,6 +20,8 @@ export interface ValueType {
 /** One operator. An absent optional input is the empty string. Numbers in `attributes` are integers; floats are `{ float }`. */
 export interface GraphNode {
   readonly op: string;
+  /** Where the operator is defined; absent for ONNX's own. */
+  readonly domain?: string;
   readonly name: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];

@@ -28,17 +28,31 @@ export function buildVitGraph(
   const scope: Scope = { config, builder, batch, tokens, weight };
   let x = embedPatches(scope);
   for (let index = 0; index < config.layers; index++) {
-    const block = `blocks.${index}`;
-    x = branch(scope, x, `${block}.ls1`, attention(scope, `${block}.attn`, norm(scope, `${block}.norm1`, x)));
-    x = branch(
-      scope,
-      x,
-      `${block}.ls2`,
-      feedForward(scope, `${block}.mlp`, norm(scope, `${block}.norm2`, x)),
-    );
+    // The last block has to give the class token alone when that is all that is read of it.
+    const isLast = index === config.layers - 1 && config.pooling !== 'mean';
+    x = transformerBlock(scope, `blocks.${index}`, x, isLast ? selectClassToken(scope, x) : x);
   }
-  builder.output(poolTokens(scope, x), 'embedding');
+  builder.output(config.pooling === 'mean' ? poolPatches(scope, x) : norm(scope, 'norm', x), 'embedding');
   return builder.build();
+}
+
+/**
+ * @param x all tokens, [batch · tokens, width]
+ * @param queried the tokens to compute, in the same layout: x itself or its class tokens [batch, width]
+ * @returns the block's result for `queried`
+ */
+function transformerBlock(scope: Scope, block: string, x: string, queried: string): string {
+  const keys = norm(scope, `${block}.norm1`, x);
+  const queries = queried === x ? keys : norm(scope, `${block}.norm1`, queried);
+  const attended = branch(scope, queried, `${block}.ls1`, attention(scope, `${block}.attn`, queries, keys));
+  const inner = feedForward(scope, `${block}.mlp`, norm(scope, `${block}.norm2`, attended));
+  return branch(scope, attended, `${block}.ls2`, inner);
+}
+
+/** [batch · tokens, width] to the first token of each picture, [batch, width]. */
+function selectClassToken({ config, builder, batch, tokens }: Scope, x: string): string {
+  const separate = builder.reshape(x, [batch, tokens, config.hiddenSize]);
+  return builder.reshape(builder.slice(separate, [0], [1], [1]), [batch, config.hiddenSize]);
 }
 
 /** Normalised pixels, a convolution per patch, the tokens before them, and the position embeddings. */
@@ -101,18 +115,23 @@ function branch({ config, builder, weight }: Scope, x: string, scale: string, ch
   return builder.add(x, scaled);
 }
 
-function attention(scope: Scope, name: string, x: string): string {
-  const { config, builder, batch, tokens } = scope;
+/** Multi-head attention of some tokens, [batch · any, width], to all tokens, [batch · tokens, width]. */
+function attention(scope: Scope, name: string, queries: string, keys: string): string {
+  const { config, builder, batch } = scope;
   const { hiddenSize, heads } = config;
   const headSize = hiddenSize / heads;
-  const byHead = (part: string, permutation: readonly number[]) => {
-    const projected = linear(scope, `${name}.${part}`, x, config.qkvBias !== false);
-    return builder.transpose(builder.reshape(projected, [batch, tokens, heads, headSize]), permutation);
+  const project = (part: string, x: string) => linear(scope, `${name}.${part}`, x, config.qkvBias !== false);
+  const byHead = (x: string, permutation: readonly number[]) => {
+    const rows = builder.dimsOf(x)[0]! / batch;
+    return builder.transpose(builder.reshape(x, [batch, rows, heads, headSize]), permutation);
   };
-  const query = builder.mul(byHead('q', [0, 2, 1, 3]), builder.scalar(1 / Math.sqrt(headSize)));
-  const scores = builder.softmax(builder.matMul(query, byHead('k', [0, 2, 3, 1])));
-  const mixed = builder.transpose(builder.matMul(scores, byHead('v', [0, 2, 1, 3])), [0, 2, 1, 3]);
-  return linear(scope, `${name}.proj`, builder.reshape(mixed, [batch * tokens, hiddenSize]));
+  const scaled = builder.mul(project('q', queries), builder.scalar(1 / Math.sqrt(headSize)));
+  const weights = builder.softmax(
+    builder.matMul(byHead(scaled, [0, 2, 1, 3]), byHead(project('k', keys), [0, 2, 3, 1])),
+  );
+  const values = byHead(project('v', keys), [0, 2, 1, 3]);
+  const mixed = builder.transpose(builder.matMul(weights, values), [0, 2, 1, 3]);
+  return linear(scope, `${name}.proj`, builder.reshape(mixed, builder.dimsOf(queries)));
 }
 
 function feedForward(scope: Scope, name: string, x: string): string {
@@ -140,19 +159,13 @@ function activate({ config, builder }: Scope, x: string): string {
   return builder.gelu(x);
 }
 
-/** [batch · tokens, width] to [batch, width]: the class token, or the mean of the patch tokens. */
-function poolTokens(scope: Scope, x: string): string {
+/** [batch · tokens, width] to the mean of the patch tokens, [batch, width]. */
+function poolPatches(scope: Scope, x: string): string {
   const { config, builder, batch, tokens } = scope;
-  const { hiddenSize } = config;
-  const separate = (value: string) => builder.reshape(value, [batch, tokens, hiddenSize]);
-  if (config.pooling !== 'mean') {
-    const classToken = builder.slice(separate(x), [0], [1], [1]);
-    // Each token is normalised on its own, so only the one that is used has to be.
-    return norm(scope, 'norm', builder.reshape(classToken, [batch, hiddenSize]));
-  }
   const { count } = prefixTokens(config);
   const meanOfPatches = (value: string) => {
-    const patches = count === 0 ? separate(value) : builder.slice(separate(value), [count], [tokens], [1]);
+    const separate = builder.reshape(value, [batch, tokens, config.hiddenSize]);
+    const patches = count === 0 ? separate : builder.slice(separate, [count], [tokens], [1]);
     return builder.reduceMean(patches, [1], false);
   };
   if (config.normAfterPooling === true) return norm(scope, 'norm', meanOfPatches(x));
