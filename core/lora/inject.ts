@@ -50,7 +50,8 @@ export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number
  * Every use y = op(x, W) of an adapted weight becomes y + scale · B(A(x)), with graph inputs
  * `${module}.lora_A` and `${module}.lora_B` in the shapes of {@link loraDims}, in the order given; with dropout
  * y + scale · B(A(x · mask)), with inputs `${module}.lora_mask` after those, in the order of use.
- * Handles Conv, Gemm, MatMul with a weight [in, out], and MatMul with a transposed weight [out, in].
+ * Handles Conv (in groups, too: ΔW has the weight's own shape [out, in / group, kh, kw] there), Gemm,
+ * MatMul with a weight [in, out], and MatMul with a transposed weight [out, in].
  * Source: Hu et al. 2021; for convolutions a kh×kw convolution to r channels, then 1×1 (as PEFT has it).
  * @throws AppError SHAPE_MISMATCH when the model has no such layer, OPERATOR_UNSUPPORTED when its operator
  *   cannot carry factors
@@ -144,14 +145,20 @@ function lowRankDelta(
   const b = loraBName(layer.module);
   const x = dropout > 0 ? maskedInput(builder, node.inputs[0]!, layer.module) : node.inputs[0]!;
   const scaled = (value: string) => (scale === 1 ? value : builder.mul(value, builder.scalar(scale)));
-  if (node.op === 'Conv' && layer.kind === 'conv' && (node.attributes['group'] ?? 1) === 1) {
-    const inner = builder.append1('Conv', [x, a], node.attributes);
-    return builder.conv(scaled(inner), b);
+  if (node.op === 'Conv' && layer.kind === 'conv') {
+    const group = (node.attributes['group'] as number | undefined) ?? 1;
+    const inner = builder.append1('Conv', [x, repeatFactor(builder, a, group)], node.attributes);
+    return builder.conv(scaled(inner), b, group === 1 ? {} : { group });
   }
   if (node.op === 'Gemm' && layer.kind === 'linear') {
     checkLinear(node, layer, node.attributes['transB'] === 1, builder);
     const inner = builder.gemm(x, a, undefined, { transA: node.attributes['transA'] === 1, transB: true });
-    return builder.gemm(scaled(inner), b, undefined, { transB: true });
+    const alpha = node.attributes['alpha'] as { float: number } | undefined;
+    // What the operator multiplies its product with, it does with a merged weight, too.
+    return builder.gemm(scaled(inner), b, undefined, {
+      transB: true,
+      ...(alpha === undefined ? {} : { alpha: alpha.float }),
+    });
   }
   if (node.op === 'MatMul' && layer.kind === 'linear') {
     checkLinear(node, layer, weightIsTransposed, builder);
@@ -162,6 +169,14 @@ function lowRankDelta(
     'OPERATOR_UNSUPPORTED',
     `The layer "${layer.module}" (${node.op}) cannot carry LoRA factors.`,
   );
+}
+
+/** A once for each group of a convolution, [group · r, in / group, kh, kw]: on its own channels, before its own rows of B. */
+function repeatFactor(builder: GraphBuilder, a: string, group: number): string {
+  if (group === 1) return a;
+  const [r = 1, ...rest] = builder.dimsOf(a);
+  const copies = builder.expand(builder.unsqueeze(a, [0]), [group, r, ...rest]);
+  return builder.reshape(copies, [group * r, ...rest]);
 }
 
 /** x · mask; a weight that is used twice takes its mask twice, as both uses read as many values. */

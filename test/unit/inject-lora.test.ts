@@ -2,12 +2,14 @@ import { describe, expect, test } from 'vitest';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
+import { fillLoraMask } from '../../core/lora/dropout.ts';
 import {
   injectLora,
   type LoraTarget,
   loraAName,
   loraBName,
   loraDims,
+  loraMaskName,
   promoteToInputs,
 } from '../../core/lora/inject.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -42,7 +44,15 @@ function merged(weight: FloatTensor, a: FloatTensor, b: FloatTensor, r: number, 
   return floatTensor(weight.dims, data);
 }
 
-type Form = 'conv' | 'gemm' | 'gemm untransposed' | 'matmul' | 'matmul of a transposed weight';
+type Form =
+  | 'conv'
+  | 'grouped conv'
+  | 'depthwise conv'
+  | 'gemm'
+  | 'scaled gemm'
+  | 'gemm untransposed'
+  | 'matmul'
+  | 'matmul of a transposed weight';
 
 function transposed({ dims, data }: FloatTensor): FloatTensor {
   const [rows, columns] = dims as [number, number];
@@ -56,10 +66,13 @@ function transposed({ dims, data }: FloatTensor): FloatTensor {
 function oneLayer(form: Form, weight: FloatTensor, x: FloatTensor): Graph {
   const builder = new GraphBuilder();
   builder.input('x', 'float32', x.dims);
-  const outFirst = form === 'gemm' || form === 'conv' || form === 'matmul of a transposed weight';
+  const outFirst = form !== 'gemm untransposed' && form !== 'matmul';
   const w = builder.constant(outFirst ? weight : transposed(weight), 'layer.weight');
   const apply: Record<Form, () => string> = {
     conv: () => builder.conv('x', w, { strides: [2, 1], pads: [1, 0, 1, 1], dilations: [1, 2] }),
+    'grouped conv': () => builder.conv('x', w, { group: 2, pads: [1, 1, 1, 1] }),
+    'depthwise conv': () => builder.conv('x', w, { group: 4, strides: [2, 2] }),
+    'scaled gemm': () => builder.gemm('x', w, undefined, { transB: true, alpha: 0.5 }),
     gemm: () => builder.gemm('x', w, undefined, { transB: true }),
     'gemm untransposed': () => builder.gemm('x', w),
     matmul: () => builder.matMul('x', w),
@@ -74,13 +87,16 @@ const linearDims = { weight: [5, 4], x: [3, 4] };
 describe('injectLora', () => {
   test.each<[Form, { weight: number[]; x: number[] }]>([
     ['conv', { weight: [4, 3, 3, 2], x: [2, 3, 6, 7] }],
+    ['grouped conv', { weight: [6, 2, 3, 3], x: [2, 4, 5, 5] }],
+    ['depthwise conv', { weight: [8, 1, 3, 3], x: [2, 4, 7, 7] }],
     ['gemm', linearDims],
+    ['scaled gemm', linearDims],
     ['gemm untransposed', linearDims],
     ['matmul', { weight: [5, 4], x: [2, 3, 4] }],
     ['matmul of a transposed weight', { weight: [5, 4], x: [2, 3, 4] }],
   ])('%s gives what the merged weight gives', async (form, dims) => {
     const [weight, x] = [randomTensor(dims.weight), randomTensor(dims.x)];
-    const kind = form === 'conv' ? 'conv' : 'linear';
+    const kind = form.endsWith('conv') ? 'conv' : 'linear';
     const layer: LoraTarget = { module: 'layer', kind, weight: 'layer.weight', weightDims: dims.weight };
     const factors = loraDims(layer, 2);
     const [a, b] = [randomTensor(factors.a), randomTensor(factors.b)];
@@ -91,6 +107,52 @@ describe('injectLora', () => {
     const expected = await run(oneLayer(form, merged(weight, a, b, 2, 0.3), x), { x });
     expect(adapted.inputs).toEqual(['x', 'layer.lora_A', 'layer.lora_B']);
     for (const [index, value] of actual.entries()) expect(value).toBeCloseTo(expected[index]!, 4);
+  });
+
+  test('with dropout only the adapted branch reads the masked values', async () => {
+    const [weight, x] = [randomTensor([5, 4]), randomTensor([3, 4])];
+    const layer: LoraTarget = { module: 'layer', kind: 'linear', weight: 'layer.weight', weightDims: [5, 4] };
+    const factors = { layer_A: randomTensor([2, 4]), layer_B: randomTensor([5, 2]) };
+    const mask = floatTensor([3, 4]);
+    fillLoraMask(mask.data, { probability: 0.5, seed: 1, step: 0, module: 'layer' });
+
+    const graph = injectLora(oneLayer('gemm', weight, x), [{ layer, r: 2, scale: 0.3, dropout: 0.5 }]);
+    const actual = await run(graph, {
+      x,
+      [loraAName('layer')]: factors.layer_A,
+      [loraBName('layer')]: factors.layer_B,
+      [loraMaskName('layer')]: mask,
+    });
+
+    expect(graph.inputs).toEqual(['x', 'layer.lora_A', 'layer.lora_B', 'layer.lora_mask']);
+    expect(graph.types.get('layer.lora_mask')!.dims).toEqual([3, 4]);
+    const at = (values: Float32Array, row: number, columns: number, column: number) =>
+      values[row * columns + column]!;
+    for (const [index, value] of actual.entries()) {
+      const [row, out] = [Math.floor(index / 5), index % 5];
+      let sum = 0;
+      for (let i = 0; i < 4; i++) {
+        let delta = 0;
+        for (let k = 0; k < 2; k++)
+          delta += 0.3 * at(factors.layer_B.data, out, 2, k) * at(factors.layer_A.data, k, 4, i);
+        sum += at(x.data, row, 4, i) * (at(weight.data, out, 4, i) + at(mask.data, row, 4, i) * delta);
+      }
+      expect(value).toBeCloseTo(Math.tanh(sum), 5);
+    }
+  });
+
+  test('dropout refuses a weight that reads values of different shapes', () => {
+    const builder = new GraphBuilder();
+    builder.input('x', 'float32', [3, 4]);
+    builder.input('y', 'float32', [2, 4]);
+    builder.constant(randomTensor([5, 4]), 'layer.weight');
+    const uses = ['x', 'y'].map((name) => builder.gemm(name, 'layer.weight', undefined, { transB: true }));
+    builder.output(builder.concat(uses, 0), 'embedding');
+    const layer: LoraTarget = { module: 'layer', kind: 'linear', weight: 'layer.weight', weightDims: [5, 4] };
+
+    expect(() => injectLora(builder.build(), [{ layer, r: 1, scale: 1, dropout: 0.1 }])).toThrow(
+      expect.objectContaining({ code: 'OPERATOR_UNSUPPORTED', message: expect.stringContaining('"layer"') }),
+    );
   });
 
   test('a square weight whose layout is the other one is refused rather than adapted wrongly', () => {
