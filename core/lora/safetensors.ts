@@ -9,11 +9,30 @@ import { elementCount, type FloatTensor } from '../shared/tensor.ts';
 
 /** The reference implementation's own limit. */
 const maxHeaderBytes = 100_000_000;
+const maxFaultCharacters = 400;
 const metadataKey = '__metadata__';
 
 /** Bytes per value of the types whose values fit a float32 tensor. */
 const floatBytes = { F32: 4, F16: 2, BF16: 2, F64: 8 } as const;
-type FloatType = keyof typeof floatBytes;
+export type FloatType = keyof typeof floatBytes;
+/** Bytes per value of every type that the format knows. */
+const valueBytes: Readonly<Record<string, number>> = {
+  ...floatBytes,
+  ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, I16: 2, U16: 2, I32: 4, U32: 4, I64: 8, U64: 8 },
+};
+/** The header's length stands before it. */
+export const lengthBytes = 8;
+
+/** One tensor as the header describes it. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  /** As the format writes it, for instance `BF16`. */
+  readonly dtype: string;
+  readonly dims: readonly number[];
+  /** Its bytes, counted from where the values begin. */
+  readonly start: number;
+  readonly end: number;
+}
 
 export interface SafetensorsFile {
   /** By name, in the order of their offsets. F16, BF16 and F64 were converted to float32. */
@@ -86,73 +105,107 @@ export function encodeSafetensors(
 }
 
 /**
- * Reads a whole file held in memory. Values are copied, never shared with `bytes`; NaN is not looked for.
+ * Reads a whole file held in memory; `openSafetensors` reads one from disk, tensor by tensor. Values are copied,
+ * never shared with `bytes`.
  * @param bytes the file
  * @param name what the file is called in errors (no folder)
+ * @param options `finite`: NaN and infinity are refused; otherwise they are not looked for
  * @throws AppError MODEL_FILE_INVALID for anything that the format does not allow
  */
-export function decodeSafetensors(bytes: Uint8Array, name: string): SafetensorsFile {
-  const { header, valuesStart } = readHeader(bytes, name);
-  const metadata = readMetadata(header, name);
-  const entries = Object.entries(header)
-    .filter(([tensor]) => tensor !== metadataKey)
-    .map(([tensor, value]) => readEntry(tensor, value, name))
-    .sort((x, y) => x.start - y.start || x.end - y.end);
-
+export function decodeSafetensors(
+  bytes: Uint8Array,
+  name: string,
+  options: { finite?: boolean } = {},
+): SafetensorsFile {
+  const valuesStart = headerEnd(bytes, bytes.length, name);
+  const { entries, metadata } = parseHeader(
+    bytes.subarray(lengthBytes, valuesStart),
+    bytes.length - valuesStart,
+    name,
+  );
   const tensors = new Map<string, FloatTensor>();
-  let expected = 0;
   for (const entry of entries) {
-    if (entry.start !== expected) {
-      const fault = entry.start < expected ? 'overlaps another tensor' : 'leaves a hole before it';
-      throw invalid(name, `tensor "${entry.tensor}" ${fault}: expected it to begin at byte ${expected}`);
-    }
-    expected = entry.end;
-    if (valuesStart + entry.end > bytes.length) {
-      throw invalid(
-        name,
-        `tensor "${entry.tensor}" ends at byte ${entry.end} of the values, but only ` +
-          `${bytes.length - valuesStart} bytes are there`,
-      );
-    }
-    // A copy with a buffer of its own; Buffer's `slice` would give a view into a shared pool.
-    const raw = new Uint8Array(bytes.subarray(valuesStart + entry.start, valuesStart + entry.end));
-    tensors.set(entry.tensor, { dtype: 'float32', dims: entry.dims, data: toFloat32(raw, entry.dtype) });
-  }
-  if (valuesStart + expected !== bytes.length) {
-    throw invalid(name, `expected ${expected} bytes of values, found ${bytes.length - valuesStart}`);
+    const dtype = requireFloat(entry, name);
+    const data = new Float32Array(elementCount(entry.dims));
+    fillFloat32(data, 0, bytes.subarray(valuesStart + entry.start, valuesStart + entry.end), dtype);
+    if (options.finite === true) requireFinite(data, entry.name, name);
+    tensors.set(entry.name, { dtype: 'float32', dims: entry.dims, data });
   }
   return { tensors, metadata };
 }
 
 /** MODEL_FILE_INVALID with a sentence about the named file. */
 export function invalid(name: string, what: string, cause?: unknown): AppError {
-  return new AppError('MODEL_FILE_INVALID', `${name} is not a valid model file: ${what}.`, { cause });
+  // Names in a hostile file can be as long as the file.
+  const short = what.length > maxFaultCharacters ? `${what.slice(0, maxFaultCharacters)}…` : what;
+  return new AppError('MODEL_FILE_INVALID', `${name} is not a valid model file: ${short}.`, { cause });
 }
 
-function readHeader(
-  bytes: Uint8Array,
-  name: string,
-): { header: Record<string, unknown>; valuesStart: number } {
-  if (bytes.length < 8) throw invalid(name, `expected at least 8 bytes, found ${bytes.length}`);
-  const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
-  if (length > BigInt(maxHeaderBytes) || 8n + length > BigInt(bytes.length)) {
+/**
+ * Where the values of a file begin. @param start the file's first bytes, 8 at least
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function headerEnd(start: Uint8Array, fileBytes: number, name: string): number {
+  if (fileBytes < lengthBytes || start.length < lengthBytes) {
+    throw invalid(name, `expected at least ${lengthBytes} bytes, found ${fileBytes}`);
+  }
+  const length = new DataView(start.buffer, start.byteOffset, lengthBytes).getBigUint64(0, true);
+  if (length > BigInt(maxHeaderBytes) || BigInt(lengthBytes) + length > BigInt(fileBytes)) {
     throw invalid(name, `its header claims ${length} bytes, which the file does not hold or is too long`);
   }
-  const valuesStart = 8 + Number(length);
-  let header: unknown;
+  return lengthBytes + Number(length);
+}
+
+/**
+ * Reads the header and checks that its tensors fill the values exactly, one after the other.
+ * @param header the JSON text alone
+ * @param valuesBytes how many bytes follow it in the file
+ * @returns entries in the order of their offsets, of any type that the format knows
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function parseHeader(
+  header: Uint8Array,
+  valuesBytes: number,
+  name: string,
+): { entries: SafetensorsEntry[]; metadata: Record<string, string> } {
+  const fields = readFields(header, name);
+  const metadata = readMetadata(fields, name);
+  const entries = Object.entries(fields)
+    .filter(([tensor]) => tensor !== metadataKey)
+    .map(([tensor, value]) => readEntry(tensor, value, name))
+    .sort((x, y) => x.start - y.start || x.end - y.end);
+  let expected = 0;
+  for (const entry of entries) {
+    if (entry.start !== expected) {
+      const fault = entry.start < expected ? 'overlaps another tensor' : 'leaves a hole before it';
+      throw invalid(name, `tensor "${entry.name}" ${fault}: expected it to begin at byte ${expected}`);
+    }
+    expected = entry.end;
+    if (entry.end > valuesBytes) {
+      throw invalid(
+        name,
+        `tensor "${entry.name}" ends at byte ${entry.end} of the values, but only ${valuesBytes} bytes are there`,
+      );
+    }
+  }
+  if (expected !== valuesBytes) {
+    throw invalid(name, `expected ${expected} bytes of values, found ${valuesBytes}`);
+  }
+  return { entries, metadata };
+}
+
+function readFields(bytes: Uint8Array, name: string): Record<string, unknown> {
   try {
-    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
-      bytes.subarray(8, valuesStart),
-    );
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     if (!text.startsWith('{')) throw new SyntaxError('the header does not begin with {');
-    header = JSON.parse(text);
+    const fields: unknown = JSON.parse(text);
     const repeated = findRepeatedKey(text);
     if (repeated !== null) throw invalid(name, `the name "${repeated}" occurs twice in its header`);
+    return fields as Record<string, unknown>;
   } catch (error) {
     if (error instanceof AppError) throw error;
     throw invalid(name, 'its header is not JSON text', error);
   }
-  return { header: header as Record<string, unknown>, valuesStart };
 }
 
 /** JSON.parse silently keeps the last of equal keys, by which two readers could see different tensors. */
@@ -178,15 +231,7 @@ function readMetadata(header: Record<string, unknown>, name: string): Record<str
   return parsed.data;
 }
 
-interface Entry {
-  tensor: string;
-  dtype: FloatType;
-  dims: number[];
-  start: number;
-  end: number;
-}
-
-function readEntry(tensor: string, value: unknown, name: string): Entry {
+function readEntry(tensor: string, value: unknown, name: string): SafetensorsEntry {
   const parsed = tensorSchema.safeParse(value);
   if (!parsed.success) {
     throw invalid(
@@ -196,35 +241,63 @@ function readEntry(tensor: string, value: unknown, name: string): Entry {
     );
   }
   const { dtype, shape, data_offsets: offsets } = parsed.data;
-  if (!Object.hasOwn(floatBytes, dtype)) {
+  if (!Object.hasOwn(valueBytes, dtype)) {
     throw invalid(
       name,
       `tensor "${tensor}" has type ${dtype}: expected ${Object.keys(floatBytes).join(', ')}`,
     );
   }
   const [start, end] = offsets;
-  const wanted = elementCount(shape) * floatBytes[dtype as FloatType];
+  const wanted = elementCount(shape) * valueBytes[dtype]!;
   if (end - start !== wanted) {
     throw invalid(
       name,
       `tensor "${tensor}": ${dtype} of shape [${shape.join(', ')}] takes ${wanted} bytes, found ${end - start}`,
     );
   }
-  return { tensor, dtype: dtype as FloatType, dims: shape, start, end };
+  return { name: tensor, dtype, dims: shape, start, end };
 }
 
-/** `raw` owns its buffer from offset 0, so every view of it is aligned. */
-function toFloat32(raw: Uint8Array, dtype: FloatType): Float32Array {
-  const { buffer, byteLength } = raw;
-  if (dtype === 'F32') return new Float32Array(buffer, 0, byteLength / 4);
-  if (dtype === 'F64') return Float32Array.from(new Float64Array(buffer, 0, byteLength / 8));
-  const halves = new Uint16Array(buffer, 0, byteLength / 2);
-  if (dtype === 'BF16') {
-    // A bfloat16 is the upper half of a float32.
-    return new Float32Array(Uint32Array.from(halves, (bits) => bits << 16).buffer);
-  }
-  return Float32Array.from(halves, halfToNumber);
+/** @throws AppError MODEL_FILE_INVALID for whole numbers, truth values and 8-bit floats */
+export function requireFloat({ name: tensor, dtype }: SafetensorsEntry, name: string): FloatType {
+  if (Object.hasOwn(floatBytes, dtype)) return dtype as FloatType;
+  throw invalid(name, `tensor "${tensor}" has type ${dtype}: expected ${Object.keys(floatBytes).join(', ')}`);
 }
+
+/** @throws AppError MODEL_FILE_INVALID naming the tensor and the place of the first NaN or infinity */
+export function requireFinite(data: Float32Array, tensor: string, name: string): void {
+  for (let index = 0; index < data.length; index++) {
+    if (!Number.isFinite(data[index]!)) {
+      throw invalid(
+        name,
+        `tensor "${tensor}" holds ${data[index]} at place ${index}: expected finite numbers`,
+      );
+    }
+  }
+}
+
+/** Writes the little-endian values in `raw` to `target` from `offset` on, as float32. `raw` may lie anywhere. */
+export function fillFloat32(target: Float32Array, offset: number, raw: Uint8Array, dtype: FloatType): void {
+  const count = raw.byteLength / floatBytes[dtype];
+  if (dtype === 'F32') {
+    new Uint8Array(target.buffer, target.byteOffset + 4 * offset, 4 * count).set(raw);
+    return;
+  }
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
+  if (dtype === 'F64') {
+    for (let i = 0; i < count; i++) target[offset + i] = view.getFloat64(8 * i, true);
+  } else if (dtype === 'BF16') {
+    // A bfloat16 is the upper half of a float32.
+    const bits = new Uint32Array(target.buffer, target.byteOffset + 4 * offset, count);
+    for (let i = 0; i < count; i++) bits[i] = view.getUint16(2 * i, true) << 16;
+  } else {
+    halves ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => halfToNumber(bits));
+    for (let i = 0; i < count; i++) target[offset + i] = halves[view.getUint16(2 * i, true)]!;
+  }
+}
+
+/** All values of binary16 by their bits; made when a file first needs them. */
+let halves: Float32Array | undefined;
 
 /** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
 function halfToNumber(bits: number): number {
