@@ -32,12 +32,12 @@ export async function startBackend(folder: string, options: CompileOptions): Pro
   const gpu = device === 'cuda';
   const library = loadNativeBackend(installation, { gpu, ...(threads === undefined ? {} : { threads }) });
   if (gpu && !library.usesGpu) throw missingGpu(library.version);
-  await useBackend(nativeBackendName);
+  await selectBackend(nativeBackendName);
   return nativeBackendName;
 }
 
 /** Tensors made from now on belong to this backend. */
-export async function useBackend(name: string): Promise<void> {
+export async function selectBackend(name: string): Promise<void> {
   if (tf.getBackend() === name) return;
   if (!(await tf.setBackend(name))) {
     throw new AppError('DEVICE_UNAVAILABLE', 'TensorFlow could not be started on this device.');
@@ -50,7 +50,7 @@ async function startWasm(): Promise<void> {
     const entry = createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm');
     setWasmPaths(dirname(entry) + sep);
   }
-  await useBackend(wasmBackendName);
+  await selectBackend(wasmBackendName);
 }
 
 function missingLibrary(): AppError {

@@ -6,7 +6,7 @@ import type { Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, Executable } from '../engine.ts';
 import { classifyRunError } from '../run-error.ts';
-import { startBackend, useBackend } from './backend.ts';
+import { selectBackend, startBackend } from './backend.ts';
 import type { Kernel } from './operators/kernel.ts';
 import { operatorTable } from './operators/table.ts';
 import { download, upload } from './transfer.ts';
@@ -114,7 +114,7 @@ function createExecutable(program: Program, backend: string): Executable {
     async run(feeds) {
       if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
       const checked = checkFeeds(program.graph, feeds);
-      await useBackend(backend);
+      await selectBackend(backend);
       return execute(program, checked);
     },
     async release() {
@@ -129,11 +129,11 @@ function createExecutable(program: Program, backend: string): Executable {
 function execute(program: Program, feeds: ReadonlyMap<string, Tensor>): Record<string, Tensor> {
   const { graph, constants } = program;
   const live = new Map<string, Value>();
-  const valueOf = (name: string) => live.get(name) ?? constants.get(name)!;
+  const lookUp = (name: string) => live.get(name) ?? constants.get(name)!;
   try {
     for (const [name, tensor] of feeds) live.set(name, createValue(tensor.dims, plain(upload(name, tensor))));
     for (const step of program.steps) {
-      runStep(step, graph, live, valueOf);
+      runStep(step, graph, live, lookUp);
       for (const name of step.lastUses) {
         live.get(name)?.dispose();
         live.delete(name);
@@ -142,7 +142,7 @@ function execute(program: Program, feeds: ReadonlyMap<string, Tensor>): Record<s
     return Object.fromEntries(
       graph.outputs.map((name) => {
         const { dtype, dims } = graph.types.get(name)!;
-        return [name, download(valueOf(name).plain(), dtype, dims)];
+        return [name, download(lookUp(name).plain(), dtype, dims)];
       }),
     );
   } catch (cause) {
@@ -156,9 +156,9 @@ function runStep(
   { node, kernel }: Step,
   graph: Graph,
   live: Map<string, Value>,
-  valueOf: (name: string) => Value,
+  lookUp: (name: string) => Value,
 ): void {
-  const inputs = node.inputs.map((name) => (name === '' ? undefined : valueOf(name)));
+  const inputs = node.inputs.map((name) => (name === '' ? undefined : lookUp(name)));
   const produced = tf.tidy(
     () => kernel(inputs as Value[]) as unknown as tf.TensorContainer,
   ) as unknown as Produced[];

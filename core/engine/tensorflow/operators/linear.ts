@@ -1,7 +1,8 @@
 /** Matrix products. */
 import * as tf from '@tensorflow/tfjs';
 import { floatOf, integerOf } from '../../../graph/attributes.ts';
-import { elementCount } from '../../../shared/tensor.ts';
+import { broadcastDims } from '../../../graph/infer-support.ts';
+import { elementCount, sameDims } from '../../../shared/tensor.ts';
 import { type Operator, type OperatorTable, plainKernel } from './kernel.ts';
 
 const scaledBy = (x: tf.Tensor, factor: number) => (factor === 1 ? x : tf.mul(x, factor));
@@ -20,7 +21,19 @@ function product(a: tf.Tensor, b: tf.Tensor, { transA, transB, alpha }: ProductS
     const columns = transB ? b.shape[0]! : b.shape[1]!;
     return scaledBy(tf.matMul(rows, b, false, transB), alpha).reshape([...leading, columns]);
   }
-  return scaledBy(tf.matMul(a, b, transA, transB), alpha);
+  const [left, right] = expandBatches(a, b);
+  return scaledBy(tf.matMul(left, right, transA, transB), alpha);
+}
+
+/** tfjs' WebAssembly product broadcasts a single matrix rightly, but not leading axes against each other. */
+function expandBatches(a: tf.Tensor, b: tf.Tensor): [tf.Tensor, tf.Tensor] {
+  const [batchA, batchB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  if (sameDims(batchA, batchB) || elementCount(batchA) === 1 || elementCount(batchB) === 1) return [a, b];
+  const batch = broadcastDims(batchA, batchB)!;
+  return [
+    tf.broadcastTo(a, [...batch, ...a.shape.slice(-2)]),
+    tf.broadcastTo(b, [...batch, ...b.shape.slice(-2)]),
+  ];
 }
 
 const matMul: Operator = () =>

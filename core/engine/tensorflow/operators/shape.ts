@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import { integerOf, integersOf, stringOf } from '../../../graph/attributes.ts';
 import { resolveSlice, type SlicedAxis } from '../../../graph/infer-shape.ts';
 import { channelsLast, type Produced, placeInLast, plain } from '../value.ts';
+import { tfTypes } from './elementwise.ts';
 import {
   integersAt,
   type Kernel,
@@ -210,7 +211,10 @@ const tile: Operator = (request) => {
   return plainKernel((x) => tf.tile(x!, repeats));
 };
 
-/** A new axis of `depth` places: `values` holds what stands elsewhere and what at the index. */
+/**
+ * A new axis of `depth` places: `values` holds what stands elsewhere and what at the index. Compared place by
+ * place, since tfjs' own refuses a depth of 1 and gives floats wrongly in WebAssembly.
+ */
 const oneHot: Operator = (request) => {
   const depth = numberAt(request, 1);
   const values = request.constant(2);
@@ -218,16 +222,14 @@ const oneHot: Operator = (request) => {
     throw unsupported(request, 'depth and values have to be constant');
   }
   const { dims, dtype } = request.outputs[0]!;
-  if (dtype === 'bool') throw unsupported(request, 'it gives numbers only');
   const axis = resolved(integerOf(request.attributes, 'axis', -1), dims.length);
-  const order = Array.from({ length: dims.length - 1 }, (_, index) => index);
-  order.splice(axis, 0, dims.length - 1);
-  const [off, on] = Array.from(values.data as Float32Array, Number);
+  const spread = dims.map((_, index) => (index === axis ? depth : 1));
+  const places = request.keep(spread, () => tf.tensor(Int32Array.from(Array(depth).keys()), spread, 'int32'));
+  const [off, on] = Array.from(values.data as Float32Array, Number) as [number, number];
+  const single = dims.map((size, index) => (index === axis ? 1 : size));
   return plainKernel((indices) => {
-    const flat = fromStart(indices!.reshape([indices!.size]), depth) as tf.Tensor1D;
-    const rows = tf.oneHot(flat, depth, on, off, dtype === 'int64' ? 'int32' : 'float32');
-    const shaped = rows.reshape([...indices!.shape, depth]);
-    return axis === dims.length - 1 ? shaped : shaped.transpose(order);
+    const hits = tf.equal(fromStart(indices!, depth).reshape(single), places.plain());
+    return tf.where(hits, tf.scalar(on, tfTypes[dtype]), tf.scalar(off, tfTypes[dtype]));
   });
 };
 
