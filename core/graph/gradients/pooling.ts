@@ -141,11 +141,13 @@ const averagePool: GradientRule = (request) => {
     return [joinTiles(b, b.expand(single, [batch, channels, rows, height, columns, width]), geometry)];
   }
   const back = turnedPads(window);
-  if (back !== undefined && window.strides.every((stride) => stride === 1)) {
+  // Pads as wide as the kernel, which only a dilated window turns into, are refused by ONNX Runtime.
+  const slides = back?.every((size, side) => size < window.kernel[side % 2]!);
+  if (slides && window.strides.every((stride) => stride === 1)) {
     // The sum over the windows that cover a place is itself a window sliding over the gradient.
     const area = elementCount(window.kernel);
     const share = even ? gradient : b.mul(gradient, weights);
-    const options = { pads: back, dilations: window.dilations, countIncludePad: true };
+    const options = { pads: back!, dilations: window.dilations, countIncludePad: true };
     const averages = b.averagePool(share, window.kernel, options);
     return [scaled(b, averages, even ? area * shares[0]! : area)];
   }
