@@ -1,80 +1,76 @@
-/** `anneal doctor`: which devices of this machine can train, and how fast. */
-import { availableParallelism } from 'node:os';
+/** `anneal doctor`: which devices of this machine can train, how fast, and what is missing for the others. */
 import type { Command } from 'commander';
-import { createOnnxRuntimeEngine } from '../../engine/onnxruntime/engine.ts';
-import { startTrainer } from '../../engine/trainer.ts';
-import { toAppError } from '../../shared/errors.ts';
-import { formatTable } from '../format.ts';
+import { defaultDataFolder } from '../../agent/paths.ts';
+import { listAllDevices } from '../../engine/devices/all-devices.ts';
+import { writeDeviceChoice } from '../../engine/devices/device-choice.ts';
+import { measureMachine } from '../../engine/devices/measure-machine.ts';
+import { loadBaseModel } from '../../models/catalogue.ts';
+import { AppError } from '../../shared/errors.ts';
+import { openDataFolder } from '../../store/data-folder.ts';
+import { readWholeNumber } from '../arguments.ts';
+import { createProgressLine } from '../doctor/progress-line.ts';
+import { describeCheckup, describeDevices, toJson } from '../doctor/report.ts';
 import { printJson, printLine } from '../output.ts';
 
-const batchSize = 16;
-const steps = 3;
+/** What a coordinator's run uses when nobody says otherwise. */
+const defaultBatchSize = 16;
+const defaultTimeSeconds = 60;
+
+interface DoctorOptions {
+  base: string;
+  batch: number;
+  time: number;
+  save: boolean;
+  data?: string;
+  json: boolean;
+}
 
 export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('list the devices that can train, with a few real training steps on each')
+    .description('list the devices that can train, measure real training steps on each and recommend one')
     .option('--base <id>', 'base model to measure with', 'face-resnet-128')
+    .option('--batch <number>', 'pictures of one training step', readWholeNumber, defaultBatchSize)
+    .option('--time <seconds>', 'time for all measurements, about', readWholeNumber, defaultTimeSeconds)
+    .option('--save', 'keep the recommendation: this installation then trains so', false)
+    .option('--data <folder>', 'data folder to keep it in')
     .option('--json', 'print JSON', false)
-    .action(async (options: { base: string; json: boolean }) => {
-      const devices = await createOnnxRuntimeEngine().devices();
-      const threads = availableParallelism();
-      const results = [];
-      for (const device of devices) {
-        if (!device.available) {
-          results.push({ ...device, imagesPerSecond: null, peakMemoryBytes: null });
-          continue;
-        }
-        const trainer = startTrainer();
-        try {
-          const measured = await trainer.measure({
-            baseId: options.base,
-            device: device.kind,
-            threads,
-            batchSize,
-            steps,
-          });
-          results.push({ ...device, ...measured });
-        } catch (thrown) {
-          results.push({
-            ...device,
-            available: false,
-            reason: toAppError(thrown).message,
-            imagesPerSecond: null,
-            peakMemoryBytes: null,
-          });
-        } finally {
-          await trainer.close();
-        }
-      }
-      const best = results
-        .filter((device) => device.imagesPerSecond !== null)
-        .sort((a, b) => b.imagesPerSecond! - a.imagesPerSecond!)[0];
-      if (options.json)
-        return printJson({
-          base: options.base,
-          batchSize,
-          threads,
-          devices: results,
-          recommended: best?.kind ?? null,
-        });
-      printLine(
-        formatTable(
-          ['device', 'name', 'images/s', 'memory', 'note'],
-          results.map((device) => [
-            device.kind,
-            device.name,
-            device.imagesPerSecond === null ? '–' : device.imagesPerSecond.toFixed(1),
-            device.peakMemoryBytes === null ? '–' : `${Math.round(device.peakMemoryBytes / 1e6)} MB`,
-            device.reason ?? '',
-          ]),
-          [2, 3],
-        ),
-      );
-      printLine(
-        best === undefined
-          ? 'No device of this machine can train.'
-          : `Anneal trains on: ${best.kind} (${best.name}), ${threads} threads, batches of ${batchSize}.`,
-      );
+    .action((options: DoctorOptions) => runDoctor(options));
+}
+
+async function runDoctor(options: DoctorOptions): Promise<void> {
+  if (options.batch < 1 || options.time < 1) {
+    throw new AppError('CONFIG_INVALID', 'Both --batch and --time must be at least 1.');
+  }
+  const stop = new AbortController();
+  const interrupt = () => stop.abort();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt);
+  const progress = createProgressLine(process.stderr);
+  try {
+    // An unknown model is named before anything is measured.
+    const base = await loadBaseModel(options.base);
+    const devices = await listAllDevices();
+    if (!options.json) printLine(describeDevices(devices));
+    const checkup = await measureMachine(devices, {
+      baseId: base.id,
+      batchSize: options.batch,
+      timeLimitMs: options.time * 1000,
+      signal: stop.signal,
+      onProgress: progress.show,
     });
+    progress.clear();
+    if (options.save && checkup.choice !== null) {
+      await writeDeviceChoice(openDataFolder(options.data ?? defaultDataFolder()).dir, checkup.choice);
+    }
+    if (options.json) printJson(toJson(checkup, options.save));
+    else printLine(describeCheckup(checkup, options.save));
+    process.exitCode = checkup.recommendation === null ? 1 : 0;
+  } catch (thrown) {
+    progress.clear();
+    if (!stop.signal.aborted) throw thrown;
+    process.stderr.write('Stopped.\n');
+    process.exitCode = 130;
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt);
+  }
 }
