@@ -2,6 +2,8 @@
 import { appendGradients } from '../graph/autodiff.ts';
 import type { Graph } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
+import { foldNormalisationAffine } from '../graph/optimise/normalisation-affine.ts';
+import { optimiseTrainingGraph } from '../graph/optimise/optimise.ts';
 import { injectLora, loraAName, loraBName, promoteToInputs } from '../lora/inject.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -88,7 +90,10 @@ export function graphShape(
  * @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED
  */
 export function buildTrainingGraph(base: BaseModel, shape: TrainingGraphShape): Graph {
-  const { builder, embedding } = embeddingGraph(base, shape, shape.loraDropout);
+  const { builder, embedding } = embeddingGraph(base, shape, {
+    dropout: shape.loraDropout ?? 0,
+    forTraining: true,
+  });
   return finishTraining(builder, embedding, base, shape);
 }
 
@@ -120,7 +125,7 @@ export function buildFeatureGraph(base: BaseModel, shape: GraphShape): Graph {
 function embeddingGraph(
   base: BaseModel,
   shape: GraphShape,
-  dropout = 0,
+  { dropout = 0, forTraining = false } = {},
 ): { builder: GraphBuilder; embedding: string } {
   const promoted = promoteToInputs(base.buildGraph(shape.batch), shape.fedWeights);
   const injections = shape.lora.map(({ module, r, scale }) => {
@@ -128,7 +133,8 @@ function embeddingGraph(
     if (layer) return { layer, r, scale, dropout };
     throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no layer "${module}" to adapt.`);
   });
-  const adapted = injectLora(promoted, injections);
+  const injected = injectLora(promoted, injections);
+  const adapted = forTraining ? foldNormalisationAffine(injected) : injected;
   const [embedding] = adapted.outputs;
   if (embedding === undefined) {
     throw new AppError('MODEL_FILE_INVALID', `The base model ${base.id} has no output.`);
@@ -149,7 +155,7 @@ function finishTraining(
   builder.output(loss, 'loss');
   builder.output(logits, 'logits');
   for (const name of trainables) builder.output(gradients.get(name)!, gradientOutput(name));
-  return builder.build();
+  return optimiseTrainingGraph(builder.build());
 }
 
 function headShape({ embeddingSize, headGain }: BaseModel, { classes, arc }: GraphShape): HeadShape {

@@ -36,7 +36,7 @@ function rowCount(builder: GraphBuilder, value: string): number {
 
 /**
  * alpha·X·Y. A tall, narrow result (LoRA's factors have r columns) is computed lying down and then turned, which
- * takes less than half the time.
+ * takes less than half the time; with MatMul, since runtimes put a Gemm and a Transpose behind it together again.
  */
 function productOf(
   builder: GraphBuilder,
@@ -44,12 +44,13 @@ function productOf(
   y: string,
   { alpha, xT, yT }: { alpha: number; xT: boolean; yT: boolean },
 ): string {
-  const scale = alpha === 1 ? {} : { alpha };
   const rows = builder.dimsOf(x)[xT ? 1 : 0]!;
   const columns = builder.dimsOf(y)[yT ? 0 : 1]!;
-  if (!xT || columns * 4 > rows) return builder.gemm(x, y, undefined, { ...scale, transA: xT, transB: yT });
-  const lying = builder.gemm(y, x, undefined, { ...scale, transA: !yT, transB: !xT });
-  return builder.transpose(lying, [1, 0]);
+  if (!xT || columns * 4 > rows) {
+    return builder.gemm(x, y, undefined, { ...(alpha === 1 ? {} : { alpha }), transA: xT, transB: yT });
+  }
+  const lying = builder.matMul(yT ? y : builder.transpose(y, [1, 0]), x);
+  return builder.transpose(scaled(builder, lying, alpha), [1, 0]);
 }
 
 const matMul: GradientRule = (request) => {
