@@ -33,11 +33,11 @@ export interface NativeLibrary {
 
 let loaded: { library: NativeLibrary; settings: NativeSettings; addonFile: string } | undefined;
 
-/** tfjs-node 4.22 calls functions that Node 23 took away. They are put back before it is loaded. */
+/** tfjs-node 4.22 calls functions that Node 23 took away or warns of. They are put back before it is loaded. */
 function restoreUtilFunctions(): void {
   const functions = util as unknown as Record<string, unknown>;
-  functions['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
-  functions['isArray'] ??= Array.isArray;
+  functions['isNullOrUndefined'] = (value: unknown) => value === null || value === undefined;
+  functions['isArray'] = Array.isArray;
 }
 
 /** The library reads its settings from the environment when it is loaded. */
