@@ -31,7 +31,7 @@ const baseWeightsName = 'anneal_base_weights.safetensors';
 const count = z.number().int().nonnegative();
 const sizes = z.array(count);
 const positive = z.number().positive();
-export const annealSchema = z.object({
+const annealSchema = z.object({
   formatVersion: z.literal(1),
   baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
   classes: z.array(z.string()),
