@@ -95,12 +95,13 @@ function padsPerAxis(request: CompositeRequest, rank: number): number[] {
   const given = constantNumbers(request, 1) ?? [];
   const axes = constantNumbers(request, 3);
   if (axes === undefined) return given;
+  if (given.length !== 2 * axes.length) throw unfit(request, 'pads and axes differ in number');
   const pads = new Array<number>(2 * rank).fill(0);
   for (const [index, axis] of axes.entries()) {
     const resolved = axis < 0 ? axis + rank : axis;
     if (resolved < 0 || resolved >= rank) throw unfit(request, `there is no axis ${axis}`);
-    pads[resolved] = given[index] ?? Number.NaN;
-    pads[resolved + rank] = given[index + axes.length] ?? Number.NaN;
+    pads[resolved] = given[index]!;
+    pads[resolved + rank] = given[index + axes.length]!;
   }
   return pads;
 }
@@ -113,7 +114,7 @@ export function patternedPad(request: CompositeRequest): string[] | undefined {
   const mode = stringOf(attributes, 'mode', 'constant');
   if (mode === 'constant' && !inputs[3]) return undefined;
   const pads = padsPerAxis(request, rank);
-  if (pads.length !== 2 * rank || !pads.every(Number.isInteger)) throw unfit(request, 'pads and axes differ');
+  if (pads.length !== 2 * rank) throw unfit(request, 'pads need two numbers per axis');
   if (mode === 'constant') {
     const value = inputs[2] ? [inputs[2]] : [];
     return [builder.append1('Pad', [x, builder.integers(pads), ...value], { mode })];
