@@ -1,0 +1,190 @@
+/** The part of an ONNX file that leads from the picture to the embedding, with its weights loaded. */
+import { openExternalData } from './external-data.ts';
+import type { HostTensor } from './host-tensor.ts';
+import { inlineFunctions } from './inline-functions.ts';
+import type { FileNode, FileValue, OnnxFile } from './onnx-file.ts';
+import { invalidFile } from './read.ts';
+import { readTensor } from './tensors.ts';
+
+export const oldestOpset = 11;
+export const newestOpset = 22;
+
+export interface Network {
+  readonly label: string;
+  /** Version of ONNX's own operator set. */
+  readonly opset: number;
+  /** In topological order; only those that the output needs. */
+  readonly nodes: readonly FileNode[];
+  /** Initializers that the nodes read. */
+  readonly tensors: ReadonlyMap<string, HostTensor>;
+  readonly input: FileValue;
+  /** Name of the value that becomes the embedding. */
+  readonly output: string;
+}
+
+/** What of the graph is needed, before any weight is read. */
+export interface NetworkShape extends Omit<Network, 'tensors'> {
+  readonly weightNames: readonly string[];
+}
+
+/**
+ * @param wantedOutput a graph output or any inner value; the only output when absent
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
+  const { label, graph } = file;
+  const opset = file.opsets.get('');
+  if (opset === undefined || opset < oldestOpset || opset > newestOpset) {
+    const found = opset === undefined ? 'none' : `${opset}`;
+    throw invalidFile(label, `it needs opset ${oldestOpset} to ${newestOpset}, found ${found}`);
+  }
+  const nodes = inlineFunctions(file);
+  const producers = producersOf(file, nodes);
+  const output = chooseOutput(file, producers, wantedOutput);
+  const needed = collectNeeded(file, nodes, producers, output);
+  const ordered = sortNodes(label, nodes, needed, producers);
+  const read = new Set(ordered.flatMap((node) => node.inputs));
+  const fed = graph.inputs.filter(({ name }) => read.has(name) && !graph.initializers.has(name));
+  const [input] = fed;
+  if (input === undefined) throw invalidFile(label, `its output "${output}" depends on no input`);
+  if (fed.length > 1) {
+    const names = fed.map(({ name }) => `"${name}"`).join(', ');
+    throw invalidFile(label, `it takes ${fed.length} inputs (${names}) instead of one picture`);
+  }
+  const weightNames = [...graph.initializers.keys()].filter((name) => read.has(name));
+  return { label, opset, nodes: ordered, input, output, weightNames };
+}
+
+/** Reads the weights that the network needs. @throws AppError MODEL_FILE_INVALID */
+export async function loadNetwork(file: string, parsed: OnnxFile, wantedOutput?: string): Promise<Network> {
+  const { weightNames, ...shape } = shapeNetwork(parsed, wantedOutput);
+  const external = openExternalData(file, parsed.label);
+  const tensors = new Map<string, HostTensor>();
+  try {
+    for (const name of weightNames) {
+      const tensor = parsed.graph.initializers.get(name)!;
+      const bytes = tensor.external === undefined ? undefined : await external.read(tensor);
+      tensors.set(name, readTensor(tensor, parsed.label, bytes));
+    }
+  } finally {
+    await external.close();
+  }
+  return { ...shape, tensors };
+}
+
+/** Index of the node that makes each value. */
+function producersOf({ label, graph }: OnnxFile, nodes: readonly FileNode[]): Map<string, number> {
+  const producers = new Map<string, number>();
+  const inputs = new Set<string>();
+  for (const { name } of graph.inputs) {
+    if (inputs.has(name)) throw invalidFile(label, `the name "${name}" is given to two inputs`);
+    inputs.add(name);
+  }
+  for (const [index, node] of nodes.entries()) {
+    for (const output of node.outputs) {
+      if (output === '') continue;
+      if (producers.has(output) || graph.initializers.has(output) || inputs.has(output)) {
+        throw invalidFile(label, `the name "${output}" is given to two values`);
+      }
+      producers.set(output, index);
+    }
+  }
+  return producers;
+}
+
+function chooseOutput(
+  { label, graph }: OnnxFile,
+  producers: ReadonlyMap<string, number>,
+  wanted?: string,
+): string {
+  const names = graph.outputs.map(({ name }) => name);
+  const listed = names.map((name) => `"${name}"`).join(', ') || 'none';
+  const chosen = wanted ?? (names.length === 1 ? names[0] : names.find((name) => name === 'embedding'));
+  if (chosen === undefined) {
+    throw invalidFile(
+      label,
+      `it has ${names.length} outputs (${listed}); the setting "output" has to name one`,
+    );
+  }
+  if (!producers.has(chosen)) {
+    throw invalidFile(label, `no node makes the output "${chosen}"; the outputs of the file are ${listed}`);
+  }
+  return chosen;
+}
+
+/** Indices of the nodes that the output needs. */
+function collectNeeded(
+  { label, graph }: OnnxFile,
+  nodes: readonly FileNode[],
+  producers: ReadonlyMap<string, number>,
+  output: string,
+): Set<number> {
+  const known = new Set([...graph.initializers.keys(), ...graph.inputs.map(({ name }) => name)]);
+  const needed = new Set<number>();
+  const waiting = [producers.get(output)!];
+  for (let index = waiting.pop(); index !== undefined; index = waiting.pop()) {
+    if (needed.has(index)) continue;
+    needed.add(index);
+    const node = nodes[index]!;
+    for (const input of node.inputs) {
+      if (input === '' || known.has(input)) continue;
+      const producer = producers.get(input);
+      if (producer === undefined) {
+        throw invalidFile(label, `the node ${nodeLabel(node)} reads "${input}", which nothing makes`);
+      }
+      waiting.push(producer);
+    }
+  }
+  return needed;
+}
+
+/** How a message calls a node. */
+export function nodeLabel(node: FileNode): string {
+  const op = node.domain === '' ? node.op : `${node.domain}.${node.op}`;
+  return `"${node.name || node.outputs[0] || 'without a name'}" (${op})`;
+}
+
+/** Kahn's algorithm that keeps the file's order where it can. */
+function sortNodes(
+  label: string,
+  nodes: readonly FileNode[],
+  needed: ReadonlySet<number>,
+  producers: ReadonlyMap<string, number>,
+): FileNode[] {
+  const order = [...needed].sort((a, b) => a - b);
+  const missing = new Map<number, number>();
+  const readers = new Map<number, number[]>();
+  for (const index of order) {
+    const sources = new Set<number>();
+    for (const input of nodes[index]!.inputs) {
+      const producer = producers.get(input);
+      if (producer !== undefined) sources.add(producer);
+    }
+    missing.set(index, sources.size);
+    for (const source of sources) {
+      const list = readers.get(source) ?? [];
+      list.push(index);
+      readers.set(source, list);
+    }
+  }
+  const inOrder = order.every((index) =>
+    nodes[index]!.inputs.every((input) => (producers.get(input) ?? -1) < index),
+  );
+  if (inOrder) return order.map((index) => nodes[index]!);
+  const ready = order.filter((index) => missing.get(index) === 0);
+  const sorted: FileNode[] = [];
+  for (let at = 0; at < ready.length; at++) {
+    const index = ready[at]!;
+    sorted.push(nodes[index]!);
+    for (const reader of readers.get(index) ?? []) {
+      const left = missing.get(reader)! - 1;
+      missing.set(reader, left);
+      if (left === 0) ready.push(reader);
+    }
+  }
+  if (sorted.length < order.length) {
+    const stuck = order.find((index) => missing.get(index)! > 0)!;
+    throw invalidFile(label, `the node ${nodeLabel(nodes[stuck]!)} depends on its own output`);
+  }
+  return sorted;
+}
