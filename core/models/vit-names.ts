@@ -103,6 +103,17 @@ export function layerModule(naming: VitNaming, block: number, part: string, gate
   return `encoder.layer.${block}.${parts[part] ?? part}`;
 }
 
+/** The file's name of one of Anneal's, for errors about a tensor that is not there. */
+export function fileVitName(naming: VitNaming, name: string, fusedQkv: boolean): string {
+  const [, block, part = '', kind] = /^blocks\.(\d+)\.(.+)\.(weight|bias|gamma)$/.exec(name) ?? [];
+  if (naming === 'timm') return fusedQkv ? name.replace(/\.attn\.[qkv]\./, '.attn.qkv.') : name;
+  if (block === undefined) {
+    return Object.keys(outerNames).find((own) => own.includes('.') && outerNames[own] === name) ?? name;
+  }
+  if (kind === 'gamma') return `encoder.layer.${block}.layer_scale${part.slice(-1)}.lambda1`;
+  return `${layerModule(naming, Number(block), part, false)}.${kind}`;
+}
+
 /**
  * Transformers 5 renamed the modules in memory, though not the tensors in its files: PEFT names layers there
  * by these. The gated feed-forward layer of the largest DINOv2 is two modules there and keeps its old name here.

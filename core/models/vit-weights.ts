@@ -1,0 +1,116 @@
+/** Reads the weights of a vision transformer's folder under Anneal's names, from one file or from its pieces. */
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { invalid } from '../lora/safetensors.ts';
+import { openSafetensors } from '../lora/safetensors-file.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import type { VitNaming } from './vit-config.ts';
+import { canonicalVitName } from './vit-names.ts';
+import { parse, readJsonFile } from './vit-settings.ts';
+
+export const vitWeightsFile = 'model.safetensors';
+export const vitIndexFile = 'model.safetensors.index.json';
+
+const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
+
+export interface VitWeights {
+  /** By Anneal's names. */
+  readonly tensors: ReadonlyMap<string, FloatTensor>;
+  /** By Anneal's names: the file's name of the tensor, and the file. */
+  readonly origins: ReadonlyMap<string, { tensor: string; file: string }>;
+  readonly naming: VitNaming;
+  /** q, k and v came as one layer. */
+  readonly fusedQkv: boolean;
+}
+
+/**
+ * The files that hold weights, and which tensors the index promises in each (null: whatever it holds).
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export async function findWeightFiles(folder: string): Promise<Map<string, Set<string> | null>> {
+  const json = await readJsonFile(folder, vitIndexFile);
+  if (json === null) return new Map([[vitWeightsFile, null]]);
+  const { weight_map: places } = parse(indexSchema, json, vitIndexFile);
+  const files = new Map<string, Set<string>>();
+  for (const [tensor, file] of Object.entries(places)) {
+    // A hostile index must not lead out of the folder.
+    if (basename(file) !== file || !/^[\w.-]+\.safetensors$/.test(file)) {
+      throw invalid(vitIndexFile, `"${file}" is no name of a safetensors file beside it`);
+    }
+    const promised = files.get(file) ?? new Set();
+    files.set(file, promised.add(tensor));
+  }
+  if (files.size === 0) throw invalid(vitIndexFile, 'it names no file');
+  return files;
+}
+
+/**
+ * Reads all tensors that an embedding needs; NaN and infinity are refused. q, k and v of a fused layer are views
+ * of the memory that was read.
+ * @throws AppError MODEL_FILE_INVALID naming file and tensor
+ */
+export async function readVitWeights(folder: string): Promise<VitWeights> {
+  const tensors = new Map<string, FloatTensor>();
+  const origins = new Map<string, { tensor: string; file: string }>();
+  const namings = new Set<VitNaming>();
+  let fusedQkv = false;
+  for (const [file, promised] of await findWeightFiles(folder)) {
+    await using reader = await openSafetensors(join(folder, file), { finite: true });
+    const missing = [...(promised ?? [])].find((tensor) => !reader.entries.has(tensor));
+    if (missing !== undefined) {
+      throw invalid(file, `tensor "${missing}", which ${vitIndexFile} promises, is missing`);
+    }
+    for (const tensor of reader.entries.keys()) {
+      const known = canonicalVitName(tensor);
+      if (known === undefined) {
+        throw invalid(
+          file,
+          `tensor "${tensor}" is no part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
+        );
+      }
+      if (known.naming !== null) namings.add(known.naming);
+      if (known.name === null) continue;
+      const parts = splitFused(known.name, await reader.read(tensor), tensor, file);
+      if (parts.length > 1) fusedQkv = true;
+      for (const [name, part] of parts) {
+        const earlier = origins.get(name);
+        if (earlier !== undefined) {
+          throw invalid(
+            file,
+            `tensor "${tensor}" is the same part as "${earlier.tensor}" of ${earlier.file}`,
+          );
+        }
+        tensors.set(name, part);
+        origins.set(name, { tensor, file });
+      }
+    }
+  }
+  const [naming = 'timm', other] = namings;
+  if (other !== undefined) {
+    throw invalid(vitWeightsFile, `its blocks have names of two families, ${naming} and ${other}`);
+  }
+  return { tensors, origins, naming, fusedQkv };
+}
+
+/** `…attn.qkv.weight` [3d, d] or `.bias` [3d] as q, k and v; anything else as it is. */
+function splitFused(
+  name: string,
+  tensor: FloatTensor,
+  tensorName: string,
+  file: string,
+): [string, FloatTensor][] {
+  if (!/\.attn\.qkv\.(?:weight|bias)$/.test(name)) return [[name, tensor]];
+  const [rows = 0, ...rest] = tensor.dims;
+  if (rows === 0 || rows % 3 !== 0) {
+    throw invalid(file, `tensor "${tensorName}" has ${rows} rows: expected three times the width`);
+  }
+  const size = tensor.data.length / 3;
+  return ['q', 'k', 'v'].map((part, index) => [
+    name.replace('.qkv.', `.${part}.`),
+    {
+      dtype: 'float32',
+      dims: [rows / 3, ...rest],
+      data: tensor.data.subarray(index * size, (index + 1) * size),
+    },
+  ]);
+}
