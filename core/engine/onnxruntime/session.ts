@@ -1,10 +1,11 @@
 /** Compiling and running graphs in ONNX Runtime. */
 import * as ort from 'onnxruntime-node';
-import { encodeOnnxModel } from '../../graph/encode.ts';
+import { encodeOnnxModelApart } from '../../graph/encode.ts';
 import type { Graph, ValueType } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import { type DataType, elementCount, sameDims, type Tensor } from '../../shared/tensor.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
+import { classifyRunError } from '../run-error.ts';
 import { missingRuntime } from './runtime-parts.ts';
 
 const errorSeverity = 3;
@@ -13,10 +14,13 @@ export async function compile(graph: Graph, options: CompileOptions): Promise<Ex
   // Asked for a missing library, the runtime would write its path to the terminal.
   if (options.device !== 'cpu' && missingRuntime(options.device) !== undefined)
     throw compileError(options.device);
-  const model = encodeOnnxModel(graph);
+  const { model, externalData } = encodeOnnxModelApart(graph);
   let session: ort.InferenceSession;
   try {
-    session = await ort.InferenceSession.create(model, sessionOptions(options));
+    session = await ort.InferenceSession.create(model, {
+      ...sessionOptions(options),
+      externalData,
+    });
   } catch (cause) {
     throw compileError(options.device, cause);
   }
@@ -29,7 +33,10 @@ function sessionOptions({ device, threads, spinning }: CompileOptions): ort.Infe
     graphOptimizationLevel: 'all',
     executionMode: 'sequential',
     logSeverityLevel: errorSeverity,
-    extra: { session: { intra_op: { allow_spinning: spinning === true ? '1' : '0' } } },
+    // Between two runs nobody spins: the next pictures are decoded then.
+    extra: {
+      session: { intra_op: { allow_spinning: spinning === true ? '1' : '0' }, force_spinning_stop: '1' },
+    },
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   };
 }
@@ -66,17 +73,17 @@ function createExecutable(graph: Graph, session: ort.InferenceSession): Executab
 }
 
 function runError(cause: unknown): AppError {
-  const text = cause instanceof Error ? cause.message : String(cause);
-  if (/device.{0,20}(lost|removed|hung)/i.test(text)) {
-    return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
+  switch (classifyRunError(cause)) {
+    case 'device-lost':
+      return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
+    case 'out-of-memory':
+      return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
+        action: 'Choose a smaller batch size, or close other programs.',
+        cause,
+      });
+    default:
+      return new AppError('TRAINING_FAILED', 'A training step failed in ONNX Runtime.', { cause });
   }
-  if (/bad_alloc|out of memory|failed to allocate/i.test(text)) {
-    return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
-      action: 'Choose a smaller batch size, or close other programs.',
-      cause,
-    });
-  }
-  return new AppError('TRAINING_FAILED', 'A training step failed in ONNX Runtime.', { cause });
 }
 
 /** @throws AppError SHAPE_MISMATCH when a feed is missing or not of the type the graph declares */
