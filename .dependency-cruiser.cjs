@@ -50,6 +50,13 @@ module.exports = {
       to: { path: 'node_modules/onnxruntime-node' },
     },
     {
+      // core/data finds faces with face-api, which runs on TensorFlow.js too.
+      name: 'one folder alone computes with TensorFlow.js',
+      severity: 'error',
+      from: { path: '^(core|electron|renderer)/', pathNot: '^core/(engine/tensorflow|data)/' },
+      to: { path: 'node_modules/@tensorflow/' },
+    },
+    {
       name: 'the product does not import tests',
       severity: 'error',
       from: { path: '^(core|electron|renderer|build)/' },
