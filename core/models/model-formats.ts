@@ -1,0 +1,98 @@
+/** The formats that a base model can be imported from, and how each is opened. */
+import { stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
+import { AppError } from '../shared/errors.ts';
+import type { BaseModel } from './base-model.ts';
+import { listVitFiles, openVitFolder, vitOptionsSchema } from './vit-folder.ts';
+import { readVitSettings } from './vit-settings.ts';
+
+export type ModelFormat = 'vit' | 'onnx';
+
+/** What a person may say at an import; which of it means something depends on the format. */
+export const importOptionsSchema = z.strictObject({
+  id: z.string().optional(),
+  licence: z.string().min(1).max(200).optional(),
+  /** Side of the square input in pixels. */
+  imageSize: z.number().int().positive().max(4096).optional(),
+  pooling: z.enum(['class', 'mean', 'first']).optional(),
+  mean: z.array(z.number()).length(3).optional(),
+  deviation: z.array(z.number().positive()).length(3).optional(),
+  channelOrder: z.enum(['rgb', 'bgr']).optional(),
+  /** Name of the value of an ONNX file that is the embedding. */
+  output: z.string().min(1).optional(),
+});
+export type ImportOptions = z.infer<typeof importOptionsSchema>;
+
+/** Where a model comes from: a folder and the files in it that it needs, the one to open first. */
+export interface ModelSource {
+  readonly format: ModelFormat;
+  readonly folder: string;
+  readonly files: readonly string[];
+  /** What the files themselves say, if anything. */
+  readonly statedLicence: string | null;
+  /** A name to make an id of. */
+  readonly name: string;
+}
+
+/**
+ * Finds out what a path is.
+ * @throws AppError NOT_FOUND | MODEL_FILE_INVALID
+ */
+export async function findModelSource(path: string): Promise<ModelSource> {
+  const status = await stat(path).catch(() => null);
+  if (status === null) {
+    throw new AppError('NOT_FOUND', `There is nothing at "${path}".`, {
+      action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
+    });
+  }
+  if (status.isDirectory()) {
+    const [files, { licence }] = [await listVitFiles(path), await readVitSettings(path)];
+    return { format: 'vit', folder: path, files, statedLicence: licence ?? null, name: basename(path) };
+  }
+  throw new AppError('MODEL_FILE_INVALID', `${basename(path)} is no model that Anneal can import.`, {
+    action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
+  });
+}
+
+/**
+ * The options of the format itself.
+ * @throws AppError CONFIG_INVALID naming an option that the format does not have or whose value is wrong
+ */
+export function formatOptions(format: ModelFormat, options: ImportOptions): Record<string, unknown> {
+  const { id: _id, licence: _licence, ...rest } = options;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  const parsed = vitOptionsSchema.omit({ id: true, licence: true }).safeParse(given);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
+  if (unknown !== undefined) {
+    throw new AppError(
+      'CONFIG_INVALID',
+      `The setting "${unknown}" means nothing for a model of format ${format}.`,
+    );
+  }
+  throw new AppError(
+    'CONFIG_INVALID',
+    `The setting "${issue.path.join('.')}" is not right: ${issue.message}.`,
+  );
+}
+
+/**
+ * Opens the files of a model.
+ * @param options as `formatOptions` gave them
+ * @throws AppError MODEL_FILE_INVALID | OPERATOR_UNSUPPORTED | CONFIG_INVALID
+ */
+export async function openModelFiles(
+  folder: string,
+  model: {
+    id: string;
+    licence: string;
+    format: ModelFormat;
+    options: Record<string, unknown>;
+    files: readonly { name: string }[];
+  },
+): Promise<BaseModel> {
+  const { id, licence } = model;
+  return openVitFolder(folder, vitOptionsSchema.parse({ ...model.options, id, licence }));
+}
