@@ -1,71 +1,7 @@
-/** From crop files to batches of pixels: decoded once, kept in bounded memory, shuffled by a seed. */
-import sharp from 'sharp';
-import { AppError } from '../shared/errors.ts';
+/** Which pictures a run shows in which order, and how a batch is cut into parts that fit the memory. */
 import { createRandom, mixSeed } from '../shared/random.ts';
-import { floatTensor, type Tensor } from '../shared/tensor.ts';
-import { type Augmentation, drawAugmentation, writeAugmentedPlanes, writePlanes } from './augmentation.ts';
-import type { Example } from './trainer-protocol.ts';
-
-export interface CropCache {
-  /**
-   * RGB bytes [side, side, 3] of a crop.
-   * @throws AppError IMAGE_UNREADABLE | SHAPE_MISMATCH
-   */
-  read(file: string, side: number): Promise<Uint8Array>;
-  readonly sizeBytes: number;
-}
-
-/** Keeps decoded crops by file; the least recently used go first when `maxBytes` is passed. */
-export function createCropCache(maxBytes: number): CropCache {
-  const crops = new Map<string, Uint8Array>();
-  let sizeBytes = 0;
-  return {
-    get sizeBytes() {
-      return sizeBytes;
-    },
-    async read(file, side) {
-      const known = crops.get(file);
-      if (known?.length === 3 * side * side) {
-        crops.delete(file);
-        crops.set(file, known);
-        return known;
-      }
-      const crop = await decodeCrop(file, side);
-      sizeBytes += crop.length - (crops.get(file)?.length ?? 0);
-      crops.delete(file);
-      crops.set(file, crop);
-      for (const [oldest, bytes] of crops) {
-        if (sizeBytes <= maxBytes || oldest === file) break;
-        crops.delete(oldest);
-        sizeBytes -= bytes.length;
-      }
-      return crop;
-    },
-  };
-}
-
-async function decodeCrop(file: string, side: number): Promise<Uint8Array> {
-  try {
-    const { data, info } = await sharp(file, { limitInputPixels: 4096 * 4096 })
-      .toColourspace('srgb')
-      .removeAlpha()
-      .raw()
-      .toBuffer({ resolveWithObject: true });
-    if (info.width !== side || info.height !== side || info.channels !== 3) {
-      throw new AppError(
-        'SHAPE_MISMATCH',
-        `A face crop has ${info.width}×${info.height} pixels; this base model takes ${side}×${side}.`,
-      );
-    }
-    return data;
-  } catch (cause) {
-    if (cause instanceof AppError) throw cause;
-    throw new AppError('IMAGE_UNREADABLE', 'A face crop of this dataset cannot be read.', {
-      action: 'Import the images again.',
-      cause,
-    });
-  }
-}
+import { type Augmentation, drawAugmentation } from './augmentation.ts';
+import type { AugmentationSettings } from './local-training.ts';
 
 /** One sample of a batch. */
 export interface Draw {
@@ -79,27 +15,32 @@ export interface DrawOptions {
   epochs: number;
   batchSize: number;
   seed: number;
-  augment: boolean;
+  /** Strengths of the random changes; none when absent. */
+  augmentation?: AugmentationSettings | undefined;
 }
 
 /** Steps that {@link drawBatches} makes. */
-export function countSteps({ examples, epochs, batchSize }: Omit<DrawOptions, 'seed' | 'augment'>): number {
+export function countSteps({
+  examples,
+  epochs,
+  batchSize,
+}: Pick<DrawOptions, 'examples' | 'epochs' | 'batchSize'>): number {
   return Math.ceil(Math.round(examples * epochs) / batchSize);
 }
 
 /**
  * Shuffles each epoch anew and cuts the row of epochs into batches, so that every batch but the very
- * last is full. The same seed gives the same draws.
+ * last is full. The same seed gives the same draws; a run that resumes draws them again and skips what is done.
  */
 export function* drawBatches(options: DrawOptions): Generator<Draw[]> {
-  const { examples, epochs, batchSize, seed, augment } = options;
+  const { examples, epochs, batchSize, seed, augmentation } = options;
   const total = Math.round(examples * epochs);
   const random = createRandom(mixSeed(seed, 'augment'));
   let batch: Draw[] = [];
   for (let drawn = 0, epoch = 0; drawn < total; epoch++) {
     const shuffled = createRandom(mixSeed(seed, 'epoch', epoch)).shuffle([...Array(examples).keys()]);
     for (const index of shuffled.slice(0, total - drawn)) {
-      batch.push({ index, augmentation: augment ? drawAugmentation(random) : undefined });
+      batch.push({ index, augmentation: augmentation && drawAugmentation(random, augmentation) });
       if (batch.length === batchSize) {
         yield batch;
         batch = [];
@@ -118,54 +59,40 @@ export function* sequentialBatches(examples: number, batchSize: number): Generat
   }
 }
 
-/** Feeds of the training graph; a short batch is filled up with samples of weight 0. */
-export interface BatchFeeds {
-  /** [batch, 3, side, side], 0…255 */
-  pixels: Tensor<'float32'>;
-  /** [batch] */
-  labels: Tensor<'int64'>;
-  /** [batch], of sum 1 */
-  sampleWeights: Tensor<'float32'>;
+/** A part of a batch that is computed at once. */
+export interface MicroBatch {
+  draws: readonly Draw[];
+  /** Weights of the draws' losses; over all parts of a batch they sum to 1. */
+  weights: readonly number[];
+  /** Place of the first draw in the batch. */
+  offset: number;
+  /** Pictures of the whole batch. */
+  batchLength: number;
+  /** Whether the batch ends with this part. */
+  last: boolean;
 }
 
-/** A batch's buffers, filled again for every step. */
-export function createBatchFiller(batchSize: number, side: number) {
-  const sampleSize = 3 * side * side;
-  const feeds: BatchFeeds = {
-    pixels: floatTensor([batchSize, 3, side, side]),
-    labels: { dtype: 'int64', dims: [batchSize], data: new BigInt64Array(batchSize) },
-    sampleWeights: floatTensor([batchSize]),
-  };
-
-  /** Labels and weights alone. */
-  function fillLabels(draws: readonly Draw[], examples: readonly Example[]): Omit<BatchFeeds, 'pixels'> {
-    for (let slot = 0; slot < batchSize; slot++) {
-      const draw = draws[slot];
-      feeds.sampleWeights.data[slot] = draw ? 1 / draws.length : 0;
-      feeds.labels.data[slot] = draw ? BigInt(examples[draw.index]!.label) : 0n;
-    }
-    return { labels: feeds.labels, sampleWeights: feeds.sampleWeights };
+/**
+ * Cuts a batch into parts of `size` draws, the last one perhaps shorter; none is empty.
+ * @param weightOf how much a draw counts against the others; positive
+ */
+export function cutBatch(
+  batch: readonly Draw[],
+  size: number,
+  weightOf: (draw: Draw) => number,
+): MicroBatch[] {
+  const weights = batch.map(weightOf);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const parts: MicroBatch[] = [];
+  for (let offset = 0; offset < batch.length; offset += size) {
+    const end = Math.min(batch.length, offset + size);
+    parts.push({
+      draws: batch.slice(offset, end),
+      weights: weights.slice(offset, end).map((weight) => weight / total),
+      offset,
+      batchLength: batch.length,
+      last: end === batch.length,
+    });
   }
-
-  /** @throws AppError IMAGE_UNREADABLE | SHAPE_MISMATCH */
-  async function fill(
-    draws: readonly Draw[],
-    examples: readonly Example[],
-    crops: CropCache,
-  ): Promise<BatchFeeds> {
-    fillLabels(draws, examples);
-    for (let slot = 0; slot < batchSize; slot++) {
-      const draw = draws[slot];
-      const planes = feeds.pixels.data.subarray(slot * sampleSize, (slot + 1) * sampleSize);
-      if (!draw) {
-        planes.fill(0);
-        continue;
-      }
-      const crop = await crops.read(examples[draw.index]!.file, side);
-      if (draw.augmentation) writeAugmentedPlanes(crop, side, draw.augmentation, planes);
-      else writePlanes(crop, side, planes);
-    }
-    return feeds;
-  }
-  return { fill, fillLabels };
+  return parts;
 }

@@ -1,47 +1,100 @@
 /** How well a state does on pictures that it was not trained on. */
+import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import { createBatchFiller, sequentialBatches } from './batches.ts';
+import { type Draw, sequentialBatches } from './batches.ts';
+import { computeWithFallback, planCompute } from './compute-plan.ts';
+import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
-import type { EvaluateJob, EvaluateResult } from './trainer-protocol.ts';
+import { readAhead } from './read-ahead.ts';
+import type { EvaluateJob, EvaluateResult, TrainEvent } from './trainer-protocol.ts';
 import { buildEvaluationGraph, graphShape, stateParameters } from './training-graph.ts';
+import { arcOf } from './training-parameters.ts';
 
-/** @throws AppError what {@link openJob} throws, TRAINING_FAILED when the runtime fails */
+/**
+ * An arcface head is judged by its cosines, without margin.
+ * @throws AppError what {@link openJob} throws, TRAINING_FAILED when the runtime fails
+ */
 export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
-  const { base, state } = await openJob(job);
-  const shape = graphShape(state, { batch: job.batchSize });
+  const { base, state } = await openJob(job, context);
+  const arc = arcOf(job, 0);
+  const shapeFor = (batch: number) => graphShape(state, { batch, arc });
+  const planOf = (wishes: Parameters<typeof planCompute>[0]) =>
+    planCompute(wishes, job.batchSize, (batch) => buildEvaluationGraph(base, shapeFor(batch)));
+  const events: TrainEvent[] = [];
+  const result = await computeWithFallback(
+    planOf(job),
+    (device) => planOf({ device, microBatch: job.microBatch }),
+    context,
+    (event) => events.push(event),
+    (plan) => evaluate({ job, context, base, state, shape: shapeFor(plan.microBatch) }, plan),
+  );
+  return { ...result, ...(events.length === 0 ? {} : { events }) };
+}
+
+interface Evaluation {
+  job: EvaluateJob;
+  context: JobContext;
+  base: BaseModel;
+  state: ModelState;
+  shape: ReturnType<typeof graphShape>;
+}
+
+async function evaluate(
+  { job, context, base, state, shape }: Evaluation,
+  { device, microBatch }: ComputePlan,
+): Promise<EvaluateResult> {
   const executable = await context.executables.get(
     { graph: 'evaluate', base: base.sha256, ...shape },
     () => buildEvaluationGraph(base, shape),
-    { device: job.device, threads: job.threads },
+    { engine: job.engine, device, threads: job.threads },
   );
   const parameters = Object.fromEntries(stateParameters(state));
-  const filler = createBatchFiller(job.batchSize, base.inputSize);
-  const perClass = state.classes.map(() => ({ correct: 0, total: 0 }));
+  const tally = createTally(job, state.classes.length);
   const startMs = performance.now();
   const total = job.examples.length;
-  const steps = Math.ceil(total / job.batchSize);
-  let lossSum = 0;
+  const steps = Math.ceil(total / microBatch);
+  const batches = readAhead(
+    context.pixels,
+    sequentialBatches(total, microBatch),
+    (draws) => draws.map(({ index }) => ({ file: job.examples[index]!.file, augmentation: undefined })),
+    { side: base.inputSize, slots: microBatch },
+  );
   let seen = 0;
-  for (const draws of sequentialBatches(total, job.batchSize)) {
+  for await (const { batch: draws, pixels } of batches) {
     await context.pause();
-    const { pixels } = await filler.fill(draws, job.examples, context.crops);
-    const outputs = await executable.run({ pixels, ...parameters });
-    const logits = (outputs['logits'] as FloatTensor).data;
-    for (const [slot, { index }] of draws.entries()) {
-      const { label } = job.examples[index]!;
-      const row = logits.subarray(slot * shape.classes, (slot + 1) * shape.classes);
-      const counts = perClass[label]!;
-      counts.total += 1;
-      if (indexOfLargest(row) === label) counts.correct += 1;
-      lossSum += crossEntropy(row, label);
-    }
+    const outputs = await executable.run({ ...parameters, pixels });
+    tally.count(draws, (outputs['logits'] as FloatTensor).data);
     seen += draws.length;
-    const imagesPerSecond = (1000 * seen) / (performance.now() - startMs);
-    const step = Math.ceil(seen / job.batchSize);
-    context.onProgress({ step, steps, epoch: seen / total, loss: lossSum / seen, imagesPerSecond });
+    context.onProgress({
+      step: Math.ceil(seen / microBatch),
+      steps,
+      epoch: seen / total,
+      loss: tally.lossSum / seen,
+      imagesPerSecond: (1000 * seen) / (performance.now() - startMs),
+    });
   }
-  const correct = perClass.reduce((sum, counts) => sum + counts.correct, 0);
-  return { correct, total, meanLoss: lossSum / total, perClass };
+  const correct = tally.perClass.reduce((sum, counts) => sum + counts.correct, 0);
+  return { correct, total, meanLoss: tally.lossSum / total, perClass: tally.perClass };
+}
+
+function createTally({ examples }: EvaluateJob, classes: number) {
+  const perClass = Array.from({ length: classes }, () => ({ correct: 0, total: 0 }));
+  const tally = {
+    perClass,
+    lossSum: 0,
+    count(draws: readonly Draw[], logits: Float32Array): void {
+      for (const [slot, { index }] of draws.entries()) {
+        const { label } = examples[index]!;
+        const row = logits.subarray(slot * classes, (slot + 1) * classes);
+        const counts = perClass[label]!;
+        counts.total += 1;
+        if (indexOfLargest(row) === label) counts.correct += 1;
+        tally.lossSum += crossEntropy(row, label);
+      }
+    },
+  };
+  return tally;
 }
 
 function indexOfLargest(values: Float32Array): number {

@@ -3,31 +3,42 @@ import { readFile } from 'node:fs/promises';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { loadBaseModel } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
-import type { CropCache } from './batches.ts';
+import { sha256 } from '../shared/hash.ts';
 import type { ExecutableCache } from './executable-cache.ts';
+import type { PixelSource } from './pixel-source.ts';
 import type { Example, TrainProgress } from './trainer-protocol.ts';
 
 export interface JobContext {
   executables: ExecutableCache;
-  crops: CropCache;
+  pixels: PixelSource;
+  /** @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID */
+  loadBase(id: string): Promise<BaseModel>;
   onProgress(progress: TrainProgress): void;
+  /** Called before the first step and after every change: how many pictures are computed at once. */
+  onPrepared(microBatch: number): void;
   /** Lets messages in; called between two steps. @throws AppError TRAINING_CANCELLED */
   pause(): Promise<void>;
+}
+
+export interface OpenedJob {
+  base: BaseModel;
+  state: ModelState;
+  /** Of the starting state's file. */
+  stateSha256: string;
 }
 
 /**
  * Loads what a job starts from and checks that its parts belong together.
  * @throws AppError NOT_FOUND | MODEL_UNKNOWN | MODEL_FILE_INVALID | SHAPE_MISMATCH | LABEL_UNKNOWN | NOT_ENOUGH_DATA
  */
-export async function openJob(job: {
-  baseId: string;
-  stateFile: string;
-  examples: readonly Example[];
-}): Promise<{ base: BaseModel; state: ModelState }> {
-  const base = await loadBaseModel(job.baseId);
-  const state = decodeModelState(await readState(job.stateFile), 'the starting state');
+export async function openJob(
+  job: { baseId: string; stateFile: string; examples: readonly Example[] },
+  context: Pick<JobContext, 'loadBase'>,
+): Promise<OpenedJob> {
+  const base = await context.loadBase(job.baseId);
+  const bytes = await readState(job.stateFile);
+  const state = decodeModelState(bytes, 'the starting state');
   if (state.baseSha256 !== base.sha256) {
     throw new AppError('SHAPE_MISMATCH', `The starting state belongs to another base model than ${base.id}.`);
   }
@@ -39,7 +50,7 @@ export async function openJob(job: {
       `A picture has class number ${tooLarge.label}, but the model knows ${state.classes.length} classes.`,
     );
   }
-  return { base, state };
+  return { base, state, stateSha256: sha256(bytes) };
 }
 
 async function readState(file: string): Promise<Uint8Array> {

@@ -1,5 +1,4 @@
 /** A few real training steps on random pixels, to compare devices and batch sizes. */
-import { loadBaseModel } from '../models/catalogue.ts';
 import { createRandom } from '../shared/random.ts';
 import { floatTensor, type Tensor } from '../shared/tensor.ts';
 import { loadEngine } from './engines.ts';
@@ -18,7 +17,7 @@ const classes = ['a', 'b', 'c', 'd'];
  * @throws AppError DEVICE_UNAVAILABLE | TRAINING_FAILED | MODEL_UNKNOWN
  */
 export async function runMeasureJob(job: MeasureJob, context: JobContext): Promise<MeasureResult> {
-  const base = await loadBaseModel(job.baseId);
+  const base = await context.loadBase(job.baseId);
   const state = initialState(base, { classes, targetModules: 'default', r: rank, scale: 1, seed: 0 });
   const parameters = stateParameters(state);
   const trainables = [...parameters.keys()];

@@ -5,13 +5,14 @@
 import { constants, setPriority } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import sharp from 'sharp';
+import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
-import { createCropCache } from './batches.ts';
+import { loadEngine } from './engines.ts';
 import { runEvaluateJob } from './evaluation-job.ts';
 import { createExecutableCache } from './executable-cache.ts';
 import type { JobContext } from './job-context.ts';
 import { runMeasureJob } from './measure-job.ts';
-import { createOnnxRuntimeEngine } from './onnxruntime/engine.ts';
+import { createPixelSource } from './pixel-source.ts';
 import {
   type ReceivedRequest,
   type TrainerReply,
@@ -30,8 +31,10 @@ const loggedCodes: ReadonlySet<string> = new Set(['TRAINING_FAILED', 'DEVICE_UNA
 
 type JobRequest = Exclude<ReceivedRequest, { type: 'cancel' }>;
 
-const executables = createExecutableCache(createOnnxRuntimeEngine(), executableCapacity);
-const crops = createCropCache(cropCacheBytes);
+/** The folder of imported base models, if the parent names one. */
+const catalogue = createCatalogue(process.argv[2]);
+const executables = createExecutableCache(loadEngine, executableCapacity);
+const pixels = createPixelSource(cropCacheBytes);
 const waiting: JobRequest[] = [];
 const cancelledIds = new Set<string>();
 let runningId: string | undefined;
@@ -85,7 +88,9 @@ async function answer(request: JobRequest): Promise<void> {
 function run(request: JobRequest) {
   const context: JobContext = {
     executables,
-    crops,
+    pixels,
+    loadBase: (id) => catalogue.load(id),
+    onPrepared: (microBatch) => send({ type: 'prepared', id: request.id, microBatch }),
     onProgress: throttleProgress((progress) => send({ type: 'progress', id: request.id, progress })),
     async pause() {
       await nextTurn();

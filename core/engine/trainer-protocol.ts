@@ -106,6 +106,7 @@ export const evaluateResultSchema = z.object({
   meanLoss: z.number(),
   /** By class index: how many held-out pictures and how many of them were right. */
   perClass: z.array(z.object({ correct: z.number().int(), total: z.number().int() })),
+  events: z.array(trainEventSchema).optional(),
 });
 
 export const measureResultSchema = z.object({

@@ -8,10 +8,13 @@ import { fileURLToPath } from 'node:url';
 import type { z } from 'zod';
 import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
 import { type Logger, silentLogger } from '../shared/logger.ts';
+import { countOomKills } from './oom-kills.ts';
+import { type ProcessEnd, restartAfter } from './restart.ts';
 import {
   evaluateResultSchema,
   type JobOptions,
   measureResultSchema,
+  type TrainEvent,
   type Trainer,
   type TrainerReply,
   type TrainerRequest,
@@ -23,6 +26,10 @@ export interface TrainerOptions {
   logger?: Logger;
   /** A job that does not heed a cancel for this long has its process ended. */
   cancelTimeoutMs?: number;
+  /** Where imported base models are; without it there are only the built-in ones. */
+  modelsFolder?: string;
+  /** How many processes the system has ended for lack of memory; {@link countOomKills} when absent. */
+  oomKills?: () => number | undefined;
 }
 
 /** A running trainer; `await using` closes it. */
@@ -35,6 +42,12 @@ type JobRequest = Exclude<TrainerRequest, { type: 'cancel' }>;
 
 interface PendingJob {
   request: JobRequest;
+  /** What happened outside of the trainer process. */
+  events: TrainEvent[];
+  /** Pictures computed at once, once the process has said so. */
+  microBatch: number | undefined;
+  /** Somebody wants it to end. */
+  isAborted(): boolean;
   onProgress: JobOptions['onProgress'];
   /** Ends the job once; further calls do nothing. */
   settle(outcome: { result: unknown } | { error: AppError }): void;
@@ -48,11 +61,15 @@ const errorOutputLimit = 4_096;
 /**
  * Jobs wait in a queue and run one after the other in a process of its own.
  * A job rejects with the AppError that the process reports, with TRAINING_CANCELLED after an abort or
- * close, or with TRAINING_FAILED when the process ended in the middle of it.
+ * close, or with TRAINING_FAILED when the process ended in the middle of it. Training whose process was
+ * killed or ran out of memory is given to a new process once (see restart.ts), and goes on from its checkpoint
+ * if it has one.
  */
 export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
   const logger = options.logger ?? silentLogger;
   const cancelTimeoutMs = options.cancelTimeoutMs ?? 30_000;
+  const oomKills = options.oomKills ?? countOomKills;
+  let oomKillsBefore: number | undefined;
   const queue: PendingJob[] = [];
   let current: PendingJob | undefined;
   let child: ChildProcess | undefined;
@@ -64,6 +81,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     if (!current) return;
     // A process that died between jobs may not have been reported yet; its channel is closed already.
     if (!child?.connected) child = startProcess();
+    oomKillsBefore = oomKills();
     child.send(current.request, (error) => {
       // A process that dies now also emits `exit`, which says more; this only covers a closed channel.
       if (error) logger.warn({ event: 'trainer.send_failed' }, 'A message did not reach the trainer process');
@@ -71,7 +89,8 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
   }
 
   function startProcess(): ChildProcess {
-    const started = fork(programFile, [], {
+    const { modelsFolder } = options;
+    const started = fork(programFile, modelsFolder === undefined ? [] : [modelsFolder], {
       execPath: process.execPath,
       execArgv: [],
       serialization: 'advanced',
@@ -83,32 +102,61 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
       logger.warn({ event: 'trainer.error_output', output }, 'The trainer process reported a problem');
     });
     started.on('message', (message) => receive(message));
-    started.on('error', (cause) => lose(started, 'could not be started', cause));
-    started.on('exit', (code, signal) => lose(started, describeExit(code, signal)));
+    started.on('error', (cause) => lose(started, 'could not be started', { cause }));
+    started.on('exit', (code, signal) => {
+      const kills = oomKills();
+      const known = kills !== undefined && oomKillsBefore !== undefined;
+      const oomKilled = known ? kills > oomKillsBefore! : undefined;
+      lose(started, describeExit(code, signal), { end: { code, signal, oomKilled } });
+    });
     return started;
   }
 
-  /** The process is gone: its job fails, the queue goes on with a new process. */
-  function lose(lost: ChildProcess, reason: string, cause?: unknown): void {
+  /** The process is gone: its job is tried once more or fails, the queue goes on with a new process. */
+  function lose(
+    lost: ChildProcess,
+    reason: string,
+    { end, cause }: { end?: ProcessEnd; cause?: unknown },
+  ): void {
     if (child !== lost) return;
     child = undefined;
     const job = current;
     current = undefined;
     if (job) {
       logger.error({ event: 'trainer.lost', reason }, 'The trainer process ended during a job');
-      const error = new AppError('TRAINING_FAILED', `The trainer process ${reason}.`, { cause });
-      job.settle({ error });
+      if (end !== undefined && giveAgain(job, end)) queue.unshift(job);
+      else
+        job.settle({ error: new AppError('TRAINING_FAILED', `The trainer process ${reason}.`, { cause }) });
     }
     advance();
+  }
+
+  /** @returns false when the job has failed */
+  function giveAgain(job: PendingJob, end: ProcessEnd): boolean {
+    const { request } = job;
+    if (request.type !== 'train' || job.events.length > 0 || job.isAborted()) return false;
+    const restart = restartAfter(end, request.job, job.microBatch ?? request.job.training.batchSize);
+    if (restart === undefined) return false;
+    const { kind, from, to } = restart.event;
+    logger.warn({ event: 'trainer.restarted', kind, from, to }, 'The job is given to a new trainer process');
+    // A new id: what the lost process may still have said is of no interest.
+    job.request = { ...request, id: randomUUID(), job: restart.job };
+    job.events.push(restart.event);
+    return true;
   }
 
   function receive(message: unknown): void {
     const parsed = trainerReplySchema.safeParse(message);
     if (!parsed.success || parsed.data.id !== current?.request.id) return;
     const job = current;
-    if (parsed.data.type === 'prepared') return;
+    if (parsed.data.type === 'prepared') {
+      job.microBatch = parsed.data.microBatch;
+      return;
+    }
     if (parsed.data.type === 'progress') {
-      job.onProgress?.(parsed.data.progress);
+      const { progress } = parsed.data;
+      const events = [...job.events, ...(progress.events ?? [])];
+      job.onProgress?.(events.length === 0 ? progress : { ...progress, events });
       return;
     }
     current = undefined;
@@ -127,6 +175,9 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
       const job: PendingJob = {
         request,
         onProgress,
+        events: [],
+        microBatch: undefined,
+        isAborted: () => signal?.aborted === true,
         settle(outcome) {
           signal?.removeEventListener('abort', abort);
           clearTimeout(killTimer);
@@ -134,7 +185,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
             reject(signal?.aborted ? cancelled() : outcome.error);
             return;
           }
-          const result = schema.safeParse(outcome.result);
+          const result = schema.safeParse(withEvents(outcome.result, job.events));
           if (result.success) resolve(result.data);
           else reject(new AppError('INTERNAL', 'The trainer process sent a malformed result.'));
         },
@@ -147,7 +198,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
           return;
         }
         const working = child;
-        working?.send({ type: 'cancel', id: request.id } satisfies TrainerRequest, () => {});
+        working?.send({ type: 'cancel', id: job.request.id } satisfies TrainerRequest, () => {});
         killTimer = setTimeout(() => working?.kill('SIGKILL'), cancelTimeoutMs);
       };
       signal?.addEventListener('abort', abort);
@@ -202,6 +253,13 @@ function outcomeOf(reply: Exclude<TrainerReply, { type: 'progress' | 'prepared' 
   const { code, message, action } = reply.error;
   const known: ErrorCode = code in errorTable ? (code as ErrorCode) : 'TRAINING_FAILED';
   return { error: new AppError(known, message, { action }) };
+}
+
+/** A result with what happened outside of the process before what happened in it. */
+function withEvents(result: unknown, events: readonly TrainEvent[]): unknown {
+  if (events.length === 0) return result;
+  const own = (result as { events?: unknown } | null)?.events;
+  return { ...(result as object), events: [...events, ...(Array.isArray(own) ? own : [])] };
 }
 
 function describeExit(code: number | null, signal: NodeJS.Signals | null): string {

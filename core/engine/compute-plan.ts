@@ -1,0 +1,65 @@
+/** Chooses how a job computes, and keeps it going when that fails. */
+import type { Graph } from '../graph/graph.ts';
+import type { DeviceKind } from './engine.ts';
+import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
+import type { JobContext } from './job-context.ts';
+import { chooseMicroBatch, peakBytes, stableBudgetBytes, stepMemory } from './micro-batch.ts';
+import type { TrainEvent } from './trainer-protocol.ts';
+
+/** What a job says about how it wants to be computed. */
+export interface ComputeWishes {
+  device: DeviceKind;
+  microBatch?: number | undefined;
+  memoryBudgetBytes?: number | undefined;
+}
+
+/**
+ * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
+ * memory nobody told gets the whole batch and falls back when that is too much.
+ * @param build the job's graph for a batch size
+ */
+export function planCompute(
+  wishes: ComputeWishes,
+  batchSize: number,
+  build: (batch: number) => Graph,
+): ComputePlan {
+  const { device, microBatch } = wishes;
+  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch) };
+  const memoryBudgetBytes =
+    wishes.memoryBudgetBytes ?? (device === 'cpu' ? stableBudgetBytes() : Number.POSITIVE_INFINITY);
+  if (batchSize === 1 || memoryBudgetBytes === Number.POSITIVE_INFINITY) {
+    return { device, microBatch: batchSize };
+  }
+  const atOnce = (batch: number) => ({ batch, peakBytes: peakBytes(build(batch)) });
+  const memory = stepMemory(atOnce(1), atOnce(batchSize));
+  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, memoryBudgetBytes }) };
+}
+
+/**
+ * Attempts until one succeeds or nothing safe is left; each attempt goes on from what the one before has done.
+ * @param replan the plan for a device that the job falls back to
+ * @throws AppError what {@link fallBack} throws
+ */
+export async function computeWithFallback<T>(
+  start: ComputePlan,
+  replan: (device: DeviceKind) => ComputePlan,
+  context: Pick<JobContext, 'executables' | 'onPrepared'>,
+  onEvent: (event: TrainEvent) => void,
+  attempt: (plan: ComputePlan) => Promise<T>,
+): Promise<T> {
+  let plan = start;
+  let retriedStep: number | undefined;
+  for (;;) {
+    try {
+      context.onPrepared(plan.microBatch);
+      return await attempt(plan);
+    } catch (failure) {
+      const next = fallBack(failure, plan, retriedStep);
+      if (failure instanceof NotFiniteError) retriedStep = failure.step;
+      plan = next.plan.device === plan.device ? next.plan : replan(next.plan.device);
+      onEvent(next.event);
+      // What is compiled may hold the memory that was missing, or belong to a device that is gone.
+      if (next.event.kind !== 'retried') await context.executables.release();
+    }
+  }
+}

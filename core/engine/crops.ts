@@ -1,0 +1,68 @@
+/** Face crops as pixels: decoded once, scaled to what the base model takes, kept in bounded memory. */
+import sharp from 'sharp';
+import { AppError } from '../shared/errors.ts';
+
+export interface CropCache {
+  /**
+   * RGB bytes [side, side, 3] of a crop.
+   * @throws AppError IMAGE_UNREADABLE
+   */
+  read(file: string, side: number): Promise<Uint8Array>;
+  readonly sizeBytes: number;
+}
+
+/** More than any crop has; a larger picture is not unpacked. */
+const maxPixels = 4096 * 4096;
+
+/** Keeps decoded crops by file; the least recently used go first when `maxBytes` is passed. */
+export function createCropCache(maxBytes: number): CropCache {
+  const crops = new Map<string, Uint8Array>();
+  let sizeBytes = 0;
+  return {
+    get sizeBytes() {
+      return sizeBytes;
+    },
+    async read(file, side) {
+      const known = crops.get(file);
+      if (known?.length === 3 * side * side) {
+        crops.delete(file);
+        crops.set(file, known);
+        return known;
+      }
+      const crop = await decodeCrop(file, side);
+      sizeBytes += crop.length - (crops.get(file)?.length ?? 0);
+      crops.delete(file);
+      crops.set(file, crop);
+      for (const [oldest, bytes] of crops) {
+        if (sizeBytes <= maxBytes || oldest === file) break;
+        crops.delete(oldest);
+        sizeBytes -= bytes.length;
+      }
+      return crop;
+    },
+  };
+}
+
+/**
+ * A crop of another size than the model takes is scaled with a Lanczos kernel (a = 3); one that is not square
+ * loses what its longer sides have too much.
+ */
+async function decodeCrop(file: string, side: number): Promise<Uint8Array> {
+  try {
+    const { data, info } = await sharp(file, { limitInputPixels: maxPixels })
+      .resize(side, side, { kernel: 'lanczos3', fit: 'cover', fastShrinkOnLoad: false })
+      .toColourspace('srgb')
+      .removeAlpha()
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3 || data.length !== 3 * side * side) {
+      throw new Error(`decoded to ${info.width}×${info.height} with ${info.channels} channels`);
+    }
+    return data;
+  } catch (cause) {
+    throw new AppError('IMAGE_UNREADABLE', 'A face crop of this dataset cannot be read.', {
+      action: 'Import the images again.',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,104 @@
+/** What a job does when the memory runs out, a device is lost or the numbers are no numbers. */
+import { AppError, toAppError } from '../shared/errors.ts';
+import type { DeviceKind } from './engine.ts';
+import { classifyRunError } from './run-error.ts';
+import type { TrainEvent } from './trainer-protocol.ts';
+
+/** Where and in what portions a job computes. */
+export interface ComputePlan {
+  device: DeviceKind;
+  /** Pictures computed at once. */
+  microBatch: number;
+}
+
+/** A loss or gradient that is not a finite number; the parameters were not changed by it. */
+export class NotFiniteError extends Error {
+  readonly step: number;
+  readonly steps: number;
+
+  /** @param step 0-based */
+  constructor(step: number, steps: number) {
+    super(`the loss is not a finite number at step ${step + 1} of ${steps}`);
+    this.step = step;
+    this.steps = steps;
+  }
+}
+
+export interface Fallback {
+  plan: ComputePlan;
+  event: TrainEvent;
+}
+
+/** Codes of failures that may be a device's. */
+const deviceCodes: ReadonlySet<string> = new Set(['DEVICE_UNAVAILABLE', 'TRAINING_FAILED']);
+
+/**
+ * The plan to go on with after a failure, from the last good state.
+ *
+ * Memory: half as many pictures at once, down to one; then from an accelerator to the processor. Any other
+ * failure of an accelerator: the processor. Numbers that are not finite: an accelerator computes the step
+ * once more, then the processor does. What fails on the processor is not tried again, since it would fail again.
+ * @param retriedStep the last step that was computed again because of such numbers
+ * @throws the failure, as an AppError, when nothing safe is left
+ */
+export function fallBack(failure: unknown, plan: ComputePlan, retriedStep: number | undefined): Fallback {
+  if (failure instanceof NotFiniteError) return afterNotFinite(failure, plan, retriedStep);
+  // What is wrong with the job itself is wrong on every device.
+  if (failure instanceof AppError && !deviceCodes.has(failure.code)) throw failure;
+  const kind = classifyRunError(failure);
+  if (kind === 'out-of-memory') return afterMemory(failure, plan);
+  if (!(failure instanceof AppError) || plan.device === 'cpu') throw toAppError(failure);
+  return toProcessor(plan, `The device "${plan.device}" failed; the processor goes on.`);
+}
+
+function afterNotFinite(
+  failure: NotFiniteError,
+  plan: ComputePlan,
+  retriedStep: number | undefined,
+): Fallback {
+  const { step, steps } = failure;
+  if (plan.device === 'cpu') {
+    throw new AppError(
+      'TRAINING_FAILED',
+      `The training diverged at step ${step + 1} of ${steps}: the loss is no longer a number.`,
+      { action: 'Start the run again with a lower learning rate.' },
+    );
+  }
+  if (retriedStep === step) {
+    return toProcessor(
+      plan,
+      `The device "${plan.device}" gave no finite numbers at step ${step + 1}; the processor goes on.`,
+    );
+  }
+  const message = `Step ${step + 1} gave no finite numbers on "${plan.device}" and is computed again.`;
+  return { plan, event: { kind: 'retried', message, from: plan.device, to: plan.device } };
+}
+
+function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
+  const { microBatch, device } = plan;
+  if (microBatch > 1) {
+    const smaller = Math.floor(microBatch / 2);
+    const message = `The memory was not enough for ${microBatch} pictures at once; ${smaller} at once from here on.`;
+    return {
+      plan: { ...plan, microBatch: smaller },
+      event: { kind: 'smaller-batch', message, from: String(microBatch), to: String(smaller) },
+    };
+  }
+  if (device !== 'cpu') {
+    return toProcessor(
+      plan,
+      `The memory of "${device}" was not enough for one picture; the processor goes on.`,
+    );
+  }
+  throw new AppError('TRAINING_FAILED', 'The memory is not enough for even one picture at once.', {
+    action: 'Close other programs, or choose a smaller base model.',
+    cause: failure,
+  });
+}
+
+function toProcessor(plan: ComputePlan, message: string): Fallback {
+  return {
+    plan: { ...plan, device: 'cpu' },
+    event: { kind: 'device-changed', message, from: plan.device, to: 'cpu' },
+  };
+}

@@ -1,0 +1,28 @@
+/** Samples to pixels. */
+import { writeAugmentedPlanes, writePlanes } from './augmentation.ts';
+import type { CropCache } from './crops.ts';
+import type { PixelSample } from './pixel-source.ts';
+
+/**
+ * Writes samples one after the other as planes [3, side, side] of 0…255; the rest of the buffer becomes 0.
+ * Decoding goes on for all samples at once, in the threads of the image library.
+ * @throws AppError IMAGE_UNREADABLE
+ */
+export async function fillPixels(
+  samples: readonly PixelSample[],
+  side: number,
+  crops: CropCache,
+  buffer: Float32Array,
+): Promise<void> {
+  const size = 3 * side * side;
+  const write = async ({ file, augmentation }: PixelSample, slot: number) => {
+    const crop = await crops.read(file, side);
+    const planes = buffer.subarray(slot * size, (slot + 1) * size);
+    if (augmentation === undefined) writePlanes(crop, side, planes);
+    else writeAugmentedPlanes(crop, side, augmentation, planes);
+  };
+  const written = await Promise.allSettled(samples.map(write));
+  const failed = written.find((outcome) => outcome.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  buffer.fill(0, samples.length * size);
+}

@@ -1,0 +1,85 @@
+/** How many pictures are computed at once, so that a step fits the memory. */
+import os from 'node:os';
+import type { Graph, ValueType } from '../graph/graph.ts';
+import { type DataType, elementCount } from '../shared/tensor.ts';
+
+const bytesPerValue: Record<DataType, number> = { float32: 4, int64: 8, bool: 1 };
+
+/** What a training step of a graph takes: a share that is always there and one per picture. */
+export interface StepMemory {
+  fixedBytes: number;
+  bytesPerPicture: number;
+}
+
+/**
+ * Memory of a graph's values when each is kept from where it is computed to its last use, weights included. A
+ * runtime needs somewhat more for its own work space.
+ */
+export function peakBytes(graph: Graph): number {
+  const lastUse = new Map<string, number>();
+  for (const [index, node] of graph.nodes.entries())
+    for (const input of node.inputs) lastUse.set(input, index);
+  for (const output of graph.outputs) lastUse.set(output, graph.nodes.length);
+  const freed = new Map<number, number>();
+  let alive = 0;
+  for (const tensor of graph.initializers.values()) alive += tensor.data.byteLength;
+  for (const name of graph.inputs) alive += sizeBytes(graph.types.get(name));
+  let peak = alive;
+  for (const [index, node] of graph.nodes.entries()) {
+    for (const output of node.outputs) {
+      const bytes = sizeBytes(graph.types.get(output));
+      const end = lastUse.get(output) ?? index;
+      alive += bytes;
+      freed.set(end, (freed.get(end) ?? 0) + bytes);
+    }
+    peak = Math.max(peak, alive);
+    alive -= freed.get(index) ?? 0;
+  }
+  return peak;
+}
+
+function sizeBytes(type: ValueType | undefined): number {
+  return type === undefined ? 0 : elementCount(type.dims) * bytesPerValue[type.dtype];
+}
+
+/** From the peaks of the same graph for two batch sizes. */
+export function stepMemory(
+  small: { batch: number; peakBytes: number },
+  large: { batch: number; peakBytes: number },
+): StepMemory {
+  const slope = (large.peakBytes - small.peakBytes) / Math.max(1, large.batch - small.batch);
+  const bytesPerPicture = Math.max(0, slope);
+  return { bytesPerPicture, fixedBytes: Math.max(0, small.peakBytes - small.batch * bytesPerPicture) };
+}
+
+export interface MicroBatchQuestion extends StepMemory {
+  batchSize: number;
+  /** Infinity when nothing is known. */
+  memoryBudgetBytes: number;
+  /** Most pictures at once, whatever the memory: fewer keep a processor's caches warm. */
+  most?: number;
+}
+
+/** Beside the values themselves: the runtime's work space and what its allocator cannot use. */
+const runtimeShare = 1.25;
+
+/**
+ * Pictures to compute at once: as many as fit, at least 1, at most the batch; a batch is then cut into parts of
+ * about the same size (a batch of 32 of which 20 fit is cut into 16 and 16).
+ */
+export function chooseMicroBatch(question: MicroBatchQuestion): number {
+  const { batchSize, memoryBudgetBytes, fixedBytes, bytesPerPicture, most = batchSize } = question;
+  const left = memoryBudgetBytes / runtimeShare - fixedBytes;
+  const fitting = bytesPerPicture === 0 ? batchSize : Math.floor(left / bytesPerPicture);
+  const largest = Math.max(1, Math.min(batchSize, most, fitting));
+  return Math.ceil(batchSize / Math.ceil(batchSize / largest));
+}
+
+/**
+ * Half of the computer's memory, or of what its container may use. Not what is free now: a run that is given
+ * again must choose the same, or its sums would round differently.
+ */
+export function stableBudgetBytes(): number {
+  const limit = process.constrainedMemory();
+  return Math.min(os.totalmem(), limit > 0 ? limit : Number.POSITIVE_INFINITY) / 2;
+}

@@ -1,0 +1,76 @@
+/** What a job feeds and trains, and the optimiser over it. */
+import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import type { HeadSettings, LocalTraining } from './local-training.ts';
+import { type ArcShape, headInputs } from './loss.ts';
+import { createAdamW, createSgd, type Optimiser, type ParameterGroup } from './optimiser.ts';
+import { statisticWeights, trainableWeights } from './trainable-weights.ts';
+import type { TrainJob } from './trainer-protocol.ts';
+import { stateParameters } from './training-graph.ts';
+
+/** Parameters of a job: all that are fed, and which of them train. */
+export interface TrainingParameters {
+  /** Copies, which the optimiser changes in place. */
+  all: Map<string, FloatTensor>;
+  trainables: string[];
+  /** Base weights that are fed instead of being built in: those of the state and those that train. */
+  baseNames: string[];
+  /** Base weights that are part of the result. */
+  trainedWeights: string[];
+}
+
+export function arcOf({ head, arcScale }: HeadSettings, margin: number): ArcShape | undefined {
+  return head === 'arcface' ? { scale: arcScale, margin } : undefined;
+}
+
+/** Copies of everything that is fed; in `full` and `last-k` mode the base weights that train come from the base. */
+export function collectParameters(
+  job: Pick<TrainJob, 'mode' | 'lastK' | 'training'>,
+  base: BaseModel,
+  state: ModelState,
+): TrainingParameters {
+  const all = new Map<string, FloatTensor>();
+  for (const [name, { dims, data }] of stateParameters(state)) all.set(name, floatTensor(dims, data.slice()));
+  const weights = trainableWeights(base, job.mode, job.lastK);
+  for (const name of weights) {
+    const { dims, data } = base.weights.get(name)!;
+    if (!all.has(name)) all.set(name, floatTensor(dims, data.slice()));
+  }
+  const wholeHead = [...state.head.keys()].map((name) => `head.${name}`);
+  const notFactors = new Set([...wholeHead, ...state.base.keys()]);
+  const factors = [...stateParameters(state).keys()].filter((name) => !notFactors.has(name));
+  const statistics = weights.length === 0 ? new Set<string>() : statisticWeights(base, weights);
+  const body = job.mode === 'lora' ? factors : weights.filter((name) => !statistics.has(name));
+  const arc = arcOf(job.training, job.training.arcMargin);
+  const head = headInputs(arc).filter((name) => wholeHead.includes(name));
+  return {
+    all,
+    trainables: [...body, ...head],
+    baseNames: [...new Set([...state.base.keys(), ...weights])],
+    trainedWeights: weights,
+  };
+}
+
+/** Groups by learning rate and decay; biases and the like do not decay. */
+export function createJobOptimiser(
+  training: LocalTraining,
+  parameters: TrainingParameters,
+  steps: number,
+): Optimiser {
+  const { learningRate, headLearningRate, baseLearningRate } = training;
+  const baseWeights = new Set(parameters.trainedWeights);
+  const groups = new Map<string, ParameterGroup & { parameters: Map<string, Float32Array> }>();
+  for (const name of parameters.trainables) {
+    const { data, dims } = parameters.all.get(name)!;
+    const isHead = name.startsWith('head.') && !baseWeights.has(name);
+    const rate = isHead ? headLearningRate : baseWeights.has(name) ? baseLearningRate : learningRate;
+    const weightDecay = dims.length < 2 ? 0 : training.weightDecay;
+    const key = `${rate} ${weightDecay}`;
+    const group = groups.get(key) ?? { learningRate: rate, weightDecay, parameters: new Map() };
+    group.parameters.set(name, data);
+    groups.set(key, group);
+  }
+  const options = { ...training, groups: [...groups.values()], steps };
+  return training.optimiser === 'sgd' ? createSgd(options) : createAdamW(options);
+}

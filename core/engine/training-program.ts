@@ -1,0 +1,157 @@
+/** A training job made ready for a device: its compiled graph and the row of inputs that it is run on. */
+import type { Graph } from '../graph/graph.ts';
+import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts';
+import { augmentationOf } from './augmentation.ts';
+import { cutBatch, drawBatches, type MicroBatch } from './batches.ts';
+import { classPrior, classWeights } from './class-weights.ts';
+import type { Executable } from './engine.ts';
+import type { ComputePlan } from './fallback.ts';
+import { computeFeatures, type FeatureTable } from './features.ts';
+import type { JobContext } from './job-context.ts';
+import { readAhead } from './read-ahead.ts';
+import type { TrainJob } from './trainer-protocol.ts';
+import {
+  buildFeatureGraph,
+  buildHeadTrainingGraph,
+  buildTrainingGraph,
+  graphShape,
+  type TrainingGraphShape,
+} from './training-graph.ts';
+import { createMaskFeeds, createPartFeeds } from './training-inputs.ts';
+import { arcOf, type TrainingParameters } from './training-parameters.ts';
+
+/** A job with all that it was opened with. */
+export interface TrainingSetup {
+  job: TrainJob;
+  context: JobContext;
+  base: BaseModel;
+  state: ModelState;
+  parameters: TrainingParameters;
+  /** Features of a head-only job; computed by the first program that needs them. */
+  features?: FeatureTable;
+}
+
+export interface TrainingProgram {
+  executable: Executable;
+  /** Parts from the first batch that is not done, each with all feeds of the graph; feeds are used again. */
+  parts(doneSteps: number): AsyncGenerator<{ part: MicroBatch; feeds: Record<string, Tensor> }>;
+}
+
+/** A head alone on pictures that do not change needs their embeddings once. */
+export function usesFeatures({ mode, training }: TrainJob): boolean {
+  return mode === 'head' && training.augment === false;
+}
+
+/** The graph that decides how much memory a step takes. */
+export function memoryGraph(setup: TrainingSetup, batch: number): Graph {
+  const shape = trainingShape(setup, batch);
+  return usesFeatures(setup.job)
+    ? buildFeatureGraph(setup.base, shape)
+    : buildTrainingGraph(setup.base, shape);
+}
+
+function trainingShape({ job, state, parameters }: TrainingSetup, batch: number): TrainingGraphShape {
+  const { training } = job;
+  const arc = arcOf(training, training.arcMargin);
+  const dropout = job.mode === 'lora' ? training.loraDropout : 0;
+  return {
+    ...graphShape(state, { batch, extraWeights: parameters.baseNames, arc }),
+    trainables: parameters.trainables,
+    labelSmoothing: training.labelSmoothing,
+    ...(dropout === 0 ? {} : { loraDropout: dropout }),
+  };
+}
+
+/** @throws AppError what compiling throws; IMAGE_UNREADABLE for a head-only job */
+export function prepareProgram(setup: TrainingSetup, plan: ComputePlan): Promise<TrainingProgram> {
+  return usesFeatures(setup.job) ? prepareHead(setup, plan) : prepareWhole(setup, plan);
+}
+
+async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<TrainingProgram> {
+  const { job, context, base, parameters } = setup;
+  const { microBatch } = plan;
+  const shape = trainingShape(setup, microBatch);
+  const graph = buildTrainingGraph(base, shape);
+  const executable = await compile(setup, plan, { graph: 'train', base: base.sha256, ...shape }, graph);
+  const fixed = { ...Object.fromEntries(parameters.all), classPrior: priorOf(setup) };
+  const part = createPartFeeds(microBatch, job.examples);
+  const masks = createMaskFeeds(graph, {
+    modules: shape.lora.map(({ module }) => module),
+    microBatch,
+    batchSize: job.training.batchSize,
+    probability: shape.loraDropout ?? 0,
+    seed: job.seed,
+  });
+  const samplesOf = ({ draws }: MicroBatch) =>
+    draws.map(({ index, augmentation }) => ({ file: job.examples[index]!.file, augmentation }));
+
+  async function* parts(doneSteps: number) {
+    const source = remainingParts(setup, microBatch, doneSteps);
+    const rest = readAhead(context.pixels, source, samplesOf, { side: base.inputSize, slots: microBatch });
+    let step = doneSteps;
+    for await (const { batch, pixels } of rest) {
+      yield { part: batch, feeds: { ...fixed, ...part.fill(batch), ...masks.fill(step, batch), pixels } };
+      if (batch.last) step += 1;
+    }
+  }
+  return { executable, parts };
+}
+
+async function prepareHead(setup: TrainingSetup, plan: ComputePlan): Promise<TrainingProgram> {
+  const { job, base, parameters } = setup;
+  const { microBatch } = plan;
+  setup.features ??= await computeFeatures(setup, plan);
+  const table = setup.features;
+  const { loraDropout: _none, ...whole } = trainingShape(setup, microBatch);
+  const shape = { ...whole, lora: [], fedWeights: [] };
+  const graph = buildHeadTrainingGraph(base, shape);
+  const executable = await compile(setup, plan, { graph: 'head', base: base.sha256, ...shape }, graph);
+  const fixed = {
+    ...Object.fromEntries(parameters.trainables.map((name) => [name, parameters.all.get(name)!])),
+    classPrior: priorOf(setup),
+  };
+  const part = createPartFeeds(microBatch, job.examples);
+  const features = floatTensor([microBatch, base.embeddingSize]);
+
+  async function* parts(doneSteps: number) {
+    for (const next of remainingParts(setup, microBatch, doneSteps)) {
+      table.copyRows(next.draws, features.data);
+      yield { part: next, feeds: { ...fixed, ...part.fill(next), features } };
+    }
+  }
+  return { executable, parts };
+}
+
+function compile({ job, context }: TrainingSetup, { device }: ComputePlan, key: object, graph: Graph) {
+  return context.executables.get(key, () => graph, { engine: job.engine, device, threads: job.threads });
+}
+
+/** Parts of all batches but the first `doneSteps`, whose random numbers are drawn and dropped. */
+function* remainingParts({ job, state }: TrainingSetup, size: number, doneSteps: number) {
+  const { training, examples, seed } = job;
+  const weights = classWeights(
+    examples.map(({ label }) => label),
+    state.classes.length,
+    training.classWeights,
+  );
+  const batches = drawBatches({
+    examples: examples.length,
+    epochs: training.epochs,
+    batchSize: training.batchSize,
+    seed,
+    augmentation: augmentationOf(training.augment),
+  });
+  let step = 0;
+  for (const batch of batches) {
+    if (step++ < doneSteps) continue;
+    yield* cutBatch(batch, size, ({ index }) => weights[examples[index]!.label]!);
+  }
+}
+
+function priorOf({ job, state }: TrainingSetup): FloatTensor {
+  const labels = job.examples.map(({ label }) => label);
+  const classes = state.classes.length;
+  return floatTensor([classes], classPrior(labels, classes, job.training.logitAdjustment));
+}
