@@ -45,7 +45,8 @@ export async function downloadTensorFlow(
   if (addon === undefined || !existsSync(join(copy, 'deps/lib'))) throw failure(result.output);
   await rename(join(copy, 'deps'), join(staging, 'deps'));
   await rename(join(copy, 'lib'), join(staging, 'lib'));
-  await rm(work, { recursive: true, force: true });
+  // The headers were for building the addon.
+  for (const done of [work, join(staging, 'deps/include')]) await rm(done, { recursive: true, force: true });
   return addon;
 }
 

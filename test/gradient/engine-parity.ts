@@ -15,7 +15,11 @@ export interface Leg {
 export function tensorFlowLegs(): Leg[] {
   const wasm = { title: 'WebAssembly', engine: createTensorFlowEngine({ folder: '/nowhere' }) };
   const native = readInstallation(tensorFlowFolder());
-  if (native === undefined) return [wasm];
+  if (native === undefined) {
+    if (process.env['WITH_TENSORFLOW'])
+      throw new Error('WITH_TENSORFLOW is set, but no libtensorflow is installed');
+    return [wasm];
+  }
   return [wasm, { title: `libtensorflow ${native.tensorflow}`, engine: createTensorFlowEngine() }];
 }
 
