@@ -1,6 +1,7 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
-import { availableParallelism, hostname } from 'node:os';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
 import type { AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { importFolder } from '../data/import-folder.ts';
@@ -8,9 +9,9 @@ import type { Device } from '../engine/engine.ts';
 import { createOnnxRuntimeEngine } from '../engine/onnxruntime/engine.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
-import { writePeftFolder } from '../lora/peft.ts';
 import { decodeModelState } from '../lora/state-file.ts';
-import { listBaseModels, loadBaseModel } from '../models/catalogue.ts';
+import { type ExportOptions, writeAdapter } from '../models/adapter-files.ts';
+import { createCatalogue, listBaseModels, loadBaseModel } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
@@ -27,7 +28,7 @@ import { version } from './version.ts';
 
 export interface AgentOptions {
   dataFolder: string;
-  /** Training threads; all cores when absent. */
+  /** Training threads; what was measured and kept, else all cores, when absent. */
   threads?: number | undefined;
   /** Approve every run without a person. */
   autoApprove?: boolean | undefined;
@@ -77,7 +78,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       site = await startSiteRole({
         ...shared,
         identity,
-        threads: options.threads ?? availableParallelism(),
+        threads: options.threads,
         autoApprove: options.autoApprove ?? false,
       });
     }
@@ -198,15 +199,25 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
-  async function exportAdapter(sha256: string, folder: string): Promise<{ folder: string }> {
+  async function exportAdapter(
+    sha256: string,
+    folder: string,
+    options: ExportOptions = {},
+  ): Promise<{ folder: string }> {
     const row = store.adapters.get(sha256);
     if (row === null || !data.blobs.has(sha256))
       throw new AppError('NOT_FOUND', 'This adapter is not in the data folder any more.');
     const run = store.runs.get(row.runId);
     const state = decodeModelState(await data.blobs.read(sha256), 'adapter');
-    const baseId = run === null ? listBaseModels()[0]! : runConfigSchema.parse(run.config).baseId;
-    await writePeftFolder(folder, state, { id: baseId, sha256: state.baseSha256 });
-    store.audit.append({ actor: 'person', action: 'adapter-exported', details: { adapter: sha256 } });
+    const config = run === null ? null : runConfigSchema.parse(run.config);
+    const base = await createCatalogue(join(data.dir, 'models')).load(config?.baseId ?? listBaseModels()[0]!);
+    const loraDropout = config?.training.loraDropout ?? 0;
+    await writeAdapter(folder, state, base, { ...options, loraDropout });
+    store.audit.append({
+      actor: 'person',
+      action: 'adapter-exported',
+      details: { adapter: sha256, format: options.format ?? 'peft' },
+    });
     return { folder };
   }
 

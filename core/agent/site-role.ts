@@ -1,9 +1,11 @@
 /** Puts a site together: connection, trainer process, state machine. */
 import { join } from 'node:path';
+import { computeSettings, type DeviceChoice, readDeviceChoice } from '../engine/devices/device-choice.ts';
 import { startTrainer } from '../engine/trainer.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { listBaseModels } from '../models/catalogue.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
@@ -21,7 +23,8 @@ export interface SiteRole {
 }
 
 export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
-  threads: number;
+  /** Processor threads for training, when a person asked for a number. */
+  threads?: number | undefined;
   autoApprove: boolean;
 }
 
@@ -42,6 +45,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
   });
   presence.attach(link);
   link.onStatus(() => events.emit({ type: 'changed', what: 'status' }));
+  const choice = await readChoice(data.dir, logger);
   const trainer = startTrainer({ logger });
   let node: SiteNode | null = null;
   const connection = connectSite({
@@ -67,8 +71,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     ports: connection.ports,
     logger,
     workFolder: join(data.trainingDir, 'work'),
-    device: 'cpu',
-    threads: options.threads,
+    compute: (baseId) => computeSettings(choice, baseId, options.threads),
     autoApprove: options.autoApprove,
     onChange: () => {
       events.emit({ type: 'changed', what: 'run' });
@@ -96,4 +99,14 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
       await trainer.close();
     },
   };
+}
+
+/** A choice that cannot be read must not keep a site from its rounds: it trains on the processor then. */
+async function readChoice(dataFolder: string, logger: Logger): Promise<DeviceChoice | null> {
+  try {
+    return await readDeviceChoice(dataFolder);
+  } catch (error) {
+    logger.warn({ error }, 'the chosen device cannot be read; training on the processor');
+    return null;
+  }
 }

@@ -3,10 +3,10 @@
  * train, announce. Each step writes its result to the store before the next begins, so that a killed site
  * does again only what it had not finished.
  */
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { freezeCohort, heldOutImages } from '../consent/cohort.ts';
-import type { DeviceKind } from '../engine/engine.ts';
+import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -38,8 +38,8 @@ export interface RoundWorkerOptions {
   workFolder: string;
   /** Part of the training seed, so that a run with the same seed and site names repeats. */
   siteName: string;
-  device: DeviceKind;
-  threads: number;
+  /** Where a job on a base model runs. */
+  compute: (baseId: string) => ComputeSettings;
   onActivity: (
     activity: 'downloading' | 'evaluating' | 'training' | 'uploading',
     progress: TrainProgress | null,
@@ -84,8 +84,7 @@ export async function evaluateState(
             stateFile: blobs.path(state.sha256),
             examples: toExamples(images, config, blobs),
             batchSize: config.training.batchSize,
-            device: options.device,
-            threads: options.threads,
+            ...options.compute(config.baseId),
           },
           { signal },
         );
@@ -123,7 +122,18 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
   };
 }
 
-/** @throws AppError NOT_ENOUGH_DATA when no consented picture fits the run */
+async function keepOnly(folder: string, file: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const found = join(folder, name);
+    if (found !== file) await rm(found, { force: true });
+  }
+}
+
+/**
+ * Training goes on from a checkpoint when the site was stopped in the middle of the round. The trainer takes one
+ * only for the very same pictures: after a withdrawal the round is trained anew, without the withdrawn ones.
+ * @throws AppError NOT_ENOUGH_DATA when no consented picture fits the run
+ */
 export async function trainRound(
   options: RoundWorkerOptions,
   work: RoundWork,
@@ -147,25 +157,27 @@ export async function trainRound(
     store.roundSites.upsert({ ...key, status: 'working', cohortSha256: frozen.sha256 });
     return frozen;
   });
+  await mkdir(options.workFolder, { recursive: true });
+  const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
+  // A site works on one round at a time: whatever else is there is left from a round that it did not finish.
+  const checkpointFile = join(options.workFolder, `${runId}-${round}.checkpoint`);
+  await keepOnly(options.workFolder, checkpointFile);
   if (cohort.images.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', 'No picture with an active consent fits the classes of this run.');
   }
-  await mkdir(options.workFolder, { recursive: true });
-  const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
-  await rm(outFile, { force: true });
   options.onActivity('training', null);
   const result = await trainer.train(
     {
       baseId: config.baseId,
       stateFile: blobs.path(state.sha256),
       outFile,
+      checkpointFile,
       examples: toExamples(cohort.images, config, blobs),
       mode: plan.mode,
       lastK: config.lastK,
       training: trainingOf(config, plan),
       seed: mixSeed(config.seed, options.siteName, round),
-      device: options.device,
-      threads: options.threads,
+      ...options.compute(config.baseId),
     },
     {
       signal,

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { cohortsTouchedBySubject } from '../consent/cohort.ts';
-import type { DeviceKind } from '../engine/engine.ts';
+import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import { loadBaseModel } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
@@ -36,8 +36,8 @@ export interface SiteOptions {
   ports: SitePorts;
   logger: Logger;
   workFolder: string;
-  device: DeviceKind;
-  threads: number;
+  /** Where a job on a base model runs. */
+  compute: (baseId: string) => ComputeSettings;
   /** Approve every run without a person; for the demo and for `--approve`. */
   autoApprove?: boolean;
   onChange: () => void;
@@ -83,8 +83,7 @@ export function createSite(options: SiteOptions): SiteNode {
     logger,
     workFolder: options.workFolder,
     siteName: options.siteName,
-    device: options.device,
-    threads: options.threads,
+    compute: options.compute,
     onActivity(next, step) {
       setActivity(next, step);
       if (step !== null && manifest !== null)

@@ -34,8 +34,7 @@ test('a site that cannot write its answer shows a problem and lives on', async (
     },
     logger: silentLogger,
     workFolder: join(folder.dir, 'work'),
-    device: 'cpu',
-    threads: 1,
+    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
     onChange: () => {},
     onProgress: () => {},
   });

@@ -3,6 +3,7 @@
  * data folder. Without that file a site trains on the processor.
  */
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../../shared/errors.ts';
@@ -27,7 +28,29 @@ const deviceChoiceSchema = z.object({
 
 export type DeviceChoice = z.infer<typeof deviceChoiceSchema>;
 
+/** The part of a training job that says where it runs. */
+export type ComputeSettings = Pick<DeviceChoice, 'engine' | 'device' | 'threads'> &
+  Partial<Pick<DeviceChoice, 'microBatch' | 'memoryBudgetBytes'>>;
+
 const fileName = 'device.json';
+
+/**
+ * Where a job on `baseId` runs: the processor when nothing was chosen. Pictures at once hold for the base model that
+ * was measured; for another one the job finds them from the memory.
+ * @param threads what a person asked for by option; goes before what was measured
+ */
+export function computeSettings(
+  choice: DeviceChoice | null,
+  baseId: string,
+  threads?: number,
+): ComputeSettings {
+  if (choice === null) {
+    return { engine: 'onnxruntime', device: 'cpu', threads: threads ?? availableParallelism() };
+  }
+  const { engine, device, memoryBudgetBytes, microBatch } = choice;
+  const settings = { engine, device, threads: threads ?? choice.threads, memoryBudgetBytes };
+  return choice.baseId === baseId ? { ...settings, microBatch } : settings;
+}
 
 /**
  * @param dataFolder path of the data folder
