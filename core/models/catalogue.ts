@@ -1,8 +1,19 @@
 /** The base models that this installation can train: those it brings and those a person imported. */
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
 import { faceResnet128Id, loadFaceResnet128 } from './face-resnet-128.ts';
-import { findInstalledModel, listInstalledModels, openInstalledModel } from './installed-models.ts';
+import { importModel } from './import-model.ts';
+import { describeModel, inspectSource, type ModelReport } from './inspect-model.ts';
+import {
+  findInstalledModel,
+  listInstalledModels,
+  listModelFolders,
+  type ModelCheck,
+  type ModelManifest,
+  openInstalledModel,
+  verifyInstalledModel,
+} from './installed-models.ts';
+import type { ImportOptions } from './model-formats.ts';
 
 /** The base model of a run that names none. */
 export const defaultBaseId = faceResnet128Id;
@@ -26,6 +37,20 @@ export interface Catalogue {
    * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
    */
   load(id: string): Promise<BaseModel>;
+  /**
+   * The identity of a base model without reading its weights, where it was imported.
+   * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
+   */
+  identify(id: string): Promise<string>;
+  /** Installs a model from a folder or file; see `importModel`, also for its errors. */
+  import(path: string, options?: ImportOptions): Promise<ModelManifest>;
+  /**
+   * Describes a model of the catalogue, or one at a path that is not imported yet, with the options of an import.
+   * @throws AppError MODEL_UNKNOWN when there is neither; otherwise as `load` and `import`
+   */
+  inspect(idOrPath: string, options?: ImportOptions): Promise<ModelReport>;
+  /** Compares every byte with what was imported: of one model, or of all, damaged ones too. @throws AppError MODEL_UNKNOWN */
+  verify(id?: string): Promise<ModelCheck[]>;
 }
 
 const builtIn = new Map<string, { entry: CatalogueEntry; load: () => Promise<BaseModel> }>([
@@ -80,10 +105,7 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     const own = builtIn.get(id);
     if (own !== undefined) return once(loadedBuiltIns, id, own.load);
     const manifest = modelsFolder === undefined ? null : await findInstalledModel(modelsFolder, id);
-    if (modelsFolder === undefined || manifest === null) {
-      const ids = (await list()).map((entry) => entry.id).join(', ');
-      throw new AppError('MODEL_UNKNOWN', `There is no base model "${id}" here; there is ${ids}.`);
-    }
+    if (modelsFolder === undefined || manifest === null) throw await unknown(id);
     const known = loaded.get(id);
     if (known?.sha256 === manifest.sha256) return known.model;
     const model = openInstalledModel(modelsFolder, manifest);
@@ -92,7 +114,65 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     return model;
   }
 
-  return { list, load };
+  async function identify(id: string): Promise<string> {
+    const manifest = modelsFolder === undefined ? null : await findInstalledModel(modelsFolder, id);
+    return manifest?.sha256 ?? (await load(id)).sha256;
+  }
+
+  async function verify(id?: string): Promise<ModelCheck[]> {
+    const installed = modelsFolder === undefined ? [] : await listModelFolders(modelsFolder);
+    const ids = id === undefined ? [...builtIn.keys(), ...installed] : [id];
+    if (id !== undefined && !builtIn.has(id) && !installed.includes(id)) throw await unknown(id);
+    const checks = [];
+    for (const each of ids) {
+      checks.push(
+        builtIn.has(each) ? await checkBuiltIn(each) : await verifyInstalledModel(modelsFolder!, each),
+      );
+    }
+    return checks;
+  }
+
+  async function checkBuiltIn(id: string): Promise<ModelCheck> {
+    try {
+      return { id, sha256: (await load(id)).sha256, problem: null };
+    } catch (thrown) {
+      return { id, sha256: null, problem: toAppError(thrown).toReport() };
+    }
+  }
+
+  async function inspect(idOrPath: string, options: ImportOptions = {}): Promise<ModelReport> {
+    const entry = (await list()).find((each) => each.id === idOrPath);
+    if (entry !== undefined) {
+      const { id, format, licence, importedAt } = entry;
+      return { id, format, licence, importedAt, onnx: null, problem: null, ...describeModel(await load(id)) };
+    }
+    try {
+      return await inspectSource(idOrPath, options);
+    } catch (error) {
+      // Nothing there: most likely a mistyped id.
+      if (error instanceof AppError && error.code === 'NOT_FOUND') throw await unknown(idOrPath);
+      throw error;
+    }
+  }
+
+  async function unknown(id: string): Promise<AppError> {
+    const ids = (await list()).map((entry) => entry.id).join(', ');
+    return new AppError('MODEL_UNKNOWN', `There is no base model "${id}" here; there is ${ids}.`);
+  }
+
+  return {
+    list,
+    load,
+    identify,
+    async import(path, options = {}) {
+      if (modelsFolder === undefined) {
+        throw new AppError('DATA_FOLDER_UNUSABLE', 'There is no folder for imported models.');
+      }
+      return importModel(modelsFolder, path, options, isBuiltIn);
+    },
+    inspect,
+    verify,
+  };
 }
 
 function once(kept: Map<string, Promise<BaseModel>>, id: string, load: () => Promise<BaseModel>) {

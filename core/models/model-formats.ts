@@ -1,11 +1,14 @@
 /** The formats that a base model can be imported from, and how each is opened. */
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
 import { listVitFiles, openVitFolder, vitOptionsSchema } from './vit-folder.ts';
 import { readVitSettings } from './vit-settings.ts';
+
+/** Of a model whose files and person say nothing about it. */
+export const unstatedLicence = 'not stated';
 
 export type ModelFormat = 'vit' | 'onnx';
 
@@ -53,6 +56,16 @@ export async function findModelSource(path: string): Promise<ModelSource> {
   throw new AppError('MODEL_FILE_INVALID', `${basename(path)} is no model that Anneal can import.`, {
     action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
   });
+}
+
+/** `ViT_Tiny (patch16)` becomes `vit-tiny-patch16`. */
+export function proposeId(name: string): string {
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9.]+/g, '-')
+    .replace(/^[.-]+|[.-]+$/g, '')
+    .slice(0, 64)
+    .replace(/[.-]+$/, '');
 }
 
 /**

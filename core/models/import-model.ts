@@ -1,0 +1,185 @@
+/** Copies a base model into the models folder: whole, checked, and under a name that nothing else has. */
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { AppError, toAppError } from '../shared/errors.ts';
+import { findInstalledModel, type ModelManifest, manifestName, modelIdSchema } from './installed-models.ts';
+import {
+  findModelSource,
+  formatOptions,
+  type ImportOptions,
+  type ModelSource,
+  openModelFiles,
+  proposeId,
+  unstatedLicence,
+} from './model-formats.ts';
+
+const temporaryPrefix = '.importing-';
+/** An import that ended without tidying up, for instance by a power cut, is swept after this long. */
+const abandonedAfterMs = 24 * 3600 * 1000;
+
+/**
+ * Copies the model's files, opens the copy, and only then gives the folder its name: a model is installed whole or
+ * not at all, and what was checked is what is kept. A model that is there already with the same weights and settings
+ * is left as it is.
+ * @param reserved ids that no import may take
+ * @throws AppError CONFIG_INVALID for the id or a setting, NOT_FOUND, MODEL_FILE_INVALID, OPERATOR_UNSUPPORTED,
+ *   DISK_FULL (also before anything was written), DATA_FOLDER_UNUSABLE
+ */
+export async function importModel(
+  modelsFolder: string,
+  path: string,
+  options: ImportOptions,
+  reserved: (id: string) => boolean,
+): Promise<ModelManifest> {
+  const source = await findModelSource(path);
+  const id = chooseId(options.id, source, reserved);
+  const settings = formatOptions(source.format, options);
+  const licence = options.licence ?? source.statedLicence ?? unstatedLicence;
+  const temporary = join(modelsFolder, `${temporaryPrefix}${randomUUID()}`);
+  try {
+    await mkdir(modelsFolder, { recursive: true, mode: 0o700 });
+    await sweepAbandoned(modelsFolder);
+    const existing = await findInstalledModel(modelsFolder, id);
+    await requireSpace(modelsFolder, source);
+    await mkdir(temporary, { mode: 0o700 });
+    const files = [];
+    for (const name of source.files) files.push(await copyFile(source.folder, temporary, name));
+    const model = await openModelFiles(temporary, {
+      id,
+      licence,
+      format: source.format,
+      options: settings,
+      files,
+    });
+    if (existing?.sha256 === model.sha256) return existing;
+    if (existing !== null) throw taken(id);
+    const manifest: ModelManifest = {
+      formatVersion: 1,
+      id,
+      format: source.format,
+      sha256: model.sha256,
+      licence,
+      inputSize: model.inputSize,
+      embeddingSize: model.embeddingSize,
+      normalisation:
+        model.normalisation === undefined
+          ? null
+          : { mean: [...model.normalisation.mean], deviation: [...model.normalisation.deviation] },
+      options: settings,
+      files,
+      importedAt: new Date().toISOString(),
+    };
+    await writeSynced(join(temporary, manifestName), `${JSON.stringify(manifest, null, 2)}\n`);
+    await syncFolder(temporary);
+    await install(temporary, join(modelsFolder, id), id);
+    await syncFolder(modelsFolder);
+    return manifest;
+  } catch (thrown) {
+    throw inWords(thrown);
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+function chooseId(given: string | undefined, source: ModelSource, reserved: (id: string) => boolean): string {
+  const proposed = given ?? proposeId(source.name);
+  if (!modelIdSchema.safeParse(proposed).success) {
+    throw new AppError(
+      'CONFIG_INVALID',
+      `"${proposed}" cannot be the id of a model: expected up to 64 lowercase letters, digits, points and dashes.`,
+      { action: 'Give another one with --id.' },
+    );
+  }
+  if (reserved(proposed)) throw taken(proposed);
+  return proposed;
+}
+
+function taken(id: string): AppError {
+  return new AppError('CONFIG_INVALID', `There is another base model "${id}" already.`, {
+    action: 'Give this one another id with --id.',
+  });
+}
+
+/** Better now than after minutes of copying; a disk that fills up meanwhile is met as well. */
+async function requireSpace(modelsFolder: string, source: ModelSource): Promise<void> {
+  let neededBytes = 0;
+  for (const name of source.files) neededBytes += (await stat(join(source.folder, name))).size;
+  const { bavail, bsize } = await statfs(modelsFolder);
+  if (neededBytes > bavail * bsize) {
+    throw new AppError('DISK_FULL', 'The disk that holds the data folder has no room for this model.');
+  }
+}
+
+/** Copies one file and learns its hash on the way. */
+async function copyFile(from: string, to: string, name: string): Promise<ModelManifest['files'][number]> {
+  const digest = createHash('sha256');
+  let sizeBytes = 0;
+  const target = join(to, name);
+  await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+  const handle = await open(target, 'wx', 0o600);
+  try {
+    for await (const piece of createReadStream(join(from, name), { highWaterMark: 2 ** 20 })) {
+      const bytes = piece as Buffer;
+      digest.update(bytes);
+      sizeBytes += bytes.length;
+      for (let done = 0; done < bytes.length; ) {
+        done += (await handle.write(bytes, done, bytes.length - done)).bytesWritten;
+      }
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return { name, sizeBytes, sha256: digest.digest('hex') };
+}
+
+async function writeSynced(file: string, text: string): Promise<void> {
+  await using handle = await open(file, 'wx', 0o600);
+  await handle.writeFile(text);
+  await handle.sync();
+}
+
+/** Makes names in a folder last through a power cut; Windows does that by itself and knows no such call. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  await using handle = await open(folder, 'r');
+  await handle.sync();
+}
+
+/** A folder that is there is never replaced: the system refuses to rename over one that is not empty. */
+async function install(temporary: string, target: string, id: string): Promise<void> {
+  try {
+    await rename(temporary, target);
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'EPERM') throw taken(id);
+    throw error;
+  }
+}
+
+async function sweepAbandoned(modelsFolder: string): Promise<void> {
+  for (const name of await readdir(modelsFolder)) {
+    if (!name.startsWith(temporaryPrefix)) continue;
+    const folder = join(modelsFolder, name);
+    const { mtimeMs } = await stat(folder).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > abandonedAfterMs) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Problems of the file system in words of where they come from. */
+function inWords(thrown: unknown): AppError {
+  const error = toAppError(thrown);
+  if (error.code !== 'INTERNAL') return error;
+  const { code, path } = thrown as { code?: unknown; path?: unknown };
+  if (code === 'ENOENT' && typeof path === 'string') {
+    return new AppError('MODEL_FILE_INVALID', `The model has no file ${basename(path)}.`, { cause: thrown });
+  }
+  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR'].includes(String(code))) {
+    return new AppError('DATA_FOLDER_UNUSABLE', 'The model cannot be copied into the data folder.', {
+      cause: thrown,
+    });
+  }
+  return error;
+}

@@ -1,0 +1,110 @@
+/** What a person wants to know of a base model before a run uses it. */
+
+import { loraDims } from '../lora/inject.ts';
+import type { ErrorReport } from '../shared/errors.ts';
+import { elementCount } from '../shared/tensor.ts';
+import type { AdaptableLayer, BaseModel, Normalisation } from './base-model.ts';
+import {
+  findModelSource,
+  formatOptions,
+  type ImportOptions,
+  openModelFiles,
+  proposeId,
+  unstatedLicence,
+} from './model-formats.ts';
+import type { OnnxDescription } from './onnx/options.ts';
+
+/** Ranks for which the number of values that travel is told. */
+export const reportedRanks = [4, 8, 16, 32] as const;
+
+export interface PresetReport {
+  readonly name: string;
+  readonly layers: number;
+  /** Values in the factors of all its layers, by rank. */
+  readonly parametersByRank: Readonly<Record<number, number>>;
+}
+
+export interface ModelReport {
+  readonly id: string;
+  readonly format: 'built-in' | 'vit' | 'onnx';
+  /** Null when the model cannot be opened; then `problem` says why. */
+  readonly sha256: string | null;
+  readonly licence: string;
+  readonly inputSize: number | null;
+  readonly embeddingSize: number | null;
+  readonly normalisation: Normalisation | null;
+  /** Weights of the whole network. */
+  readonly parameters: number | null;
+  readonly presets: readonly PresetReport[];
+  /** Layers that can be adapted, in the order of the network. */
+  readonly layers: readonly { module: string; kind: 'conv' | 'linear'; weightDims: readonly number[] }[];
+  readonly importedAt: string | null;
+  /** What the ONNX file itself holds. */
+  readonly onnx: OnnxDescription | null;
+  readonly problem: ErrorReport | null;
+}
+
+/**
+ * Describes a model that is not imported, as an import with these options would open it.
+ * @throws AppError NOT_FOUND | MODEL_FILE_INVALID | CONFIG_INVALID
+ */
+export async function inspectSource(path: string, options: ImportOptions): Promise<ModelReport> {
+  const source = await findModelSource(path);
+  const id = options.id ?? proposeId(source.name);
+  const licence = options.licence ?? source.statedLicence ?? unstatedLicence;
+  const settings = formatOptions(source.format, options);
+  const files = source.files.map((name) => ({ name }));
+  const base = await openModelFiles(source.folder, {
+    id,
+    licence,
+    format: source.format,
+    options: settings,
+    files,
+  });
+  return {
+    id,
+    format: source.format,
+    licence,
+    importedAt: null,
+    onnx: null,
+    problem: null,
+    ...describeModel(base),
+  };
+}
+
+/** The part of a report that follows from the opened model. */
+export function describeModel(
+  base: BaseModel,
+): Pick<
+  ModelReport,
+  'sha256' | 'inputSize' | 'embeddingSize' | 'normalisation' | 'parameters' | 'presets' | 'layers'
+> {
+  let parameters = 0;
+  for (const { dims } of base.weights.values()) parameters += elementCount(dims);
+  const byModule = new Map(base.layers.map((layer) => [layer.module, layer]));
+  const presets = Object.entries(base.presets).map(([name, modules]) => ({
+    name,
+    layers: modules.length,
+    parametersByRank: Object.fromEntries(
+      reportedRanks.map((rank) => [
+        rank,
+        modules.reduce((sum, module) => sum + factorSize(byModule.get(module)!, rank), 0),
+      ]),
+    ),
+  }));
+  return {
+    sha256: base.sha256,
+    inputSize: base.inputSize,
+    embeddingSize: base.embeddingSize,
+    normalisation: base.normalisation ?? null,
+    parameters,
+    presets,
+    layers: base.layers.map(({ module, kind, weightDims }) => ({ module, kind, weightDims })),
+  };
+}
+
+/** Values in A and B of one layer. */
+function factorSize(layer: AdaptableLayer, rank: number): number {
+  const { a, b } = loraDims(layer, rank);
+  return elementCount(a) + elementCount(b);
+}
