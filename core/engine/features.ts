@@ -1,19 +1,29 @@
 /** Embeddings of pictures that do not change while a head trains. */
+import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { type Draw, sequentialBatches } from './batches.ts';
 import type { ComputePlan } from './fallback.ts';
+import type { JobContext } from './job-context.ts';
 import { readAhead } from './read-ahead.ts';
+import type { TrainJob } from './trainer-protocol.ts';
 import { buildFeatureGraph, graphShape, stateParameters } from './training-graph.ts';
-import type { TrainingSetup } from './training-program.ts';
 
 export interface FeatureTable {
   /** Writes the features of some draws one after the other; rows past the draws become 0. */
   copyRows(draws: readonly Draw[], target: Float32Array): void;
 }
 
+export interface FeatureSetup {
+  job: Pick<TrainJob, 'examples' | 'engine' | 'threads'>;
+  context: Pick<JobContext, 'executables' | 'pixels' | 'pause'>;
+  base: BaseModel;
+  state: ModelState;
+}
+
 /** Runs every example once through the base model with the state's factors and weights. */
 export async function computeFeatures(
-  { job, base, state, context }: TrainingSetup,
+  { job, base, state, context }: FeatureSetup,
   { device, microBatch }: ComputePlan,
 ): Promise<FeatureTable> {
   const shape = graphShape(state, { batch: microBatch });

@@ -84,6 +84,8 @@ export async function evaluateState(
             stateFile: blobs.path(state.sha256),
             examples: toExamples(images, config, blobs),
             batchSize: config.training.batchSize,
+            head: config.training.head,
+            arcScale: config.training.arcScale,
             ...options.compute(config.baseId),
           },
           { signal },
@@ -122,7 +124,7 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
   };
 }
 
-async function keepOnly(folder: string, file: string): Promise<void> {
+async function keepOnly(folder: string, file: string | undefined): Promise<void> {
   for (const name of await readdir(folder)) {
     const found = join(folder, name);
     if (found !== file) await rm(found, { force: true });
@@ -161,7 +163,7 @@ export async function trainRound(
   const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
   // A site works on one round at a time: whatever else is there is left from a round that it did not finish.
   const checkpointFile = join(options.workFolder, `${runId}-${round}.checkpoint`);
-  await keepOnly(options.workFolder, checkpointFile);
+  await keepOnly(options.workFolder, cohort.images.length === 0 ? undefined : checkpointFile);
   if (cohort.images.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', 'No picture with an active consent fits the classes of this run.');
   }
