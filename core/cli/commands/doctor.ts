@@ -1,10 +1,11 @@
 /** `anneal doctor`: which devices of this machine can train, how fast, and what is missing for the others. */
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { defaultDataFolder } from '../../agent/paths.ts';
 import { listAllDevices } from '../../engine/devices/all-devices.ts';
 import { writeDeviceChoice } from '../../engine/devices/device-choice.ts';
 import { measureMachine } from '../../engine/devices/measure-machine.ts';
-import { loadBaseModel } from '../../models/catalogue.ts';
+import { createCatalogue } from '../../models/catalogue.ts';
 import { AppError } from '../../shared/errors.ts';
 import { openDataFolder } from '../../store/data-folder.ts';
 import { readWholeNumber } from '../arguments.ts';
@@ -33,7 +34,7 @@ export function addDoctorCommand(program: Command): void {
     .option('--batch <number>', 'pictures of one training step', readWholeNumber, defaultBatchSize)
     .option('--time <seconds>', 'time for all measurements, about', readWholeNumber, defaultTimeSeconds)
     .option('--save', 'keep the recommendation: this installation then trains so', false)
-    .option('--data <folder>', 'data folder to keep it in')
+    .option('--data <folder>', 'data folder: its imported models, and where --save keeps it')
     .option('--json', 'print JSON', false)
     .action((options: DoctorOptions) => runDoctor(options));
 }
@@ -48,11 +49,14 @@ async function runDoctor(options: DoctorOptions): Promise<void> {
   const progress = createProgressLine(process.stderr);
   try {
     // An unknown model is named before anything is measured.
-    const base = await loadBaseModel(options.base);
+    const dataFolder = resolve(options.data ?? defaultDataFolder());
+    const modelsFolder = join(dataFolder, 'models');
+    const base = await createCatalogue(modelsFolder).load(options.base);
     const devices = await listAllDevices();
     if (!options.json) printLine(describeDevices(devices));
     const checkup = await measureMachine(devices, {
       baseId: base.id,
+      modelsFolder,
       batchSize: options.batch,
       timeLimitMs: options.time * 1000,
       signal: stop.signal,
@@ -60,7 +64,7 @@ async function runDoctor(options: DoctorOptions): Promise<void> {
     });
     progress.clear();
     if (options.save && checkup.choice !== null) {
-      await writeDeviceChoice(openDataFolder(options.data ?? defaultDataFolder()).dir, checkup.choice);
+      await writeDeviceChoice(openDataFolder(dataFolder).dir, checkup.choice);
     }
     if (options.json) printJson(toJson(checkup, options.save));
     else printLine(describeCheckup(checkup, options.save));

@@ -25,6 +25,8 @@ export interface MeasuredDevice extends Device {
 
 export interface MeasureSettings {
   baseId: string;
+  /** Where imported base models are. */
+  modelsFolder?: string;
   /** Numbers of pictures at once, the smallest first. */
   microBatches: readonly number[];
   /** Numbers of processor threads; the first one for every size, the others at the best size on the processor. */
@@ -132,7 +134,11 @@ async function tryMeasure(
   const remainingMs = Math.max(1, deadlineMs - performance.now());
   const tooLong = AbortSignal.timeout(Math.ceil(remainingMs));
   const signals = settings.signal === undefined ? [tooLong] : [tooLong, settings.signal];
-  await using trainer = startTrainer({ cancelTimeoutMs });
+  const { modelsFolder } = settings;
+  await using trainer = startTrainer({
+    cancelTimeoutMs,
+    ...(modelsFolder === undefined ? {} : { modelsFolder }),
+  });
   try {
     const measured = await trainer.measure(
       {

@@ -9,6 +9,8 @@ import { type Recommendation, recommend } from './recommend.ts';
 
 export interface CheckupSettings {
   baseId: string;
+  /** Where imported base models are. */
+  modelsFolder?: string;
   /** Pictures of one optimiser step. */
   batchSize: number;
   /** For all devices together, in milliseconds. */
@@ -47,6 +49,7 @@ export async function measureMachine(
     measured.push(
       await measureDevice(device, {
         baseId,
+        ...(settings.modelsFolder === undefined ? {} : { modelsFolder: settings.modelsFolder }),
         microBatches: microBatchCandidates(batchSize),
         threads: device.kind === 'cpu' ? threads : threads.slice(0, 1),
         memoryBudgetBytes: deviceBudgetBytes(device, host),
