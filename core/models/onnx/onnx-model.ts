@@ -1,15 +1,90 @@
 /** Any ONNX image-embedding network as a base model. */
+import type { Graph } from '../../graph/graph.ts';
+import { AppError } from '../../shared/errors.ts';
 import type { BaseModel } from '../base-model.ts';
-import type { OnnxDescription, OnnxOptions } from './options.ts';
+import { defaultHeadGain, fixedBatchOf, frameInput } from './framing.ts';
+import type { HostTensor } from './host-tensor.ts';
+import { identityOf } from './identity.ts';
+import { type Naming, nameLayers, trainableWeightsOf } from './layers.ts';
+import { loadNetwork, type Network } from './network.ts';
+import { type OnnxOptions, onnxOptionsSchema } from './options.ts';
+import { fusePatterns } from './patterns.ts';
+import { invalidFile, readOnnxFile } from './read.ts';
+import { embeddingName, type Framing, type Specialised, specialise } from './specialise.ts';
+import type { Reference } from './value.ts';
+
+/** Batch sizes that a file with an open batch is written for first, and that every file is tried with. */
+const referenceBatch = 2;
+const trialBatch = 3;
 
 /**
- * Reads an ONNX file (opset 11 to 22) and its external data.
- * @throws AppError MODEL_FILE_INVALID | OPERATOR_UNSUPPORTED | CONFIG_INVALID
+ * Reads an ONNX file (opset 11 to 22) and the data files beside it.
+ *
+ * Layers are all convolutions, Gemm and MatMul with constant weights; their names are those of the weights or, where
+ * an exporter made those up, of the nodes. Weights are called `<module>.weight` and `<module>.bias`. Statistics of
+ * BatchNormalization stay constants: they are no weights that train.
+ *
+ * @throws AppError MODEL_FILE_INVALID naming file, tensor or node and what was expected; OPERATOR_UNSUPPORTED naming
+ *   all operators and nodes that stop it; CONFIG_INVALID for a setting that contradicts the file
  */
-export type OpenOnnxModel = (file: string, options: OnnxOptions) => Promise<BaseModel>;
+export async function openOnnxModel(file: string, options: OnnxOptions): Promise<BaseModel> {
+  const settings = parseOptions(options);
+  const parsed = await readOnnxFile(file);
+  const network = await loadNetwork(file, parsed, settings.output);
+  const framing = frameInput(network.input, settings, network.label);
+  const { naming, build, first } = prepare(network, framing);
+  if (naming.layers.length === 0) {
+    throw invalidFile(network.label, 'it has no layer with constant weights that LoRA could adapt');
+  }
+  const embeddingSize = first.types.get(embeddingName)!.dims[1]!;
+  return {
+    id: settings.id,
+    sha256: identityOf(network, framing),
+    inputSize: framing.inputSize,
+    embeddingSize,
+    licence: settings.licence,
+    weights: trainableWeightsOf(first, new Set(naming.names.values())),
+    layers: naming.layers,
+    presets: naming.presets,
+    normalisation: { mean: framing.mean, deviation: framing.deviation },
+    headGain: settings.headGain ?? defaultHeadGain(first, embeddingSize),
+    buildGraph: build,
+  };
+}
 
-/**
- * What a file holds, without any setting and even when it cannot be used.
- * @throws AppError MODEL_FILE_INVALID
- */
-export type InspectOnnxFile = (file: string) => Promise<OnnxDescription>;
+function parseOptions(options: unknown): OnnxOptions {
+  const parsed = onnxOptionsSchema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new AppError(
+    'CONFIG_INVALID',
+    `The setting "${issue?.path.join('.')}" of the model: ${issue?.message}.`,
+    {
+      cause: parsed.error,
+    },
+  );
+}
+
+/** Writes the network for a few batch sizes: what fails does so now, not in a training run. */
+function prepare(
+  network: Network,
+  framing: Framing,
+): { naming: Naming; build: (batch: number) => Graph; first: Graph } {
+  const folded = new Map<string, readonly HostTensor[]>();
+  const fixed = fixedBatchOf(network.input);
+  const batch = fixed ?? referenceBatch;
+  if (batch > 4096) throw invalidFile(network.label, `it fixes a batch of ${batch} pictures`);
+  const write = (names: ReadonlyMap<string, string>, size: number, reference?: Reference): Specialised => {
+    const written = specialise(network, framing, { folded, names }, size, reference);
+    return { ...written, graph: fusePatterns(written.graph) };
+  };
+  const model = write(new Map(), batch);
+  const reference: Reference = { batch, fixed: fixed !== undefined, dims: model.dims };
+  const naming = nameLayers(model);
+  const build = (size: number): Graph => write(naming.names, size, reference).graph;
+  const first = build(1);
+  const trial = build(trialBatch);
+  const sizes = [first, trial].map((graph) => graph.types.get(embeddingName)!.dims[1]);
+  if (sizes[0] !== sizes[1]) throw invalidFile(network.label, 'its embedding depends on the batch size');
+  return { naming, build, first };
+}

@@ -1,0 +1,128 @@
+/**
+ * How each operator of a file is written in our graph: opset 20 words, static shapes.
+ * Source of the operators' meaning in each opset: https://onnx.ai/onnx/operators/
+ */
+import { isSupportedOperator } from '../../graph/operators.ts';
+import { graphAttributes, NodeProblem } from './attributes.ts';
+import { canFold } from './fold-constants.ts';
+import {
+  concat,
+  expand,
+  flatten,
+  gather,
+  pad,
+  reduction,
+  reshape,
+  resize,
+  slice,
+  split,
+  squeeze,
+  transpose,
+  unsqueeze,
+} from './normalise-layout.ts';
+import { microsoftRules } from './normalise-microsoft.ts';
+import {
+  batchNormalization,
+  cast,
+  castLike,
+  clip,
+  dropout,
+  gelu,
+  groupNormalization,
+  identity,
+  layerNormalization,
+  pow,
+  softmax,
+} from './normalise-norm.ts';
+import { conv, convTranspose, pool } from './normalise-window.ts';
+import type { FileNode } from './onnx-file.ts';
+import { computed, type NodeRule } from './value.ts';
+
+/** Operators that mean the same from opset 11 to 22, with the attributes that count. */
+const unchanged: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries(
+    [
+      ...['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Abs', 'Sign', 'Sqrt', 'Exp', 'Log', 'Reciprocal'],
+      ...['Erf', 'Tanh', 'Sigmoid', 'Relu', 'PRelu', 'Softplus', 'Softsign', 'HardSwish', 'Mish'],
+      ...['Equal', 'Greater', 'Less', 'Where', 'Min', 'Max', 'Sum', 'Mean', 'MatMul'],
+      ...['GlobalAveragePool', 'GlobalMaxPool', 'Tile'],
+    ].map((op) => [op, []]),
+  ),
+  LeakyRelu: ['alpha'],
+  Elu: ['alpha'],
+  Selu: ['alpha', 'gamma'],
+  HardSigmoid: ['alpha', 'beta'],
+  Gemm: ['alpha', 'beta', 'transA', 'transB'],
+  InstanceNormalization: ['epsilon'],
+  LpNormalization: ['axis', 'p'],
+  DepthToSpace: ['blocksize', 'mode'],
+  SpaceToDepth: ['blocksize'],
+};
+
+const plain: NodeRule = (context) => {
+  const { node, builder } = context;
+  const inputs = node.inputs.map((_, index) => context.readOptional(index));
+  while (inputs.at(-1) === '') inputs.pop();
+  const attributes = graphAttributes(node.attributes, unchanged[node.op]!);
+  return [computed(builder.append1(node.op, inputs, attributes))];
+};
+
+const reductions = [
+  ...['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL1', 'ReduceL2'],
+  ...['ReduceLogSum', 'ReduceLogSumExp', 'ReduceSumSquare'],
+];
+
+const rules: Readonly<Record<string, NodeRule>> = {
+  ...Object.fromEntries(Object.keys(unchanged).map((op) => [op, plain])),
+  ...Object.fromEntries(reductions.map((op) => [op, reduction])),
+  Identity: identity,
+  Dropout: dropout,
+  Cast: cast,
+  CastLike: castLike,
+  Clip: clip,
+  Pow: pow,
+  Softmax: softmax,
+  LogSoftmax: softmax,
+  Gelu: gelu,
+  BatchNormalization: batchNormalization,
+  GroupNormalization: groupNormalization,
+  LayerNormalization: layerNormalization,
+  Conv: conv,
+  ConvTranspose: convTranspose,
+  MaxPool: pool,
+  AveragePool: pool,
+  Reshape: reshape,
+  Expand: expand,
+  Concat: concat,
+  Squeeze: squeeze,
+  Unsqueeze: unsqueeze,
+  Slice: slice,
+  Split: split,
+  Pad: pad,
+  Flatten: flatten,
+  Transpose: transpose,
+  Gather: gather,
+  Resize: resize,
+};
+
+/** Written without a node of the same name. */
+const dissolved = new Set(['Identity', 'Dropout', 'CastLike']);
+
+function ruleFor({ op, domain }: FileNode): NodeRule | undefined {
+  const table = domain === '' ? rules : domain === 'com.microsoft' ? microsoftRules : {};
+  if (!Object.hasOwn(table, op)) return undefined;
+  const isKnown = domain !== '' || dissolved.has(op) || isSupportedOperator(op);
+  return isKnown ? table[op] : undefined;
+}
+
+/** Whether a node can be part of a network in some form: written, or computed when its inputs are known. */
+export function isReadable(node: FileNode): boolean {
+  return ruleFor(node) !== undefined || canFold(node);
+}
+
+/** @throws NodeProblem when no rule writes this operator */
+export function normalisationRule(node: FileNode): NodeRule {
+  const rule = ruleFor(node);
+  if (rule !== undefined) return rule;
+  throw new NodeProblem('unsupported', canFold(node) ? 'works on values that depend on the picture' : '');
+}
