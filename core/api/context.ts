@@ -1,6 +1,8 @@
 /** What the router needs from the agent's composition root. */
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import type { Device } from '../engine/engine.ts';
+import type { ExportOptions } from '../models/adapter-files.ts';
+import type { Catalogue } from '../models/catalogue.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentEvent, AgentStatus, ImportReport } from './contract.ts';
@@ -13,6 +15,7 @@ export interface ImportRequest {
 
 export interface AgentContext {
   readonly store: Store;
+  readonly catalogue: Catalogue;
   /** When this site joined its federation. */
   readonly joinedAt: string | null;
   status(): AgentStatus;
@@ -28,7 +31,7 @@ export interface AgentContext {
   startDemo(): Promise<void>;
   devices(): Promise<Device[]>;
   importImages(request: ImportRequest): Promise<ImportReport>;
-  exportAdapter(sha256: string, folder: string): Promise<{ folder: string }>;
+  exportAdapter(sha256: string, folder: string, options?: ExportOptions): Promise<{ folder: string }>;
   /** Null until this installation joined a federation. */
   readonly site: SiteNode | null;
   /** Null unless this installation is a coordinator. */

@@ -4,6 +4,7 @@ import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { runSettingsSchema } from '../coordinator/run-settings.ts';
+import { exportOptionsSchema } from '../models/adapter-files.ts';
 import { AppError } from '../shared/errors.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { AgentContext } from './context.ts';
@@ -171,8 +172,12 @@ export const appRouter = router({
   coordinator: coordinatorRouter,
   adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),
   exportAdapter: procedure
-    .input(z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), folder: z.string().min(1) }))
-    .mutation(({ ctx, input }) => ctx.agent.exportAdapter(input.sha256, input.folder)),
+    .input(
+      exportOptionsSchema.extend({ sha256: z.string().regex(/^[0-9a-f]{64}$/), folder: z.string().min(1) }),
+    )
+    .mutation(({ ctx, input: { sha256, folder, ...options } }) =>
+      ctx.agent.exportAdapter(sha256, folder, options),
+    ),
   audit: procedure
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
     .query(({ ctx, input }) => ({

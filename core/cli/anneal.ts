@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
 import { AppError } from '../shared/errors.ts';
+import { addAdapterCommands } from './commands/adapters.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -36,6 +37,7 @@ with --json as one line of JSON on standard output), 130 when Ctrl-C broke it of
 addDemoCommand(program);
 addCoordinatorCommands(program);
 addSiteCommands(program);
+addAdapterCommands(program);
 addServeCommand(program);
 addDoctorCommand(program);
 

@@ -1,0 +1,188 @@
+/** `anneal adapters …`: trained adapters as files, for other programs and back. */
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { defaultDataFolder } from '../../agent/paths.ts';
+import { initialState } from '../../engine/initial-state.ts';
+import type { ModelState } from '../../lora/model-state.ts';
+import { decodeModelState, encodeModelState } from '../../lora/state-file.ts';
+import { adapterFormats, type ExportOptions, writeAdapter } from '../../models/adapter-files.ts';
+import type { BaseModel } from '../../models/base-model.ts';
+import { type Catalogue, createCatalogue } from '../../models/catalogue.ts';
+import { importPeftFolder } from '../../models/peft-import.ts';
+import { peftNameStyles } from '../../models/peft-names.ts';
+import { AppError } from '../../shared/errors.ts';
+import { sha256 } from '../../shared/hash.ts';
+import { writeFileAtomically } from '../../store/atomic-file.ts';
+import { readList } from '../arguments.ts';
+import { formatBytes, formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+import { withAgent } from '../with-agent.ts';
+
+const isHash = (text: string) => /^[0-9a-f]{64}$/.test(text);
+
+function openCatalogue(dataFolder: string | undefined): Catalogue {
+  return createCatalogue(join(dataFolder ?? defaultDataFolder(), 'models'));
+}
+
+/** The base model named, else the one that the adapter's file names by its hash. */
+async function findBase(catalogue: Catalogue, id: string | undefined, state: ModelState): Promise<BaseModel> {
+  if (id !== undefined) return catalogue.load(id);
+  for (const entry of await catalogue.list()) {
+    if (entry.sha256 === state.baseSha256) return catalogue.load(entry.id);
+  }
+  throw new AppError('MODEL_UNKNOWN', 'The base model that this adapter belongs to is not installed here.', {
+    action: 'Import it with "anneal models import", or name it with --base.',
+  });
+}
+
+async function readBytes(file: string): Promise<Buffer> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    throw new AppError('MODEL_FILE_INVALID', `The adapter file ${basename(file)} cannot be read.`, {
+      action: 'Give the SHA-256 of an adapter in the data folder, an adapter file or a PEFT folder.',
+      cause,
+    });
+  }
+}
+
+/** From an adapter file of Anneal's, or a PEFT folder that Anneal wrote or whose base is named. */
+async function readAdapter(
+  path: string,
+  catalogue: Catalogue,
+  baseId: string | undefined,
+): Promise<{ state: ModelState; base: BaseModel }> {
+  const isFolder = (await stat(path).catch(() => null))?.isDirectory() ?? false;
+  if (isFolder) {
+    throw new AppError('CONFIG_INVALID', `${basename(path)} is a folder, not an adapter file.`, {
+      action: 'Make an adapter file of a PEFT folder with "anneal adapters import".',
+    });
+  }
+  const state = decodeModelState(await readBytes(path), basename(path));
+  return { state, base: await findBase(catalogue, baseId, state) };
+}
+
+interface ExportCall extends ExportOptions {
+  base?: string;
+  data?: string;
+  json: boolean;
+}
+
+/** Adapters of the data folder go out through the agent, which writes that into its audit trail. */
+async function exportAdapter(adapter: string, target: string, call: ExportCall): Promise<void> {
+  const { format = 'peft', names } = call;
+  const options = { format, ...(names === undefined ? {} : { names }) };
+  const path = resolve(target);
+  if (isHash(adapter)) {
+    await withAgent(call.data, (client) =>
+      client.exportAdapter.mutate({ sha256: adapter, folder: path, ...options }),
+    );
+  } else {
+    const { state, base } = await readAdapter(resolve(adapter), openCatalogue(call.data), call.base);
+    await writeAdapter(path, state, base, options);
+  }
+  if (call.json) printJson({ format, path });
+  else printLine(`Written to ${target}.`);
+}
+
+interface ImportCall {
+  base: string;
+  classes?: string[];
+  out: string;
+  data?: string;
+  json: boolean;
+}
+
+async function importAdapter(folder: string, call: ImportCall): Promise<void> {
+  const base = await openCatalogue(call.data).load(call.base);
+  const named = call.classes === undefined ? {} : { classes: call.classes };
+  const { state } = await importPeftFolder(resolve(folder), base, named);
+  const hasHead = state.head.size > 0;
+  const complete = hasHead ? state : { ...state, head: freshHead(base, state.classes) };
+  const bytes = encodeModelState(complete);
+  await writeFileAtomically(resolve(call.out), bytes).catch((cause: unknown) => {
+    throw new AppError('CONFIG_INVALID', 'The adapter file cannot be written there.', {
+      action: 'Name another file with --out.',
+      cause,
+    });
+  });
+  const ranks = [...new Set([...state.lora.values()].map((layer) => layer.r))].sort((x, y) => x - y);
+  const summary = {
+    file: resolve(call.out),
+    sha256: sha256(bytes),
+    base: base.id,
+    layers: state.lora.size,
+    ranks,
+  };
+  if (call.json) return printJson({ ...summary, classes: state.classes, hasHead });
+  const head = hasHead ? '' : ' It had no head: a fresh one was made.';
+  printLine(
+    `Written to ${call.out}: ${state.lora.size} layers of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
+  );
+}
+
+/** As a run would start it; the seed is fixed, so that the same folder always gives the same file. */
+function freshHead(base: BaseModel, classes: readonly string[]): ModelState['head'] {
+  return initialState(base, { classes, targetModules: 'all', r: 0, scale: 1, seed: 1 }).head;
+}
+
+export function addAdapterCommands(program: Command): void {
+  const adapters = program.command('adapters').description('trained adapters as files');
+
+  adapters
+    .command('list')
+    .description('adapters in the data folder')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const rows = await withAgent(options.data, (client) => client.adapters.query());
+      if (options.json) return printJson(rows);
+      const cells = rows.map((row) => [
+        row.sha256,
+        row.kind,
+        String(row.round + 1),
+        String(row.rank),
+        formatBytes(row.sizeBytes),
+        row.createdAt,
+      ]);
+      printLine(formatTable(['SHA-256', 'kind', 'round', 'rank', 'size', 'made'], cells, [2, 3, 4]));
+    });
+
+  adapters
+    .command('export <adapter> <target>')
+    .description('write an adapter (its SHA-256 in the data folder, or a file) for other programs')
+    .addOption(
+      new Option(
+        '--format <name>',
+        'peft: a folder for Hugging Face PEFT; weights: the merged weights in one file',
+      )
+        .choices(adapterFormats)
+        .default('peft'),
+    )
+    .addOption(
+      new Option('--names <library>', 'whose names the layers get in PEFT files').choices(peftNameStyles),
+    )
+    .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action((adapter, target, options) => exportAdapter(adapter, target, options));
+
+  adapters
+    .command('merge <adapter> <file>')
+    .description("write the base model's weights with the adapter in them (safetensors)")
+    .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action((adapter, file, options) => exportAdapter(adapter, file, { ...options, format: 'weights' }));
+
+  adapters
+    .command('import <folder>')
+    .description('make an adapter file of a folder that Hugging Face PEFT or Anneal wrote')
+    .requiredOption('--base <id>', 'base model that it was trained on')
+    .requiredOption('--out <file>', 'adapter file to write')
+    .option('--classes <list>', 'class names in the order of its head, separated by commas', readList)
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action((folder, options) => importAdapter(folder, options));
+}
