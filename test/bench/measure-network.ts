@@ -19,6 +19,7 @@ const tolerance = 1e-3;
  */
 const parameterTolerance = 1e-2;
 const warmUpSteps = 2;
+const variantTurns = 5;
 
 type Side = MeasuredProcess<Ready>;
 
@@ -45,9 +46,9 @@ export interface NetworkResult {
   /** Building and compiling the training graph. */
   compileSeconds: number;
   optimiserShare: number;
+  /** Of the matrix products and convolutions in Anneal's graph. */
   gigaflopsPerStep: number;
   gigaflopsPerSecond: number;
-  torchGigaflopsPerSecond: number | null;
   /** Processor time of the side whose turn it is not, against the other's turn. */
   idleShare: number | null;
   torchVariant: string[] | null;
@@ -101,7 +102,7 @@ function startTorch(folder: string, options: BenchOptions, variant: readonly str
   return startProcess(command, readySchema, environment);
 }
 
-/** Tries the layouts that PyTorch may like better, in processes of their own, and keeps the fastest. */
+/** Tries the layouts that PyTorch may like better, in turns and in processes of their own, and keeps the faster. */
 async function fasterVariant(
   network: BenchNetwork,
   folder: string,
@@ -109,22 +110,23 @@ async function fasterVariant(
   progress: (text: string) => void,
 ): Promise<string[]> {
   const variants = network.vit ? [[], ['--separate']] : [[], ['--channels-last']];
-  const seconds: number[] = [];
-  for (const variant of variants) {
-    const side = await startTorch(folder, options, variant);
-    try {
-      await steps(side, warmUpSteps);
-      const turns = [];
-      for (let turn = 0; turn < 3; turn++) turns.push((await steps(side, 2)).seconds);
-      seconds.push(median(turns));
-    } finally {
-      await side.close();
+  const sides: Side[] = [];
+  const seconds: number[][] = variants.map(() => []);
+  try {
+    for (const variant of variants) sides.push(await startTorch(folder, options, variant));
+    for (const side of sides) await steps(side, warmUpSteps);
+    for (let turn = 0; turn < variantTurns; turn++) {
+      for (const [index, side] of sides.entries()) seconds[index]!.push((await steps(side, 1)).seconds);
     }
-    progress(
-      `${network.id}: PyTorch ${variant.join(' ') || 'as it is'}: ${rate(network, 2, seconds.at(-1)!)} images/s`,
-    );
+  } finally {
+    for (const side of sides) await side.close();
   }
-  return variants[seconds.indexOf(Math.min(...seconds))]!;
+  const medians = seconds.map(median);
+  for (const [index, variant] of variants.entries()) {
+    const name = variant.join(' ') || 'as it is';
+    progress(`${network.id}: PyTorch ${name}: ${rate(network, 1, medians[index]!)} images/s`);
+  }
+  return variants[medians.indexOf(Math.min(...medians))]!;
 }
 
 /** Given its own process and warm-up, since compiling takes long and changes its memory. */
@@ -258,7 +260,6 @@ function summarise(
     optimiserShare: sum(turns.ours.map((t) => t.optimiserSeconds)) / sum(turns.ours.map((t) => t.seconds)),
     gigaflopsPerStep,
     gigaflopsPerSecond: (gigaflopsPerStep * speed) / batch,
-    torchGigaflopsPerSecond: theirSpeed && (gigaflopsPerStep * theirSpeed) / batch,
     idleShare: turns.idleShare,
     pairs: ourRates.map((value, pair) => ({
       imagesPerSecond: value,

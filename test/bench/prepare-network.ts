@@ -9,7 +9,7 @@ import { initialState } from '../../core/engine/initial-state.ts';
 import { stateParameters } from '../../core/engine/training-graph.ts';
 import { encodeSafetensors } from '../../core/lora/safetensors.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
 import { resolveTargetModules } from '../../core/models/target-modules.ts';
 import { createVit, randomVitWeights, type VitConfig } from '../../core/models/vit.ts';
 import { createRandom, mixSeed } from '../../core/shared/random.ts';
@@ -66,7 +66,7 @@ interface PreparedModel {
 }
 
 async function prepareFaceResnet(folder: string): Promise<PreparedModel> {
-  const base = await loadBaseModel('face-resnet-128');
+  const base = await loadFaceResnet128();
   const modelFile = join(folder, 'model.safetensors');
   await writeFile(modelFile, encodeSafetensors(base.weights, {}));
   return { base, modelFile };

@@ -44,7 +44,6 @@ export function formatReport(report: BenchReport): string {
     'GFLOP/step',
     'GFLOP/s',
     'of peak',
-    'PyTorch of peak',
     'compile s',
     'optimiser share',
     'idle share',
@@ -72,7 +71,6 @@ export function formatReport(report: BenchReport): string {
       fixed(result.gigaflopsPerStep, 1),
       fixed(result.gigaflopsPerSecond, 0),
       percent(result.gigaflopsPerSecond / peak),
-      result.torchGigaflopsPerSecond === null ? '' : percent(result.torchGigaflopsPerSecond / peak),
       targets.compileSeconds
         ? against(result.compileSeconds, targets.compileSeconds, 'most')
         : fixed(result.compileSeconds),
