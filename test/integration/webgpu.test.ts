@@ -1,0 +1,75 @@
+/**
+ * Training on the real WebGPU provider: on SwiftShader, a Vulkan driver that computes on the processor and comes
+ * with Debian's Chromium. Everything runs in child processes, which a crash of the driver cannot leave.
+ */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import type { Device } from '../../core/engine/engine.ts';
+import type { Comparison } from '../fixtures/webgpu/comparison.ts';
+import { findWebGpu } from '../fixtures/webgpu/software-vulkan.ts';
+
+const run = promisify(execFile);
+const tolerance = 1e-3;
+const { env, missing } = findWebGpu();
+
+async function runScript(name: string, ...args: string[]): Promise<unknown> {
+  const script = path.resolve('test/fixtures/webgpu', name);
+  const { stdout } = await run(process.execPath, [script, ...args], { env, timeout: 100_000 });
+  return JSON.parse(stdout);
+}
+
+describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (${missing})`}`, () => {
+  test.each(['small-conv-net', 'vit-of-two-blocks'])(
+    '%s: loss, logits and every gradient as on the processor',
+    async (network) => {
+      const { [network]: compared } = (await runScript('compare-devices.ts', network)) as Record<
+        string,
+        Comparison
+      >;
+
+      const { losses, tensors } = compared!;
+      expect(Math.abs(losses.webgpu - losses.cpu)).toBeLessThan(tolerance);
+      expect(tensors.length).toBeGreaterThan(8);
+      for (const { name, largest, difference } of tensors) {
+        expect(largest, name).toBeGreaterThan(0);
+        expect(difference / largest, name).toBeLessThan(tolerance);
+      }
+    },
+    110_000,
+  );
+
+  test('ten steps in the trainer process end as on the processor', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'anneal-webgpu-'));
+    try {
+      const [cpu, webgpu] = (await runScript('train-ten-steps.ts', folder)) as {
+        device: string;
+        steps: number;
+        meanLoss: number;
+        evaluatedLoss: number;
+        events: unknown[];
+      }[];
+
+      expect(webgpu).toMatchObject({ device: 'webgpu', steps: 10, events: [] });
+      expect(Math.abs(webgpu!.meanLoss - cpu!.meanLoss)).toBeLessThan(tolerance);
+      expect(Math.abs(webgpu!.evaluatedLoss - cpu!.evaluatedLoss)).toBeLessThan(tolerance);
+      expect(webgpu!.evaluatedLoss).not.toBe(0);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }, 110_000);
+
+  test('a software renderer is listed as one', async () => {
+    const script = path.resolve('test/fixtures/webgpu/list-devices.ts');
+    const { stdout } = await run(process.execPath, [script], { env });
+
+    const webgpu = (JSON.parse(stdout) as Device[]).find((device) => device.kind === 'webgpu');
+    expect(webgpu?.available).toBe(true);
+    if (env['VK_ICD_FILENAMES'] !== undefined) {
+      expect(webgpu).toMatchObject({ software: true, name: expect.stringMatching(/SwiftShader/) });
+    }
+  });
+});
