@@ -163,6 +163,15 @@ const resizes = [
     inputs: ['x', '', floats([1, 1, 2, 3])],
     attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
   }),
+  compositeCase(
+    'Resize',
+    'nearest by 9, and of one row',
+    { x: randomTensor([1, 2, 1, 3], 'one row') },
+    {
+      inputs: ['x', '', floats([1, 1, 4, 9])],
+      attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
+    },
+  ),
   compositeCase('Resize', 'listed axes', picture, {
     inputs: ['x', '', '', int64([4, 6])],
     attributes: { mode: 'linear', axes: [2, 3] },

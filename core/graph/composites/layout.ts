@@ -1,6 +1,6 @@
 /** Operators that only move or repeat values. */
 import { integerOf, stringOf } from '../attributes.ts';
-import type { OperatorBuilder } from '../operator-builder.ts';
+import { repeatWhole } from '../repeat.ts';
 import { type CompositeRequest, constantNumbers, inputName, unfit, unsupported } from './composite-rule.ts';
 
 /** Sizes of a picture [batch, channels, height, width] and the block size. */
@@ -34,36 +34,6 @@ export function spaceToDepth(request: CompositeRequest): string[] {
   return [builder.reshape(moved, [batch, channels * block * block, rows, columns])];
 }
 
-/**
- * `x` repeated along its axes: the whole axis again and again, or each value by itself.
- * An axis of repeats before (or behind) each axis is stretched, then joined with it.
- */
-export function repeatAxes(
-  builder: OperatorBuilder,
-  x: string,
-  repeats: readonly number[],
-  order: 'whole' | 'each',
-): string {
-  const dims = builder.dimsOf(x);
-  const pairs = (count: (axis: number) => number) =>
-    dims.flatMap((size, axis) => {
-      if (repeats[axis] === 1) return [size];
-      return order === 'whole' ? [count(axis), size] : [size, count(axis)];
-    });
-  const separate = builder.reshape(
-    x,
-    pairs(() => 1),
-  );
-  const stretched = builder.expand(
-    separate,
-    pairs((axis) => repeats[axis]!),
-  );
-  return builder.reshape(
-    stretched,
-    dims.map((size, axis) => size * repeats[axis]!),
-  );
-}
-
 export function tile(request: CompositeRequest): string[] {
   const { builder } = request;
   const x = inputName(request, 0);
@@ -71,9 +41,7 @@ export function tile(request: CompositeRequest): string[] {
   if (repeats.length !== builder.dimsOf(x).length || repeats.some((count) => count < 1)) {
     throw unfit(request, 'it needs one positive repeat per axis');
   }
-  return [
-    repeats.every((count) => count === 1) ? builder.identity(x) : repeatAxes(builder, x, repeats, 'whole'),
-  ];
+  return [repeats.every((count) => count === 1) ? builder.identity(x) : repeatWhole(builder, x, repeats)];
 }
 
 /** Split without sizes: even pieces, the last one smaller, as opset 18 has it. */

@@ -5,8 +5,8 @@
  */
 import { floatTensor } from '../../shared/tensor.ts';
 import { integerOf, integersOf, stringOf } from '../attributes.ts';
+import { repeatEach } from '../repeat.ts';
 import { type CompositeRequest, constantNumbers, inputName, unfit, unsupported } from './composite-rule.ts';
-import { repeatAxes } from './layout.ts';
 
 interface AxisResize {
   readonly from: number;
@@ -107,7 +107,7 @@ export function resize(request: CompositeRequest): string[] {
   if (axes.every(({ from, to }) => from === to)) return [builder.identity(value)];
   const weights = axes.map((axis) => (axis.from === axis.to ? undefined : weightsOf(request, axis)));
   const repeats = axes.map((axis, index) => (weights[index] ? repeatsOf(axis, weights[index]) : 1));
-  if (repeats.every((count) => count !== undefined)) return [repeatAxes(builder, value, repeats, 'each')];
+  if (repeats.every((count) => count !== undefined)) return [repeatEach(builder, value, repeats)];
   for (const [index, { from, to }] of axes.entries()) {
     const matrix = weights[index];
     if (matrix === undefined) continue;

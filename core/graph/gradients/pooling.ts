@@ -3,6 +3,7 @@ import { elementCount, floatTensor } from '../../shared/tensor.ts';
 import { integerOf, integersOf } from '../attributes.ts';
 import type { GraphBuilder } from '../graph-builder.ts';
 import { reachOf, turnedPads, type Window, windowOf } from '../infer-convolution.ts';
+import { repeatEach } from '../repeat.ts';
 import { expanded, filled, type GradientRequest, type GradientRule, scaled } from './gradient-rule.ts';
 
 interface PoolGeometry {
@@ -39,15 +40,6 @@ function leftover({ window, inputSize, outputSize }: PoolGeometry): number[] {
     const covered = (count - 1) * window.strides[axis]! + reachOf(window, axis);
     return inputSize[axis]! + window.pads[axis]! + window.pads[axis + 2]! - covered;
   });
-}
-
-/** Tiles [batch, channels, oh, kh, ow, kw] side by side, zeros where no window reaches. */
-function joinTiles(builder: GraphBuilder, tiles: string, geometry: PoolGeometry): string {
-  const { window, batch, channels, outputSize } = geometry;
-  const covered = outputSize.map((count, axis) => count * window.kernel[axis]!);
-  const joined = builder.reshape(tiles, [batch, channels, ...covered]);
-  const [bottom, right] = leftover(geometry) as [number, number];
-  return bottom + right > 0 ? builder.pad(joined, [0, 0, 0, 0, 0, 0, bottom, right]) : joined;
 }
 
 /**
@@ -102,12 +94,8 @@ const maxPool: GradientRule = (request) => {
     if (position < positions - 1) remaining = b.sub(remaining, part);
     parts.push(b.reshape(part, [batch, channels, 1, ...outputSize]));
   }
-  const values = b.concat(parts, 2);
-  if (!isTiled(geometry)) {
-    return [scatterWindows(b, values, oneHotKernels(b, [kernelHeight, kernelWidth]), geometry)];
-  }
-  const separate = b.reshape(values, [batch, channels, kernelHeight, kernelWidth, ...outputSize]);
-  return [joinTiles(b, b.transpose(separate, [0, 1, 4, 2, 5, 3]), geometry)];
+  const kernels = oneHotKernels(b, [kernelHeight, kernelWidth]);
+  return [scatterWindows(b, b.concat(parts, 2), kernels, geometry)];
 };
 
 /** One over how many values each window counts, [1, 1, oh, ow]; 0 for a window in the padding alone. */
@@ -130,15 +118,14 @@ function windowShares({ window, inputSize, outputSize }: PoolGeometry, countPadd
 const averagePool: GradientRule = (request) => {
   const { builder: b, node, gradient } = request;
   const geometry = geometryOf(request);
-  const { window, batch, channels, outputSize } = geometry;
+  const { window, outputSize } = geometry;
   const shares = windowShares(geometry, integerOf(node.attributes, 'count_include_pad', 0) !== 0);
   const even = shares.every((share) => share === shares[0]);
   const weights = even ? b.scalar(shares[0]!) : b.constant(floatTensor([1, 1, ...outputSize], shares));
   if (isTiled(geometry)) {
-    const [rows, columns] = outputSize as [number, number];
-    const [height, width] = window.kernel as [number, number];
-    const single = b.reshape(b.mul(gradient, weights), [batch, channels, rows, 1, columns, 1]);
-    return [joinTiles(b, b.expand(single, [batch, channels, rows, height, columns, width]), geometry)];
+    const covered = repeatEach(b, b.mul(gradient, weights), [1, 1, ...window.kernel]);
+    const [bottom, right] = leftover(geometry) as [number, number];
+    return [bottom + right > 0 ? b.pad(covered, [0, 0, 0, 0, 0, 0, bottom, right]) : covered];
   }
   const back = turnedPads(window);
   // Pads as wide as the kernel, which only a dilated window turns into, are refused by ONNX Runtime.
