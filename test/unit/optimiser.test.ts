@@ -1,6 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
-import { createAdamW, learningRateFactor, type OptimiserOptions } from '../../core/engine/optimiser.ts';
+import {
+  createAdamW,
+  createSgd,
+  learningRateFactor,
+  type OptimiserOptions,
+} from '../../core/engine/optimiser.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
 const plain = { steps: 1000, warmupShare: 0, clipNorm: 0, proximal: 0 };
@@ -111,7 +116,110 @@ describe('createAdamW', () => {
   });
 });
 
+describe('createSgd', () => {
+  const gradients = [
+    [0.5, -1, 0.25],
+    [0.1, 0.3, -0.7],
+    [-0.4, 0.2, 0.9],
+    [0.05, -0.6, 0.3],
+  ];
+
+  // Expected values: torch.optim.SGD of PyTorch, the same start, gradients and rate 0.05.
+  test.each([
+    ['momentum', { momentum: 0.9, nesterov: false, weightDecay: 0 }, [0.235975, -1.0577002, 2.4513626]],
+    ['Nesterov', { momentum: 0.9, nesterov: true, weightDecay: 0 }, [0.2298775, -1.01693, 2.4187262]],
+    ['weight decay', { momentum: 0.8, nesterov: true, weightDecay: 0.1 }, [0.2318357, -0.9874291, 2.2945843]],
+  ])('agrees with PyTorch: %s', (_, { weightDecay, ...rule }, expected) => {
+    const theta = Float32Array.of(0.3, -1.2, 2.5);
+    const groups = [{ learningRate: 0.05, weightDecay, parameters: new Map([['theta', theta]]) }];
+    const optimiser = createSgd({ ...plain, ...rule, groups, learningRateSchedule: 'constant' });
+
+    for (const gradient of gradients) optimiser.step(new Map([['theta', Float32Array.from(gradient)]]));
+
+    for (const [index, value] of theta.entries()) expect(value).toBeCloseTo(expected[index]!, 6);
+  });
+});
+
+describe('the state of an optimiser', () => {
+  test.each([
+    ['AdamW', createAdamW],
+    ['SGD', createSgd],
+  ])('stored and restored goes on bit for bit: %s', (_, create) => {
+    const random = createRandom(4);
+    const gradients = Array.from({ length: 6 }, () => Float32Array.of(random.normal(), random.normal()));
+    const make = () => {
+      const theta = Float32Array.of(1, -2);
+      const groups = [{ learningRate: 0.1, weightDecay: 0.01, parameters: new Map([['theta', theta]]) }];
+      const options = {
+        ...plain,
+        steps: 6,
+        warmupShare: 0.3,
+        clipNorm: 1,
+        proximal: 0.5,
+        nesterov: true,
+        groups,
+      };
+      return { theta, optimiser: create(options) };
+    };
+    const step = ({ optimiser }: ReturnType<typeof make>, gradient: Float32Array) =>
+      optimiser.step(new Map([['theta', gradient.slice()]]));
+    const whole = make();
+    for (const gradient of gradients) step(whole, gradient);
+
+    const first = make();
+    for (const gradient of gradients.slice(0, 3)) step(first, gradient);
+    const second = make();
+    second.theta.set(first.theta);
+    second.optimiser.restore(
+      3,
+      new Map([...first.optimiser.moments].map(([name, data]) => [name, data.slice()])),
+    );
+    for (const gradient of gradients.slice(3)) step(second, gradient);
+
+    expect(second.theta).toEqual(whole.theta);
+    expect([...second.optimiser.moments]).toEqual([...whole.optimiser.moments]);
+  });
+
+  test('of another shape is refused and changes nothing', () => {
+    const { optimiser } = (() => {
+      const groups = [
+        { learningRate: 0.1, weightDecay: 0, parameters: new Map([['theta', Float32Array.of(1, 2)]]) },
+      ];
+      return { optimiser: createAdamW({ ...plain, groups }) };
+    })();
+    const wrong = new Map([
+      ['mean/theta', Float32Array.of(5, 5)],
+      ['square/theta', Float32Array.of(5)],
+    ]);
+
+    expect(() => optimiser.restore(3, wrong)).toThrow(/square\/theta/);
+    expect([...optimiser.moments.values()]).toEqual([Float32Array.of(0, 0), Float32Array.of(0, 0)]);
+  });
+
+  test('a gradient that is not finite changes neither values nor moments', () => {
+    const { theta, step } = single([1, 2]);
+    step([0.1, 0.2]);
+    const before = theta.slice();
+
+    const { gradientNorm, rateFactor } = step([Number.NaN, 1]);
+
+    expect(Number.isFinite(gradientNorm)).toBe(false);
+    expect(rateFactor).toBe(0);
+    expect(theta).toEqual(before);
+  });
+});
+
 describe('learningRateFactor', () => {
+  test('falls in a straight line or not at all, after the same warm-up', () => {
+    const factors = (schedule: 'linear' | 'constant') =>
+      Array.from({ length: 10 }, (_, step) => learningRateFactor(step, 10, 0.2, schedule));
+
+    expect(factors('linear').map((value) => Number(value.toFixed(6)))).toEqual([
+      0.333333, 0.666667, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125,
+    ]);
+    expect(factors('constant').slice(1)).toEqual([2 / 3, 1, 1, 1, 1, 1, 1, 1, 1]);
+  });
+
   test('rises linearly, then falls along half a cosine', () => {
     const factors = Array.from({ length: 10 }, (_, step) => learningRateFactor(step, 10, 0.2));
 
