@@ -6,7 +6,7 @@ import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 import { AppError } from '../../shared/errors.ts';
 import type { CompileOptions } from '../engine.ts';
 import { readInstallation } from './installation.ts';
-import { loadNativeBackend, nativeBackendName } from './native-backend.ts';
+import { holdsGraphics, loadNativeBackend, nativeBackendName } from './native-backend.ts';
 
 const wasmBackendName = 'wasm';
 
@@ -30,6 +30,11 @@ export async function startBackend(folder: string, options: CompileOptions): Pro
     return wasmBackendName;
   }
   const gpu = device === 'cuda';
+  // A run whose graphics processor failed goes on here, slowly; the library serves one device per process.
+  if (!gpu && holdsGraphics()) {
+    await startWasm();
+    return wasmBackendName;
+  }
   const library = loadNativeBackend(installation, { gpu, ...(threads === undefined ? {} : { threads }) });
   if (gpu && !library.usesGpu) throw missingGpu(library.version);
   await selectBackend(nativeBackendName);

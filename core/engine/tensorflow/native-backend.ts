@@ -55,11 +55,7 @@ function prepareEnvironment({ gpu, threads }: NativeSettings): void {
  * @throws AppError DEVICE_UNAVAILABLE with what is missing
  */
 export function loadNativeBackend(installation: Installation, settings: NativeSettings): NativeLibrary {
-  if (loaded !== undefined) {
-    if (loaded.settings.gpu === settings.gpu && loaded.addonFile === installation.addonFile)
-      return loaded.library;
-    throw new AppError('DEVICE_UNAVAILABLE', 'TensorFlow runs on another device in this process already.');
-  }
+  if (loaded !== undefined) return loadedFor(installation, settings);
   restoreUtilFunctions();
   prepareEnvironment(settings);
   const require = createRequire(import.meta.url);
@@ -77,6 +73,18 @@ export function loadNativeBackend(installation: Installation, settings: NativeSe
       cause,
     });
   }
+}
+
+/** The library that this process holds already, if it serves these settings too. */
+function loadedFor({ addonFile }: Installation, { gpu }: NativeSettings): NativeLibrary {
+  const { library, settings, addonFile: present } = loaded!;
+  if (present === addonFile && (gpu ? settings.gpu : !library.usesGpu)) return library;
+  throw new AppError('DEVICE_UNAVAILABLE', 'TensorFlow runs on another device in this process already.');
+}
+
+/** Whether this process computes on a graphics processor, which the library cannot leave again. */
+export function holdsGraphics(): boolean {
+  return loaded?.library.usesGpu === true;
 }
 
 /** The loader's words without its paths. */
