@@ -5,16 +5,29 @@ const madeUp = /^(onnx::|\/|val_\d|const|initializer|arg\d|_*\d+$|t\d+$|graph_|_
 const weightEnding = /([./_](weight|kernel|w|W|gamma))(_quantized|_q|_fp16|_dequantized)?$/;
 const tensorflowEnding =
   /(\/(Conv2D|depthwise|separable_conv2d|MatMul|ReadVariableOp|BiasAdd|kernel|read))+$/;
-const operatorName = /^(Conv|ConvTranspose|Gemm|MatMul|FusedConv|FusedMatMul|node)(_\d+)?$/;
+const operatorName = /^(Conv|ConvTranspose|Gemm|MatMul|FusedConv|FusedMatMul|PRelu|Mul|Add)(_\d+)?$/;
 
 /**
- * @param stem name of the initializer that holds (or was turned into) the weight
- * @param node name of the node that uses it
- * @param fallback used when neither says anything
+ * @param names of the initializers that hold (or were turned into) weight and bias; '' for none
+ * @param node name of the node that uses them
+ * @param fallback used when none says anything
  * @returns letters, digits, `_`, `-` and `.` only; for instance `blocks.0.attn.qkv`
  */
-export function moduleNameOf(stem: string, node: string, fallback: string): string {
-  return fromWeight(stem) || fromNode(node) || fallback;
+export function moduleNameOf(
+  { weight, bias }: { readonly weight: string; readonly bias: string },
+  node: string,
+  fallback: string,
+): string {
+  // Exporters that turn a weight give it another name, but leave the bias its own.
+  const beside = /[._/]bias$/.test(bias) ? fromWeight(bias.slice(0, -'.bias'.length)) : '';
+  return fromWeight(weight) || beside || fromNode(node) || fallback;
+}
+
+/** Name of a weight that belongs to no layer: its own, or after the node that uses it when an exporter made it up. */
+export function parameterNameOf(stem: string, node: string, isBias: boolean): string {
+  if (stem !== '' && !madeUp.test(stem)) return clean(stem);
+  const owner = fromNode(node);
+  return owner === '' ? clean(stem) : `${owner}.${isBias ? 'bias' : 'weight'}`;
 }
 
 function fromWeight(stem: string): string {

@@ -2,7 +2,7 @@
 import type { Graph, GraphNode } from '../../graph/graph.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel } from '../base-model.ts';
-import { blockKeyOf, clean, isAttention, moduleNameOf, unique } from './layer-names.ts';
+import { blockKeyOf, clean, isAttention, moduleNameOf, parameterNameOf, unique } from './layer-names.ts';
 import { embeddingName, pixelsName, type Specialised } from './specialise.ts';
 
 export interface Naming {
@@ -50,18 +50,28 @@ export function nameLayers(written: Specialised): Naming {
   for (const [index, layer] of found.entries()) {
     const { key, stem } = weights.get(layer.weight)!;
     const fallback = `${layer.kind}_${index}`;
-    const module = unique(moduleNameOf(stem, origins.get(layer.node.name)?.name ?? '', fallback), modules);
+    const bias = layer.bias === undefined ? undefined : weights.get(layer.bias);
+    const nodeName = origins.get(layer.node.name)?.name ?? '';
+    const module = unique(
+      moduleNameOf({ weight: stem, bias: bias?.stem ?? '' }, nodeName, fallback),
+      modules,
+    );
     const weight = unique(`${module}.weight`, taken);
     names.set(key, weight);
-    const bias = layer.bias === undefined ? undefined : weights.get(layer.bias);
     if (bias !== undefined && !names.has(bias.key)) names.set(bias.key, unique(`${module}.bias`, taken));
     const blockKey = blockKeyOf(module);
     const block = blocks.get(blockKey) ?? blocks.size;
     blocks.set(blockKey, block);
     layers.push({ module, kind: layer.kind, weight, weightDims: layer.weightDims, block });
   }
-  for (const { key, stem } of weights.values()) {
-    if (!names.has(key)) names.set(key, unique(clean(key) || clean(stem) || 'weight', taken));
+  for (const { op, name: nodeName, inputs } of graph.nodes) {
+    for (const [position, input] of inputs.entries()) {
+      const parameter = weights.get(input);
+      if (parameter === undefined || names.has(parameter.key)) continue;
+      const isBias = op === 'Add' || position === 2;
+      const name = parameterNameOf(parameter.stem, origins.get(nodeName)?.name ?? '', isBias);
+      names.set(parameter.key, unique(name || clean(parameter.key) || 'weight', taken));
+    }
   }
   return { names, layers, presets: presetsOf(layers, found) };
 }
@@ -138,7 +148,9 @@ function presetsOf(layers: readonly AdaptableLayer[], found: readonly Found[]): 
 /** The weights that full training changes, in the order of use. */
 export function trainableWeightsOf(graph: Graph, named: ReadonlySet<string>): Map<string, FloatTensor> {
   const weights = new Map<string, FloatTensor>();
-  for (const { op, inputs } of graph.nodes) {
+  for (const node of graph.nodes) {
+    const { op, inputs } = node;
+    if (isPlainNormalisation(node, graph)) continue;
     const positions = op === 'Concat' ? [...inputs.keys()] : (weightInputs[op] ?? []);
     for (const position of positions) {
       const name = inputs[position] ?? '';
@@ -147,4 +159,12 @@ export function trainableWeightsOf(graph: Graph, named: ReadonlySet<string>): Ma
     }
   }
   return weights;
+}
+
+/** Exporters write GroupNorm as InstanceNormalization with ones and zeros, which are no weights. */
+function isPlainNormalisation({ op, inputs }: GraphNode, graph: Graph): boolean {
+  if (op !== 'InstanceNormalization') return false;
+  const holds = (name: string | undefined, wanted: number) =>
+    graph.initializers.get(name ?? '')?.data.every((value: number | bigint) => value === wanted) ?? false;
+  return holds(inputs[1], 1) && holds(inputs[2], 0);
 }

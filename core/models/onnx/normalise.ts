@@ -115,6 +115,11 @@ function ruleFor({ op, domain }: FileNode): NodeRule | undefined {
   return isKnown ? table[op] : undefined;
 }
 
+/** Whether {@link normalisationRule} knows the operator. */
+export function hasRule(node: FileNode): boolean {
+  return ruleFor(node) !== undefined;
+}
+
 /** Whether a node can be part of a network in some form: written, or computed when its inputs are known. */
 export function isReadable(node: FileNode): boolean {
   return ruleFor(node) !== undefined || canFold(node);

@@ -7,7 +7,7 @@ import { NodeProblem } from './attributes.ts';
 import { canFold, foldNode, shapeOf } from './fold-constants.ts';
 import { fromNumbers, type HostTensor, isFloat, toGraphTensor } from './host-tensor.ts';
 import { type Network, nodeLabel } from './network.ts';
-import { isReadable, normalisationRule } from './normalise.ts';
+import { hasRule, isReadable, normalisationRule } from './normalise.ts';
 import type { FileNode } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
 import { computed, type Known, NodeContext, type Reference, type Value } from './value.ts';
@@ -146,6 +146,11 @@ function writeNode(context: NodeContext, session: Session): Value[] {
   const present = inputs.filter((value) => value !== undefined);
   if (known.length < present.length || !canFold(node)) return normalisationRule(node)(context);
   const isStatic = known.every((value) => value.key !== undefined);
+  // A class token spread over the batch stays a weight, which a constant of every batch size would not.
+  const holdsWeight = known.some(
+    ({ key, tensor }) => key !== undefined && isFloat(tensor) && tensor.data.length > 1,
+  );
+  if (!isStatic && holdsWeight && hasRule(node)) return normalisationRule(node)(context);
   const cacheKey = node.outputs[0] ?? '';
   const cached = isStatic ? session.folded.get(cacheKey) : undefined;
   const tensors =
