@@ -1,7 +1,6 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
 import type { AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { importFolder } from '../data/import-folder.ts';
@@ -11,7 +10,7 @@ import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { type ExportOptions, writeAdapter } from '../models/adapter-files.ts';
-import { createCatalogue, listBaseModels, loadBaseModel } from '../models/catalogue.ts';
+import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
@@ -63,6 +62,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     logger.warn({ error }, 'files that nothing refers to could not be deleted');
   }
   const events = createEventHub();
+  const catalogue = createCatalogue(data.modelsDir);
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;
   let startProblem: ErrorReport | null = null;
@@ -71,7 +71,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
-    const shared = { data, store, logger, events };
+    const shared = { data, store, logger, events, catalogue };
     if (identity.mode === 'coordinator') {
       coordinator = await startCoordinatorRole({ ...shared, identity });
     } else {
@@ -179,7 +179,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       });
     importing = true;
     try {
-      const base = await loadBaseModel(listBaseModels()[0]!);
+      const base = await catalogue.load(defaultBaseId);
       const report = await importFolder({
         store,
         blobs: data.blobs,
@@ -210,7 +210,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     const run = store.runs.get(row.runId);
     const state = decodeModelState(await data.blobs.read(sha256), 'adapter');
     const config = run === null ? null : runConfigSchema.parse(run.config);
-    const base = await createCatalogue(join(data.dir, 'models')).load(config?.baseId ?? listBaseModels()[0]!);
+    const base = await catalogue.load(config?.baseId ?? defaultBaseId);
     const loraDropout = config?.training.loraDropout ?? 0;
     await writeAdapter(folder, state, base, { ...options, loraDropout });
     store.audit.append({
@@ -248,6 +248,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   const context: AgentContext = {
     store,
+    catalogue,
     get joinedAt() {
       const identity = readIdentity(store);
       return identity?.mode === 'site' ? identity.joinedAt : null;

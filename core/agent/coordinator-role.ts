@@ -5,6 +5,7 @@ import { type CoordinatorNode, createCoordinator } from '../coordinator/coordina
 import { createAuthority } from '../enrolment/authority.ts';
 import { startEnrolmentDesk } from '../enrolment/desk.ts';
 import { loadOrCreateSigner } from '../enrolment/key-files.ts';
+import type { Catalogue } from '../models/catalogue.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { DataFolder } from '../store/data-folder.ts';
 import type { Store } from '../store/store.ts';
@@ -29,6 +30,7 @@ export interface RoleOptions<Identity> {
   store: Store;
   logger: Logger;
   events: EventHub;
+  catalogue: Catalogue;
 }
 
 const loopbackNames = new Set(['127.0.0.1', 'localhost', '::1']);
@@ -42,7 +44,7 @@ function listenAddress(hosts: readonly string[]): string {
 export async function startCoordinatorRole(
   options: RoleOptions<CoordinatorIdentity>,
 ): Promise<CoordinatorRole> {
-  const { identity, data, store, logger, events } = options;
+  const { identity, data, store, logger, events, catalogue } = options;
   const { federation, federationName, hosts } = identity;
   const authority = await createAuthority(data.keysDir, federation);
   const signer = await loadOrCreateSigner(data.keysDir, coordinatorId);
@@ -101,6 +103,7 @@ export async function startCoordinatorRole(
       store,
       blobs: data.blobs,
       logger,
+      catalogue,
       ports: connection.ports,
       createInvitation: async (siteName, validHours) => issueInvitation(store, terms, siteName, validHours),
       disconnect: (siteId) => broker.disconnect(siteId),

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { computeSettings, type DeviceChoice, readDeviceChoice } from '../engine/devices/device-choice.ts';
 import { startTrainer } from '../engine/trainer.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
-import { listBaseModels } from '../models/catalogue.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
@@ -30,7 +29,7 @@ export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
 
 /** Starts even when the broker is away; it keeps trying. @throws AppError DATA_FOLDER_UNUSABLE */
 export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole> {
-  const { data, store, logger, events } = options;
+  const { data, store, logger, events, catalogue } = options;
   const credentials = await loadCredentials(data.keysDir);
   if (credentials === null)
     throw new AppError('NOT_JOINED', 'The keys of this site are missing from the data folder.');
@@ -46,7 +45,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
   presence.attach(link);
   link.onStatus(() => events.emit({ type: 'changed', what: 'status' }));
   const choice = await readChoice(data.dir, logger);
-  const trainer = startTrainer({ logger });
+  const trainer = startTrainer({ logger, modelsFolder: data.modelsDir });
   let node: SiteNode | null = null;
   const connection = connectSite({
     link,
@@ -55,7 +54,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     coordinatorPublicKey: credentials.coordinatorPublicKey,
     name: credentials.siteName,
     version,
-    baseIds: listBaseModels(),
+    baseIds: async () => (await catalogue.list()).map((entry) => entry.id),
     store,
     blobs: data.blobs,
     logger,
@@ -70,6 +69,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     trainer,
     ports: connection.ports,
     logger,
+    catalogue,
     workFolder: join(data.trainingDir, 'work'),
     compute: (baseId) => computeSettings(choice, baseId, options.threads),
     autoApprove: options.autoApprove,

@@ -2,7 +2,8 @@
 
 import { consentStatus } from '../consent/consent.ts';
 import { summarise } from '../coordinator/run-view.ts';
-import { loadBaseModel } from '../models/catalogue.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import type { Catalogue } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import { sendsFullWeights } from '../site/approval.ts';
 import type { SiteNode } from '../site/site.ts';
@@ -10,6 +11,7 @@ import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { adaptedLayers } from '../strategy/lora-settings.ts';
 import { planRun } from '../strategy/plan.ts';
+import type { RunConfig } from '../strategy/strategy.ts';
 import type { AgentContext } from './context.ts';
 import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
 
@@ -61,12 +63,30 @@ export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
   }));
 }
 
+async function loadIfHeld(
+  catalogue: Catalogue,
+  { baseId, baseSha256 }: RunConfig,
+): Promise<BaseModel | null> {
+  try {
+    return await catalogue.load(await catalogue.resolve(baseId, baseSha256));
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'MODEL_UNKNOWN') return null;
+    throw error;
+  }
+}
+
 /** Everything a person should know before this site trains for the first time. */
-async function approvalCard(site: SiteNode, federation: string): Promise<ApprovalCard | null> {
+async function approvalCard(
+  site: SiteNode,
+  federation: string,
+  catalogue: Catalogue,
+): Promise<ApprovalCard | null> {
   const manifest = site.manifest;
   if (manifest === null || site.activity !== 'approval-needed') return null;
   const { config } = manifest;
-  const base = await loadBaseModel(config.baseId);
+  const base = await loadIfHeld(catalogue, config);
+  // The site's problem says what to import first.
+  if (base === null) return null;
   const { plan } = planRun(config, base, 1);
   const first = plan[0]!;
   const last = plan.at(-1)!;
@@ -114,6 +134,6 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     activity: site?.activity ?? 'not-joined',
     progress: site?.progress ?? null,
     run: run === null ? null : summarise(run),
-    approval: site === null ? null : await approvalCard(site, status.federation ?? ''),
+    approval: site === null ? null : await approvalCard(site, status.federation ?? '', agent.catalogue),
   };
 }

@@ -2,7 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { countParameters } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
-import { loadBaseModel } from '../models/catalogue.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -35,6 +36,8 @@ export interface CoordinatorOptions {
   store: Store;
   blobs: BlobStore;
   logger: Logger;
+  /** The base models that this installation holds; only the built-in ones when absent. */
+  catalogue?: Catalogue;
   ports: RunPorts;
   /** Makes an invitation and records it. */
   createInvitation(siteName: string, validHours: number): Promise<Invitation>;
@@ -73,10 +76,8 @@ export interface CoordinatorNode {
   close(): Promise<void>;
 }
 
-const defaultBase = 'face-resnet-128';
-
 export function createCoordinator(options: CoordinatorOptions): CoordinatorNode {
-  const { store, blobs, ports, logger } = options;
+  const { store, blobs, ports, logger, catalogue = createCatalogue() } = options;
   let engine: RunEngine | null = null;
 
   const enrolled = () => store.sites.list().filter((site) => site.revokedAt === null);
@@ -93,9 +94,24 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     }));
   }
 
+  /** The base model that a run began with, even when another was imported under its id since. */
+  async function loadBaseOf(runConfig: unknown): Promise<BaseModel> {
+    const { baseId, baseSha256 } = runConfigSchema.parse(runConfig);
+    return catalogue.load(await catalogue.resolve(baseId, baseSha256));
+  }
+
+  /** Null when its base model was removed: everything else can still be shown. */
+  async function detailIfPossible(runId: string): Promise<RunDetail | null> {
+    try {
+      return await detail(runId);
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'MODEL_UNKNOWN') return null;
+      throw error;
+    }
+  }
+
   async function openEngine(runId: string): Promise<RunEngine> {
-    const config = runConfigSchema.parse(store.runs.get(runId)!.config);
-    const base = await loadBaseModel(config.baseId);
+    const base = await loadBaseOf(store.runs.get(runId)!.config);
     return createRunEngine({
       runId,
       store,
@@ -111,8 +127,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   async function detail(runId: string): Promise<RunDetail> {
     const run = store.runs.get(runId);
     if (run === null) throw new AppError('NOT_FOUND', 'This run does not exist.');
-    const base = await loadBaseModel(runConfigSchema.parse(run.config).baseId);
-    return describeRun(store, run, base);
+    return describeRun(store, run, await loadBaseOf(run.config));
   }
 
   /** Only the run in progress takes messages; those of an earlier run are answered by its own record. */
@@ -161,7 +176,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
           usedAt,
         })),
         runs: runs.map(summarise),
-        current: newest === undefined ? null : await detail(newest.id),
+        current: newest === undefined ? null : await detailIfPossible(newest.id),
       };
     },
     async invite(siteName, validHours) {
@@ -183,7 +198,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       return siteRows();
     },
     async plan(settings, sites) {
-      const base = await loadBaseModel(settings.baseId ?? defaultBase);
+      const base = await catalogue.load(settings.baseId ?? defaultBaseId);
       const count = sites ?? Math.max(1, enrolled().length);
       const config = completeRunConfig(
         { ...settings, classes: settings.classes ?? ['one', 'two'] },
@@ -198,7 +213,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
           action: 'Invite at least one site first.',
         });
-      const base = await loadBaseModel(settings.baseId ?? defaultBase);
+      const base = await catalogue.load(settings.baseId ?? defaultBaseId);
       const config = completeRunConfig(settings, base, enrolled().length);
       const state = createRunState(config, base);
       const sha256 = await blobs.put(encodeModelState(state));

@@ -42,6 +42,12 @@ export interface Catalogue {
    * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
    */
   identify(id: string): Promise<string>;
+  /**
+   * The id under which this installation holds a base model of that identity: the given one where it fits, else
+   * another, since each site chooses the ids of what it imports.
+   * @throws AppError MODEL_UNKNOWN saying what to import
+   */
+  resolve(id: string, sha256: string): Promise<string>;
   /** Installs a model from a folder or file; see `importModel`, also for its errors. */
   import(path: string, options?: ImportOptions): Promise<ModelManifest>;
   /**
@@ -119,6 +125,21 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     return manifest?.sha256 ?? (await load(id)).sha256;
   }
 
+  async function resolve(id: string, sha256: string): Promise<string> {
+    const entries = await list();
+    const same = entries.find((entry) => entry.id === id);
+    if (same !== undefined && (await identify(id)) === sha256) return id;
+    const other = entries.find((entry) => entry.sha256 === sha256);
+    if (other !== undefined) return other.id;
+    const held =
+      same === undefined ? 'is not installed here' : 'is installed here with other weights or settings';
+    throw new AppError('MODEL_UNKNOWN', `The base model "${id}" of this run ${held}.`, {
+      action:
+        `Import the model whose hash is ${sha256} with "anneal models import PATH"; ` +
+        '"anneal models inspect PATH" shows the hash of a file.',
+    });
+  }
+
   async function verify(id?: string): Promise<ModelCheck[]> {
     const installed = modelsFolder === undefined ? [] : await listModelFolders(modelsFolder);
     const ids = id === undefined ? [...builtIn.keys(), ...installed] : [id];
@@ -164,6 +185,7 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     list,
     load,
     identify,
+    resolve,
     async import(path, options = {}) {
       if (modelsFolder === undefined) {
         throw new AppError('DATA_FOLDER_UNUSABLE', 'There is no folder for imported models.');

@@ -26,7 +26,8 @@ export interface SiteConnectionOptions {
   coordinatorPublicKey: string;
   name: string;
   version: string;
-  baseIds: readonly string[];
+  /** Ids of the base models that this site holds now. */
+  baseIds(): Promise<readonly string[]>;
   store: Store;
   blobs: BlobStore;
   logger: Logger;
@@ -41,6 +42,8 @@ export interface SiteConnection {
   close(): Promise<void>;
 }
 
+/** As many as the message may name. */
+const maxBaseIds = 100;
 const manifestTimeSchema = z.iso.datetime();
 
 export function connectSite(options: SiteConnectionOptions): SiteConnection {
@@ -67,7 +70,11 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   });
 
   async function sayHello(): Promise<void> {
-    const body = { name: options.name, version: options.version, baseIds: [...options.baseIds] };
+    const body = {
+      name: options.name,
+      version: options.version,
+      baseIds: (await options.baseIds()).slice(0, maxBaseIds),
+    };
     await link.publish(up, seal('hello', body));
   }
 

@@ -24,6 +24,8 @@ export interface RoundWork {
   runId: string;
   siteId: string;
   config: RunConfig;
+  /** The id under which this site holds the base model of the run. */
+  baseId: string;
   round: number;
   plan: RoundPlan;
   state: BlobReference;
@@ -71,7 +73,7 @@ export async function evaluateState(
   signal: AbortSignal,
 ): Promise<void> {
   const { store, blobs, trainer, ports } = options;
-  const { runId, siteId, config, state } = work;
+  const { runId, siteId, config, baseId, state } = work;
   if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
   options.onActivity('evaluating', null);
   const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
@@ -80,13 +82,13 @@ export async function evaluateState(
       ? { correct: 0, total: 0 }
       : await trainer.evaluate(
           {
-            baseId: config.baseId,
+            baseId,
             stateFile: blobs.path(state.sha256),
             examples: toExamples(images, config, blobs),
             batchSize: config.training.batchSize,
             head: config.training.head,
             arcScale: config.training.arcScale,
-            ...options.compute(config.baseId),
+            ...options.compute(baseId),
           },
           { signal },
         );
@@ -142,7 +144,7 @@ export async function trainRound(
   signal: AbortSignal,
 ): Promise<void> {
   const { store, blobs, trainer, ports, logger } = options;
-  const { runId, siteId, config, round, plan, state } = work;
+  const { runId, siteId, config, baseId, round, plan, state } = work;
   const key = { runId, round, siteId };
   const earlier = store.roundSites.get(runId, round, siteId);
   if (earlier !== null && earlier.status !== 'working') return;
@@ -170,7 +172,7 @@ export async function trainRound(
   options.onActivity('training', null);
   const result = await trainer.train(
     {
-      baseId: config.baseId,
+      baseId,
       stateFile: blobs.path(state.sha256),
       outFile,
       checkpointFile,
@@ -179,7 +181,7 @@ export async function trainRound(
       lastK: config.lastK,
       training: trainingOf(config, plan),
       seed: mixSeed(config.seed, options.siteName, round),
-      ...options.compute(config.baseId),
+      ...options.compute(baseId),
     },
     {
       signal,

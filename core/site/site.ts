@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { cohortsTouchedBySubject } from '../consent/cohort.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
-import { loadBaseModel } from '../models/catalogue.ts';
+import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -35,6 +35,8 @@ export interface SiteOptions {
   trainer: Trainer;
   ports: SitePorts;
   logger: Logger;
+  /** The base models that this site holds; only the built-in ones when absent. */
+  catalogue?: Catalogue;
   workFolder: string;
   /** Where a job on a base model runs. */
   compute: (baseId: string) => ComputeSettings;
@@ -65,7 +67,7 @@ const retryAfterMs = 5_000;
 const pausedSchema = z.boolean();
 
 export function createSite(options: SiteOptions): SiteNode {
-  const { siteId, store, ports, logger } = options;
+  const { siteId, store, ports, logger, catalogue = createCatalogue() } = options;
   let manifest: ManifestBody | null = null;
   let activity: SiteActivity = 'waiting';
   let progress: TrainProgress | null = null;
@@ -187,6 +189,7 @@ export function createSite(options: SiteOptions): SiteNode {
       // The others need not wait for a person here; the site joins in when it is approved.
       decline(current, 'The site has not approved this run yet.');
       setActivity('approval-needed');
+      void noticeMissingBase(current);
       return;
     }
     const key = `${current.runId} ${current.phase} ${current.round} ${current.state.sha256}`;
@@ -196,6 +199,23 @@ export function createSite(options: SiteOptions): SiteNode {
     const abort = new AbortController();
     // The earlier work is waited for, so that two rounds never share the trainer or the work folder.
     work = { key, abort, done: previous.then(() => doWork(current, abort.signal)) };
+  }
+
+  /** A person who is asked for approval learns at once that the base model has to be imported first. */
+  async function noticeMissingBase(current: ManifestBody): Promise<void> {
+    let missing: ErrorReport | null = null;
+    try {
+      await catalogue.resolve(current.config.baseId, current.config.baseSha256);
+    } catch (thrown) {
+      missing = toAppError(thrown).toReport();
+    }
+    if (closed || manifest !== current || activity !== 'approval-needed') return;
+    clearTimeout(retryTimer);
+    if (missing !== null) retryTimer = setTimeout(considerSafely, retryAfterMs);
+    else if (problem?.code !== 'MODEL_UNKNOWN') return;
+    if (problem?.message === missing?.message) return;
+    problem = missing;
+    options.onChange();
   }
 
   /** For callers that nobody listens to: what goes wrong is shown and tried again, and never ends the process. */
@@ -212,18 +232,12 @@ export function createSite(options: SiteOptions): SiteNode {
     if (signal.aborted || state === null) return;
     declined = '';
     try {
-      const base = await loadBaseModel(config.baseId);
-      if (base.sha256 !== config.baseSha256) {
-        throw new AppError(
-          'MODEL_UNKNOWN',
-          `This site holds another version of the base model "${config.baseId}".`,
-        );
-      }
+      const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
       recordRun(current);
       await fetchState(worker, state, signal);
-      await evaluateState(worker, { runId, siteId, config, state }, signal);
+      await evaluateState(worker, { runId, siteId, config, baseId, state }, signal);
       if (current.phase === 'train')
-        await trainRound(worker, { runId, siteId, config, round, plan, state }, signal);
+        await trainRound(worker, { runId, siteId, config, baseId, round, plan, state }, signal);
       problem = null;
       const row = store.roundSites.get(runId, round, siteId);
       if (!signal.aborted)

@@ -16,6 +16,8 @@ export interface DataFolder {
   readonly cropsDir: string;
   readonly trainingDir: string;
   readonly keysDir: string;
+  /** Imported base models, one folder each. */
+  readonly modelsDir: string;
 }
 
 export interface DataFolderLock {
@@ -30,6 +32,7 @@ export function openDataFolder(dir: string): DataFolder {
     cropsDir: path.join(root, 'crops'),
     trainingDir: path.join(root, 'training'),
     keysDir: path.join(root, 'keys'),
+    modelsDir: path.join(root, 'models'),
   };
   usable(() => {
     for (const folder of [root, ...Object.values(folders)]) {

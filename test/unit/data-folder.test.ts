@@ -12,12 +12,19 @@ describe('the data folder', () => {
     const opened = openDataFolder(dir);
 
     expect(opened.dbFile).toBe(path.join(dir, 'anneal.db'));
-    for (const sub of [opened.dir, opened.logsDir, opened.cropsDir, opened.trainingDir, opened.keysDir]) {
+    for (const sub of [
+      opened.dir,
+      opened.logsDir,
+      opened.cropsDir,
+      opened.trainingDir,
+      opened.keysDir,
+      opened.modelsDir,
+    ]) {
       if (process.platform !== 'win32') expect(statSync(sub).mode & 0o777).toBe(0o700);
     }
     const hash = await opened.blobs.put(Uint8Array.of(1));
     expect(openDataFolder(dir).blobs.has(hash)).toBe(true);
-    expect(readdirSync(dir).sort()).toEqual(['blobs', 'crops', 'keys', 'logs', 'training']);
+    expect(readdirSync(dir).sort()).toEqual(['blobs', 'crops', 'keys', 'logs', 'models', 'training']);
   });
 
   test('closes a key folder that was open to others', () => {
