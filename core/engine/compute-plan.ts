@@ -3,7 +3,7 @@ import type { Graph } from '../graph/graph.ts';
 import type { DeviceKind } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
 import type { JobContext } from './job-context.ts';
-import { chooseMicroBatch, peakBytes, stableBudgetBytes, stepMemory } from './micro-batch.ts';
+import { chooseMicroBatch, neededBytes, peakBytes, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
@@ -31,7 +31,9 @@ export function planCompute(
     return { device, microBatch: batchSize };
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytes(build(batch)) });
-  const memory = stepMemory(atOnce(1), atOnce(batchSize));
+  const whole = atOnce(batchSize);
+  if (neededBytes(whole.peakBytes) <= memoryBudgetBytes) return { device, microBatch: batchSize };
+  const memory = stepMemory(atOnce(1), whole);
   return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, memoryBudgetBytes }) };
 }
 

@@ -35,9 +35,9 @@ describe('chooseMicroBatch', () => {
   test.each([
     ['plenty of memory', 1e6, 32],
     ['no known limit', Number.POSITIVE_INFINITY, 32],
-    ['room for 20, in two parts of the same size', 1.25 * (100 + 205), 16],
-    ['room for 12, in three parts of about the same size', 1.25 * (100 + 120), 11],
-    ['room for one', 1.25 * (100 + 10), 1],
+    ['room for 20, in two parts of the same size', 2 * (100 + 205), 16],
+    ['room for 12, in three parts of about the same size', 2 * (100 + 120), 11],
+    ['room for one', 2 * (100 + 10), 1],
     ['room for none: one is tried all the same', 50, 1],
   ])('%s', (_, budget, expected) => {
     expect(choose(budget)).toBe(expected);
@@ -58,7 +58,7 @@ describe('planCompute', () => {
   });
 
   test('else follows the memory, and is the same every time', () => {
-    const budget = 1.25 * 4 * (32 + 20 * 5);
+    const budget = 2 * 4 * (32 + 20 * 5);
     expect(planCompute({ device: 'cpu', memoryBudgetBytes: budget }, 8, smallGraph).microBatch).toBe(4);
     expect(planCompute({ device: 'cpu' }, 8, smallGraph)).toEqual({ device: 'cpu', microBatch: 8 });
     expect(planCompute({ device: 'cuda' }, 8, smallGraph)).toEqual({ device: 'cuda', microBatch: 8 });
