@@ -44,10 +44,10 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('operators', () => {
-  test('every operator that a graph may hold is there', () => {
-    const missing = Object.keys(inferenceRules).filter((op) => operatorTable[op] === undefined);
+  test('the table holds every operator that a graph may hold, and no other', () => {
+    const supported = Object.keys(inferenceRules).filter((op) => !Object.hasOwn(unsupported, op));
 
-    expect(missing.sort()).toEqual(Object.keys(unsupported).sort());
+    expect(Object.keys(operatorTable).sort()).toEqual(supported.sort());
   });
 
   test('one that it lacks is named with its node before anything runs', async () => {

@@ -3,15 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import { floatOf, integerOf, stringOf } from '../../../graph/attributes.ts';
 import { castTypeCodes } from '../../../graph/infer.ts';
 import type { DataType } from '../../../shared/tensor.ts';
-import {
-  type Kernel,
-  type NodeRequest,
-  numberAt,
-  type Operator,
-  type OperatorTable,
-  placewise,
-  unsupported,
-} from './kernel.ts';
+import { type NodeRequest, type Operator, type OperatorTable, placewise, unsupported } from './kernel.ts';
 
 type Unary = (x: tf.Tensor) => tf.Tensor;
 type Binary = (a: tf.Tensor, b: tf.Tensor) => tf.Tensor;
@@ -62,30 +54,14 @@ const cast: Operator = (request) => {
 };
 
 const clip: Operator = (request) => {
-  const bounds = { low: numberAt(request, 1), high: numberAt(request, 2) };
-  const known = (index: number, value: number | undefined) =>
-    request.inputs[index] === undefined || value !== undefined;
-  if (known(1, bounds.low) && known(2, bounds.high)) return clipBetween(bounds);
-  return (inputs) => {
-    const present = inputs.filter((input) => input !== undefined);
-    const hasLow = request.inputs[1] !== undefined;
-    return placewise((x, ...rest) => {
-      const low = hasLow ? tf.maximum(x!, rest[0]!) : x!.clone();
-      const high = hasLow ? rest[1] : rest[0];
-      return high === undefined ? low : tf.minimum(low, high);
-    })(present);
-  };
+  const hasLow = request.inputs[1] !== undefined;
+  const compute = placewise((x, ...bounds) => {
+    const raised = hasLow ? tf.maximum(x!, bounds[0]!) : x!;
+    const high = bounds[hasLow ? 1 : 0];
+    return high === undefined ? raised.clone() : tf.minimum(raised, high);
+  });
+  return (inputs) => compute(inputs.filter((input) => input !== undefined));
 };
-
-function clipBetween({ low, high }: { low: number | undefined; high: number | undefined }): Kernel {
-  return ([x]) =>
-    placewise((value) => {
-      if (low !== undefined && high !== undefined) return tf.clipByValue(value!, low, high);
-      const bound = (limit: number) => tf.scalar(limit, value!.dtype);
-      if (low !== undefined) return tf.maximum(value!, bound(low));
-      return high === undefined ? value!.clone() : tf.minimum(value!, bound(high));
-    })([x!]);
-}
 
 const floatSetting = ({ attributes }: NodeRequest, name: string, fallback: number) =>
   floatOf(attributes, name, fallback);
@@ -101,15 +77,9 @@ const arithmetic: OperatorTable = {
   Pow: binary((a, b) => tf.pow(a, b)),
   Max: variadic((a, b) => tf.maximum(a, b)),
   Min: variadic((a, b) => tf.minimum(a, b)),
-  Sum: variadic((a, b) => tf.add(a, b)),
   Equal: binary((a, b) => tf.equal(a, b)),
   Greater: binary((a, b) => tf.greater(a, b)),
-  GreaterOrEqual: binary((a, b) => tf.greaterEqual(a, b)),
   Less: binary((a, b) => tf.less(a, b)),
-  LessOrEqual: binary((a, b) => tf.lessEqual(a, b)),
-  And: binary((a, b) => tf.logicalAnd(a, b)),
-  Or: binary((a, b) => tf.logicalOr(a, b)),
-  Not: unary((x) => tf.logicalNot(x)),
   Where: () => placewise((condition, a, b) => tf.where(condition!, a!, b!)),
 };
 
@@ -119,15 +89,10 @@ const functions: OperatorTable = {
   Neg: unary((x) => tf.neg(x)),
   Abs: unary((x) => tf.abs(x)),
   Sign: unary((x) => tf.sign(x)),
-  Floor: unary((x) => tf.floor(x)),
-  Ceil: unary((x) => tf.ceil(x)),
-  Round: unary((x) => tf.round(x)),
   Reciprocal: unary((x) => tf.reciprocal(x)),
   Sqrt: unary((x) => tf.sqrt(x)),
   Exp: unary((x) => tf.exp(x)),
   Log: unary((x) => tf.log(x)),
-  Sin: unary((x) => tf.sin(x)),
-  Cos: unary((x) => tf.cos(x)),
   Erf: unary((x) => tf.erf(x)),
 };
 
@@ -136,7 +101,6 @@ const activations: OperatorTable = {
   Sigmoid: unary((x) => tf.sigmoid(x)),
   Relu: unary((x) => tf.relu(x)),
   Softplus: unary((x) => tf.softplus(x)),
-  Softsign: unary((x) => tf.div(x, tf.add(tf.abs(x), 1))),
   Gelu: (request) => {
     const approximate = stringOf(request.attributes, 'approximate', 'none') === 'tanh';
     return placewise((x) => geluOf(x!, approximate));
@@ -154,8 +118,6 @@ const activations: OperatorTable = {
     const [alpha, beta] = [floatSetting(request, 'alpha', 0.2), floatSetting(request, 'beta', 0.5)];
     return placewise((x) => hardSigmoidOf(x!, alpha, beta));
   },
-  HardSwish: unary((x) => tf.mul(x, hardSigmoidOf(x, 1 / 6, 0.5))),
-  Mish: unary((x) => tf.mul(x, tf.tanh(tf.softplus(x)))),
   Clip: clip,
 };
 

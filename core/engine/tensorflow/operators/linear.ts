@@ -39,16 +39,6 @@ function expandBatches(a: tf.Tensor, b: tf.Tensor): [tf.Tensor, tf.Tensor] {
 const matMul: Operator = () =>
   plainKernel((a, b) => product(a!, b!, { transA: false, transB: false, alpha: 1 }));
 
-/** ONNX Runtime's own product, which transposes the last two axes on the way (com.microsoft). */
-const fusedMatMul: Operator = ({ attributes }) => {
-  const settings = {
-    transA: integerOf(attributes, 'transA', 0) !== 0,
-    transB: integerOf(attributes, 'transB', 0) !== 0,
-    alpha: floatOf(attributes, 'alpha', 1),
-  };
-  return plainKernel((a, b) => product(a!, b!, settings));
-};
-
 const gemm: Operator = ({ attributes }) => {
   const transA = integerOf(attributes, 'transA', 0) !== 0;
   const transB = integerOf(attributes, 'transB', 0) !== 0;
@@ -60,4 +50,4 @@ const gemm: Operator = ({ attributes }) => {
   });
 };
 
-export const linearOperators: OperatorTable = { MatMul: matMul, FusedMatMul: fusedMatMul, Gemm: gemm };
+export const linearOperators: OperatorTable = { MatMul: matMul, Gemm: gemm };

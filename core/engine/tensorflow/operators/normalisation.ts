@@ -1,7 +1,6 @@
 /** Softmax and the normalisations with learnt scale and shift. */
 import * as tf from '@tensorflow/tfjs';
 import { floatOf, integerOf } from '../../../graph/attributes.ts';
-import { elementCount } from '../../../shared/tensor.ts';
 import { channelsLast, plain, type Value } from '../value.ts';
 import {
   type NodeRequest,
@@ -91,30 +90,10 @@ const instanceNormalization: Operator = (request) => {
   };
 };
 
-/** Scale and bias have a value per channel (opset 21) or per group (opset 18). */
-const groupNormalization: Operator = (request) => {
-  const epsilon = epsilonOf(request);
-  const { dims } = request.inputs[0]!;
-  const [batch, channels, ...spatial] = dims as [number, number, ...number[]];
-  const groups = integerOf(request.attributes, 'num_groups', 1);
-  const perGroup = request.inputs[1]!.dims[0] === groups && groups !== channels;
-  return ([x, scale, bias]) => {
-    const inner = (channels / groups) * elementCount(spatial);
-    const { centred, inverse } = momentsOf(x!.plain().reshape([batch, groups, inner]), [2], epsilon);
-    const normal = tf.mul(centred, inverse);
-    const shaped = (vector: Value) =>
-      vector.plain().reshape(perGroup ? [groups, 1] : [channels, ...spatial.map(() => 1)]);
-    const arranged = perGroup ? normal : normal.reshape([...dims]);
-    const y = tf.add(tf.mul(arranged, shaped(scale!)), shaped(bias!));
-    return [plain(y.reshape([...dims]))];
-  };
-};
-
 export const normalisationOperators: OperatorTable = {
   Softmax: alongAxis((x) => tf.softmax(x)),
   LogSoftmax: alongAxis((x) => tf.logSoftmax(x)),
   LayerNormalization: layerNormalization,
   BatchNormalization: batchNormalization,
   InstanceNormalization: instanceNormalization,
-  GroupNormalization: groupNormalization,
 };

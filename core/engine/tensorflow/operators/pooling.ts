@@ -127,5 +127,4 @@ export const poolingOperators: OperatorTable = {
   MaxPool: maxPool,
   AveragePool: averagePool,
   GlobalAveragePool: wholePicture((x, axes) => tf.mean(x, axes, true)),
-  GlobalMaxPool: wholePicture((x, axes) => tf.max(x, axes, true)),
 };

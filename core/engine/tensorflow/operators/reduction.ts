@@ -61,10 +61,7 @@ export const reductionOperators: OperatorTable = {
   ReduceMean: reduction((x, axes, keep) => tf.mean(x, axes, keep)),
   ReduceMax: reduction((x, axes, keep) => tf.max(x, axes, keep)),
   ReduceMin: reduction((x, axes, keep) => tf.min(x, axes, keep)),
-  ReduceProd: reduction((x, axes, keep) => tf.prod(x, axes, keep)),
-  ReduceL1: reduction(sumOfSizes),
   ReduceL2: reduction(norm),
-  ReduceSumSquare: reduction(sumOfSquares),
   ReduceLogSumExp: reduction((x, axes, keep) => tf.logSumExp(x, axes, keep)),
   LpNormalization: lpNormalization,
 };

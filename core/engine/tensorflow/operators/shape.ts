@@ -206,11 +206,6 @@ const expand: Operator = (request) => {
   return plainKernel((x) => tf.broadcastTo(x!, dims));
 };
 
-const tile: Operator = (request) => {
-  const repeats = integersAt(request, 1)!;
-  return plainKernel((x) => tf.tile(x!, repeats));
-};
-
 /**
  * A new axis of `depth` places: `values` holds what stands elsewhere and what at the index. Compared place by
  * place, since tfjs' own refuses a depth of 1 and gives floats wrongly in WebAssembly.
@@ -245,6 +240,5 @@ export const shapeOperators: OperatorTable = {
   Pad: pad,
   Gather: gather,
   Expand: expand,
-  Tile: tile,
   OneHot: oneHot,
 };
