@@ -140,8 +140,8 @@ describe('what is not built', () => {
     return builder.nodes.slice(count).map(({ op }) => op);
   };
 
-  test('frozen BatchNormalization and PRelu cost a product and a choice', () => {
-    const forSlopes = ['Greater', 'Mul', 'Where'];
+  test('frozen BatchNormalization costs one product, frozen PRelu one and its mask', () => {
+    const forSlopes = ['HardSigmoid', 'Max', 'Mul'];
     const forNormal = ['Mul'];
     const forWeight = ['Mul', 'ReduceSum', 'Reshape'];
     const forLoss = ['Expand', 'Reshape'];

@@ -1,5 +1,7 @@
 /** Gradients of elementwise arithmetic. */
+import type { GraphBuilder } from '../graph-builder.ts';
 import { type GradientRequest, type GradientRule, scaled, sumTo } from './gradient-rule.ts';
+import { asMask } from './masks.ts';
 
 /** A rule for two broadcast inputs from their two partial products. */
 function binary(
@@ -30,6 +32,20 @@ function powerBase({ builder: b, gradient, node: { inputs } }: GradientRequest):
   return b.mul(gradient, b.mul(exponent, b.pow(base, lower)));
 }
 
+/** Of two operands the one that was taken gets the gradient; of equal ones the first. */
+function extreme(
+  isSecond: (operands: readonly [string, string], builder: GraphBuilder) => string,
+): GradientRule {
+  return ({ builder: b, node, gradient, needed }) => {
+    const [left, right] = node.inputs as [string, string];
+    const toSecond = b.mul(gradient, asMask(b, isSecond([left, right], b)));
+    return [
+      needed[0] ? sumTo(b, b.sub(gradient, toSecond), b.dimsOf(left)) : undefined,
+      needed[1] ? sumTo(b, toSecond, b.dimsOf(right)) : undefined,
+    ];
+  };
+}
+
 export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
   Identity: ({ gradient }) => [gradient],
   Add: binary(
@@ -52,19 +68,8 @@ export const elementwiseGradients: Readonly<Record<string, GradientRule>> = {
   Pow: binary(powerBase, ({ builder: b, gradient, node: { inputs, outputs } }) =>
     b.mul(gradient, b.mul(outputs[0]!, b.log(inputs[0]!))),
   ),
-  // Of equal operands the first takes the whole gradient.
-  Min: binary(
-    ({ builder: b, gradient, node: { inputs } }) =>
-      b.where(b.less(inputs[1]!, inputs[0]!), b.scalar(0), gradient),
-    ({ builder: b, gradient, node: { inputs } }) =>
-      b.where(b.less(inputs[1]!, inputs[0]!), gradient, b.scalar(0)),
-  ),
-  Max: binary(
-    ({ builder: b, gradient, node: { inputs } }) =>
-      b.where(b.less(inputs[0]!, inputs[1]!), b.scalar(0), gradient),
-    ({ builder: b, gradient, node: { inputs } }) =>
-      b.where(b.less(inputs[0]!, inputs[1]!), gradient, b.scalar(0)),
-  ),
+  Min: extreme(([left, right], b) => b.less(right, left)),
+  Max: extreme(([left, right], b) => b.less(left, right)),
   Where: ({ builder: b, gradient, node: { inputs }, needed }) => {
     const zero = b.scalar(0);
     const [condition, left, right] = inputs;

@@ -5,6 +5,7 @@ import type { GraphBuilder } from '../graph-builder.ts';
 import { reachOf, turnedPads, type Window, windowOf } from '../infer-convolution.ts';
 import { repeatEach } from '../repeat.ts';
 import { expanded, filled, type GradientRequest, type GradientRule, scaled } from './gradient-rule.ts';
+import { asMask } from './masks.ts';
 
 interface PoolGeometry {
   readonly window: Window;
@@ -82,7 +83,6 @@ const maxPool: GradientRule = (request) => {
     : node.inputs[0]!;
   const [kernelHeight, kernelWidth] = window.kernel as [number, number];
   const positions = kernelHeight * kernelWidth;
-  const zero = b.scalar(0);
   let remaining = gradient;
   const parts: string[] = [];
   for (let position = 0; position < positions; position++) {
@@ -90,7 +90,7 @@ const maxPool: GradientRule = (request) => {
     const start = [row * window.dilations[0]!, column * window.dilations[1]!];
     const end = start.map((from, axis) => from + (outputSize[axis]! - 1) * window.strides[axis]! + 1);
     const seen = b.slice(x, start, end, [2, 3], window.strides);
-    const part = b.where(b.equal(seen, node.outputs[0]!), remaining, zero);
+    const part = b.mul(remaining, asMask(b, b.equal(seen, node.outputs[0]!)));
     if (position < positions - 1) remaining = b.sub(remaining, part);
     parts.push(b.reshape(part, [batch, channels, 1, ...outputSize]));
   }
