@@ -66,7 +66,7 @@ describe('help', () => {
 test('doctor measures training on the processor', async () => {
   await using cli = openCommandLine();
 
-  const { code, stdout } = await cli.anneal('unused', 'doctor', '--json');
+  const { code, stdout } = await cli.anneal('unused', 'doctor', '--time', '10', '--json');
 
   const report = JSON.parse(stdout);
   expect(code).toBe(0);

@@ -62,6 +62,14 @@ describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (
     }
   }, 110_000);
 
+  test('a buffer beyond the limits of the device is understood as too little memory', async () => {
+    // Hardware may have the memory for it.
+    const possible =
+      env['VK_ICD_FILENAMES'] === undefined ? ['out-of-memory', 'computed'] : ['out-of-memory'];
+
+    expect(possible).toContain(await runScript('too-large.ts'));
+  });
+
   test('a software renderer is listed as one', async () => {
     const script = path.resolve('test/fixtures/webgpu/list-devices.ts');
     const { stdout } = await run(process.execPath, [script], { env });
