@@ -29,7 +29,8 @@ function openCatalogue(dataFolder: string | undefined): Catalogue {
 async function findBase(catalogue: Catalogue, id: string | undefined, state: ModelState): Promise<BaseModel> {
   if (id !== undefined) return catalogue.load(id);
   for (const entry of await catalogue.list()) {
-    if (entry.sha256 === state.baseSha256) return catalogue.load(entry.id);
+    const identity = entry.sha256 ?? (await catalogue.identify(entry.id));
+    if (identity === state.baseSha256) return catalogue.load(entry.id);
   }
   throw new AppError('MODEL_UNKNOWN', 'The base model that this adapter belongs to is not installed here.', {
     action: 'Import it with "anneal models import", or name it with --base.',
