@@ -7,6 +7,7 @@ import { addAdapterCommands } from './commands/adapters.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
+import { addModelCommands } from './commands/models.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { printError } from './output.ts';
@@ -38,6 +39,7 @@ addDemoCommand(program);
 addCoordinatorCommands(program);
 addSiteCommands(program);
 addAdapterCommands(program);
+addModelCommands(program);
 addServeCommand(program);
 addDoctorCommand(program);
 

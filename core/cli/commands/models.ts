@@ -1,0 +1,216 @@
+/** `anneal models …`: the base models that runs on this machine can start from. */
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { defaultDataFolder } from '../../agent/paths.ts';
+import { type Catalogue, createCatalogue } from '../../models/catalogue.ts';
+import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
+import type { ModelManifest } from '../../models/installed-models.ts';
+import type { ImportOptions } from '../../models/model-formats.ts';
+import { readWholeNumber } from '../arguments.ts';
+import { formatBytes, formatCount, formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+
+function openCatalogue(dataFolder: string | undefined): Catalogue {
+  return createCatalogue(join(dataFolder ?? defaultDataFolder(), 'models'));
+}
+
+/** `0.5` for all channels, or `0.485,0.456,0.406` for red, green and blue. */
+function readChannels(text: string): number[] {
+  const values = text.split(',').map(Number);
+  if (text.trim() === '' || !values.every(Number.isFinite) || (values.length !== 1 && values.length !== 3)) {
+    throw new InvalidArgumentError('Give one number, or three with commas between them.');
+  }
+  return values.length === 1 ? [values[0]!, values[0]!, values[0]!] : values;
+}
+
+/** The settings of an import, which an inspection of a file not imported yet needs too. */
+function addImportOptions(command: Command): Command {
+  return command
+    .option('--licence <name>', 'licence of the weights, for instance Apache-2.0')
+    .option('--image-size <pixels>', 'side of the square input', readWholeNumber)
+    .addOption(
+      new Option(
+        '--pooling <kind>',
+        'how tokens become one embedding (ViT: class, mean; ONNX: first, mean)',
+      ).choices(['class', 'mean', 'first']),
+    )
+    .option('--mean <r,g,b>', 'means of the pixels scaled to 0…1', readChannels)
+    .option('--deviation <r,g,b>', 'deviations of the pixels scaled to 0…1', readChannels)
+    .addOption(new Option('--channel-order <order>', 'ONNX: order of the channels').choices(['rgb', 'bgr']))
+    .option('--output <name>', 'ONNX: the value that is the embedding, if not the only output');
+}
+
+interface Options extends ImportOptions {
+  data?: string;
+  json: boolean;
+}
+
+function importOptions({ data: _data, json: _json, ...rest }: Options): ImportOptions {
+  return rest;
+}
+
+function shortHash(sha256: string | null): string {
+  return sha256 === null ? '–' : sha256.slice(0, 12);
+}
+
+function describeNormalisation({ normalisation }: ModelReport): string {
+  if (normalisation === null) return 'inside the network';
+  const { mean, deviation } = normalisation;
+  const join3 = (values: readonly number[]) => values.map((value) => Number(value.toFixed(4))).join(', ');
+  return `(pixel / 255 − [${join3(mean)}]) / [${join3(deviation)}]`;
+}
+
+/** Name and value, one per line, the values under each other. */
+function printFields(fields: readonly (readonly [string, string])[]): void {
+  const width = Math.max(...fields.map(([name]) => name.length));
+  for (const [name, value] of fields) printLine(`${name.padEnd(width)}  ${value}`);
+}
+
+function printReport(report: ModelReport): void {
+  printFields([
+    ['id', report.id],
+    ['format', report.format],
+    ['hash', report.sha256 ?? '–'],
+    ['licence', report.licence],
+    ['input', report.inputSize === null ? '–' : `${report.inputSize} × ${report.inputSize} pixels`],
+    ['normalisation', report.sha256 === null ? '–' : describeNormalisation(report)],
+    ['embedding', report.embeddingSize === null ? '–' : `${report.embeddingSize} numbers`],
+    ['weights', report.parameters === null ? '–' : formatCount(report.parameters)],
+    ['imported', report.importedAt ?? (report.format === 'built-in' ? 'comes with Anneal' : 'not yet')],
+  ]);
+  if (report.presets.length > 0) {
+    printLine();
+    printLine('Layers that LoRA can adapt, and the values that travel for each rank:');
+    printLine(
+      formatTable(
+        ['target modules', 'layers', ...reportedRanks.map((rank) => `rank ${rank}`)],
+        report.presets.map(({ name, layers, parametersByRank }) => [
+          name,
+          formatCount(layers),
+          ...reportedRanks.map((rank) => formatCount(parametersByRank[rank]!)),
+        ]),
+        [1, ...reportedRanks.map((_, index) => index + 2)],
+      ),
+    );
+  }
+  if (report.onnx !== null) printOnnx(report.onnx);
+  if (report.problem !== null) {
+    printLine();
+    printLine(`This model cannot be used: ${report.problem.message} ${report.problem.action}`);
+  }
+}
+
+function printOnnx({
+  opset,
+  producer,
+  operators,
+  unsupported,
+  externalBytes,
+}: NonNullable<ModelReport['onnx']>): void {
+  const counts = Object.entries(operators).sort(([a], [b]) => a.localeCompare(b));
+  printLine();
+  printFields([
+    ['opset', String(opset)],
+    ['written by', producer === '' ? 'not stated' : producer],
+    ['operators', counts.map(([name, count]) => `${name} ${count}`).join(', ')],
+    ...(externalBytes > 0 ? [['weights outside', formatBytes(externalBytes)] as const] : []),
+  ]);
+  if (unsupported.length === 0) return;
+  printLine();
+  printLine('Operators that Anneal does not support:');
+  printLine(
+    formatTable(
+      ['operator', 'node'],
+      unsupported.map(({ op, node }) => [op, node]),
+    ),
+  );
+}
+
+function printImported({ id, sha256, files }: ModelManifest): void {
+  const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
+  printLine(`Imported "${id}": ${files.length} files, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
+  printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" says more.`);
+}
+
+export function addModelCommands(program: Command): void {
+  const models = program.command('models').description('the base models that runs can start from');
+
+  models
+    .command('list')
+    .description('list the base models of this installation')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options: Options) => {
+      const catalogue = openCatalogue(options.data);
+      const entries = [];
+      for (const entry of await catalogue.list()) {
+        entries.push({ ...entry, sha256: entry.sha256 ?? (await catalogue.identify(entry.id)) });
+      }
+      if (options.json) return printJson(entries);
+      printLine(
+        formatTable(
+          ['id', 'format', 'input', 'hash', 'licence', 'imported'],
+          entries.map(({ id, format, inputSize, sha256, licence, importedAt }) => [
+            id,
+            format,
+            `${inputSize} × ${inputSize}`,
+            shortHash(sha256),
+            licence,
+            importedAt?.slice(0, 10) ?? '–',
+          ]),
+        ),
+      );
+    });
+
+  addImportOptions(
+    models
+      .command('import')
+      .description(
+        'install a vision transformer (folder with config.json and model.safetensors) or an ONNX file',
+      )
+      .argument('<path>', 'folder or file')
+      .option('--id <id>', 'its name here; made of the name of the folder or file when absent'),
+  )
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (path: string, options: Options) => {
+      const manifest = await openCatalogue(options.data).import(path, importOptions(options));
+      if (options.json) printJson(manifest);
+      else printImported(manifest);
+    });
+
+  addImportOptions(
+    models
+      .command('inspect')
+      .description('describe an installed model, or a folder or file that is not imported yet')
+      .argument('<id-or-path>', 'id of an installed model, or a path'),
+  )
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (idOrPath: string, options: Options) => {
+      const report = await openCatalogue(options.data).inspect(idOrPath, importOptions(options));
+      if (options.json) printJson(report);
+      else printReport(report);
+      if (report.problem !== null) process.exitCode = 1;
+    });
+
+  models
+    .command('verify')
+    .description('read every byte of the installed models and compare it with what was imported')
+    .argument('[id]', 'one model alone')
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (id: string | undefined, options: Options) => {
+      const checks = await openCatalogue(options.data).verify(id);
+      if (options.json) printJson(checks);
+      for (const check of options.json ? [] : checks) {
+        const { problem } = check;
+        printLine(
+          problem === null
+            ? `${check.id}: unchanged, hash ${check.sha256}`
+            : `${check.id}: ${problem.message} ${problem.action}`,
+        );
+      }
+      if (checks.some((check) => check.problem !== null)) process.exitCode = 1;
+    });
+}
