@@ -38,12 +38,18 @@ const weightInputs: Readonly<Record<string, readonly number[]>> = {
   Gather: [0],
 };
 
+/** What training graphs call their own inputs and outputs; the head behind the embedding is `head`. */
+const trainingNames = [
+  ...[pixelsName, embeddingName, 'head.weight', 'head.bias', 'labels', 'sampleWeights', 'classPrior'],
+  ...['loss', 'logits'],
+];
+
 /** Names the weights of a network after its layers. @param written at any batch size, with names of the file */
 export function nameLayers(written: Specialised): Naming {
   const { graph, weights, origins } = written;
   const names = new Map<string, string>();
-  const modules = new Set<string>();
-  const taken = new Set<string>([pixelsName, embeddingName]);
+  const modules = new Set<string>(['head']);
+  const taken = new Set<string>(trainingNames);
   const layers: AdaptableLayer[] = [];
   const blocks = new Map<string, number>();
   const found = findLayers(graph, new Set(weights.keys()));
