@@ -4,8 +4,8 @@ import { hostname } from 'node:os';
 import type { AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { importFolder } from '../data/import-folder.ts';
+import { listAllDevices } from '../engine/devices/all-devices.ts';
 import type { Device } from '../engine/engine.ts';
-import { createOnnxRuntimeEngine } from '../engine/onnxruntime/engine.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -211,8 +211,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     const state = decodeModelState(await data.blobs.read(sha256), 'adapter');
     const config = run === null ? null : runConfigSchema.parse(run.config);
     const base = await catalogue.load(config?.baseId ?? defaultBaseId);
-    const loraDropout = config?.training.loraDropout ?? 0;
-    await writeAdapter(folder, state, base, { ...options, loraDropout });
+    const { loraDropout = 0, head, arcScale } = config?.training ?? {};
+    const arc = head === 'arcface' && arcScale !== undefined ? { arcScale } : {};
+    await writeAdapter(folder, state, base, { ...options, loraDropout, ...arc });
     store.audit.append({
       actor: 'person',
       action: 'adapter-exported',
@@ -259,7 +260,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     becomeCoordinator,
     joinAsSite,
     startDemo: () => demo.start(),
-    devices: (): Promise<Device[]> => createOnnxRuntimeEngine().devices(),
+    devices: (): Promise<Device[]> => listAllDevices(),
     importImages,
     exportAdapter,
     get site() {

@@ -56,7 +56,7 @@ export function describeCheckup(checkup: Checkup, saved: boolean): string {
     ...devices.flatMap(({ engine, kind, note }) =>
       note === undefined ? [] : [`${engine} ${kind}: ${note}`],
     ),
-    ...failed.map(({ engine, kind, reason }) => `${engine} ${kind} cannot train: ${reason}`),
+    ...failed.map(({ engine, kind, reason }) => `${engine} ${kind}: no step succeeded. ${reason}`),
   ];
   if (recommendation === null) {
     return ['', ...notes, 'No device of this machine can train.'].join('\n');
