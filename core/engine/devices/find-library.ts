@@ -6,7 +6,7 @@ import { runTool } from './run-tool.ts';
 const toolTimeoutMs = 3_000;
 
 /** The loader's own folders on the distributions that we know; its cache knows the rest. */
-const systemFolders = ['/lib', '/usr/lib', '/lib64', '/usr/lib64', '/usr/local/lib', '/usr/local/cuda/lib64'];
+const systemFolders = ['/lib', '/usr/lib', '/lib64', '/usr/lib64', '/usr/local/lib'];
 
 /**
  * @param name for instance `libvulkan.so.1`
