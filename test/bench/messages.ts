@@ -34,12 +34,14 @@ export const peakSchema = z.object({ type: z.literal('stepped'), flopsPerSecond:
 
 /** See pictures.ts. */
 export const pipelineSchema = z.object({
-  /** Crops imported: decoded, fitted to a square, stored. */
+  /** Crops imported: read, decoded, fitted to a square, stored. */
   importCropsPerSecond: z.number(),
   /** Photographs imported: decoded, face found and aligned, stored. */
   importPhotographsPerSecond: z.number(),
-  decodePerSecond: z.number(),
-  augmentPerSecond: z.number(),
+  /** Crops decoded and augmented. */
+  firstEpochPerSecond: z.number(),
+  /** Crops in memory augmented. */
+  laterEpochsPerSecond: z.number(),
 });
 export type Pipeline = z.infer<typeof pipelineSchema>;
 

@@ -62,3 +62,8 @@ export const benchTraining = {
   weightDecay: 0.01,
   clipNorm: 1,
 } as const;
+
+/** Side of a network's pictures in pixels. */
+export function sideOf(id: string): number {
+  return benchNetworks.find((network) => network.id === id)?.vit?.imageSize ?? 150;
+}

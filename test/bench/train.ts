@@ -2,13 +2,15 @@
  * Training speed and memory against PyTorch on this machine; see docs/benchmarks.md.
  * A measurement, not a test: it ends with 0 when a target is missed.
  */
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { startProcess } from './child-process.ts';
 import { measureNetwork } from './measure-network.ts';
-import { peakReadySchema, peakSchema } from './messages.ts';
-import { benchNetworks } from './networks.ts';
+import { type Pipeline, peakReadySchema, peakSchema, pipelineSchema } from './messages.ts';
+import { benchNetworks, sideOf } from './networks.ts';
 import { type BenchOptions, readOptions, usage } from './options.ts';
 import { type BenchReport, formatReport } from './report.ts';
 
@@ -34,7 +36,7 @@ async function measure(options: BenchOptions): Promise<BenchReport> {
     versions: {},
     matrixPeakGigaflopsPerSecond: 0,
     results: [],
-    pictures: null,
+    pictures: [],
   };
   const measurePeak = async () => {
     const best = (await matrixPeak(options.threads)) / 1e9;
@@ -42,17 +44,32 @@ async function measure(options: BenchOptions): Promise<BenchReport> {
   };
   await measurePeak();
   for (const network of benchNetworks.filter(({ id }) => options.networks.includes(id))) {
-    const folder = await mkdtemp(join(tmpdir(), 'anneal-bench-'));
-    try {
-      const { versions, ...result } = await measureNetwork(network, folder, options, progress);
-      report.results.push({ ...result, versions });
-      Object.assign(report.versions, versions);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+    const result = await inFolder((folder) => measureNetwork(network, folder, options, progress));
+    report.results.push(result);
+    Object.assign(report.versions, result.versions);
     await measurePeak();
   }
+  if (!options.pictures) return report;
+  for (const side of new Set(report.results.map(({ network }) => sideOf(network)))) {
+    progress(`pictures of ${side} pixels`);
+    report.pictures.push({ side, ...(await inFolder((folder) => measurePictures(folder, side))) });
+  }
   return report;
+}
+
+async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'anneal-bench-'));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function measurePictures(folder: string, side: number): Promise<Pipeline> {
+  const file = join(import.meta.dirname, 'pictures.ts');
+  const { stdout } = await promisify(execFile)(process.execPath, [file, folder, String(side)]);
+  return pipelineSchema.parse(JSON.parse(stdout));
 }
 
 /** In a process that ends at once: its threads spin. */

@@ -1,0 +1,99 @@
+/**
+ * How fast pictures reach a training: import, decoding and augmentation as the product does them, each alone.
+ * Arguments: FOLDER SIDE. Writes one line of JSON.
+ */
+import { readdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { generateDemoFaces } from '../../core/data/demo-faces.ts';
+import { preparePictures } from '../../core/data/import-pictures.ts';
+import { type LabelRow, readLabelsCsv } from '../../core/data/labels-csv.ts';
+import { augmentationOf, drawAugmentation } from '../../core/engine/augmentation.ts';
+import { createPixelSource, type PixelSample } from '../../core/engine/pixel-source.ts';
+import { createRandom } from '../../core/shared/random.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
+
+const [folder = '', sideText = ''] = process.argv.slice(2);
+const side = Number(sideText);
+const batch = 16;
+const subjects = 64;
+const photographRounds = 2;
+const cacheBytes = 2 ** 30;
+
+const [site] = await generateDemoFaces({
+  outFolder: join(folder, 'faces'),
+  sites: 1,
+  seed: 1,
+  size: side,
+  subjectsPerSite: subjects,
+});
+const blobs = createBlobStore(join(folder, 'blobs'));
+const rows = await readLabelsCsv(site!.labelsFile);
+
+const imported = await timed(rows.length, () => importPictures(rows, site!.imagesFolder, true));
+const crops = blobs.list().map((hash) => blobs.path(hash));
+const { first, later } = await measureEpochs(crops);
+const photographs = await importPhotographs();
+const result = {
+  importCropsPerSecond: imported,
+  importPhotographsPerSecond: photographs,
+  firstEpochPerSecond: first,
+  laterEpochsPerSecond: later,
+};
+process.stdout.write(`${JSON.stringify(result)}\n`);
+
+function importPictures(
+  labels: readonly LabelRow[],
+  imagesFolder: string,
+  alreadyCropped: boolean,
+): Promise<unknown> {
+  const options = { blobs, imagesFolder, labelsName: 'labels.csv', inputSize: side, alreadyCropped };
+  return preparePictures(labels, { ...options, existing: () => null });
+}
+
+/** The face library's own photographs; starting its networks is part of the first round, which is not counted. */
+async function importPhotographs(): Promise<number> {
+  const library = createRequire(import.meta.url).resolve('@vladmandic/face-api/package.json');
+  const imagesFolder = join(dirname(library), 'demo');
+  const files = (await readdir(imagesFolder)).filter((name) => /^sample\d\.jpg$/.test(name));
+  const labels = files.map((file, index) => ({ ...rows[0]!, file, subject: file, line: index + 2 }));
+  await importPictures(labels.slice(0, 1), imagesFolder, false);
+  const startup = await secondsOf(() => importPictures(labels.slice(0, 1), imagesFolder, false));
+  let seconds = 0;
+  for (let round = 0; round < photographRounds; round++) {
+    seconds += (await secondsOf(() => importPictures(labels, imagesFolder, false))) - startup;
+  }
+  return (photographRounds * (files.length - 1)) / seconds;
+}
+
+/** Through the worker thread that trainings use: the first epoch decodes, later ones find their crops in memory. */
+async function measureEpochs(files: readonly string[]): Promise<{ first: number; later: number }> {
+  const random = createRandom(1);
+  const settings = augmentationOf(true)!;
+  const source = createPixelSource(cacheBytes);
+  let buffer = new Float32Array(batch * 3 * side * side);
+  const epoch = async () => {
+    for (let start = 0; start < files.length; start += batch) {
+      const samples: PixelSample[] = files
+        .slice(start, start + batch)
+        .map((file) => ({ file, augmentation: drawAugmentation(random, settings) }));
+      buffer = await source.fill(samples, side, buffer);
+    }
+  };
+  // Starts the thread.
+  buffer = await source.fill([], side, buffer);
+  const first = await timed(files.length, epoch);
+  const later = await timed(files.length, epoch);
+  await source.close();
+  return { first, later };
+}
+
+async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+  const startMs = performance.now();
+  await work();
+  return (performance.now() - startMs) / 1000;
+}
+
+async function timed(count: number, work: () => Promise<unknown>): Promise<number> {
+  return count / (await secondsOf(work));
+}
