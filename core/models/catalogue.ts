@@ -1,4 +1,5 @@
 /** The base models that this installation can train: those it brings and those a person imported. */
+import { join } from 'node:path';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
 import { faceResnet128Id, loadFaceResnet128 } from './face-resnet-128.ts';
@@ -14,6 +15,7 @@ import {
   verifyInstalledModel,
 } from './installed-models.ts';
 import type { ImportOptions } from './model-formats.ts';
+import { inspectOnnxFile } from './onnx/inspect.ts';
 
 /** The base model of a run that names none. */
 export const defaultBaseId = faceResnet128Id;
@@ -165,7 +167,10 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     const entry = (await list()).find((each) => each.id === idOrPath);
     if (entry !== undefined) {
       const { id, format, licence, importedAt } = entry;
-      return { id, format, licence, importedAt, onnx: null, problem: null, ...describeModel(await load(id)) };
+      const manifest = format === 'onnx' ? await findInstalledModel(modelsFolder!, id) : null;
+      const onnx =
+        manifest === null ? null : await inspectOnnxFile(join(modelsFolder!, id, manifest.files[0]!.name));
+      return { id, format, licence, importedAt, onnx, problem: null, ...describeModel(await load(id)) };
     }
     try {
       return await inspectSource(idOrPath, options);

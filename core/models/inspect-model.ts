@@ -1,7 +1,7 @@
 /** What a person wants to know of a base model before a run uses it. */
 
 import { loraDims } from '../lora/inject.ts';
-import type { ErrorReport } from '../shared/errors.ts';
+import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { elementCount } from '../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel, Normalisation } from './base-model.ts';
 import {
@@ -54,23 +54,32 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
   const licence = options.licence ?? source.statedLicence ?? unstatedLicence;
   const settings = formatOptions(source.format, options);
   const files = source.files.map((name) => ({ name }));
-  const base = await openModelFiles(source.folder, {
-    id,
-    licence,
-    format: source.format,
-    options: settings,
-    files,
-  });
-  return {
-    id,
-    format: source.format,
-    licence,
-    importedAt: null,
-    onnx: null,
-    problem: null,
-    ...describeModel(base),
-  };
+  const about = { id, format: source.format, licence, importedAt: null, onnx: source.onnx };
+  try {
+    const base = await openModelFiles(source.folder, {
+      id,
+      licence,
+      format: source.format,
+      options: settings,
+      files,
+    });
+    return { ...about, problem: null, ...describeModel(base) };
+  } catch (thrown) {
+    // What an ONNX file holds says more about why it cannot be used than the error alone.
+    if (source.onnx === null || !(thrown instanceof AppError)) throw thrown;
+    return { ...about, ...nothingKnown, problem: thrown.toReport() };
+  }
 }
+
+const nothingKnown = {
+  sha256: null,
+  inputSize: null,
+  embeddingSize: null,
+  normalisation: null,
+  parameters: null,
+  presets: [],
+  layers: [],
+};
 
 /** The part of a report that follows from the opened model. */
 export function describeModel(

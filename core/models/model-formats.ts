@@ -1,9 +1,12 @@
 /** The formats that a base model can be imported from, and how each is opened. */
 import { stat } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
+import { inspectOnnxFile } from './onnx/inspect.ts';
+import { openOnnxModel } from './onnx/onnx-model.ts';
+import { type OnnxDescription, onnxOptionsSchema } from './onnx/options.ts';
 import { listVitFiles, openVitFolder, vitOptionsSchema } from './vit-folder.ts';
 import { readVitSettings } from './vit-settings.ts';
 
@@ -36,6 +39,8 @@ export interface ModelSource {
   readonly statedLicence: string | null;
   /** A name to make an id of. */
   readonly name: string;
+  /** What an ONNX file holds, even when it cannot be used. */
+  readonly onnx: OnnxDescription | null;
 }
 
 /**
@@ -51,11 +56,29 @@ export async function findModelSource(path: string): Promise<ModelSource> {
   }
   if (status.isDirectory()) {
     const [files, { licence }] = [await listVitFiles(path), await readVitSettings(path)];
-    return { format: 'vit', folder: path, files, statedLicence: licence ?? null, name: basename(path) };
+    return {
+      format: 'vit',
+      folder: path,
+      files,
+      statedLicence: licence ?? null,
+      name: basename(resolve(path)),
+      onnx: null,
+    };
   }
-  throw new AppError('MODEL_FILE_INVALID', `${basename(path)} is no model that Anneal can import.`, {
-    action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
-  });
+  if (/\.(?:safetensors|json|bin|pt|pth)$/i.test(path)) {
+    throw new AppError('MODEL_FILE_INVALID', `${basename(path)} alone is no model that Anneal can import.`, {
+      action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
+    });
+  }
+  const onnx = await inspectOnnxFile(path);
+  return {
+    format: 'onnx',
+    folder: dirname(path),
+    files: [basename(path), ...(onnx.externalFiles ?? [])],
+    statedLicence: null,
+    name: basename(path, extname(path)),
+    onnx,
+  };
 }
 
 /** `ViT_Tiny (patch16)` becomes `vit-tiny-patch16`. */
@@ -74,8 +97,14 @@ export function proposeId(name: string): string {
  */
 export function formatOptions(format: ModelFormat, options: ImportOptions): Record<string, unknown> {
   const { id: _id, licence: _licence, ...rest } = options;
-  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-  const parsed = vitOptionsSchema.omit({ id: true, licence: true }).safeParse(given);
+  // The formats came to their names apart from each other; a person sees one.
+  const named = format === 'onnx' ? { ...rest, inputSize: rest.imageSize, imageSize: undefined } : rest;
+  const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+  const settled = { id: true, licence: true } as const;
+  const parsed =
+    format === 'onnx'
+      ? onnxOptionsSchema.omit(settled).safeParse(given)
+      : vitOptionsSchema.omit(settled).safeParse(given);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
@@ -106,6 +135,10 @@ export async function openModelFiles(
     files: readonly { name: string }[];
   },
 ): Promise<BaseModel> {
-  const { id, licence } = model;
+  const { id, licence, files } = model;
+  if (model.format === 'onnx') {
+    const options = onnxOptionsSchema.parse({ ...model.options, id, licence });
+    return openOnnxModel(join(folder, files[0]!.name), options);
+  }
   return openVitFolder(folder, vitOptionsSchema.parse({ ...model.options, id, licence }));
 }

@@ -128,7 +128,9 @@ function printOnnx({
 
 function printImported({ id, sha256, files }: ModelManifest): void {
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
-  printLine(`Imported "${id}": ${files.length} files, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
+  printLine(
+    `Imported "${id}": ${files.length === 1 ? '1 file' : `${files.length} files`}, ${formatBytes(sizeBytes)}, hash ${sha256}.`,
+  );
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" says more.`);
 }
 
