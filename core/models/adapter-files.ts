@@ -7,11 +7,12 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BaseModel } from './base-model.ts';
+import { exportOnnxModel } from './onnx/export.ts';
 import { checkState, exportPeftFolder } from './peft-import.ts';
 import { peftNameStyles } from './peft-names.ts';
 
-/** `peft`: a folder; `weights`: one safetensors file of the base model's weights with the adapter in them. */
-export const adapterFormats = ['peft', 'weights'] as const;
+/** `peft`: a folder; `onnx`: one ONNX file of the network with adapter and head in it; `weights`: one safetensors file of the base model's weights with the adapter in them. */
+export const adapterFormats = ['peft', 'onnx', 'weights'] as const;
 export type AdapterFormat = (typeof adapterFormats)[number];
 
 export const exportOptionsSchema = z.object({
@@ -19,6 +20,13 @@ export const exportOptionsSchema = z.object({
   names: z.enum(peftNameStyles).optional(),
 });
 export type ExportOptions = z.infer<typeof exportOptionsSchema>;
+
+/** What a run says of an adapter beside its values. */
+export interface TrainedWith {
+  readonly loraDropout?: number;
+  /** Scale of an ArcFace head; absent for a softmax head. */
+  readonly arcScale?: number;
+}
 
 /**
  * @param target the folder (`peft`) or file to write; a file that is there is replaced
@@ -28,14 +36,16 @@ export async function writeAdapter(
   target: string,
   state: ModelState,
   base: BaseModel,
-  options: ExportOptions & { loraDropout?: number } = {},
+  options: ExportOptions & TrainedWith = {},
 ): Promise<void> {
-  const { format = 'peft', names, loraDropout } = options;
+  const { format = 'peft', names, loraDropout, arcScale } = options;
   try {
     if (format === 'peft') {
       const named = names === undefined ? {} : { names };
       const dropout = loraDropout === undefined ? {} : { loraDropout };
       await exportPeftFolder(target, state, base, { ...named, ...dropout });
+    } else if (format === 'onnx') {
+      await exportOnnxModel(base, state, target, arcScale === undefined ? {} : { arcScale });
     } else {
       await writeFileAtomically(target, encodeMergedWeights(state, base));
     }

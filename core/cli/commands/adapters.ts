@@ -14,7 +14,7 @@ import { peftNameStyles } from '../../models/peft-names.ts';
 import { AppError } from '../../shared/errors.ts';
 import { sha256 } from '../../shared/hash.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
-import { readList } from '../arguments.ts';
+import { readList, readNumber } from '../arguments.ts';
 import { formatBytes, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { withAgent } from '../with-agent.ts';
@@ -66,6 +66,7 @@ async function readAdapter(
 
 interface ExportCall extends ExportOptions {
   base?: string;
+  arcfaceScale?: number;
   data?: string;
   json: boolean;
 }
@@ -81,7 +82,8 @@ async function exportAdapter(adapter: string, target: string, call: ExportCall):
     );
   } else {
     const { state, base } = await readAdapter(resolve(adapter), openCatalogue(call.data), call.base);
-    await writeAdapter(path, state, base, options);
+    const arc = call.arcfaceScale === undefined ? {} : { arcScale: call.arcfaceScale };
+    await writeAdapter(path, state, base, { ...options, ...arc });
   }
   if (call.json) printJson({ format, path });
   else printLine(`Written to ${target}.`);
@@ -156,7 +158,7 @@ export function addAdapterCommands(program: Command): void {
     .addOption(
       new Option(
         '--format <name>',
-        'peft: a folder for Hugging Face PEFT; weights: the merged weights in one file',
+        'peft: a folder for Hugging Face PEFT; onnx: the whole network in one file; weights: the merged weights',
       )
         .choices(adapterFormats)
         .default('peft'),
@@ -165,6 +167,11 @@ export function addAdapterCommands(program: Command): void {
       new Option('--names <library>', 'whose names the layers get in PEFT files').choices(peftNameStyles),
     )
     .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
+    .option(
+      '--arcface-scale <number>',
+      'for an adapter file with an ArcFace head: its scale (onnx)',
+      readNumber,
+    )
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((adapter, target, options) => exportAdapter(adapter, target, options));
