@@ -29,8 +29,9 @@ export function compareSides(ours: ComparedSide, theirs: ComparedSide): Comparis
     total.difference += squares.difference;
     total.size += squares.size;
     const difference = ratio(squares);
-    // Not `>`: a NaN is the worst of all.
-    if (!(difference <= worst.difference)) worst = { name, difference };
+    // A NaN is the worst of all, and stays.
+    const isWorse = Number.isNaN(difference) || difference > worst.difference;
+    if (isWorse && !Number.isNaN(worst.difference)) worst = { name, difference };
   }
   return {
     lossDifference: Math.abs(ours.loss - theirs.loss) / Math.abs(theirs.loss),
@@ -56,8 +57,3 @@ function squaredDistance(a: Float32Array, b: Float32Array): Squares {
 }
 
 const ratio = ({ difference, size }: Squares) => (difference === 0 ? 0 : Math.sqrt(difference / size));
-
-/** ||a - b|| / ||b||; 0 when they are equal. */
-export function relativeDistance(a: Float32Array, b: Float32Array): number {
-  return ratio(squaredDistance(a, b));
-}
