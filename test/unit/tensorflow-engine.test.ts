@@ -152,6 +152,27 @@ describe('compile and run', () => {
     await executable.release();
   });
 
+  test('a step that WebAssembly has no room for says so, and a smaller one still runs', async () => {
+    const expanded = (rows: number) => {
+      const builder = new GraphBuilder();
+      builder.input('x', 'float32', [1, 1000]);
+      builder.output(builder.reduceMax(builder.expand('x', [rows, 1000]), undefined, false), 'y');
+      return builder.build();
+    };
+    const huge = await engine.compile(expanded(900_000), onCpu);
+    const small = await engine.compile(expanded(9), onCpu);
+    const feeds = { x: floatTensor([1, 1000], new Float32Array(1000).fill(2)) };
+
+    await expect(huge.run(feeds)).rejects.toMatchObject({
+      code: 'TRAINING_FAILED',
+      message: expect.stringMatching(/not enough memory/),
+      cause: expect.any(Error),
+    });
+
+    expect(await small.run(feeds)).toEqual({ y: floatTensor([], Float32Array.of(2)) });
+    for (const executable of [huge, small]) await executable.release();
+  });
+
   test('nothing is left after the release; a released model runs no more', async () => {
     const before = tf.memory().numTensors;
     const builder = new GraphBuilder();

@@ -8,7 +8,7 @@ import type { CompileOptions } from '../engine.ts';
 import { readInstallation } from './installation.ts';
 import { holdsGraphics, loadNativeBackend, nativeBackendName } from './native-backend.ts';
 
-const wasmBackendName = 'wasm';
+export const wasmBackendName = 'wasm';
 
 /**
  * Makes the backend for a device ready and returns its name.

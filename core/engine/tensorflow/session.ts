@@ -2,11 +2,11 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Graph, GraphNode } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
-import type { Tensor } from '../../shared/tensor.ts';
+import { elementCount, type Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, Executable } from '../engine.ts';
 import { classifyRunError } from '../run-error.ts';
-import { selectBackend, startBackend } from './backend.ts';
+import { selectBackend, startBackend, wasmBackendName } from './backend.ts';
 import type { Kernel } from './operators/kernel.ts';
 import { operatorTable } from './operators/table.ts';
 import { download, upload } from './transfer.ts';
@@ -15,6 +15,7 @@ import { createConstantValue, createValue, type Produced, plain, type Value } fr
 interface Step {
   readonly node: GraphNode;
   readonly kernel: Kernel;
+  readonly outputBytes: number;
   /** Values that no later node and no output of the graph needs. */
   readonly lastUses: string[];
 }
@@ -49,7 +50,12 @@ function plan(graph: Graph): Program {
   };
   const kernels = nodes.map((node) => kernelOf(graph, node, keep));
   const lastUses = lastUsesOf(graph, nodes);
-  const steps = nodes.map((node, index) => ({ node, kernel: kernels[index]!, lastUses: lastUses[index]! }));
+  const steps = nodes.map((node, index) => ({
+    node,
+    kernel: kernels[index]!,
+    outputBytes: bytesPerValue * node.outputs.reduce((sum, name) => sum + sizeOf(graph, name), 0),
+    lastUses: lastUses[index]!,
+  }));
   const constants = new Map(
     [...graph.initializers].map(([name, tensor]) => [
       name,
@@ -57,6 +63,14 @@ function plan(graph: Graph): Program {
     ]),
   );
   return { graph, steps, constants, kept };
+}
+
+/** On the backends floats and integers have 32 bits. */
+const bytesPerValue = 4;
+
+function sizeOf(graph: Graph, name: string): number {
+  const type = graph.types.get(name);
+  return type === undefined ? 0 : elementCount(type.dims);
 }
 
 /** Nodes that lead to an output of the graph. */
@@ -108,14 +122,18 @@ function lastUsesOf(graph: Graph, nodes: readonly GraphNode[]): string[][] {
     .reverse();
 }
 
+/** WebAssembly has 4 GiB of memory at most and aborts for good when they are used up; work space needs some, too. */
+const wasmBytes = 3 * 2 ** 30;
+
 function createExecutable(program: Program, backend: string): Executable {
+  const limitBytes = backend === wasmBackendName ? wasmBytes : Number.POSITIVE_INFINITY;
   let released = false;
   return {
     async run(feeds) {
       if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
       const checked = checkFeeds(program.graph, feeds);
       await selectBackend(backend);
-      return execute(program, checked);
+      return execute(program, checked, limitBytes);
     },
     async release() {
       if (released) return;
@@ -126,13 +144,19 @@ function createExecutable(program: Program, backend: string): Executable {
   };
 }
 
-function execute(program: Program, feeds: ReadonlyMap<string, Tensor>): Record<string, Tensor> {
+function execute(
+  program: Program,
+  feeds: ReadonlyMap<string, Tensor>,
+  limitBytes: number,
+): Record<string, Tensor> {
   const { graph, constants } = program;
   const live = new Map<string, Value>();
   const lookUp = (name: string) => live.get(name) ?? constants.get(name)!;
   try {
     for (const [name, tensor] of feeds) live.set(name, createValue(tensor.dims, plain(upload(name, tensor))));
     for (const step of program.steps) {
+      if (tf.memory().numBytes + step.outputBytes > limitBytes)
+        throw new Error('out of memory in WebAssembly');
       runStep(step, graph, live, lookUp);
       for (const name of step.lastUses) {
         live.get(name)?.dispose();
