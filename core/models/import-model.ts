@@ -1,8 +1,9 @@
 /** Copies a base model into the models folder: whole, checked, and under a name that nothing else has. */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { access, constants, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { invalid } from '../lora/safetensors.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { findInstalledModel, type ModelManifest, manifestName, modelIdSchema } from './installed-models.ts';
 import {
@@ -105,11 +106,22 @@ function taken(id: string): AppError {
 /** Better now than after minutes of copying; a disk that fills up meanwhile is met as well. */
 async function requireSpace(modelsFolder: string, source: ModelSource): Promise<void> {
   let neededBytes = 0;
-  for (const name of source.files) neededBytes += (await stat(join(source.folder, name))).size;
+  for (const name of source.files) neededBytes += await sizeOfSource(join(source.folder, name));
   const { bavail, bsize } = await statfs(modelsFolder);
   if (neededBytes > bavail * bsize) {
     throw new AppError('DISK_FULL', 'The disk that holds the data folder has no room for this model.');
   }
+}
+
+/** Size of a file that can be read. @throws AppError MODEL_FILE_INVALID */
+async function sizeOfSource(file: string): Promise<number> {
+  const status = await stat(file).catch(() => null);
+  const readable = await access(file, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
+  if (status?.isFile() === true && readable) return status.size;
+  throw invalid(basename(file), status === null ? 'it is missing' : 'expected a plain file that can be read');
 }
 
 /** Copies one file and learns its hash on the way. */
@@ -172,11 +184,12 @@ async function sweepAbandoned(modelsFolder: string): Promise<void> {
 function inWords(thrown: unknown): AppError {
   const error = toAppError(thrown);
   if (error.code !== 'INTERNAL') return error;
-  const { code, path } = thrown as { code?: unknown; path?: unknown };
-  if (code === 'ENOENT' && typeof path === 'string') {
-    return new AppError('MODEL_FILE_INVALID', `The model has no file ${basename(path)}.`, { cause: thrown });
+  const { code } = thrown as { code?: unknown };
+  if (code === 'EFBIG') {
+    const message = 'The disk that holds the data folder cannot take a file of this size.';
+    return new AppError('DISK_FULL', message, { cause: thrown });
   }
-  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR'].includes(String(code))) {
+  if (['ENOENT', 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR'].includes(String(code))) {
     return new AppError('DATA_FOLDER_UNUSABLE', 'The model cannot be copied into the data folder.', {
       cause: thrown,
     });
