@@ -374,6 +374,29 @@ function varint(value: number): Buffer {
 }
 
 describe('layers', () => {
+  it('names layers after their own biases, also where equal ones are stored once', async () => {
+    const zeros = floats('a.bias', [4], [0, 0, 0, 0]);
+    const matrices = ['onnx::MatMul_1', 'onnx::MatMul_2'].map((name, i) =>
+      floats(name, [4, 4], waves(16, 0.3 + i)),
+    );
+    const nodes: NodeSketch[] = [
+      { ...convNode, out: ['d'] },
+      { op: 'GlobalAveragePool', in: ['d'], out: ['g'] },
+      { op: 'Flatten', in: ['g'], out: ['f'] },
+      { op: 'Identity', in: ['a.bias'], out: ['b.bias'] },
+      { op: 'MatMul', in: ['f', 'onnx::MatMul_1'], out: ['m'] },
+      { op: 'Add', in: ['m', 'a.bias'], out: ['n'] },
+      { op: 'MatMul', in: ['n', 'onnx::MatMul_2'], out: ['o'] },
+      { op: 'Add', in: ['b.bias', 'o'], out: ['output'] },
+    ];
+    const base = await openOnnxModel(
+      await writeModel(sketch({ nodes, initializers: [weight(), zeros, ...matrices] })),
+      settings,
+    );
+    expect(base.layers.map(({ module }) => module)).toEqual(['w', 'a', 'b']);
+    expect([...base.weights.keys()]).toEqual(['w.weight', 'a.weight', 'a.bias', 'b.weight', 'b.bias']);
+  });
+
   it('refuses a network without constant weights', async () => {
     const nodes = [{ op: 'GlobalAveragePool', in: ['input'], out: ['g'] }, tail[1]!];
     expect((await failure(sketch({ nodes, initializers: [] }))).message).toMatch(

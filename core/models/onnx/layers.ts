@@ -53,10 +53,14 @@ export function nameLayers(written: Specialised): Naming {
   const layers: AdaptableLayer[] = [];
   const blocks = new Map<string, number>();
   const found = findLayers(graph, new Set(weights.keys()));
+  // Exporters store equal tensors once: zeros that are the bias of many layers say nothing about one of them.
+  const biasUses = new Map<string, number>();
+  for (const { bias } of found) biasUses.set(bias ?? '', (biasUses.get(bias ?? '') ?? 0) + 1);
   for (const [index, layer] of found.entries()) {
     const { key, stem } = weights.get(layer.weight)!;
     const fallback = `${layer.kind}_${index}`;
-    const bias = layer.bias === undefined ? undefined : weights.get(layer.bias);
+    const isOwn = layer.bias !== undefined && biasUses.get(layer.bias) === 1;
+    const bias = isOwn ? weights.get(layer.bias!) : undefined;
     const nodeName = origins.get(layer.node.name)?.name ?? '';
     const module = unique(
       moduleNameOf({ weight: stem, bias: bias?.stem ?? '' }, nodeName, fallback),

@@ -165,7 +165,9 @@ function writeNode(context: NodeContext, session: Session): Value[] {
   const [first] = known;
   return tensors.map((tensor, index) => {
     const name = node.outputs[index] ?? '';
-    return { kind: 'known', tensor, key: isStatic ? name : undefined, stem: first?.stem || name };
+    // PyTorch stores equal tensors once and gives the others their own names by Identity.
+    const stem = node.op === 'Identity' ? name : first?.stem || name;
+    return { kind: 'known', tensor, key: isStatic ? name : undefined, stem };
   });
 }
 
