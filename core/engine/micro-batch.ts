@@ -66,11 +66,6 @@ export interface MicroBatchQuestion extends StepMemory {
  */
 const runtimeShare = 2;
 
-/** Memory that a step of a graph with this peak takes in all. */
-export function neededBytes(peak: number): number {
-  return peak * runtimeShare;
-}
-
 /**
  * Pictures to compute at once: as many as fit, at least 1, at most the batch; a batch is then cut into parts of
  * about the same size (a batch of 32 of which 20 fit is cut into 16 and 16).

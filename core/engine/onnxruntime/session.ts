@@ -2,6 +2,7 @@
 import * as ort from 'onnxruntime-node';
 import { encodeOnnxModelApart } from '../../graph/encode.ts';
 import type { Graph, ValueType } from '../../graph/graph.ts';
+import { lowerForProcessor } from '../../graph/optimise/processor.ts';
 import { AppError } from '../../shared/errors.ts';
 import { type DataType, elementCount, sameDims, type Tensor } from '../../shared/tensor.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
@@ -14,7 +15,8 @@ export async function compile(graph: Graph, options: CompileOptions): Promise<Ex
   // Asked for a missing library, the runtime would write its path to the terminal.
   if (options.device !== 'cpu' && missingRuntime(options.device) !== undefined)
     throw compileError(options.device);
-  const { model, externalData } = encodeOnnxModelApart(graph);
+  const lowered = options.device === 'cpu' ? lowerForProcessor(graph) : graph;
+  const { model, externalData } = encodeOnnxModelApart(lowered);
   let session: ort.InferenceSession;
   try {
     session = await ort.InferenceSession.create(model, {
