@@ -3,16 +3,23 @@
  * clipping, from references in double precision (test/fixtures/pytorch). Distances are relative to the norm of
  * each tensor. Beside each limit: how far PyTorch's own single precision is from the same references.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
 import { openVitFolder } from '../../core/models/vit-folder.ts';
 import { readFixture, trainAsFixture, worstDistances } from '../fixtures/pytorch/parity.ts';
 
+const fixtures = join(import.meta.dirname, '../fixtures/pytorch');
 const vitFolder = join(import.meta.dirname, '../../../shared/models/vit-tiny-patch16-224');
 
 describe('against PyTorch', () => {
+  test('the references stay small', () => {
+    const sizes = readdirSync(fixtures).map((name) => statSync(join(fixtures, name)).size);
+
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(2e6);
+  });
+
   test('face-resnet-128 with LoRA on every layer', async () => {
     const fixture = readFixture('face-resnet-128');
     const base = await loadFaceResnet128();
