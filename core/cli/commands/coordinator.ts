@@ -179,6 +179,7 @@ export function addCoordinatorCommands(program: Command): void {
       'class names, separated by commas, as they stand in the label columns',
       readList,
     )
+    .option('--base <id>', 'base model, see "anneal models list"; all sites must have it')
     .option('--strategy <name>', strategyNameSchema.options.join(', '))
     .option('--rounds <number>', 'rounds', readWholeNumber)
     .option('--schedule <shape>', scheduleShapeSchema.options.join(', '))
@@ -209,6 +210,7 @@ export function addCoordinatorCommands(program: Command): void {
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
         const summary = await client.coordinator.startRun.mutate({
+          baseId: options.base,
           classes: options.classes,
           strategy: options.strategy,
           rounds: options.rounds,
