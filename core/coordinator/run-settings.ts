@@ -44,8 +44,8 @@ export function completeRunConfig(settings: RunSettings, base: BaseModel, enroll
       `The setting "${issue.path.join('.')}" is not right: ${issue.message}.`,
     );
   }
-  refuseContradictions(config, base);
-  return config;
+  refuseContradictions(parsed.data, base);
+  return parsed.data;
 }
 
 function refuseContradictions(config: RunConfig, base: BaseModel): void {

@@ -25,6 +25,7 @@ import { runTrainJob } from './training-job.ts';
 const cropCacheBytes = 512 * 2 ** 20;
 /** Training, features and evaluation, each of them for this round's ranks and the last one's. */
 const executableCapacity = 6;
+const releaseTimeoutMs = 2_000;
 const progressIntervalMs = 200;
 /** Failures whose cause a developer needs to see. */
 const loggedCodes: ReadonlySet<string> = new Set(['TRAINING_FAILED', 'DEVICE_UNAVAILABLE', 'INTERNAL']);
@@ -129,5 +130,12 @@ function lowerPriority(): void {
 }
 
 lowerPriority();
-process.on('disconnect', () => process.exit(0));
+process.on('disconnect', () => {
+  // A session on a graphics processor that is not released takes the process down with a fault.
+  const timer = setTimeout(() => process.exit(0), releaseTimeoutMs);
+  void executables.release().finally(() => {
+    clearTimeout(timer);
+    process.exit(0);
+  });
+});
 process.on('message', receive);

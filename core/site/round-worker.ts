@@ -223,6 +223,13 @@ export async function trainRound(
       action: 'update-announced',
       details: { runId, round, update: sha256, cohort: cohort.sha256, pictures: cohort.images.length },
     });
+    for (const { kind, message } of result.events) {
+      store.audit.append({
+        actor: 'site',
+        action: 'training-adjusted',
+        details: { runId, round, kind, message },
+      });
+    }
     ports.enqueue({
       type: 'announce',
       body: {
@@ -237,6 +244,7 @@ export async function trainRound(
   });
   options.onActivity('uploading', null);
   ports.flush();
+  for (const event of result.events) logger.warn({ runId, round, ...event }, 'training adjusted');
   logger.info(
     { runId, round, imagesPerSecond: result.imagesPerSecond, wallMs: result.wallMs },
     'update announced',

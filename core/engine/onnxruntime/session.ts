@@ -44,6 +44,7 @@ function sessionOptions({ device, threads, spinning }: CompileOptions): ort.Infe
 }
 
 function compileError(device: DeviceKind, cause?: unknown): AppError {
+  if (classifyRunError(cause) === 'out-of-memory') return runError(cause);
   if (device !== 'cpu') {
     return new AppError('DEVICE_UNAVAILABLE', `The device "${device}" could not be started for training.`, {
       cause,
