@@ -170,6 +170,8 @@ export const appRouter = router({
   setup: setupRouter,
   site: siteRouter,
   coordinator: coordinatorRouter,
+  /** Installed base models, the default first. */
+  baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),
   exportAdapter: procedure
     .input(

@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test, vi } from 'vitest';
+import { startTrainer } from '../../core/engine/trainer.ts';
+import { createCatalogue } from '../../core/models/catalogue.ts';
+import { hashJson } from '../../core/shared/hash.ts';
+import { silentLogger } from '../../core/shared/logger.ts';
+import { createSite } from '../../core/site/site.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
+import { defaultRunConfig } from '../../core/strategy/defaults.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+
+const model = fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url));
+
+test('a site that is asked for approval hears at once that it lacks the base model, and when it has it', async () => {
+  using folder = temporaryFolder();
+  using opened = openTestStore();
+  const elsewhere = createCatalogue(join(folder.dir, 'elsewhere'));
+  const { sha256 } = await elsewhere.import(model, { id: 'dino' });
+  const catalogue = createCatalogue(join(folder.dir, 'models'));
+  await using trainer = startTrainer();
+  const site = createSite({
+    siteId: 'site',
+    siteName: 'clinic',
+    store: opened.store,
+    blobs: createBlobStore(folder.dir),
+    trainer,
+    catalogue,
+    ports: {
+      enqueue: () => {},
+      retractAnnouncement: () => {},
+      flush: () => {},
+      sendProgress: () => {},
+      fetch: async () => {},
+    },
+    logger: silentLogger,
+    workFolder: join(folder.dir, 'work'),
+    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
+    onChange: () => {},
+    onProgress: () => {},
+  });
+  const config = defaultRunConfig({ baseId: 'dino', baseSha256: sha256, classes: ['a', 'b'] });
+
+  site.receiveManifest({
+    runId: 'run',
+    config,
+    configSha256: hashJson(config),
+    phase: 'train',
+    round: 0,
+    plan: getStrategy(config.strategy).configureTrain(config, 0),
+    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
+    deadlineAt: null,
+  });
+
+  await vi.waitFor(() => expect(site.problem?.code).toBe('MODEL_UNKNOWN'));
+  expect(site.activity).toBe('approval-needed');
+  expect(site.problem?.action).toContain(sha256);
+  await catalogue.import(model, { id: 'dino' });
+  await vi.waitFor(() => expect(site.problem).toBeNull(), { timeout: 15_000 });
+  await site.close();
+});
