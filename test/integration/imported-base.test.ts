@@ -40,7 +40,10 @@ test('a run on an imported base: a site that lacks it says what to import, and t
     return current.status === 'finished' && current;
   });
 
-  expect((await client.baseModels.query()).map((entry) => entry.id)).toEqual(['face-resnet-128', 'tiny-dino']);
+  expect((await client.baseModels.query()).map((entry) => entry.id)).toEqual([
+    'face-resnet-128',
+    'tiny-dino',
+  ]);
   expect(problem.action).toContain(sha256);
   expect(before.done.every((round) => round.status !== 'closed')).toBe(true);
   expect(run.done.map((round) => round.sites.map((site) => site.status))).toEqual([
