@@ -1,8 +1,8 @@
 /** What pays on processors with ONNX Runtime, and may not on other devices. */
 import type { Graph } from '../graph.ts';
-import { splitNarrowConvolutions } from './narrow-convolutions.ts';
+import { turnNarrowConvolutions } from './narrow-convolutions.ts';
 import { splitPrelu } from './split-prelu.ts';
 
 export function lowerForProcessor(graph: Graph): Graph {
-  return splitNarrowConvolutions(splitPrelu(graph));
+  return turnNarrowConvolutions(splitPrelu(graph));
 }
