@@ -3,7 +3,7 @@ import type { Graph } from '../graph/graph.ts';
 import type { DeviceKind } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
 import type { JobContext } from './job-context.ts';
-import { chooseMicroBatch, peakBytes, stableBudgetBytes, stepMemory } from './micro-batch.ts';
+import { chooseMicroBatch, peakBytes, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
@@ -14,10 +14,11 @@ export interface ComputeWishes {
 }
 
 /**
- * On a processor no more pictures at once: their activations then stay in its caches, a step takes less memory,
- * and the products are large enough already (measured: docs/benchmarks.md).
+ * On a processor no more pictures at once, and no more than take this much memory: the products are large enough
+ * by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
  */
-const mostOnProcessor = 8;
+const mostOnProcessor = 16;
+const workingSetBytes = 512 * 1024 * 1024;
 
 /**
  * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
@@ -39,7 +40,9 @@ export function planCompute(
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytes(build(batch)) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
-  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, memoryBudgetBytes, most }) };
+  const near = device === 'cpu' ? picturesIn(workingSetBytes, memory) : most;
+  const limits = { memoryBudgetBytes, most: Math.min(most, near) };
+  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }) };
 }
 
 /**

@@ -66,6 +66,11 @@ export interface MicroBatchQuestion extends StepMemory {
  */
 const runtimeShare = 2;
 
+/** Pictures whose own share of a step's memory fits; at least 1. */
+export function picturesIn(bytes: number, { bytesPerPicture }: StepMemory): number {
+  return Math.max(1, Math.floor(bytes / Math.max(1, bytesPerPicture * runtimeShare)));
+}
+
 /**
  * Pictures to compute at once: as many as fit, at least 1, at most the batch; a batch is then cut into parts of
  * about the same size (a batch of 32 of which 20 fit is cut into 16 and 16).

@@ -121,6 +121,15 @@ export function buildFeatureGraph(base: BaseModel, shape: GraphShape): Graph {
   return builder.build();
 }
 
+/** Folding copies the weights behind every normalisation: too much for a large model, whose products outweigh the rest. */
+const largestFoldedBytes = 128 * 1024 * 1024;
+
+function isSmall({ weights }: BaseModel): boolean {
+  let bytes = 0;
+  for (const { data } of weights.values()) bytes += data.byteLength;
+  return bytes <= largestFoldedBytes;
+}
+
 /** The base model with fed weights as inputs and LoRA factors added; it has no outputs yet. */
 function embeddingGraph(
   base: BaseModel,
@@ -134,7 +143,7 @@ function embeddingGraph(
     throw new AppError('SHAPE_MISMATCH', `The base model ${base.id} has no layer "${module}" to adapt.`);
   });
   const injected = injectLora(promoted, injections);
-  const adapted = forTraining ? foldNormalisationAffine(injected) : injected;
+  const adapted = forTraining && isSmall(base) ? foldNormalisationAffine(injected) : injected;
   const [embedding] = adapted.outputs;
   if (embedding === undefined) {
     throw new AppError('MODEL_FILE_INVALID', `The base model ${base.id} has no output.`);

@@ -1,12 +1,13 @@
 /**
  * Anneal's side of train.ts: real training steps on request, one JSON object per line.
- * Arguments: FOLDER THREADS MICRO_BATCH (0: the whole batch at once) SPINNING (0 or 1).
+ * Arguments: FOLDER THREADS MICRO_BATCH (0: what the trainer would choose) SPINNING (0 or 1).
  */
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { writePlanes } from '../../core/engine/augmentation.ts';
+import { planCompute } from '../../core/engine/compute-plan.ts';
 import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
 import { initialState } from '../../core/engine/initial-state.ts';
@@ -83,11 +84,12 @@ async function prepare() {
     decodeSafetensors(await readFile(join(folder, parametersFile)), 'parameters').tensors,
   );
   const state = withParameters(fresh, parameters, []);
-  const microBatch = Number(microBatchText) || batch;
-  const compileStartMs = performance.now();
   const trainables = [...stateParameters(state).keys()];
-  const shape = { ...graphShape(state, { batch: microBatch }), trainables, labelSmoothing: 0 };
-  const graph = buildTrainingGraph(base, shape);
+  const build = (pictures: number) =>
+    buildTrainingGraph(base, { ...graphShape(state, { batch: pictures }), trainables, labelSmoothing: 0 });
+  const microBatch = Number(microBatchText) || planCompute({ device: 'cpu' }, batch, build).microBatch;
+  const compileStartMs = performance.now();
+  const graph = build(microBatch);
   const flopsPerStep = (countFlops(graph) * batch) / microBatch;
   const options = { device: 'cpu', threads: Number(threadsText), spinning: spinningText === '1' } as const;
   const executable = await engine.compile(graph, options);
@@ -105,7 +107,7 @@ async function prepare() {
   };
   const prepareSeconds = (performance.now() - startMs) / 1000;
   const versions = { node: process.versions.node, onnxruntime: runtimeVersion() };
-  return { side, prepareSeconds, compileSeconds, flopsPerStep, versions };
+  return { side, microBatch, prepareSeconds, compileSeconds, flopsPerStep, versions };
 }
 
 function runtimeVersion(): string {

@@ -76,7 +76,7 @@ export async function measureNetwork(
     const comparison = theirs && (await compare(ours, theirs, folder));
     if (comparison) progress(`${network.id}: ${describeComparison(comparison)}`);
     const turns = await takeTurns(network, ours, theirs, options, progress);
-    const result = summarise(network, options, ours, theirs, turns);
+    const result = summarise(network, ours, theirs, turns);
     await theirs?.close();
     const compiled =
       variant && options.compile ? await measureCompiled(network, folder, options, variant) : null;
@@ -221,7 +221,6 @@ type Summary = Omit<NetworkResult, 'torchVariant' | 'torchCompiledImagesPerSecon
 
 function summarise(
   network: BenchNetwork,
-  options: BenchOptions,
   ours: Side,
   theirs: Side | null,
   turns: Turns,
@@ -243,7 +242,7 @@ function summarise(
   return {
     network: network.id,
     batch,
-    microBatch: options.microBatch ?? batch,
+    microBatch: ours.ready.microBatch ?? batch,
     imagesPerSecond: speed,
     torchImagesPerSecond: theirSpeed,
     speedRatio: theirs ? median(ratios) : null,

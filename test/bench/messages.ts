@@ -15,6 +15,8 @@ export const readySchema = z.object({
   prepareSeconds: z.number(),
   /** Anneal only: building the graph and compiling it. */
   compileSeconds: z.number().optional(),
+  /** Anneal only: pictures computed at once. */
+  microBatch: z.number().int().positive().optional(),
   /** Anneal only: arithmetic of the matrix products of one step. */
   flopsPerStep: z.number().optional(),
   versions: z.record(z.string(), z.string()),

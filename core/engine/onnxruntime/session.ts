@@ -37,7 +37,12 @@ function sessionOptions({ device, threads, spinning }: CompileOptions): ort.Infe
     logSeverityLevel: errorSeverity,
     // Between two runs nobody spins: the next pictures are decoded then.
     extra: {
-      session: { intra_op: { allow_spinning: spinning === true ? '1' : '0' }, force_spinning_stop: '1' },
+      session: {
+        intra_op: { allow_spinning: spinning === true ? '1' : '0' },
+        force_spinning_stop: '1',
+        // Numbers below 1e-38 are as good as 0 and take a processor a hundred times as long.
+        set_denormal_as_zero: '1',
+      },
     },
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
   };

@@ -53,13 +53,20 @@ function productOf(
   return builder.transpose(scaled(builder, lying, alpha), [1, 0]);
 }
 
+/** XᵀG, or (GᵀX)ᵀ where that turns the smaller of the two. */
+function leftTransposedProduct(builder: GraphBuilder, x: string, gradient: string): string {
+  const narrow = builder.dimsOf(gradient).at(-1)! < builder.dimsOf(x).at(-1)!;
+  if (!narrow) return builder.matMul(swapLast(builder, x), gradient);
+  return swapLast(builder, builder.matMul(swapLast(builder, gradient), x));
+}
+
 const matMul: GradientRule = (request) => {
   const { builder: b, node, gradient, needed } = request;
   const [left, right] = node.inputs as [string, string];
   if (b.dimsOf(right).length === 2) return matMulByMatrix(request);
   return [
     needed[0] ? sumTo(b, b.matMul(gradient, swapLast(b, right)), b.dimsOf(left)) : undefined,
-    needed[1] ? sumTo(b, b.matMul(swapLast(b, left), gradient), b.dimsOf(right)) : undefined,
+    needed[1] ? sumTo(b, leftTransposedProduct(b, left, gradient), b.dimsOf(right)) : undefined,
   ];
 };
 

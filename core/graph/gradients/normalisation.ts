@@ -31,15 +31,16 @@ function attentionRowSums({ builder: b, node, gradient }: GradientRequest): stri
   const fromSameValues =
     producerOf(b, turned)?.op === 'Transpose' && producerOf(b, turned)?.inputs[0] === product.inputs[1];
   // Only the forward product may read the weights (its own gradient reads them too), and nothing may have been broadcast.
-  const others = users.filter((user) => user !== product && !isTransposeOf(user, weights));
+  const others = users.filter((user) => user !== product && !isGradientOfProduct(user, weights));
   if (!fromSameValues || others.length > 0 || !sameDims(b.dimsOf(upstream), b.dimsOf(mixed)))
     return undefined;
   if (!sameDims(b.dimsOf(gradient), b.dimsOf(weights))) return undefined;
   return b.reduceSum(b.mul(upstream, mixed), [-1]);
 }
 
-function isTransposeOf(node: GraphNode, value: string): boolean {
-  return node.op === 'Transpose' && node.inputs[0] === value;
+/** How the gradient of `weights · values` towards the values reads the weights; see linear.ts. */
+function isGradientOfProduct({ op, inputs }: GraphNode, weights: string): boolean {
+  return (op === 'Transpose' && inputs[0] === weights) || (op === 'MatMul' && inputs[1] === weights);
 }
 
 function producerOf(builder: GraphBuilder, value: string): GraphNode | undefined {
