@@ -65,7 +65,10 @@ export function createJobOptimiser(
     const { data, dims } = parameters.all.get(name)!;
     const isHead = name.startsWith('head.') && !baseWeights.has(name);
     const rate = isHead ? headLearningRate : baseWeights.has(name) ? baseLearningRate : learningRate;
-    const weightDecay = dims.length < 2 ? 0 : training.weightDecay;
+    // Vectors of the base do not decay, however they lie: ONNX has the slopes of PRelu as [channels, 1, 1].
+    const axes = baseWeights.has(name) ? dims.filter((size) => size > 1) : dims;
+    const isVector = axes.length < 2;
+    const weightDecay = isVector ? 0 : training.weightDecay;
     const key = `${rate} ${weightDecay}`;
     const group = groups.get(key) ?? { learningRate: rate, weightDecay, parameters: new Map() };
     group.parameters.set(name, data);

@@ -219,12 +219,7 @@ const rate = ({ batch }: BenchNetwork, count: number, seconds: number) =>
 
 type Summary = Omit<NetworkResult, 'torchVariant' | 'torchCompiledImagesPerSecond' | 'comparison'>;
 
-function summarise(
-  network: BenchNetwork,
-  ours: Side,
-  theirs: Side | null,
-  turns: Turns,
-): Summary {
+function summarise(network: BenchNetwork, ours: Side, theirs: Side | null, turns: Turns): Summary {
   const { batch } = network;
   const imagesPerSecond = (stepped: Stepped) => (turns.count * batch) / stepped.seconds;
   const ourRates = turns.ours.map(imagesPerSecond);
