@@ -31,8 +31,8 @@ export interface CompileOptions {
   /** Intra-operator threads; the runtime's default when absent. */
   threads?: number;
   /**
-   * Threads wait for work by spinning: faster steps, but the processor is taken from everything else. Off by
-   * default, because several trainers or the agent may share the machine.
+   * Threads wait for work by spinning without end: a little faster, but the processor is taken from everything else.
+   * Off by default, because several trainers or the agent may share the machine; they spin for moments only.
    */
   spinning?: boolean;
 }

@@ -13,6 +13,13 @@ import { missingRuntime } from './runtime-parts.ts';
 const errorSeverity = 3;
 
 /**
+ * A thread that waits for the next operator spins for so long before it sleeps. Measured with face-resnet-128 on two
+ * cores: 121 images/s, as with endless spinning, against 108 without; two trainers at a time do 57 each, against 65
+ * without and 37 with endless spinning.
+ */
+const briefSpinUs = '50';
+
+/**
  * Weights are packed anew for the forward and again for the backward product; beyond this size that takes more
  * memory than it is worth (ViT-Base: a fifth less memory for a few percent of its speed).
  */
@@ -49,7 +56,10 @@ function sessionOptions(
     // Between two runs nobody spins: the next pictures are decoded then.
     extra: {
       session: {
-        intra_op: { allow_spinning: spinning === true ? '1' : '0' },
+        intra_op:
+          spinning === true
+            ? { allow_spinning: '1' }
+            : { allow_spinning: '1', spin_duration_us: briefSpinUs },
         force_spinning_stop: '1',
         // Numbers below 1e-38 are as good as 0 and take a processor a hundred times as long.
         set_denormal_as_zero: '1',
