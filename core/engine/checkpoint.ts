@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { decodeSafetensors, encodeSafetensors } from '../lora/safetensors.ts';
 import { canonicalJson, hashJson } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import { writeFileAtomically } from '../store/atomic-file.ts';
+import { deleteUnfinishedWrites, writeFileAtomically } from '../store/atomic-file.ts';
 import type { ComputeWishes } from './compute-plan.ts';
 import { deviceKinds } from './engine.ts';
 import type { ComputePlan } from './fallback.ts';
@@ -124,6 +124,7 @@ export async function writeCheckpoint(
 
 export async function deleteCheckpoint(file: string): Promise<void> {
   await rm(file, { force: true }).catch(() => {});
+  await deleteUnfinishedWrites(file).catch(() => {});
 }
 
 function wishText({ device, microBatch, memoryBudgetBytes }: ComputeWishes): string {

@@ -1,6 +1,7 @@
 /** Writes a file so that a reader sees it whole or not at all. */
 import { randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
 
 /** Temporary file beside the target, fsync, rename. @throws the system's error, for instance ENOSPC */
 export async function writeFileAtomically(file: string, bytes: Uint8Array): Promise<void> {
@@ -17,5 +18,14 @@ export async function writeFileAtomically(file: string, bytes: Uint8Array): Prom
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/** What a process that was killed in the middle of {@link writeFileAtomically} left beside the file. */
+export async function deleteUnfinishedWrites(file: string): Promise<void> {
+  const folder = path.dirname(file);
+  const start = `${path.basename(file)}.`;
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(start) && name.endsWith('.tmp')) await rm(path.join(folder, name), { force: true });
   }
 }

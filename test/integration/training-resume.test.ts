@@ -34,7 +34,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const out = (name: string) => path.join(folder, `${name}.safetensors`);
 const checkpoint = (name: string) => path.join(folder, `${name}.checkpoint`);
 
-/** Ten steps with everything that has a state: augmentation, dropout, moments, warm-up, proximal pull, short batch. */
+/** 22 steps, long enough to be killed in, with everything that has a state: augmentation, dropout, moments, warm-up, proximal pull, short batch. */
 function jobOf(name: string, changes: Parameters<typeof shapeJob>[2] = {}): TrainJob {
   const { training, ...rest } = changes;
   return shapeJob({ stateFile, outFile: out(name) }, examples, {
@@ -43,7 +43,7 @@ function jobOf(name: string, changes: Parameters<typeof shapeJob>[2] = {}): Trai
     microBatch: 3,
     ...rest,
     training: {
-      epochs: 4,
+      epochs: 9,
       batchSize: 5,
       augment: true,
       loraDropout: 0.1,
