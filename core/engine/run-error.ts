@@ -3,6 +3,8 @@
  * against `out-of-memory`, only another device (or a new process) against `device-lost`.
  */
 
+import { AppError } from '../shared/errors.ts';
+
 export type RunErrorKind = 'out-of-memory' | 'device-lost' | 'other';
 
 /**
@@ -44,6 +46,21 @@ export function classifyRunError(cause: unknown): RunErrorKind {
   const text = wordsOf(cause);
   if (lostPatterns.some((pattern) => pattern.test(text))) return 'device-lost';
   return memoryPatterns.some((pattern) => pattern.test(text)) ? 'out-of-memory' : 'other';
+}
+
+/** What a person is told of a failed run. @param runtime its name, for a failure that has no known kind */
+export function runError(cause: unknown, runtime: string): AppError {
+  switch (classifyRunError(cause)) {
+    case 'device-lost':
+      return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
+    case 'out-of-memory':
+      return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
+        action: 'Choose a smaller batch size, or close other programs.',
+        cause,
+      });
+    default:
+      return new AppError('TRAINING_FAILED', `A training step failed in ${runtime}.`, { cause });
+  }
 }
 
 /** How many causes of causes are read: an error could name itself as its own cause. */

@@ -1,6 +1,7 @@
 /** Rewrites a forward graph so that weights can train: LoRA factors beside them, or the weights themselves. */
 import type { Graph, GraphNode } from '../graph/graph.ts';
-import { GraphBuilder } from '../graph/graph-builder.ts';
+import type { GraphBuilder } from '../graph/graph-builder.ts';
+import { builderWithoutNodes } from '../graph/rewrite-graph.ts';
 import { AppError } from '../shared/errors.ts';
 import { sameDims } from '../shared/tensor.ts';
 
@@ -59,8 +60,7 @@ export function loraDims(layer: LoraTarget, r: number): { a: number[]; b: number
 export function injectLora(graph: Graph, injections: readonly LoraInjection[]): Graph {
   const byWeight = new Map(injections.map((injection) => [injection.layer.weight, injection]));
   const transposed = transposedWeights(graph, byWeight);
-  const builder = GraphBuilder.from({ ...graph, nodes: [], outputs: [], types: outerTypes(graph) });
-  builder.reserve([...graph.types.keys(), ...graph.nodes.map((node) => node.name)]);
+  const builder = builderWithoutNodes(graph);
   for (const { layer, r } of injections) {
     const dims = loraDims(layer, r);
     builder.input(loraAName(layer.module), 'float32', dims.a);
@@ -96,11 +96,6 @@ export function promoteToInputs(graph: Graph, names: readonly string[]): Graph {
 
 function unknownLayer(module: string): AppError {
   return new AppError('SHAPE_MISMATCH', `The base model has no layer "${module}" to adapt.`);
-}
-
-function outerTypes(graph: Graph): Graph['types'] {
-  const names = [...graph.inputs, ...graph.initializers.keys()];
-  return new Map(names.map((name) => [name, graph.types.get(name)!]));
 }
 
 /** Values that are an adapted weight turned by a Transpose node. */

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { halfToNumber } from '../shared/half-precision.ts';
 import { elementCount, type FloatTensor } from '../shared/tensor.ts';
 
 /** The reference implementation's own limit. */
@@ -298,13 +299,3 @@ export function fillFloat32(target: Float32Array, offset: number, raw: Uint8Arra
 
 /** All values of binary16 by their bits; made when a file first needs them. */
 let halves: Float32Array | undefined;
-
-/** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}

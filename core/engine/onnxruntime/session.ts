@@ -7,9 +7,10 @@ import { AppError } from '../../shared/errors.ts';
 import type { DataType, Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
-import { classifyRunError } from '../run-error.ts';
+import { classifyRunError, runError } from '../run-error.ts';
 import { missingRuntime } from './runtime-parts.ts';
 
+const runtimeName = 'ONNX Runtime';
 const errorSeverity = 3;
 
 /**
@@ -56,10 +57,7 @@ function sessionOptions(
     // Between two runs nobody spins: the next pictures are decoded then.
     extra: {
       session: {
-        intra_op:
-          spinning === true
-            ? { allow_spinning: '1' }
-            : { allow_spinning: '1', spin_duration_us: briefSpinUs },
+        intra_op: { allow_spinning: '1', ...(spinning === true ? {} : { spin_duration_us: briefSpinUs }) },
         force_spinning_stop: '1',
         // Numbers below 1e-38 are as good as 0 and take a processor a hundred times as long.
         set_denormal_as_zero: '1',
@@ -71,7 +69,7 @@ function sessionOptions(
 }
 
 function compileError(device: DeviceKind, cause?: unknown): AppError {
-  if (classifyRunError(cause) === 'out-of-memory') return runError(cause);
+  if (classifyRunError(cause) === 'out-of-memory') return runError(cause, runtimeName);
   if (device !== 'cpu') {
     return new AppError('DEVICE_UNAVAILABLE', `The device "${device}" could not be started for training.`, {
       cause,
@@ -90,7 +88,7 @@ function createExecutable(graph: Graph, session: ort.InferenceSession): Executab
       try {
         fetched = await session.run(inputs);
       } catch (cause) {
-        throw runError(cause);
+        throw runError(cause, runtimeName);
       }
       return fromOrt(fetched);
     },
@@ -100,20 +98,6 @@ function createExecutable(graph: Graph, session: ort.InferenceSession): Executab
       await session.release();
     },
   };
-}
-
-function runError(cause: unknown): AppError {
-  switch (classifyRunError(cause)) {
-    case 'device-lost':
-      return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
-    case 'out-of-memory':
-      return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
-        action: 'Choose a smaller batch size, or close other programs.',
-        cause,
-      });
-    default:
-      return new AppError('TRAINING_FAILED', 'A training step failed in ONNX Runtime.', { cause });
-  }
 }
 
 function toOrtFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> {

@@ -5,7 +5,7 @@ import { AppError } from '../../shared/errors.ts';
 import { elementCount, type Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, Executable } from '../engine.ts';
-import { classifyRunError } from '../run-error.ts';
+import { runError } from '../run-error.ts';
 import { selectBackend, startBackend, wasmBackendName } from './backend.ts';
 import type { Kernel } from './operators/kernel.ts';
 import { operatorTable } from './operators/table.ts';
@@ -170,7 +170,7 @@ function execute(
       }),
     );
   } catch (cause) {
-    throw runError(cause);
+    throw cause instanceof AppError ? cause : runError(cause, 'TensorFlow');
   } finally {
     for (const value of live.values()) value.dispose();
   }
@@ -188,20 +188,5 @@ function runStep(
   ) as unknown as Produced[];
   for (const [index, name] of node.outputs.entries()) {
     if (name !== '') live.set(name, createValue(graph.types.get(name)!.dims, produced[index]!));
-  }
-}
-
-function runError(cause: unknown): AppError {
-  if (cause instanceof AppError) return cause;
-  switch (classifyRunError(cause)) {
-    case 'out-of-memory':
-      return new AppError('TRAINING_FAILED', 'There was not enough memory for this training step.', {
-        action: 'Choose a smaller batch size, or close other programs.',
-        cause,
-      });
-    case 'device-lost':
-      return new AppError('DEVICE_UNAVAILABLE', 'The graphics processor stopped answering.', { cause });
-    default:
-      return new AppError('TRAINING_FAILED', 'A training step failed in TensorFlow.', { cause });
   }
 }

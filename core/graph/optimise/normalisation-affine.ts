@@ -5,7 +5,8 @@
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { floatOf, integerOf } from '../attributes.ts';
 import type { Graph, GraphNode } from '../graph.ts';
-import { GraphBuilder } from '../graph-builder.ts';
+import type { GraphBuilder } from '../graph-builder.ts';
+import { rewriteNodes } from '../rewrite-graph.ts';
 import { type GraphIndex, indexGraph } from './graph-index.ts';
 
 interface Affine {
@@ -25,18 +26,12 @@ export function foldNormalisationAffine(graph: Graph): Graph {
     if (affine) folded.set(node.outputs[0]!, affine);
   }
   if (folded.size === 0) return graph;
-  const outer = [...graph.inputs, ...graph.initializers.keys()];
-  const types = new Map(outer.map((name) => [name, graph.types.get(name)!]));
-  const builder = GraphBuilder.from({ ...graph, nodes: [], outputs: [], types });
-  builder.reserve([...graph.types.keys(), ...graph.nodes.map(({ name }) => name)]);
-  for (const node of graph.nodes) {
+  return rewriteNodes(graph, (node, builder) => {
     const affine = folded.get(node.outputs[0]!);
+    if (affine) return plainNormalisation(builder, node, affine);
     const read = node.op === 'Gemm' ? folded.get(node.inputs[0]!) : undefined;
-    if (affine) builder.copyNode(plainNormalisation(builder, node, affine), graph.types);
-    else builder.copyNode(read ? foldedProduct(builder, node, graph, read) : node, graph.types);
-  }
-  for (const output of graph.outputs) builder.output(output);
-  return builder.build();
+    return read ? foldedProduct(builder, node, graph, read) : node;
+  });
 }
 
 function foldableAffine(node: GraphNode, graph: Graph, index: GraphIndex): Affine | undefined {

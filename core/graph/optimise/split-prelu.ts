@@ -3,19 +3,14 @@
  * in operators that it has vectorised. The values stay the same to the last bit.
  */
 import type { Graph, GraphNode } from '../graph.ts';
-import { GraphBuilder } from '../graph-builder.ts';
+import type { GraphBuilder } from '../graph-builder.ts';
+import { rewriteNodes } from '../rewrite-graph.ts';
 
 export function splitPrelu(graph: Graph): Graph {
   if (!graph.nodes.some(({ op }) => op === 'PRelu')) return graph;
-  const outer = [...graph.inputs, ...graph.initializers.keys()];
-  const types = new Map(outer.map((name) => [name, graph.types.get(name)!]));
-  const builder = GraphBuilder.from({ ...graph, nodes: [], outputs: [], types });
-  builder.reserve([...graph.types.keys(), ...graph.nodes.map(({ name }) => name)]);
-  for (const node of graph.nodes) {
-    builder.copyNode(node.op === 'PRelu' ? splitNode(builder, node, graph) : node, graph.types);
-  }
-  for (const output of graph.outputs) builder.output(output);
-  return builder.build();
+  return rewriteNodes(graph, (node, builder) =>
+    node.op === 'PRelu' ? splitNode(builder, node, graph) : node,
+  );
 }
 
 /** Appends all but the last node, which it returns under the name and with the output of the PRelu. */

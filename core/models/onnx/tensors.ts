@@ -1,5 +1,6 @@
 /** Tensors of an ONNX file as values: every element type that a face network may use, checked against its bytes. */
 import type { AppError } from '../../shared/errors.ts';
+import { halfToNumber } from '../../shared/half-precision.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { type HostTensor, type HostType, hostTensor, newHostArray } from './host-tensor.ts';
 import { elementTypeName, type FileTensor } from './onnx-file.ts';
@@ -77,16 +78,6 @@ function halfFormat(convert: (bits: number) => number): ElementFormat {
     read: (view, offset) => convert(view.getUint16(offset, true)),
     fromInteger: (value) => convert(Number(BigInt.asUintN(16, value))),
   };
-}
-
-/** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 const bfloatView = new DataView(new ArrayBuffer(4));
