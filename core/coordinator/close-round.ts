@@ -1,18 +1,22 @@
 /** The end of a round: the updates that arrived become the next global state. */
 import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../lora/state-file.ts';
+import { AppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import type { SiteUpdate } from '../strategy/strategy.ts';
+import type { Updates } from '../strategy/strategy.ts';
 import type { RunLedger } from './run-ledger.ts';
 
-async function* readUpdates(blobs: BlobStore, rows: readonly RoundSiteRecord[]): AsyncGenerator<SiteUpdate> {
-  for (const row of rows) {
-    if (row.updateSha256 === null) continue;
-    const state = decodeModelState(await blobs.read(row.updateSha256), `update of ${row.siteId}`);
-    yield { siteId: row.siteId, examples: row.examples ?? 1, state };
-  }
+function storedUpdates(blobs: BlobStore, rows: readonly RoundSiteRecord[]): Updates {
+  return {
+    sites: rows.map(({ siteId, examples }) => ({ siteId, examples: examples ?? 1 })),
+    async read(siteId) {
+      const sha256 = rows.find((row) => row.siteId === siteId)?.updateSha256;
+      if (sha256 == null) throw new AppError('NOT_FOUND', 'The update of a site is missing.');
+      return decodeModelState(await blobs.read(sha256), `update of ${siteId}`);
+    },
+  };
 }
 
 /**
@@ -74,12 +78,14 @@ export async function aggregateRound(
   const isLast = round + 1 >= config.rounds;
   const nextPlan = ledger.planOf(isLast ? round : round + 1);
   const global = await ledger.readState(record.startSha256);
-  const { state, energyKept } = await strategy.aggregateTrain(
+  const { state, energyKept } = await strategy.aggregateTrain({
     config,
+    plan: ledger.planOf(round),
+    next: nextPlan,
     global,
-    readUpdates(blobs, rows),
-    nextPlan,
-  );
+    updates: storedUpdates(blobs, rows),
+    memory: null,
+  });
   const sha256 = await blobs.put(encodeModelState(state));
   const weight = rows.reduce((sum, row) => sum + (row.examples ?? 1), 0);
   const meanLoss = rows.reduce((sum, row) => sum + (row.meanLoss ?? 0) * (row.examples ?? 1), 0) / weight;

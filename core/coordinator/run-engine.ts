@@ -10,6 +10,7 @@ import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
+import { aggregateEvaluations } from '../strategy/evaluation/aggregate.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
 import { aggregateRound, discardUpdates, freezeRound } from './close-round.ts';
@@ -59,7 +60,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const offlineGraceMs = options.offlineGraceMs ?? 15_000;
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs);
-  const { config, strategy } = ledger;
+  const { config } = ledger;
   const intake = createUpdateIntake({
     ledger,
     store,
@@ -202,7 +203,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   function recordAccuracy(stateSha256: string): void {
     const round = store.rounds.listOfRun(runId).find((candidate) => candidate.resultSha256 === stateSha256);
     if (round === undefined) return;
-    const { accuracy } = strategy.aggregateEvaluate(store.evaluations.ofState(runId, stateSha256));
+    const { accuracy } = aggregateEvaluations(store.evaluations.ofState(runId, stateSha256));
     store.rounds.update(runId, round.round, { accuracy });
   }
 

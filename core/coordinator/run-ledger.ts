@@ -86,6 +86,8 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore): Ru
         round,
         plan: strategy.configureTrain(config, round),
         state: state === null ? null : { sha256: state, sizeBytes: blobs.sizeBytes(state), chunkBytes },
+        foundation: [],
+        participants: null,
         deadlineAt: record?.deadlineAt ?? null,
       };
     },

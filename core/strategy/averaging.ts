@@ -4,7 +4,7 @@ import type { ModelState } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import { checkAgainstGlobal, rejected } from './check-update.ts';
-import type { SiteEvaluation, SiteUpdate } from './strategy.ts';
+import type { AggregateResult, AggregateRound, SiteUpdate } from './strategy.ts';
 
 /** Weighted mean of named tensors, in float64. */
 export interface TensorMean {
@@ -60,14 +60,14 @@ export interface MergedUpdates {
  * @throws AppError UPDATE_REJECTED; QUORUM_NOT_REACHED when there is none
  */
 export async function mergeUpdates(
-  global: ModelState,
-  updates: AsyncIterable<SiteUpdate> | Iterable<SiteUpdate>,
+  { global, updates }: Pick<AggregateRound, 'global' | 'updates'>,
   visit: (update: SiteUpdate) => void,
 ): Promise<MergedUpdates> {
   const head = createTensorMean();
   const base = createTensorMean();
   let examples = 0;
-  for await (const update of updates) {
+  for (const { siteId, examples: pictures } of updates.sites) {
+    const update: SiteUpdate = { siteId, examples: pictures, state: await updates.read(siteId) };
     // Lets a broker in the same process speak between two updates.
     await setImmediate();
     if (!(Number.isFinite(update.examples) && update.examples > 0)) {
@@ -83,12 +83,14 @@ export async function mergeUpdates(
   return { head: head.result(), base: new Map([...global.base, ...base.result()]), examples };
 }
 
-/** Accuracy over all sites that may report, weighted by their counts. */
-export function aggregateEvaluations(results: readonly SiteEvaluation[]): {
-  accuracy: number | null;
-  total: number;
-} {
-  const correct = results.reduce((sum, result) => sum + result.correct, 0);
-  const total = results.reduce((sum, result) => sum + result.total, 0);
-  return { accuracy: total === 0 ? null : correct / total, total };
+/** A result of plain averaging: nothing is cut, kept back or left out. */
+export function plainResult(state: ModelState, energyKept = 1): AggregateResult {
+  return {
+    state,
+    foundation: null,
+    memory: null,
+    energyKept,
+    drift: { spread: 0, share: 0 },
+    exclusions: [],
+  };
 }

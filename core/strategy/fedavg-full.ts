@@ -1,10 +1,11 @@
 /** Baseline: federated averaging of all base weights and the head (McMahan et al., arXiv 1602.05629). */
-import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { mergeUpdates, plainResult } from './averaging.ts';
 import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgFull: Strategy = {
   name: 'fedavg-full',
+  adaptsLayers: false,
   configureTrain: (config, round) => ({
     round,
     stage: 'baseline',
@@ -12,11 +13,13 @@ export const fedAvgFull: Strategy = {
     rank: 0,
     proximal: config.training.proximal,
     learningRateFactor: learningRateFactorAt(config, round),
+    trains: 'both',
+    sends: 'both',
   }),
-  aggregateEvaluate: aggregateEvaluations,
 
-  async aggregateTrain(_config, global, updates) {
-    const { head, base } = await mergeUpdates(global, updates, () => {});
-    return { state: { ...global, head, base }, energyKept: 1 };
+  async aggregateTrain(round) {
+    const { global } = round;
+    const { head, base } = await mergeUpdates(round, () => {});
+    return plainResult({ ...global, head, base });
   },
 };

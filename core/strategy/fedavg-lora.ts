@@ -3,13 +3,14 @@
  * times the mean of the As is not the mean of the products; exact aggregation does away with that error.
  */
 import type { LoraLayer } from '../lora/model-state.ts';
-import { aggregateEvaluations, createTensorMean, mergeUpdates } from './averaging.ts';
+import { createTensorMean, mergeUpdates, plainResult } from './averaging.ts';
 import { rejected } from './check-update.ts';
 import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgLora: Strategy = {
   name: 'fedavg-lora',
+  adaptsLayers: true,
   configureTrain: (config, round) => ({
     round,
     stage: 'baseline',
@@ -17,12 +18,14 @@ export const fedAvgLora: Strategy = {
     rank: config.rMax,
     proximal: config.training.proximal,
     learningRateFactor: learningRateFactorAt(config, round),
+    trains: 'both',
+    sends: 'both',
   }),
-  aggregateEvaluate: aggregateEvaluations,
 
-  async aggregateTrain(_config, global, updates) {
+  async aggregateTrain(round) {
+    const { global } = round;
     const means = new Map([...global.lora.keys()].map((module) => [module, createTensorMean()]));
-    const merged = await mergeUpdates(global, updates, ({ examples, state }) => {
+    const merged = await mergeUpdates(round, ({ examples, state }) => {
       for (const [module, { r, scale, a, b }] of state.lora) {
         const asked = global.lora.get(module)!;
         if (r !== asked.r || scale !== asked.scale) {
@@ -36,6 +39,6 @@ export const fedAvgLora: Strategy = {
       const mean = means.get(module)!.result();
       lora.set(module, { ...layer, a: mean.get('a')!, b: mean.get('b')! });
     }
-    return { state: { ...global, lora, head: merged.head, base: merged.base }, energyKept: 1 };
+    return plainResult({ ...global, lora, head: merged.head, base: merged.base });
   },
 };

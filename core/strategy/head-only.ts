@@ -1,10 +1,11 @@
 /** Baseline: a classification head on the frozen base model, averaged; what any adaptation has to beat. */
-import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { mergeUpdates, plainResult } from './averaging.ts';
 import { learningRateFactorAt } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const headOnly: Strategy = {
   name: 'head-only',
+  adaptsLayers: false,
   configureTrain: (config, round) => ({
     round,
     stage: 'baseline',
@@ -12,11 +13,13 @@ export const headOnly: Strategy = {
     rank: 0,
     proximal: config.training.proximal,
     learningRateFactor: learningRateFactorAt(config, round),
+    trains: 'both',
+    sends: 'both',
   }),
-  aggregateEvaluate: aggregateEvaluations,
 
-  async aggregateTrain(_config, global, updates) {
-    const { head } = await mergeUpdates(global, updates, () => {});
-    return { state: { ...global, head }, energyKept: 1 };
+  async aggregateTrain(round) {
+    const { global } = round;
+    const { head } = await mergeUpdates(round, () => {});
+    return plainResult({ ...global, head });
   },
 };

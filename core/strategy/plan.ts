@@ -104,7 +104,7 @@ function createStateMeasure(
 
 /** Shape of a state of this run at a rank, with the named base weights in it. */
 function shapeOf(config: RunConfig, base: BaseModel, rank: number, weights: readonly string[]): StateShape {
-  const hasLayers = config.strategy === 'sa-fedlora' || config.strategy === 'fedavg-lora';
+  const hasLayers = getStrategy(config.strategy).adaptsLayers;
   const layers = hasLayers ? adaptedLayers(config, base) : [];
   const rankOf = layerRanks(config, rank);
   const scaleOf = layerScales(config);

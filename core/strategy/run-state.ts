@@ -14,7 +14,9 @@ import type { RunConfig } from './strategy.ts';
  */
 export function createRunState(config: RunConfig, base: BaseModel): ModelState {
   const { classes, targetModules, excludeModules, seed } = config;
-  const { rank } = getStrategy(config.strategy).configureTrain(config, 0);
+  const strategy = getStrategy(config.strategy);
+  const { adaptsLayers } = strategy;
+  const { rank } = strategy.configureTrain(config, 0);
   const scaleOf = layerScales(config);
   const ranks = { r: rank, rankOf: layerRanks(config, rank) };
   const state = initialState(base, {
@@ -25,7 +27,7 @@ export function createRunState(config: RunConfig, base: BaseModel): ModelState {
     scale: scaleOf,
     seed,
   });
-  if (config.strategy !== 'sa-fedlora' || rank > 0) return state;
+  if (!adaptsLayers || rank > 0) return state;
   const lora = adaptedLayers(config, base).map(({ module, kind, weightDims }) => {
     const [out = 0, ...inDims] = weightDims;
     const b = floatTensor(kind === 'conv' ? [out, 0, 1, 1] : [out, 0]);

@@ -8,24 +8,25 @@ import { createFactorSum, rankLimit } from '../lora/factors.ts';
 import type { LoraLayer } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { mixSeed } from '../shared/random.ts';
-import { aggregateEvaluations, mergeUpdates } from './averaging.ts';
+import { mergeUpdates, plainResult } from './averaging.ts';
 import { layerRanks, layerScales } from './lora-settings.ts';
 import { scheduledRound } from './schedule.ts';
 import type { Strategy } from './strategy.ts';
 
 export const saFedLora: Strategy = {
   name: 'sa-fedlora',
+  adaptsLayers: true,
   configureTrain: scheduledRound,
-  aggregateEvaluate: aggregateEvaluations,
 
-  async aggregateTrain(config, global, updates, next) {
+  async aggregateTrain(round) {
+    const { config, global, next } = round;
     if (global.lora.size === 0) {
       throw new AppError('SHAPE_MISMATCH', 'The global state names no layers for LoRA factors.');
     }
     const sums = new Map(
       [...global.lora].map(([module, { a, b }]) => [module, createFactorSum(a.dims, b.dims)]),
     );
-    const merged = await mergeUpdates(global, updates, ({ examples, state }) => {
+    const merged = await mergeUpdates(round, ({ examples, state }) => {
       for (const [module, layer] of state.lora) sums.get(module)!.add({ weight: examples, ...layer });
     });
 
@@ -45,9 +46,7 @@ export const saFedLora: Strategy = {
       keptEnergy += cut.keptEnergy;
       lora.set(module, { module, r: cut.a.dims[0]!, scale, a: cut.a, b: cut.b });
     }
-    return {
-      state: { ...global, lora, head: merged.head, base: merged.base },
-      energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy),
-    };
+    const energyKept = energy === 0 ? 1 : Math.min(1, keptEnergy / energy);
+    return plainResult({ ...global, lora, head: merged.head, base: merged.base }, energyKept);
   },
 };

@@ -85,5 +85,7 @@ export function scheduledRound(config: ScheduleConfig, round: number): RoundPlan
     rank: rankAt(config, round),
     proximal: initiating ? config.proximal : config.training.proximal,
     learningRateFactor: learningRateFactorAt(config, round),
+    trains: 'both',
+    sends: 'both',
   };
 }

@@ -1,94 +1,117 @@
 /** The interface of a federated strategy; names follow Flower's. One algorithm per file. */
 import { z } from 'zod';
-import { localTrainingSchema, type TrainMode } from '../engine/trainer-protocol.ts';
+import { trainModeSchema } from '../engine/trainer-protocol.ts';
 import type { ModelState } from '../lora/model-state.ts';
-import { loraSettingsShape } from './lora-settings.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import { maxRank } from './lora-settings.ts';
+import type { RunConfig, StrategyName } from './run-config.ts';
 
-export const scheduleShapeSchema = z.enum(['cubic', 'linear', 'cosine']);
-export type ScheduleShape = z.infer<typeof scheduleShapeSchema>;
+export * from './run-config.ts';
 
-export const strategyNameSchema = z.enum(['sa-fedlora', 'fedavg-lora', 'fedavg-full', 'head-only']);
-export type StrategyName = z.infer<typeof strategyNameSchema>;
+export const stageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
+export type Stage = z.infer<typeof stageSchema>;
 
-/** Everything that the coordinator decides about a run; hashed and shown to each site before it trains. */
-export const runConfigSchema = z.object({
-  strategy: strategyNameSchema,
-  baseId: z.string(),
-  baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
-  classes: z.array(z.string().min(1)).min(2),
-  ...loraSettingsShape,
-  rounds: z.number().int().min(1).max(1000),
-  initiatingRounds: z.number().int().nonnegative(),
-  initiatingMode: z.enum(['lora', 'full', 'last-k']),
-  lastK: z.number().int().nonnegative(),
-  heatingRounds: z.number().int().nonnegative(),
-  coolingRounds: z.number().int().nonnegative(),
-  shape: scheduleShapeSchema,
-  training: localTrainingSchema,
-  /** λ of the proximal pull in the initiating stage. */
+/** Which factor of every layer: ffa-lora trains and sends B only, fedsa-lora trains both and sends A only. */
+export const factorsSchema = z.enum(['both', 'a', 'b']);
+export type Factors = z.infer<typeof factorsSchema>;
+
+/** What sites do in one round; part of the manifest. */
+export const roundPlanSchema = z.strictObject({
+  round: z.int().min(0).max(1_000_000),
+  stage: stageSchema,
+  mode: trainModeSchema,
+  /**
+   * LoRA rank; 0 when the round trains no factors. Layers of a rank pattern have ranks in proportion to it; a site
+   * with an entry in `siteRanks` has at most that.
+   */
+  rank: z.int().min(0).max(maxRank),
   proximal: z.number().nonnegative(),
-  /** The learning rates of the last round as a share of those of the first; a cosine leads from one to the other. */
-  finalLearningRateShare: z.number().min(0).max(1),
-  seed: z.number().int(),
-  /** Sites needed to open and to close a round. */
-  quorum: z.number().int().min(1),
-  /** A round closes with what it has after this long, if the quorum is there. */
-  roundDeadlineMs: z.number().int().positive(),
-  /** Purpose code that a consent must cover. */
-  purpose: z.string(),
-  /** Counts below this never leave a site. */
-  smallCell: z.number().int().min(1),
-});
-export type RunConfig = z.infer<typeof runConfigSchema>;
-
-export type Stage = 'initiating' | 'heating' | 'annealing' | 'cooling' | 'baseline';
-
-/** What sites do in one round. */
-export interface RoundPlan {
-  round: number;
-  stage: Stage;
-  mode: TrainMode;
-  /** LoRA rank; 0 when the round trains no factors. Layers of a rank pattern have ranks in proportion to it. */
-  rank: number;
-  proximal: number;
   /** By which the run's learning rates are multiplied in this round. */
-  learningRateFactor: number;
-}
+  learningRateFactor: z.number().min(0).max(1),
+  /** Factors that train; those that do not keep the values that the round started with. */
+  trains: factorsSchema,
+  /** Factors that travel, in both directions. A site keeps the others to itself from round to round. */
+  sends: factorsSchema,
+});
+export type RoundPlan = z.infer<typeof roundPlanSchema>;
 
 export interface SiteUpdate {
   siteId: string;
-  /** Training pictures behind this update: its weight. */
+  /** Training pictures behind this update. */
   examples: number;
+  /** What does not travel (see `RoundPlan.sends`, `localHead`) has the values of the global state. */
   state: ModelState;
+}
+
+/** A round's accepted updates. They may be read more than once, one at a time, in this order. */
+export interface Updates {
+  readonly sites: readonly { readonly siteId: string; readonly examples: number }[];
+  read(siteId: string): Promise<ModelState>;
+}
+
+/** What a coordinator keeps from round to round beside the global state: the server optimiser's moments. */
+export type ServerMemory = ReadonlyMap<string, FloatTensor>;
+
+export interface AggregateRound {
+  config: RunConfig;
+  /** The plan of the round that ends. */
+  plan: RoundPlan;
+  /** The next round's plan; after the last round it is the last round's own plan. */
+  next: RoundPlan;
+  /** The state that the round started from, as the sites have it. */
+  global: ModelState;
+  updates: Updates;
+  memory: ServerMemory | null;
+}
+
+/** A site whose update counts less than sent or not at all, by a robust rule. */
+export interface Exclusion {
+  siteId: string;
+  reason: string;
 }
 
 export interface AggregateResult {
+  /** The global state with which the next round starts. */
   state: ModelState;
+  /**
+   * What becomes part of the base model for the rest of the run: sites fetch it once and put it under every later
+   * state (see {@link ModelFoundation}). Null when nothing does.
+   */
+  foundation: ModelState | null;
+  memory: ServerMemory | null;
   /** Share of the squared Frobenius norm of the aggregated ΔW kept after cutting to the next rank, 0…1. */
   energyKept: number;
+  /** How far the sites' changes lie apart; docs/method.md has the formula. */
+  drift: Drift;
+  exclusions: readonly Exclusion[];
 }
 
-export interface SiteEvaluation {
-  siteId: string;
-  correct: number;
-  total: number;
+/**
+ * With u_k the change of site k's model (ΔW of layers, base weights and head) in a round, w_k its share and ū the
+ * mean: `spread` = √(Σ w_k ‖u_k − ū‖²); `share` = spread² / Σ w_k ‖u_k‖², 0 when all sites agree, near 1 when their
+ * changes cancel out.
+ */
+export interface Drift {
+  spread: number;
+  share: number;
 }
+
+/**
+ * Parts that a run has put under its global state, oldest first. Base weights of a part replace those below it; its
+ * LoRA layers are added to the base weights as products s·B·A.
+ */
+export type ModelFoundation = readonly ModelState[];
 
 export interface Strategy {
   readonly name: StrategyName;
+  /** Whether the global state names layers for LoRA factors. */
+  readonly adaptsLayers: boolean;
   /** The plan of round `round` (0-based). */
   configureTrain(config: RunConfig, round: number): RoundPlan;
   /**
-   * Merges updates into the global state with which the next round starts.
-   * `next` is the next round's plan; after the last round it is the last round's own plan.
-   * @throws AppError UPDATE_REJECTED | SHAPE_MISMATCH
+   * Merges a round's updates into the global state with which the next round starts. The order of the sites does
+   * not matter but for rounding.
+   * @throws AppError UPDATE_REJECTED | SHAPE_MISMATCH | QUORUM_NOT_REACHED
    */
-  aggregateTrain(
-    config: RunConfig,
-    global: ModelState,
-    updates: AsyncIterable<SiteUpdate> | Iterable<SiteUpdate>,
-    next: RoundPlan,
-  ): Promise<AggregateResult>;
-  /** Weighted by counts. `accuracy` is null when no site may report. */
-  aggregateEvaluate(results: readonly SiteEvaluation[]): { accuracy: number | null; total: number };
+  aggregateTrain(round: AggregateRound): Promise<AggregateResult>;
 }

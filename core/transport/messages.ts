@@ -1,7 +1,6 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
-import { trainModeSchema } from '../engine/trainer-protocol.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
+import { roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
@@ -23,16 +22,6 @@ export const blobReferenceSchema = z.strictObject({
 });
 export type BlobReference = z.infer<typeof blobReferenceSchema>;
 
-/** `RoundPlan` of core/strategy. */
-export const roundPlanSchema = z.strictObject({
-  round: roundSchema,
-  stage: z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']),
-  mode: trainModeSchema,
-  rank: z.int().min(0).max(256),
-  proximal: z.number().nonnegative(),
-  learningRateFactor: z.number().min(0).max(1),
-});
-
 /** Coordinator, retained: everything that a site needs to find its work. */
 export const manifestSchema = z.strictObject({
   runId: runIdSchema,
@@ -42,6 +31,10 @@ export const manifestSchema = z.strictObject({
   round: roundSchema,
   plan: roundPlanSchema,
   state: blobReferenceSchema.nullable(),
+  /** What lies under the state, oldest first (`ModelFoundation` of core/strategy); a site fetches each part once. */
+  foundation: z.array(blobReferenceSchema).max(1001).default([]),
+  /** Sites that train in this round; all when null. The others only evaluate. */
+  participants: z.array(z.string().max(200)).max(10_000).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
 });
 export type ManifestBody = z.infer<typeof manifestSchema>;

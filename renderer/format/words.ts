@@ -69,8 +69,14 @@ export const stageWords: Record<Stage, { label: string; explanation: string; col
 
 export const strategyWords: Record<StrategyName, string> = {
   'sa-fedlora': 'SA-FedLoRA (annealed rank)',
+  flexlora: 'FlexLoRA (exact, fixed rank)',
+  hetlora: 'HetLoRA (ranks by site)',
+  'flora-stack': 'FLoRA (stacked factors)',
   'fedavg-lora': 'FedAvg with LoRA (fixed rank)',
+  'ffa-lora': 'FFA-LoRA (A frozen)',
+  'fedsa-lora': 'FedSA-LoRA (only A is shared)',
   'fedavg-full': 'FedAvg, whole model',
+  'fedprox-full': 'FedProx, whole model',
   'head-only': 'Classifier only',
 };
 
