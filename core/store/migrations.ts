@@ -15,6 +15,10 @@ export const migrations: readonly Migration[] = [
     version: 1,
     apply: (db) => db.exec(readFileSync(new URL('./schema.sql', import.meta.url), 'utf8')),
   },
+  {
+    version: 2,
+    apply: (db) => db.exec(readFileSync(new URL('./strategies-and-metrics.sql', import.meta.url), 'utf8')),
+  },
 ];
 
 export const databaseVersion = migrations.length;

@@ -120,7 +120,7 @@ describe('append-only tables', () => {
 
 describe('migrations', () => {
   const addColumn: Migration = {
-    version: 2,
+    version: migrations.length + 1,
     apply: (db) => db.exec("ALTER TABLE datasets ADD COLUMN note TEXT NOT NULL DEFAULT ''"),
   };
 
@@ -145,7 +145,7 @@ describe('migrations', () => {
     using opened = openTestStore();
     opened.store.close();
     const failing: Migration = {
-      version: 2,
+      version: migrations.length + 1,
       apply(db) {
         addColumn.apply(db);
         throw new Error('lost power');
