@@ -1,9 +1,8 @@
 /** Chooses how a job computes, and keeps it going when that fails. */
-import type { Graph } from '../graph/graph.ts';
 import type { DeviceKind } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
 import type { JobContext } from './job-context.ts';
-import { chooseMicroBatch, peakBytes, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
+import { chooseMicroBatch, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
@@ -23,12 +22,12 @@ const workingSetBytes = 512 * 1024 * 1024;
 /**
  * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
  * memory nobody told gets the whole batch and falls back when that is too much.
- * @param build the job's graph for a batch size
+ * @param peakBytesOf `peakBytes` of the job's graph for a batch size
  */
 export function planCompute(
   wishes: ComputeWishes,
   batchSize: number,
-  build: (batch: number) => Graph,
+  peakBytesOf: (batch: number) => number,
 ): ComputePlan {
   const { device, microBatch } = wishes;
   if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch) };
@@ -38,7 +37,7 @@ export function planCompute(
   if (batchSize === 1 || memoryBudgetBytes === Number.POSITIVE_INFINITY) {
     return { device, microBatch: most };
   }
-  const atOnce = (batch: number) => ({ batch, peakBytes: peakBytes(build(batch)) });
+  const atOnce = (batch: number) => ({ batch, peakBytes: peakBytesOf(batch) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
   const near = device === 'cpu' ? picturesIn(workingSetBytes, memory) : most;
   const limits = { memoryBudgetBytes, most: Math.min(most, near) };

@@ -20,7 +20,11 @@ export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Pro
   const arc = arcOf(job, 0);
   const shapeFor = (batch: number) => graphShape(state, { batch, arc });
   const planOf = (wishes: Parameters<typeof planCompute>[0]) =>
-    planCompute(wishes, job.batchSize, (batch) => buildEvaluationGraph(base, shapeFor(batch)));
+    planCompute(wishes, job.batchSize, (batch) => {
+      const shape = shapeFor(batch);
+      const key = { graph: 'evaluate', base: base.sha256, ...shape };
+      return context.executables.peakBytes(key, () => buildEvaluationGraph(base, shape));
+    });
   const events: TrainEvent[] = [];
   const result = await computeWithFallback(
     planOf(job),
@@ -44,7 +48,7 @@ async function evaluate(
   { job, context, base, state, shape }: Evaluation,
   { device, microBatch }: ComputePlan,
 ): Promise<EvaluateResult> {
-  const executable = await context.executables.get(
+  const { executable } = await context.executables.get(
     { graph: 'evaluate', base: base.sha256, ...shape },
     () => buildEvaluationGraph(base, shape),
     { engine: job.engine, device, threads: job.threads },

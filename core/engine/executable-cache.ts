@@ -1,10 +1,17 @@
 /** Compiled graphs, kept between jobs: compiling costs about as much as several training steps. */
-import type { Graph } from '../graph/graph.ts';
+import type { Graph, ValueType } from '../graph/graph.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { CompileOptions, Engine, EngineName, Executable } from './engine.ts';
+import { peakBytes } from './micro-batch.ts';
 
 export interface ExecutableOptions extends CompileOptions {
   engine: EngineName;
+}
+
+/** A compiled graph with the types of what it is fed. */
+export interface Compiled {
+  readonly executable: Executable;
+  readonly inputTypes: ReadonlyMap<string, ValueType>;
 }
 
 export interface ExecutableCache {
@@ -12,7 +19,9 @@ export interface ExecutableCache {
    * @param key everything that `build` depends on; must have a JSON form
    * @throws AppError what loading the engine and {@link Engine.compile} throw
    */
-  get(key: unknown, build: () => Graph, options: ExecutableOptions): Promise<Executable>;
+  get(key: unknown, build: () => Graph, options: ExecutableOptions): Promise<Compiled>;
+  /** {@link peakBytes} of a graph, remembered by what it depends on: building one takes as long as a step. */
+  peakBytes(key: unknown, build: () => Graph): number;
   /** Gives back the memory of all of them; one whose device is gone counts as released. */
   release(): Promise<void>;
 }
@@ -25,31 +34,41 @@ export function createExecutableCache(
   loadEngine: (name: EngineName) => Promise<Engine>,
   capacity: number,
 ): ExecutableCache {
-  const executables = new Map<string, Executable>();
+  const compiled = new Map<string, Compiled>();
+  const peaks = new Map<string, number>();
   return {
     async get(key, build, options) {
       const id = hashJson({ key, options });
-      const known = executables.get(id);
+      const known = compiled.get(id);
       if (known) {
-        executables.delete(id);
-        executables.set(id, known);
+        compiled.delete(id);
+        compiled.set(id, known);
         return known;
       }
-      for (const [oldest, executable] of executables) {
-        if (executables.size < capacity) break;
-        executables.delete(oldest);
+      for (const [oldest, { executable }] of compiled) {
+        if (compiled.size < capacity) break;
+        compiled.delete(oldest);
         await releaseQuietly(executable);
       }
       const { engine: name, ...compileOptions } = options;
       const engine = await loadEngine(name);
-      const executable = await engine.compile(build(), compileOptions);
-      executables.set(id, executable);
-      return executable;
+      const graph = build();
+      const executable = await engine.compile(graph, compileOptions);
+      const inputTypes = new Map(graph.inputs.map((input) => [input, graph.types.get(input)!]));
+      const made = { executable, inputTypes };
+      compiled.set(id, made);
+      return made;
+    },
+    peakBytes(key, build) {
+      const id = hashJson(key);
+      const bytes = peaks.get(id) ?? peakBytes(build());
+      peaks.set(id, bytes);
+      return bytes;
     },
     async release() {
-      const all = [...executables.values()];
-      executables.clear();
-      for (const executable of all) await releaseQuietly(executable);
+      const all = [...compiled.values()];
+      compiled.clear();
+      for (const { executable } of all) await releaseQuietly(executable);
     },
   };
 }

@@ -27,7 +27,7 @@ export async function computeFeatures(
   { device, microBatch }: ComputePlan,
 ): Promise<FeatureTable> {
   const shape = graphShape(state, { batch: microBatch });
-  const executable = await context.executables.get(
+  const { executable } = await context.executables.get(
     { graph: 'features', base: base.sha256, ...shape },
     () => buildFeatureGraph(base, shape),
     { engine: job.engine, device, threads: job.threads },

@@ -1,5 +1,5 @@
 /** What a training graph is fed beside its parameters: pixels or features, labels, weights and dropout masks. */
-import type { Graph } from '../graph/graph.ts';
+import type { ValueType } from '../graph/graph.ts';
 import { fillLoraMask } from '../lora/dropout.ts';
 import { loraMaskName } from '../lora/inject.ts';
 import { elementCount, type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts';
@@ -43,14 +43,14 @@ export interface MaskOptions {
 /**
  * Dropout masks by input name. Each picture has masks of its own, drawn by step and place in the batch, so that
  * they do not depend on how the batch is cut.
- * @param graph tells the masks' shapes; their first axis runs over the pictures (and their tokens)
+ * @param inputTypes of the graph; the masks' first axis runs over the pictures (and their tokens)
  */
-export function createMaskFeeds(graph: Graph, options: MaskOptions) {
+export function createMaskFeeds(inputTypes: ReadonlyMap<string, ValueType>, options: MaskOptions) {
   const { modules, microBatch, batchSize, probability, seed } = options;
   const masks = new Map<string, FloatTensor>();
   if (probability > 0) {
     for (const module of modules) {
-      const type = graph.types.get(loraMaskName(module));
+      const type = inputTypes.get(loraMaskName(module));
       if (type !== undefined) masks.set(module, floatTensor(type.dims));
     }
   }

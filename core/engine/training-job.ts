@@ -17,7 +17,7 @@ import { type JobContext, openJob } from './job-context.ts';
 import type { TrainJob, TrainResult } from './trainer-protocol.ts';
 import { withParameters } from './training-graph.ts';
 import { collectParameters, createJobOptimiser } from './training-parameters.ts';
-import { memoryGraph, prepareProgram, type TrainingSetup } from './training-program.ts';
+import { prepareProgram, stepPeakBytes, type TrainingSetup } from './training-program.ts';
 import { runSteps } from './training-run.ts';
 
 /**
@@ -75,7 +75,7 @@ async function startPosition(setup: TrainingSetup, subject: CheckpointSubject): 
 }
 
 function planFor(setup: TrainingSetup, wishes: Parameters<typeof planCompute>[0]): ComputePlan {
-  return planCompute(wishes, setup.job.training.batchSize, (batch) => memoryGraph(setup, batch));
+  return planCompute(wishes, setup.job.training.batchSize, (batch) => stepPeakBytes(setup, batch));
 }
 
 async function train(

@@ -44,12 +44,15 @@ export function usesFeatures({ mode, training }: TrainJob): boolean {
   return mode === 'head' && training.augment === false;
 }
 
-/** The graph that decides how much memory a step takes. */
-export function memoryGraph(setup: TrainingSetup, batch: number): Graph {
+/** How much memory the values of a step take, see `peakBytes`. */
+export function stepPeakBytes(setup: TrainingSetup, batch: number): number {
+  const { base, context } = setup;
   const shape = trainingShape(setup, batch);
-  return usesFeatures(setup.job)
-    ? buildFeatureGraph(setup.base, shape)
-    : buildTrainingGraph(setup.base, shape);
+  const ofFeatures = usesFeatures(setup.job);
+  const key = { graph: ofFeatures ? 'features' : 'train', base: base.sha256, ...shape };
+  return context.executables.peakBytes(key, () =>
+    ofFeatures ? buildFeatureGraph(base, shape) : buildTrainingGraph(base, shape),
+  );
 }
 
 function trainingShape({ job, state, parameters }: TrainingSetup, batch: number): TrainingGraphShape {
@@ -73,11 +76,11 @@ async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<Tr
   const { job, context, base, parameters } = setup;
   const { microBatch } = plan;
   const shape = trainingShape(setup, microBatch);
-  const graph = buildTrainingGraph(base, shape);
-  const executable = await compile(setup, plan, { graph: 'train', base: base.sha256, ...shape }, graph);
+  const key = { graph: 'train', base: base.sha256, ...shape };
+  const { executable, inputTypes } = await compile(setup, plan, key, () => buildTrainingGraph(base, shape));
   const fixed = { ...Object.fromEntries(parameters.all), classPrior: priorOf(setup) };
   const part = createPartFeeds(microBatch, job.examples);
-  const masks = createMaskFeeds(graph, {
+  const masks = createMaskFeeds(inputTypes, {
     modules: shape.lora.map(({ module }) => module),
     microBatch,
     batchSize: job.training.batchSize,
@@ -106,8 +109,8 @@ async function prepareHead(setup: TrainingSetup, plan: ComputePlan): Promise<Tra
   const table = setup.features;
   const { loraDropout: _none, ...whole } = trainingShape(setup, microBatch);
   const shape = { ...whole, lora: [], fedWeights: [] };
-  const graph = buildHeadTrainingGraph(base, shape);
-  const executable = await compile(setup, plan, { graph: 'head', base: base.sha256, ...shape }, graph);
+  const key = { graph: 'head', base: base.sha256, ...shape };
+  const { executable } = await compile(setup, plan, key, () => buildHeadTrainingGraph(base, shape));
   const fixed = {
     ...Object.fromEntries(parameters.trainables.map((name) => [name, parameters.all.get(name)!])),
     classPrior: priorOf(setup),
@@ -124,8 +127,8 @@ async function prepareHead(setup: TrainingSetup, plan: ComputePlan): Promise<Tra
   return { executable, parts };
 }
 
-function compile({ job, context }: TrainingSetup, { device }: ComputePlan, key: object, graph: Graph) {
-  return context.executables.get(key, () => graph, { engine: job.engine, device, threads: job.threads });
+function compile({ job, context }: TrainingSetup, { device }: ComputePlan, key: object, build: () => Graph) {
+  return context.executables.get(key, build, { engine: job.engine, device, threads: job.threads });
 }
 
 /** Parts of all batches but the first `doneSteps`, whose random numbers are drawn and dropped. */

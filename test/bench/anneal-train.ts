@@ -11,6 +11,7 @@ import { planCompute } from '../../core/engine/compute-plan.ts';
 import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
 import { initialState } from '../../core/engine/initial-state.ts';
+import { peakBytes } from '../../core/engine/micro-batch.ts';
 import { createAdamW, type Optimiser } from '../../core/engine/optimiser.ts';
 import {
   buildTrainingGraph,
@@ -87,7 +88,9 @@ async function prepare() {
   const trainables = [...stateParameters(state).keys()];
   const build = (pictures: number) =>
     buildTrainingGraph(base, { ...graphShape(state, { batch: pictures }), trainables, labelSmoothing: 0 });
-  const microBatch = Number(microBatchText) || planCompute({ device: 'cpu' }, batch, build).microBatch;
+  const microBatch =
+    Number(microBatchText) ||
+    planCompute({ device: 'cpu' }, batch, (size) => peakBytes(build(size))).microBatch;
   const compileStartMs = performance.now();
   const graph = build(microBatch);
   const flopsPerStep = (countFlops(graph) * batch) / microBatch;

@@ -52,16 +52,26 @@ describe('chooseMicroBatch', () => {
 
 describe('planCompute', () => {
   test('takes what the job asks for, but never more than the batch', () => {
-    const plan = (microBatch: number) => planCompute({ device: 'cpu', microBatch }, 8, smallGraph);
+    const plan = (microBatch: number) =>
+      planCompute({ device: 'cpu', microBatch }, 8, (batch) => peakBytes(smallGraph(batch)));
     expect(plan(3)).toEqual({ device: 'cpu', microBatch: 3 });
     expect(plan(30)).toEqual({ device: 'cpu', microBatch: 8 });
   });
 
   test('else follows the memory, and is the same every time', () => {
     const budget = 2 * 4 * (32 + 20 * 5);
-    expect(planCompute({ device: 'cpu', memoryBudgetBytes: budget }, 8, smallGraph).microBatch).toBe(4);
-    expect(planCompute({ device: 'cpu' }, 8, smallGraph)).toEqual({ device: 'cpu', microBatch: 8 });
-    expect(planCompute({ device: 'cuda' }, 8, smallGraph)).toEqual({ device: 'cuda', microBatch: 8 });
+    expect(
+      planCompute({ device: 'cpu', memoryBudgetBytes: budget }, 8, (batch) => peakBytes(smallGraph(batch)))
+        .microBatch,
+    ).toBe(4);
+    expect(planCompute({ device: 'cpu' }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
+      device: 'cpu',
+      microBatch: 8,
+    });
+    expect(planCompute({ device: 'cuda' }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
+      device: 'cuda',
+      microBatch: 8,
+    });
   });
 });
 
