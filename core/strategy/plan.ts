@@ -12,49 +12,65 @@ import type { RoundPlan, RunConfig } from './strategy.ts';
 
 /** A round as planned, before it runs. Bytes are those of the state files, without the transport's envelopes. */
 export interface PlannedRound extends RoundPlan {
-  /** Values that a site trains and sends. */
+  /** Sites that train and send an update. All sites fetch the global state: those that do not train evaluate it. */
+  participants: number;
+  /** Values that a site trains. */
   trainableParameters: number;
-  /** Size of the update that a site sends: what leaves it. */
+  /** Values in the update of a site without a rank of its own. */
+  parametersPerSite: number;
+  /** Size of that update: what leaves the site. */
   bytesPerSite: number;
-  /** Size of the global state that a site fetches. */
+  /** Values that a site fetches: the global state, and what became part of the base model since the last round. */
+  parametersDownPerSite: number;
+  /** Size of what a site fetches. */
   bytesDownPerSite: number;
 }
 
+/** The baselines are counted with the same rounds, sites and options (wire, participation, local head). */
 export interface RunTotals {
   /** Values sent by all sites and to all sites over the whole run. */
   parametersSent: number;
-  /** The same count for `fedavg-full` with the same rounds and sites. */
-  fedavgFullParameters: number;
-  /** The same count for `fedavg-lora`: the fixed rank r_max. */
-  fixedRankParameters: number;
   bytesSent: number;
+  /** The same counts for `fedavg-full`. */
+  fedavgFullParameters: number;
+  fedavgFullBytes: number;
+  /** The same counts for `fedavg-lora`: the fixed rank r_max. */
+  fixedRankParameters: number;
+  fixedRankBytes: number;
+}
+
+export interface PlannedRun {
+  plan: PlannedRound[];
+  totals: RunTotals;
 }
 
 /**
  * Plan and totals of a run with `sites` sites in every round.
  * @throws AppError CONFIG_INVALID for an unknown preset of modules
  */
-export function planRun(
-  config: RunConfig,
-  base: BaseModel,
-  sites: number,
-): { plan: PlannedRound[]; totals: RunTotals } {
+export function planRun(config: RunConfig, base: BaseModel, sites: number): PlannedRun {
   const { plan, perSite } = planSite(config, base);
+  const full = planSite({ ...config, strategy: 'fedavg-full' }, base).perSite;
+  const fixed = planSite({ ...config, strategy: 'fedavg-lora' }, base).perSite;
   return {
-    plan,
+    plan: plan.map((round) => ({ ...round, participants: sites })),
     totals: {
       parametersSent: sites * perSite.parameters,
       bytesSent: sites * perSite.bytes,
-      fedavgFullParameters: sites * planSite({ ...config, strategy: 'fedavg-full' }, base).perSite.parameters,
-      fixedRankParameters: sites * planSite({ ...config, strategy: 'fedavg-lora' }, base).perSite.parameters,
+      fedavgFullParameters: sites * full.parameters,
+      fedavgFullBytes: sites * full.bytes,
+      fixedRankParameters: sites * fixed.parameters,
+      fixedRankBytes: sites * fixed.bytes,
     },
   };
 }
 
-function planSite(config: RunConfig, base: BaseModel): { plan: PlannedRound[]; perSite: StateSize } {
+type SiteRound = Omit<PlannedRound, 'participants'>;
+
+function planSite(config: RunConfig, base: BaseModel): { plan: SiteRound[]; perSite: StateSize } {
   const strategy = getStrategy(config.strategy);
   const sizeOf = createStateMeasure(config, base);
-  const plan: PlannedRound[] = [];
+  const plan: SiteRound[] = [];
   /** Base weights that the averaging has replaced so far: part of every later global state. */
   let replaced: readonly string[] = [];
   const perSite = { parameters: 0, bytes: 0 };
@@ -70,7 +86,9 @@ function planSite(config: RunConfig, base: BaseModel): { plan: PlannedRound[]; p
     plan.push({
       ...roundPlan,
       trainableParameters: up.parameters,
+      parametersPerSite: up.parameters,
       bytesPerSite: up.bytes,
+      parametersDownPerSite: down.parameters,
       bytesDownPerSite: down.bytes,
     });
     send(down);
