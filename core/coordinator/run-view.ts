@@ -25,6 +25,7 @@ function roundRow(
   record: RoundRecord,
   siteNames: ReadonlyMap<string, string>,
 ): RoundRow {
+  const nameOf = (siteId: string) => siteNames.get(siteId) ?? siteId;
   return {
     round: record.round,
     stage: record.stage,
@@ -36,12 +37,20 @@ function roundRow(
     meanLoss: record.meanLoss,
     accuracy: record.accuracy,
     energyKept: record.energyKept,
+    participants: record.participants?.map(nameOf) ?? null,
+    drift:
+      record.driftSpread === null || record.driftShare === null
+        ? null
+        : { spread: record.driftSpread, share: record.driftShare },
+    epsilon: record.epsilon,
+    exclusions: (record.exclusions ?? []).map(({ siteId, reason }) => ({ siteName: nameOf(siteId), reason })),
+    layerRanks: record.layerRanks,
     openedAt: record.openedAt,
     deadlineAt: record.deadlineAt,
     closedAt: record.closedAt,
     sites: store.roundSites.list(record.runId, record.round).map((row) => ({
       siteId: row.siteId,
-      siteName: siteNames.get(row.siteId) ?? row.siteId,
+      siteName: nameOf(row.siteId),
       status: row.status,
       reason: row.reason,
       step: row.step,

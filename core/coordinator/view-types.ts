@@ -1,7 +1,7 @@
 /** Shapes of what a coordinator shows; core/api/contract.ts passes them on to the screens. */
 import type { ErrorReport } from '../shared/errors.ts';
 import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
-import type { RunConfig, Stage } from '../strategy/strategy.ts';
+import type { Drift, RunConfig, Stage } from '../strategy/strategy.ts';
 
 export interface SiteRow {
   id: string;
@@ -53,6 +53,15 @@ export interface RoundRow {
   meanLoss: number | null;
   accuracy: number | null;
   energyKept: number | null;
+  /** Names of the sites drawn for this round; null when all take part. */
+  participants: string[] | null;
+  drift: Drift | null;
+  /** ε of the site that took part most often, up to and with this round; null without privacy. */
+  epsilon: number | null;
+  /** Updates that a robust rule made count less or not at all. */
+  exclusions: { siteName: string; reason: string }[];
+  /** Rank of each adapted layer in the round's result; null before it closes. */
+  layerRanks: Record<string, number> | null;
   openedAt: string;
   deadlineAt: string | null;
   closedAt: string | null;

@@ -171,6 +171,21 @@ export const roundRecord = z.object({
   meanLoss: z.number().nullable(),
   accuracy: z.number().nullable(),
   energyKept: z.number().nullable(),
+  /** Ids of the sites that train; null: all. */
+  participants: json.pipe(z.array(z.string())).nullable(),
+  /** Part put under the global state when the round closed; null: none. */
+  foundationSha256: z.string().nullable(),
+  /** The server optimiser's moments after the round; deleted when a later round has closed. */
+  memorySha256: z.string().nullable(),
+  /** `Drift` of core/strategy. */
+  driftSpread: z.number().nullable(),
+  driftShare: z.number().nullable(),
+  /** ε spent up to and with this round; null without privacy. */
+  epsilon: z.number().nullable(),
+  /** By a robust rule. */
+  exclusions: json.pipe(z.array(z.object({ siteId: z.string(), reason: z.string() }))).nullable(),
+  /** Rank of each layer in the result. */
+  layerRanks: json.pipe(z.record(z.string(), z.int())).nullable(),
 });
 export type RoundRecord = z.infer<typeof roundRecord>;
 

@@ -13,6 +13,16 @@ const counters = {
   addParametersDown: 'parametersDown',
 };
 
+/** Lists and tables are JSON in their columns. */
+function asColumns(fields: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([key, value]) => [
+      key,
+      typeof value === 'object' && value !== null ? JSON.stringify(value) : value,
+    ]),
+  );
+}
+
 export function createRoundsReader(db: Sqlite): RoundsReader {
   return {
     get(runId, round) {
@@ -38,7 +48,7 @@ export function createRounds(db: Sqlite, now: () => string): Rounds {
       try {
         return db.get(roundRecord, insert, {
           ...unset,
-          ...round,
+          ...asColumns(round),
           status: round.status ?? 'open',
           openedAt: round.openedAt ?? now(),
           bytesUp: round.bytesUp ?? 0,
@@ -69,7 +79,7 @@ export function createRounds(db: Sqlite, now: () => string): Rounds {
           : db.get(
               roundRecord,
               `UPDATE rounds SET ${sets} WHERE run_id = @runId AND round = @round RETURNING ${columns}`,
-              { ...fields, ...added, runId, round },
+              { ...asColumns(fields), ...added, runId, round },
             );
       if (row === null) throw new AppError('NOT_FOUND', 'There is no such round.');
       return row;

@@ -152,7 +152,15 @@ type RoundDefaults =
   | 'parametersDown'
   | 'meanLoss'
   | 'accuracy'
-  | 'energyKept';
+  | 'energyKept'
+  | 'participants'
+  | 'foundationSha256'
+  | 'memorySha256'
+  | 'driftSpread'
+  | 'driftShare'
+  | 'epsilon'
+  | 'exclusions'
+  | 'layerRanks';
 /** `add…` fields are added to what is stored, in one statement. */
 export type RoundChange = Patch<Omit<records.RoundRecord, 'runId' | 'round'>> & {
   addBytesUp?: number | undefined;
