@@ -62,6 +62,13 @@ export interface AggregateRound {
   global: ModelState;
   updates: Updates;
   memory: ServerMemory | null;
+  /**
+   * The base model's own weights: what sites start from where `global` holds no base weights yet. Looked at in rounds
+   * of mode `full` and `last-k` only.
+   */
+  base: { readonly weights: ReadonlyMap<string, FloatTensor> };
+  /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the lab give one. */
+  noise?: { normal(): number };
 }
 
 /** A site whose update counts less than sent or not at all, by a robust rule. */
