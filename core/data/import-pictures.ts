@@ -45,6 +45,12 @@ export interface PreparedImport {
 }
 
 /**
+ * So many are decoded, cropped and written at the same time: decoding takes the processor, writing waits for the
+ * disk. More would only take more memory.
+ */
+const picturesAtOnce = 4;
+
+/**
  * Decodes all pictures and writes their crops to the blob store; on any error the crops are removed again.
  * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one picture under two
  *   subjects or labels), DISK_FULL, CANCELLED
@@ -59,17 +65,38 @@ export async function preparePictures(
     for (const hash of written) await options.blobs.delete(hash);
   };
   // Started with the first picture that needs it: an import of crops never loads the networks.
-  let owned: FaceDetector | null = null;
+  let owned: Promise<FaceDetector> | null = null;
   const detector = async () => {
     if (options.detector) return options.detector;
-    owned ??= await createFaceDetector();
+    owned ??= createFaceDetector();
     return owned;
   };
   const firstRow = new Map<string, LabelRow>();
   const pictures: PreparedPicture[] = [];
   let alreadyThere = 0;
+  const advance = () => options.onProgress?.({ done: pictures.length + alreadyThere, total: rows.length });
+
+  async function prepare(found: FoundPicture): Promise<PreparedPicture> {
+    const { row, bytes, hash, existing } = found;
+    const image = await decodeImage(bytes, basename(row.file));
+    const crop = options.alreadyCropped
+      ? { png: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
+      : await cropOnlyFace(image, await detector(), options.inputSize);
+    const cropSha256 = crop.png && (await putNew(options.blobs, crop.png, written));
+    const { width, height } = image;
+    const { reason, faceBox } = crop;
+    return { row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing };
+  }
+
+  /** In the order of the rows, whichever is ready first. */
+  const underWay: Promise<PreparedPicture>[] = [];
+  const takeOldest = async () => {
+    pictures.push(await underWay[0]!);
+    underWay.shift();
+    advance();
+  };
   try {
-    for (const [index, row] of rows.entries()) {
+    for (const row of rows) {
       checkNotCancelled(options.signal);
       const bytes = await readPicture(options.imagesFolder, row.file);
       const hash = sha256(bytes);
@@ -79,27 +106,35 @@ export async function preparePictures(
       const retry = existing?.status === 'set-aside' && options.alreadyCropped;
       if (firstRow.has(hash) || (existing && !retry)) {
         alreadyThere += 1;
+        advance();
       } else {
-        const image = await decodeImage(bytes, basename(row.file));
-        const crop = options.alreadyCropped
-          ? { png: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
-          : await cropOnlyFace(image, await detector(), options.inputSize);
-        const cropSha256 = crop.png && (await putNew(options.blobs, crop.png, written));
-        const { reason, faceBox } = crop;
-        const { width, height } = image;
-        pictures.push({ row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing });
+        underWay.push(prepare({ row, bytes, hash, existing }));
+        // A failure is looked at when its turn comes.
+        underWay.at(-1)!.catch(() => {});
       }
       firstRow.set(hash, firstRow.get(hash) ?? row);
-      options.onProgress?.({ done: index + 1, total: rows.length });
+      if (underWay.length === picturesAtOnce) await takeOldest();
     }
+    while (underWay.length > 0) await takeOldest();
     checkNotCancelled(options.signal);
     return { pictures, alreadyThere, discard };
   } catch (error) {
+    // Nothing is still being written when the crops are removed; of two failures the earlier row's is told.
+    const settled = await Promise.allSettled(underWay);
+    const earliest = settled.find((outcome) => outcome.status === 'rejected');
     await discard();
-    throw toAppError(error);
+    throw toAppError(earliest?.reason ?? error);
   } finally {
-    await (owned as FaceDetector | null)?.close();
+    await (owned as Promise<FaceDetector> | null)?.then((started) => started.close()).catch(() => {});
   }
+}
+
+/** A row whose file was read and is new. */
+interface FoundPicture {
+  row: LabelRow;
+  bytes: Uint8Array;
+  hash: string;
+  existing: ImageRecord | null;
 }
 
 interface Crop {
