@@ -6,9 +6,23 @@ import { defaultRunConfig } from '../strategy/defaults.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 
+const { shape } = runConfigSchema;
+
+/** Settings without the schema's own defaults, so that what was not said can follow from what was. */
 export const runSettingsSchema = runConfigSchema
   .omit({ baseSha256: true, training: true })
-  .extend({ training: runConfigSchema.shape.training.partial() })
+  .extend({
+    training: shape.training.partial(),
+    allocation: shape.allocation.unwrap(),
+    siteRanks: shape.siteRanks.unwrap(),
+    weighting: shape.weighting.unwrap(),
+    participation: shape.participation.unwrap(),
+    localHead: shape.localHead.unwrap(),
+    serverOptimiser: shape.serverOptimiser.unwrap(),
+    wire: shape.wire.unwrap(),
+    privacy: shape.privacy.unwrap(),
+    robust: shape.robust.unwrap(),
+  })
   .partial();
 export type RunSettings = z.infer<typeof runSettingsSchema>;
 
@@ -19,44 +33,112 @@ function present<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], u
   };
 }
 
+const invalid = (message: string, action?: string) =>
+  new AppError('CONFIG_INVALID', message, action === undefined ? {} : { action });
+
+/** "The setting "wire.up" is not right: …". */
+function badSetting(error: z.ZodError, prefix = 'The'): AppError {
+  const issue = error.issues[0]!;
+  const path = issue.path.join('.');
+  const where = path === '' ? 'text as a whole' : `setting "${path}"`;
+  return invalid(`${prefix} ${where} is not right: ${issue.message}.`);
+}
+
+/**
+ * Settings that a person wrote, for instance in a file. A word that means nothing is refused instead of passed over: a
+ * misspelt setting must not become a run without it.
+ * @param source what holds them, for the error: "settings.yaml"
+ * @throws AppError CONFIG_INVALID naming the source and the setting
+ */
+export function parseRunSettings(written: unknown, source: string): RunSettings {
+  const parsed = runSettingsSchema.safeParse(written);
+  if (!parsed.success) throw badSetting(parsed.error, `${source}: the`);
+  const unknown = firstUnknown(written, parsed.data, '');
+  if (unknown === null) return parsed.data;
+  throw invalid(
+    `${source}: there is no setting "${unknown}".`,
+    'docs/coordinator.md lists the settings; the base model is named by "baseId".',
+  );
+}
+
+/** The path of something that the schema did not know and dropped. */
+function firstUnknown(written: unknown, parsed: unknown, path: string): string | null {
+  if (typeof written !== 'object' || written === null || Array.isArray(written)) return null;
+  const known = Object(parsed) as Record<string, unknown>;
+  for (const [key, value] of Object.entries(written)) {
+    const here = path === '' ? key : `${path}.${key}`;
+    if (!Object.hasOwn(known, key)) return here;
+    const deeper = firstUnknown(value, known[key], here);
+    if (deeper !== null) return deeper;
+  }
+  return null;
+}
+
 /**
  * Fills in the defaults and checks that the settings fit each other.
+ * @param enrolledSites how many sites there are
+ * @param siteNames their names, where they are known: `siteRanks` must name some of these
  * @throws AppError CONFIG_INVALID naming the setting
  */
-export function completeRunConfig(settings: RunSettings, base: BaseModel, enrolledSites: number): RunConfig {
+export function completeRunConfig(
+  settings: RunSettings,
+  base: BaseModel,
+  enrolledSites: number,
+  siteNames?: readonly string[],
+): RunConfig {
   const { training, ...rest } = settings;
   const defaults = defaultRunConfig({
     baseId: base.id,
     baseSha256: base.sha256,
     classes: settings.classes ?? [],
   });
+  const drawn = drawnSites(settings.participation ?? 1, enrolledSites);
   const config: RunConfig = {
     ...defaults,
-    quorum: Math.max(1, Math.ceil((enrolledSites * 2) / 3)),
+    quorum: Math.max(1, Math.ceil((drawn * 2) / 3)),
+    // Noise on a sum of weighted changes would have to be as large as the heaviest site asks.
+    ...(settings.privacy?.at === 'coordinator' ? { weighting: 'equal' as const } : {}),
     ...present(rest),
     training: { ...defaults.training, ...present(training ?? {}) },
   };
   const parsed = runConfigSchema.safeParse(config);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new AppError(
-      'CONFIG_INVALID',
-      `The setting "${issue.path.join('.')}" is not right: ${issue.message}.`,
+  if (!parsed.success) throw badSetting(parsed.error);
+  refuseContradictions(parsed.data, base);
+  refuseUnknownSites(parsed.data, siteNames);
+  if (config.participation < 1 && config.quorum > drawn) {
+    throw invalid(
+      `The quorum is ${config.quorum} sites, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
+      'Lower "quorum" or raise "participation".',
     );
   }
-  refuseContradictions(parsed.data, base);
   return parsed.data;
 }
 
+const drawnSites = (participation: number, sites: number) =>
+  Math.max(1, Math.ceil(participation * sites - 1e-9));
+
+function refuseUnknownSites({ siteRanks }: RunConfig, siteNames: readonly string[] | undefined): void {
+  if (siteNames === undefined) return;
+  const unknown = Object.keys(siteRanks).find((name) => !siteNames.includes(name));
+  if (unknown === undefined) return;
+  throw invalid(
+    `The setting "siteRanks" names the site "${unknown}", which is not part of this federation.`,
+    `The sites are: ${siteNames.join(', ')}.`,
+  );
+}
+
 function refuseContradictions(config: RunConfig, base: BaseModel): void {
-  const invalid = (message: string) => {
-    throw new AppError('CONFIG_INVALID', message);
-  };
-  if (config.rMin > config.rMax) invalid('The smallest rank (rMin) is larger than the largest (rMax).');
+  if (config.rMin > config.rMax) {
+    throw invalid('The smallest rank (rMin) is larger than the largest (rMax).');
+  }
   const fixed = config.initiatingRounds + config.heatingRounds + config.coolingRounds;
   if (config.strategy === 'sa-fedlora' && fixed > config.rounds) {
-    invalid(`Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`);
+    throw invalid(
+      `Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`,
+    );
   }
-  if (new Set(config.classes).size !== config.classes.length) invalid('Two classes have the same name.');
+  if (new Set(config.classes).size !== config.classes.length) {
+    throw invalid('Two classes have the same name.');
+  }
   checkLoraSettings(config, base);
 }
