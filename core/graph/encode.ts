@@ -5,8 +5,8 @@ import type { Tensor } from '../shared/tensor.ts';
 import type { Attribute, Graph, GraphNode, ValueType } from './graph.ts';
 import { castTypeCodes } from './infer.ts';
 
-const irVersion = 10;
-const opsetVersion = 20;
+export const irVersion = 10;
+export const opsetVersion = 20;
 const attributeTypes = onnxProto.onnx.AttributeProto.AttributeType;
 
 /** Little-endian bytes, as `raw_data` wants them (and as every machine that Node runs on holds them). */

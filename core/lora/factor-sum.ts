@@ -1,0 +1,210 @@
+/**
+ * Exact sums of low-rank products. Σ w·s·B·A over sites is kept as stacked factors, or as the product itself where
+ * that is smaller, and cut to a rank by its singular values; docs/method.md derives it. All sums are in float64.
+ */
+import { AppError } from '../shared/errors.ts';
+import { createRandom, type Random } from '../shared/random.ts';
+import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
+import { createFactorStore } from './factor-store.ts';
+import { leadingDirections } from './leading-directions.ts';
+import { createPlainProducts, type MatrixProducts } from './matrix-products.ts';
+import { decomposeStack, type SingularVectors } from './small-core.ts';
+
+/** weight·scale·B·A with the shapes of a LoRA layer's factors. */
+export interface FactorPart {
+  readonly weight: number;
+  readonly scale: number;
+  readonly a: FloatTensor;
+  readonly b: FloatTensor;
+}
+
+export interface TruncatedFactors {
+  /** ΔW = scale·B·A with the scale asked for. */
+  readonly a: FloatTensor;
+  readonly b: FloatTensor;
+  /** Squared Frobenius norm of ΔW before and after cutting. */
+  readonly energy: number;
+  readonly keptEnergy: number;
+  /** `keptEnergy / energy`; 1 for ΔW = 0. */
+  readonly energyKept: number;
+}
+
+export interface CutOptions {
+  /** Of the random rows of A for directions of no size. */
+  seed: number;
+  /** What the sum is divided by, such as the sum of the weights; 1 by default. */
+  divisor?: number;
+}
+
+/** The largest singular values of a sum, with their directions. */
+export interface Decomposition {
+  /** From large to small, not divided by anything; as many as were asked for, or all that the sum has. */
+  readonly sizes: readonly number[];
+  /** Squared Frobenius norm of the whole sum: of all its singular values, also those that were not asked for. */
+  readonly energy: number;
+  /**
+   * The best approximation of sum/divisor of rank min(rank, out, in) (Eckart and Young), split evenly: both factors
+   * carry √(singular value / scale). A direction of no size gets a random A row and a zero B column, which leaves ΔW
+   * as it is and can still learn. Any number of cuts may be made.
+   * @param scale s > 0 of the result's ΔW = s·B·A
+   * @throws RangeError for a rank above the `maxRank` of the decomposition
+   */
+  cut(rank: number, scale: number, options: CutOptions): TruncatedFactors;
+}
+
+/** A running sum of one layer over any number of sites. */
+export interface FactorSum {
+  /**
+   * Adds a part, whose values are copied. A promise when there is something to compute first; wait for it before the
+   * next call.
+   * @throws AppError SHAPE_MISMATCH when the part belongs to a layer of another shape
+   */
+  add(part: FactorPart): Promise<void> | void;
+  /** The sum itself, uncut, as one part of weight and scale 1 (float32): partial sums merge by `add`. */
+  toPart(): FactorPart;
+  /**
+   * The `maxRank` largest singular values and their directions; the sum itself stays as it is.
+   * @throws AppError UPDATE_REJECTED when the sum is not finite
+   */
+  decompose(maxRank: number): Promise<Decomposition>;
+  /**
+   * `decompose` and `cut` in one, at once and by way of all singular values: for small layers.
+   * @throws AppError UPDATE_REJECTED when the sum is not finite
+   */
+  truncate(rank: number, scale: number, options: CutOptions): TruncatedFactors;
+}
+
+/** Below this share of the largest singular value a direction is rounding noise of float32 factors. */
+const noiseShare = 2 ** -24;
+
+/** Largest rank that a product of this shape can have. */
+export function rankLimit(aDims: readonly number[], bDims: readonly number[]): number {
+  return Math.min(bDims[0]!, elementCount(aDims.slice(1)));
+}
+
+/**
+ * An empty sum for a layer with factors of these shapes (their own rank does not matter). Memory is at most
+ * 1.5·out·in float64 values however many parts are added: few factors are stacked, many are multiplied block by block.
+ * @param products multiplies the blocks; null: plain loops, and `add` is done when it returns
+ */
+export function createFactorSum(
+  aDims: readonly number[],
+  bDims: readonly number[],
+  products: MatrixProducts | null = null,
+): FactorSum {
+  const inDims = aDims.slice(1);
+  const bTail = bDims.slice(2);
+  const rows = bDims[0]!;
+  const cols = elementCount(inDims);
+  const limit = Math.min(rows, cols);
+  const store = createFactorStore(rows, cols, products);
+
+  function decomposition(found: SingularVectors, energy: number, maxRank: number): Decomposition {
+    return {
+      sizes: found.sizes.slice(0, maxRank),
+      energy,
+      cut(rank, scale, options) {
+        if (rank > maxRank) throw new RangeError(`cannot cut to rank ${rank}: ${maxRank} were decomposed`);
+        const shape = { inDims, bTail, rows, rank: Math.min(rank, limit) };
+        return cutTo(found, energy, shape, scale, options);
+      },
+    };
+  }
+
+  return {
+    add(part) {
+      checkPart(part, { rows, inDims, bTail });
+      return store.add(part.weight * part.scale, part.a.data, part.b.data, part.a.dims[0]!);
+    },
+    toPart() {
+      const { left, right } = store.vectors();
+      const r = left.length;
+      return { weight: 1, scale: 1, a: toA(right, r, inDims), b: toB(left, r, rows, bTail) };
+    },
+    async decompose(maxRank) {
+      const wanted = Math.min(maxRank, limit);
+      if (store.isBetterWhole(wanted)) {
+        const whole = await store.toMatrix();
+        const found = await leadingDirections(whole, wanted, products ?? createPlainProducts());
+        if (found !== null) return decomposition(found.vectors, found.energy, maxRank);
+      }
+      const found = decomposeStack(store.vectors());
+      return decomposition(found, sumOfSquares(found.sizes), maxRank);
+    },
+    truncate(rank, scale, options) {
+      const found = decomposeStack(store.vectors());
+      return decomposition(found, sumOfSquares(found.sizes), rank).cut(rank, scale, options);
+    },
+  };
+}
+
+function checkPart(
+  { a, b }: FactorPart,
+  { rows, inDims, bTail }: { rows: number; inDims: readonly number[]; bTail: readonly number[] },
+): void {
+  const r = a.dims[0]!;
+  if (sameDims(a.dims, [r, ...inDims]) && sameDims(b.dims, [rows, r, ...bTail])) return;
+  throw new AppError(
+    'SHAPE_MISMATCH',
+    `LoRA factors of shapes [${a.dims.join(', ')}] and [${b.dims.join(', ')}] do not fit a layer ` +
+      `of ${rows} outputs and [${inDims.join(', ')}] inputs.`,
+  );
+}
+
+function cutTo(
+  found: SingularVectors,
+  wholeEnergy: number,
+  shape: { inDims: readonly number[]; bTail: readonly number[]; rows: number; rank: number },
+  scale: number,
+  { seed, divisor = 1 }: CutOptions,
+): TruncatedFactors {
+  const { inDims, bTail, rows, rank } = shape;
+  const cols = elementCount(inDims);
+  const sigma = found.sizes.slice(0, rank).map((size) => size / divisor);
+  const kept = sigma.filter((size) => size > noiseShare * sigma[0]!);
+  const half = kept.map((size) => Math.sqrt(size / scale));
+  const a: Float64Array[] = half.map((factor, k) => scaled(found.v(k), factor));
+  const random = createRandom(seed);
+  while (a.length < rank) a.push(freshRow(cols, random));
+  const b = half.map((factor, k) => scaled(found.u(k), factor));
+  const energy = wholeEnergy / divisor ** 2;
+  const keptEnergy = sumOfSquares(kept);
+  return {
+    a: toA(a, rank, inDims),
+    b: toB(b, rank, rows, bTail),
+    energy,
+    keptEnergy,
+    energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy),
+  };
+}
+
+function toA(vectors: readonly Float64Array[], r: number, inDims: readonly number[]): FloatTensor {
+  const cols = elementCount(inDims);
+  const data = new Float32Array(r * cols);
+  vectors.forEach((row, k) => {
+    data.set(row, k * cols);
+  });
+  return floatTensor([r, ...inDims], data);
+}
+
+function toB(
+  vectors: readonly Float64Array[],
+  r: number,
+  rows: number,
+  bTail: readonly number[],
+): FloatTensor {
+  const data = new Float32Array(rows * r);
+  vectors.forEach((column, k) => {
+    for (let i = 0; i < rows; i++) data[i * r + k] = column[i]!;
+  });
+  return floatTensor([rows, r, ...bTail], data);
+}
+
+/** As PEFT starts A: uniform in ±1/√fan_in. */
+function freshRow(cols: number, random: Random): Float64Array {
+  const bound = 1 / Math.sqrt(cols);
+  return Float64Array.from({ length: cols }, () => (2 * random.uniform() - 1) * bound);
+}
+
+const scaled = (vector: Float64Array, factor: number) => vector.map((value) => value * factor);
+const sumOfSquares = (values: readonly number[]) => values.reduce((sum, value) => sum + value * value, 0);
