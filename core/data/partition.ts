@@ -20,7 +20,7 @@ export interface PartitionOptions {
  */
 export function dirichletPartition(labels: readonly string[], options: PartitionOptions): number[] {
   const { sites, alpha, seed } = options;
-  if (!Number.isInteger(sites) || sites < 1) throw new RangeError('sites must be a positive integer');
+  checkCount(sites, 'sites');
   if (!(alpha > 0)) throw new RangeError('alpha must be positive');
   const random = createRandom(seed);
   const siteOf = new Array<number>(labels.length).fill(0);
@@ -38,6 +38,72 @@ export function dirichletPartition(labels: readonly string[], options: Partition
   const floor = options.equalSizes ? fair : Math.min(options.minPerSite ?? 1, fair);
   fillSmallSites(siteOf, labels, sites, floor, random);
   return siteOf;
+}
+
+/**
+ * Spreads items evenly: every site gets the same share of every label, as far as whole items go, and sizes differ by
+ * one at most.
+ * @param labels label of each item
+ * @returns site index of each item, in [0, sites)
+ */
+export function evenPartition(labels: readonly string[], options: { sites: number; seed: number }): number[] {
+  const { sites, seed } = options;
+  checkCount(sites, 'sites');
+  const random = createRandom(seed);
+  const siteOf = new Array<number>(labels.length).fill(0);
+  // Labels are dealt one after the other without starting again at the first site.
+  const order = random.shuffle(Array.from({ length: sites }, (_, site) => site));
+  let next = 0;
+  for (const label of [...new Set(labels)].sort()) {
+    const items = labels.flatMap((other, index) => (other === label ? [index] : []));
+    for (const item of random.shuffle(items)) siteOf[item] = order[next++ % sites]!;
+  }
+  return siteOf;
+}
+
+/**
+ * Sorts items by label, cuts them into `sites` · `shardsPerSite` runs of equal length and deals each site so many of
+ * them by chance: with few shards a site has few labels (McMahan et al. 2017, arXiv 1602.05629).
+ * @param labels label of each item
+ * @returns site index of each item, in [0, sites)
+ * @throws RangeError when there are fewer items than shards
+ */
+export function shardsPartition(
+  labels: readonly string[],
+  options: { sites: number; shardsPerSite: number; seed: number },
+): number[] {
+  const { sites, shardsPerSite, seed } = options;
+  checkCount(sites, 'sites');
+  checkCount(shardsPerSite, 'shardsPerSite');
+  const shards = sites * shardsPerSite;
+  if (labels.length < shards) throw new RangeError('there are fewer items than shards');
+  const random = createRandom(seed);
+  const shuffled = random.shuffle(labels.map((label, index) => ({ label, index })));
+  const sorted = shuffled.sort((a, b) => (a.label < b.label ? -1 : a.label > b.label ? 1 : 0));
+  const dealt = random.shuffle(Array.from({ length: shards }, (_, shard) => shard));
+  const siteOfShard = new Array<number>(shards);
+  dealt.forEach((shard, position) => {
+    siteOfShard[shard] = position % sites;
+  });
+  const siteOf = new Array<number>(labels.length);
+  sorted.forEach(({ index }, position) => {
+    siteOf[index] = siteOfShard[Math.floor((position * shards) / labels.length)]!;
+  });
+  return siteOf;
+}
+
+/**
+ * One site for each value, by the order of the values.
+ * @returns the values that are the sites, and the site index of each item
+ */
+export function columnPartition(values: readonly string[]): { sites: string[]; siteOf: number[] } {
+  const sites = [...new Set(values)].sort();
+  const indexOf = new Map(sites.map((value, index) => [value, index]));
+  return { sites, siteOf: values.map((value) => indexOf.get(value)!) };
+}
+
+function checkCount(value: number, name: string): void {
+  if (!Number.isInteger(value) || value < 1) throw new RangeError(`${name} must be a positive integer`);
 }
 
 /** Whole numbers with the given proportions and sum. */
