@@ -75,6 +75,15 @@ export function createVit(config: VitConfig, weights: ReadonlyMap<string, FloatT
     }
     ordered.set(name, tensor);
   }
+  return assembleVit(config, ordered, identityOf(config, ordered));
+}
+
+/** @param weights of the right shapes, in the order of {@link vitWeightShapes} */
+export function assembleVit(
+  config: VitConfig,
+  weights: ReadonlyMap<string, FloatTensor>,
+  sha256: string,
+): BaseModel {
   const layers = adaptableLayers(config);
   const modules = layers.map((layer) => layer.module);
   const attention = layers
@@ -82,17 +91,17 @@ export function createVit(config: VitConfig, weights: ReadonlyMap<string, FloatT
     .map(({ module }) => module);
   return {
     id: config.id,
-    sha256: identityOf(config, ordered),
+    sha256,
     inputSize: config.imageSize,
     embeddingSize: config.hiddenSize,
     licence: config.licence,
-    weights: ordered,
+    weights,
     layers,
     presets: { default: attention, attention, 'all-linear': modules, all: modules },
     // The last normalisation leaves components of about 1 already.
     headGain: 1,
     normalisation: { mean: config.mean, deviation: config.deviation },
-    buildGraph: (batch) => buildVitGraph(config, ordered, batch),
+    buildGraph: (batch) => buildVitGraph(config, weights, batch),
   };
 }
 
