@@ -1,5 +1,5 @@
 /**
- * Reader and writer of the safetensors format, strict in both directions.
+ * Reader of the safetensors format, strict; safetensors-writer.ts is its counterpart.
  * Source: https://github.com/huggingface/safetensors (README, "Format"): 8 bytes little-endian length of
  * the header, a JSON header `{name: {dtype, shape, data_offsets}}`, then the values without holes.
  */
@@ -7,6 +7,8 @@ import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { halfToNumber } from '../shared/half-precision.ts';
 import { elementCount, type FloatTensor } from '../shared/tensor.ts';
+
+export { encodeSafetensors, safetensorsSizeBytes, type TensorEntry } from './safetensors-writer.ts';
 
 /** The reference implementation's own limit. */
 const maxHeaderBytes = 100_000_000;
@@ -41,12 +43,6 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Name and shape of a tensor, as far as the size of a file depends on it. */
-export interface TensorEntry {
-  readonly name: string;
-  readonly dims: readonly number[];
-}
-
 const size = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 const tensorSchema = z.strictObject({
   dtype: z.string(),
@@ -54,56 +50,6 @@ const tensorSchema = z.strictObject({
   data_offsets: z.tuple([size, size]),
 });
 const metadataSchema = z.record(z.string(), z.string());
-
-/** Header as the file begins: length and JSON, padded with spaces so that the values are aligned to 8 bytes. */
-function encodeHeader(entries: readonly TensorEntry[], metadata: Readonly<Record<string, string>>): Buffer {
-  // Written as text, not as an object: an object would move integer-like names to the front.
-  const fields = [`${JSON.stringify(metadataKey)}:${JSON.stringify(metadata)}`];
-  const seen = new Set([metadataKey]);
-  let offset = 0;
-  for (const { name, dims } of entries) {
-    if (seen.has(name)) throw new RangeError(`tensor name "${name}" cannot be used twice or is reserved`);
-    seen.add(name);
-    const end = offset + elementCount(dims) * floatBytes.F32;
-    fields.push(
-      `${JSON.stringify(name)}:${JSON.stringify({ dtype: 'F32', shape: dims, data_offsets: [offset, end] })}`,
-    );
-    offset = end;
-  }
-  const json = Buffer.from(`{${fields.join(',')}}`, 'utf8');
-  const padded = Math.ceil(json.length / 8) * 8;
-  const header = Buffer.alloc(8 + padded, ' ');
-  header.writeBigUInt64LE(BigInt(padded), 0);
-  json.copy(header, 8);
-  return header;
-}
-
-/** Size in bytes of the file that {@link encodeSafetensors} makes of tensors of these names and shapes. */
-export function safetensorsSizeBytes(
-  entries: readonly TensorEntry[],
-  metadata: Readonly<Record<string, string>>,
-): number {
-  const values = entries.reduce((sum, { dims }) => sum + elementCount(dims) * floatBytes.F32, 0);
-  return encodeHeader(entries, metadata).length + values;
-}
-
-/** One file of float32 tensors in the order of the map. @throws RangeError for a reserved name */
-export function encodeSafetensors(
-  tensors: ReadonlyMap<string, FloatTensor>,
-  metadata: Readonly<Record<string, string>>,
-): Uint8Array {
-  const entries = [...tensors].map(([name, { dims }]) => ({ name, dims }));
-  const header = encodeHeader(entries, metadata);
-  const sizeBytes = [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, header.length);
-  const bytes = new Uint8Array(sizeBytes);
-  bytes.set(header);
-  let offset = header.length;
-  for (const { data } of tensors.values()) {
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), offset);
-    offset += data.byteLength;
-  }
-  return bytes;
-}
 
 /**
  * Reads a whole file held in memory; `openSafetensors` reads one from disk, tensor by tensor. Values are copied,
@@ -118,21 +64,37 @@ export function decodeSafetensors(
   name: string,
   options: { finite?: boolean } = {},
 ): SafetensorsFile {
-  const valuesStart = headerEnd(bytes, bytes.length, name);
-  const { entries, metadata } = parseHeader(
-    bytes.subarray(lengthBytes, valuesStart),
-    bytes.length - valuesStart,
-    name,
-  );
+  const { entries, metadata, bytesOf } = parseSafetensors(bytes, name);
   const tensors = new Map<string, FloatTensor>();
-  for (const entry of entries) {
+  for (const entry of entries.values()) {
     const dtype = requireFloat(entry, name);
     const data = new Float32Array(elementCount(entry.dims));
-    fillFloat32(data, 0, bytes.subarray(valuesStart + entry.start, valuesStart + entry.end), dtype);
+    fillFloat32(data, 0, bytesOf(entry), dtype);
     if (options.finite === true) requireFinite(data, entry.name, name);
     tensors.set(entry.name, { dtype: 'float32', dims: entry.dims, data });
   }
   return { tensors, metadata };
+}
+
+/** A file held in memory whose tensors are not read yet. */
+export interface RawSafetensors {
+  /** By name, in the order of their offsets; of any type that the format knows. */
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The values of an entry as they lie in the file: a view. */
+  bytesOf(entry: SafetensorsEntry): Uint8Array;
+}
+
+/** Reads and checks the header alone. @throws AppError MODEL_FILE_INVALID */
+export function parseSafetensors(bytes: Uint8Array, name: string): RawSafetensors {
+  const valuesStart = headerEnd(bytes, bytes.length, name);
+  const header = bytes.subarray(lengthBytes, valuesStart);
+  const { entries, metadata } = parseHeader(header, bytes.length - valuesStart, name);
+  return {
+    entries: new Map(entries.map((entry) => [entry.name, entry])),
+    metadata,
+    bytesOf: ({ start, end }) => bytes.subarray(valuesStart + start, valuesStart + end),
+  };
 }
 
 /** MODEL_FILE_INVALID with a sentence about the named file. */

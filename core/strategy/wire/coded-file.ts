@@ -1,0 +1,273 @@
+/**
+ * A part of a state, or a state in fewer bits, as one safetensors file. Its metadata says what kind of file it is,
+ * what travels and how precisely; the reader refuses a file that says something else than the run's settings.
+ */
+import { z } from 'zod';
+import {
+  fillFloat32,
+  invalid,
+  parseSafetensors,
+  type RawSafetensors,
+  requireFinite,
+  type SafetensorsEntry,
+} from '../../lora/safetensors.ts';
+import {
+  encodeRawSafetensors,
+  type RawTensor,
+  safetensorsSizeBytes,
+  type TensorEntry,
+} from '../../lora/safetensors-writer.ts';
+import type { StateShape } from '../../lora/state-file.ts';
+import { AppError } from '../../shared/errors.ts';
+import { canonicalJson } from '../../shared/hash.ts';
+import { elementCount, type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
+import type { WirePrecision } from '../round-options.ts';
+import { codeTensor, groupCount, nameOfScales, scaleIntegers, typeOf } from './numbers.ts';
+import { type Parts, type Residual, type WireEntry, wireEntries } from './wire-context.ts';
+
+const format = 'anneal-wire';
+const formatVersion = '1';
+
+export type FileKind = 'update' | 'global' | 'foundation';
+
+/** What both ends agree on before the file is written or read. */
+export interface FileForm {
+  kind: FileKind;
+  precision: WirePrecision;
+  parts: Parts;
+}
+
+export type LayerTable = Readonly<Record<string, { r: number; scale: number }>>;
+
+const layerSchema = z.strictObject({
+  r: z.int().nonnegative().max(1_000_000),
+  scale: z.number().positive(),
+});
+const layersSchema = z.record(z.string(), layerSchema);
+const metadataSchema = z.strictObject({
+  format: z.literal(format),
+  formatVersion: z.literal(formatVersion),
+  kind: z.string(),
+  precision: z.string(),
+  parts: z.string(),
+  baseSha256: z.string(),
+  classes: z.string(),
+  lora: z.string(),
+});
+
+const partsText = ({ a, b, head }: Parts) =>
+  [a && 'lora_A', b && 'lora_B', head && 'head', 'base'].filter((part) => part !== false).join(' ');
+
+function metadataOf(shape: StateShape, { kind, precision, parts }: FileForm): Record<string, string> {
+  const lora = Object.fromEntries(shape.lora.map(({ module, r, scale }) => [module, { r, scale }]));
+  return {
+    baseSha256: shape.baseSha256,
+    classes: JSON.stringify(shape.classes),
+    format,
+    formatVersion,
+    kind,
+    lora: canonicalJson(lora),
+    parts: partsText(parts),
+    precision,
+  };
+}
+
+/** Exact size of the file of a state of this shape. */
+export function codedSizeBytes(shape: StateShape, form: FileForm): number {
+  const { precision, parts } = form;
+  const entries: TensorEntry[] = wireEntries(shape, parts).flatMap((entry) => {
+    const values: TensorEntry = { name: entry.name, dims: entry.dims, dtype: typeOf[precision] };
+    if (precision !== 'int8') return [values];
+    return [{ name: nameOfScales(entry.name), dims: [groupCount(entry)] }, values];
+  });
+  return safetensorsSizeBytes(inFileOrder(entries), metadataOf(shape, form));
+}
+
+/** Scales first: they need an alignment that bytes do not. */
+function inFileOrder<T extends TensorEntry>(tensors: readonly T[]): T[] {
+  const isScale = ({ name, dtype = 'F32' }: T) => dtype === 'F32' && name.startsWith('scale.');
+  return [...tensors.filter(isScale), ...tensors.filter((tensor) => !isScale(tensor))];
+}
+
+export interface CodedFile {
+  bytes: Uint8Array;
+  /** What rounding took, for tensors named in `carried`. */
+  residual: Residual;
+}
+
+/**
+ * Writes the travelling tensors as differences from `predicted` (0 where it has none).
+ * @param tensors of the state, by their names in the file
+ * @param options `residual`: what rounding took last time, added where names and shapes agree; `carries`: which
+ *   tensors' rounding is given back
+ * @throws AppError TRAINING_FAILED naming a tensor that holds no finite numbers
+ */
+export function encodeCoded(
+  shape: StateShape,
+  tensors: ReadonlyMap<string, FloatTensor>,
+  form: FileForm,
+  options: {
+    predicted: (name: string) => FloatTensor | undefined;
+    residual?: Residual | undefined;
+    carries?: (name: string) => boolean;
+  },
+): CodedFile {
+  const { predicted, residual: earlier, carries = () => false } = options;
+  const written: RawTensor[] = [];
+  const residual = new Map<string, FloatTensor>();
+  for (const entry of wireEntries(shape, form.parts)) {
+    const { data } = tensors.get(entry.name)!;
+    requireTrained(data, entry.name);
+    const start = form.precision === 'fp32' ? undefined : predicted(entry.name)?.data;
+    const carried = carries(entry.name);
+    const left = carried ? sameShape(earlier?.get(entry.name), entry.dims) : undefined;
+    // Sums of float32 values, rounded once.
+    const wanted = left === undefined ? data : data.map((value, i) => value + left.data[i]!);
+    const change = start === undefined ? wanted : wanted.map((value, i) => value - start[i]!);
+    const coded = codeTensor(entry, change, form.precision);
+    written.push(...coded.tensors);
+    if (!carried) continue;
+    const arrives = addPredicted(coded.decoded, start);
+    residual.set(
+      entry.name,
+      floatTensor(
+        entry.dims,
+        wanted.map((value, i) => value - arrives[i]!),
+      ),
+    );
+  }
+  return { bytes: encodeRawSafetensors(inFileOrder(written), metadataOf(shape, form)), residual };
+}
+
+function sameShape(tensor: FloatTensor | undefined, dims: readonly number[]): FloatTensor | undefined {
+  return tensor !== undefined && sameDims(tensor.dims, dims) ? tensor : undefined;
+}
+
+function requireTrained(data: Float32Array, name: string): void {
+  if (data.every(Number.isFinite)) return;
+  throw new AppError('TRAINING_FAILED', `The trained "${name}" holds values that are not finite numbers.`);
+}
+
+/** As both ends compute it: one float32 sum per value. */
+function addPredicted(change: Float32Array, start: Float32Array | undefined): Float32Array {
+  return start === undefined ? change : change.map((value, i) => value + start[i]!);
+}
+
+export interface OpenedFile {
+  readonly baseSha256: string;
+  readonly classes: readonly string[];
+  readonly layers: LayerTable;
+  /** Names of all tensors but scales. */
+  readonly names: readonly string[];
+  /**
+   * Reads all tensors of the entries. @throws AppError MODEL_FILE_INVALID for a missing or further tensor, another
+   * type or shape, and values or scales that are not finite
+   */
+  read(
+    entries: readonly WireEntry[],
+    predicted: (name: string) => FloatTensor | undefined,
+  ): Map<string, FloatTensor>;
+}
+
+/**
+ * Reads the metadata and checks that it is the file that the settings ask for.
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function openCoded(bytes: Uint8Array, name: string, form: FileForm): OpenedFile {
+  const file = parseSafetensors(bytes, name);
+  const parsed = metadataSchema.safeParse(file.metadata);
+  if (!parsed.success) {
+    throw invalid(name, `expected the metadata of an ${format} of version ${formatVersion}`, parsed.error);
+  }
+  const { kind, precision, parts, baseSha256 } = parsed.data;
+  const expected = { kind: form.kind, precision: form.precision, parts: partsText(form.parts) };
+  for (const [key, found] of Object.entries({ kind, precision, parts })) {
+    const wanted = expected[key as keyof typeof expected];
+    if (found !== wanted) throw invalid(name, `its ${key} is "${found}": this round expects "${wanted}"`);
+  }
+  const classes = parseJson(parsed.data.classes, z.array(z.string()), 'classes', name);
+  const layers = parseJson(parsed.data.lora, layersSchema, 'lora', name);
+  const names = [...file.entries.values()]
+    .filter((entry) => !isScaleEntry(entry, file, form.precision))
+    .map((entry) => entry.name);
+  return {
+    baseSha256,
+    classes,
+    layers,
+    names,
+    read: (entries, predicted) => readTensors(file, name, form.precision, entries, predicted),
+  };
+}
+
+function isScaleEntry(
+  { name, dtype }: SafetensorsEntry,
+  { entries }: RawSafetensors,
+  precision: WirePrecision,
+): boolean {
+  return (
+    precision === 'int8' &&
+    dtype === 'F32' &&
+    name.startsWith('scale.') &&
+    entries.has(name.slice('scale.'.length))
+  );
+}
+
+function readTensors(
+  file: RawSafetensors,
+  name: string,
+  precision: WirePrecision,
+  entries: readonly WireEntry[],
+  predicted: (name: string) => FloatTensor | undefined,
+): Map<string, FloatTensor> {
+  const rest = new Set(file.entries.keys());
+  const take = (tensor: string, dtype: string, dims: readonly number[]): Uint8Array => {
+    const entry = file.entries.get(tensor);
+    if (entry === undefined) throw invalid(name, `tensor "${tensor}" is missing`);
+    rest.delete(tensor);
+    if (entry.dtype !== dtype || !sameDims(entry.dims, dims)) {
+      const found = `found ${entry.dtype} [${entry.dims.join(', ')}]`;
+      throw invalid(name, `tensor "${tensor}": expected ${dtype} [${dims.join(', ')}], ${found}`);
+    }
+    return file.bytesOf(entry);
+  };
+  const tensors = new Map<string, FloatTensor>();
+  for (const entry of entries) {
+    const raw = take(entry.name, typeOf[precision], entry.dims);
+    const change =
+      precision === 'int8'
+        ? readIntegers(entry, raw, take(nameOfScales(entry.name), 'F32', [groupCount(entry)]), name)
+        : readFloats(raw, elementCount(entry.dims), typeOf[precision]);
+    const start = precision === 'fp32' ? undefined : predicted(entry.name)?.data;
+    const data = addPredicted(change, start);
+    requireFinite(data, entry.name, name);
+    tensors.set(entry.name, floatTensor(entry.dims, data));
+  }
+  const [further] = rest;
+  if (further !== undefined) throw invalid(name, `tensor "${further}" was not expected`);
+  return tensors;
+}
+
+function readFloats(raw: Uint8Array, count: number, dtype: 'F32' | 'F16'): Float32Array {
+  const values = new Float32Array(count);
+  fillFloat32(values, 0, raw, dtype);
+  return values;
+}
+
+function readIntegers(entry: WireEntry, raw: Uint8Array, scaleBytes: Uint8Array, name: string): Float32Array {
+  const scales = readFloats(scaleBytes, groupCount(entry), 'F32');
+  const wrong = scales.findIndex((scale) => !(Number.isFinite(scale) && scale >= 0));
+  if (wrong !== -1) {
+    const found = `holds ${scales[wrong]} at place ${wrong}`;
+    throw invalid(name, `tensor "${nameOfScales(entry.name)}" ${found}: expected finite numbers from 0 on`);
+  }
+  const integers = new Int8Array(raw.buffer, raw.byteOffset, raw.length);
+  return scaleIntegers(entry, integers, scales);
+}
+
+function parseJson<T>(text: string, schema: z.ZodType<T>, key: string, name: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw invalid(name, `its metadata "${key}" cannot be read`, error);
+  }
+}

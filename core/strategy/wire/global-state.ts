@@ -1,0 +1,182 @@
+/**
+ * A global state, and what a run puts under it, as they travel. With `fp32` and nothing kept back they are plain state
+ * files. Otherwise a coded file: factors and head as they are, base weights as differences from the base model's own.
+ * The coordinator goes on with what the file says, not with what it was made of, so that both ends have the same bits.
+ */
+import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
+import { invalid } from '../../lora/safetensors.ts';
+import {
+  decodeModelState,
+  encodeModelState,
+  modelStateSizeBytes,
+  type StateShape,
+  stateShape,
+} from '../../lora/state-file.ts';
+import { elementCount, floatTensor } from '../../shared/tensor.ts';
+import { codedSizeBytes, encodeCoded, type FileForm, type LayerTable, openCoded } from './coded-file.ts';
+import { assemble, baseEntries, baseWeightOf, requireSame } from './update.ts';
+import {
+  isWhole,
+  type Parts,
+  partsOf,
+  tensorsOf,
+  type WireBase,
+  type WireConfig,
+  type WireContext,
+  wireEntries,
+} from './wire-context.ts';
+
+export interface DecodeGlobalOptions extends WireContext {
+  /** `createRunState(config, base)`: gives what never travels, and names the layers. */
+  initial: ModelState;
+}
+
+/** Factors under a state always travel whole. */
+const foundationParts: Parts = { a: true, b: true, head: false };
+
+function globalForm(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
+  return { kind: 'global', precision: context.config.wire.down, parts: partsOf(context) };
+}
+
+const isPlain = ({ precision, parts }: FileForm) => precision === 'fp32' && isWhole(parts);
+
+/**
+ * @param context `plan`: of the round that starts from this state; after the last round, the last round's
+ * @throws AppError TRAINING_FAILED when values are not finite (but for a plain file)
+ */
+export function encodeGlobalState(state: ModelState, context: WireContext): Uint8Array {
+  const form = globalForm(context);
+  if (isPlain(form)) return encodeModelState(state);
+  return encodeState(state, form, context.base);
+}
+
+/**
+ * Reads a global state; what does not travel is filled in from `initial`.
+ * @param name what the file is called in errors
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function decodeGlobalState(bytes: Uint8Array, name: string, options: DecodeGlobalOptions): ModelState {
+  const { base, initial } = options;
+  const form = globalForm(options);
+  if (isPlain(form)) {
+    const state = decodeModelState(bytes, name);
+    requireSame(state, initial, name);
+    return state;
+  }
+  const file = openCoded(bytes, name, form);
+  requireSame(file, initial, name);
+  const layers = layersOf(file.layers, initial, name);
+  for (const module of initial.lora.keys()) {
+    if (!layers.has(module)) throw invalid(name, `the layer "${module}" is missing`);
+  }
+  for (const [module, layer] of form.parts.a && form.parts.b ? [] : layers) {
+    const own = initial.lora.get(module)!;
+    if (layer.r === own.r) layers.set(module, { ...layer, a: own.a, b: own.b });
+    else throw invalid(name, `layer "${module}" has rank ${layer.r}: a run that keeps factors has ${own.r}`);
+  }
+  const shape = {
+    lora: [...layers.values()].map((layer) => ({ ...layer, aDims: layer.a.dims, bDims: layer.b.dims })),
+    head: [...initial.head].map(([tensor, { dims }]) => ({ name: tensor, dims })),
+    base: baseEntries(file.names, base, name),
+  };
+  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
+  return assemble({ ...initial, lora: layers }, tensors, shape.base);
+}
+
+/** Exact size in bytes of the file of a global state of this shape. */
+export function globalStateSizeBytes(
+  shape: StateShape,
+  context: Pick<WireContext, 'config' | 'plan'>,
+): number {
+  const form = globalForm(context);
+  return isPlain(form) ? modelStateSizeBytes(shape) : codedSizeBytes(shape, form);
+}
+
+/** Number of model values in that file. */
+export function globalStateValueCount(
+  shape: StateShape,
+  context: Pick<WireContext, 'config' | 'plan'>,
+): number {
+  return wireEntries(shape, partsOf(context)).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+}
+
+interface FoundationContext {
+  config: WireConfig;
+  base: WireBase;
+}
+
+function foundationForm({ wire }: WireConfig): FileForm {
+  return { kind: 'foundation', precision: wire.down, parts: foundationParts };
+}
+
+/** A part that goes under the global state: layers of any rank and base weights; its head does not travel. */
+export function encodeFoundation(part: ModelState, { config, base }: FoundationContext): Uint8Array {
+  const form = foundationForm(config);
+  const bare = { ...part, head: new Map() };
+  return form.precision === 'fp32' ? encodeModelState(bare) : encodeState(bare, form, base);
+}
+
+/**
+ * @param options `initial` names the layers that a part may have
+ * @throws AppError MODEL_FILE_INVALID
+ */
+export function decodeFoundation(
+  bytes: Uint8Array,
+  name: string,
+  options: FoundationContext & { initial: ModelState },
+): ModelState {
+  const { config, base, initial } = options;
+  const form = foundationForm(config);
+  if (form.precision === 'fp32') {
+    const part = decodeModelState(bytes, name);
+    requireSame(part, initial, name);
+    return part;
+  }
+  const file = openCoded(bytes, name, form);
+  requireSame(file, initial, name);
+  const layers = layersOf(file.layers, initial, name);
+  const shape = {
+    lora: [...layers.values()].map((layer) => ({ ...layer, aDims: layer.a.dims, bDims: layer.b.dims })),
+    head: [],
+    base: baseEntries(file.names, base, name),
+  };
+  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
+  return assemble({ ...initial, lora: layers, head: new Map() }, tensors, shape.base);
+}
+
+/** Exact size in bytes of the file of a foundation part of this shape. */
+export function foundationSizeBytes(
+  shape: StateShape,
+  { config }: Pick<FoundationContext, 'config'>,
+): number {
+  const form = foundationForm(config);
+  const bare = { ...shape, head: [] };
+  return form.precision === 'fp32' ? modelStateSizeBytes(bare) : codedSizeBytes(bare, form);
+}
+
+/** Number of model values in that file. */
+export function foundationValueCount(shape: StateShape): number {
+  return wireEntries(shape, foundationParts).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+}
+
+function encodeState(state: ModelState, form: FileForm, base: WireBase): Uint8Array {
+  return encodeCoded(stateShape(state), tensorsOf(state), form, {
+    predicted: (name) => baseWeightOf(base, name),
+  }).bytes;
+}
+
+/** Empty layers of the ranks that a file names, to be filled. @throws AppError MODEL_FILE_INVALID */
+function layersOf(table: LayerTable, initial: ModelState, name: string): Map<string, LoraLayer> {
+  const layers = new Map<string, LoraLayer>();
+  for (const [module, { r, scale }] of Object.entries(table)) {
+    const own = initial.lora.get(module);
+    if (own === undefined) throw invalid(name, `the layer "${module}" is none of this run`);
+    const [, ...inDims] = own.a.dims;
+    const [out = 0, , ...bTail] = own.b.dims;
+    // Made without values: a hostile rank must not take memory before the tensors are seen to be there.
+    const a = { ...floatTensor([0]), dims: [r, ...inDims] };
+    const b = { ...floatTensor([0]), dims: [out, r, ...bTail] };
+    layers.set(module, { module, r, scale, a, b });
+  }
+  return layers;
+}

@@ -1,0 +1,75 @@
+/** What both ends of a transfer know before they write or read a file. */
+import type { ModelState } from '../../lora/model-state.ts';
+import type { StateShape } from '../../lora/state-file.ts';
+import type { BaseModel } from '../../models/base-model.ts';
+import type { FloatTensor } from '../../shared/tensor.ts';
+import type { RoundPlan, RunConfig } from '../strategy.ts';
+
+/** Settings of a run that say what travels, and how precisely. */
+export type WireConfig = Pick<RunConfig, 'strategy' | 'wire' | 'localHead'>;
+/** Part of a round's plan that says what travels. */
+export type WirePlan = Pick<RoundPlan, 'sends'>;
+/** Base weights travel as differences from those of the base model, unless a state has replaced them before. */
+export type WireBase = Pick<BaseModel, 'sha256' | 'weights'>;
+
+export interface WireContext {
+  config: WireConfig;
+  plan: WirePlan;
+  base: WireBase;
+}
+
+/** What rounding took from the tensors of an update, by their names in its file. */
+export type Residual = ReadonlyMap<string, FloatTensor>;
+
+/** What of a state travels. */
+export interface Parts {
+  a: boolean;
+  b: boolean;
+  head: boolean;
+}
+
+export function partsOf({ config, plan }: Pick<WireContext, 'config' | 'plan'>): Parts {
+  return { a: plan.sends !== 'b', b: plan.sends !== 'a', head: !config.localHead };
+}
+
+export const isWhole = ({ a, b, head }: Parts): boolean => a && b && head;
+
+/** A tensor of a file: `axis` is the one along which int8 has a scale per place, null for a single scale. */
+export interface WireEntry {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly axis: 0 | 1 | null;
+}
+
+export const nameOfA = (module: string): string => `lora.${module}.lora_A.weight`;
+export const nameOfB = (module: string): string => `lora.${module}.lora_B.weight`;
+export const headPrefix = 'head.';
+export const basePrefix = 'base.';
+export const nameOfHead = (name: string): string => `${headPrefix}${name}`;
+export const nameOfBase = (name: string): string => `${basePrefix}${name}`;
+
+/** The travelling tensors of a state of this shape, sorted by name (UTF-16 code units). */
+export function wireEntries(shape: Pick<StateShape, 'lora' | 'head' | 'base'>, parts: Parts): WireEntry[] {
+  const entries: WireEntry[] = [];
+  for (const { module, aDims, bDims } of shape.lora) {
+    if (parts.a) entries.push({ name: nameOfA(module), dims: aDims, axis: 0 });
+    // A scale per component of the factors, not per output: B is tall and narrow.
+    if (parts.b) entries.push({ name: nameOfB(module), dims: bDims, axis: 1 });
+  }
+  const plain = (name: string, dims: readonly number[]): WireEntry => {
+    const isMatrix = dims.filter((size) => size > 1).length >= 2;
+    return { name, dims, axis: isMatrix ? 0 : null };
+  };
+  if (parts.head) entries.push(...shape.head.map(({ name, dims }) => plain(nameOfHead(name), dims)));
+  entries.push(...shape.base.map(({ name, dims }) => plain(nameOfBase(name), dims)));
+  return entries.sort((x, y) => (x.name < y.name ? -1 : x.name > y.name ? 1 : 0));
+}
+
+/** All tensors of a state by their names in files. */
+export function tensorsOf(state: Pick<ModelState, 'lora' | 'head' | 'base'>): Map<string, FloatTensor> {
+  const tensors = new Map<string, FloatTensor>();
+  for (const [module, { a, b }] of state.lora) tensors.set(nameOfA(module), a).set(nameOfB(module), b);
+  for (const [name, tensor] of state.head) tensors.set(nameOfHead(name), tensor);
+  for (const [name, tensor] of state.base) tensors.set(nameOfBase(name), tensor);
+  return tensors;
+}
