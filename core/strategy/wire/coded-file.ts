@@ -9,9 +9,9 @@ import {
   parseSafetensors,
   type RawSafetensors,
   requireFinite,
-  type SafetensorsEntry,
 } from '../../lora/safetensors.ts';
 import {
+  bytesOfFloats,
   encodeRawSafetensors,
   type RawTensor,
   safetensorsSizeBytes,
@@ -75,18 +75,12 @@ function metadataOf(shape: StateShape, { kind, precision, parts }: FileForm): Re
 /** Exact size of the file of a state of this shape. */
 export function codedSizeBytes(shape: StateShape, form: FileForm): number {
   const { precision, parts } = form;
-  const entries: TensorEntry[] = wireEntries(shape, parts).flatMap((entry) => {
-    const values: TensorEntry = { name: entry.name, dims: entry.dims, dtype: typeOf[precision] };
-    if (precision !== 'int8') return [values];
-    return [{ name: nameOfScales(entry.name), dims: [groupCount(entry)] }, values];
-  });
-  return safetensorsSizeBytes(inFileOrder(entries), metadataOf(shape, form));
-}
-
-/** Scales first: they need an alignment that bytes do not. */
-function inFileOrder<T extends TensorEntry>(tensors: readonly T[]): T[] {
-  const isScale = ({ name, dtype = 'F32' }: T) => dtype === 'F32' && name.startsWith('scale.');
-  return [...tensors.filter(isScale), ...tensors.filter((tensor) => !isScale(tensor))];
+  const values = wireEntries(shape, parts);
+  const entries: TensorEntry[] = values.map(({ name, dims }) => ({ name, dims, dtype: typeOf[precision] }));
+  const groups = values.reduce((sum, entry) => sum + groupCount(entry), 0);
+  // Scales first: they need an alignment that bytes do not.
+  if (precision === 'int8') entries.unshift({ name: nameOfScales, dims: [groups] });
+  return safetensorsSizeBytes(entries, metadataOf(shape, form));
 }
 
 export interface CodedFile {
@@ -114,6 +108,7 @@ export function encodeCoded(
 ): CodedFile {
   const { predicted, residual: earlier, carries = () => false } = options;
   const written: RawTensor[] = [];
+  const scales: Float32Array[] = [];
   const residual = new Map<string, FloatTensor>();
   for (const entry of wireEntries(shape, form.parts)) {
     const { data } = tensors.get(entry.name)!;
@@ -125,7 +120,8 @@ export function encodeCoded(
     const wanted = left === undefined ? data : data.map((value, i) => value + left.data[i]!);
     const change = start === undefined ? wanted : wanted.map((value, i) => value - start[i]!);
     const coded = codeTensor(entry, change, form.precision);
-    written.push(...coded.tensors);
+    written.push(coded.tensor);
+    scales.push(coded.scales);
     if (!carried) continue;
     const arrives = addPredicted(coded.decoded, start);
     residual.set(
@@ -136,7 +132,13 @@ export function encodeCoded(
       ),
     );
   }
-  return { bytes: encodeRawSafetensors(inFileOrder(written), metadataOf(shape, form)), residual };
+  if (form.precision === 'int8') written.unshift(scaleTensor(scales));
+  return { bytes: encodeRawSafetensors(written, metadataOf(shape, form)), residual };
+}
+
+function scaleTensor(parts: readonly Float32Array[]): RawTensor {
+  const all = Float32Array.from(parts.flatMap((part) => [...part]));
+  return { name: nameOfScales, dims: [all.length], bytes: bytesOfFloats(all) };
 }
 
 function sameShape(tensor: FloatTensor | undefined, dims: readonly number[]): FloatTensor | undefined {
@@ -157,7 +159,6 @@ export interface OpenedFile {
   readonly baseSha256: string;
   readonly classes: readonly string[];
   readonly layers: LayerTable;
-  /** Names of all tensors but scales. */
   readonly names: readonly string[];
   /**
    * Reads all tensors of the entries. @throws AppError MODEL_FILE_INVALID for a missing or further tensor, another
@@ -187,9 +188,7 @@ export function openCoded(bytes: Uint8Array, name: string, form: FileForm): Open
   }
   const classes = parseJson(parsed.data.classes, z.array(z.string()), 'classes', name);
   const layers = parseJson(parsed.data.lora, layersSchema, 'lora', name);
-  const names = [...file.entries.values()]
-    .filter((entry) => !isScaleEntry(entry, file, form.precision))
-    .map((entry) => entry.name);
+  const names = [...file.entries.keys()];
   return {
     baseSha256,
     classes,
@@ -197,19 +196,6 @@ export function openCoded(bytes: Uint8Array, name: string, form: FileForm): Open
     names,
     read: (entries, predicted) => readTensors(file, name, form.precision, entries, predicted),
   };
-}
-
-function isScaleEntry(
-  { name, dtype }: SafetensorsEntry,
-  { entries }: RawSafetensors,
-  precision: WirePrecision,
-): boolean {
-  return (
-    precision === 'int8' &&
-    dtype === 'F32' &&
-    name.startsWith('scale.') &&
-    entries.has(name.slice('scale.'.length))
-  );
 }
 
 function readTensors(
@@ -231,11 +217,12 @@ function readTensors(
     return file.bytesOf(entry);
   };
   const tensors = new Map<string, FloatTensor>();
+  const scalesOf = precision === 'int8' ? readScales(entries, take, name) : () => new Float32Array(0);
   for (const entry of entries) {
     const raw = take(entry.name, typeOf[precision], entry.dims);
     const change =
       precision === 'int8'
-        ? readIntegers(entry, raw, take(nameOfScales(entry.name), 'F32', [groupCount(entry)]), name)
+        ? scaleIntegers(entry, new Int8Array(raw.buffer, raw.byteOffset, raw.length), scalesOf(entry))
         : readFloats(raw, elementCount(entry.dims), typeOf[precision]);
     const start = precision === 'fp32' ? undefined : predicted(entry.name)?.data;
     const data = addPredicted(change, start);
@@ -247,21 +234,31 @@ function readTensors(
   return tensors;
 }
 
+/** Cuts the tensor of scales into those of each entry, in their order. */
+function readScales(
+  entries: readonly WireEntry[],
+  take: (tensor: string, dtype: string, dims: readonly number[]) => Uint8Array,
+  name: string,
+): (entry: WireEntry) => Float32Array {
+  const count = entries.reduce((sum, entry) => sum + groupCount(entry), 0);
+  const scales = readFloats(take(nameOfScales, 'F32', [count]), count, 'F32');
+  const wrong = scales.findIndex((scale) => !(Number.isFinite(scale) && scale >= 0));
+  if (wrong !== -1) {
+    const found = `holds ${scales[wrong]} at place ${wrong}`;
+    throw invalid(name, `tensor "${nameOfScales}" ${found}: expected finite numbers from 0 on`);
+  }
+  let next = 0;
+  return (entry) => {
+    const from = next;
+    next += groupCount(entry);
+    return scales.subarray(from, next);
+  };
+}
+
 function readFloats(raw: Uint8Array, count: number, dtype: 'F32' | 'F16'): Float32Array {
   const values = new Float32Array(count);
   fillFloat32(values, 0, raw, dtype);
   return values;
-}
-
-function readIntegers(entry: WireEntry, raw: Uint8Array, scaleBytes: Uint8Array, name: string): Float32Array {
-  const scales = readFloats(scaleBytes, groupCount(entry), 'F32');
-  const wrong = scales.findIndex((scale) => !(Number.isFinite(scale) && scale >= 0));
-  if (wrong !== -1) {
-    const found = `holds ${scales[wrong]} at place ${wrong}`;
-    throw invalid(name, `tensor "${nameOfScales(entry.name)}" ${found}: expected finite numbers from 0 on`);
-  }
-  const integers = new Int8Array(raw.buffer, raw.byteOffset, raw.length);
-  return scaleIntegers(entry, integers, scales);
 }
 
 function parseJson<T>(text: string, schema: z.ZodType<T>, key: string, name: string): T {

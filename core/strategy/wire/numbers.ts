@@ -13,8 +13,8 @@ import type { WireEntry } from './wire-context.ts';
 const largestHalf = 65504;
 const largestInteger = 127;
 
-/** Name of the tensor of scales that belongs to an int8 tensor. No other tensor's name begins so. */
-export const nameOfScales = (name: string): string => `scale.${name}`;
+/** The one tensor that holds the scales of all int8 tensors of a file, in their order. No other tensor is named so. */
+export const nameOfScales = 'scales';
 
 export const typeOf = { fp32: 'F32', fp16: 'F16', int8: 'I8' } as const;
 
@@ -33,23 +33,26 @@ function groupOf({ dims, axis }: Pick<WireEntry, 'dims' | 'axis'>): (index: numb
 }
 
 export interface CodedTensor {
-  /** What goes into the file: the values, and before them their scales for int8. */
-  readonly tensors: readonly RawTensor[];
+  readonly tensor: RawTensor;
+  /** For int8, one per group. */
+  readonly scales: Float32Array;
   /** The values as the other end reads them. */
   readonly decoded: Float32Array;
 }
+
+const noScales = new Float32Array(0);
 
 /** @param values finite numbers, row by row */
 export function codeTensor(entry: WireEntry, values: Float32Array, precision: WirePrecision): CodedTensor {
   const { name, dims } = entry;
   if (precision === 'fp32') {
     const tensor: RawTensor = { name, dims, dtype: 'F32', bytes: bytesOfFloats(values) };
-    return { tensors: [tensor], decoded: values };
+    return { tensor, scales: noScales, decoded: values };
   }
   if (precision === 'fp16') {
     const halves = Float16Array.from(values, (value) => Math.max(-largestHalf, Math.min(largestHalf, value)));
-    const bytes = new Uint8Array(halves.buffer);
-    return { tensors: [{ name, dims, dtype: 'F16', bytes }], decoded: new Float32Array(halves) };
+    const tensor: RawTensor = { name, dims, dtype: 'F16', bytes: new Uint8Array(halves.buffer) };
+    return { tensor, scales: noScales, decoded: new Float32Array(halves) };
   }
   return codeIntegers(entry, values);
 }
@@ -71,15 +74,8 @@ function codeIntegers(entry: WireEntry, values: Float32Array): CodedTensor {
     integers[i] = Math.max(-largestInteger, Math.min(largestInteger, quotient));
   }
   return {
-    tensors: [
-      {
-        name: nameOfScales(name),
-        dims: [scales.length],
-        dtype: 'F32',
-        bytes: bytesOfFloats(scales),
-      },
-      { name, dims, dtype: 'I8', bytes: new Uint8Array(integers.buffer) },
-    ],
+    tensor: { name, dims, dtype: 'I8', bytes: new Uint8Array(integers.buffer) },
+    scales,
     decoded: scaleIntegers(entry, integers, scales),
   };
 }
