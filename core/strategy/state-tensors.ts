@@ -1,13 +1,14 @@
 /** A state as named tensors, and back: what options compute value by value (clipping, noise, medians, momentum). */
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
-import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
 import { rejected } from './check-update.ts';
+import { cutLayer } from './site-rank.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 
-/** Which parts of a state travel in a round. */
+/** What says which parts of a state travel in a round, and how they are merged. */
 export interface Travels {
   plan: Pick<RoundPlan, 'sends'>;
-  config: Pick<RunConfig, 'localHead'>;
+  config: Pick<RunConfig, 'localHead' | 'strategy'>;
 }
 
 /**
@@ -55,6 +56,9 @@ export function startOf(
     if (layer.scale !== own.scale) {
       throw rejected(`layer "${module}" has the scale ${layer.scale} instead of ${own.scale}`);
     }
+    if (layer.r > own.r) {
+      throw rejected(`layer "${module}" has rank ${layer.r}, but the round asks for ${own.r}`);
+    }
     lora.set(module, cutLayer(own, layer.r));
   }
   const base = new Map<string, FloatTensor>();
@@ -64,18 +68,4 @@ export function startOf(
     base.set(name, own);
   }
   return { ...start, lora, base };
-}
-
-/** The layer with its first `r` rows of A and columns of B. @throws AppError UPDATE_REJECTED when it has fewer */
-function cutLayer(layer: LoraLayer, r: number): LoraLayer {
-  if (r === layer.r) return layer;
-  if (r > layer.r) {
-    throw rejected(`layer "${layer.module}" has rank ${r}, but the round asks for ${layer.r}`);
-  }
-  const [, ...inDims] = layer.a.dims;
-  const [out = 0, , ...bTail] = layer.b.dims;
-  const a = layer.a.data.slice(0, (layer.a.data.length / layer.r) * r);
-  const b = new Float32Array(out * r);
-  for (let i = 0; i < out; i++) b.set(layer.b.data.subarray(i * layer.r, i * layer.r + r), i * r);
-  return { ...layer, r, a: floatTensor([r, ...inDims], a), b: floatTensor([out, r, ...bTail], b) };
 }
