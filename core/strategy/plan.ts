@@ -1,12 +1,11 @@
 /**
  * What a run will send, from shapes alone. Conventions (docs/method.md): every site fetches the global state
- * at the start of each round (down), sends its update (up), and fetches the last state when the run ends.
+ * at the start of each round (down), those that train send an update (up), and all fetch the last state when the
+ * run ends.
  */
-import { trainableWeights } from '../engine/training-graph.ts';
-import { countShapeParameters, modelStateSizeBytes, type StateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { elementCount } from '../shared/tensor.ts';
-import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
+import { participantsOf } from './participation.ts';
+import { createStateShapes, foundationAfter, type TransferSize } from './plan-shapes.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 
@@ -14,9 +13,9 @@ import type { RoundPlan, RunConfig } from './strategy.ts';
 export interface PlannedRound extends RoundPlan {
   /** Sites that train and send an update. All sites fetch the global state: those that do not train evaluate it. */
   participants: number;
-  /** Values that a site trains. */
+  /** Values that a site without a rank of its own trains. */
   trainableParameters: number;
-  /** Values in the update of a site without a rank of its own. */
+  /** Values in the update of such a site. */
   parametersPerSite: number;
   /** Size of that update: what leaves the site. */
   bytesPerSite: number;
@@ -45,100 +44,93 @@ export interface PlannedRun {
 }
 
 /**
- * Plan and totals of a run with `sites` sites in every round.
+ * Plan and totals of a run with `sites` sites that are all there in every round.
+ *
+ * Exact to the byte, but for two things that only the run decides: with the allocation `spectral` every layer is
+ * counted with the round's rank; and where sites have ranks of their own but not all take part in a round, the sum
+ * is the expected one.
  * @throws AppError CONFIG_INVALID for an unknown preset of modules
  */
 export function planRun(config: RunConfig, base: BaseModel, sites: number): PlannedRun {
-  const { plan, perSite } = planSite(config, base);
-  const full = planSite({ ...config, strategy: 'fedavg-full' }, base).perSite;
-  const fixed = planSite({ ...config, strategy: 'fedavg-lora' }, base).perSite;
+  const own = countRun(config, base, sites);
+  // Ranks by site belong to strategies that know what to do with them.
+  const baseline = (strategy: 'fedavg-full' | 'fedavg-lora') =>
+    countRun({ ...config, strategy, siteRanks: {} }, base, sites).sent;
+  const full = baseline('fedavg-full');
+  const fixed = baseline('fedavg-lora');
   return {
-    plan: plan.map((round) => ({ ...round, participants: sites })),
+    plan: own.plan,
     totals: {
-      parametersSent: sites * perSite.parameters,
-      bytesSent: sites * perSite.bytes,
-      fedavgFullParameters: sites * full.parameters,
-      fedavgFullBytes: sites * full.bytes,
-      fixedRankParameters: sites * fixed.parameters,
-      fixedRankBytes: sites * fixed.bytes,
+      parametersSent: own.sent.parameters,
+      bytesSent: own.sent.bytes,
+      fedavgFullParameters: full.parameters,
+      fedavgFullBytes: full.bytes,
+      fixedRankParameters: fixed.parameters,
+      fixedRankBytes: fixed.bytes,
     },
   };
 }
 
-type SiteRound = Omit<PlannedRound, 'participants'>;
-
-function planSite(config: RunConfig, base: BaseModel): { plan: SiteRound[]; perSite: StateSize } {
+function countRun(
+  config: RunConfig,
+  base: BaseModel,
+  sites: number,
+): { plan: PlannedRound[]; sent: TransferSize } {
   const strategy = getStrategy(config.strategy);
-  const sizeOf = createStateMeasure(config, base);
-  const plan: SiteRound[] = [];
-  /** Base weights that the averaging has replaced so far: part of every later global state. */
-  let replaced: readonly string[] = [];
-  const perSite = { parameters: 0, bytes: 0 };
-  const send = ({ parameters, bytes }: StateSize) => {
-    perSite.parameters += parameters;
-    perSite.bytes += bytes;
+  const shapes = createStateShapes(config, base);
+  const siteRanks = ranksBySite(config, sites);
+  const ids = Array.from({ length: sites }, (_, index) => String(index).padStart(6, '0'));
+  const plan: PlannedRound[] = [];
+  let sent: TransferSize = { parameters: 0, bytes: 0 };
+  const send = (size: TransferSize, times: number) => {
+    sent = plus(sent, { parameters: times * size.parameters, bytes: times * size.bytes });
   };
+  /** Base weights that averaging has replaced so far, as far as they are not part of the base model yet. */
+  let replaced: readonly string[] = [];
+  let arrived: TransferSize = { parameters: 0, bytes: 0 };
   for (let round = 0; round < config.rounds; round++) {
     const roundPlan = strategy.configureTrain(config, round);
-    const trained = trainableWeights(base, roundPlan.mode, config.lastK);
-    const down = sizeOf(roundPlan.rank, replaced);
-    const up = sizeOf(roundPlan.rank, trained);
+    const participants = participantsOf(config, round, ids).length;
+    const trained = shapes.trainedWeights(roundPlan);
+    const down = plus(shapes.globalState(roundPlan, replaced), arrived);
+    const up = shapes.update(roundPlan, trained, roundPlan.rank);
     plan.push({
       ...roundPlan,
-      trainableParameters: up.parameters,
+      participants,
+      trainableParameters: shapes.trainable(roundPlan, trained),
       parametersPerSite: up.parameters,
       bytesPerSite: up.bytes,
       parametersDownPerSite: down.parameters,
       bytesDownPerSite: down.bytes,
     });
-    send(down);
-    send(up);
-    replaced = [...new Set([...replaced, ...trained])];
+    send(down, sites);
+    for (const own of siteRanks)
+      send(shapes.update(roundPlan, trained, Math.min(own, roundPlan.rank)), participants / sites);
+    const next = strategy.configureTrain(config, Math.min(round + 1, config.rounds - 1));
+    const after = foundationAfter(config, {
+      plan: roundPlan,
+      next,
+      replaced: trained.length > 0 ? trained : replaced,
+      participants,
+    });
+    replaced = after.replaced;
+    arrived = after.part === null ? { parameters: 0, bytes: 0 } : shapes.foundation(after.part);
   }
-  send(sizeOf(plan.at(-1)?.rank ?? 0, replaced));
-  return { plan, perSite };
-}
-
-interface StateSize {
-  parameters: number;
-  bytes: number;
-}
-
-/** Sizes of states of this run; most rounds of a run ask for one that was measured before. */
-function createStateMeasure(
-  config: RunConfig,
-  base: BaseModel,
-): (rank: number, weights: readonly string[]) => StateSize {
-  const known = new Map<string, StateSize>();
-  return (rank, weights) => {
-    const key = JSON.stringify([rank, weights]);
-    const shape = known.has(key) ? null : shapeOf(config, base, rank, weights);
-    if (shape !== null) {
-      known.set(key, { parameters: countShapeParameters(shape), bytes: modelStateSizeBytes(shape) });
-    }
-    return known.get(key)!;
-  };
-}
-
-/** Shape of a state of this run at a rank, with the named base weights in it. */
-function shapeOf(config: RunConfig, base: BaseModel, rank: number, weights: readonly string[]): StateShape {
-  const hasLayers = getStrategy(config.strategy).adaptsLayers;
-  const layers = hasLayers ? adaptedLayers(config, base) : [];
-  const rankOf = layerRanks(config, rank);
-  const scaleOf = layerScales(config);
+  const last = plan.at(-1);
+  if (last !== undefined) send(plus(shapes.globalState(last, replaced), arrived), sites);
   return {
-    baseSha256: config.baseSha256,
-    classes: config.classes,
-    lora: layers.map(({ module, kind, weightDims }) => {
-      const [out = 0, ...inDims] = weightDims;
-      const r = Math.min(rankOf(module), out, elementCount(inDims));
-      const bDims = kind === 'conv' ? [out, r, 1, 1] : [out, r];
-      return { module, r, scale: scaleOf(module, r), aDims: [r, ...inDims], bDims };
-    }),
-    head: [
-      { name: 'weight', dims: [config.classes.length, base.embeddingSize] },
-      { name: 'bias', dims: [config.classes.length] },
-    ],
-    base: weights.map((name) => ({ name, dims: base.weights.get(name)!.dims })),
+    plan,
+    sent: { parameters: Math.round(sent.parameters), bytes: Math.round(sent.bytes) },
   };
+}
+
+const plus = (x: TransferSize, y: TransferSize): TransferSize => ({
+  parameters: x.parameters + y.parameters,
+  bytes: x.bytes + y.bytes,
+});
+
+/** The highest rank of each site; infinite where it takes the round's. */
+function ranksBySite({ siteRanks }: RunConfig, sites: number): number[] {
+  const own = Object.values(siteRanks).slice(0, sites);
+  return [...own, ...Array.from({ length: sites - own.length }, () => Number.POSITIVE_INFINITY)];
 }
