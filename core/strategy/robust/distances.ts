@@ -85,12 +85,8 @@ export function scaleMergedChange(
 function mixedLayer(layer: LoraLayer, factor: number, own: LoraLayer): LoraLayer {
   const ofOwn = ((1 - factor) * own.scale) / layer.scale;
   const isZero = own.b.data.every((value) => value === 0);
-  const parts = isZero
-    ? [[layer, factor] as const]
-    : ([
-        [layer, factor],
-        [own, ofOwn],
-      ] as const);
+  const parts: [LoraLayer, number][] = [[layer, factor]];
+  if (!isZero) parts.push([own, ofOwn]);
   const r = parts.reduce((sum, [part]) => sum + part.r, 0);
   const [, ...inDims] = layer.a.dims;
   const [out = 0, , ...bTail] = layer.b.dims;
