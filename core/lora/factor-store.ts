@@ -1,5 +1,6 @@
 /** The terms of a running sum of products b·aᵀ: stacked while they are few, then the sum as a dense matrix. */
 import { type DenseMatrix, type MatrixProducts, multiplyPlainly } from './matrix-products.ts';
+import { rowsOf } from './orthonormal-rows.ts';
 import type { VectorStack } from './small-core.ts';
 
 export interface FactorStore {
@@ -136,11 +137,6 @@ function addProducts(whole: readonly Float64Array[], x: DenseMatrix, y: DenseMat
       for (let j = 0; j < row.length; j++) row[j]! += factor * y.data[start + j]!;
     }
   });
-}
-
-/** Views of a matrix's rows. */
-export function rowsOf({ rows, cols, data }: DenseMatrix): Float64Array[] {
-  return Array.from({ length: rows }, (_, i) => data.subarray(i * cols, (i + 1) * cols));
 }
 
 function columnsOf(rows: readonly Float64Array[], count: number): Float64Array[] {
