@@ -128,6 +128,22 @@ export function parseLabelsCsv(
   return rows;
 }
 
+/**
+ * One column of a labels CSV, also one that Anneal knows nothing about, by the row's file.
+ * @param column its name; letter case does not matter
+ * @throws AppError CSV_MISSING; CSV_MALFORMED when there is no such column
+ */
+export async function readLabelsColumn(file: string, column: string): Promise<Map<string, string>> {
+  const name = basename(file);
+  const malformed = (where: string) => new AppError('CSV_MALFORMED', `${name}, ${where}.`);
+  const [header, ...lines] = parseRecords(await readCsvText(file), name);
+  const columns = checkHeader(header?.record ?? [], malformed);
+  const at = columns.indexOf(column.toLowerCase());
+  if (at < 0) throw malformed(`line 1: there is no column "${column}"`);
+  const fileAt = columns.indexOf('file');
+  return new Map(lines.map(({ record }) => [pathInside(record[fileAt] ?? '') ?? '', record[at] ?? '']));
+}
+
 async function readCsvText(file: string): Promise<string> {
   const name = basename(file);
   let bytes: Buffer;

@@ -1,0 +1,201 @@
+/** The lab's pictures: imported once, as a site imports them, into crops that all simulated sites share. */
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { consentStatus } from '../consent/consent.ts';
+import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
+import { generateDemoFaces } from '../data/demo-faces.ts';
+import { preparePictures } from '../data/import-pictures.ts';
+import type { ImportProgress } from '../data/import-report.ts';
+import { type LabelConsent, type LabelRow, readLabelsCsv } from '../data/labels-csv.ts';
+import { assignSplits } from '../data/split.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import { createBlobStore } from '../store/blobs.ts';
+import { splitSchema } from '../store/records.ts';
+import type { Experiment } from './experiment.ts';
+
+export const labPictureSchema = z.object({
+  /** As the labels CSV names it. */
+  file: z.string(),
+  /** Of the original file's bytes. */
+  sha256: z.string(),
+  cropSha256: z.string(),
+  label: z.string(),
+  subject: z.string(),
+  split: splitSchema,
+  width: z.int(),
+  height: z.int(),
+});
+export type LabPicture = z.infer<typeof labPictureSchema>;
+
+export interface LabData {
+  pictures: readonly LabPicture[];
+  /** Holds the crops. */
+  blobs: BlobStore;
+  /** Pictures that the import kept aside: without exactly one face. */
+  setAside: number;
+  /** Pictures left out because their subject's consent is missing or over. */
+  withoutConsent: number;
+  labelsFile: string;
+}
+
+const indexSchema = z.object({
+  version: z.literal(1),
+  setAside: z.int(),
+  withoutConsent: z.int(),
+  pictures: z.array(labPictureSchema),
+});
+const indexName = 'pictures.json';
+
+export interface PrepareDataOptions {
+  data: Experiment['data'];
+  /** Side of the base model's square input in pixels. */
+  inputSize: number;
+  /** Folder for imported data; one folder is made in it for each way of importing. */
+  folder: string;
+  onProgress?: ((progress: ImportProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Imports the experiment's pictures, or opens what an earlier call imported from the same files.
+ * Where the CSV speaks of consent, only pictures with an active one are used; where it does not, the lab records one
+ * for everybody when it fills the sites.
+ * @throws AppError as `readLabelsCsv` and `preparePictures`; NOT_ENOUGH_DATA; DISK_FULL; CANCELLED
+ */
+export async function prepareData(options: PrepareDataOptions): Promise<LabData> {
+  const { data } = options;
+  const key = hashJson({ version: 1, data: await describeSource(data), inputSize: options.inputSize });
+  const folder = join(options.folder, key.slice(0, 16));
+  const known = await readIndex(join(folder, indexName));
+  const labelsFile = data.labels ?? join(folder, 'faces', 'hospital-1', 'labels.csv');
+  if (known === null) {
+    // What an import that was broken off left behind.
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+  }
+  const blobs = createBlobStore(join(folder, 'blobs'));
+  const index = known ?? (await importOnce(options, folder, labelsFile, blobs));
+  const { pictures, setAside, withoutConsent } = index;
+  if (pictures.length === 0) {
+    throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no picture that it could use.');
+  }
+  return { pictures, blobs, setAside, withoutConsent, labelsFile };
+}
+
+/** What the crops follow from, without reading the pictures: names, sizes and times of the files. */
+async function describeSource(data: Experiment['data']): Promise<unknown> {
+  const { images, labels, alreadyCropped, faces, seed } = data;
+  if (images === undefined || labels === undefined) return { faces, seed };
+  const rows = await readLabelsCsv(labels);
+  const files = [];
+  for (const row of rows) {
+    const status = await stat(join(images, row.file)).catch(() => null);
+    files.push([row, status?.size ?? null, status?.mtimeMs ?? null]);
+  }
+  return { images, alreadyCropped, seed, files };
+}
+
+async function readIndex(file: string): Promise<z.infer<typeof indexSchema> | null> {
+  const text = await readFile(file, 'utf8').catch(() => null);
+  if (text === null) return null;
+  try {
+    return indexSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+async function importOnce(
+  { data, inputSize, onProgress, signal }: PrepareDataOptions,
+  folder: string,
+  labelsFile: string,
+  blobs: BlobStore,
+): Promise<z.infer<typeof indexSchema>> {
+  const generated = data.faces;
+  let imagesFolder = data.images;
+  if (generated !== undefined) {
+    const [site] = await generateDemoFaces({
+      outFolder: join(folder, 'faces'),
+      sites: 1,
+      seed: data.seed,
+      subjectsPerSite: generated.subjects,
+      picturesPerSubject: generated.picturesPerSubject,
+      withdrawnPerSite: 0,
+      signal,
+    });
+    imagesFolder = site!.imagesFolder;
+  }
+  const rows = await readLabelsCsv(labelsFile);
+  const prepared = await preparePictures(rows, {
+    blobs,
+    imagesFolder: imagesFolder!,
+    labelsName: basename(labelsFile),
+    inputSize,
+    alreadyCropped: data.alreadyCropped || generated !== undefined,
+    existing: () => null,
+    onProgress,
+    signal,
+  });
+  const splits = assignSplits(
+    prepared.pictures.map(({ row: { subject, label, split }, sha256 }) => ({
+      key: sha256,
+      subject,
+      label,
+      split,
+    })),
+    { seed: data.seed },
+  );
+  const isAllowed = consentedRows(rows);
+  const index: z.infer<typeof indexSchema> = { version: 1, setAside: 0, withoutConsent: 0, pictures: [] };
+  prepared.pictures.forEach(({ row, sha256, cropSha256, width, height }, position) => {
+    const { file, label, subject } = row;
+    const split = splits[position]!;
+    if (cropSha256 === null) index.setAside += 1;
+    else if (!isAllowed(row)) index.withoutConsent += 1;
+    else index.pictures.push({ file, sha256, cropSha256, label, subject, split, width, height });
+  });
+  // One order, whatever the CSV's: what is drawn by chance must not depend on it.
+  index.pictures.sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
+  try {
+    await writeFileAtomically(join(folder, indexName), new TextEncoder().encode(JSON.stringify(index)));
+  } catch (error) {
+    throw toAppError(error);
+  }
+  return index;
+}
+
+/** As a site judges the consents that its CSV tells of; everybody's when it tells of none. */
+function consentedRows(rows: readonly LabelRow[]): (row: LabelRow) => boolean {
+  if (rows.every(({ consent }) => consent === null)) return () => true;
+  const at = new Date().toISOString();
+  const active = new Set(
+    rows.filter(({ consent }) => consent !== null && isActive(consent, at)).map(({ subject }) => subject),
+  );
+  return ({ subject }) => active.has(subject);
+}
+
+const begin = z.string().transform(startOfPeriod);
+const end = z.string().transform(endOfPeriod);
+
+function isActive(
+  { kind, purpose, documentVersion, validFrom, expiresAt }: LabelConsent,
+  at: string,
+): boolean {
+  if (kind !== 'granted') return false;
+  const grant = {
+    id: 1,
+    subjectId: 1,
+    kind: 'grant' as const,
+    purpose,
+    documentVersion,
+    validFrom: validFrom === null ? at : begin.parse(validFrom),
+    expiresAt: expiresAt === null ? null : end.parse(expiresAt),
+    recordedAt: at,
+    recordedBy: 'lab',
+  };
+  return consentStatus([grant], purpose, at) === 'active';
+}

@@ -1,0 +1,105 @@
+/** The databases and blobs of simulated sites: filled once for each spread of the pictures, then copied for each run. */
+import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { recordConsent } from '../consent/consent.ts';
+import { toAppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import { openStore } from '../store/store.ts';
+import type { LabPicture } from './dataset.ts';
+import type { SitePictures } from './spread.ts';
+
+export const databaseName = 'anneal.db';
+
+/**
+ * Makes one database for each site below `folder`, or finds those of an earlier call.
+ * @param purpose what everybody consents to; recorded as the lab's consent
+ * @returns the folder that holds `<siteId>.db`
+ * @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE
+ */
+export async function prepareSiteStores(
+  folder: string,
+  sites: readonly SitePictures[],
+  purpose: string,
+): Promise<string> {
+  const place = join(folder, hashJson({ version: 1, purpose, sites }).slice(0, 16));
+  if ((await stat(place).catch(() => null)) !== null) return place;
+  const temporary = `${place}.tmp`;
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { recursive: true });
+    for (const site of sites) fillSite(join(temporary, `${site.siteId}.db`), site, purpose);
+    await rename(temporary, place);
+  } catch (error) {
+    throw toAppError(error);
+  }
+  return place;
+}
+
+function fillSite(file: string, { train, evaluation }: SitePictures, purpose: string): void {
+  const store = openStore(file);
+  try {
+    store.transaction(() => {
+      const datasetId = store.datasets.ensure('lab').id;
+      const subjects = new Map<string, number>();
+      const insert = (picture: LabPicture, split: 'train' | 'test') => {
+        const { subject, file: name, sha256, label, cropSha256, width, height } = picture;
+        if (!subjects.has(subject)) {
+          const { subjectId } = recordConsent(store, {
+            pseudonym: subject,
+            purpose,
+            documentVersion: 'simulation',
+            validFrom: '2000-01-01',
+            recordedBy: 'lab',
+          });
+          subjects.set(subject, subjectId);
+        }
+        const subjectId = subjects.get(subject)!;
+        const picked = { datasetId, subjectId, sha256, sourceName: name, label, cropSha256, width, height };
+        store.images.insert({ ...picked, split, status: 'ready' });
+      };
+      for (const picture of train) insert(picture, 'train');
+      for (const picture of evaluation) insert(picture, 'test');
+    });
+  } finally {
+    store.close();
+  }
+}
+
+/**
+ * The folder of one run, with a folder for each site that holds its database; there whole or not at all.
+ * @returns true when an interrupted run is there to go on with
+ * @throws AppError DISK_FULL
+ */
+export async function prepareRunFolder(
+  folder: string,
+  template: string,
+  siteIds: readonly string[],
+): Promise<boolean> {
+  if ((await stat(folder).catch(() => null)) !== null) return true;
+  const temporary = `${folder}.tmp`;
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(join(temporary, 'coordinator'), { recursive: true });
+    for (const siteId of siteIds) {
+      await mkdir(join(temporary, siteId));
+      await copyFile(join(template, `${siteId}.db`), join(temporary, siteId, databaseName));
+    }
+    await rename(temporary, folder);
+  } catch (error) {
+    throw toAppError(error);
+  }
+  return false;
+}
+
+/** A site's own blobs, with the crops that all simulated sites share behind them. Nothing shared is ever deleted. */
+export function withSharedCrops(own: BlobStore, shared: BlobStore): BlobStore {
+  const holder = (sha256: string) => (own.has(sha256) || !shared.has(sha256) ? own : shared);
+  return {
+    ...own,
+    has: (sha256) => own.has(sha256) || shared.has(sha256),
+    path: (sha256) => holder(sha256).path(sha256),
+    sizeBytes: (sha256) => holder(sha256).sizeBytes(sha256),
+    read: (sha256) => holder(sha256).read(sha256),
+  };
+}
