@@ -57,8 +57,19 @@ export interface CheckpointSubject {
  * consent was withdrawn is thus another job.
  */
 export function jobIdentity(job: TrainJob, baseSha256: string, stateSha256: string): string {
-  const { examples, mode, lastK, training, seed, engine } = job;
-  return hashJson({ version, baseSha256, stateSha256, examples, mode, lastK, training, seed, engine });
+  const { examples, mode, lastK, trains, training, seed, engine } = job;
+  return hashJson({
+    version,
+    baseSha256,
+    stateSha256,
+    examples,
+    mode,
+    lastK,
+    trains,
+    training,
+    seed,
+    engine,
+  });
 }
 
 /**

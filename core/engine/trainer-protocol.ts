@@ -13,6 +13,9 @@ export const exampleSchema = z.object({ file: z.string(), label: z.number().int(
 
 export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
 
+/** Factors of every layer that train in mode `lora`; the other keeps the values that the job started with. */
+export const trainedFactorsSchema = z.enum(['both', 'a', 'b']);
+
 const jobBase = {
   /** Catalogue id of the base model, for instance `face-resnet-128`. */
   baseId: z.string(),
@@ -33,6 +36,7 @@ export const trainJobSchema = z.object({
   mode: trainModeSchema,
   /** How many of the last blocks train when mode is `last-k`. */
   lastK: z.number().int().nonnegative().default(0),
+  trains: trainedFactorsSchema.default('both'),
   /** Where the trained state is written (atomically, only when complete). */
   outFile: z.string(),
   training: localTrainingSchema,

@@ -1,4 +1,5 @@
 /** What a job feeds and trains, and the optimiser over it. */
+import { loraAName, loraBName } from '../lora/inject.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
@@ -26,7 +27,7 @@ export function arcOf({ head, arcScale }: HeadSettings, margin: number): ArcShap
 
 /** Copies of everything that is fed; in `full` and `last-k` mode the base weights that train come from the base. */
 export function collectParameters(
-  job: Pick<TrainJob, 'mode' | 'lastK' | 'training'>,
+  job: Pick<TrainJob, 'mode' | 'lastK' | 'trains' | 'training'>,
   base: BaseModel,
   state: ModelState,
 ): TrainingParameters {
@@ -38,10 +39,9 @@ export function collectParameters(
     if (!all.has(name)) all.set(name, floatTensor(dims, data.slice()));
   }
   const wholeHead = [...state.head.keys()].map((name) => `head.${name}`);
-  const notFactors = new Set([...wholeHead, ...state.base.keys()]);
-  const factors = [...stateParameters(state).keys()].filter((name) => !notFactors.has(name));
   const statistics = weights.length === 0 ? new Set<string>() : statisticWeights(base, weights);
-  const body = job.mode === 'lora' ? factors : weights.filter((name) => !statistics.has(name));
+  const body =
+    job.mode === 'lora' ? factorNames(state, job.trains) : weights.filter((name) => !statistics.has(name));
   const arc = arcOf(job.training, job.training.arcMargin);
   const head = headInputs(arc).filter((name) => wholeHead.includes(name));
   return {
@@ -50,6 +50,16 @@ export function collectParameters(
     baseNames: [...new Set([...state.base.keys(), ...weights])],
     trainedWeights: weights,
   };
+}
+
+/** Names of the factors that train, layer by layer; a layer of rank 0 has none. */
+function factorNames({ lora }: ModelState, trains: TrainJob['trains']): string[] {
+  return [...lora.values()]
+    .filter(({ r }) => r > 0)
+    .flatMap(({ module }) => [
+      ...(trains === 'b' ? [] : [loraAName(module)]),
+      ...(trains === 'a' ? [] : [loraBName(module)]),
+    ]);
 }
 
 /** Groups by learning rate and decay; biases and the like do not decay. */

@@ -220,6 +220,16 @@ export const evaluationRecord = z.object({
 });
 export type EvaluationRecord = z.infer<typeof evaluationRecord>;
 
+/** What a site keeps to itself of a run after a round: factors and head that do not travel, what rounding left. */
+export const siteMemoryRecord = z.object({
+  runId: z.string(),
+  round: z.int(),
+  /** Of a file in the blob store; core/site/memory-file.ts. */
+  sha256: z.string(),
+  createdAt: z.string(),
+});
+export type SiteMemoryRecord = z.infer<typeof siteMemoryRecord>;
+
 export const cohortRecord = z.object({
   id: z.int(),
   runId: z.string(),

@@ -13,6 +13,7 @@ import { createRoundSites, createRoundSitesReader } from './round-sites.ts';
 import { createRounds, createRoundsReader } from './rounds.ts';
 import { createRuns, createRunsReader } from './runs.ts';
 import { createSettings, createSettingsReader } from './settings.ts';
+import { createSiteMemory, createSiteMemoryReader } from './site-memory.ts';
 import { createSites, createSitesReader } from './sites.ts';
 import type { Sqlite } from './sqlite.ts';
 import { createSubjects, createSubjectsReader } from './subjects.ts';
@@ -32,6 +33,7 @@ export interface ReadOnlyStore {
   readonly evaluations: tables.EvaluationsReader;
   readonly cohorts: tables.CohortsReader;
   readonly adapters: tables.AdaptersReader;
+  readonly siteMemory: tables.SiteMemoryReader;
   readonly outbox: tables.OutboxReader;
   readonly audit: tables.AuditReader;
   close(): void;
@@ -51,6 +53,7 @@ export interface Store extends ReadOnlyStore {
   readonly evaluations: tables.Evaluations;
   readonly cohorts: tables.Cohorts;
   readonly adapters: tables.Adapters;
+  readonly siteMemory: tables.SiteMemory;
   readonly outbox: tables.Outbox;
   readonly inbox: tables.Inbox;
   readonly audit: tables.Audit;
@@ -91,6 +94,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     evaluations: createEvaluations(db, now),
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
+    siteMemory: createSiteMemory(db, now),
     outbox: createOutbox(db, now),
     inbox: createInbox(db, now),
     audit: createAudit(db, now),
@@ -123,6 +127,7 @@ function createReaders(db: Sqlite): ReadOnlyStore {
     evaluations: createEvaluationsReader(db),
     cohorts: createCohortsReader(db),
     adapters: createAdaptersReader(db),
+    siteMemory: createSiteMemoryReader(db),
     outbox: createOutboxReader(db),
     audit: createAuditReader(db),
     close: () => db.close(),

@@ -236,6 +236,21 @@ export interface Adapters extends AdaptersReader {
   insert(adapter: Defaulted<records.AdapterRecord, 'createdAt' | 'siteId'>): void;
 }
 
+export interface SiteMemoryReader {
+  /** The newest of a run that was made before this round: what the round starts from. Null when there is none. */
+  newestBefore(runId: string, round: number): records.SiteMemoryRecord | null;
+  /** By run and round. */
+  list(): records.SiteMemoryRecord[];
+}
+export interface SiteMemory extends SiteMemoryReader {
+  /** Call it in the transaction that announces the round's update. A round done again replaces its own. */
+  put(memory: Pick<records.SiteMemoryRecord, 'runId' | 'round' | 'sha256'>): void;
+  /** Forgets what one round made. */
+  remove(runId: string, round: number): void;
+  /** Forgets all of a run that is older than what this round started from. */
+  prune(runId: string, round: number): void;
+}
+
 export interface OutboxReader {
   /** Oldest first, not yet sent. */
   pending(limit?: number): records.OutboxRecord[];

@@ -100,7 +100,7 @@ describe('full', () => {
     const base = importedNetwork();
     const names = trainableWeights(base, 'full', 0);
     const state = initialState(base, { classes: ['a', 'b'], targetModules: 'all', r: 0, scale: 1, seed: 1 });
-    const job = { mode: 'full', lastK: 0, training: gentleTraining } as const;
+    const job = { mode: 'full', lastK: 0, trains: 'both', training: gentleTraining } as const;
 
     const parameters = collectParameters(job, base, state);
 
@@ -121,11 +121,19 @@ test('the other modes train no base weights, and an arcface head no bias', () =>
 
   expect(trainableWeights(base, 'lora', 2)).toEqual([]);
   expect(trainableWeights(base, 'head', 2)).toEqual([]);
-  expect(collectParameters({ mode: 'lora', lastK: 0, training }, base, state).trainables).toEqual([
+  const trainables = (trains: 'both' | 'a' | 'b') =>
+    collectParameters({ mode: 'lora', lastK: 0, trains, training }, base, state).trainables;
+  const [a, b] = [
+    ['1001.lora_A', '1006.lora_A'],
+    ['1001.lora_B', '1006.lora_B'],
+  ];
+  expect(trainables('both')).toEqual([
     '1001.lora_A',
     '1001.lora_B',
     '1006.lora_A',
     '1006.lora_B',
     'head.weight',
   ]);
+  expect(trainables('a')).toEqual([...a!, 'head.weight']);
+  expect(trainables('b')).toEqual([...b!, 'head.weight']);
 });
