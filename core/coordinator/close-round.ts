@@ -1,35 +1,72 @@
 /** The end of a round: the updates that arrived become the next global state. */
-import { countParameters } from '../lora/model-state.ts';
-import { decodeModelState, encodeModelState } from '../lora/state-file.ts';
+import { setImmediate } from 'node:timers/promises';
+import type { ModelState } from '../lora/model-state.ts';
+import { decodeSafetensors } from '../lora/safetensors.ts';
+import { encodeSafetensors } from '../lora/safetensors-writer.ts';
+import { stateShape } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { RoundSiteRecord } from '../store/records.ts';
+import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import type { Updates } from '../strategy/strategy.ts';
+import { siteStart } from '../strategy/site-rank.ts';
+import type { AggregateResult, ServerMemory, Updates } from '../strategy/strategy.ts';
+import {
+  decodeUpdate,
+  encodeFoundation,
+  encodeGlobalState,
+  globalStateValueCount,
+} from '../strategy/wire/wire.ts';
+import { epsilonOf } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
-function storedUpdates(blobs: BlobStore, rows: readonly RoundSiteRecord[]): Updates {
+export interface ClosedRound {
+  /** Number of sites behind the result. */
+  sites: number;
+  energyKept: number;
+  isLast: boolean;
+}
+
+interface StoredUpdates {
+  rows: readonly RoundSiteRecord[];
+  round: number;
+  start: ModelState;
+}
+
+/** Read one at a time and as often as a strategy wants: memory does not grow with the number of sites. */
+function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start }: StoredUpdates): Updates {
+  const { config, base } = ledger;
+  const plan = ledger.planOf(round);
   return {
     sites: rows.map(({ siteId, examples }) => ({ siteId, examples: examples ?? 1 })),
     async read(siteId) {
       const sha256 = rows.find((row) => row.siteId === siteId)?.updateSha256;
       if (sha256 == null) throw new AppError('NOT_FOUND', 'The update of a site is missing.');
-      return decodeModelState(await blobs.read(sha256), `update of ${siteId}`);
+      const name = ledger.nameOf(siteId);
+      const own = siteStart(config, name, start);
+      return decodeUpdate(await blobs.read(sha256), `update of ${name}`, { config, plan, base, start: own });
     },
   };
 }
 
 /**
- * Deletes the sites' updates that nothing needs any more: those of closed rounds, and all of a run that is over.
- * Their hashes stay in the store. A state that is a global one as well, as with a single site, is kept.
+ * Deletes what nothing needs any more: the sites' updates of closed rounds and the server's memory of all rounds but
+ * the newest; of a run that is over, all of both. Their hashes stay in the store. What is a global state or part of a
+ * foundation as well, as a state with a single site may be, is kept.
  */
-export async function discardUpdates(store: Store, blobs: BlobStore, ledger: RunLedger): Promise<void> {
+export async function discardLeftovers(store: Store, blobs: BlobStore, ledger: RunLedger): Promise<void> {
   const { runId } = ledger;
-  const globals = new Set(store.adapters.list({ kind: 'global' }).map((row) => row.sha256));
-  for (const { round, status } of store.rounds.listOfRun(runId)) {
-    if (status !== 'closed' && !ledger.isOver()) continue;
-    for (const { updateSha256 } of ledger.sitesOf(round))
-      if (updateSha256 !== null && !globals.has(updateSha256)) await blobs.delete(updateSha256);
+  const rounds = store.rounds.listOfRun(runId);
+  const isOver = ledger.isOver();
+  const kept = new Set([
+    ...store.adapters.list({ kind: 'global' }).map((row) => row.sha256),
+    ...ledger.foundationOf(ledger.config.rounds),
+  ]);
+  const newest = rounds.findLast(({ status }) => status === 'closed');
+  if (!isOver && newest?.memorySha256 != null) kept.add(newest.memorySha256);
+  for (const { round, status, memorySha256 } of rounds) {
+    const updates = status === 'closed' || isOver ? ledger.sitesOf(round) : [];
+    const leftovers = [memorySha256, ...updates.map(({ updateSha256 }) => updateSha256)];
+    for (const sha256 of leftovers) if (sha256 !== null && !kept.has(sha256)) await blobs.delete(sha256);
   }
 }
 
@@ -44,6 +81,7 @@ export function freezeRound(
   store.transaction(() => {
     store.rounds.update(runId, round, { status: 'aggregating' });
     for (const siteId of expected) {
+      if (!ledger.trains(siteId, round)) continue;
       const status = store.roundSites.get(runId, round, siteId)?.status ?? 'working';
       if (status !== 'working' && status !== 'announced') continue;
       store.roundSites.upsert({
@@ -57,9 +95,30 @@ export function freezeRound(
   });
 }
 
+async function readMemory(
+  store: Store,
+  blobs: BlobStore,
+  ledger: RunLedger,
+  round: number,
+): Promise<ServerMemory | null> {
+  const sha256 = store.rounds.get(ledger.runId, round - 1)?.memorySha256 ?? null;
+  if (sha256 === null) return null;
+  return decodeSafetensors(await blobs.read(sha256), 'memory of the server optimiser').tensors;
+}
+
+/** Rounds whose result each site is part of, up to and with `round`. */
+function roundsUsed(store: Store, runId: string, round: number): number[] {
+  const counts = new Map<string, number>();
+  for (const row of store.roundSites.listOfRun(runId)) {
+    if (row.status !== 'received' || row.round > round) continue;
+    counts.set(row.siteId, (counts.get(row.siteId) ?? 0) + 1);
+  }
+  return [...counts.values()];
+}
+
 /**
- * Aggregates a frozen round and records its result. Doing it again after a crash gives the same state.
- * @returns the number of sites behind the result and the share of energy that the cut to the next rank kept
+ * Aggregates a frozen round and records its result. Doing it again after a crash gives the same state (noise for
+ * privacy is drawn anew: nothing of the first try was ever shown to anybody).
  * @throws AppError UPDATE_REJECTED | SHAPE_MISMATCH | DISK_FULL
  */
 export async function aggregateRound(
@@ -67,52 +126,97 @@ export async function aggregateRound(
   blobs: BlobStore,
   ledger: RunLedger,
   round: number,
-): Promise<{ sites: number; energyKept: number; isLast: boolean }> {
-  const { runId, config, strategy } = ledger;
-  const record = store.rounds.get(runId, round)!;
+): Promise<ClosedRound> {
+  const { config, strategy, base } = ledger;
   // In one order, so that sums are the same to the last bit.
   const rows = ledger
     .sitesOf(round)
     .filter((row) => row.status === 'received')
     .sort((a, b) => (a.siteId < b.siteId ? -1 : 1));
   const isLast = round + 1 >= config.rounds;
-  const nextPlan = ledger.planOf(isLast ? round : round + 1);
-  const global = await ledger.readState(record.startSha256);
-  const { state, energyKept } = await strategy.aggregateTrain({
+  const start = await ledger.readState(ledger.round(round).startSha256, round);
+  const result = await strategy.aggregateTrain({
     config,
     plan: ledger.planOf(round),
-    next: nextPlan,
-    global,
-    updates: storedUpdates(blobs, rows),
-    memory: null,
+    next: ledger.planOf(round + 1),
+    global: start,
+    updates: storedUpdates(ledger, blobs, { rows, round, start }),
+    memory: await readMemory(store, blobs, ledger, round),
+    base,
   });
-  const sha256 = await blobs.put(encodeModelState(state));
-  const weight = rows.reduce((sum, row) => sum + (row.examples ?? 1), 0);
-  const meanLoss = rows.reduce((sum, row) => sum + (row.meanLoss ?? 0) * (row.examples ?? 1), 0) / weight;
-  const closedAt = store.now();
+  // Encoding takes a while, too: a broker in this process speaks first.
+  await setImmediate();
+  await recordResult(store, blobs, ledger, { round, rows, result, isLast });
+  return { sites: rows.length, energyKept: result.energyKept, isLast };
+}
+
+interface RoundOutcome {
+  round: number;
+  rows: readonly RoundSiteRecord[];
+  result: AggregateResult;
+  isLast: boolean;
+}
+
+/** Files first, then all rows in one transaction: a crash between them leaves files that the next start sweeps away. */
+async function recordResult(
+  store: Store,
+  blobs: BlobStore,
+  ledger: RunLedger,
+  { round, rows, result, isLast }: RoundOutcome,
+): Promise<void> {
+  const { runId, config, base } = ledger;
+  const { state, foundation, memory, exclusions } = result;
+  const plan = ledger.planOf(round + 1);
+  const context = { config, plan, base };
+  const sha256 = await blobs.put(encodeGlobalState(state, context));
+  const foundationSha256 =
+    foundation === null ? null : await blobs.put(encodeFoundation(foundation, context));
+  const memorySha256 =
+    memory === null || memory.size === 0 ? null : await blobs.put(encodeSafetensors(new Map(memory), {}));
+  const change = {
+    status: 'closed',
+    resultSha256: sha256,
+    closedAt: store.now(),
+    meanLoss: meanLossOf(rows),
+    energyKept: result.energyKept,
+    foundationSha256,
+    memorySha256,
+    driftSpread: result.drift.spread,
+    driftShare: result.drift.share,
+    epsilon: epsilonOf(config, roundsUsed(store, runId, round)),
+    exclusions: [...exclusions],
+    layerRanks: Object.fromEntries([...state.lora].map(([module, { r }]) => [module, r])),
+  } satisfies Partial<RoundRecord>;
   store.transaction(() => {
-    store.rounds.update(runId, round, {
-      status: 'closed',
-      resultSha256: sha256,
-      closedAt,
-      meanLoss,
-      energyKept,
-    });
+    store.rounds.update(runId, round, change);
     store.adapters.insert({
       sha256,
       runId,
       round,
       kind: 'global',
-      rank: nextPlan.rank,
-      parameters: countParameters(state),
+      rank: plan.rank,
+      parameters: globalStateValueCount(stateShape(state), context),
       sizeBytes: blobs.sizeBytes(sha256),
     });
     store.runs.update(runId, isLast ? { status: 'evaluating' } : { round: round + 1 });
     store.audit.append({
       actor: 'coordinator',
       action: 'round-closed',
-      details: { runId, round, sites: rows.map((row) => row.siteId), result: sha256 },
+      details: {
+        runId,
+        round,
+        sites: rows.map((row) => row.siteId),
+        result: sha256,
+        ...(foundationSha256 === null ? {} : { foundation: foundationSha256 }),
+        ...(change.epsilon === null ? {} : { epsilon: change.epsilon, delta: config.privacy!.delta }),
+        ...(exclusions.length === 0 ? {} : { excluded: exclusions.map(({ siteId }) => siteId) }),
+      },
     });
   });
-  return { sites: rows.length, energyKept, isLast };
+}
+
+/** Over the pictures that the sites trained on. */
+function meanLossOf(rows: readonly RoundSiteRecord[]): number {
+  const weight = rows.reduce((sum, row) => sum + (row.examples ?? 1), 0);
+  return rows.reduce((sum, row) => sum + (row.meanLoss ?? 0) * (row.examples ?? 1), 0) / weight;
 }

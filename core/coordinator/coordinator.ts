@@ -1,7 +1,6 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
-import { countParameters } from '../lora/model-state.ts';
-import { encodeModelState } from '../lora/state-file.ts';
+import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
@@ -9,8 +8,10 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
+import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
+import { encodeGlobalState, globalStateValueCount } from '../strategy/wire/wire.ts';
 import type {
   AnnounceBody,
   DeclinedBody,
@@ -214,9 +215,12 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
           action: 'Invite at least one site first.',
         });
       const base = await catalogue.load(settings.baseId ?? defaultBaseId);
-      const config = completeRunConfig(settings, base, enrolled().length);
+      const names = enrolled().map((site) => site.name);
+      const config = completeRunConfig(settings, base, names.length, names);
       const state = createRunState(config, base);
-      const sha256 = await blobs.put(encodeModelState(state));
+      const plan = getStrategy(config.strategy).configureTrain(config, 0);
+      const context = { config, plan, base };
+      const sha256 = await blobs.put(encodeGlobalState(state, context));
       const id = randomUUID();
       store.transaction(() => {
         // Asked again: another start may have come between.
@@ -227,8 +231,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
           runId: id,
           round: -1,
           kind: 'global',
-          rank: config.rMax,
-          parameters: countParameters(state),
+          rank: plan.rank,
+          parameters: globalStateValueCount(stateShape(state), context),
           sizeBytes: blobs.sizeBytes(sha256),
         });
         store.audit.append({

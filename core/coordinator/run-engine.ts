@@ -3,19 +3,20 @@
  * so that a killed coordinator goes on with the round it was in: `resume()` derives the manifest, the missing
  * transfers and an interrupted aggregation from the store alone.
  */
-import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { aggregateEvaluations } from '../strategy/evaluation/aggregate.ts';
-import type { RoundPlan } from '../strategy/strategy.ts';
+import { participantsOf, substitutesOf } from '../strategy/participation.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
-import { aggregateRound, discardUpdates, freezeRound } from './close-round.ts';
+import { aggregateRound, discardLeftovers, freezeRound } from './close-round.ts';
 import type { RunPorts } from './ports.ts';
 import { openRunLedger } from './run-ledger.ts';
+import { countTrainable } from './trainable-values.ts';
 import { createUpdateIntake } from './update-intake.ts';
 
 export interface RunEngineOptions {
@@ -59,13 +60,12 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { runId, store, blobs, base, ports, logger } = options;
   const offlineGraceMs = options.offlineGraceMs ?? 15_000;
   const queue = createSerialQueue();
-  const ledger = openRunLedger(runId, store, blobs);
+  const ledger = openRunLedger(runId, store, blobs, base);
   const { config } = ledger;
   const intake = createUpdateIntake({
     ledger,
     store,
     blobs,
-    base,
     ports,
     logger,
     step,
@@ -125,7 +125,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     } else if (status === 'running') {
       const record = store.rounds.get(runId, round);
       if (record === null) await openRound(round);
-      else if (record.status === 'aggregating' || mayClose(round, record.deadlineAt)) await closeRound(round);
+      else if (record.status === 'aggregating' || mayClose(record)) await closeRound(round);
+      else if (drawSubstitutes(record)) await announceState();
     } else if (status === 'evaluating') {
       await finishIfEvaluated();
     }
@@ -136,39 +137,80 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const start = ledger.newestState();
     const plan = ledger.planOf(round);
     const { stage, rank } = plan;
-    const trainableParameters = countTrainable(await ledger.readState(start), plan);
+    const state = await ledger.readState(start, round);
+    const trainableParameters = countTrainable(state, plan, config, base);
     const deadlineAt = new Date(Date.now() + config.roundDeadlineMs).toISOString();
+    const online = ports.onlineSites();
+    const participants = config.participation < 1 ? participantsOf(config, round, online) : null;
+    const opened = { runId, round, stage, rank };
     store.transaction(() => {
-      store.rounds.insert({ runId, round, stage, rank, trainableParameters, startSha256: start, deadlineAt });
+      store.rounds.insert({
+        ...opened,
+        trainableParameters,
+        startSha256: start,
+        deadlineAt,
+        participants,
+      });
       store.runs.update(runId, { status: 'running', round });
       store.audit.append({
         actor: 'coordinator',
         action: 'round-opened',
-        details: { runId, round, stage, rank, state: start },
+        details: { ...opened, state: start, ...(participants === null ? {} : { participants }) },
       });
     });
-    expected = new Set(ports.onlineSites());
-    logger.info({ runId, round, stage, rank, sites: expected.size }, 'round opened');
+    expected = new Set(online);
+    logger.info({ ...opened, sites: participants?.length ?? online.length }, 'round opened');
     await announceState();
-  }
-
-  function countTrainable(state: ModelState, plan: RoundPlan): number {
-    const head = countParameters({ ...state, lora: new Map(), base: new Map() });
-    if (plan.mode === 'head') return head;
-    if (plan.mode !== 'full') return countParameters(state);
-    return [...base.weights.values()].reduce((sum, tensor) => sum + tensor.data.length, head);
   }
 
   const isWaitedFor = (siteId: string) => ports.offlineForMs(siteId) < offlineGraceMs;
 
-  function mayClose(round: number, deadlineAt: string | null): boolean {
-    const rows = ledger.sitesOf(round);
-    if (rows.filter((row) => row.status === 'received').length < config.quorum) return false;
-    if (deadlineAt !== null && Date.now() >= Date.parse(deadlineAt)) return true;
+  /** Sites that train in this round and may still deliver. */
+  function awaitedUpdates(round: number): string[] {
+    const isSettled = ({ status }: RoundSiteRecord) => status !== 'working' && status !== 'announced';
     const settled = new Set(
-      rows.filter((row) => row.status !== 'working' && row.status !== 'announced').map((row) => row.siteId),
+      ledger
+        .sitesOf(round)
+        .filter(isSettled)
+        .map((row) => row.siteId),
     );
-    return ![...expected].some((siteId) => !settled.has(siteId) && isWaitedFor(siteId));
+    return [...expected].filter(
+      (siteId) => ledger.trains(siteId, round) && !settled.has(siteId) && isWaitedFor(siteId),
+    );
+  }
+
+  const receivedIn = (round: number) =>
+    ledger.sitesOf(round).filter((row) => row.status === 'received').length;
+
+  function mayClose({ round, deadlineAt, startSha256 }: RoundRecord): boolean {
+    if (receivedIn(round) < config.quorum) return false;
+    if (deadlineAt !== null && Date.now() >= Date.parse(deadlineAt)) return true;
+    if (awaitedUpdates(round).length > 0) return false;
+    // A site that trains has evaluated before; those that were not drawn only evaluate.
+    return awaitedEvaluations(startSha256).every((siteId) => ledger.trains(siteId, round));
+  }
+
+  /**
+   * Draws further sites when so many of a round's participants went away or were refused that those who are left
+   * cannot reach the quorum.
+   * @returns whether there are some
+   */
+  function drawSubstitutes({ round, participants }: RoundRecord): boolean {
+    if (participants === null) return false;
+    const count = config.quorum - receivedIn(round) - awaitedUpdates(round).length;
+    const others = ports.onlineSites().filter((siteId) => !participants.includes(siteId));
+    if (count <= 0 || others.length === 0) return false;
+    const drawn = substitutesOf(config, round, others, { count, drawnBefore: participants.length });
+    store.transaction(() => {
+      store.rounds.update(runId, round, { participants: [...participants, ...drawn].sort() });
+      store.audit.append({
+        actor: 'coordinator',
+        action: 'participants-added',
+        details: { runId, round, sites: drawn },
+      });
+    });
+    for (const siteId of drawn) expected.add(siteId);
+    return true;
   }
 
   async function closeRound(round: number): Promise<void> {
@@ -182,6 +224,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     recordAccuracy(record.startSha256);
     const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
+    await ledger.countFoundation();
     await tidyUp();
     if (!isLast) return openRound(round + 1);
     expected = new Set(ports.onlineSites());
@@ -190,8 +233,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
 
   /** What is left over now is deleted the next time. */
   const tidyUp = () =>
-    discardUpdates(store, blobs, ledger).catch((error) =>
-      logger.warn({ error, runId }, 'updates not deleted'),
+    discardLeftovers(store, blobs, ledger).catch((error) =>
+      logger.warn({ error, runId }, 'leftovers of closed rounds not deleted'),
     );
 
   function awaitedEvaluations(stateSha256: string): string[] {
@@ -218,19 +261,23 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       store.audit.append({ actor: 'coordinator', action: 'run-finished', details: { runId, state } });
     });
     logger.info({ runId }, 'run finished');
+    await tidyUp();
     await announceState();
   }
 
   return {
     runId,
     manifest: ledger.manifest,
-    offers: ledger.isGlobalState,
+    offers: ledger.offers,
     resume: () =>
       step(async () => {
+        const { round } = ledger.run();
         expected = new Set([
           ...ports.onlineSites(),
-          ...ledger.sitesOf(ledger.run().round).map((row) => row.siteId),
+          ...ledger.sitesOf(round).map((row) => row.siteId),
+          ...(store.rounds.get(runId, round)?.participants ?? []),
         ]);
+        await ledger.countFoundation();
         await tidyUp();
         await announceState();
       }),
@@ -259,7 +306,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         options.onChange();
       }),
     progressed(siteId, { round, step: done, steps, loss }) {
-      if (!ledger.isOpen(round)) return;
+      if (!ledger.isOpen(round) || !ledger.trains(siteId, round)) return;
       const row = store.roundSites.get(runId, round, siteId);
       // A site that had declined, for instance because it was paused, may have changed its mind.
       if (row !== null && row.status !== 'working' && row.status !== 'absent') return;
@@ -280,9 +327,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     },
     bytesServed(sha256, bytes) {
       const { round } = ledger.run();
-      const row = store.adapters.get(sha256);
-      if (row === null || store.rounds.get(runId, round) === null) return;
-      const addParametersDown = Math.round((row.parameters * bytes) / row.sizeBytes);
+      if (!ledger.offers(sha256) || store.rounds.get(runId, round) === null) return;
+      const addParametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
       store.rounds.update(runId, round, { addBytesDown: bytes, addParametersDown });
     },
     stop: () =>

@@ -1,30 +1,52 @@
 /** What the store says about one run, in the words of the state machine. */
 import type { ModelState } from '../lora/model-state.ts';
-import { decodeModelState } from '../lora/state-file.ts';
+import { stateShape } from '../lora/state-file.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { RoundSiteRecord, RunRecord, RunStatus } from '../store/records.ts';
+import type { RoundRecord, RoundSiteRecord, RunRecord, RunStatus } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
+import { createRunState } from '../strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
-import { chunkBytes, type ManifestBody } from '../transport/messages.ts';
+import { decodeFoundation, decodeGlobalState, foundationValueCount } from '../strategy/wire/wire.ts';
+import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
 
 export interface RunLedger {
   readonly runId: string;
   readonly config: RunConfig;
   readonly strategy: Strategy;
+  readonly base: BaseModel;
   run(): RunRecord;
+  /** @throws AppError NOT_FOUND */
+  round(round: number): RoundRecord;
   isOver(): boolean;
   /** Whether updates for this round are still welcome. */
   isOpen(round: number): boolean;
+  /** Whether a site's update for this round is asked for. */
+  trains(siteId: string, round: number): boolean;
+  /** The plan of a round; of the last one for every later number. */
   planOf(round: number): RoundPlan;
   sitesOf(round: number): RoundSiteRecord[];
+  /** What a robust rule or a rank of its own knows a site by. */
+  nameOf(siteId: string): string;
   /** Hash of the result of the last closed round, or of the state that the run started from. */
   newestState(): string;
-  readState(sha256: string): Promise<ModelState>;
-  /** Whether a hash is one of this run's global states. */
+  /**
+   * A global state as the sites have it: what does not travel is as the run began.
+   * @param round the one that starts from it
+   */
+  readState(sha256: string, round: number): Promise<ModelState>;
+  /** Whether a site may fetch this blob: a global state of this run, or a part of its foundation. */
+  offers(sha256: string): boolean;
   isGlobalState(sha256: string): boolean;
+  /** Parts of the foundation that lie under the state with which `round` starts, oldest first. */
+  foundationOf(round: number): string[];
+  /** Number of model values in a blob that this run offers. */
+  valuesIn(sha256: string): number;
+  /** Call it at the start and when a round has closed, for `valuesIn`. */
+  countFoundation(): Promise<void>;
   /** What the retained manifest should say now. */
   manifest(): ManifestBody;
 }
@@ -39,10 +61,13 @@ const phases: Record<RunStatus, ManifestBody['phase']> = {
 };
 
 /** @throws AppError NOT_FOUND */
-export function openRunLedger(runId: string, store: Store, blobs: BlobStore): RunLedger {
+export function openRunLedger(runId: string, store: Store, blobs: BlobStore, base: BaseModel): RunLedger {
   const config = runConfigSchema.parse(run().config);
   const configSha256 = hashJson(config);
   const strategy = getStrategy(config.strategy);
+  const initial = createRunState(config, base);
+  /** Values in parts of the foundation, by hash. */
+  const counted = new Map<string, number>();
 
   function run(): RunRecord {
     const record = store.runs.get(runId);
@@ -50,44 +75,83 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore): Ru
     return record;
   }
 
+  function roundOf(round: number): RoundRecord {
+    const record = store.rounds.get(runId, round);
+    if (record === null) throw new AppError('NOT_FOUND', `Round ${round} of this run was not opened.`);
+    return record;
+  }
+
   const globalStates = () => store.adapters.list({ runId, kind: 'global' });
+  const isGlobalState = (sha256: string) => globalStates().some((row) => row.sha256 === sha256);
+  const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
 
   function newestState(): string {
     const results = store.rounds.listOfRun(runId).flatMap(({ resultSha256 }) => resultSha256 ?? []);
     return results.at(-1) ?? globalStates().find((row) => row.round === -1)!.sha256;
   }
 
+  const foundationOf = (round: number) =>
+    store.rounds
+      .listOfRun(runId)
+      .flatMap((record) => (record.round < round ? (record.foundationSha256 ?? []) : []));
+
+  const referenceTo = (sha256: string): BlobReference => ({
+    sha256,
+    sizeBytes: blobs.sizeBytes(sha256),
+    chunkBytes,
+  });
+
   return {
     runId,
     config,
     strategy,
+    base,
     run,
+    round: roundOf,
     newestState,
+    planOf,
+    isGlobalState,
+    foundationOf,
     isOver: () => ['finished', 'failed', 'stopped'].includes(run().status),
     isOpen(round) {
       const { status, round: current } = run();
       return status === 'running' && current === round && store.rounds.get(runId, round)?.status === 'open';
     },
-    planOf: (round) => strategy.configureTrain(config, round),
+    trains(siteId, round) {
+      const participants = store.rounds.get(runId, round)?.participants ?? null;
+      return participants === null || participants.includes(siteId);
+    },
     sitesOf: (round) => store.roundSites.list(runId, round),
-    readState: async (sha256) => decodeModelState(await blobs.read(sha256), 'global state'),
-    isGlobalState: (sha256) => globalStates().some((row) => row.sha256 === sha256),
+    nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
+    async readState(sha256, round) {
+      const plan = planOf(round);
+      return decodeGlobalState(await blobs.read(sha256), 'global state', { config, plan, base, initial });
+    },
+    valuesIn: (sha256) => counted.get(sha256) ?? store.adapters.get(sha256)?.parameters ?? 0,
+    async countFoundation() {
+      for (const sha256 of foundationOf(config.rounds)) {
+        if (counted.has(sha256)) continue;
+        const part = decodeFoundation(await blobs.read(sha256), 'foundation', { config, base, initial });
+        counted.set(sha256, foundationValueCount(stateShape(part)));
+      }
+    },
+    offers: (sha256) => isGlobalState(sha256) || foundationOf(config.rounds).includes(sha256),
     manifest() {
       const { status, round } = run();
       const phase = phases[status];
       const record = store.rounds.get(runId, round);
-      const state =
-        phase === 'waiting' ? null : phase === 'train' ? (record?.startSha256 ?? null) : newestState();
+      const isTraining = phase === 'train';
+      const state = phase === 'waiting' ? null : isTraining ? (record?.startSha256 ?? null) : newestState();
       return {
         runId,
         config,
         configSha256,
         phase,
         round,
-        plan: strategy.configureTrain(config, round),
-        state: state === null ? null : { sha256: state, sizeBytes: blobs.sizeBytes(state), chunkBytes },
-        foundation: [],
-        participants: null,
+        plan: planOf(round),
+        state: state === null ? null : referenceTo(state),
+        foundation: foundationOf(isTraining ? round : config.rounds).map(referenceTo),
+        participants: isTraining ? (record?.participants ?? null) : null,
         deadlineAt: record?.deadlineAt ?? null,
       };
     },

@@ -1,13 +1,13 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
-import { countParameters } from '../lora/model-state.ts';
-import { decodeModelState } from '../lora/state-file.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import { stateShape } from '../lora/state-file.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
+import { siteStart } from '../strategy/site-rank.ts';
+import { decodeUpdate, updateValueCount } from '../strategy/wire/wire.ts';
 import type { AnnounceBody, ReceiptBody } from '../transport/messages.ts';
 import type { RunPorts } from './ports.ts';
 import type { RunLedger } from './run-ledger.ts';
@@ -16,7 +16,6 @@ export interface UpdateIntakeOptions {
   ledger: RunLedger;
   store: Store;
   blobs: BlobStore;
-  base: BaseModel;
   ports: RunPorts;
   logger: Logger;
   /** Runs a step of the run's state machine in its turn, and looks afterwards whether the round may close. */
@@ -32,12 +31,16 @@ export interface UpdateIntake {
 }
 
 export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
-  const { ledger, store, blobs, base, ports, logger } = options;
-  const { runId } = ledger;
+  const { ledger, store, blobs, ports, logger } = options;
+  const { runId, config, base } = ledger;
   const pulls = new Map<string, AbortController>();
 
   /** The answer that is known already: the update was judged, or comes too late. */
-  function settledReceipt(row: RoundSiteRecord | null, body: AnnounceBody): ReceiptBody | null {
+  function settledReceipt(
+    siteId: string,
+    row: RoundSiteRecord | null,
+    body: AnnounceBody,
+  ): ReceiptBody | null {
     const receipt = { runId, round: body.round, updateSha256: body.update.sha256 };
     const isSame = row?.updateSha256 === body.update.sha256;
     if (isSame && row.status === 'received') return { ...receipt, accepted: true };
@@ -48,6 +51,13 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
         ...receipt,
         accepted: false,
         reason: 'The round has closed; the site takes part in the next one.',
+      };
+    }
+    if (!ledger.trains(siteId, body.round)) {
+      return {
+        ...receipt,
+        accepted: false,
+        reason: 'The site was not drawn for this round; it only evaluates.',
       };
     }
     if (row?.status === 'received') {
@@ -85,12 +95,17 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
     const key = { runId, round, siteId };
     const receipt = { runId, round, updateSha256: update.sha256 };
     try {
-      const state = decodeModelState(await blobs.read(update.sha256), 'update');
-      const global = await ledger.readState(store.rounds.get(runId, round)!.startSha256);
-      checkUpdate(state, { base, global, plan: ledger.planOf(round) });
+      const plan = ledger.planOf(round);
+      const start = await ledger.readState(ledger.round(round).startSha256, round);
+      const global = siteStart(config, ledger.nameOf(siteId), start);
+      const bytes = await blobs.read(update.sha256);
+      const state = decodeUpdate(bytes, 'update', { config, plan, base, start: global });
+      checkUpdate(state, { base, global, plan });
       store.transaction(() => {
         store.roundSites.upsert({ ...key, status: 'received' });
-        store.rounds.update(runId, round, { addParametersUp: countParameters(state) });
+        store.rounds.update(runId, round, {
+          addParametersUp: updateValueCount(stateShape(state), { config, plan }),
+        });
         store.audit.append({
           actor: siteId,
           action: 'update-received',
@@ -116,7 +131,7 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
   return {
     async announced(siteId, body) {
       const row = store.roundSites.get(runId, body.round, siteId);
-      const settled = settledReceipt(row, body);
+      const settled = settledReceipt(siteId, row, body);
       if (settled !== null) return ports.sendReceipt(siteId, settled);
       store.roundSites.upsert({
         runId,
