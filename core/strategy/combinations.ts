@@ -37,12 +37,6 @@ const isMean = ({ strategy }: RunConfig) => !sumsProducts(strategy) && strategy 
 /** Strategies in which sites may have ranks of their own. */
 const takesSiteRanks = ({ strategy }: RunConfig) => sumsProducts(strategy) || strategy === 'hetlora';
 
-/** Whether base weights travel in some round. */
-function sendsBaseWeights({ strategy, initiatingMode, initiatingRounds }: RunConfig): boolean {
-  if (strategy === 'fedavg-full' || strategy === 'fedprox-full') return true;
-  return strategy === 'sa-fedlora' && initiatingMode !== 'lora' && initiatingRounds > 0;
-}
-
 const isValuewise = ({ robust }: RunConfig) => robust.rule === 'median' || robust.rule === 'trimmed-mean';
 const atCoordinator = ({ privacy }: RunConfig) => privacy?.at === 'coordinator';
 
@@ -153,16 +147,6 @@ const otherRules: readonly CombinationRule[] = [
     why: 'nothing is rounded on the way that could be fed back',
     instead: 'Set "wire.up" to "fp16" or "int8", or "wire.errorFeedback" to false.',
     refuses: ({ wire }) => wire.errorFeedback && wire.up === 'fp32',
-  },
-  {
-    option: { setting: 'wire.down', values: 'int8' },
-    with: {
-      setting: 'strategy',
-      values: 'fedavg-full, fedprox-full, sa-fedlora with initiatingMode full or last-k',
-    },
-    why: 'the weights of the whole model would be rounded to 255 steps again in every round',
-    instead: 'Set "wire.down" to "fp16" or "fp32".',
-    refuses: (config) => config.wire.down === 'int8' && sendsBaseWeights(config),
   },
   {
     option: { setting: 'proximal', values: '0' },
