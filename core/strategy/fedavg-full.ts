@@ -1,25 +1,18 @@
-/** Baseline: federated averaging of all base weights and the head (McMahan et al., arXiv 1602.05629). */
-import { mergeUpdates, plainResult } from './averaging.ts';
-import { learningRateFactorAt } from './schedule.ts';
+/**
+ * Baseline: federated averaging of all base weights and the head (FedAvg, McMahan et al. 2017, arXiv 1602.05629).
+ *
+ *     θ ← Σ w_k θ_k
+ *
+ * Here AdamW trains at the sites instead of plain gradient steps; running means and variances of batch normalisation
+ * are averaged like weights.
+ */
+import { aggregate } from './aggregation/aggregate.ts';
+import { baselineRound } from './baseline-round.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgFull: Strategy = {
   name: 'fedavg-full',
   adaptsLayers: false,
-  configureTrain: (config, round) => ({
-    round,
-    stage: 'baseline',
-    mode: 'full',
-    rank: 0,
-    proximal: config.training.proximal,
-    learningRateFactor: learningRateFactorAt(config, round),
-    trains: 'both',
-    sends: 'both',
-  }),
-
-  async aggregateTrain(round) {
-    const { global } = round;
-    const { head, base } = await mergeUpdates(round, () => {});
-    return plainResult({ ...global, head, base });
-  },
+  configureTrain: (config, round) => baselineRound(config, round, { mode: 'full' }),
+  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -1,25 +1,11 @@
 /** Baseline: a classification head on the frozen base model, averaged; what any adaptation has to beat. */
-import { mergeUpdates, plainResult } from './averaging.ts';
-import { learningRateFactorAt } from './schedule.ts';
+import { aggregate } from './aggregation/aggregate.ts';
+import { baselineRound } from './baseline-round.ts';
 import type { Strategy } from './strategy.ts';
 
 export const headOnly: Strategy = {
   name: 'head-only',
   adaptsLayers: false,
-  configureTrain: (config, round) => ({
-    round,
-    stage: 'baseline',
-    mode: 'head',
-    rank: 0,
-    proximal: config.training.proximal,
-    learningRateFactor: learningRateFactorAt(config, round),
-    trains: 'both',
-    sends: 'both',
-  }),
-
-  async aggregateTrain(round) {
-    const { global } = round;
-    const { head } = await mergeUpdates(round, () => {});
-    return plainResult({ ...global, head });
-  },
+  configureTrain: (config, round) => baselineRound(config, round, { mode: 'head' }),
+  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -1,17 +1,22 @@
 /**
- * SA-FedLoRA (arXiv 2405.09394) with exact aggregation: ΔW = Σ w·s·B·A over the sites, cut to the next
- * round's rank. An initiating stage of mode `full` or `last-k` averages base weights; its state carries
- * layers of rank 0, which get fresh factors when the annealing stage begins.
+ * SA-FedLoRA (arXiv 2405.09394): ranks fall over the rounds as a temperature does in annealing, with exact aggregation.
+ *
+ *     initiating  full | lora | last-k, with a proximal pull (λ = `proximal`)
+ *     heating     ΔW = Σ w_k s_k B_k·A_k   at r_max
+ *     annealing   the same, cut from round to round: linear | cosine | cubic
+ *     cooling     at r_min
+ *
+ * The budget r·L of a round is spread over the L layers evenly (`uniform`), or goes to the largest singular values of
+ * all layers (`spectral`). The paper averages factors; here products are summed, so that cutting to the next rank is
+ * the best approximation there is (docs/method.md).
+ *
+ * An initiating stage of base weights averages those. When it ends they become part of the base model, once, and
+ * later states hold nothing but factors and a head.
  */
-import { setImmediate } from 'node:timers/promises';
-import { createFactorSum, rankLimit } from '../lora/factors.ts';
-import type { LoraLayer } from '../lora/model-state.ts';
-import { AppError } from '../shared/errors.ts';
-import { mixSeed } from '../shared/random.ts';
-import { mergeUpdates, plainResult } from './averaging.ts';
-import { layerRanks, layerScales } from './lora-settings.ts';
+import { aggregate, foundationOf } from './aggregation/aggregate.ts';
+import { exactLayers } from './aggregation/exact-layers.ts';
 import { scheduledRound } from './schedule.ts';
-import type { Strategy } from './strategy.ts';
+import type { AggregateResult, AggregateRound, Strategy } from './strategy.ts';
 
 export const saFedLora: Strategy = {
   name: 'sa-fedlora',
@@ -19,34 +24,19 @@ export const saFedLora: Strategy = {
   configureTrain: scheduledRound,
 
   async aggregateTrain(round) {
-    const { config, global, next } = round;
-    if (global.lora.size === 0) {
-      throw new AppError('SHAPE_MISMATCH', 'The global state names no layers for LoRA factors.');
-    }
-    const sums = new Map(
-      [...global.lora].map(([module, { a, b }]) => [module, createFactorSum(a.dims, b.dims)]),
-    );
-    const merged = await mergeUpdates(round, ({ examples, state }) => {
-      for (const [module, layer] of state.lora) sums.get(module)!.add({ weight: examples, ...layer });
-    });
-
-    const rankOf = layerRanks(config, next.rank);
-    const scaleOf = layerScales(config);
-    const lora = new Map<string, LoraLayer>();
-    let energy = 0;
-    let keptEnergy = 0;
-    for (const [module, sum] of sums) {
-      // A coordinator's broker lives in the same process: let it speak between two decompositions.
-      await setImmediate();
-      const seed = mixSeed(config.seed, 'fresh', next.round, module);
-      const { a, b } = global.lora.get(module)!;
-      const scale = scaleOf(module, Math.min(rankOf(module), rankLimit(a.dims, b.dims)));
-      const cut = sum.truncate(rankOf(module), scale, { seed, divisor: merged.examples });
-      energy += cut.energy;
-      keptEnergy += cut.keptEnergy;
-      lora.set(module, { module, r: cut.a.dims[0]!, scale, a: cut.a, b: cut.b });
-    }
-    const energyKept = energy === 0 ? 1 : Math.min(1, keptEnergy / energy);
-    return plainResult({ ...global, lora, head: merged.head, base: merged.base }, energyKept);
+    const result = await aggregate(round, (each) => exactLayers(each, each.config.allocation));
+    return round.plan.mode !== 'lora' && round.next.mode === 'lora' ? founded(round, result) : result;
   },
 };
+
+/** Base weights leave the state for the foundation, and their moments the memory: they do not train again. */
+function founded({ global }: AggregateRound, result: AggregateResult): AggregateResult {
+  const { state, memory } = result;
+  const kept = memory === null ? null : new Map([...memory].filter(([name]) => !name.includes('.base.')));
+  return {
+    ...result,
+    state: { ...state, base: new Map() },
+    foundation: foundationOf(global, { base: state.base }),
+    memory: kept,
+  };
+}

@@ -1,0 +1,96 @@
+/** The sum of a round's low-rank products, layer by layer: Σ w_k·s_k·B_k·A_k, never averaged factor by factor. */
+import { type Decomposition, type FactorPart, type FactorSum, rankLimit } from '../../lora/factor-sum.ts';
+import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
+import { createExactSum } from '../exact-sum.ts';
+import { factorInnerProduct } from './factor-inner-product.ts';
+
+/** Sums over some of the sites, and what drift needs of them. */
+export interface PartialSums {
+  readonly parts: ReadonlyMap<string, FactorPart>;
+  readonly squares: number;
+  readonly alongStart: number;
+}
+
+export interface ProductSums {
+  /** Layers of any rank up to the global state's, and of any scale. */
+  add(state: ModelState, share: number): Promise<void>;
+  /** Adds what others have summed up, as if their sites had been added here. */
+  merge(part: PartialSums): Promise<void>;
+  /** Factors are rounded to float32. */
+  toPart(): PartialSums;
+  sum(module: string): FactorSum;
+  /** Largest rank that the layer's sum can have. */
+  limit(module: string): number;
+  /** @throws AppError UPDATE_REJECTED when the sum is not finite */
+  decompose(module: string, maxRank: number): Promise<Decomposition>;
+  /** ‖Σ share·ΔW_k‖² over all layers. Costs little for layers that were decomposed before. */
+  energy(): Promise<number>;
+  /** Σ share·‖ΔW_k‖² over all layers. */
+  squares(): number;
+  /** Σ share·⟨ΔW_k, ΔW of the start⟩ over all layers. */
+  alongStart(): number;
+  /** ‖ΔW of the start‖² over all layers. */
+  startSquared(): number;
+}
+
+/** Empty sums for the layers of a global state. */
+export function createProductSums(global: ModelState): ProductSums {
+  const sums = new Map([...global.lora].map(([module, layer]) => [module, createExactSum(layer)]));
+  const starts = new Map([...global.lora].filter(([, layer]) => changesSomething(layer)));
+  const energies = new Map<string, number>();
+  let squares = 0;
+  let alongStart = 0;
+
+  const sumOf = (module: string) => sums.get(module)!;
+
+  return {
+    async add(state, share) {
+      for (const [module, layer] of state.lora) {
+        energies.delete(module);
+        await sumOf(module).add({ ...layer, weight: share });
+        squares += share * factorInnerProduct(layer, layer);
+        const start = starts.get(module);
+        if (start !== undefined) alongStart += share * factorInnerProduct(layer, start);
+      }
+    },
+    async merge(part) {
+      for (const [module, factors] of part.parts) {
+        energies.delete(module);
+        await sumOf(module).add(factors);
+      }
+      squares += part.squares;
+      alongStart += part.alongStart;
+    },
+    toPart: () => ({
+      parts: new Map([...sums].map(([module, sum]) => [module, sum.toPart()])),
+      squares,
+      alongStart,
+    }),
+    sum: sumOf,
+    limit(module) {
+      const { a, b } = global.lora.get(module)!;
+      return rankLimit(a.dims, b.dims);
+    },
+    async decompose(module, maxRank) {
+      const found = await sumOf(module).decompose(maxRank);
+      if (!energies.has(module)) energies.set(module, found.energy);
+      return found;
+    },
+    async energy() {
+      let total = 0;
+      for (const [module, sum] of sums) {
+        const known = energies.get(module) ?? (await sum.decompose(0)).energy;
+        energies.set(module, known);
+        total += known;
+      }
+      return total;
+    },
+    squares: () => squares,
+    alongStart: () => alongStart,
+    startSquared: () =>
+      [...starts.values()].reduce((sum, layer) => sum + factorInnerProduct(layer, layer), 0),
+  };
+}
+
+/** A layer whose B is zero everywhere, as at the start of a run, changes nothing. */
+const changesSomething = ({ b }: LoraLayer) => b.data.some((value) => value !== 0);

@@ -1,0 +1,33 @@
+/** How much each site counts in a round. */
+import { AppError } from '../../shared/errors.ts';
+import { rejected } from '../check-update.ts';
+import type { RunConfig, Updates } from '../strategy.ts';
+
+/**
+ * Share w_k of each site in a round, by its number of training pictures or all equal; the shares add up to 1.
+ * @throws AppError UPDATE_REJECTED for a number of pictures that is none; QUORUM_NOT_REACHED without sites
+ */
+export function sharesOf(
+  { weighting }: Pick<RunConfig, 'weighting'>,
+  sites: Updates['sites'],
+): Map<string, number> {
+  if (sites.length === 0) throw new AppError('QUORUM_NOT_REACHED', 'No update arrived in this round.');
+  const weights = sites.map(({ examples }) => {
+    if (!(Number.isFinite(examples) && examples > 0)) {
+      throw rejected('it does not say on how many pictures it was trained');
+    }
+    return weighting === 'equal' ? 1 : examples;
+  });
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return new Map(sites.map(({ siteId }, index) => [siteId, weights[index]! / total]));
+}
+
+/** The same among the chosen sites only. */
+export function sharesAmong(
+  shares: ReadonlyMap<string, number>,
+  chosen: ReadonlySet<string>,
+): Map<string, number> {
+  const kept = [...shares].filter(([siteId]) => chosen.has(siteId));
+  const total = kept.reduce((sum, [, share]) => sum + share, 0);
+  return new Map(kept.map(([siteId, share]) => [siteId, share / total]));
+}

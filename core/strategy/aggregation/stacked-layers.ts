@@ -1,0 +1,74 @@
+/** Stacked factors: the sum of the sites' products as one pair of factors, put under all later states. */
+import { setImmediate } from 'node:timers/promises';
+import { createFactorSum, rankLimit } from '../../lora/factor-sum.ts';
+import type { LoraLayer } from '../../lora/model-state.ts';
+import { mixSeed } from '../../shared/random.ts';
+import { elementCount, floatTensor } from '../../shared/tensor.ts';
+import { layerRanks, layerScales } from '../lora-settings.ts';
+import type { AggregateRound } from '../strategy.ts';
+import type { LayerMerge } from './aggregate.ts';
+
+/**
+ * The layers of a round become part of the base model, and the next round starts from fresh factors: A random, B zero.
+ * Factors of all sites are held until they would be larger than the matrix that they make up; that layer goes on as
+ * the matrix itself, in factors of rank min(out, in).
+ */
+export function stackedLayers({ config, global, next }: AggregateRound): LayerMerge {
+  const stacks = new Map<string, { share: number; layer: LoraLayer }[]>();
+  const ranks = new Map<string, number>();
+  for (const module of global.lora.keys()) stacks.set(module, []);
+  const limitOf = (module: string) => {
+    const { a, b } = global.lora.get(module)!;
+    return rankLimit(a.dims, b.dims);
+  };
+
+  return {
+    add({ share, state }) {
+      for (const [module, layer] of state.lora) {
+        const rank = (ranks.get(module) ?? 0) + layer.r;
+        ranks.set(module, rank);
+        if (rank <= limitOf(module)) stacks.get(module)!.push({ share, layer });
+        else stacks.set(module, []);
+      }
+    },
+    async finish(sums) {
+      const rankOf = layerRanks(config, next.rank);
+      const scaleOf = layerScales(config);
+      const [lora, foundation] = [new Map<string, LoraLayer>(), new Map<string, LoraLayer>()];
+      for (const [module, { a, b }] of global.lora) {
+        await setImmediate();
+        const fits = (ranks.get(module) ?? 0) <= limitOf(module);
+        const part = fits ? stacked(stacks.get(module)!) : sums.sum(module).toPart();
+        foundation.set(module, { module, r: part.a.dims[0]!, scale: 1, a: part.a, b: part.b });
+        const r = Math.min(rankOf(module), limitOf(module));
+        const scale = scaleOf(module, r);
+        const seed = mixSeed(config.seed, 'fresh', next.round, module);
+        const fresh = createFactorSum(a.dims, b.dims).truncate(r, scale, { seed });
+        lora.set(module, { module, r, scale, a: fresh.a, b: fresh.b });
+      }
+      return { lora, foundation };
+    },
+  };
+}
+
+/** [A_1; A_2; …] and [w_1 s_1 B_1 | w_2 s_2 B_2 | …], so that their product is the weighted sum. */
+function stacked(sites: readonly { share: number; layer: LoraLayer }[]): Pick<LoraLayer, 'a' | 'b'> {
+  const first = sites[0]!.layer;
+  const [, ...inDims] = first.a.dims;
+  const [rows = 0, , ...bTail] = first.b.dims;
+  const cols = elementCount(inDims);
+  const rank = sites.reduce((sum, { layer }) => sum + layer.r, 0);
+  const a = new Float32Array(rank * cols);
+  const b = new Float32Array(rows * rank);
+  let done = 0;
+  for (const { share, layer } of sites) {
+    a.set(layer.a.data, done * cols);
+    for (let i = 0; i < rows; i++) {
+      for (let k = 0; k < layer.r; k++) {
+        b[i * rank + done + k] = share * layer.scale * layer.b.data[i * layer.r + k]!;
+      }
+    }
+    done += layer.r;
+  }
+  return { a: floatTensor([rank, ...inDims], a), b: floatTensor([rows, rank, ...bTail], b) };
+}

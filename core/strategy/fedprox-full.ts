@@ -1,0 +1,20 @@
+/**
+ * Baseline: FedAvg with a proximal pull towards the global weights in every round (FedProx, Li et al. 2020, arXiv
+ * 1812.06127):
+ *
+ *     minimise at each site  loss + (λ/2)·‖θ − θ_global‖²,   then θ ← Σ w_k θ_k
+ *
+ * λ is the run's `proximal`, μ in the paper. The paper also takes in sites that trained for less than they were asked
+ * to; here a site that does not finish is absent from the round.
+ */
+import { aggregate } from './aggregation/aggregate.ts';
+import { baselineRound } from './baseline-round.ts';
+import type { Strategy } from './strategy.ts';
+
+export const fedProxFull: Strategy = {
+  name: 'fedprox-full',
+  adaptsLayers: false,
+  configureTrain: (config, round) =>
+    baselineRound(config, round, { mode: 'full', proximal: config.proximal }),
+  aggregateTrain: (round) => aggregate(round, null),
+};
