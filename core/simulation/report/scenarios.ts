@@ -1,6 +1,6 @@
 /** A lab's runs, sorted for comparison: what was compared with what, and each method's course over its seeds. */
-import { meanInterval } from '../../strategy/evaluation/statistics.ts';
 import type { FailedRun, FinishedRun, Partition, RoundRecord, RunLine } from '../record.ts';
+import { meanInterval } from '../statistics.ts';
 
 /** Mean over seeds with its 95 % confidence interval; without an interval when there is only one value. */
 export interface Estimate {

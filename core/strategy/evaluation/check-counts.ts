@@ -1,0 +1,111 @@
+/** Whether counts can be those of one and the same set of pictures, as far as rounding lets tell. */
+import {
+  type ClassCounts,
+  type EvaluationCounts,
+  evaluationCountsShape,
+  type ScoreBlock,
+  topCount,
+} from './counts.ts';
+
+/** Counts from outside; those that contradict each other are refused. */
+export const evaluationCountsSchema = evaluationCountsShape.superRefine((counts, context) => {
+  const fault = checkCounts(counts);
+  if (fault !== null) context.addIssue({ code: 'custom', message: fault });
+});
+
+/** The contradiction found, as a sentence for people, or null. */
+function checkCounts(counts: EvaluationCounts): string | null {
+  return (
+    checkTotals(counts) ?? checkClasses(counts) ?? checkCalibration(counts) ?? checkScores(counts) ?? null
+  );
+}
+
+const isSmall = (cell: number, smallCell: number) => cell > 0 && cell < smallCell;
+
+/** By how much a number that was rounded to a multiple of k may be off. */
+const slackOf = (smallCell: number) => Math.floor(smallCell / 2);
+
+function checkTotals({ smallCell, classes, total, correct, top5 }: EvaluationCounts): string | null {
+  if (correct > total) return 'more pictures are right than there are';
+  if (top5 !== null && (top5 < correct || top5 > total))
+    return 'pictures right among five do not lie between those right at once and all';
+  if (top5 !== null && classes <= topCount)
+    return 'right among five means nothing with five classes or fewer';
+  const cells = [total, correct, total - correct, ...(top5 === null ? [] : [top5 - correct, total - top5])];
+  return cells.some((cell) => isSmall(cell, smallCell))
+    ? 'a count is below the small-cell limit that it names'
+    : null;
+}
+
+function checkClasses({ smallCell, classes, total, correct, perClass }: EvaluationCounts): string | null {
+  if (perClass === null) return null;
+  if (perClass.length !== classes) return 'there are not as many rows as classes';
+  const rows = perClass.filter((row) => row !== null);
+  if (rows.some((row) => row.correct > row.total || row.correct > row.predicted))
+    return 'a class has more right answers than pictures or predictions';
+  if (rows.some((row) => !areMultiples(smallCell, row.total, row.correct, row.predicted)))
+    return 'a count of a class is no multiple of the small-cell limit';
+  const isWhole = rows.length === classes;
+  const columns: [keyof ClassCounts, number][] = [
+    ['total', total],
+    ['correct', correct],
+    ['predicted', total],
+  ];
+  for (const [column, whole] of columns) {
+    const sum = rows.reduce((known, row) => known + row[column], 0);
+    // The whole may have been moved by less than k itself.
+    const slack = rows.length * slackOf(smallCell) + (column === 'correct' ? smallCell - 1 : 0);
+    if (sum > whole + slack) return 'the classes have more pictures than there are';
+    if (isWhole && sum < whole - slack) return 'the classes have fewer pictures than there are';
+  }
+  return null;
+}
+
+function checkCalibration({ smallCell, total, correct, calibration }: EvaluationCounts): string | null {
+  if (calibration === null) return null;
+  if (calibration.some((block, index) => block.confidence <= (calibration[index - 1]?.confidence ?? -1)))
+    return 'confidences do not ascend';
+  if (calibration.some((block) => block.correct > block.total || block.total === 0))
+    return 'a confidence has more right answers than pictures';
+  if (calibration.some((block) => !areMultiples(smallCell, block.total, block.correct)))
+    return 'a count of a confidence is no multiple of the small-cell limit';
+  const slack = calibration.length * slackOf(smallCell);
+  const pictures = calibration.reduce((sum, block) => sum + block.total, 0);
+  if (Math.abs(pictures - total) > slack) return 'confidences do not add up to all pictures';
+  const right = calibration.reduce((sum, block) => sum + block.correct, 0);
+  return Math.abs(right - correct) > slack + smallCell - 1 ? 'confidences do not add up to the right' : null;
+}
+
+function checkScores(counts: EvaluationCounts): string | null {
+  const { smallCell, classes, total, perClass, scores } = counts;
+  if (scores === null) return null;
+  if (scores.length !== classes) return 'there are not as many rows of scores as classes';
+  for (const [index, blocks] of scores.entries()) {
+    if (blocks === null) continue;
+    const fault = checkBlocks(blocks, smallCell);
+    if (fault !== null) return fault;
+    const slack = blocks.length * slackOf(smallCell);
+    const positives = blocks.reduce((sum, block) => sum + block[2], 0);
+    const negatives = blocks.reduce((sum, block) => sum + block[3], 0);
+    if (Math.abs(positives + negatives - total) > 2 * slack) return 'scores do not add up to all pictures';
+    const row = perClass?.[index] ?? null;
+    if (row !== null && Math.abs(positives - row.total) > slack + slackOf(smallCell))
+      return 'scores do not add up to the pictures of their class';
+  }
+  return null;
+}
+
+function checkBlocks(blocks: readonly ScoreBlock[], smallCell: number): string | null {
+  let end = -1;
+  for (const [from, to, positives, negatives] of blocks) {
+    if (from <= end || to < from) return 'score bins do not ascend';
+    if (!areMultiples(smallCell, positives, negatives))
+      return 'a count of scores is no multiple of the small-cell limit';
+    end = to;
+  }
+  return null;
+}
+
+function areMultiples(smallCell: number, ...values: number[]): boolean {
+  return values.every((value) => value % smallCell === 0);
+}

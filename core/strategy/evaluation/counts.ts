@@ -1,0 +1,64 @@
+/**
+ * What an evaluation counts over held-out pictures, and nothing but counts. A site keeps its own in full; what leaves
+ * has been through `suppressSmallCells`. docs/evaluation.md says what can be learnt from it.
+ */
+import { z } from 'zod';
+
+/** Runs may have more classes; their evaluations count right answers only. */
+export const maxCountedClasses = 1000;
+/** Up to so many classes the scores of each are counted: beyond that a message would become too large. */
+export const maxScoredClasses = 100;
+/** `top5` is counted where there are more classes than this. */
+export const topCount = 5;
+
+/**
+ * Scores are counted in bins half a unit of log-odds wide, from −8 to 8: fine where probabilities are near 0 or 1, as
+ * those of most classes are.
+ */
+export const scoreBins = 32;
+const binsPerUnit = 2;
+
+const count = z.int().nonnegative().max(1_000_000_000);
+
+/** Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. */
+export const classCountsSchema = z.strictObject({ total: count, correct: count, predicted: count });
+export type ClassCounts = z.infer<typeof classCountsSchema>;
+
+/** Pictures whose predicted class got a probability of about so many percent (their mean, rounded). */
+export const calibrationBlockSchema = z.strictObject({
+  confidence: z.int().min(0).max(100),
+  total: count,
+  correct: count,
+});
+export type CalibrationBlock = z.infer<typeof calibrationBlockSchema>;
+
+const scoreBin = z.int().nonnegative().lt(scoreBins);
+/** [first bin, last bin, pictures of the class, pictures of other classes] with the class's score in these bins. */
+export const scoreBlockSchema = z.tuple([scoreBin, scoreBin, count, count]);
+export type ScoreBlock = z.infer<typeof scoreBlockSchema>;
+
+/** Parse what comes from outside with `evaluationCountsSchema`, which also refuses contradictions. */
+export const evaluationCountsShape = z.strictObject({
+  /** The k of `suppressSmallCells` that these counts have been through; 1: as counted. */
+  smallCell: z.int().min(1).max(1_000_000),
+  classes: z.int().min(2).max(1_000_000),
+  /** Held-out pictures; 0 when there are fewer than k. */
+  total: count,
+  correct: count,
+  /** Pictures whose class is among the five most probable ones; null with five classes or fewer. */
+  top5: count.nullable(),
+  /** By class index, null for a class with fewer than k pictures. Null as a whole where it was withheld. */
+  perClass: z.array(classCountsSchema.nullable()).max(maxCountedClasses).nullable(),
+  /** By confidence, ascending; null where it was withheld. */
+  calibration: z.array(calibrationBlockSchema).max(101).nullable(),
+  /** By class index, blocks ascending and apart; null for a class where either side has fewer than k pictures. */
+  scores: z.array(z.array(scoreBlockSchema).max(scoreBins).nullable()).max(maxScoredClasses).nullable(),
+});
+
+export type EvaluationCounts = z.infer<typeof evaluationCountsShape>;
+
+/** Bin of the probability that a class got: 0 for the least, `scoreBins − 1` for the greatest. */
+export function scoreBinOf(logOdds: number): number {
+  const bin = Math.floor(binsPerUnit * logOdds) + scoreBins / 2;
+  return Math.min(scoreBins - 1, Math.max(0, bin));
+}
