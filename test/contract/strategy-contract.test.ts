@@ -1,83 +1,116 @@
-/** What every strategy must keep, whatever its algorithm; run over all of them. */
+/** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
-import { trainableWeights } from '../../core/engine/training-graph.ts';
-import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
-import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { floatTensor } from '../../core/shared/tensor.ts';
 import { checkUpdate } from '../../core/strategy/check-update.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
+import { refuseCombinations } from '../../core/strategy/combinations.ts';
 import { getStrategy, strategies } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import {
+  type AggregateResult,
   type RunConfig,
+  type ServerMemory,
   type SiteUpdate,
   type StrategyName,
   strategyNameSchema,
 } from '../../core/strategy/strategy.ts';
-import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
+import { randomLayer, shapeOnlyBase } from '../fixtures/random-state.ts';
+import {
+  aggregateOnce,
+  deltas,
+  relativeError,
+  runSettings,
+  trainAs,
+  weightedSum,
+} from '../fixtures/strategy-rounds.ts';
 
 const base = shapeOnlyBase();
-const variants: [string, Partial<RunConfig> & { strategy: StrategyName }][] = [
+type Variant = Partial<RunConfig> & { strategy: StrategyName };
+
+const plain: [string, Variant][] = [
   ['sa-fedlora', { strategy: 'sa-fedlora' }],
+  ['sa-fedlora, spectral and linear', { strategy: 'sa-fedlora', allocation: 'spectral', shape: 'linear' }],
+  ['sa-fedlora, cosine with heating', { strategy: 'sa-fedlora', shape: 'cosine', heatingRounds: 1 }],
   ['sa-fedlora initiating with full', { strategy: 'sa-fedlora', initiatingMode: 'full' }],
   ['sa-fedlora initiating with last-k', { strategy: 'sa-fedlora', initiatingMode: 'last-k', lastK: 1 }],
+  ['flexlora', { strategy: 'flexlora' }],
+  ['hetlora', { strategy: 'hetlora' }],
+  ['flora-stack', { strategy: 'flora-stack' }],
   ['fedavg-lora', { strategy: 'fedavg-lora' }],
+  ['ffa-lora', { strategy: 'ffa-lora' }],
+  ['fedsa-lora', { strategy: 'fedsa-lora' }],
   ['fedavg-full', { strategy: 'fedavg-full' }],
+  ['fedprox-full', { strategy: 'fedprox-full' }],
   ['head-only', { strategy: 'head-only' }],
 ];
+const noise = { at: 'coordinator', clipNorm: 1, noiseMultiplier: 0.1, delta: 1e-5 } as const;
+const krum = { rule: 'multi-krum', byzantine: 1 } as const;
+const adam = { kind: 'adam', learningRate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-3 } as const;
+const momentum = { kind: 'momentum', learningRate: 1, beta: 0.5 } as const;
+const withOptions: [string, Variant][] = [
+  ['flexlora, equal weights', { strategy: 'flexlora', weighting: 'equal' }],
+  ['sa-fedlora, momentum', { strategy: 'sa-fedlora', serverOptimiser: momentum }],
+  [
+    'sa-fedlora, norm bound',
+    { strategy: 'sa-fedlora', robust: { rule: 'norm-bound', factor: 0.9 }, weighting: 'equal' },
+  ],
+  ['sa-fedlora, multi-Krum', { strategy: 'sa-fedlora', robust: krum, weighting: 'equal', quorum: 5 }],
+  ['sa-fedlora, heads at the sites', { strategy: 'sa-fedlora', localHead: true }],
+  ['fedavg-lora, FedAdam', { strategy: 'fedavg-lora', serverOptimiser: adam }],
+  ['fedavg-lora, momentum', { strategy: 'fedavg-lora', serverOptimiser: momentum }],
+  [
+    'fedavg-lora, median',
+    { strategy: 'fedavg-lora', robust: { rule: 'median' }, weighting: 'equal', quorum: 3 },
+  ],
+  [
+    'fedavg-full, trimmed mean',
+    { strategy: 'fedavg-full', robust: { rule: 'trimmed-mean', share: 0.2 }, weighting: 'equal', quorum: 5 },
+  ],
+  ['ffa-lora, noise', { strategy: 'ffa-lora', privacy: noise, weighting: 'equal' }],
+  ['fedsa-lora, heads at the sites', { strategy: 'fedsa-lora', localHead: true }],
+  [
+    'flora-stack, norm bound',
+    { strategy: 'flora-stack', robust: { rule: 'norm-bound', factor: 2 }, weighting: 'equal' },
+  ],
+  ['head-only, multi-Krum', { strategy: 'head-only', robust: krum, weighting: 'equal', quorum: 5 }],
+];
+const settings = (changes: Variant) => runSettings(base, changes);
 
-function settings(changes: Partial<RunConfig>): RunConfig {
-  return defaultRunConfig({
-    baseId: base.id,
-    baseSha256: base.sha256,
-    classes: ['a', 'b', 'c'],
-    rMax: 6,
-    rMin: 2,
-    rounds: 7,
-    ...changes,
-  });
-}
-
-/** What a site would send back in this round. */
-function train(config: RunConfig, global: ModelState, round: number, seed: number): ModelState {
-  const { mode } = getStrategy(config.strategy).configureTrain(config, round);
-  return trainedState(global, seed, { base, baseNames: trainableWeights(base, mode, config.lastK) });
-}
-
-function deltas(state: ModelState): Map<string, FloatTensor> {
-  return new Map([...state.lora].map(([module, layer]) => [module, deltaWeight(layer)]));
-}
-
-function expectClose(
-  found: ReadonlyMap<string, FloatTensor>,
-  expected: ReadonlyMap<string, FloatTensor>,
-): void {
-  expect([...found.keys()].sort()).toEqual([...expected.keys()].sort());
-  for (const [name, { dims, data }] of expected) {
-    const { dims: foundDims, data: foundData } = found.get(name)!;
-    expect(foundDims).toEqual(dims);
-    const scale = Math.max(...data.map(Math.abs), 1e-6);
-    data.forEach((value, i) => {
-      expect(Math.abs(foundData[i]! - value)).toBeLessThan(1e-5 * scale);
-    });
-  }
+/** Every value that a result has, to compare results that should be the same but for rounding. */
+function effectOf({ state, foundation }: Pick<AggregateResult, 'state' | 'foundation'>) {
+  const effect = weightedSum([
+    [1, deltas(state)],
+    [1, deltas(foundation ?? { lora: new Map() })],
+  ]);
+  for (const [name, tensor] of state.head) effect.set(`head.${name}`, tensor);
+  for (const [name, tensor] of [...(foundation?.base ?? []), ...state.base])
+    effect.set(`base.${name}`, tensor);
+  return effect;
 }
 
 it('every strategy of the configuration exists under its own name and is tested here', () => {
   expect(Object.keys(strategies).sort()).toEqual([...strategyNameSchema.options].sort());
   for (const name of strategyNameSchema.options) expect(getStrategy(name).name).toBe(name);
-  expect(new Set(variants.map(([, { strategy }]) => strategy)).size).toBe(strategyNameSchema.options.length);
+  expect(new Set(plain.map(([, { strategy }]) => strategy)).size).toBe(strategyNameSchema.options.length);
 });
 
-describe.each(variants)('%s', (_name, changes) => {
+describe.each([...plain, ...withOptions])('%s', (_name, changes) => {
   const config = settings(changes);
   const strategy = getStrategy(config.strategy);
   const start = createRunState(config, base);
   const plan = (round: number) => strategy.configureTrain(config, round);
-  const aggregate = (global: ModelState, updates: SiteUpdate[], round: number) =>
-    strategy.aggregateTrain(config, global, updates, plan(Math.min(round + 1, config.rounds - 1)));
+  const fiveSites = (global: ModelState, round: number): SiteUpdate[] =>
+    [1, 2, 3, 4, 5].map((site) => ({
+      siteId: `site-${site}`,
+      examples: 10 * site,
+      state: trainAs(config, base, global, round, 10 * round + site),
+    }));
+
+  it('is a combination that a run may have', () => {
+    expect(() => refuseCombinations(config)).not.toThrow();
+  });
 
   it('plans every round, with ranks that never grow once there are factors', () => {
     let last = Number.POSITIVE_INFINITY;
@@ -92,200 +125,119 @@ describe.each(variants)('%s', (_name, changes) => {
 
   it('runs from first to last round, each state fitting the next plan and its file', async () => {
     let global = start;
+    let memory: ServerMemory | null = null;
+    let budget = Number.POSITIVE_INFINITY;
     for (let round = 0; round < config.rounds; round++) {
-      const updates = [1, 2, 3].map((site) => {
-        const state = train(config, global, round, 10 * round + site);
+      const updates = fiveSites(global, round);
+      for (const { state } of updates) {
         expect(() => checkUpdate(state, { base, global, plan: plan(round) })).not.toThrow();
-        return { siteId: `site-${site}`, examples: 10 * site, state };
-      });
-      const result = await aggregate(global, updates, round);
+      }
+      const result: AggregateResult = await aggregateOnce(config, base, round, global, updates, { memory });
       const next = plan(Math.min(round + 1, config.rounds - 1));
-      for (const layer of result.state.lora.values()) expect(layer.r).toBe(next.rank);
+      const ranks = [...result.state.lora.values()].map((layer) => layer.r);
+      if (config.allocation === 'uniform') expect(new Set(ranks).size).toBeLessThanOrEqual(1);
+      const sum = ranks.reduce((total, r) => total + r, 0);
+      expect(sum).toBe(next.rank * ranks.length);
+      if (sum > 0) expect(sum).toBeLessThanOrEqual(budget);
+      if (sum > 0) budget = sum;
       expect(result.energyKept).toBeGreaterThan(0);
       expect(result.energyKept).toBeLessThanOrEqual(1);
-      expect(result.state.baseSha256).toBe(base.sha256);
-      expect(result.state.classes).toEqual(config.classes);
-      expect(statesEqual(decodeModelState(encodeModelState(result.state), 'global'), result.state)).toBe(
-        true,
-      );
+      expect(result.drift.spread).toBeGreaterThan(0);
+      expect(result.drift.share).toBeGreaterThan(0);
+      expect(result.drift.share).toBeLessThanOrEqual(1);
+      for (const state of [result.state, ...(result.foundation === null ? [] : [result.foundation])]) {
+        expect(state.baseSha256).toBe(base.sha256);
+        expect(state.classes).toEqual(config.classes);
+        expect(statesEqual(decodeModelState(encodeModelState(state), 'global'), state)).toBe(true);
+      }
+      expect(result.state.base.size > 0).toBe(next.mode === 'full' || next.mode === 'last-k');
       global = result.state;
+      memory = result.memory;
     }
   });
 
-  it('gives back the state of a single site', async () => {
-    const state = train(config, start, 0, 4);
-    const result = await aggregate(start, [{ siteId: 'only', examples: 17, state }], 0);
-    // In the first round the rank stays, or factors begin at ΔW = 0.
-    expectClose(deltas(result.state), deltas(state));
-    expectClose(result.state.head, state.head);
-    expectClose(result.state.base, state.base);
-    expect(result.energyKept).toBeCloseTo(1, 6);
-  });
-
-  it('weighs the head and the base weights by numbers of examples', async () => {
-    const [x, y] = [train(config, start, 0, 1), train(config, start, 0, 2)];
-    const updates = [
-      { siteId: 'x', examples: 30, state: x },
-      { siteId: 'y', examples: 10, state: y },
-    ];
-    const { state } = await aggregate(start, updates, 0);
-    const mean = (p: ReadonlyMap<string, FloatTensor>, q: ReadonlyMap<string, FloatTensor>) =>
-      new Map(
-        [...p].map(([name, { dims, data }]) => [
-          name,
-          floatTensor(
-            dims,
-            data.map((value, i) => 0.75 * value + 0.25 * q.get(name)!.data[i]!),
-          ),
-        ]),
-      );
-    expectClose(state.head, mean(x.head, y.head));
-    expectClose(state.base, mean(x.base, y.base));
-  });
-
-  it('gives the same for sites in another order and from an asynchronous source', async () => {
-    const updates = [1, 2, 3].map((site) => ({
-      siteId: String(site),
-      examples: site,
-      state: train(config, start, 0, site),
-    }));
-    async function* later() {
-      for (const update of [...updates].reverse()) yield update;
-    }
-    const [forwards, backwards] = [
-      await aggregate(start, updates, 0),
-      await strategy.aggregateTrain(config, start, later(), plan(1)),
-    ];
-    expectClose(deltas(backwards.state), deltas(forwards.state));
-    expectClose(backwards.state.head, forwards.state.head);
-    expectClose(backwards.state.base, forwards.state.base);
+  it('gives the same for sites in another order', async () => {
+    const updates = fiveSites(start, 0);
+    const forwards = await aggregateOnce(config, base, 0, start, updates);
+    const backwards = await aggregateOnce(config, base, 0, start, [...updates].reverse());
+    expect(relativeError(effectOf(backwards), effectOf(forwards))).toBeLessThan(1e-6);
+    expect(backwards.drift.share).toBeCloseTo(forwards.drift.share, 9);
+    expect(new Set(backwards.exclusions.map((each) => each.siteId))).toEqual(
+      new Set(forwards.exclusions.map((each) => each.siteId)),
+    );
   });
 
   it('leaves its inputs alone and gives the same bytes twice', async () => {
     // Round 1 is the last initiating one: after it fresh factors are drawn where there were none.
-    const state = train(config, start, 1, 3);
-    const before = [encodeModelState(start), encodeModelState(state)];
+    const updates = fiveSites(start, 1);
+    const before = [start, ...updates.map(({ state }) => state)].map(encodeModelState);
     const results = [
-      await aggregate(start, [{ siteId: 'a', examples: 5, state }], 1),
-      await aggregate(start, [{ siteId: 'a', examples: 5, state }], 1),
+      await aggregateOnce(config, base, 1, start, updates),
+      await aggregateOnce(config, base, 1, start, updates),
     ];
-    expect([encodeModelState(start), encodeModelState(state)]).toEqual(before);
+    expect([start, ...updates.map(({ state }) => state)].map(encodeModelState)).toEqual(before);
     expect(statesEqual(results[0]!.state, results[1]!.state)).toBe(true);
   });
 
   it('refuses updates that would spoil the others', async () => {
-    const good = train(config, start, 0, 1);
+    const good = fiveSites(start, 0);
+    const first = good[0]!.state;
     const bias = floatTensor([3], Float32Array.of(0, Number.NaN, 0));
     const extra = randomLayer('unknown.layer', [4, 4], 1, 1, createRandom(1));
-    const bad: Record<string, Partial<SiteUpdate> & { state?: ModelState }> = {
-      nan: { state: { ...good, head: new Map(good.head).set('bias', bias) } },
-      shape: { state: { ...good, head: new Map(good.head).set('bias', floatTensor([4])) } },
-      base: { state: { ...good, baseSha256: 'cd'.repeat(32) } },
-      classes: { state: { ...good, classes: ['b', 'a', 'c'] } },
-      layer: { state: { ...good, lora: new Map(good.lora).set(extra.module, extra) } },
+    const bad: Record<string, Partial<SiteUpdate>> = {
+      nan: { state: { ...first, head: new Map(first.head).set('bias', bias) } },
+      shape: { state: { ...first, head: new Map(first.head).set('bias', floatTensor([4])) } },
+      base: { state: { ...first, baseSha256: 'cd'.repeat(32) } },
+      classes: { state: { ...first, classes: ['b', 'a', 'c'] } },
+      layer: { state: { ...first, lora: new Map(first.lora).set(extra.module, extra) } },
       examples: { examples: 0 },
     };
     for (const [what, fault] of Object.entries(bad)) {
-      const updates = [
-        { siteId: 'good', examples: 5, state: good },
-        { siteId: 'bad', examples: 5, state: good, ...fault },
-      ];
-      await expect(aggregate(start, updates, 0), what).rejects.toMatchObject({ code: 'UPDATE_REJECTED' });
+      const updates = [...good.slice(1), { siteId: 'bad', examples: 5, state: first, ...fault }];
+      await expect(aggregateOnce(config, base, 0, start, updates), what).rejects.toMatchObject({
+        code: 'UPDATE_REJECTED',
+      });
     }
   });
 
   it('refuses to make a state of no updates', async () => {
-    await expect(aggregate(start, [], 0)).rejects.toMatchObject({ code: 'QUORUM_NOT_REACHED' });
-  });
-
-  it('counts right answers over all sites, and none when none may be told', () => {
-    const results = [
-      { siteId: 'a', correct: 9, total: 10 },
-      { siteId: 'b', correct: 3, total: 30 },
-      { siteId: 'c', correct: 0, total: 0 },
-    ];
-    expect(strategy.aggregateEvaluate(results)).toEqual({ accuracy: 0.3, total: 40 });
-    expect(strategy.aggregateEvaluate([{ siteId: 'c', correct: 0, total: 0 }])).toEqual({
-      accuracy: null,
-      total: 0,
+    await expect(aggregateOnce(config, base, 0, start, [])).rejects.toMatchObject({
+      code: 'QUORUM_NOT_REACHED',
     });
-    expect(strategy.aggregateEvaluate([])).toEqual({ accuracy: null, total: 0 });
   });
 });
 
-describe('aggregation of factors', () => {
-  const merge = async (strategy: StrategyName) => {
-    const config = settings({ strategy, rMax: 6, rMin: 6, rounds: 7 });
-    const start = createRunState(config, base);
-    const updates = [1, 2, 3].map((site) => ({
-      siteId: String(site),
-      examples: site,
-      state: trainedState(start, site),
-    }));
-    const { state } = await getStrategy(strategy).aggregateTrain(
-      { ...config, loraScale: 2 },
-      start,
-      updates,
-      { ...getStrategy(strategy).configureTrain(config, 1), rank: 20 },
-    );
-    const exact = updates[0]!.state.lora.get('body.q')!;
-    const expected = new Float32Array(deltaWeight(exact).data.length);
-    for (const { examples, state: site } of updates) {
-      deltaWeight(site.lora.get('body.q')!).data.forEach((value, i) => {
-        expected[i]! += (examples / 6) * value;
-      });
-    }
-    const found = deltaWeight(state.lora.get('body.q')!).data;
-    const error = Math.hypot(...found.map((value, i) => value - expected[i]!));
-    return error / Math.hypot(...expected);
-  };
+describe.each(plain)('%s without options', (_name, changes) => {
+  const config = settings(changes);
+  const start = createRunState(config, base);
 
-  it('is exact in sa-fedlora', async () => {
-    expect(await merge('sa-fedlora')).toBeLessThan(1e-5);
+  it('gives back the state of a single site, and no drift', async () => {
+    const state = trainAs(config, base, start, 0, 4);
+    const result = await aggregateOnce(config, base, 0, start, [{ siteId: 'only', examples: 17, state }]);
+    // In the first round the rank stays, or factors begin at ΔW = 0.
+    expect(relativeError(effectOf(result), effectOf({ state, foundation: null }))).toBeLessThan(1e-5);
+    expect(result.energyKept).toBeCloseTo(1, 6);
+    expect(result.drift.share).toBeLessThan(1e-9);
+    expect(result.exclusions).toEqual([]);
+    expect(result.memory).toBeNull();
   });
 
-  it('is not exact when factors are averaged apart', async () => {
-    expect(await merge('fedavg-lora')).toBeGreaterThan(0.01);
-  });
-
-  it('takes sites of lower ranks in sa-fedlora', async () => {
-    const config = settings({ strategy: 'sa-fedlora' });
-    const start = createRunState(config, base);
-    const weak = createRunState({ ...config, rMax: 3 }, base);
-    const updates = [
-      { siteId: 'strong', examples: 1, state: trainedState(start, 1) },
-      { siteId: 'weak', examples: 1, state: trainedState(weak, 2) },
+  it('weighs the head and the base weights by numbers of examples, or alike', async () => {
+    const [x, y] = [trainAs(config, base, start, 0, 1), trainAs(config, base, start, 0, 2)];
+    const sites = [
+      { siteId: 'x', examples: 30, state: x },
+      { siteId: 'y', examples: 10, state: y },
     ];
-    const { state } = await getStrategy('sa-fedlora').aggregateTrain(config, start, updates, {
-      ...getStrategy('sa-fedlora').configureTrain(config, 1),
-      rank: 12,
-    });
-    const [x, y] = updates.map((update) => deltaWeight(update.state.lora.get('body.q')!).data);
-    const expected = floatTensor(
-      [20, 12],
-      x!.map((value, i) => (value + y![i]!) / 2),
-    );
-    expectClose(new Map([['q', deltaWeight(state.lora.get('body.q')!)]]), new Map([['q', expected]]));
-  });
-
-  it('keeps the averaged base weights under the factors of later rounds', async () => {
-    const config = settings({ strategy: 'sa-fedlora', initiatingMode: 'full', initiatingRounds: 1 });
-    const strategy = getStrategy('sa-fedlora');
-    const start = createRunState(config, base);
-    const baseNames = [...base.weights.keys()];
-    const first = { siteId: 'a', examples: 1, state: trainedState(start, 1, { base, baseNames }) };
-    const began = await strategy.aggregateTrain(config, start, [first], strategy.configureTrain(config, 1));
-    const [layer] = began.state.lora.values();
-    expect(layer!.r).toBe(6);
-    expect(layer!.b.data.every((value) => value === 0)).toBe(true);
-    expect(layer!.a.data.some((value) => value !== 0)).toBe(true);
-    const second = { siteId: 'a', examples: 1, state: trainedState(began.state, 2) };
-    const next = await strategy.aggregateTrain(
-      config,
-      began.state,
-      [second],
-      strategy.configureTrain(config, 2),
-    );
-    expectClose(next.state.base, first.state.base);
+    const byExamples = await aggregateOnce(config, base, 0, start, sites);
+    const alike = await aggregateOnce({ ...config, weighting: 'equal' }, base, 0, start, sites);
+    for (const part of ['head', 'base'] as const) {
+      const mean = (share: number) =>
+        weightedSum([
+          [share, x[part]],
+          [1 - share, y[part]],
+        ]);
+      expect(relativeError(byExamples.state[part], mean(0.75))).toBeLessThan(1e-6);
+      expect(relativeError(alike.state[part], mean(0.5))).toBeLessThan(1e-6);
+    }
   });
 });
