@@ -2,8 +2,10 @@
 import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
+import { refuseCombinations } from '../strategy/combinations.ts';
 import { defaultRunConfig } from '../strategy/defaults.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
+import { krumQuorum } from '../strategy/robust/select.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 
 const { shape } = runConfigSchema;
@@ -95,9 +97,9 @@ export function completeRunConfig(
   const drawn = drawnSites(settings.participation ?? 1, enrolledSites);
   const config: RunConfig = {
     ...defaults,
-    quorum: Math.max(1, Math.ceil((drawn * 2) / 3)),
-    // Noise on a sum of weighted changes would have to be as large as the heaviest site asks.
-    ...(settings.privacy?.at === 'coordinator' ? { weighting: 'equal' as const } : {}),
+    quorum: Math.max(1, Math.ceil((drawn * 2) / 3), Math.min(drawn, robustQuorum(settings.robust))),
+    // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.
+    weighting: needsEqualWeights(settings) ? 'equal' : defaults.weighting,
     ...present(rest),
     training: { ...defaults.training, ...present(training ?? {}) },
   };
@@ -116,6 +118,25 @@ export function completeRunConfig(
 
 const drawnSites = (participation: number, sites: number) =>
   Math.max(1, Math.ceil(participation * sites - 1e-9));
+
+function needsEqualWeights({ privacy, robust }: RunSettings): boolean {
+  return privacy?.at === 'coordinator' || (robust !== undefined && robust.rule !== 'mean');
+}
+
+/** Sites that a robust rule needs; {@link refuseCombinations} refuses a lower quorum. */
+function robustQuorum(robust: RunSettings['robust']): number {
+  switch (robust?.rule) {
+    case 'multi-krum':
+      return krumQuorum(robust.byzantine);
+    case 'trimmed-mean':
+      return Math.ceil(1 / robust.share - 1e-9);
+    case 'median':
+    case 'norm-bound':
+      return 3;
+    default:
+      return 1;
+  }
+}
 
 function refuseUnknownSites({ siteRanks }: RunConfig, siteNames: readonly string[] | undefined): void {
   if (siteNames === undefined) return;
@@ -141,4 +162,5 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
     throw invalid('Two classes have the same name.');
   }
   checkLoraSettings(config, base);
+  refuseCombinations(config);
 }
