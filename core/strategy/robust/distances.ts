@@ -1,11 +1,12 @@
 /**
  * How large updates are and how far they lie apart, in the space in which their strategy merges them. Where factors are
  * averaged, factors are compared value by value: two sites may have the same ΔW from factors whose mean is another one.
- * Where products are summed, ΔW is compared and never formed: ⟨s·B·A, s'·B'·A'⟩ = s s' Σ (BᵀB') ∘ (A A'ᵀ).
+ * Where products are summed, ΔW is compared, by inner products of factors; it is never formed.
  */
 import { setImmediate } from 'node:timers/promises';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
+import { factorInnerProduct } from '../aggregation/factor-inner-product.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
 import { stateTensors, type Travels } from '../state-tensors.ts';
 import type { StrategyName } from '../strategy.ts';
@@ -108,27 +109,9 @@ function layerProduct(x: ModelState, y: ModelState): number {
   let sum = 0;
   for (const [module, layer] of x.lora) {
     const other = y.lora.get(module);
-    if (other !== undefined) sum += innerProduct(layer, other);
+    if (other !== undefined) sum += factorInnerProduct(layer, other);
   }
   return sum;
-}
-
-/** ⟨s·B·A, s'·B'·A'⟩ of two layers of the same shape and any ranks, in float64. */
-export function innerProduct(x: LoraLayer, y: LoraLayer): number {
-  if (x.r === 0 || y.r === 0) return 0;
-  const out = x.b.dims[0]!;
-  const cols = x.a.data.length / x.r;
-  let sum = 0;
-  for (let k = 0; k < x.r; k++) {
-    for (let l = 0; l < y.r; l++) {
-      let rows = 0;
-      for (let j = 0; j < cols; j++) rows += x.a.data[k * cols + j]! * y.a.data[l * cols + j]!;
-      let columns = 0;
-      for (let i = 0; i < out; i++) columns += x.b.data[i * x.r + k]! * y.b.data[i * y.r + l]!;
-      sum += rows * columns;
-    }
-  }
-  return x.scale * y.scale * sum;
 }
 
 function squaredDistanceOfTensors(
