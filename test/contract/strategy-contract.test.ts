@@ -54,7 +54,7 @@ const withOptions: [string, Variant][] = [
   ['sa-fedlora, momentum', { strategy: 'sa-fedlora', serverOptimiser: momentum }],
   [
     'sa-fedlora, norm bound',
-    { strategy: 'sa-fedlora', robust: { rule: 'norm-bound', factor: 0.9 }, weighting: 'equal' },
+    { strategy: 'sa-fedlora', robust: { rule: 'norm-bound', factor: 0.9 }, weighting: 'equal', quorum: 3 },
   ],
   ['sa-fedlora, multi-Krum', { strategy: 'sa-fedlora', robust: krum, weighting: 'equal', quorum: 5 }],
   ['sa-fedlora, heads at the sites', { strategy: 'sa-fedlora', localHead: true }],
@@ -72,7 +72,7 @@ const withOptions: [string, Variant][] = [
   ['fedsa-lora, heads at the sites', { strategy: 'fedsa-lora', localHead: true }],
   [
     'flora-stack, norm bound',
-    { strategy: 'flora-stack', robust: { rule: 'norm-bound', factor: 2 }, weighting: 'equal' },
+    { strategy: 'flora-stack', robust: { rule: 'norm-bound', factor: 2 }, weighting: 'equal', quorum: 3 },
   ],
   ['head-only, multi-Krum', { strategy: 'head-only', robust: krum, weighting: 'equal', quorum: 5 }],
 ];

@@ -1,55 +1,82 @@
 import { describe, expect, it } from 'vitest';
-import { trainableWeights } from '../../core/engine/training-graph.ts';
 import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
-import { encodeModelState } from '../../core/lora/state-file.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
+import { participantsOf } from '../../core/strategy/participation.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import type { RunConfig } from '../../core/strategy/strategy.ts';
-import { shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
+import { siteStart } from '../../core/strategy/site-rank.ts';
+import { stateTensors } from '../../core/strategy/state-tensors.ts';
+import type { RoundPlan, RunConfig } from '../../core/strategy/strategy.ts';
+import {
+  decodeGlobalState,
+  decodeUpdate,
+  encodeFoundation,
+  encodeGlobalState,
+  encodeUpdate,
+} from '../../core/strategy/wire/wire.ts';
+import { shapeOnlyBase } from '../fixtures/random-state.ts';
+import { aggregateOnce, runSettings, trainAs } from '../fixtures/strategy-rounds.ts';
 
 const base = shapeOnlyBase();
-const settings = (changes: Partial<RunConfig> = {}): RunConfig =>
-  defaultRunConfig({
-    baseId: base.id,
-    baseSha256: base.sha256,
-    classes: ['a', 'b', 'c'],
-    rMax: 6,
-    rMin: 2,
-    rounds: 7,
-    ...changes,
-  });
+const settings = (changes: Partial<RunConfig> = {}) => runSettings(base, changes);
 
-/** Runs the strategy with made-up training and weighs every file that would travel. */
+interface Sent {
+  up: number;
+  down: number;
+  parameters: number;
+}
+
+/** Runs the strategy with made-up training through the wire's own coding, and weighs every file that would travel. */
 async function reallySent(config: RunConfig, sites: number) {
   const strategy = getStrategy(config.strategy);
-  let global: ModelState = createRunState(config, base);
-  const rounds: { up: number; down: number; parameters: number }[] = [];
-  let [parameters, bytes] = [0, 0];
-  const count = (state: ModelState) => {
-    parameters += countParameters(state);
-    const { length } = encodeModelState(state);
-    bytes += length;
-    return length;
+  const initial = createRunState(config, base);
+  const ids = Array.from({ length: sites }, (_, site) => String(site).padStart(6, '0'));
+  const total = { parameters: 0, bytes: 0 };
+  const send = (bytes: number, parameters: number, times = 1) => {
+    total.bytes += times * bytes;
+    total.parameters += times * parameters;
+  };
+  const valuesOf = (state: ModelState, plan: RoundPlan) =>
+    [...stateTensors(state, { plan, config }).values()].reduce((sum, { data }) => sum + data.length, 0);
+
+  let global = initial;
+  let part: ModelState | null = null;
+  let memory = null;
+  const rounds: Sent[] = [];
+  const fetchAll = (plan: RoundPlan): { bytes: number; state: ModelState } => {
+    const file = encodeGlobalState(global, { config, plan, base });
+    const under = part === null ? null : encodeFoundation(part, { config, base });
+    const bytes = file.length + (under?.length ?? 0);
+    send(bytes, valuesOf(global, plan) + (part === null ? 0 : countParameters(part)), sites);
+    part = null;
+    return { bytes, state: decodeGlobalState(file, 'global', { config, plan, base, initial }) };
   };
   for (let round = 0; round < config.rounds; round++) {
     const plan = strategy.configureTrain(config, round);
-    const baseNames = trainableWeights(base, plan.mode, config.lastK);
-    const updates = Array.from({ length: sites }, (_, site) => ({
-      siteId: String(site),
-      examples: 10,
-      state: trainedState(global, 100 * round + site, { base, baseNames }),
-    }));
-    const down = updates.map(() => count(global));
-    const up = updates.map(({ state }) => count(state));
-    rounds.push({ up: up[0]!, down: down[0]!, parameters: countParameters(updates[0]!.state) });
-    const next = strategy.configureTrain(config, Math.min(round + 1, config.rounds - 1));
-    global = (await strategy.aggregateTrain(config, global, updates, next)).state;
+    const { bytes: down, state: fetched } = fetchAll(plan);
+    const sizes: { bytes: number; parameters: number }[] = [];
+    const updates = participantsOf(config, round, ids).map((siteId) => {
+      const start = siteStart(config, `site ${Number(siteId)}`, fetched);
+      const trained = trainAs(config, base, start, round, 100 * round + Number(siteId));
+      const { bytes } = encodeUpdate({ config, plan, base, start: fetched, trained });
+      sizes.push({ bytes: bytes.length, parameters: valuesOf(trained, plan) });
+      return {
+        siteId,
+        examples: 10,
+        state: decodeUpdate(bytes, siteId, { config, plan, base, start: fetched }),
+      };
+    });
+    for (const { bytes, parameters } of sizes) send(bytes, parameters);
+    rounds.push({ up: sizes.at(-1)!.bytes, down, parameters: sizes.at(-1)!.parameters });
+    const result = await aggregateOnce(config, base, round, fetched, updates, { memory });
+    ({ state: global, memory, foundation: part } = result);
   }
-  for (let site = 0; site < sites; site++) count(global);
-  return { rounds, parameters, bytes };
+  fetchAll(strategy.configureTrain(config, config.rounds - 1));
+  return { rounds, ...total };
 }
+
+const halves = { up: 'fp16', down: 'fp16', errorFeedback: false } as const;
+const eightBits = { up: 'int8', down: 'fp16', errorFeedback: true } as const;
 
 describe('planRun', () => {
   it.each<[string, Partial<RunConfig>]>([
@@ -57,16 +84,27 @@ describe('planRun', () => {
     ['sa-fedlora on some layers, linear', { targetModules: 'linear', shape: 'linear', rMax: 16 }],
     ['sa-fedlora initiating with full', { initiatingMode: 'full' }],
     ['sa-fedlora initiating with last-k', { initiatingMode: 'last-k', lastK: 2 }],
+    ['sa-fedlora at the top of the ranks', { shape: 'cosine', heatingRounds: 2 }],
+    ['flexlora with ranks by site', { strategy: 'flexlora', siteRanks: { 'site 0': 2, 'site 1': 4 } }],
+    ['hetlora with ranks by site', { strategy: 'hetlora', siteRanks: { 'site 0': 3 } }],
+    ['flora-stack', { strategy: 'flora-stack' }],
+    ['flora-stack whose stack is larger than its matrix', { strategy: 'flora-stack', rMax: 8 }],
     ['fedavg-lora', { strategy: 'fedavg-lora' }],
+    ['ffa-lora', { strategy: 'ffa-lora' }],
+    ['fedsa-lora with heads at the sites', { strategy: 'fedsa-lora', localHead: true }],
     ['fedavg-full', { strategy: 'fedavg-full' }],
+    ['fedavg-full, half precision', { strategy: 'fedavg-full', wire: halves }],
+    ['fedprox-full', { strategy: 'fedprox-full' }],
     ['head-only', { strategy: 'head-only' }],
+    ['sa-fedlora in eight bits, full at first', { initiatingMode: 'full', wire: eightBits }],
+    ['sa-fedlora with two of three sites a round', { participation: 0.6 }],
   ])('foretells parameters and bytes of %s to the last one', async (_name, changes) => {
     const config = settings(changes);
     const { plan, totals } = planRun(config, base, 3);
     const sent = await reallySent(config, 3);
     expect(plan.map((round) => round.bytesPerSite)).toEqual(sent.rounds.map((round) => round.up));
     expect(plan.map((round) => round.bytesDownPerSite)).toEqual(sent.rounds.map((round) => round.down));
-    expect(plan.map((round) => round.trainableParameters)).toEqual(
+    expect(plan.map((round) => round.parametersPerSite)).toEqual(
       sent.rounds.map((round) => round.parameters),
     );
     expect(totals.parametersSent).toBe(sent.parameters);
