@@ -1,4 +1,5 @@
 /** Deletes files that nothing refers to: crops of an import that was killed, states of rounds long past. */
+import { foundationKey, foundationSchema } from '../site/round-state.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 
@@ -13,6 +14,9 @@ export async function sweepBlobs(store: ReadOnlyStore, blobs: BlobStore): Promis
     ...store.images.list().flatMap(({ cropSha256 }) => cropSha256 ?? []),
     ...store.adapters.list().map(({ sha256 }) => sha256),
     ...states,
+    // A site's own part of a run, also of finished ones: its personal model is made of it.
+    ...store.siteMemory.list().map(({ sha256 }) => sha256),
+    ...(store.settings.get(foundationKey, foundationSchema) ?? []),
   ]);
   const orphans = blobs.list().filter((sha256) => !known.has(sha256));
   for (const sha256 of orphans) await blobs.delete(sha256);

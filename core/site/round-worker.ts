@@ -5,9 +5,15 @@
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { freezeCohort, heldOutImages } from '../consent/cohort.ts';
+import { type FrozenCohort, freezeCohort, heldOutImages } from '../consent/cohort.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
-import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import type {
+  Example,
+  LocalTraining,
+  Trainer,
+  TrainProgress,
+  TrainResult,
+} from '../engine/trainer-protocol.ts';
 import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
@@ -16,19 +22,15 @@ import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
+import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
-import { type BlobReference, chunkBytes } from '../transport/messages.ts';
+import { chunkBytes } from '../transport/messages.ts';
+import { leavesUnchanged, type MadeUpdate, makeUpdate } from './make-update.ts';
 import type { SitePorts } from './ports.ts';
+import type { RoundSource, RoundStart, RoundState, RoundStates } from './round-state.ts';
 
-export interface RoundWork {
-  runId: string;
+export interface RoundWork extends RoundSource {
   siteId: string;
-  config: RunConfig;
-  /** The id under which this site holds the base model of the run. */
-  baseId: string;
-  round: number;
-  plan: RoundPlan;
-  state: BlobReference;
 }
 
 export interface RoundWorkerOptions {
@@ -36,6 +38,9 @@ export interface RoundWorkerOptions {
   blobs: BlobStore;
   trainer: Trainer;
   ports: SitePorts;
+  states: RoundStates;
+  /** Of the noise that a run may ask a site for. */
+  noise: GaussianSource;
   logger: Logger;
   workFolder: string;
   /** Part of the training seed, so that a run with the same seed and site names repeats. */
@@ -56,20 +61,14 @@ function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: Bl
   }));
 }
 
-export async function fetchState(
-  options: RoundWorkerOptions,
-  state: BlobReference,
-  signal: AbortSignal,
-): Promise<void> {
-  if (options.blobs.has(state.sha256)) return;
-  options.onActivity('downloading', null);
-  await options.ports.fetch(state, signal);
-}
-
-/** Evaluates a global state on this site's held-out pictures and reports counts, once per state. */
+/**
+ * Evaluates a global state, with the site's own part in it, on held-out pictures and reports counts, once per state.
+ * @param isLast the run is over but for this evaluation
+ */
 export async function evaluateState(
   options: RoundWorkerOptions,
-  work: Omit<RoundWork, 'plan' | 'round'>,
+  work: RoundWork,
+  isLast: boolean,
   signal: AbortSignal,
 ): Promise<void> {
   const { store, blobs, trainer, ports } = options;
@@ -77,21 +76,14 @@ export async function evaluateState(
   if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
   options.onActivity('evaluating', null);
   const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
-  const result =
-    images.length === 0
-      ? { correct: 0, total: 0 }
-      : await trainer.evaluate(
-          {
-            baseId,
-            stateFile: blobs.path(state.sha256),
-            examples: toExamples(images, config, blobs),
-            batchSize: config.training.batchSize,
-            head: config.training.head,
-            arcScale: config.training.arcScale,
-            ...options.compute(baseId),
-          },
-          { signal },
-        );
+  const evaluate = async () => {
+    const { stateFile, release } = await options.states.compose(work, isLast ? 'evaluate-last' : 'evaluate');
+    const { batchSize, head, arcScale } = config.training;
+    const examples = toExamples(images, config, blobs);
+    const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
+    return trainer.evaluate(job, { signal }).finally(release);
+  };
+  const result = images.length === 0 ? { correct: 0, total: 0 } : await evaluate();
   // Too few pictures would say something about single patients: nothing but "too few" leaves the site.
   const mayReport = result.total >= config.smallCell;
   store.transaction(() => {
@@ -143,24 +135,12 @@ export async function trainRound(
   work: RoundWork,
   signal: AbortSignal,
 ): Promise<void> {
-  const { store, blobs, trainer, ports, logger } = options;
-  const { runId, siteId, config, baseId, round, plan, state } = work;
-  const key = { runId, round, siteId };
+  const { store } = options;
+  const { runId, siteId, round } = work;
   const earlier = store.roundSites.get(runId, round, siteId);
   if (earlier !== null && earlier.status !== 'working') return;
 
-  // The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back.
-  const cohort = store.transaction(() => {
-    const frozen = freezeCohort(store, {
-      runId,
-      round,
-      purpose: config.purpose,
-      at: store.now(),
-      labels: config.classes,
-    });
-    store.roundSites.upsert({ ...key, status: 'working', cohortSha256: frozen.sha256 });
-    return frozen;
-  });
+  const cohort = freezeRoundCohort(store, work);
   await mkdir(options.workFolder, { recursive: true });
   const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
   // A site works on one round at a time: whatever else is there is left from a round that it did not finish.
@@ -169,33 +149,107 @@ export async function trainRound(
   if (cohort.images.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', 'No picture with an active consent fits the classes of this run.');
   }
-  options.onActivity('training', null);
-  const result = await trainer.train(
-    {
-      baseId,
-      stateFile: blobs.path(state.sha256),
-      outFile,
-      checkpointFile,
-      examples: toExamples(cohort.images, config, blobs),
-      mode: plan.mode,
-      lastK: config.lastK,
-      training: trainingOf(config, plan),
-      seed: mixSeed(config.seed, options.siteName, round),
-      ...options.compute(baseId),
-    },
-    {
-      signal,
-      onProgress: (progress) => {
-        options.onActivity('training', progress);
-        ports.sendProgress({ runId, round, step: progress.step, steps: progress.steps, loss: progress.loss });
-      },
-    },
-  );
-  signal.throwIfAborted();
+  const start = await options.states.compose(work, 'train');
+  try {
+    const files = { stateFile: start.stateFile, outFile, checkpointFile };
+    const result = await runTraining(options, work, cohort, files, signal);
+    signal.throwIfAborted();
+    await announce(options, work, cohort, result, await finishedUpdate(options, work, start, outFile));
+  } finally {
+    await start.release();
+    await rm(outFile, { force: true });
+  }
+}
 
+/** The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back. */
+function freezeRoundCohort(store: Store, { runId, round, siteId, config }: RoundWork): FrozenCohort {
+  return store.transaction(() => {
+    const frozen = freezeCohort(store, {
+      runId,
+      round,
+      purpose: config.purpose,
+      at: store.now(),
+      labels: config.classes,
+    });
+    store.roundSites.upsert({ runId, round, siteId, status: 'working', cohortSha256: frozen.sha256 });
+    return frozen;
+  });
+}
+
+function runTraining(
+  options: RoundWorkerOptions,
+  { runId, config, baseId, round, plan }: RoundWork,
+  cohort: FrozenCohort,
+  files: { stateFile: string; outFile: string; checkpointFile: string },
+  signal: AbortSignal,
+): Promise<TrainResult> {
+  options.onActivity('training', null);
+  const job = {
+    baseId,
+    ...files,
+    examples: toExamples(cohort.images, config, options.blobs),
+    mode: plan.mode,
+    lastK: config.lastK,
+    trains: plan.trains,
+    training: trainingOf(config, plan),
+    seed: mixSeed(config.seed, options.siteName, round),
+    ...options.compute(baseId),
+  };
+  return options.trainer.train(job, {
+    signal,
+    onProgress: (progress) => {
+      options.onActivity('training', progress);
+      const { step, steps, loss } = progress;
+      options.ports.sendProgress({ runId, round, step, steps, loss });
+    },
+  });
+}
+
+interface FinishedUpdate {
+  sha256: string;
+  sizeBytes: number;
+  /** Model values in it. */
+  values: number;
+  /** Hash of what the site keeps; null when it keeps nothing. */
+  memory: string | null;
+  clipped: MadeUpdate['clipped'];
+}
+
+/** Both files are in the blob store before the store names them. */
+async function finishedUpdate(
+  { blobs, noise }: RoundWorkerOptions,
+  { config, plan }: RoundWork,
+  start: RoundState,
+  outFile: string,
+): Promise<FinishedUpdate> {
   const bytes = await readFile(outFile);
-  const sha256 = await blobs.put(bytes);
-  await rm(outFile, { force: true });
+  const trained = decodeModelState(bytes, 'the trained state');
+  const made = leavesUnchanged({ config, plan })
+    ? { bytes, values: countParameters(trained), memory: null, clipped: null }
+    : makeUpdate({ config, plan, trained, noise, ...renamed(await start.read()) });
+  return {
+    sha256: await blobs.put(made.bytes),
+    sizeBytes: made.bytes.length,
+    values: made.values,
+    memory: made.memory === null ? null : await blobs.put(made.memory),
+    clipped: made.clipped,
+  };
+}
+
+const renamed = ({ base, global, own }: RoundStart) => ({ base, start: global, own });
+
+/** State, own part and message in one transaction: a site that is killed has announced all of it or nothing. */
+async function announce(
+  options: RoundWorkerOptions,
+  { runId, siteId, round, plan }: RoundWork,
+  cohort: FrozenCohort,
+  result: TrainResult,
+  update: FinishedUpdate,
+): Promise<void> {
+  const { store, blobs, ports, logger } = options;
+  const { sha256, sizeBytes } = update;
+  const { examples, meanLoss, steps, events } = result;
+  const before = store.siteMemory.list();
   store.transaction(() => {
     store.adapters.insert({
       sha256,
@@ -204,49 +258,57 @@ export async function trainRound(
       kind: 'update',
       siteId,
       rank: plan.rank,
-      parameters: countParameters(decodeModelState(bytes, 'update')),
-      sizeBytes: bytes.length,
+      parameters: update.values,
+      sizeBytes,
       createdAt: new Date().toISOString(),
     });
-    store.roundSites.upsert({
-      ...key,
-      status: 'announced',
-      updateSha256: sha256,
-      sizeBytes: bytes.length,
-      examples: result.examples,
-      meanLoss: result.meanLoss,
-      step: result.steps,
-      steps: result.steps,
-    });
-    store.audit.append({
-      actor: 'site',
-      action: 'update-announced',
-      details: { runId, round, update: sha256, cohort: cohort.sha256, pictures: cohort.images.length },
-    });
-    for (const { kind, message } of result.events) {
-      store.audit.append({
-        actor: 'site',
-        action: 'training-adjusted',
-        details: { runId, round, kind, message },
-      });
+    const status = 'announced' as const;
+    const sent = { updateSha256: sha256, sizeBytes, examples, meanLoss, step: steps, steps };
+    store.roundSites.upsert({ runId, round, siteId, status, ...sent });
+    if (update.memory !== null) {
+      store.siteMemory.put({ runId, round, sha256: update.memory });
+      store.siteMemory.prune(runId, round);
     }
+    auditUpdate(store, { runId, round, update, cohort, events });
     ports.enqueue({
       type: 'announce',
-      body: {
-        runId,
-        round,
-        update: { sha256, sizeBytes: bytes.length, chunkBytes },
-        examples: result.examples,
-        meanLoss: result.meanLoss,
-        steps: result.steps,
-      },
+      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps },
     });
   });
   options.onActivity('uploading', null);
   ports.flush();
-  for (const event of result.events) logger.warn({ runId, round, ...event }, 'training adjusted');
-  logger.info(
-    { runId, round, imagesPerSecond: result.imagesPerSecond, wallMs: result.wallMs },
-    'update announced',
-  );
+  const kept = new Set(store.siteMemory.list().map((memory) => memory.sha256));
+  for (const memory of before) if (!kept.has(memory.sha256)) await blobs.delete(memory.sha256);
+  for (const event of events) logger.warn({ runId, round, ...event }, 'training adjusted');
+  const { imagesPerSecond, wallMs } = result;
+  logger.info({ runId, round, imagesPerSecond, wallMs }, 'update announced');
+}
+
+function auditUpdate(
+  { audit }: Store,
+  about: {
+    runId: string;
+    round: number;
+    update: FinishedUpdate;
+    cohort: FrozenCohort;
+    events: TrainResult['events'];
+  },
+): void {
+  const { runId, round, update, cohort, events } = about;
+  audit.append({
+    actor: 'site',
+    action: 'update-announced',
+    details: {
+      runId,
+      round,
+      update: update.sha256,
+      cohort: cohort.sha256,
+      pictures: cohort.images.length,
+      // The norm itself is the site's own affair; that noise was added is what an auditor asks for.
+      ...(update.clipped === null ? {} : { noiseAdded: true, clipped: update.clipped.factor < 1 }),
+    },
+  });
+  for (const { kind, message } of events) {
+    audit.append({ actor: 'site', action: 'training-adjusted', details: { runId, round, kind, message } });
+  }
 }

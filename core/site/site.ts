@@ -12,11 +12,13 @@ import { hashJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
+import { createCryptographicNoise, type GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
 import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
 import { approvalFor, approvalSchema, covers } from './approval.ts';
 import type { SitePorts } from './ports.ts';
-import { evaluateState, fetchState, type RoundWorkerOptions, trainRound } from './round-worker.ts';
+import { createRoundStates } from './round-state.ts';
+import { evaluateState, type RoundWorkerOptions, trainRound } from './round-worker.ts';
 
 export type SiteActivity =
   | 'waiting'
@@ -40,6 +42,8 @@ export interface SiteOptions {
   workFolder: string;
   /** Where a job on a base model runs. */
   compute: (baseId: string) => ComputeSettings;
+  /** Of the noise that a run may ask a site for; the operating system's cryptographic one when absent. */
+  noise?: GaussianSource;
   /** Approve every run without a person; for the demo and for `--approve`. */
   autoApprove?: boolean;
   onChange: () => void;
@@ -51,6 +55,8 @@ export interface SiteNode {
   readonly activity: SiteActivity;
   readonly progress: TrainProgress | null;
   readonly problem: ErrorReport | null;
+  /** One plain sentence on why the site waits although a round is open; null when it does not. */
+  readonly notice: string | null;
   /** The newest manifest of the coordinator, if any came yet. */
   readonly manifest: ManifestBody | null;
   receiveManifest(manifest: ManifestBody): void;
@@ -82,6 +88,16 @@ export function createSite(options: SiteOptions): SiteNode {
     blobs: options.blobs,
     trainer: options.trainer,
     ports,
+    states: createRoundStates({
+      store,
+      blobs: options.blobs,
+      ports,
+      workFolder: options.workFolder,
+      siteName: options.siteName,
+      loadBase: (baseId) => catalogue.load(baseId),
+      onDownload: () => setActivity('downloading'),
+    }),
+    noise: options.noise ?? createCryptographicNoise(),
     logger,
     workFolder: options.workFolder,
     siteName: options.siteName,
@@ -99,6 +115,10 @@ export function createSite(options: SiteOptions): SiteNode {
     progress = step;
     if (changed) options.onChange();
   }
+
+  /** Whether the coordinator drew this site for the round; all sites when it draws none. */
+  const trains = ({ phase, participants }: ManifestBody) =>
+    phase === 'train' && (participants === null || participants.includes(siteId));
 
   const isPaused = () => store.settings.get('site.paused', pausedSchema) ?? false;
 
@@ -228,16 +248,16 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   async function doWork(current: ManifestBody, signal: AbortSignal): Promise<void> {
-    const { runId, config, round, plan, state } = current;
+    const { runId, config, round, plan, state, foundation } = current;
     if (signal.aborted || state === null) return;
     declined = '';
     try {
       const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
       recordRun(current);
-      await fetchState(worker, state, signal);
-      await evaluateState(worker, { runId, siteId, config, baseId, state }, signal);
-      if (current.phase === 'train')
-        await trainRound(worker, { runId, siteId, config, baseId, round, plan, state }, signal);
+      const source = { runId, siteId, config, baseId, round, plan, state, foundation };
+      await worker.states.fetch(source, signal);
+      await evaluateState(worker, source, current.phase === 'evaluate', signal);
+      if (trains(current)) await trainRound(worker, source, signal);
       problem = null;
       const row = store.roundSites.get(runId, round, siteId);
       if (!signal.aborted)
@@ -284,6 +304,13 @@ export function createSite(options: SiteOptions): SiteNode {
     get manifest() {
       return manifest;
     },
+    get notice() {
+      if (manifest === null || manifest.phase !== 'train' || trains(manifest)) return null;
+      return (
+        `The coordinator drew other sites for round ${manifest.round + 1}. ` +
+        'This site only evaluates the shared model and waits for the next round.'
+      );
+    },
     receiveManifest(next) {
       const config = runConfigSchema.safeParse(next.config);
       if (!config.success || hashJson(config.data) !== next.configSha256) {
@@ -311,6 +338,8 @@ export function createSite(options: SiteOptions): SiteNode {
           status: receipt.accepted ? 'received' : 'rejected',
           reason: receipt.reason ?? null,
         });
+        // What the site kept of a round whose update does not count belongs to no shared model.
+        if (!receipt.accepted) store.siteMemory.remove(receipt.runId, receipt.round);
         store.audit.append({
           actor: 'coordinator',
           action: receipt.accepted ? 'update-accepted' : 'update-refused',
@@ -355,9 +384,11 @@ export function createSite(options: SiteOptions): SiteNode {
       // reached the coordinator although no receipt came yet: then its cohort stays in the trace, which must
       // never say "not used" of a subject that was.
       const unsent = row.updateSha256;
+      const memory = store.siteMemory.newestBefore(runId, round + 1);
       store.transaction(() => {
         if (unsent === null) for (const cohort of touched) store.cohorts.supersede(cohort.id);
         else ports.retractAnnouncement(runId, round);
+        store.siteMemory.remove(runId, round);
         store.roundSites.upsert({ runId, round, siteId, status: 'working' });
         store.audit.append({
           actor: 'site',
@@ -365,10 +396,12 @@ export function createSite(options: SiteOptions): SiteNode {
           details: { runId, round, reason: 'consent withdrawn' },
         });
       });
-      if (unsent !== null)
-        void options.blobs
-          .delete(unsent)
-          .catch((error) => logger.warn({ error }, 'update not deleted after a withdrawal'));
+      const trained = [unsent, memory?.round === round ? memory.sha256 : null];
+      for (const sha256 of trained)
+        if (sha256 !== null)
+          void options.blobs
+            .delete(sha256)
+            .catch((error) => logger.warn({ error }, 'file not deleted after a withdrawal'));
       const previous = work?.done ?? Promise.resolve();
       stopWork();
       void previous.then(considerSafely);

@@ -1,0 +1,166 @@
+/**
+ * The model with which a site works in a round: the global state, decoded; cut to the site's own rank; with the site's
+ * own part in it; on a base model into which the run's foundation is merged.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { ModelState } from '../lora/model-state.ts';
+import { encodeModelState } from '../lora/state-file.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
+import { addFoundationPart, type MergedWeights, onMergedWeights } from '../strategy/foundation.ts';
+import { createRunState } from '../strategy/run-state.ts';
+import { siteStart } from '../strategy/site-rank.ts';
+import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import { decodeFoundation, decodeGlobalState } from '../strategy/wire/wire.ts';
+import { type BlobReference, sha256Schema } from '../transport/messages.ts';
+import { decodeOwnPart, hasOwnPart, type OwnPart, withKept } from './own-part.ts';
+import type { SitePorts } from './ports.ts';
+
+/** What the manifest says about the state of a round. */
+export interface RoundSource {
+  runId: string;
+  config: RunConfig;
+  /** The id under which this site holds the base model of the run. */
+  baseId: string;
+  round: number;
+  plan: RoundPlan;
+  state: BlobReference;
+  /** What lies under the state, oldest first. */
+  foundation: readonly BlobReference[];
+}
+
+export interface RoundState {
+  /** For the trainer. */
+  stateFile: string;
+  /** What the round started from, read when asked for: runs that send whole float32 states never need it. */
+  read(): Promise<RoundStart>;
+  /** Deletes the file unless it is the received one. */
+  release(): Promise<void>;
+}
+
+export interface RoundStart {
+  base: BaseModel;
+  /** The decoded global state, as the coordinator has it. */
+  global: ModelState;
+  own: OwnPart | null;
+}
+
+export interface RoundStatesOptions {
+  store: Store;
+  blobs: BlobStore;
+  ports: Pick<SitePorts, 'fetch'>;
+  workFolder: string;
+  siteName: string;
+  loadBase(baseId: string): Promise<BaseModel>;
+  onDownload(): void;
+}
+
+/** To train from, or to be evaluated; behind a run's last round the own part that this round made counts, too. */
+export type Purpose = 'train' | 'evaluate' | 'evaluate-last';
+
+export interface RoundStates {
+  /** Fetches the state and those parts of the foundation that are not here yet. */
+  fetch(source: Pick<RoundSource, 'state' | 'foundation'>, signal: AbortSignal): Promise<void>;
+  /**
+   * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL
+   */
+  compose(source: RoundSource, purpose: Purpose): Promise<RoundState>;
+}
+
+/** Settings key: blobs of the foundation that `sweepBlobs` must leave alone. */
+export const foundationKey = 'site.foundation';
+export const foundationSchema = z.array(sha256Schema);
+
+export function createRoundStates(options: RoundStatesOptions): RoundStates {
+  const { store, blobs, workFolder } = options;
+  const mergeFoundation = createFoundationMerge(blobs);
+
+  async function read(source: RoundSource, purpose: Purpose): Promise<RoundStart & { initial: ModelState }> {
+    const { runId, round, config, plan, baseId, state } = source;
+    const base = await options.loadBase(baseId);
+    const initial = createRunState(config, base);
+    const bytes = await blobs.read(state.sha256);
+    const global = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
+    const memory = hasOwnPart(config, plan)
+      ? store.siteMemory.newestBefore(runId, purpose === 'evaluate-last' ? round + 1 : round)
+      : null;
+    const own =
+      memory === null ? null : decodeOwnPart(await blobs.read(memory.sha256), "the site's own part", global);
+    return { base, initial, global, own };
+  }
+
+  /** Whether the trainer can take the global state as it came. */
+  function isReady({ config, plan, foundation }: RoundSource, purpose: Purpose): boolean {
+    const { wire, localHead, siteRanks } = config;
+    const isCut = purpose === 'train' && Object.hasOwn(siteRanks, options.siteName);
+    return wire.down === 'fp32' && plan.sends === 'both' && !localHead && foundation.length === 0 && !isCut;
+  }
+
+  return {
+    async fetch({ state, foundation }, signal) {
+      const missing = [state, ...foundation].filter(({ sha256 }) => !blobs.has(sha256));
+      // Before they are fetched: a sweep after a crash must not throw away what has arrived.
+      if (foundation.length > 0)
+        store.settings.set(
+          foundationKey,
+          foundation.map(({ sha256 }) => sha256),
+        );
+      if (missing.length > 0) options.onDownload();
+      for (const reference of missing) await options.ports.fetch(reference, signal);
+    },
+
+    async compose(source, purpose) {
+      if (isReady(source, purpose)) {
+        const stateFile = blobs.path(source.state.sha256);
+        return { stateFile, read: () => read(source, purpose), release: async () => {} };
+      }
+      const { config, plan } = source;
+      const start = await read(source, purpose);
+      const { base, initial, global, own } = start;
+      // A whole global state is evaluated as it is; one that needs the site's own factors must have their rank.
+      const isCut = purpose === 'train' || plan.sends !== 'both';
+      const cut = isCut ? siteStart(config, options.siteName, global) : global;
+      const personal = own === null ? cut : withKept(cut, own.kept);
+      const composed = onMergedWeights(personal, await mergeFoundation(source, base, initial));
+      await mkdir(workFolder, { recursive: true });
+      const name = purpose === 'train' ? `${source.runId}-${source.round}.start` : 'evaluated';
+      const stateFile = join(workFolder, `${name}.safetensors`);
+      await writeFileAtomically(stateFile, encodeModelState(composed));
+      return { stateFile, read: async () => start, release: () => rm(stateFile, { force: true }) };
+    },
+  };
+}
+
+/** Keeps the merged weights from round to round: a part that is added costs its own products only. */
+function createFoundationMerge(blobs: BlobStore) {
+  let known: { baseSha256: string; parts: readonly string[]; merged: MergedWeights } | null = null;
+
+  return async function merge(
+    { config, foundation }: Pick<RoundSource, 'config' | 'foundation'>,
+    base: BaseModel,
+    initial: ModelState,
+  ): Promise<MergedWeights> {
+    const parts = foundation.map(({ sha256 }) => sha256);
+    const grows =
+      known !== null &&
+      known.baseSha256 === base.sha256 &&
+      known.parts.length <= parts.length &&
+      known.parts.every((sha256, index) => sha256 === parts[index]);
+    const start = grows ? known! : { parts: [], merged: new Map() as MergedWeights };
+    let merged = start.merged;
+    for (const sha256 of parts.slice(start.parts.length)) {
+      const part = decodeFoundation(await blobs.read(sha256), 'a part under the global state', {
+        config,
+        base,
+        initial,
+      });
+      merged = addFoundationPart(base, merged, part);
+    }
+    known = parts.length === 0 ? null : { baseSha256: base.sha256, parts, merged };
+    return merged;
+  };
+}
