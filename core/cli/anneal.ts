@@ -8,6 +8,7 @@ import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addModelCommands } from './commands/models.ts';
+import { addPlanCommand } from './commands/plan.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { printError } from './output.ts';
@@ -40,6 +41,7 @@ addCoordinatorCommands(program);
 addSiteCommands(program);
 addAdapterCommands(program);
 addModelCommands(program);
+addPlanCommand(program);
 addServeCommand(program);
 addDoctorCommand(program);
 

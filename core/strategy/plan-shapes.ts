@@ -26,8 +26,16 @@ export interface TransferSize {
 export interface FoundationPart {
   /** Base weights that it replaces. */
   weights: readonly string[];
-  /** Rank of its layers before they are cut to what a layer can have; null when it has none. */
-  rank: number | null;
+  /** Its layers are the sites' factors at the round's rank, stacked; null when it has none. */
+  stack: StackedSites | null;
+}
+
+interface StackedSites {
+  rank: number;
+  /** Highest rank of each site; infinite where it takes the round's. */
+  siteRanks: readonly number[];
+  /** Share of these sites that take part. */
+  share: number;
 }
 
 export interface StateShapes {
@@ -58,17 +66,27 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
     return size;
   }
 
-  function shapeOf(rank: number, weights: readonly string[], own = Number.POSITIVE_INFINITY): StateShape {
+  interface Variant {
+    /** Highest rank of the site. */
+    own?: number;
+    /** Factors of several sites on top of each other, with a scale of 1. */
+    stacked?: StackedSites;
+  }
+
+  function shapeOf(rank: number, weights: readonly string[], variant: Variant = {}): StateShape {
+    const { own = Number.POSITIVE_INFINITY, stacked } = variant;
     const rankOf = layerRanks(config, rank);
     return {
       baseSha256: config.baseSha256,
       classes: config.classes,
       lora: layers.map((layer) => {
         const [out = 0, ...inDims] = layer.weightDims;
-        const whole = Math.min(rankOf(layer.module), out, elementCount(inDims));
-        const r = Math.min(whole, own);
+        const limit = Math.min(out, elementCount(inDims));
+        const whole = Math.min(rankOf(layer.module), limit);
+        const r = Math.min(stacked === undefined ? own : limit, stackedRank(whole, stacked));
+        const scale = stacked === undefined ? scaleOf(layer.module, whole) : 1;
         const { a, b } = loraDims(layer, r);
-        return { module: layer.module, r, scale: scaleOf(layer.module, whole), aDims: a, bDims: b };
+        return { module: layer.module, r, scale, aDims: a, bDims: b };
       }),
       head: [
         { name: 'weight', dims: [config.classes.length, base.embeddingSize] },
@@ -87,7 +105,7 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
     },
     update: (plan, weights, own) =>
       remembered(['up', plan.rank, plan.sends, own, weights.length], () => {
-        const shape = shapeOf(plan.rank, weights, own);
+        const shape = shapeOf(plan.rank, weights, { own });
         const context = { config, plan };
         return { parameters: updateValueCount(shape, context), bytes: updateSizeBytes(shape, context) };
       }),
@@ -100,13 +118,22 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
           bytes: globalStateSizeBytes(shape, context),
         };
       }),
-    foundation: ({ weights, rank }) =>
-      remembered(['foundation', rank, weights.length], () => {
-        const whole = shapeOf(rank ?? 0, weights);
-        const shape = rank === null ? { ...whole, lora: [] } : whole;
+    foundation: ({ weights, stack }) =>
+      remembered(['foundation', stack, weights.length], () => {
+        const shape =
+          stack === null
+            ? { ...shapeOf(0, weights), lora: [] }
+            : shapeOf(stack.rank, weights, { stacked: stack });
         return { parameters: foundationValueCount(shape), bytes: foundationSizeBytes(shape, { config }) };
       }),
   };
+}
+
+/** Sum of the sites' ranks in a layer that has `whole` in the global state; that rank itself without a stack. */
+function stackedRank(whole: number, stacked: StackedSites | undefined): number {
+  if (stacked === undefined) return whole;
+  const sum = stacked.siteRanks.reduce((total, own) => total + Math.min(own, whole), 0);
+  return Math.round(stacked.share * sum);
 }
 
 /**
@@ -115,13 +142,22 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
  */
 export function foundationAfter(
   config: RunConfig,
-  round: { plan: RoundPlan; next: RoundPlan; replaced: readonly string[]; participants: number },
+  round: {
+    plan: RoundPlan;
+    next: RoundPlan;
+    replaced: readonly string[];
+    participants: number;
+    /** Highest rank of each site. */
+    siteRanks: readonly number[];
+  },
 ): { part: FoundationPart | null; replaced: readonly string[] } {
-  const { plan, next, replaced, participants } = round;
-  if (config.strategy === 'flora-stack')
-    return { part: { weights: [], rank: participants * plan.rank }, replaced: [] };
+  const { plan, next, replaced, participants, siteRanks } = round;
+  if (config.strategy === 'flora-stack') {
+    const stack = { rank: plan.rank, siteRanks, share: participants / siteRanks.length };
+    return { part: { weights: [], stack }, replaced };
+  }
   // The last averaged base weights of an initiating stage: fetched once, then under every later state.
   if (config.strategy === 'sa-fedlora' && plan.mode !== 'lora' && next.mode === 'lora')
-    return { part: { weights: replaced, rank: null }, replaced: [] };
+    return { part: { weights: replaced, stack: null }, replaced: [] };
   return { part: null, replaced };
 }

@@ -71,6 +71,11 @@ export function planRun(config: RunConfig, base: BaseModel, sites: number): Plan
   };
 }
 
+/** Values and bytes that a run sends in all; counted as in {@link planRun}. @throws AppError CONFIG_INVALID */
+export function countSent(config: RunConfig, base: BaseModel, sites: number): TransferSize {
+  return countRun(config, base, sites).sent;
+}
+
 function countRun(
   config: RunConfig,
   base: BaseModel,
@@ -112,6 +117,7 @@ function countRun(
       next,
       replaced: trained.length > 0 ? trained : replaced,
       participants,
+      siteRanks,
     });
     replaced = after.replaced;
     arrived = after.part === null ? { parameters: 0, bytes: 0 } : shapes.foundation(after.part);

@@ -1,0 +1,226 @@
+/** `anneal plan`: what a run would send, by counting; nothing is trained and no agent is needed. */
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError } from 'commander';
+import { defaultDataFolder } from '../../agent/paths.ts';
+import { completeRunConfig } from '../../coordinator/run-settings.ts';
+import type { BaseModel } from '../../models/base-model.ts';
+import { createCatalogue, defaultBaseId } from '../../models/catalogue.ts';
+import { openPlanningBase } from '../../models/planning-base.ts';
+import { elementCount } from '../../shared/tensor.ts';
+import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
+import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
+import type { RunConfig } from '../../strategy/strategy.ts';
+import { readList, readNumber, readWholeNumber } from '../arguments.ts';
+import { formatBytes, formatCount, formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+import { addTrafficOptions, readTrafficSettings, type TrafficOptions } from '../run-options.ts';
+
+/** More names than any class list would have. */
+const maxClasses = 100_000;
+
+/** Names, or how many there are: only the number of labels costs anything worth planning. */
+function readClasses(text: string): string[] {
+  if (!/^\d+$/.test(text.trim())) return readList(text);
+  const count = readWholeNumber(text.trim());
+  if (count < 2 || count > maxClasses) throw new InvalidArgumentError('Give at least two labels.');
+  return Array.from({ length: count }, (_, index) => `label ${index + 1}`);
+}
+
+function readSites(text: string): number {
+  const sites = readWholeNumber(text);
+  if (sites < 1 || sites > 10_000) throw new InvalidArgumentError('Give a number from 1 to 10000.');
+  return sites;
+}
+
+function readPercent(text: string): number {
+  const percent = readNumber(text);
+  if (percent <= 0 || percent >= 100) throw new InvalidArgumentError('Give a percentage between 0 and 100.');
+  return percent / 100;
+}
+
+interface Options extends TrafficOptions {
+  base?: string;
+  classes?: string[];
+  sites: number;
+  target?: number;
+  data?: string;
+  json: boolean;
+}
+
+export function addPlanCommand(program: Command): void {
+  const command = program
+    .command('plan')
+    .description('count what a run would send, round by round, against FedAvg and fixed-rank LoRA')
+    .option(
+      '--base <model>',
+      'id of an installed model, vit-tiny, vit-small, vit-base or vit-large, or the path of a model or of a config.json',
+    );
+  addTrafficOptions(command)
+    .option('--classes <names>', 'labels, or how many there are', readClasses)
+    .option('--sites <number>', 'sites', readSites, 10)
+    .option('--target <percent>', 'also tell which settings send so much less than FedAvg', readPercent)
+    .option('--data <folder>', 'data folder, for installed models')
+    .option('--json', 'print JSON', false)
+    .action(async (options: Options) => {
+      const settings = await readTrafficSettings(options);
+      const catalogue = createCatalogue(join(options.data ?? defaultDataFolder(), 'models'));
+      const name = options.base ?? settings.baseId ?? defaultBaseId;
+      const { base, shapesOnly } = await openPlanningBase(catalogue, name);
+      const classes = options.classes ?? settings.classes ?? readClasses('2');
+      const config = completeRunConfig({ ...settings, baseId: base.id, classes }, base, options.sites);
+      const planned = planRun(config, base, options.sites);
+      const answer =
+        options.target === undefined ? null : findLimits(config, base, options.sites, options.target);
+      if (options.json) {
+        printJson(asJson({ config, base, shapesOnly, sites: options.sites, planned, answer }));
+        return;
+      }
+      printPlan({ config, base, shapesOnly, sites: options.sites, planned });
+      if (answer !== null) printAnswer(answer, options.target!);
+    });
+}
+
+interface Result {
+  config: RunConfig;
+  base: BaseModel;
+  shapesOnly: boolean;
+  sites: number;
+  planned: PlannedRun;
+}
+
+function parametersOf(base: BaseModel): number {
+  let count = 0;
+  for (const { dims } of base.weights.values()) count += elementCount(dims);
+  return count;
+}
+
+function asJson({
+  config,
+  base,
+  shapesOnly,
+  sites,
+  planned,
+  answer,
+}: Result & { answer: TargetAnswer | null }) {
+  const { totals, plan } = planned;
+  return {
+    base: { id: base.id, parameters: parametersOf(base), shapesOnly },
+    sites,
+    config,
+    rounds: plan,
+    totals,
+    parameterReduction: 1 - totals.parametersSent / totals.fedavgFullParameters,
+    byteReduction: 1 - totals.bytesSent / totals.fedavgFullBytes,
+    parameterReductionAgainstFixedRank: 1 - totals.parametersSent / totals.fixedRankParameters,
+    byteReductionAgainstFixedRank: 1 - totals.bytesSent / totals.fixedRankBytes,
+    ...(answer === null ? {} : { target: answer }),
+  };
+}
+
+function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
+  const { plan, totals } = planned;
+  const known = shapesOnly ? ', known by its shapes' : '';
+  const who = sites === 1 ? '1 site' : `${sites} sites`;
+  printLine(
+    `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${config.rounds} rounds, ${who}, ${config.classes.length} labels.`,
+  );
+  printLine();
+  printLine(
+    formatTable(
+      ['rounds', 'stage', 'trains', 'rank', 'sites', 'values up', 'up', 'values down', 'down'],
+      joinEqual(plan).map(({ first, last, round }) => [
+        first === last ? String(first + 1) : `${first + 1}–${last + 1}`,
+        round.stage,
+        round.mode,
+        round.rank === 0 ? '–' : String(round.rank),
+        String(round.participants),
+        formatCount(round.parametersPerSite),
+        formatBytes(round.bytesPerSite),
+        formatCount(round.parametersDownPerSite),
+        formatBytes(round.bytesDownPerSite),
+      ]),
+      [3, 4, 5, 6, 7, 8],
+    ),
+  );
+  printLine(
+    'Values and bytes are those of one site in one round; at the end each site fetches the last state.',
+  );
+  printLine();
+  const row = (name: string, parameters: number, bytes: number) => [
+    name,
+    formatCount(parameters),
+    formatBytes(bytes),
+    compare(totals.parametersSent, parameters),
+    compare(totals.bytesSent, bytes),
+  ];
+  printLine(
+    formatTable(
+      ['in all', 'values', 'bytes', 'this run sends', 'in bytes'],
+      [
+        row('this run', totals.parametersSent, totals.bytesSent),
+        row(`LoRA, rank ${config.rMax} throughout`, totals.fixedRankParameters, totals.fixedRankBytes),
+        row('FedAvg of the whole model', totals.fedavgFullParameters, totals.fedavgFullBytes),
+      ],
+      [1, 2, 3, 4],
+    ),
+  );
+  if (config.allocation === 'spectral' && config.strategy === 'sa-fedlora') {
+    printLine(
+      'With the allocation "spectral" the ranks of single layers follow from the data; counted is the mean.',
+    );
+  }
+}
+
+/** `93.62 % less`; nothing beside itself. */
+function compare(own: number, other: number): string {
+  if (own === other) return '–';
+  const saved = 100 * (1 - own / other);
+  return saved >= 0 ? `${saved.toFixed(2)} % less` : `${(-saved).toFixed(2)} % more`;
+}
+
+/** Neighbouring rounds that cost the same, in one row. */
+function joinEqual(plan: readonly PlannedRound[]): { first: number; last: number; round: PlannedRound }[] {
+  const rows: { first: number; last: number; round: PlannedRound }[] = [];
+  const keyOf = ({ stage, mode, rank, participants, bytesPerSite, bytesDownPerSite }: PlannedRound) =>
+    JSON.stringify([stage, mode, rank, participants, bytesPerSite, bytesDownPerSite]);
+  for (const round of plan) {
+    const row = rows.at(-1);
+    if (row !== undefined && keyOf(row.round) === keyOf(round)) row.last = round.round;
+    else rows.push({ first: round.round, last: round.round, round });
+  }
+  return rows;
+}
+
+const settingNames: Readonly<Record<string, string>> = {
+  rMax: '--r-max',
+  rMin: '--r-min',
+  rounds: '--rounds',
+  initiatingMode: '--initiating-mode',
+  initiatingRounds: '--initiating-rounds',
+  lastK: '--last-k',
+};
+
+function printAnswer({ parameterReduction, reached, limits }: TargetAnswer, target: number): void {
+  const percent = (share: number) => `${(100 * share).toFixed(2)} %`;
+  printLine();
+  printLine(
+    `${percent(target)} fewer parameters than FedAvg: these settings ${reached ? 'reach' : 'do not reach'} it (${percent(parameterReduction)}).`,
+  );
+  if (limits.length === 0) {
+    printLine('No rank and no number of initiating rounds reaches it with the other settings.');
+    return;
+  }
+  printLine('The costliest settings that reach it, each with all others as above:');
+  printLine(
+    formatTable(
+      ['settings', 'fewer parameters'],
+      limits.map(({ changes, parameterReduction: share }) => [
+        Object.entries(changes)
+          .map(([name, value]) => `${settingNames[name] ?? name} ${String(value)}`)
+          .join(' '),
+        percent(share),
+      ]),
+      [1],
+    ),
+  );
+}
