@@ -246,8 +246,9 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   function recordAccuracy(stateSha256: string): void {
     const round = store.rounds.listOfRun(runId).find((candidate) => candidate.resultSha256 === stateSha256);
     if (round === undefined) return;
-    const { accuracy } = aggregateEvaluations(store.evaluations.ofState(runId, stateSha256));
-    store.rounds.update(runId, round.round, { accuracy });
+    const rows = store.evaluations.ofState(runId, stateSha256);
+    const metrics = aggregateEvaluations(rows, config.classes.length);
+    store.rounds.update(runId, round.round, { accuracy: metrics.accuracy, metrics });
   }
 
   async function finishIfEvaluated(): Promise<void> {
@@ -298,10 +299,13 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           if (toAppError(error).code !== 'BROKER_UNREACHABLE') throw error;
         });
       }),
-    evaluated: (siteId, { stateSha256, correct, total }) =>
+    evaluated: (siteId, { stateSha256, correct, total, counts }) =>
       step(() => {
         if (!ledger.isGlobalState(stateSha256)) return;
-        store.evaluations.upsert({ runId, stateSha256, siteId, correct, total });
+        const fits = counts !== undefined && counts.classes === config.classes.length;
+        if (counts !== undefined && !fits) logger.warn({ runId, siteId }, 'counts of other classes left out');
+        const row = { runId, stateSha256, siteId, correct, total };
+        store.evaluations.upsert({ ...row, counts: fits ? counts : null });
         if (awaitedEvaluations(stateSha256).length === 0) recordAccuracy(stateSha256);
         options.onChange();
       }),

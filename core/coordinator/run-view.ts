@@ -2,6 +2,7 @@
 import type { BaseModel } from '../models/base-model.ts';
 import type { RoundRecord, RunRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import { evaluationMetricsSchema } from '../strategy/evaluation/metrics.ts';
 import { planRun } from '../strategy/plan.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 import type { RoundRow, RunDetail, RunSummary } from './view-types.ts';
@@ -45,6 +46,7 @@ function roundRow(
     epsilon: record.epsilon,
     exclusions: (record.exclusions ?? []).map(({ siteId, reason }) => ({ siteName: nameOf(siteId), reason })),
     layerRanks: record.layerRanks,
+    metrics: record.metrics === null ? null : evaluationMetricsSchema.parse(record.metrics),
     openedAt: record.openedAt,
     deadlineAt: record.deadlineAt,
     closedAt: record.closedAt,

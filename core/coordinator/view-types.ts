@@ -1,5 +1,6 @@
 /** Shapes of what a coordinator shows; core/api/contract.ts passes them on to the screens. */
 import type { ErrorReport } from '../shared/errors.ts';
+import type { EvaluationMetrics } from '../strategy/evaluation/metrics.ts';
 import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 import type { Drift, RunConfig, Stage } from '../strategy/strategy.ts';
 
@@ -62,6 +63,8 @@ export interface RoundRow {
   exclusions: { siteName: string; reason: string }[];
   /** Rank of each adapted layer in the round's result; null before it closes. */
   layerRanks: Record<string, number> | null;
+  /** Of the round's result, over the sites that evaluated it; null before the first of them. */
+  metrics: EvaluationMetrics | null;
   openedAt: string;
   deadlineAt: string | null;
   closedAt: string | null;

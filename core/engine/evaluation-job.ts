@@ -2,8 +2,9 @@
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import { type Draw, sequentialBatches } from './batches.ts';
+import { sequentialBatches } from './batches.ts';
 import { computeWithFallback, planCompute } from './compute-plan.ts';
+import { createEvaluationTally } from './evaluation-tally.ts';
 import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
 import { readAhead } from './read-ahead.ts';
@@ -54,7 +55,8 @@ async function evaluate(
     { engine: job.engine, device, threads: job.threads },
   );
   const parameters = Object.fromEntries(stateParameters(state));
-  const tally = createTally(job, state.classes.length);
+  const classes = state.classes.length;
+  const tally = createEvaluationTally(classes);
   const startMs = performance.now();
   const total = job.examples.length;
   const steps = Math.ceil(total / microBatch);
@@ -68,7 +70,9 @@ async function evaluate(
   for await (const { batch: draws, pixels } of batches) {
     await context.pause();
     const outputs = await executable.run({ ...parameters, pixels });
-    tally.count(draws, (outputs['logits'] as FloatTensor).data);
+    const logits = (outputs['logits'] as FloatTensor).data;
+    for (const [slot, { index }] of draws.entries())
+      tally.count(job.examples[index]!.label, logits.subarray(slot * classes, (slot + 1) * classes));
     seen += draws.length;
     context.onProgress({
       step: Math.ceil(seen / microBatch),
@@ -78,39 +82,6 @@ async function evaluate(
       imagesPerSecond: (1000 * seen) / (performance.now() - startMs),
     });
   }
-  const correct = tally.perClass.reduce((sum, counts) => sum + counts.correct, 0);
-  return { correct, total, meanLoss: tally.lossSum / total, perClass: tally.perClass };
-}
-
-function createTally({ examples }: EvaluateJob, classes: number) {
-  const perClass = Array.from({ length: classes }, () => ({ correct: 0, total: 0 }));
-  const tally = {
-    perClass,
-    lossSum: 0,
-    count(draws: readonly Draw[], logits: Float32Array): void {
-      for (const [slot, { index }] of draws.entries()) {
-        const { label } = examples[index]!;
-        const row = logits.subarray(slot * classes, (slot + 1) * classes);
-        const counts = perClass[label]!;
-        counts.total += 1;
-        if (indexOfLargest(row) === label) counts.correct += 1;
-        tally.lossSum += crossEntropy(row, label);
-      }
-    },
-  };
-  return tally;
-}
-
-function indexOfLargest(values: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return best;
-}
-
-/** −log softmax(logits)[label] */
-function crossEntropy(logits: Float32Array, label: number): number {
-  const largest = Math.max(...logits);
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - largest);
-  return Math.log(sum) + largest - logits[label]!;
+  const counts = tally.counts();
+  return { correct: counts.correct, total, meanLoss: tally.lossSum / total, counts };
 }

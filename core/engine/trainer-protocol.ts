@@ -3,6 +3,7 @@
  * Pictures and states travel as file paths inside the data folder, never as bytes in a message.
  */
 import { z } from 'zod';
+import { evaluationCountsSchema } from '../strategy/evaluation/check-counts.ts';
 import { deviceKinds, engineNames } from './engine.ts';
 import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 
@@ -108,8 +109,8 @@ export const evaluateResultSchema = z.object({
   correct: z.number().int(),
   total: z.number().int(),
   meanLoss: z.number(),
-  /** By class index: how many held-out pictures and how many of them were right. */
-  perClass: z.array(z.object({ correct: z.number().int(), total: z.number().int() })),
+  /** In full: they stay at the site. */
+  counts: evaluationCountsSchema,
   events: z.array(trainEventSchema).optional(),
 });
 

@@ -31,8 +31,13 @@ export function createEvaluations(db: Sqlite, now: () => string): Evaluations {
       db.run(
         `${insertSql('evaluations', Object.keys(evaluationRecord.shape))}
          ON CONFLICT (run_id, state_sha256, site_id) DO UPDATE
-           SET correct = excluded.correct, total = excluded.total, created_at = excluded.created_at`,
-        { ...evaluation, createdAt: evaluation.createdAt ?? now() },
+           SET correct = excluded.correct, total = excluded.total, counts = excluded.counts,
+             created_at = excluded.created_at`,
+        {
+          ...evaluation,
+          counts: evaluation.counts == null ? null : JSON.stringify(evaluation.counts),
+          createdAt: evaluation.createdAt ?? now(),
+        },
       );
     },
   };

@@ -186,6 +186,8 @@ export const roundRecord = z.object({
   exclusions: json.pipe(z.array(z.object({ siteId: z.string(), reason: z.string() }))).nullable(),
   /** Rank of each layer in the result. */
   layerRanks: json.pipe(z.record(z.string(), z.int())).nullable(),
+  /** Of the result; parse it with `evaluationMetricsSchema` of core/strategy. */
+  metrics: json.nullable(),
 });
 export type RoundRecord = z.infer<typeof roundRecord>;
 
@@ -216,6 +218,8 @@ export const evaluationRecord = z.object({
   siteId: z.string(),
   correct: z.int(),
   total: z.int(),
+  /** Parse them with `evaluationCountsShape` of core/strategy; null from a site that tells no more than the above. */
+  counts: json.nullable(),
   createdAt: z.string(),
 });
 export type EvaluationRecord = z.infer<typeof evaluationRecord>;

@@ -160,7 +160,8 @@ type RoundDefaults =
   | 'driftShare'
   | 'epsilon'
   | 'exclusions'
-  | 'layerRanks';
+  | 'layerRanks'
+  | 'metrics';
 /** `add…` fields are added to what is stored, in one statement. */
 export type RoundChange = Patch<Omit<records.RoundRecord, 'runId' | 'round'>> & {
   addBytesUp?: number | undefined;
@@ -200,7 +201,7 @@ export interface EvaluationsReader {
   ofRun(runId: string): records.EvaluationRecord[];
 }
 export interface Evaluations extends EvaluationsReader {
-  upsert(evaluation: Defaulted<records.EvaluationRecord, 'createdAt'>): void;
+  upsert(evaluation: Defaulted<records.EvaluationRecord, 'counts' | 'createdAt'>): void;
 }
 
 export interface CohortsReader {

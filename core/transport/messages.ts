@@ -1,5 +1,6 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
+import { evaluationCountsSchema } from '../strategy/evaluation/check-counts.ts';
 import { roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
@@ -63,8 +64,15 @@ export const evaluationSchema = z
     stateSha256: sha256Schema,
     correct: countSchema,
     total: countSchema,
+    /** What else may be told, after the small-cell rule; `correct` and `total` are the same here. */
+    counts: evaluationCountsSchema.optional(),
   })
-  .refine((body) => body.correct <= body.total, 'more correct than there are');
+  .refine((body) => body.correct <= body.total, 'more correct than there are')
+  .refine(
+    ({ correct, total, counts }) =>
+      counts === undefined || (counts.correct === correct && counts.total === total),
+    'counts that contradict the totals',
+  );
 export type EvaluationBody = z.infer<typeof evaluationSchema>;
 
 /** Site: an update is ready to be pulled. */

@@ -92,7 +92,7 @@ describe('a LoRA job', () => {
     expect(after.correct / after.total).toBeGreaterThanOrEqual(0.8);
     expect(after.correct).toBeGreaterThan(before.correct);
     expect(after.meanLoss).toBeLessThan(0.7 * before.meanLoss);
-    expect(after.perClass.map((counts) => counts.total)).toEqual([8, 8, 8]);
+    expect(after.counts.perClass!.map((row) => row.total)).toEqual([8, 8, 8]);
   });
 
   test('gives a state of the same form, with factors and head changed and no base weights', async () => {

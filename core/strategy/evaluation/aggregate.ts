@@ -1,16 +1,26 @@
 /** What the coordinator makes of the sites' held-out counts. */
+import { type EvaluationCounts, evaluationCountsShape } from './counts.ts';
+import { mergeCounts } from './merge-counts.ts';
+import { type EvaluationMetrics, metricsOf } from './metrics.ts';
+
+/** One site's report on one state, as the coordinator's store has it. */
 export interface SiteEvaluation {
   siteId: string;
   correct: number;
   total: number;
+  /** `EvaluationCounts`; null from a site that told right answers and pictures only. */
+  counts: unknown;
 }
 
-/** Accuracy over all sites that may report, weighted by their counts; null when none may. */
-export function aggregateEvaluations(results: readonly SiteEvaluation[]): {
-  accuracy: number | null;
-  total: number;
-} {
-  const correct = results.reduce((sum, result) => sum + result.correct, 0);
-  const total = results.reduce((sum, result) => sum + result.total, 0);
-  return { accuracy: total === 0 ? null : correct / total, total };
+/**
+ * Over all sites that may report, each picture counting the same.
+ * @param classes of the run
+ */
+export function aggregateEvaluations(results: readonly SiteEvaluation[], classes: number): EvaluationMetrics {
+  const parts = results.map(({ correct, total, counts }): EvaluationCounts => {
+    if (counts !== null) return evaluationCountsShape.parse(counts);
+    const untold = { top5: null, perClass: null, calibration: null, scores: null };
+    return { smallCell: 1, classes, total, correct, ...untold };
+  });
+  return metricsOf(mergeCounts(parts, classes));
 }

@@ -40,21 +40,20 @@ function checkTotals({ smallCell, classes, total, correct, top5 }: EvaluationCou
 function checkClasses({ smallCell, classes, total, correct, perClass }: EvaluationCounts): string | null {
   if (perClass === null) return null;
   if (perClass.length !== classes) return 'there are not as many rows as classes';
-  const rows = perClass.filter((row) => row !== null);
-  if (rows.some((row) => row.correct > row.total || row.correct > row.predicted))
+  if (perClass.some((row) => row.correct > row.total || row.correct > row.predicted))
     return 'a class has more right answers than pictures or predictions';
-  if (rows.some((row) => !areMultiples(smallCell, row.total, row.correct, row.predicted)))
+  if (perClass.some((row) => !areMultiples(smallCell, row.total, row.correct, row.predicted)))
     return 'a count of a class is no multiple of the small-cell limit';
-  const isWhole = rows.length === classes;
+  const isWhole = smallCell === 1 || perClass.every((row) => row.total > 0);
   const columns: [keyof ClassCounts, number][] = [
     ['total', total],
     ['correct', correct],
     ['predicted', total],
   ];
   for (const [column, whole] of columns) {
-    const sum = rows.reduce((known, row) => known + row[column], 0);
+    const sum = perClass.reduce((known, row) => known + row[column], 0);
     // The whole may have been moved by less than k itself.
-    const slack = rows.length * slackOf(smallCell) + (column === 'correct' ? smallCell - 1 : 0);
+    const slack = perClass.length * slackOf(smallCell) + (column === 'correct' ? smallCell - 1 : 0);
     if (sum > whole + slack) return 'the classes have more pictures than there are';
     if (isWhole && sum < whole - slack) return 'the classes have fewer pictures than there are';
   }
@@ -88,8 +87,8 @@ function checkScores(counts: EvaluationCounts): string | null {
     const positives = blocks.reduce((sum, block) => sum + block[2], 0);
     const negatives = blocks.reduce((sum, block) => sum + block[3], 0);
     if (Math.abs(positives + negatives - total) > 2 * slack) return 'scores do not add up to all pictures';
-    const row = perClass?.[index] ?? null;
-    if (row !== null && Math.abs(positives - row.total) > slack + slackOf(smallCell))
+    const row = perClass?.[index];
+    if (row !== undefined && row.total > 0 && Math.abs(positives - row.total) > slack + slackOf(smallCell))
       return 'scores do not add up to the pictures of their class';
   }
   return null;

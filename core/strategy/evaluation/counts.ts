@@ -20,7 +20,10 @@ const binsPerUnit = 2;
 
 const count = z.int().nonnegative().max(1_000_000_000);
 
-/** Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. */
+/**
+ * Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. A class with
+ * fewer than k pictures shows only pictures of others that were taken for it: `total` and `correct` are 0.
+ */
 export const classCountsSchema = z.strictObject({ total: count, correct: count, predicted: count });
 export type ClassCounts = z.infer<typeof classCountsSchema>;
 
@@ -47,8 +50,8 @@ export const evaluationCountsShape = z.strictObject({
   correct: count,
   /** Pictures whose class is among the five most probable ones; null with five classes or fewer. */
   top5: count.nullable(),
-  /** By class index, null for a class with fewer than k pictures. Null as a whole where it was withheld. */
-  perClass: z.array(classCountsSchema.nullable()).max(maxCountedClasses).nullable(),
+  /** By class index; null where it was withheld. */
+  perClass: z.array(classCountsSchema).max(maxCountedClasses).nullable(),
   /** By confidence, ascending; null where it was withheld. */
   calibration: z.array(calibrationBlockSchema).max(101).nullable(),
   /** By class index, blocks ascending and apart; null for a class where either side has fewer than k pictures. */

@@ -53,7 +53,6 @@ function mergeClasses(parts: readonly EvaluationCounts[], classes: number): Clas
   const merged = Array.from({ length: classes }, () => ({ total: 0, correct: 0, predicted: 0 }));
   for (const { perClass } of parts) {
     for (const [index, row] of (perClass ?? []).entries()) {
-      if (row === null) continue;
       const sum = merged[index]!;
       sum.total += row.total;
       sum.correct += row.correct;

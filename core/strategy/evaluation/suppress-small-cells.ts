@@ -65,18 +65,17 @@ interface Whole {
   smallCell: number;
 }
 
-function roundClasses(rows: readonly (ClassCounts | null)[], whole: Whole): (ClassCounts | null)[] | null {
+function roundClasses(rows: readonly ClassCounts[], whole: Whole): ClassCounts[] | null {
   const { smallCell } = whole;
-  const rounded = rows.map((row) =>
-    row === null || row.total < smallCell
-      ? null
+  return rows.map(({ total, correct, predicted }) =>
+    total < smallCell
+      ? { total: 0, correct: 0, predicted: toMultiple(predicted - correct, smallCell) }
       : {
-          total: toMultiple(row.total, smallCell),
-          correct: toMultiple(row.correct, smallCell),
-          predicted: toMultiple(row.predicted, smallCell),
+          total: toMultiple(total, smallCell),
+          correct: toMultiple(correct, smallCell),
+          predicted: toMultiple(predicted, smallCell),
         },
   );
-  return rounded.every((row) => row === null) ? null : rounded;
 }
 
 function roundCalibration(blocks: readonly CalibrationBlock[], { smallCell }: Whole): CalibrationBlock[] {
