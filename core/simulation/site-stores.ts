@@ -11,6 +11,9 @@ import type { SitePictures } from './spread.ts';
 
 export const databaseName = 'anneal.db';
 
+/** Spreads that are being prepared: runs of one spread may begin at the same time. */
+const preparing = new Map<string, Promise<void>>();
+
 /**
  * Makes one database for each site below `folder`, or finds those of an earlier call.
  * @param purpose what everybody consents to; recorded as the lab's consent
@@ -23,17 +26,30 @@ export async function prepareSiteStores(
   purpose: string,
 ): Promise<string> {
   const place = join(folder, hashJson({ version: 1, purpose, sites }).slice(0, 16));
-  if ((await stat(place).catch(() => null)) !== null) return place;
-  const temporary = `${place}.tmp`;
+  const known = preparing.get(place);
+  if (known !== undefined) {
+    await known;
+    return place;
+  }
+  const work = fillSites(place, sites, purpose);
+  preparing.set(place, work);
   try {
-    await rm(temporary, { recursive: true, force: true });
-    await mkdir(temporary, { recursive: true });
-    for (const site of sites) fillSite(join(temporary, `${site.siteId}.db`), site, purpose);
-    await rename(temporary, place);
+    await work;
   } catch (error) {
     throw toAppError(error);
+  } finally {
+    preparing.delete(place);
   }
   return place;
+}
+
+async function fillSites(place: string, sites: readonly SitePictures[], purpose: string): Promise<void> {
+  if ((await stat(place).catch(() => null)) !== null) return;
+  const temporary = `${place}.tmp`;
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { recursive: true });
+  for (const site of sites) fillSite(join(temporary, `${site.siteId}.db`), site, purpose);
+  await rename(temporary, place);
 }
 
 function fillSite(file: string, { train, evaluation }: SitePictures, purpose: string): void {

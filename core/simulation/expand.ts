@@ -1,0 +1,130 @@
+/** From an experiment to its runs: strategies × seeds × numbers of sites × partitions. */
+import { completeRunConfig, parseRunSettings } from '../coordinator/run-settings.ts';
+import { readLabelsColumn } from '../data/labels-csv.ts';
+import type { BaseModel } from '../models/base-model.ts';
+import { AppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
+import { mixSeed } from '../shared/random.ts';
+import { planRun } from '../strategy/plan.ts';
+import type { LabData } from './dataset.ts';
+import { type Experiment, labelOf, type StrategyEntry } from './experiment.ts';
+import type { Partition } from './record.ts';
+import type { LabRun } from './simulate-run.ts';
+import { choosePictures, type SitePictures, spreadPictures, type UsedPictures } from './spread.ts';
+
+/** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
+const roundDeadlineMs = 7 * 24 * 3_600_000;
+
+/**
+ * All runs of an experiment; those of one strategy follow each other, since what is compiled for one serves the next.
+ * @throws AppError CONFIG_INVALID naming strategy and setting; NOT_ENOUGH_DATA; CSV_MALFORMED
+ */
+export async function expandExperiment(
+  experiment: Experiment,
+  base: BaseModel,
+  data: LabData,
+): Promise<LabRun[]> {
+  const used = choosePictures(data.pictures, experiment);
+  const dataSha256 = hashPictures(used);
+  const runs: LabRun[] = [];
+  for (const partition of experiment.partitions) {
+    const column =
+      partition.kind === 'column' ? await readLabelsColumn(data.labelsFile, partition.column) : undefined;
+    // The column says how many sites there are.
+    const counts = column === undefined ? experiment.sites : experiment.sites.slice(0, 1);
+    for (const sites of new Set(counts)) {
+      const { keepTogether, evaluationSpread } = experiment;
+      const spread = new Map(
+        [...new Set(experiment.seeds)].map((seed) => {
+          const options = { partition, sites, keepTogether, evaluationSpread, column };
+          return [seed, spreadPictures(used, { ...options, seed: mixSeed(seed, 'partition') })] as const;
+        }),
+      );
+      for (const strategy of experiment.strategies) {
+        for (const [seed, places] of spread) {
+          runs.push(
+            createRun({
+              experiment,
+              base,
+              dataSha256,
+              classes: used.classes,
+              partition,
+              strategy,
+              seed,
+              places,
+            }),
+          );
+        }
+      }
+    }
+  }
+  return runs;
+}
+
+interface RunParts {
+  experiment: Experiment;
+  base: BaseModel;
+  dataSha256: string;
+  classes: readonly string[];
+  partition: Partition;
+  strategy: StrategyEntry;
+  seed: number;
+  places: readonly SitePictures[];
+}
+
+function createRun(parts: RunParts): LabRun {
+  const { experiment, base, dataSha256, partition, strategy, seed, places } = parts;
+  const { evaluateOn } = experiment;
+  const label = labelOf(strategy);
+  const config = configOf(parts);
+  const decides = { config, dataSha256, evaluateOn, places: places.map(idsOf) };
+  return {
+    id: hashJson(decides),
+    experiment: experiment.name,
+    label,
+    seed,
+    partition,
+    evaluateOn,
+    config,
+    dataSha256,
+    sites: places,
+    planned: planRun(config, base, places.length).totals,
+  };
+}
+
+function configOf({ experiment, base, classes, strategy, seed, places }: RunParts) {
+  const common = experiment.settings;
+  const own = strategy.settings;
+  const training = { ...record(common['training']), ...record(own['training']) };
+  const written = { roundDeadlineMs, ...common, ...own, training, strategy: strategy.strategy };
+  const source = `The strategy "${labelOf(strategy)}"`;
+  const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
+  // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.
+  const quorum = Math.max(1, Math.ceil((settings.participation ?? 1) * places.length - 1e-9));
+  const names = places.map(({ name }) => name);
+  try {
+    return completeRunConfig({ quorum, ...settings }, base, names.length, names);
+  } catch (thrown) {
+    if (!(thrown instanceof AppError)) throw thrown;
+    throw new AppError(thrown.code, `${source}: ${thrown.message}`, {
+      action: 'Correct the settings of the experiment file.',
+      cause: thrown,
+    });
+  }
+}
+
+const record = (value: unknown): Record<string, unknown> =>
+  value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : {};
+
+const idsOf = ({ siteId, name, train, evaluation }: SitePictures) => ({
+  siteId,
+  name,
+  train: train.map(({ sha256 }) => sha256),
+  evaluation: evaluation.map(({ sha256 }) => sha256),
+});
+
+function hashPictures({ train, evaluation }: UsedPictures): string {
+  const list = (pictures: UsedPictures['train']) =>
+    pictures.map(({ sha256, cropSha256, label, subject }) => [sha256, cropSha256, label, subject]);
+  return hashJson({ train: list(train), evaluation: list(evaluation) });
+}

@@ -1,0 +1,213 @@
+/** One run of an experiment, from the first round to the line of its results. */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ComputeSettings } from '../engine/devices/device-choice.ts';
+import type { Catalogue } from '../models/catalogue.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { PlannedRun } from '../strategy/plan.ts';
+import type { RunConfig } from '../strategy/strategy.ts';
+import { collectRounds, describeSites, finalOf, totalsOf } from './collect.ts';
+import { type LabFederation, openFederation } from './federation.ts';
+import type { FinishedRun, Partition, RoundRecord, RunLine } from './record.ts';
+import { prepareRunFolder, prepareSiteStores } from './site-stores.ts';
+import type { SitePictures } from './spread.ts';
+import type { TrainerPool } from './trainer-pool.ts';
+
+/** A run with all that decides its result. */
+export interface LabRun {
+  /** SHA-256 of all that decides the result. */
+  id: string;
+  experiment: string;
+  label: string;
+  seed: number;
+  partition: Partition;
+  evaluateOn: 'test' | 'validation';
+  config: RunConfig;
+  dataSha256: string;
+  sites: readonly SitePictures[];
+  planned: PlannedRun['totals'];
+}
+
+export interface LabContext {
+  /** Where runs in progress and prepared sites are kept. */
+  workFolder: string;
+  crops: BlobStore;
+  catalogue: Catalogue;
+  pool: TrainerPool;
+  compute: ComputeSettings;
+  versions: FinishedRun['versions'];
+  machine: FinishedRun['machine'];
+  logger: Logger;
+}
+
+export interface RunHooks {
+  signal: AbortSignal;
+  /** After each round, once its accuracy is known; rounds of an earlier session are told of, too. */
+  onRound(round: RoundRecord): void;
+}
+
+export const runFolderOf = (workFolder: string, id: string): string => join(workFolder, 'runs', id);
+
+/**
+ * Runs to the end, or goes on where an interrupted call stopped. The run's folder stays until the caller has written
+ * the line; see {@link forgetRun}.
+ * @returns the finished run, or the failed one with its error
+ * @throws AppError CANCELLED when the signal was aborted: the folder is left to go on from
+ */
+export async function simulateRun(run: LabRun, context: LabContext, hooks: RunHooks): Promise<RunLine> {
+  const startedAt = new Date().toISOString();
+  const common = () => ({
+    formatVersion: 1 as const,
+    id: run.id,
+    experiment: run.experiment,
+    label: run.label,
+    seed: run.seed,
+    sites: run.sites.length,
+    partition: run.partition,
+    evaluateOn: run.evaluateOn,
+    config: run.config,
+    dataSha256: run.dataSha256,
+    siteData: describeSites(run.sites),
+    versions: context.versions,
+    machine: context.machine,
+    startedAt,
+  });
+  let rounds: RoundRecord[] = [];
+  try {
+    const result = await runToEnd(run, context, {
+      ...hooks,
+      onRound(round) {
+        rounds.push(round);
+        hooks.onRound(round);
+      },
+    });
+    rounds = result.rounds;
+    const { final, totals } = result;
+    return { ...common(), status: 'finished', rounds, final, totals };
+  } catch (thrown) {
+    if (hooks.signal.aborted) throw cancelled();
+    context.logger.error({ error: thrown, run: run.id }, 'simulated run failed');
+    return { ...common(), status: 'failed', error: toAppError(thrown).toReport(), rounds };
+  }
+}
+
+/** Deletes what a run kept on the disk. */
+export async function forgetRun(workFolder: string, id: string): Promise<void> {
+  await rm(runFolderOf(workFolder, id), { recursive: true, force: true });
+}
+
+interface RunResult extends Pick<FinishedRun, 'rounds' | 'final' | 'totals'> {}
+
+async function runToEnd(run: LabRun, context: LabContext, hooks: RunHooks): Promise<RunResult> {
+  const startMs = performance.now();
+  const folder = runFolderOf(context.workFolder, run.id);
+  const { signal } = hooks;
+  if (signal.aborted) throw cancelled();
+  const template = await prepareSiteStores(join(context.workFolder, 'sites'), run.sites, run.config.purpose);
+  await prepareRunFolder(
+    folder,
+    template,
+    run.sites.map(({ siteId }) => siteId),
+  );
+  const ended = Promise.withResolvers<void>();
+  // Whoever waits comes later; until then a failure must not count as one that nobody handles.
+  ended.promise.catch(() => {});
+  const abort = () => ended.reject(cancelled());
+  signal.addEventListener('abort', abort, { once: true });
+  const trainer = context.pool.forRun();
+  let watch: (() => void) | null = null;
+  let federation: LabFederation | null = null;
+  try {
+    federation = await openFederation({
+      folder,
+      config: run.config,
+      sites: run.sites,
+      crops: context.crops,
+      catalogue: context.catalogue,
+      trainer,
+      compute: context.compute,
+      version: context.versions.anneal,
+      logger: context.logger,
+      onChange: () => watch?.(),
+      onSiteProblem: (_site, problem) => ended.reject(problem),
+    });
+    watch = watchRun(federation, hooks, ended);
+    const runId = await federation.start();
+    watch();
+    await ended.promise;
+    const rounds = collectRounds(federation.store, runId);
+    const wallMs = performance.now() - startMs;
+    const last = federation.store.rounds.listOfRun(runId).at(-1);
+    return {
+      rounds,
+      final: finalOf(rounds, last!.resultSha256!),
+      totals: totalsOf(rounds, run.planned, { wallMs, computeMs: trainer.computeMs }),
+    };
+  } finally {
+    signal.removeEventListener('abort', abort);
+    await federation?.close();
+  }
+}
+
+/** Tells of rounds, clears away what no round needs any more, and sees the end. */
+function watchRun(
+  federation: LabFederation,
+  hooks: RunHooks,
+  ended: { resolve(): void; reject(error: unknown): void },
+): () => void {
+  const { store } = federation;
+  let told = 0;
+  let swept = 0;
+  return () => {
+    const [run] = store.runs.list();
+    if (run === undefined) return;
+    const isOver = run.status === 'finished';
+    const rounds = collectRounds(store, run.id);
+    // A round's accuracy is known when the sites have evaluated its result, in the next one.
+    const known = isOver ? rounds.length : rounds.length - 1;
+    for (; told < known; told++) hooks.onRound(rounds[told]!);
+    if (run.round > swept) {
+      swept = run.round;
+      void sweep(federation, run.id, swept).catch((error) => ended.reject(error));
+    }
+    if (isOver) ended.resolve();
+    if (run.status === 'failed' || run.status === 'stopped') {
+      const { code, message, action } =
+        run.failure ?? new AppError('CANCELLED', 'The run was stopped.').toReport();
+      ended.reject(new AppError(code, message, { action }));
+    }
+  };
+}
+
+/**
+ * States and updates of rounds before the last one: a simulation asks for none of them again, and with whole networks
+ * they would fill the disk.
+ */
+async function sweep({ store, blobs, sites }: LabFederation, runId: string, round: number): Promise<void> {
+  const rounds = store.rounds.listOfRun(runId);
+  const kept = new Set(
+    rounds.flatMap((row) => [
+      row.foundationSha256,
+      ...(row.round >= round - 1 ? [row.startSha256, row.resultSha256, row.memorySha256] : []),
+    ]),
+  );
+  const old = rounds.filter((row) => row.round < round - 1);
+  const states = old.flatMap((row) => [row.startSha256, row.resultSha256 ?? []].flat());
+  for (const sha256 of states) if (!kept.has(sha256)) await blobs.delete(sha256);
+  for (const site of sites) {
+    for (const row of old) {
+      const update = site.store.roundSites.get(runId, row.round, site.siteId)?.updateSha256;
+      for (const sha256 of [row.startSha256, update]) {
+        if (sha256 != null && !kept.has(sha256)) await site.blobs.delete(sha256);
+      }
+    }
+  }
+}
+
+function cancelled(): AppError {
+  return new AppError('CANCELLED', 'The simulation was stopped.', {
+    action: 'Give the same command again to go on where it stopped.',
+  });
+}
