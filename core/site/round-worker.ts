@@ -22,6 +22,7 @@ import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
+import { suppressSmallCells } from '../strategy/evaluation/suppress-small-cells.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { chunkBytes } from '../transport/messages.ts';
@@ -83,9 +84,9 @@ export async function evaluateState(
     const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
     return trainer.evaluate(job, { signal }).finally(release);
   };
-  const result = images.length === 0 ? { correct: 0, total: 0 } : await evaluate();
-  // Too few pictures would say something about single patients: nothing but "too few" leaves the site.
-  const mayReport = result.total >= config.smallCell;
+  const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
+  // What would say something about single patients does not leave the site: of too few pictures nothing but that.
+  const shown = result.counts && suppressSmallCells(result.counts, config.smallCell);
   store.transaction(() => {
     store.evaluations.upsert({
       runId,
@@ -93,14 +94,16 @@ export async function evaluateState(
       siteId,
       correct: result.correct,
       total: result.total,
+      counts: result.counts,
     });
     ports.enqueue({
       type: 'evaluation',
       body: {
         runId,
         stateSha256: state.sha256,
-        correct: mayReport ? result.correct : 0,
-        total: mayReport ? result.total : 0,
+        correct: shown?.correct ?? 0,
+        total: shown?.total ?? 0,
+        ...(shown && { counts: shown }),
       },
     });
   });
