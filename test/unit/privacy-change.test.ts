@@ -1,9 +1,9 @@
 /** Clipping and noise on a change: norms, what is touched, and the distribution of the noise. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ModelState } from '../../core/lora/model-state.ts';
+import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
-import { floatTensor } from '../../core/shared/tensor.ts';
+import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import {
   addNoise,
   changeNorm,
@@ -30,6 +30,11 @@ function randomState(seed: number, { r = 3, size = 1 } = {}): ModelState {
     ]),
     base: new Map([['body.weight', randomTensor([4, 4], random, size)]]),
   };
+}
+
+interface MutableState extends ModelState {
+  lora: Map<string, LoraLayer>;
+  head: Map<string, FloatTensor>;
 }
 
 /** All differences of what travels, as one list. */
@@ -96,16 +101,16 @@ describe('the norm of a change', () => {
   it.each([
     [
       'another scale',
-      (s: ModelState) => s.lora.set('q', { ...s.lora.get('q')!, scale: 3 }),
+      (s: MutableState) => s.lora.set('q', { ...s.lora.get('q')!, scale: 3 }),
       /the scale 3 instead of 2/,
     ],
-    ['an unknown layer', (s: ModelState) => s.lora.set('z', s.lora.get('q')!), /"z" was not asked for/],
-    ['another shape', (s: ModelState) => s.head.set('bias', floatTensor([3])), /"head.bias" differs/],
-    ['a value that is none', (s: ModelState) => s.head.get('bias')!.data.fill(Number.NaN), /not finite/],
+    ['an unknown layer', (s: MutableState) => s.lora.set('z', s.lora.get('q')!), /"z" was not asked for/],
+    ['another shape', (s: MutableState) => s.head.set('bias', floatTensor([3])), /"head.bias" differs/],
+    ['a value that is none', (s: MutableState) => s.head.get('bias')!.data.fill(Number.NaN), /not finite/],
   ])('refuses %s', (_what, spoil, message) => {
     const state = randomState(2);
     const mutable = { ...state, lora: new Map(state.lora), head: new Map(state.head) };
-    spoil(mutable as never);
+    spoil(mutable);
     expect(() => changeNorm(mutable, randomState(1), whole)).toThrow(message);
   });
 });
