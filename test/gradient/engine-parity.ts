@@ -3,8 +3,11 @@ import type { Engine, Executable } from '../../core/engine/engine.ts';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import { createTensorFlowEngine } from '../../core/engine/tensorflow/engine.ts';
 import { readInstallation, tensorFlowFolder } from '../../core/engine/tensorflow/installation.ts';
+import { appendGradients } from '../../core/graph/autodiff.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import type { Tensor } from '../../core/shared/tensor.ts';
+import { buildForward, randomTensor } from './finite-differences.ts';
+import type { RuleCase } from './rule-cases.ts';
 
 export interface Leg {
   readonly title: string;
@@ -66,4 +69,16 @@ export function relativeDifference(actual: Tensor, expected: Tensor): number {
     difference = Number.isNaN(a) || Number.isNaN(b) ? Infinity : Math.max(difference, Math.abs(a - b));
   }
   return difference === 0 ? 0 : difference / Math.max(largest, 1e-6);
+}
+
+/** Its result, a weighted sum as the loss, and the gradients of that. */
+export function withGradients(ruleCase: RuleCase): Graph {
+  const { builder, output } = buildForward(ruleCase);
+  const weights = randomTensor(builder.dimsOf(output), 'loss weights');
+  const wrt = ruleCase.wrt ?? Object.keys(ruleCase.feeds);
+  const loss = builder.reduceSum(builder.mul(output, builder.constant(weights)), undefined, false);
+  const gradients = appendGradients(builder, loss, wrt);
+  builder.output(output, 'result');
+  for (const name of wrt) builder.output(gradients.get(name)!, `gradient of ${name}`);
+  return builder.build();
 }

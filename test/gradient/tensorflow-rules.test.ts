@@ -3,23 +3,11 @@ import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
 import { appendGradients } from '../../core/graph/autodiff.ts';
 import type { Graph } from '../../core/graph/graph.ts';
-import { disagreements, tensorFlowLegs } from './engine-parity.ts';
+import { disagreements, tensorFlowLegs, withGradients } from './engine-parity.ts';
 import { buildForward, randomTensor } from './finite-differences.ts';
 import { type RuleCase, ruleCases } from './rule-cases.ts';
 
 const tolerance = 1e-3;
-
-/** Its result, a weighted sum as the loss, and the gradients of that. */
-function withGradients(ruleCase: RuleCase): Graph {
-  const { builder, output } = buildForward(ruleCase);
-  const weights = randomTensor(builder.dimsOf(output), 'loss weights');
-  const wrt = ruleCase.wrt ?? Object.keys(ruleCase.feeds);
-  const loss = builder.reduceSum(builder.mul(output, builder.constant(weights)), undefined, false);
-  const gradients = appendGradients(builder, loss, wrt);
-  builder.output(output, 'result');
-  for (const name of wrt) builder.output(gradients.get(name)!, `gradient of ${name}`);
-  return builder.build();
-}
 
 describe.each(tensorFlowLegs().map((leg) => [leg.title, leg] as const))('%s', (_title, { engine }) => {
   test.each(ruleCases.map((ruleCase) => [`${ruleCase.op}: ${ruleCase.title}`, ruleCase] as const))(

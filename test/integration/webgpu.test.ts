@@ -23,6 +23,27 @@ async function runScript(name: string, ...args: string[]): Promise<unknown> {
 }
 
 describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (${missing})`}`, () => {
+  // The whole table takes minutes on SwiftShader; without arguments the script runs it.
+  test('windows and slices of the gradient table as on the processor, or refused', async () => {
+    const operators = ['Conv', 'ConvTranspose', 'Slice'];
+    const { cases, refused, different } = (await runScript('rule-table.ts', ...operators)) as {
+      cases: number;
+      refused: string[];
+      different: string[];
+    };
+
+    expect(cases).toBeGreaterThan(30);
+    expect(different).toEqual([]);
+    // What ONNX Runtime computes wrongly there; see webgpu-faults.ts.
+    expect(refused.map((line) => line.split(': ').slice(0, 2).join(': '))).toEqual([
+      'Slice: backwards by two',
+      'Conv: depthwise, dilated, stride 2, uneven pads',
+      'Conv: depthwise, dilated, stride 2, uneven pads, frozen weight',
+      'ConvTranspose: two groups, stride 2, extra row, dilated',
+    ]);
+    expect(refused[0]).toContain('slices that run backwards from the middle');
+  }, 100_000);
+
   test.each(['small-conv-net', 'vit-of-two-blocks'])(
     '%s: loss, logits and every gradient as on the processor',
     async (network) => {

@@ -9,6 +9,7 @@ import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
 import { classifyRunError, runError } from '../run-error.ts';
 import { missingRuntime } from './runtime-parts.ts';
+import { findWebGpuFault } from './webgpu-faults.ts';
 
 const runtimeName = 'ONNX Runtime';
 const errorSeverity = 3;
@@ -30,6 +31,7 @@ export async function compile(graph: Graph, options: CompileOptions): Promise<Ex
   // Asked for a missing library, the runtime would write its path to the terminal.
   if (options.device !== 'cpu' && missingRuntime(options.device) !== undefined)
     throw compileError(options.device);
+  if (options.device === 'webgpu') refuseFaults(graph);
   const lowered = options.device === 'cpu' ? lowerForProcessor(graph) : graph;
   const { model, externalData } = encodeOnnxModelApart(lowered);
   const weightBytes = externalData.reduce((bytes, { data }) => bytes + data.length, 0);
@@ -43,6 +45,16 @@ export async function compile(graph: Graph, options: CompileOptions): Promise<Ex
     throw compileError(options.device, cause);
   }
   return createExecutable(graph, session);
+}
+
+function refuseFaults(graph: Graph): void {
+  const fault = findWebGpuFault(graph);
+  if (fault === undefined) return;
+  throw new AppError(
+    'DEVICE_UNAVAILABLE',
+    `This model needs what the runtime computes wrongly on "webgpu": ${fault}.`,
+    { action: 'Train on another device; the processor always works.' },
+  );
 }
 
 function sessionOptions(
