@@ -8,8 +8,7 @@ import { listAllDevices } from '../engine/devices/all-devices.ts';
 import type { Device } from '../engine/engine.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
-import { decodeModelState } from '../lora/state-file.ts';
-import { type ExportOptions, writeAdapter } from '../models/adapter-files.ts';
+import type { ExportOptions } from '../models/adapter-files.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -19,6 +18,7 @@ import { runConfigSchema } from '../strategy/strategy.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
+import { exportAdapterOf } from './export-adapter.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
@@ -204,16 +204,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     folder: string,
     options: ExportOptions = {},
   ): Promise<{ folder: string }> {
-    const row = store.adapters.get(sha256);
-    if (row === null || !data.blobs.has(sha256))
-      throw new AppError('NOT_FOUND', 'This adapter is not in the data folder any more.');
-    const run = store.runs.get(row.runId);
-    const state = decodeModelState(await data.blobs.read(sha256), 'adapter');
-    const config = run === null ? null : runConfigSchema.parse(run.config);
-    const base = await catalogue.load(config?.baseId ?? defaultBaseId);
-    const { loraDropout = 0, head, arcScale } = config?.training ?? {};
-    const arc = head === 'arcface' && arcScale !== undefined ? { arcScale } : {};
-    await writeAdapter(folder, state, base, { ...options, loraDropout, ...arc });
+    await exportAdapterOf({ store, blobs: data.blobs, catalogue }, sha256, folder, options);
     store.audit.append({
       actor: 'person',
       action: 'adapter-exported',

@@ -9,11 +9,25 @@ import type { ReadOnlyStore } from '../store/store.ts';
  */
 export async function sweepBlobs(store: ReadOnlyStore, blobs: BlobStore): Promise<number> {
   const current = store.runs.current();
-  const states = current === null ? [] : store.rounds.listOfRun(current.id).map((round) => round.startSha256);
+  const rounds = current === null ? [] : store.rounds.listOfRun(current.id);
+  const updates =
+    current === null
+      ? []
+      : store.roundSites.listOfRun(current.id).flatMap(({ updateSha256 }) => updateSha256 ?? []);
+  // A run's adapters are nothing without what was put under them.
+  const foundations = store.runs
+    .list()
+    .flatMap(({ id }) =>
+      store.rounds.listOfRun(id).flatMap(({ foundationSha256 }) => foundationSha256 ?? []),
+    );
   const known = new Set([
     ...store.images.list().flatMap(({ cropSha256 }) => cropSha256 ?? []),
     ...store.adapters.list().map(({ sha256 }) => sha256),
-    ...states,
+    ...rounds.map((round) => round.startSha256),
+    ...rounds.flatMap(({ memorySha256 }) => memorySha256 ?? []),
+    // A coordinator's: what the sites delivered for the round in progress has no other copy that is asked for again.
+    ...updates,
+    ...foundations,
     // A site's own part of a run, also of finished ones: its personal model is made of it.
     ...store.siteMemory.list().map(({ sha256 }) => sha256),
     ...(store.settings.get(foundationKey, foundationSchema) ?? []),

@@ -29,3 +29,38 @@ test('files that nothing refers to go, crops and adapters stay', async () => {
   expect(blobs.has(orphan!)).toBe(false);
   expect(blobs.list().sort()).toEqual([crop, adapter].sort());
 });
+
+test("of the run in progress updates, the server's memory and parts of the foundation stay", async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const { store } = opened;
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const put = (text: string) => blobs.put(Buffer.from(text));
+  const startSha256 = await put('start');
+  const [update, memorySha256, foundationSha256] = [
+    await put('update'),
+    await put('memory'),
+    await put('foundation'),
+  ];
+  const round = { runId: 'run', stage: 'baseline', rank: 2, trainableParameters: 1, startSha256 } as const;
+  store.runs.insert({ id: 'run', config: {}, status: 'running', round: 1 });
+  store.rounds.insert({ ...round, round: 0, status: 'closed', memorySha256, foundationSha256 });
+  store.rounds.insert({ ...round, round: 1 });
+  store.roundSites.upsert({
+    runId: 'run',
+    round: 1,
+    siteId: 'site',
+    status: 'received',
+    updateSha256: update,
+  });
+
+  const sweptInRun = await sweepBlobs(store, blobs);
+  const keptInRun = blobs.list().sort();
+  store.runs.update('run', { status: 'finished' });
+  await sweepBlobs(store, blobs);
+
+  expect(sweptInRun).toBe(0);
+  expect(keptInRun).toEqual([startSha256, update, memorySha256, foundationSha256].sort());
+  // Of a finished run, what its adapters are nothing without.
+  expect(blobs.list()).toEqual([foundationSha256]);
+});
