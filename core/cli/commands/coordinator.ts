@@ -4,19 +4,12 @@ import type { Command } from 'commander';
 import type { AgentClient } from '../../api/client.ts';
 import type { CoordinatorOverview, RunDetail } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
-import { loraScalingSchema } from '../../strategy/lora-settings.ts';
-import { scheduleShapeSchema, strategyNameSchema } from '../../strategy/strategy.ts';
-import {
-  readList,
-  readModules,
-  readNumber,
-  readNumberTable,
-  readPort,
-  readWholeNumber,
-} from '../arguments.ts';
+import { readList, readNumber, readPort } from '../arguments.ts';
 import { createLiveView } from '../demo/live-view.ts';
-import { formatBytes, formatLoss, formatPercent, formatTable } from '../format.ts';
+import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
+import { describeRun } from '../run-table.ts';
+import { addStartOptions, readStartSettings } from '../start-options.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
 
 const pollMs = 500;
@@ -36,25 +29,6 @@ function describe(overview: CoordinatorOverview): string {
   ];
   if (overview.current !== null) lines.push(describeRun(overview.current));
   return lines.join('\n');
-}
-
-function describeRun(run: RunDetail): string {
-  return [
-    `Run ${run.id} (${run.strategy}): ${run.status}, round ${run.round + 1} of ${run.rounds}.`,
-    formatTable(
-      ['round', 'stage', 'rank', 'up', 'down', 'loss', 'accuracy'],
-      run.done.map((round) => [
-        String(round.round + 1),
-        round.stage,
-        String(round.rank),
-        formatBytes(round.bytesUp),
-        formatBytes(round.bytesDown),
-        formatLoss(round.meanLoss),
-        formatPercent(round.accuracy),
-      ]),
-      [0, 2, 3, 4, 5, 6],
-    ),
-  ].join('\n');
 }
 
 async function watchRun(client: AgentClient, runId: string): Promise<RunDetail> {
@@ -171,64 +145,19 @@ export function addCoordinatorCommands(program: Command): void {
           );
     });
 
-  coordinator
-    .command('run')
-    .description('start a run and show its rounds')
-    .requiredOption(
-      '--classes <list>',
-      'class names, separated by commas, as they stand in the label columns',
-      readList,
-    )
-    .option('--base <id>', 'base model, see "anneal models list"; all sites must have it')
-    .option('--strategy <name>', strategyNameSchema.options.join(', '))
-    .option('--rounds <number>', 'rounds', readWholeNumber)
-    .option('--schedule <shape>', scheduleShapeSchema.options.join(', '))
-    .option('--r-max <number>', 'highest LoRA rank', readWholeNumber)
-    .option('--r-min <number>', 'lowest LoRA rank', readWholeNumber)
-    .option(
-      '--target-modules <names>',
-      'layers that get LoRA factors: a set (attention, all-linear, conv, all), names or their ends separated by commas, or a regular expression',
-      readModules,
-    )
-    .option('--exclude-modules <names>', 'layers of these that get none', readModules)
-    .option('--rank-pattern <table>', 'other highest ranks for some layers: name=rank,...', readNumberTable)
-    .option('--lora-scaling <name>', loraScalingSchema.options.join(', '))
-    .option('--lora-scale <number>', 'scale of the factors (scaling fixed)', readNumber)
-    .option('--lora-alpha <number>', 'alpha (scalings alpha and rslora)', readNumber)
-    .option('--alpha-pattern <table>', 'other alphas for some layers: name=alpha,...', readNumberTable)
-    .option(
-      '--lora-dropout <number>',
-      'share of the values dropped before the factors, 0 to below 1',
-      readNumber,
-    )
-    .option('--initiating-rounds <number>', 'rounds of the initiating stage', readWholeNumber)
-    .option('--quorum <number>', 'sites needed to close a round', readWholeNumber)
-    .option('--seed <number>', 'seed', readWholeNumber)
+  const run = coordinator.command('run').description('start a run and show its rounds');
+  addStartOptions(run)
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
-        const summary = await client.coordinator.startRun.mutate({
-          baseId: options.base,
-          classes: options.classes,
-          strategy: options.strategy,
-          rounds: options.rounds,
-          shape: options.schedule,
-          rMax: options.rMax,
-          rMin: options.rMin,
-          targetModules: options.targetModules,
-          excludeModules: options.excludeModules,
-          rankPattern: options.rankPattern,
-          loraScaling: options.loraScaling,
-          loraScale: options.loraScale,
-          loraAlpha: options.loraAlpha,
-          alphaPattern: options.alphaPattern,
-          training: { loraDropout: options.loraDropout },
-          initiatingRounds: options.initiatingRounds,
-          quorum: options.quorum,
-          seed: options.seed,
-        });
+        const settings = await readStartSettings(options);
+        if (settings.classes === undefined)
+          throw new AppError('CONFIG_INVALID', 'A run needs the names of its classes.', {
+            action: 'Name them with --classes, or as "classes" in the file of --config.',
+          });
+        const summary = await client.coordinator.startRun.mutate(settings);
         if (!options.watch)
           return options.json ? printJson(summary) : printLine(`Run ${summary.id} started.`);
         const run = await watchRun(client, summary.id);

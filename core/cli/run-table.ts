@@ -1,0 +1,62 @@
+/** A run and its rounds as the terminal shows them. */
+import type { RoundRow, RunDetail } from '../api/contract.ts';
+import type { PrivacySettings } from '../strategy/round-options.ts';
+import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
+
+interface Column {
+  name: string;
+  /** Right-aligned otherwise. */
+  isText?: boolean;
+  /** True when absent. */
+  isShown?: boolean;
+  cell(round: RoundRow): string;
+}
+
+/** Columns that only some runs have are left out of the others. */
+export function describeRun(run: RunDetail): string {
+  const { done, config } = run;
+  const all: Column[] = [
+    { name: 'round', cell: (round) => String(round.round + 1) },
+    { name: 'stage', isText: true, cell: (round) => round.stage },
+    { name: 'rank', cell: (round) => String(round.rank) },
+    {
+      name: 'sites',
+      isShown: done.some((round) => round.participants !== null),
+      cell: (round) => String(round.participants?.length ?? round.sites.length),
+    },
+    { name: 'up', cell: (round) => formatBytes(round.bytesUp) },
+    { name: 'down', cell: (round) => formatBytes(round.bytesDown) },
+    { name: 'loss', cell: (round) => formatLoss(round.meanLoss) },
+    { name: 'accuracy', cell: (round) => formatPercent(round.accuracy) },
+    { name: 'kept', cell: (round) => formatPercent(round.energyKept) },
+    { name: 'drift', cell: (round) => formatPercent(round.drift?.share ?? null) },
+    {
+      name: 'left out',
+      isShown: done.some((round) => round.exclusions.length > 0),
+      isText: true,
+      cell: (round) => round.exclusions.map(({ siteName }) => siteName).join(', '),
+    },
+    {
+      name: 'ε',
+      isShown: config.privacy !== null,
+      cell: (round) => (round.epsilon === null ? '–' : round.epsilon.toFixed(2)),
+    },
+  ];
+  const columns = all.filter((column) => column.isShown ?? true);
+  const rightAligned = columns.flatMap(({ isText }, index) => (isText === true ? [] : [index]));
+  return [
+    `Run ${run.id} (${run.strategy}): ${run.status}, round ${run.round + 1} of ${run.rounds}.`,
+    formatTable(
+      columns.map(({ name }) => name),
+      done.map((round) => columns.map(({ cell }) => cell(round))),
+      rightAligned,
+    ),
+    ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
+  ].join('\n');
+}
+
+function describePrivacy({ at, clipNorm, noiseMultiplier, delta }: PrivacySettings): string {
+  if (noiseMultiplier === 0) return `Changes are clipped to ${clipNorm}; without noise that is no guarantee.`;
+  const whom = at === 'site' ? 'everybody but the site itself' : 'everybody but the coordinator';
+  return `ε at δ = ${delta}: a site's part in the updates, protected from ${whom}. Clipped to ${clipNorm}, noise ${noiseMultiplier}.`;
+}
