@@ -50,6 +50,8 @@ export interface SiteOverview {
     | 'uploading'
     | 'paused';
   progress: { step: number; steps: number; loss: number; imagesPerSecond: number } | null;
+  /** One plain sentence on why the site waits although a round is open; null when it does not. */
+  notice: string | null;
   run: RunSummary | null;
   approval: ApprovalCard | null;
 }

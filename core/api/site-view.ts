@@ -5,11 +5,10 @@ import { summarise } from '../coordinator/run-view.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
-import { sendsFullWeights } from '../site/approval.ts';
 import type { SiteNode } from '../site/site.ts';
+import { whatLeaves } from '../site/what-leaves.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import { adaptedLayers } from '../strategy/lora-settings.ts';
 import { planRun } from '../strategy/plan.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 import type { AgentContext } from './context.ts';
@@ -81,7 +80,7 @@ async function approvalCard(
   federation: string,
   catalogue: Catalogue,
 ): Promise<ApprovalCard | null> {
-  const manifest = site.manifest;
+  const { manifest, siteName } = site;
   if (manifest === null || site.activity !== 'approval-needed') return null;
   const { config } = manifest;
   const base = await loadIfHeld(catalogue, config);
@@ -90,28 +89,16 @@ async function approvalCard(
   const { plan } = planRun(config, base, 1);
   const first = plan[0]!;
   const last = plan.at(-1)!;
-  const full = sendsFullWeights(config);
-  const layers = adaptedLayers(config, base).length;
+  const { tensors, leaves, stays } = whatLeaves(config, base, siteName);
   return {
     runId: manifest.runId,
     askedBy: federation,
-    tensors: (full ? base.weights.size : 2 * layers) + 2,
+    tensors,
     rank: { first: first.rank, last: last.rank },
     bytesPerRound: { first: first.bytesPerSite, last: last.bytesPerSite },
     rounds: config.rounds,
-    leaves: [
-      full
-        ? 'All weights of the network after training on your pictures'
-        : `LoRA factors of ${layers} layers and the classification head, after training on your pictures`,
-      'How many pictures were trained on, and the mean training loss',
-      `Counts of right answers on held-out pictures, if there are at least ${config.smallCell}`,
-      'The name of this site and when it is connected',
-    ],
-    stays: [
-      'Photographs and the crops made from them',
-      'Names, pseudonyms, file names and consent records',
-      'The answer for any single picture',
-    ],
+    leaves,
+    stays,
   };
 }
 
@@ -133,6 +120,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     subjects: { total: subjects.length, withConsent: consenting.length },
     activity: site?.activity ?? 'not-joined',
     progress: site?.progress ?? null,
+    notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
     approval: site === null ? null : await approvalCard(site, status.federation ?? '', agent.catalogue),
   };

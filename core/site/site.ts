@@ -52,6 +52,7 @@ export interface SiteOptions {
 
 export interface SiteNode {
   readonly siteId: string;
+  readonly siteName: string;
   readonly activity: SiteActivity;
   readonly progress: TrainProgress | null;
   readonly problem: ErrorReport | null;
@@ -292,6 +293,7 @@ export function createSite(options: SiteOptions): SiteNode {
 
   return {
     siteId,
+    siteName: options.siteName,
     get activity() {
       return activity;
     },

@@ -101,7 +101,9 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
             )}
           </Group>
           <Text c="dimmed" mt={4}>
-            {words.explanation}
+            {overview.activity === 'waiting' && overview.notice !== null
+              ? overview.notice
+              : words.explanation}
           </Text>
         </div>
         <PauseButton overview={overview} />
