@@ -1,4 +1,4 @@
-import { SimpleGrid } from '@mantine/core';
+import { SimpleGrid, type SimpleGridProps } from '@mantine/core';
 import type { RunDetail } from '../../core/api/contract.ts';
 import { formatBytes, formatCompact, formatPercent, savedShare } from '../format/format.ts';
 import { Figure } from './figure.tsx';
@@ -7,33 +7,48 @@ interface RunTotalsProps {
   totals: RunDetail['totals'];
   /** `planned` totals are of the whole run; those of a run count what was sent until now. */
   of: 'plan' | { doneRounds: number; rounds: number };
+  cols?: SimpleGridProps['cols'];
 }
 
-/** Less by 96 % than …, or more: an honest comparison may go either way. */
-function comparison(sent: number, other: number, until: string): { value: string; hint: string } {
+interface Amount {
+  parameters: number;
+  bytes: number;
+}
+
+/** `96.1 % less`, or more: an honest comparison may go either way. */
+function difference(sent: number, other: number): string | null {
   const saved = other > 0 && sent > 0 ? savedShare(sent, other) : null;
-  if (saved === null) return { value: '–', hint: 'once the first round is done' };
-  const value =
-    Math.abs(saved) < 0.0005
-      ? 'the same'
-      : saved >= 0
-        ? `${formatPercent(saved)} less`
-        : `${formatPercent(-saved)} more`;
-  return { value, hint: `it sends ${formatCompact(other)} parameters${until}` };
+  if (saved === null) return null;
+  if (Math.abs(saved) < 0.0005) return 'the same';
+  return saved >= 0 ? `${formatPercent(saved)} less` : `${formatPercent(-saved)} more`;
+}
+
+function comparison(sent: Amount, other: Amount, until: string): { value: string; hint: string } {
+  const value = difference(sent.parameters, other.parameters);
+  if (value === null) return { value: '–', hint: 'once the first round is done' };
+  const inBytes = difference(sent.bytes, other.bytes);
+  // Rounding on the way, and heads that stay, make the two differ.
+  const bytes = inBytes === null || inBytes === value ? '' : ` (in bytes ${inBytes})`;
+  return { value, hint: `it sends ${formatCompact(other.parameters)} parameters${until}${bytes}` };
 }
 
 /**
  * What a run sends in all, beside what the usual methods would send for the same rounds. Those send the same
  * in every round, so that a run in progress is compared with its share of theirs.
  */
-export function RunTotals({ totals, of }: RunTotalsProps) {
+export function RunTotals({ totals, of, cols = 3 }: RunTotalsProps) {
   const complete = of === 'plan' || of.doneRounds === of.rounds;
   const share = of === 'plan' ? 1 : of.doneRounds / of.rounds;
   const until = complete ? '' : ' by now';
-  const full = comparison(totals.parametersSent, totals.fedavgFullParameters * share, until);
-  const fixed = comparison(totals.parametersSent, totals.fixedRankParameters * share, until);
+  const sent = { parameters: totals.parametersSent, bytes: totals.bytesSent };
+  const part = (parameters: number, bytes: number) => ({
+    parameters: parameters * share,
+    bytes: bytes * share,
+  });
+  const fixed = comparison(sent, part(totals.fixedRankParameters, totals.fixedRankBytes), until);
+  const full = comparison(sent, part(totals.fedavgFullParameters, totals.fedavgFullBytes), until);
   return (
-    <SimpleGrid cols={3} mt="md">
+    <SimpleGrid cols={cols} mt="md">
       <Figure
         label={of === 'plan' ? 'To be sent in all' : complete ? 'Sent in all' : 'Sent so far'}
         value={formatBytes(totals.bytesSent)}

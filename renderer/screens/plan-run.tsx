@@ -1,18 +1,20 @@
-import { Box, Button, Group, Stack, Text } from '@mantine/core';
+import { Box, Button, Grid, Group, Stack, Text } from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { useDebouncedValue } from '@mantine/hooks';
 import { IconPlayerPlay } from '@tabler/icons-react';
+import { useEffect, useState } from 'react';
 import type { RunDetail } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
-import { useRunPlan } from '../api/queries.ts';
-import { initialRunSettings, type RunSettings } from '../api/run-settings.ts';
+import { type RunPlan, useRunPlan } from '../api/queries.ts';
+import { type Refusal, refusalAt } from '../api/refusal.ts';
+import { initialRunSettings, type RunSettings, settingsOfRun } from '../api/run-settings.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
-import { RunSettingsFields } from './run-settings-fields.tsx';
+import { fieldSettings, RunSettingsFields } from './run-settings-fields.tsx';
 
 interface PlanRunProps {
   /** Enrolled sites, for the totals. */
@@ -21,22 +23,28 @@ interface PlanRunProps {
   previous: RunDetail | null;
 }
 
+/** A slider that moves asks the agent only when it rests for this long. */
+const restMs = 120;
+
 /** Settings on sliders; the schedule and what it costs follow at once. */
 export function PlanRun({ sites, previous }: PlanRunProps) {
   const form = useForm<RunSettings>({
-    initialValues: startingPoint(previous),
+    initialValues: previous === null ? initialRunSettings : settingsOfRun(previous),
     validate: {
       classes: (classes) =>
         classes.length < 2 ? 'Name at least two labels, as they are written in the CSV files.' : null,
     },
   });
-  const [settings] = useDebouncedValue(form.values, 250);
+  const [settings] = useDebouncedValue(form.values, restMs);
   const plan = useRunPlan(plannable(settings), Math.max(1, sites));
+  const shown = useLastPlan(plan.data);
   const start = useAction((values: RunSettings) => api.coordinator.startRun.mutate(values), {
     changes: ['coordinator', 'run', 'audit'],
     success: () => 'The run has started. Sites are asked for their approval.',
     ownErrors: true,
   });
+  const error = plan.error ?? start.error;
+  const refusal = error === null ? null : refusalAt(error, fieldSettings);
   return (
     <Section
       title="Plan a run"
@@ -46,22 +54,19 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
         <Stack gap="lg">
           <RunSettingsFields
             values={form.values}
-            onChange={(changed) => form.setValues(changed)}
+            onChange={(changed) => {
+              start.reset();
+              form.setValues(changed);
+            }}
+            refused={(setting) => textAt(refusal, setting)}
             classesError={form.errors.classes}
           />
-          <Box style={{ opacity: plan.isPlaceholderData ? 0.6 : 1, transition: 'opacity 150ms' }}>
-            {plan.isError ? (
-              <ErrorPanel error={plan.error} />
-            ) : plan.data ? (
-              <>
-                <ScheduleChart plan={plan.data.plan} />
-                <RunTotals totals={plan.data.totals} of="plan" />
-              </>
-            ) : (
-              <Waiting />
-            )}
-          </Box>
-          {start.isError && <ErrorPanel error={start.error} />}
+          {error !== null && refusal === null && <ErrorPanel error={error} />}
+          {shown === undefined ? (
+            !plan.isError && <Waiting />
+          ) : (
+            <Planned plan={shown} isOld={plan.isPlaceholderData || plan.isError} />
+          )}
           <Group justify="space-between" wrap="nowrap">
             <Text size="sm" c="dimmed">
               {sites === 0
@@ -84,24 +89,35 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
   );
 }
 
+/** The chart, and beside it what the whole run would send. Pale while it is of other settings than those shown. */
+function Planned({ plan, isOld }: { plan: RunPlan; isOld: boolean }) {
+  return (
+    <Box style={{ opacity: isOld ? 0.5 : 1, transition: 'opacity 150ms' }} aria-busy={isOld}>
+      <Grid gap="lg">
+        <Grid.Col span={{ base: 12, lg: 8 }}>
+          <ScheduleChart plan={plan.plan} />
+        </Grid.Col>
+        <Grid.Col span={{ base: 12, lg: 4 }}>
+          <RunTotals totals={plan.totals} of="plan" cols={{ base: 3, lg: 1 }} />
+        </Grid.Col>
+      </Grid>
+    </Box>
+  );
+}
+
+/** The newest plan that the agent could make: settings that it refuses leave the chart as it was. */
+function useLastPlan(plan: RunPlan | undefined): RunPlan | undefined {
+  const [last, setLast] = useState(plan);
+  useEffect(() => {
+    if (plan !== undefined) setLast(plan);
+  }, [plan]);
+  return plan ?? last;
+}
+
+const textAt = (refusal: Refusal | null, setting: string): string | null =>
+  refusal?.setting === setting ? refusal.text : null;
+
 /** The schedule shows before the labels are typed: two unnamed ones stand for them, a few hundred parameters. */
 function plannable(settings: RunSettings): RunSettings {
   return settings.classes.length < 2 ? { ...settings, classes: ['first label', 'second label'] } : settings;
-}
-
-function startingPoint(previous: RunDetail | null): RunSettings {
-  if (previous === null) return initialRunSettings;
-  const { strategy, classes, rounds, initiatingRounds, heatingRounds, coolingRounds, shape, rMax, rMin } =
-    previous.config;
-  return {
-    strategy,
-    classes: [...classes],
-    rounds,
-    initiatingRounds,
-    heatingRounds,
-    coolingRounds,
-    shape,
-    rMax,
-    rMin,
-  };
 }
