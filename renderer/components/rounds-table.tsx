@@ -13,6 +13,10 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
       </Text>
     );
   }
+  const shows = {
+    drift: rounds.some(({ drift }) => drift !== null),
+    epsilon: rounds.some(({ epsilon }) => epsilon !== null),
+  };
   return (
     <Table.ScrollContainer minWidth={860}>
       <Table aria-label="Rounds" className="numbers">
@@ -32,12 +36,22 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
             >
               Energy kept
             </Table.Th>
+            {shows.drift && (
+              <Table.Th ta="right" title="Share of the sites' changes that cancels out">
+                Drift
+              </Table.Th>
+            )}
+            {shows.epsilon && (
+              <Table.Th ta="right" title="Privacy spent up to and with this round">
+                ε
+              </Table.Th>
+            )}
             <Table.Th>State</Table.Th>
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>
           {rounds.map((round) => (
-            <Row key={round.round} round={round} />
+            <Row key={round.round} round={round} shows={shows} />
           ))}
         </Table.Tbody>
       </Table>
@@ -45,7 +59,7 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
   );
 }
 
-function Row({ round }: { round: RoundRow }) {
+function Row({ round, shows }: { round: RoundRow; shows: { drift: boolean; epsilon: boolean } }) {
   const stage = stageWords[round.stage];
   return (
     <Table.Tr>
@@ -62,6 +76,8 @@ function Row({ round }: { round: RoundRow }) {
       <Table.Td ta="right">{formatLoss(round.meanLoss)}</Table.Td>
       <Table.Td ta="right">{formatPercent(round.accuracy)}</Table.Td>
       <Table.Td ta="right">{formatPercent(round.energyKept)}</Table.Td>
+      {shows.drift && <Table.Td ta="right">{formatPercent(round.drift?.share ?? null)}</Table.Td>}
+      {shows.epsilon && <Table.Td ta="right">{round.epsilon?.toFixed(2) ?? '–'}</Table.Td>}
       <Table.Td>
         <StatusBadge word={roundWords[round.status]} />
       </Table.Td>

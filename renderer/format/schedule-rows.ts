@@ -58,3 +58,17 @@ export function resultRows(done: readonly RoundRow[], total: number): ChartRow[]
     };
   });
 }
+
+/** Drift, energy kept and ε by round, over all `total` rounds; those to come have no values. */
+export function agreementRows(done: readonly RoundRow[], total: number): ChartRow[] {
+  const byRound = new Map(done.map((row) => [row.round, row]));
+  return Array.from({ length: total }, (_, round) => {
+    const row = byRound.get(round);
+    return {
+      round: String(round + 1),
+      drift: row?.drift?.share ?? null,
+      energy: row?.energyKept ?? null,
+      epsilon: row?.epsilon ?? null,
+    };
+  });
+}

@@ -2,10 +2,13 @@ import { Anchor, Box, Group, SimpleGrid, Stack, Text } from '@mantine/core';
 import { Link } from 'wouter';
 import type { RoundRow, RunDetail } from '../../core/api/contract.ts';
 import { useRun } from '../api/queries.ts';
+import { AgreementCharts, hasAgreement } from '../components/agreement-charts.tsx';
 import { ReportPanel } from '../components/error-panel.tsx';
+import { ExclusionsList, hasExclusions } from '../components/exclusions-list.tsx';
 import { FigureRow } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { newestRecall, RecallByLabel } from '../components/recall-by-label.tsx';
 import { ResultCharts } from '../components/result-charts.tsx';
 import { RoundSites } from '../components/round-sites.tsx';
 import { RoundsTable } from '../components/rounds-table.tsx';
@@ -70,6 +73,32 @@ function RunBody({ run }: { run: RunDetail }) {
           <ScheduleChart plan={run.plan} done={run.done} />
         </Section>
       </SimpleGrid>
+      <SimpleGrid cols={{ base: 1, md: 2 }} spacing="lg">
+        {newestRecall(run.done) && (
+          <Section
+            title="Recall by label"
+            description="Share of the held-out pictures of each label that were recognised; the hardest first."
+          >
+            <RecallByLabel classes={run.config.classes} rounds={run.done} />
+          </Section>
+        )}
+        {hasAgreement(run.done) && (
+          <Section
+            title="How the sites agree"
+            description="Drift is the share of the sites’ changes that cancels out: 0 % when all pull the same way."
+          >
+            <AgreementCharts rounds={run.done} total={run.rounds} />
+          </Section>
+        )}
+      </SimpleGrid>
+      {hasExclusions(run.done) && (
+        <Section
+          title="Updates that counted less"
+          description="Left out or scaled down by the run’s protection against wrong updates."
+        >
+          <ExclusionsList rounds={run.done} />
+        </Section>
+      )}
       <Section title="Rounds">
         <RoundsTable rounds={run.done} />
       </Section>
@@ -86,6 +115,8 @@ function RunFigures({ run }: { run: RunDetail }) {
   const closed = run.done.filter((row) => row.status === 'closed');
   const lastAccuracy = closed.findLast((row) => row.accuracy !== null);
   const lastLoss = closed.findLast((row) => row.meanLoss !== null);
+  const { privacy } = run.config;
+  const spent = closed.findLast((row) => row.epsilon !== null)?.epsilon ?? null;
   return (
     <FigureRow
       figures={[
@@ -109,6 +140,15 @@ function RunFigures({ run }: { run: RunDetail }) {
           value: formatBytes(run.done.reduce((sum, row) => sum + row.bytesUp + row.bytesDown, 0)),
           hint: 'all sites together, so far',
         },
+        ...(privacy === null
+          ? []
+          : [
+              {
+                label: 'Privacy spent',
+                value: spent === null ? '–' : `ε = ${spent.toFixed(2)}`,
+                hint: `at δ = ${privacy.delta}; lower protects more`,
+              },
+            ]),
       ]}
     />
   );
