@@ -1,5 +1,11 @@
 /** The terms of a running sum of products b·aᵀ: stacked while they are few, then the sum as a dense matrix. */
-import { type DenseMatrix, type MatrixProducts, multiplyPlainly } from './matrix-products.ts';
+import {
+  createPlainProducts,
+  type DenseMatrix,
+  type MatrixProducts,
+  sumTermsPlainly,
+  type WeightedTerms,
+} from './matrix-products.ts';
 import { rowsOf } from './orthonormal-rows.ts';
 import type { VectorStack } from './small-core.ts';
 
@@ -16,6 +22,8 @@ export interface FactorStore {
   isBetterWhole(wanted: number): boolean;
   /** The sum as a matrix, not to be written to. */
   toMatrix(): Promise<DenseMatrix>;
+  /** ⟨sum, factor·B·A⟩, with factors as for `add`. */
+  innerProduct(factor: number, a: Float32Array, b: Float32Array, r: number): Promise<number>;
 }
 
 /** So many terms are multiplied at once: enough for a fast product, and small beside the matrix. */
@@ -25,23 +33,25 @@ const smallStack = 48;
 
 /** An empty sum of `rows` × `cols`. @param products null: plain loops, and `add` is done when it returns */
 export function createFactorStore(rows: number, cols: number, products: MatrixProducts | null): FactorStore {
-  const limit = Math.min(rows, cols);
-  const capacity = Math.min(limit, blockTerms);
-  /** Terms that wait: columns of B and rows of A as rows, and what each is multiplied by. */
+  const capacity = Math.min(rows, cols, blockTerms);
+  const some = products ?? createPlainProducts();
+  /** Terms that wait: what each is multiplied by, columns of B, rows of A. */
   let count = 0;
+  const weights = new Float64Array(capacity);
   let left = new Float32Array(0);
   let right = new Float32Array(0);
-  const factors = new Float64Array(capacity);
   let sum: Float64Array | null = null;
   let isBusy = false;
 
-  function put(factor: number, a: Float32Array, b: Float32Array, r: number, k: number): void {
-    if (left.length < (count + 1) * rows) grow(Math.min(capacity, Math.max(16, 2 * count)));
-    const column = left.subarray(count * rows, (count + 1) * rows);
-    for (let i = 0; i < rows; i++) column[i] = b[i * r + k]!;
-    right.set(a.subarray(k * cols, (k + 1) * cols), count * cols);
-    factors[count] = factor;
-    count++;
+  function put(factor: number, a: Float32Array, b: Float32Array, r: number, from: number, to: number): void {
+    const needed = count + to - from;
+    if (left.length < needed * rows) grow(Math.min(capacity, Math.max(needed, 2 * count)));
+    for (let i = 0; i < rows; i++) {
+      for (let k = from; k < to; k++) left[(count + k - from) * rows + i] = b[i * r + k]!;
+    }
+    right.set(a.subarray(from * cols, to * cols), count * cols);
+    weights.fill(factor, count, needed);
+    count = needed;
   }
 
   function grow(terms: number): void {
@@ -52,29 +62,33 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     right.set(oldRight);
   }
 
-  /** The waiting terms as two factors of a product, with the weights on the smaller one's side. */
-  function waiting(): { x: DenseMatrix; y: DenseMatrix } {
-    const x = { rows: count, cols: rows, data: Float64Array.from(left.subarray(0, count * rows)) };
-    for (let k = 0; k < count; k++) {
-      for (let i = k * rows; i < (k + 1) * rows; i++) x.data[i]! *= factors[k]!;
-    }
-    return { x, y: { rows: count, cols, data: Float64Array.from(right.subarray(0, count * cols)) } };
+  /** Views. */
+  function waiting(): WeightedTerms {
+    return {
+      weights: weights.subarray(0, count),
+      left: left.subarray(0, count * rows),
+      right: right.subarray(0, count * cols),
+    };
   }
 
   /** The waiting terms, multiplied, join the sum. */
   function take({ data }: DenseMatrix): void {
     if (sum === null) sum = data;
-    else for (let i = 0; i < sum.length; i++) sum[i]! += data[i]!;
+    else addTo(sum, data);
     count = 0;
   }
 
+  /** How many of `left` terms fit. */
+  const room = (leftOver: number) => Math.min(leftOver, capacity - count);
+
   function addNow(factor: number, a: Float32Array, b: Float32Array, r: number): void {
-    for (let k = 0; k < r; k++) {
+    for (let k = 0; k < r; ) {
       if (count === capacity) {
-        const { x, y } = waiting();
-        take(multiplyPlainly(x, y, { transposeX: true }));
+        take(sumTermsPlainly(waiting(), rows));
       }
-      put(factor, a, b, r, k);
+      const next = k + room(r - k);
+      put(factor, a, b, r, k, next);
+      k = next;
     }
   }
 
@@ -84,12 +98,13 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
   ): Promise<void> {
     isBusy = true;
     try {
-      for (let k = 0; k < r; k++) {
+      for (let k = 0; k < r; ) {
         if (count === capacity) {
-          const { x, y } = waiting();
-          take(await fast.multiply(x, y, { transposeX: true }));
+          take(await fast.sumTerms(waiting(), rows));
         }
-        put(factor, a, b, r, k);
+        const next = k + room(r - k);
+        put(factor, a, b, r, k, next);
+        k = next;
       }
     } finally {
       isBusy = false;
@@ -108,35 +123,69 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     },
     vectors() {
       requireRest();
-      const { x, y } = waiting();
-      if (sum === null) return { left: rowsOf(x), right: rowsOf(y) };
-      const whole = rowsOf({ rows, cols, data: sum.slice() });
-      addProducts(whole, x, y);
+      if (sum === null) return stackOf(waiting(), rows, cols);
+      const { data } =
+        count === 0 ? { data: new Float64Array(rows * cols) } : sumTermsPlainly(waiting(), rows);
+      addTo(data, sum);
+      const whole = rowsOf({ rows, cols, data });
       if (rows <= cols) return { left: unitVectors(rows), right: whole };
       return { left: columnsOf(whole, cols), right: unitVectors(cols) };
     },
-    isBetterWhole: (wanted) => sum !== null || (count > smallStack && count > 2 * wanted),
+    isBetterWhole: (wanted) => sum !== null || wanted === 0 || (count > smallStack && count > 2 * wanted),
     async toMatrix() {
       requireRest();
-      // Terms that wait may do so still: more may follow.
-      const { x, y } = waiting();
-      if (sum !== null && count === 0) return { rows, cols, data: sum };
-      const options = { transposeX: true };
-      const { data } = await (products?.multiply(x, y, options) ?? multiplyPlainly(x, y, options));
-      if (sum !== null) for (let i = 0; i < data.length; i++) data[i]! += sum[i]!;
+      if (count === 0) return { rows, cols, data: sum ?? new Float64Array(rows * cols) };
+      // Terms that wait go on waiting: more may follow.
+      const { data } = await some.sumTerms(waiting(), rows);
+      if (sum !== null) addTo(data, sum);
       return { rows, cols, data };
+    },
+    async innerProduct(factor, a, b, r) {
+      requireRest();
+      if (r === 0) return 0;
+      const [x, y] = [widened(b, rows, r), widened(a, r, cols)];
+      let total = 0;
+      if (sum !== null) {
+        const images = await some.multiply({ rows, cols, data: sum }, y, { transposeY: true });
+        total += dot(images.data, x.data);
+      }
+      if (count > 0) {
+        const terms = waiting();
+        const lefts = await some.multiply(widened(terms.left, count, rows), x);
+        const rights = await some.multiply(widened(terms.right, count, cols), y, { transposeY: true });
+        for (let k = 0; k < count; k++) {
+          const at = k * r;
+          total += terms.weights[k]! * dot(lefts.data.subarray(at, at + r), rights.data.subarray(at, at + r));
+        }
+      }
+      return factor * total;
     },
   };
 }
 
-function addProducts(whole: readonly Float64Array[], x: DenseMatrix, y: DenseMatrix): void {
-  whole.forEach((row, i) => {
-    for (let k = 0; k < x.rows; k++) {
-      const factor = x.data[k * x.cols + i]!;
-      const start = k * y.cols;
-      for (let j = 0; j < row.length; j++) row[j]! += factor * y.data[start + j]!;
-    }
-  });
+function stackOf({ weights, left, right }: WeightedTerms, rows: number, cols: number): VectorStack {
+  const columns = Array.from(weights, (weight, k) =>
+    Float64Array.from(left.subarray(k * rows, (k + 1) * rows), (value) => weight * value),
+  );
+  return {
+    left: columns,
+    right: columns.map((_, k) => Float64Array.from(right.subarray(k * cols, (k + 1) * cols))),
+  };
+}
+
+const widened = (data: Float32Array, rows: number, cols: number): DenseMatrix => ({
+  ...{ rows, cols },
+  data: Float64Array.from(data),
+});
+
+function addTo(target: Float64Array, values: Float64Array): void {
+  for (let i = 0; i < target.length; i++) target[i]! += values[i]!;
+}
+
+function dot(x: Float64Array, y: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
+  return sum;
 }
 
 function columnsOf(rows: readonly Float64Array[], count: number): Float64Array[] {

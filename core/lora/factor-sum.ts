@@ -62,6 +62,8 @@ export interface FactorSum {
   add(part: FactorPart): Promise<void> | void;
   /** The sum itself, uncut, as one part of weight and scale 1 (float32): partial sums merge by `add`. */
   toPart(): FactorPart;
+  /** ⟨sum, weight·scale·B·A⟩: the inner product with another product of the same shape, as of long vectors. */
+  innerProduct(part: FactorPart): Promise<number>;
   /**
    * The `maxRank` largest singular values and their directions; the sum itself stays as it is.
    * @throws AppError UPDATE_REJECTED when the sum is not finite
@@ -83,8 +85,8 @@ export function rankLimit(aDims: readonly number[], bDims: readonly number[]): n
 }
 
 /**
- * An empty sum for a layer with factors of these shapes (their own rank does not matter). Memory is at most
- * 1.5·out·in float64 values however many parts are added: few factors are stacked, many are multiplied block by block.
+ * An empty sum for a layer with factors of these shapes (their own rank does not matter). Memory does not
+ * grow with the number of parts: at most out·in float64 and 256·(out + in) float32 values: few factors are stacked, many are multiplied block by block.
  * @param products multiplies the blocks; null: plain loops, and `add` is done when it returns
  */
 export function createFactorSum(
@@ -120,6 +122,10 @@ export function createFactorSum(
       const { left, right } = store.vectors();
       const r = left.length;
       return { weight: 1, scale: 1, a: toA(right, r, inDims), b: toB(left, r, rows, bTail) };
+    },
+    innerProduct(part) {
+      checkPart(part, { rows, inDims, bTail });
+      return store.innerProduct(part.weight * part.scale, part.a.data, part.b.data, part.a.dims[0]!);
     },
     async decompose(maxRank) {
       const wanted = Math.min(maxRank, limit);

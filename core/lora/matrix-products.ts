@@ -12,7 +12,19 @@ export interface ProductOptions {
   readonly transposeY?: boolean;
 }
 
+/** Σ weight_k · left_k · right_kᵀ, term by term. */
+export interface WeightedTerms {
+  readonly weights: Float64Array;
+  /** Vectors one after another: terms × rows of the sum. */
+  readonly left: Float32Array;
+  /** terms × columns of the sum. */
+  readonly right: Float32Array;
+}
+
 export interface MatrixProducts {
+  /** The sum of the terms as a matrix, in float64. @param rows length of a left vector */
+  sumTerms(terms: WeightedTerms, rows: number): Promise<DenseMatrix>;
+
   /**
    * op(x)·op(y) in float64, op being the transpose where the options say so.
    * @throws RangeError when the inner sizes differ
@@ -34,7 +46,26 @@ export function productSize(
 
 /** Plain loops, for machines without a faster way. */
 export function createPlainProducts(): MatrixProducts {
-  return { multiply: async (x, y, options) => multiplyPlainly(x, y, options) };
+  return {
+    sumTerms: async (terms, rows) => sumTermsPlainly(terms, rows),
+    multiply: async (x, y, options) => multiplyPlainly(x, y, options),
+  };
+}
+
+/** {@link MatrixProducts.sumTerms} by plain loops, at once. */
+export function sumTermsPlainly({ weights, left, right }: WeightedTerms, rows: number): DenseMatrix {
+  const count = weights.length;
+  const cols = count === 0 ? 0 : right.length / count;
+  const data = new Float64Array(rows * cols);
+  for (let i = 0; i < rows; i++) {
+    const target = data.subarray(i * cols, (i + 1) * cols);
+    for (let k = 0; k < count; k++) {
+      const factor = weights[k]! * left[k * rows + i]!;
+      const start = k * cols;
+      for (let j = 0; j < cols; j++) target[j]! += factor * right[start + j]!;
+    }
+  }
+  return { rows, cols, data };
 }
 
 /** {@link MatrixProducts.multiply} by plain loops, at once: for small matrices. */

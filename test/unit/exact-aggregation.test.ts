@@ -152,7 +152,7 @@ describe('exact aggregation', () => {
           expect(relativeError(new Map([['x', y]]), new Map([['x', x]]))).toBeLessThan(1e-5);
         }
         expect(merged.squares()).toBeCloseTo(whole.squares(), 6);
-        expect(merged.alongStart()).toBeCloseTo(whole.alongStart(), 6);
+        expect(await merged.alongStart()).toBeCloseTo(await whole.alongStart(), 6);
         expect(relativeError(mergedMean.result(), mean.result())).toBeLessThan(1e-6);
       }),
       { numRuns: 30 },

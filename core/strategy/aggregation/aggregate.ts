@@ -85,7 +85,7 @@ async function driftOf(values: ValueMerge, sums: ProductSums): Promise<Drift> {
   const ofValues = values.drift();
   const startSquared = sums.startSquared();
   const energy = await sums.energy();
-  const across = startSquared - 2 * sums.alongStart();
+  const across = startSquared - 2 * (await sums.alongStart());
   const squares = ofValues.squares + sums.squares() + across;
   const spreadSquared = Math.max(0, squares - (ofValues.meanSquared + energy + across));
   // Sites that changed nothing but by rounding agree.

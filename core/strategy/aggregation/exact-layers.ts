@@ -108,6 +108,7 @@ async function addMomentum(
   if (serverOptimiser.kind !== 'momentum') return { divisor: 1, memory: null };
   // Drift is that of the sites' updates alone.
   await sums.energy();
+  await sums.alongStart();
   let divisor = 1;
   for (const [module, layer] of global.lora) {
     const step = productMomentum(serverOptimiser, 1, layer, previousLayer(memory, module));

@@ -1,10 +1,13 @@
 /** Means of factors of different ranks, filled up with zeros, weighted by the size of each site's product. */
+
+import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';
+import { applyServerOptimiser } from '../server-optimiser.ts';
+import { stateTensors, withStateTensors } from '../state-tensors.ts';
 import type { AggregateRound } from '../strategy.ts';
 import type { LayerMerge } from './aggregate.ts';
-import { factorInnerProduct } from './factor-inner-product.ts';
 import { createTensorMean } from './tensor-mean.ts';
 
 /** So that sites count by their share where no site's product has a size; far below any other weight. */
@@ -14,7 +17,7 @@ const leastWeight = 2 ** -200;
  * Per layer: A ← Σ p_k·[A_k; 0] and B ← Σ p_k·[B_k | 0] with p_k = ‖s_k·B_k·A_k‖ / Σ_j ‖s_j·B_j·A_j‖.
  * @throws AppError UPDATE_REJECTED for a layer of another scale than the global one
  */
-export function paddedLayers({ global }: AggregateRound): LayerMerge {
+export function paddedLayers({ config, global, memory }: AggregateRound): LayerMerge {
   const means = new Map([...global.lora.keys()].map((module) => [module, createTensorMean()]));
   return {
     add({ share, state }) {
@@ -27,15 +30,20 @@ export function paddedLayers({ global }: AggregateRound): LayerMerge {
       }
     },
     async finish() {
-      const lora = new Map<string, LoraLayer>();
-      for (const [module, layer] of global.lora) {
-        const mean = means.get(module)!.result();
-        lora.set(module, { ...layer, a: mean.get('a')!, b: mean.get('b')! });
+      const after = new Map<string, FloatTensor>();
+      for (const [module, mean] of means) {
+        for (const [factor, tensor] of mean.result()) after.set(`lora.${module}.${factor}`, tensor);
       }
-      return { lora };
+      // Rows of A and columns of B keep their places from round to round, so that their values have a history.
+      const before = stateTensors({ ...global, head: new Map(), base: new Map() }, everyFactor);
+      const step = applyServerOptimiser(config.serverOptimiser, { before, after, memory });
+      const { lora } = withStateTensors(global, step.tensors);
+      return step.memory === null ? { lora } : { lora, memory: step.memory };
     },
   };
 }
+
+const everyFactor = { plan: { sends: 'both' }, config: { localHead: false } } as const;
 
 function paddedA({ a, r }: LoraLayer, rank: number): FloatTensor {
   if (r === rank) return a;

@@ -1,14 +1,13 @@
 /** The sum of a round's low-rank products, layer by layer: Σ w_k·s_k·B_k·A_k, never averaged factor by factor. */
+import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import { type Decomposition, type FactorPart, type FactorSum, rankLimit } from '../../lora/factor-sum.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { createExactSum } from '../exact-sum.ts';
-import { factorInnerProduct } from './factor-inner-product.ts';
 
 /** Sums over some of the sites, and what drift needs of them. */
 export interface PartialSums {
   readonly parts: ReadonlyMap<string, FactorPart>;
   readonly squares: number;
-  readonly alongStart: number;
 }
 
 export interface ProductSums {
@@ -27,8 +26,8 @@ export interface ProductSums {
   energy(): Promise<number>;
   /** Σ share·‖ΔW_k‖² over all layers. */
   squares(): number;
-  /** Σ share·⟨ΔW_k, ΔW of the start⟩ over all layers. */
-  alongStart(): number;
+  /** Σ share·⟨ΔW_k, ΔW of the start⟩ over all layers; remembered like `energy` until something is added. */
+  alongStart(): Promise<number>;
   /** ‖ΔW of the start‖² over all layers. */
   startSquared(): number;
 }
@@ -38,8 +37,8 @@ export function createProductSums(global: ModelState): ProductSums {
   const sums = new Map([...global.lora].map(([module, layer]) => [module, createExactSum(layer)]));
   const starts = new Map([...global.lora].filter(([, layer]) => changesSomething(layer)));
   const energies = new Map<string, number>();
+  const along = new Map<string, number>();
   let squares = 0;
-  let alongStart = 0;
 
   const sumOf = (module: string) => sums.get(module)!;
 
@@ -47,24 +46,22 @@ export function createProductSums(global: ModelState): ProductSums {
     async add(state, share) {
       for (const [module, layer] of state.lora) {
         energies.delete(module);
+        along.delete(module);
         await sumOf(module).add({ ...layer, weight: share });
         squares += share * factorInnerProduct(layer, layer);
-        const start = starts.get(module);
-        if (start !== undefined) alongStart += share * factorInnerProduct(layer, start);
       }
     },
     async merge(part) {
       for (const [module, factors] of part.parts) {
         energies.delete(module);
+        along.delete(module);
         await sumOf(module).add(factors);
       }
       squares += part.squares;
-      alongStart += part.alongStart;
     },
     toPart: () => ({
       parts: new Map([...sums].map(([module, sum]) => [module, sum.toPart()])),
       squares,
-      alongStart,
     }),
     sum: sumOf,
     limit(module) {
@@ -86,7 +83,16 @@ export function createProductSums(global: ModelState): ProductSums {
       return total;
     },
     squares: () => squares,
-    alongStart: () => alongStart,
+    async alongStart() {
+      let total = 0;
+      for (const [module, start] of starts) {
+        // One product with the whole sum costs as much as one with each of a few sites.
+        const known = along.get(module) ?? (await sumOf(module).innerProduct({ weight: 1, ...start }));
+        along.set(module, known);
+        total += known;
+      }
+      return total;
+    },
     startSquared: () =>
       [...starts.values()].reduce((sum, layer) => sum + factorInnerProduct(layer, layer), 0),
   };

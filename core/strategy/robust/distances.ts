@@ -4,9 +4,9 @@
  * Where products are summed, ΔW is compared, by inner products of factors; it is never formed.
  */
 import { setImmediate } from 'node:timers/promises';
+import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
-import { factorInnerProduct } from '../aggregation/factor-inner-product.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
 import { stateTensors, type Travels } from '../state-tensors.ts';
 import type { StrategyName } from '../strategy.ts';
