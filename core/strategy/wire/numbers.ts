@@ -12,6 +12,8 @@ import type { WireEntry } from './wire-context.ts';
 
 const largestHalf = 65504;
 const largestInteger = 127;
+/** Rounded down, so that 127 times it is still a float32. */
+const largestScale = Math.fround((3.4028234663852886e38 / largestInteger) * (1 - 2 ** -23));
 
 /** The one tensor that holds the scales of all int8 tensors of a file, in their order. No other tensor is named so. */
 export const nameOfScales = 'scales';
@@ -65,7 +67,7 @@ function codeIntegers(entry: WireEntry, values: Float32Array): CodedTensor {
     const g = group(i);
     scales[g] = Math.max(scales[g]!, Math.abs(values[i]!));
   }
-  for (let g = 0; g < scales.length; g++) scales[g] = scales[g]! / largestInteger;
+  for (let g = 0; g < scales.length; g++) scales[g] = Math.min(largestScale, scales[g]! / largestInteger);
   const integers = new Int8Array(values.length);
   for (let i = 0; i < values.length; i++) {
     const scale = scales[group(i)]!;
