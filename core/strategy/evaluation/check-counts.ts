@@ -40,24 +40,31 @@ function checkTotals({ smallCell, classes, total, correct, top5 }: EvaluationCou
 function checkClasses({ smallCell, classes, total, correct, perClass }: EvaluationCounts): string | null {
   if (perClass === null) return null;
   if (perClass.length !== classes) return 'there are not as many rows as classes';
-  if (perClass.some((row) => row.correct > row.total || row.correct > row.predicted))
-    return 'a class has more right answers than pictures or predictions';
-  if (perClass.some((row) => !areMultiples(smallCell, row.total, row.correct, row.predicted)))
-    return 'a count of a class is no multiple of the small-cell limit';
-  const isWhole = smallCell === 1 || perClass.every((row) => row.total > 0);
-  const columns: [keyof ClassCounts, number][] = [
-    ['total', total],
-    ['correct', correct],
-    ['predicted', total],
-  ];
-  for (const [column, whole] of columns) {
-    const sum = perClass.reduce((known, row) => known + row[column], 0);
-    // The whole may have been moved by less than k itself.
-    const slack = perClass.length * slackOf(smallCell) + (column === 'correct' ? smallCell - 1 : 0);
-    if (sum > whole + slack) return 'the classes have more pictures than there are';
-    if (isWhole && sum < whole - slack) return 'the classes have fewer pictures than there are';
+  for (const row of perClass) {
+    if ((row.total === null && row.correct !== null) || (row.correct === null && row.predicted !== null))
+      return 'a class tells right answers without pictures, or predictions without right answers';
+    const cells = [row.total, row.correct, less(row.total, row.correct), less(row.predicted, row.correct)];
+    if (cells.some((cell) => cell !== null && cell < 0))
+      return 'a class has more right answers than pictures or predictions';
+    if (cells.some((cell) => cell !== null && isSmall(cell, smallCell)))
+      return 'a count of a class is below the small-cell limit';
   }
-  return null;
+  return (
+    checkColumn(perClass, 'total', total) ??
+    checkColumn(perClass, 'correct', correct) ??
+    checkColumn(perClass, 'predicted', total)
+  );
+}
+
+function less(whole: number | null, part: number | null): number | null {
+  return whole === null || part === null ? null : whole - part;
+}
+
+function checkColumn(rows: readonly ClassCounts[], column: keyof ClassCounts, whole: number): string | null {
+  const sum = rows.reduce((known, row) => known + (row[column] ?? 0), 0);
+  if (sum > whole) return 'the classes have more pictures than there are';
+  const isComplete = rows.every((row) => row[column] !== null);
+  return isComplete && sum < whole ? 'the classes have fewer pictures than there are' : null;
 }
 
 function checkCalibration({ smallCell, total, correct, calibration }: EvaluationCounts): string | null {
@@ -66,13 +73,15 @@ function checkCalibration({ smallCell, total, correct, calibration }: Evaluation
     return 'confidences do not ascend';
   if (calibration.some((block) => block.correct > block.total || block.total === 0))
     return 'a confidence has more right answers than pictures';
-  if (calibration.some((block) => !areMultiples(smallCell, block.total, block.correct)))
-    return 'a count of a confidence is no multiple of the small-cell limit';
-  const slack = calibration.length * slackOf(smallCell);
+  if (
+    calibration.some((block) =>
+      [block.correct, block.total - block.correct].some((n) => isSmall(n, smallCell)),
+    )
+  )
+    return 'a count of a confidence is below the small-cell limit';
   const pictures = calibration.reduce((sum, block) => sum + block.total, 0);
-  if (Math.abs(pictures - total) > slack) return 'confidences do not add up to all pictures';
   const right = calibration.reduce((sum, block) => sum + block.correct, 0);
-  return Math.abs(right - correct) > slack + smallCell - 1 ? 'confidences do not add up to the right' : null;
+  return pictures === total && right === correct ? null : 'confidences do not add up to all pictures';
 }
 
 function checkScores(counts: EvaluationCounts): string | null {
@@ -88,7 +97,7 @@ function checkScores(counts: EvaluationCounts): string | null {
     const negatives = blocks.reduce((sum, block) => sum + block[3], 0);
     if (Math.abs(positives + negatives - total) > 2 * slack) return 'scores do not add up to all pictures';
     const row = perClass?.[index];
-    if (row !== undefined && row.total > 0 && Math.abs(positives - row.total) > slack + slackOf(smallCell))
+    if (row?.total != null && Math.abs(positives - row.total) > slack)
       return 'scores do not add up to the pictures of their class';
   }
   return null;

@@ -21,10 +21,14 @@ const binsPerUnit = 2;
 const count = z.int().nonnegative().max(1_000_000_000);
 
 /**
- * Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. A class with
- * fewer than k pictures shows only pictures of others that were taken for it: `total` and `correct` are 0.
+ * Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. Null where
+ * it is withheld; without `total` the others are, too, and without `correct` also `predicted`.
  */
-export const classCountsSchema = z.strictObject({ total: count, correct: count, predicted: count });
+export const classCountsSchema = z.strictObject({
+  total: count.nullable(),
+  correct: count.nullable(),
+  predicted: count.nullable(),
+});
 export type ClassCounts = z.infer<typeof classCountsSchema>;
 
 /** Pictures whose predicted class got a probability of about so many percent (their mean, rounded). */
@@ -54,7 +58,7 @@ export const evaluationCountsShape = z.strictObject({
   perClass: z.array(classCountsSchema).max(maxCountedClasses).nullable(),
   /** By confidence, ascending; null where it was withheld. */
   calibration: z.array(calibrationBlockSchema).max(101).nullable(),
-  /** By class index, blocks ascending and apart; null for a class where either side has fewer than k pictures. */
+  /** By class index, blocks ascending and apart, in multiples of k; null where it was withheld. */
   scores: z.array(z.array(scoreBlockSchema).max(scoreBins).nullable()).max(maxScoredClasses).nullable(),
 });
 

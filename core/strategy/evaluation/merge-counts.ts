@@ -1,6 +1,13 @@
 /** The sum of several sites' counts, each with what it may show. */
 import { AppError } from '../../shared/errors.ts';
-import type { CalibrationBlock, ClassCounts, EvaluationCounts, ScoreBlock } from './counts.ts';
+import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';
+
+/** What the sites tell of one class; a site that withholds a part is in none of that part's numbers. */
+export interface FederatedClass {
+  recall: Share;
+  /** Of sites that tell predictions, too. */
+  f1: Share & { predicted: number };
+}
 
 /** A figure's right answers and the pictures of the sites that told them. */
 export interface Share {
@@ -14,7 +21,7 @@ export interface FederatedCounts {
   top1: Share;
   top5: Share;
   /** By class index; zeros where no site may tell. */
-  perClass: ClassCounts[];
+  perClass: FederatedClass[];
   /** By confidence, ascending. */
   calibration: CalibrationBlock[];
   /** By class index, sorted by bins; blocks of different sites may overlap. Empty where no site may tell. */
@@ -49,17 +56,26 @@ function sumOf<T>(items: readonly T[], of: (item: T) => number): number {
   return items.reduce((sum, item) => sum + of(item), 0);
 }
 
-function mergeClasses(parts: readonly EvaluationCounts[], classes: number): ClassCounts[] {
-  const merged = Array.from({ length: classes }, () => ({ total: 0, correct: 0, predicted: 0 }));
-  for (const { perClass } of parts) {
-    for (const [index, row] of (perClass ?? []).entries()) {
-      const sum = merged[index]!;
-      sum.total += row.total;
-      sum.correct += row.correct;
-      sum.predicted += row.predicted;
+function mergeClasses(parts: readonly EvaluationCounts[], classes: number): FederatedClass[] {
+  return Array.from({ length: classes }, (_, index) => {
+    const recall = { total: 0, correct: 0 };
+    const f1 = { total: 0, correct: 0, predicted: 0 };
+    for (const { perClass } of parts) {
+      const { total, correct, predicted } = perClass?.[index] ?? {
+        total: null,
+        correct: null,
+        predicted: null,
+      };
+      if (total === null || correct === null) continue;
+      recall.total += total;
+      recall.correct += correct;
+      if (predicted === null) continue;
+      f1.total += total;
+      f1.correct += correct;
+      f1.predicted += predicted;
     }
-  }
-  return merged;
+    return { recall, f1 };
+  });
 }
 
 function mergeCalibration(parts: readonly EvaluationCounts[]): CalibrationBlock[] {

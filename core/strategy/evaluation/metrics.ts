@@ -9,8 +9,8 @@ const share = z.number().min(0).max(1);
 export const coverageSchema = z.object({
   accuracy: share,
   top5: share,
-  /** Of macro-F1 and recall: pictures of classes that may be shown. */
-  perClass: share,
+  perClassRecall: share,
+  macroF1: share,
   macroAuc: share,
   calibrationError: share,
 });
@@ -39,7 +39,7 @@ const calibrationBins = 10;
 /** Formulas: docs/evaluation.md. A class of which nothing may be shown is left out of the means over classes. */
 export function metricsOf(counts: FederatedCounts): EvaluationMetrics {
   const { total, top1, top5, perClass } = counts;
-  const shown = perClass.filter((row) => row.total > 0);
+  const shown = perClass.map((row) => row.f1).filter((row) => row.total > 0);
   const auc = macroAuc(counts.scores);
   const calibrated = sumOf(counts.calibration.map((block) => block.total));
   return {
@@ -50,11 +50,12 @@ export function metricsOf(counts: FederatedCounts): EvaluationMetrics {
     macroAuc: auc?.value ?? null,
     macroAucWithin: auc?.within ?? null,
     calibrationError: calibrationError(counts.calibration),
-    perClassRecall: perClass.map((row) => ratio(row.correct, row.total)),
+    perClassRecall: perClass.map((row) => ratio(row.recall.correct, row.recall.total)),
     coverage: {
       accuracy: coverage(top1.total, total),
       top5: coverage(top5.total, total),
-      perClass: coverage(sumOf(shown.map((row) => row.total)), total),
+      perClassRecall: coverage(sumOf(perClass.map((row) => row.recall.total)), total),
+      macroF1: coverage(sumOf(shown.map((row) => row.total)), total),
       macroAuc: coverage(auc?.positives ?? 0, total),
       calibrationError: coverage(calibrated, total),
     },

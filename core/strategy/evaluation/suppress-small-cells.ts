@@ -1,159 +1,136 @@
 /**
- * What of an evaluation's counts may leave a site. Everything that leaves is 0 or at least k, and so is everything
- * that sums and differences of it can tell:
+ * What of an evaluation's counts may leave a site: nothing between 0 and k, and nothing of which sums and differences
+ * tell such a cell. docs/evaluation.md has the argument in full. In short:
  *
- * - The three cells of the totals (right, right among five, neither) are a partition of all pictures. Each is 0 or at
- *   least k; a smaller one is moved to the nearer of 0 and k at its neighbour's cost.
- * - All other tables are rounded to multiples of k, cell by cell. Sums and differences of multiples of k are
- *   multiples of k, within a table, across tables and from round to round.
- * - Rounding alone would not hide cells that are small anyway: where many are rounded to 0, a known total may give them
- *   away. So rows of few pictures are withheld, bins of few are merged with their neighbours before they are rounded,
- *   and a table in which bounds pin a small cell down all the same is withheld as a whole.
+ * - Totals, classes and confidences are exact counts of cells that are 0 or at least k, each table a partition of the
+ *   same pictures, and what a table leaves out is a cell like any other (see `poolSafely`). Right and wrong are told
+ *   apart in tables only where the totals tell them apart.
+ * - Scores of a class hang together with all of these (a probability above one half is the predicted class's), so their
+ *   blocks, too, hold 0 or at least k pictures, and are then rounded to multiples of k: sums and differences of
+ *   multiples of k are multiples of k.
  */
 import { AppError } from '../../shared/errors.ts';
-import {
-  type CalibrationBlock,
-  type ClassCounts,
-  type EvaluationCounts,
-  type ScoreBlock,
-  scoreBins,
-} from './counts.ts';
+import type { CalibrationBlock, ClassCounts, EvaluationCounts } from './counts.ts';
+import { roundScores } from './round-scores.ts';
+import { isSafe, type Pooled, poolSafely } from './safe-cells.ts';
+
+/** With 2, "fewer than two" would say "one". */
+const smallestLimit = 3;
 
 /**
  * @param counts as counted (`smallCell` 1)
- * @param smallCell k, at least 1; 1 hides nothing
+ * @param limit k, at least 1; 1 hides nothing, 2 is taken as 3
  * @throws AppError INTERNAL when the counts have been through this before
  */
-export function suppressSmallCells(counts: EvaluationCounts, smallCell: number): EvaluationCounts {
+export function suppressSmallCells(counts: EvaluationCounts, limit: number): EvaluationCounts {
   if (counts.smallCell !== 1) throw new AppError('INTERNAL', 'Small cells have been suppressed already.');
-  if (smallCell === 1) return counts;
+  if (limit === 1) return counts;
+  const smallCell = Math.max(smallestLimit, limit);
   const { classes, total } = counts;
   const hidden = { smallCell, classes, perClass: null, calibration: null, scores: null };
   if (total < smallCell) return { ...hidden, total: 0, correct: 0, top5: null };
   const correct = nearestSafe(counts.correct, total, smallCell);
   const wrong = total - correct;
   const near = counts.top5 === null ? null : Math.min(wrong, counts.top5 - counts.correct);
+  // Decided by what is published, so that nothing tells whether it was rounded.
+  const splits = correct > smallCell && wrong > smallCell;
+  const perClass = counts.perClass && publishClasses(counts.perClass, smallCell, splits);
   return {
     ...hidden,
     total,
     correct,
     top5: near === null ? null : correct + nearestSafe(near, wrong, smallCell),
-    perClass: counts.perClass && roundClasses(counts.perClass, { total, correct, smallCell }),
-    calibration: counts.calibration && roundCalibration(counts.calibration, { total, correct, smallCell }),
-    scores: counts.scores && roundScores(counts.scores, smallCell),
+    perClass,
+    calibration: splits && counts.calibration ? mergeConfidences(counts.calibration, smallCell) : null,
+    scores: counts.scores && perClass && roundScores(counts.scores, perClass, smallCell),
   };
 }
 
 /** The nearest way to cut `whole` in two cells that are each 0 or at least k; `whole` must be so itself. */
 function nearestSafe(part: number, whole: number, smallCell: number): number {
-  const isSafe = (cell: number) => cell === 0 || cell >= smallCell;
-  if (isSafe(part) && isSafe(whole - part)) return part;
+  if (isSafe(part, smallCell) && isSafe(whole - part, smallCell)) return part;
   const ends = [0, smallCell, whole - smallCell, whole].filter(
-    (cell) => cell >= 0 && cell <= whole && isSafe(cell) && isSafe(whole - cell),
+    (cell) => cell >= 0 && cell <= whole && isSafe(cell, smallCell) && isSafe(whole - cell, smallCell),
   );
   return ends.reduce((best, cell) => (Math.abs(cell - part) < Math.abs(best - part) ? cell : best));
 }
 
-function toMultiple(cell: number, smallCell: number): number {
-  return Math.round(cell / smallCell) * smallCell;
-}
-
-interface Whole {
-  total: number;
-  /** As published. */
-  correct: number;
-  smallCell: number;
-}
-
-function roundClasses(rows: readonly ClassCounts[], whole: Whole): ClassCounts[] | null {
-  const { smallCell } = whole;
-  return rows.map(({ total, correct, predicted }) =>
-    total < smallCell
-      ? { total: 0, correct: 0, predicted: toMultiple(predicted - correct, smallCell) }
-      : {
-          total: toMultiple(total, smallCell),
-          correct: toMultiple(correct, smallCell),
-          predicted: toMultiple(predicted, smallCell),
-        },
+/** Null when no class may be shown. */
+function publishClasses(
+  rows: readonly ClassCounts[],
+  smallCell: number,
+  splits: boolean,
+): ClassCounts[] | null {
+  const cells = rows.map((row) => ({
+    total: row.total!,
+    right: row.correct!,
+    taken: row.predicted! - row.correct!,
+  }));
+  const pooled: Pooled = { smallCell, sizes: cells.map((cell) => cell.total) };
+  const shown = poolSafely(
+    pooled,
+    [{ cells: cells.map((cell) => cell.total), atLeast: () => 0 }],
+    (index) => cells[index]!.total >= smallCell,
   );
-}
-
-function roundCalibration(blocks: readonly CalibrationBlock[], { smallCell }: Whole): CalibrationBlock[] {
-  const merged: (CalibrationBlock & { weighted: number })[] = [];
-  for (const { confidence, total, correct } of blocks) {
-    const last = merged.at(-1);
-    const weighted = confidence * total;
-    if (last === undefined || last.total >= smallCell) {
-      merged.push({ confidence, total, correct, weighted });
-    } else {
-      last.total += total;
-      last.correct += correct;
-      last.weighted += weighted;
-    }
-  }
-  const tail = merged.at(-1);
-  const before = merged.at(-2);
-  if (tail !== undefined && before !== undefined && tail.total < smallCell) {
-    before.total += tail.total;
-    before.correct += tail.correct;
-    before.weighted += tail.weighted;
-    merged.pop();
-  }
-  const rounded = new Map<number, CalibrationBlock>();
-  for (const { total, correct, weighted } of merged) {
-    const confidence = Math.round(weighted / total);
-    const same = rounded.get(confidence) ?? { confidence, total: 0, correct: 0 };
-    rounded.set(confidence, { confidence, total: same.total + total, correct: same.correct + correct });
-  }
-  return [...rounded.values()].map(({ confidence, total, correct }) => ({
-    confidence,
-    total: toMultiple(total, smallCell),
-    correct: toMultiple(correct, smallCell),
+  const split = !splits
+    ? new Set<number>()
+    : poolSafely(
+        pooled,
+        [
+          { cells: cells.map((cell) => cell.right), atLeast: (index) => (shown.has(index) ? 1 : 0) },
+          {
+            cells: cells.map((cell) => cell.total - cell.right),
+            atLeast: (index) => (shown.has(index) ? 1 : 0),
+          },
+        ],
+        (index) =>
+          shown.has(index) &&
+          isSafe(cells[index]!.right, smallCell) &&
+          isSafe(cells[index]!.total - cells[index]!.right, smallCell),
+      );
+  const taken = cells.map((cell) => cell.taken);
+  const told = poolSafely(
+    pooled,
+    [{ cells: taken, atLeast: () => 0 }],
+    (index) => split.has(index) && isSafe(taken[index]!, smallCell),
+  );
+  const wrong = cells.reduce((sum, cell) => sum + cell.total - cell.right, 0);
+  // Wrong pictures that have nothing to do with a class are a difference, too.
+  const others = [...told].map(
+    (index) => wrong - (cells[index]!.total - cells[index]!.right) - taken[index]!,
+  );
+  const tells = others.every((cell) => isSafe(cell, smallCell));
+  if (shown.size === 0) return null;
+  return cells.map(({ total, right, taken: wrongly }, index) => ({
+    total: shown.has(index) ? total : null,
+    correct: split.has(index) ? right : null,
+    predicted: tells && told.has(index) ? right + wrongly : null,
   }));
 }
 
-function roundScores(
-  rows: readonly (readonly ScoreBlock[] | null)[],
-  smallCell: number,
-): (ScoreBlock[] | null)[] | null {
-  const rounded = rows.map((row) => (row === null ? null : roundBlocks(row, smallCell)));
-  return rounded.every((row) => row === null) ? null : rounded;
-}
-
-/** From the greatest scores down: bins are merged until a block has 0 or at least k pictures on either side. */
-function roundBlocks(bins: readonly ScoreBlock[], smallCell: number): ScoreBlock[] | null {
-  const isSafe = ([, , positives, negatives]: ScoreBlock) =>
-    [positives, negatives].every((cell) => cell === 0 || cell >= smallCell);
-  const positives = new Array<number>(scoreBins).fill(0);
-  const negatives = new Array<number>(scoreBins).fill(0);
-  for (const [bin, , p, n] of bins) {
-    positives[bin]! += p;
-    negatives[bin]! += n;
+/** From the greatest confidence down: merged until a block has 0 or at least k right and wrong pictures. */
+function mergeConfidences(blocks: readonly CalibrationBlock[], smallCell: number): CalibrationBlock[] {
+  const merged: (CalibrationBlock & { weighted: number })[] = [];
+  const isWhole = ({ total, correct }: CalibrationBlock) =>
+    isSafe(correct, smallCell) && isSafe(total - correct, smallCell);
+  const join = (a: CalibrationBlock & { weighted: number }, b: CalibrationBlock & { weighted: number }) => ({
+    confidence: 0,
+    total: a.total + b.total,
+    correct: a.correct + b.correct,
+    weighted: a.weighted + b.weighted,
+  });
+  for (const block of blocks.toReversed()) {
+    const next = { ...block, weighted: block.confidence * block.total };
+    const last = merged.at(-1);
+    if (last === undefined || isWhole(last)) merged.push(next);
+    else merged[merged.length - 1] = join(last, next);
   }
-  const whole: ScoreBlock = [0, scoreBins - 1, sumOf(positives), sumOf(negatives)];
-  if (!isSafe(whole) || whole[2] === 0 || whole[3] === 0) return null;
-  const blocks: ScoreBlock[] = [];
-  let open: ScoreBlock | null = null;
-  for (let bin = scoreBins - 1; bin >= 0; bin--) {
-    const above: ScoreBlock = open ?? [bin, bin, 0, 0];
-    const block: ScoreBlock = [bin, above[1], above[2] + positives[bin]!, above[3] + negatives[bin]!];
-    const closes = block[2] + block[3] > 0 && isSafe(block);
-    if (closes) blocks.push(block);
-    open = closes ? null : block;
+  while (merged.length > 1 && !isWhole(merged.at(-1)!)) merged.push(join(merged.pop()!, merged.pop()!));
+  const byConfidence = new Map<number, CalibrationBlock>();
+  for (const { total, correct, weighted } of merged.toReversed()) {
+    const confidence = Math.round(weighted / total);
+    const same = byConfidence.get(confidence) ?? { confidence, total: 0, correct: 0 };
+    byConfidence.set(confidence, { confidence, total: same.total + total, correct: same.correct + correct });
   }
-  // What is left at the low end joins the blocks above it until it is safe, too.
-  while (open !== null) {
-    const above = blocks.pop();
-    if (above !== undefined) open = [open[0], above[1], open[2] + above[2], open[3] + above[3]];
-    if (!isSafe(open)) continue;
-    blocks.push(open);
-    open = null;
-  }
-  return blocks
-    .reverse()
-    .map(([from, to, p, n]) => [from, to, toMultiple(p, smallCell), toMultiple(n, smallCell)]);
-}
-
-function sumOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0);
+  return [...byConfidence.values()];
 }
