@@ -9,7 +9,7 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { siteStart } from '../strategy/site-rank.ts';
-import type { AggregateResult, ServerMemory, Updates } from '../strategy/strategy.ts';
+import type { AggregateResult, AggregateRound, ServerMemory, Updates } from '../strategy/strategy.ts';
 import {
   decodeUpdate,
   encodeFoundation,
@@ -126,6 +126,7 @@ export async function aggregateRound(
   blobs: BlobStore,
   ledger: RunLedger,
   round: number,
+  noise?: AggregateRound['noise'],
 ): Promise<ClosedRound> {
   const { config, strategy, base } = ledger;
   // In one order, so that sums are the same to the last bit.
@@ -143,6 +144,7 @@ export async function aggregateRound(
     updates: storedUpdates(ledger, blobs, { rows, round, start }),
     memory: await readMemory(store, blobs, ledger, round),
     base,
+    ...(noise === undefined ? {} : { noise }),
   });
   // Encoding takes a while, too: a broker in this process speaks first.
   await setImmediate();

@@ -10,7 +10,7 @@ import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
+import { type AggregateRound, runConfigSchema } from '../strategy/strategy.ts';
 import { encodeGlobalState, globalStateValueCount } from '../strategy/wire/wire.ts';
 import type {
   AnnounceBody,
@@ -46,6 +46,8 @@ export interface CoordinatorOptions {
   disconnect(siteId: string): void;
   onChange: (what: 'run' | 'sites') => void;
   offlineGraceMs?: number;
+  /** See `RunEngineOptions`. */
+  noise?: AggregateRound['noise'];
 }
 
 /** What the site's messages call; see connection.ts. */
@@ -122,6 +124,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       logger,
       onChange: () => options.onChange('run'),
       ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
+      ...(options.noise === undefined ? {} : { noise: options.noise }),
     });
   }
 

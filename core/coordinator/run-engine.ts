@@ -12,6 +12,7 @@ import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { aggregateEvaluations } from '../strategy/evaluation/aggregate.ts';
 import { participantsOf, substitutesOf } from '../strategy/participation.ts';
+import type { AggregateRound } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
 import { aggregateRound, discardLeftovers, freezeRound } from './close-round.ts';
 import type { RunPorts } from './ports.ts';
@@ -30,6 +31,8 @@ export interface RunEngineOptions {
   onChange: () => void;
   /** How long a site that lost its connection may hold up a round. */
   offlineGraceMs?: number;
+  /** Of noise for privacy; the operating system's cryptographic one when absent. Only tests and the lab give one. */
+  noise?: AggregateRound['noise'];
 }
 
 export interface RunEngine {
@@ -222,7 +225,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     }
     // Sites that did not evaluate by now are left out of the accuracy of the state this round began with.
     recordAccuracy(record.startSha256);
-    const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round);
+    const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options.noise);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFoundation();
     await tidyUp();
