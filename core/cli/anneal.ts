@@ -10,6 +10,7 @@ import { addDoctorCommand } from './commands/doctor.ts';
 import { addModelCommands } from './commands/models.ts';
 import { addPlanCommand } from './commands/plan.ts';
 import { addServeCommand } from './commands/serve.ts';
+import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { printError } from './output.ts';
 
@@ -44,6 +45,7 @@ addModelCommands(program);
 addPlanCommand(program);
 addServeCommand(program);
 addDoctorCommand(program);
+addSimulateCommand(program);
 
 try {
   await program.parseAsync();

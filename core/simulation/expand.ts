@@ -12,8 +12,13 @@ import type { Partition } from './record.ts';
 import type { LabRun } from './simulate-run.ts';
 import { choosePictures, type SitePictures, spreadPictures, type UsedPictures } from './spread.ts';
 
-/** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
-const roundDeadlineMs = 7 * 24 * 3_600_000;
+/** Where the lab's own defaults differ from those of a run between hospitals. */
+const labDefaults = {
+  /** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
+  roundDeadlineMs: 7 * 24 * 3_600_000,
+  /** Nothing has to be hidden from the researcher, and rounded counts would blur small test sets. */
+  smallCell: 1,
+};
 
 /**
  * All runs of an experiment; those of one strategy follow each other, since what is compiled for one serves the next.
@@ -96,7 +101,7 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   const common = experiment.settings;
   const own = strategy.settings;
   const training = { ...record(common['training']), ...record(own['training']) };
-  const written = { roundDeadlineMs, ...common, ...own, training, strategy: strategy.strategy };
+  const written = { ...labDefaults, ...common, ...own, training, strategy: strategy.strategy };
   const source = `The strategy "${labelOf(strategy)}"`;
   const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
   // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.

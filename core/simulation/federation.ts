@@ -11,6 +11,7 @@ import { loadOrCreateSigner } from '../enrolment/key-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorCode } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import { createRandom, mixSeed } from '../shared/random.ts';
 import { connectSite } from '../site/connection.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -61,6 +62,24 @@ interface Parts {
   broker: MemoryBroker;
   /** Closed in this order. */
   closers: (() => Promise<void> | void)[];
+}
+
+/**
+ * Seeded noise, anew for each round: so a run that was interrupted draws what it would have drawn. A deployed site
+ * takes its noise from the operating system.
+ */
+function createRoundNoise(seed: number, who: string) {
+  let round: number | null = null;
+  let random = createRandom(seed);
+  return {
+    normal: () => random.normal(),
+    /** Call it when a round may have begun. */
+    follow(current: number) {
+      if (current === round) return;
+      round = current;
+      random = createRandom(mixSeed(seed, 'noise', who, current));
+    },
+  };
 }
 
 /** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE | DATABASE_DAMAGED */
@@ -126,6 +145,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
     logger,
     onProgress: () => {},
   });
+  const noise = createRoundNoise(options.config.seed, coordinatorId);
   const node = createCoordinator({
     federation,
     brokerAddress: 'memory',
@@ -138,7 +158,12 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
       throw new AppError('NOT_ALLOWED', 'Simulated sites need no invitation.');
     },
     disconnect: () => {},
-    onChange: options.onChange,
+    noise,
+    onChange() {
+      const [run] = store.runs.list();
+      if (run !== undefined) noise.follow(run.round);
+      options.onChange();
+    },
   });
   await connection.open(node.inbox);
   closers.unshift(() => connection.close());
@@ -171,6 +196,7 @@ async function openSite(
   const link = broker.connect({ clientId: siteId, will: () => presence.will() });
   closers.unshift(() => link.close());
   presence.attach(link);
+  const noise = createRoundNoise(config.seed, name);
   let node: SiteNode | null = null;
   const connection = connectSite({
     link,
@@ -183,7 +209,10 @@ async function openSite(
     store,
     blobs,
     logger,
-    onManifest: (manifest) => node?.receiveManifest(manifest),
+    onManifest(manifest) {
+      noise.follow(manifest.round);
+      node?.receiveManifest(manifest);
+    },
     onReceipt: (receipt) => node?.receiveReceipt(receipt),
   });
   const created = createSite({
@@ -197,6 +226,7 @@ async function openSite(
     catalogue,
     workFolder: join(folder, 'work'),
     compute: () => options.compute,
+    noise,
     autoApprove: true,
     onChange() {
       const problem = node?.problem ?? null;

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
+import { evaluationMetricsSchema } from '../strategy/evaluation/metrics.ts';
 import { runConfigSchema, stageSchema } from '../strategy/strategy.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
@@ -25,19 +26,8 @@ export const partitionSchema = z.discriminatedUnion('kind', [
 ]);
 export type Partition = z.infer<typeof partitionSchema>;
 
-/** Metrics of one global state over the evaluation pictures of all sites; null where it could not be told. */
-export const metricsSchema = z.object({
-  /** Pictures behind these figures, after the small-cell rule. */
-  total: count,
-  accuracy: share.nullable(),
-  top5: share.nullable(),
-  macroF1: share.nullable(),
-  macroAuc: share.nullable(),
-  /** Expected calibration error. */
-  calibrationError: share.nullable(),
-  /** By class index; null for a class of which too few pictures were there. */
-  perClassRecall: z.array(share.nullable()),
-});
+/** Metrics of one global state over the evaluation pictures of all sites, computed from counts (docs/evaluation.md). */
+export const metricsSchema = evaluationMetricsSchema.partial({ macroAucWithin: true, coverage: true });
 export type RunMetrics = z.infer<typeof metricsSchema>;
 
 export const roundRecordSchema = z.object({

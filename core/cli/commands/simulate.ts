@@ -1,0 +1,185 @@
+/** `anneal simulate EXPERIMENT.yaml`: many federations on this machine, with the code that hospitals run. */
+import { join, relative, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { createFileLogger } from '../../agent/log-file.ts';
+import { defaultDataFolder } from '../../agent/paths.ts';
+import { version } from '../../agent/version.ts';
+import { type DeviceKind, deviceKinds } from '../../engine/engine.ts';
+import { AppError } from '../../shared/errors.ts';
+import { readExperiment } from '../../simulation/experiment.ts';
+import { type Lab, openLab } from '../../simulation/lab.ts';
+import type { RunLine } from '../../simulation/record.ts';
+import { writeReport } from '../../simulation/report/write-report.ts';
+import { describePartition, selectRuns } from '../../simulation/run-selection.ts';
+import type { LabRun } from '../../simulation/simulate-run.ts';
+import { readWholeNumber } from '../arguments.ts';
+import { formatBytes, formatCount, formatPercent, formatTable } from '../format.ts';
+import { printJson, printLine } from '../output.ts';
+import { createLabProgress } from '../simulate/progress.ts';
+
+interface Options {
+  out?: string;
+  list: boolean;
+  only?: string[];
+  workers?: number;
+  threads?: number;
+  device: string;
+  data?: string;
+  json: boolean;
+}
+
+/** Runs to do, and those that are done. */
+function stateOf(lab: Lab, run: LabRun): string {
+  return lab.results.lines.get(run.id)?.status ?? 'to do';
+}
+
+function listRuns(lab: Lab, runs: readonly LabRun[], asJson: boolean): void {
+  const rows = runs.map((run) => ({
+    id: run.id,
+    state: stateOf(lab, run),
+    label: run.label,
+    strategy: run.config.strategy,
+    partition: describePartition(run.partition),
+    sites: run.sites.length,
+    seed: run.seed,
+    rounds: run.config.rounds,
+    parametersPlanned: run.planned.parametersSent,
+    bytesPlanned: run.planned.bytesSent,
+  }));
+  if (asJson) {
+    printJson(rows);
+    return;
+  }
+  printLine(
+    formatTable(
+      ['run', 'state', 'strategy', 'partition', 'sites', 'seed', 'rounds', 'values to send', 'bytes to send'],
+      rows.map((row) => [
+        row.id.slice(0, 8),
+        row.state,
+        row.label,
+        row.partition,
+        String(row.sites),
+        String(row.seed),
+        String(row.rounds),
+        formatCount(row.parametersPlanned),
+        formatBytes(row.bytesPlanned),
+      ]),
+      [4, 5, 6, 7, 8],
+    ),
+  );
+}
+
+function describeLines(lines: readonly RunLine[]): string {
+  return formatTable(
+    ['run', 'strategy', 'partition', 'sites', 'seed', 'accuracy', 'best', 'sent'],
+    lines.map((line) => [
+      line.id.slice(0, 8),
+      line.label,
+      describePartition(line.partition),
+      String(line.sites),
+      String(line.seed),
+      line.status === 'failed' ? 'failed' : formatPercent(line.final.accuracy),
+      line.status === 'failed' ? line.error.code : formatPercent(line.final.bestAccuracy),
+      line.status === 'failed' ? '–' : formatBytes(line.totals.bytesSent),
+    ]),
+    [3, 4, 5, 6, 7],
+  );
+}
+
+function readDevice(text: string): DeviceKind {
+  const kind = deviceKinds.find((known) => known === text);
+  if (kind !== undefined) return kind;
+  throw new AppError('CONFIG_INVALID', `--device: there is ${deviceKinds.join(', ')}.`);
+}
+
+/** @returns the exit code */
+async function simulate(file: string, options: Options, signal: AbortSignal): Promise<number> {
+  const written = await readExperiment(file);
+  const experiment = options.out === undefined ? written : { ...written, out: resolve(options.out) };
+  const device = readDevice(options.device);
+  const progress = createLabProgress(options.json ? process.stderr : process.stdout);
+  const logger = createFileLogger(join(experiment.out, 'logs'), 'simulate');
+  try {
+    const lab = await openLab({
+      experiment,
+      version,
+      modelsFolder: join(options.data ?? defaultDataFolder(), 'models'),
+      logger,
+      signal,
+      onImport: (at) => progress.onImport(at),
+    });
+    try {
+      const runs = options.only === undefined ? lab.runs : selectRuns(lab.runs, options.only);
+      if (options.list) {
+        progress.end();
+        listRuns(lab, runs, options.json);
+        return 0;
+      }
+      const done = runs.filter(({ id }) => lab.results.finished.has(id));
+      const rounds = done.reduce((sum, run) => sum + run.config.rounds, 0);
+      progress.begin(
+        runs.filter((run) => !done.includes(run)),
+        { runs: done.length, rounds },
+      );
+      const lines = await lab.run(runs, {
+        workers: options.workers ?? (device === 'cpu' ? undefined : 1),
+        threads: options.threads,
+        device,
+        onEvent: (event) => progress.onEvent(event),
+      });
+      progress.end();
+      const report = join(experiment.out, 'report.html');
+      await writeReport([...lab.results.lines.values()], report, { title: experiment.name });
+      const all = runs.flatMap(({ id }) => lab.results.lines.get(id) ?? []);
+      if (options.json) printJson({ results: lab.results.file, report, ran: lines.length, runs: all });
+      else {
+        printLine(describeLines(all));
+        printLine(`Results: ${nearby(lab.results.file)}   report: ${nearby(report)}`);
+      }
+      return all.some(({ status }) => status === 'failed') ? 1 : 0;
+    } finally {
+      lab.close();
+    }
+  } finally {
+    progress.end();
+    logger.flush();
+  }
+}
+
+const nearby = (path: string) => relative(process.cwd(), path) || '.';
+
+export function addSimulateCommand(program: Command): void {
+  program
+    .command('simulate')
+    .description('run an experiment: strategies, seeds, partitions and numbers of sites, on this machine')
+    .argument('<experiment>', 'YAML file, see docs/simulation.md')
+    .option('--out <folder>', 'folder for results; the same command goes on with what is there')
+    .option('--list', 'show the runs, and what each would send; run nothing', false)
+    .option('--only <runs...>', 'only these: ids, or words such as "sa-fedlora, seed 2"')
+    .option('--workers <number>', 'trainer processes (default: one for each processor core)', readWholeNumber)
+    .option(
+      '--threads <number>',
+      'threads of each trainer process (default: the cores shared out)',
+      readWholeNumber,
+    )
+    .option('--device <kind>', `where trainers compute: ${deviceKinds.join(', ')}`, 'cpu')
+    .option('--data <folder>', 'data folder with imported base models')
+    .option('--json', 'print JSON; progress goes to standard error', false)
+    .action(async (file: string, options: Options) => {
+      for (const name of ['workers', 'threads'] as const) {
+        if (options[name] === 0) throw new AppError('CONFIG_INVALID', `--${name}: at least 1.`);
+      }
+      const abort = new AbortController();
+      const stop = () => abort.abort();
+      process.once('SIGINT', stop).once('SIGTERM', stop);
+      try {
+        process.exitCode = await simulate(file, options, abort.signal);
+      } catch (thrown) {
+        if (!abort.signal.aborted) throw thrown;
+        process.stderr.write('Stopped. Give the same command again to go on from here.\n');
+        process.exitCode = 130;
+      } finally {
+        process.off('SIGINT', stop).off('SIGTERM', stop);
+      }
+    });
+}
