@@ -194,6 +194,34 @@ describe('server optimisers', () => {
     expect(relativeError(valuesOf(config, second.state), expected)).toBeLessThan(1e-5);
   });
 
+  it('carry the factors of hetlora on as well', async () => {
+    const serverOptimiser = { kind: 'momentum', learningRate: 0.5, beta: 0.5 } as const;
+    const { config, start, sites } = firstRound('hetlora', { serverOptimiser });
+    const plain = await aggregateOnce(
+      { ...config, serverOptimiser: { kind: 'none' } },
+      base,
+      0,
+      start,
+      sites,
+    );
+    const { state, memory } = await aggregateOnce(config, base, 0, start, sites);
+    const halfway = weightedSum([
+      [0.5, valuesOf(config, start)],
+      [0.5, valuesOf(config, plain.state)],
+    ]);
+    expect(relativeError(valuesOf(config, state), halfway)).toBeLessThan(1e-6);
+    expect(memory!.has('velocity.lora.body.q.a')).toBe(true);
+  });
+
+  it('leave drift as it is: that of the sites', async () => {
+    const { config, start, sites } = firstRound('flexlora');
+    const serverOptimiser = { kind: 'momentum', learningRate: 0.5, beta: 0.5 } as const;
+    const plain = await aggregateOnce(config, base, 0, start, sites);
+    const moved = await aggregateOnce({ ...config, serverOptimiser }, base, 0, start, sites);
+    expect(moved.drift.spread).toBeCloseTo(plain.drift.spread, 6);
+    expect(moved.drift.share).toBeCloseTo(plain.drift.share, 6);
+  });
+
   it('start FedAvg of base weights from the base model', async () => {
     const serverOptimiser = { kind: 'momentum', learningRate: 0.25, beta: 0 } as const;
     const { config, start, sites } = firstRound('fedavg-full', { serverOptimiser });

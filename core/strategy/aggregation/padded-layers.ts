@@ -1,5 +1,4 @@
 /** Means of factors of different ranks, filled up with zeros, weighted by the size of each site's product. */
-
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../shared/tensor.ts';
@@ -17,7 +16,8 @@ const leastWeight = 2 ** -200;
  * Per layer: A ← Σ p_k·[A_k; 0] and B ← Σ p_k·[B_k | 0] with p_k = ‖s_k·B_k·A_k‖ / Σ_j ‖s_j·B_j·A_j‖.
  * @throws AppError UPDATE_REJECTED for a layer of another scale than the global one
  */
-export function paddedLayers({ config, global, memory }: AggregateRound): LayerMerge {
+export function paddedLayers(round: AggregateRound): LayerMerge {
+  const { config, global, memory } = round;
   const means = new Map([...global.lora.keys()].map((module) => [module, createTensorMean()]));
   return {
     add({ share, state }) {
@@ -35,15 +35,13 @@ export function paddedLayers({ config, global, memory }: AggregateRound): LayerM
         for (const [factor, tensor] of mean.result()) after.set(`lora.${module}.${factor}`, tensor);
       }
       // Rows of A and columns of B keep their places from round to round, so that their values have a history.
-      const before = stateTensors({ ...global, head: new Map(), base: new Map() }, everyFactor);
+      const before = stateTensors({ ...global, head: new Map(), base: new Map() }, round);
       const step = applyServerOptimiser(config.serverOptimiser, { before, after, memory });
       const { lora } = withStateTensors(global, step.tensors);
       return step.memory === null ? { lora } : { lora, memory: step.memory };
     },
   };
 }
-
-const everyFactor = { plan: { sends: 'both' }, config: { localHead: false } } as const;
 
 function paddedA({ a, r }: LoraLayer, rank: number): FloatTensor {
   if (r === rank) return a;
