@@ -2,6 +2,7 @@
 import type { RoundRow, RunDetail } from '../api/contract.ts';
 import type { PrivacySettings } from '../strategy/round-options.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
+import { describeMetrics } from './metrics-table.ts';
 
 interface Column {
   name: string;
@@ -43,6 +44,7 @@ export function describeRun(run: RunDetail): string {
     },
   ];
   const columns = all.filter((column) => column.isShown ?? true);
+  const metrics = describeMetrics(run);
   const rightAligned = columns.flatMap(({ isText }, index) => (isText === true ? [] : [index]));
   return [
     `Run ${run.id} (${run.strategy}): ${run.status}, round ${run.round + 1} of ${run.rounds}.`,
@@ -51,6 +53,7 @@ export function describeRun(run: RunDetail): string {
       done.map((round) => columns.map(({ cell }) => cell(round))),
       rightAligned,
     ),
+    ...(metrics === null ? [] : [metrics]),
     ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
   ].join('\n');
 }
