@@ -29,7 +29,6 @@ export async function squaredDistances(
 ): Promise<Float64Array[]> {
   const products = sumsProducts(travels.config.strategy);
   const sites = states.map((state) => ({
-    lora: products ? state.lora : null,
     // Of the layers only what is compared value by value.
     tensors: stateTensors(products ? { ...state, lora: new Map() } : state, travels),
     own: products ? layerProduct(state, state) : 0,

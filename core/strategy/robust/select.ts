@@ -2,12 +2,6 @@
 import { AppError } from '../../shared/errors.ts';
 import type { Exclusion } from '../strategy.ts';
 
-/** A site's update counts with this factor on its change. */
-export interface BoundedSite {
-  siteId: string;
-  factor: number;
-}
-
 /**
  * Norm bound (Sun et al. 2019, arXiv 1911.07963, with the bound taken from the round itself): a change larger than
  * `factor` times the median norm of the round is scaled down to that. With fewer than half of the sites hostile, no
