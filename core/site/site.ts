@@ -213,7 +213,8 @@ export function createSite(options: SiteOptions): SiteNode {
       void noticeMissingBase(current);
       return;
     }
-    const key = `${current.runId} ${current.phase} ${current.round} ${current.state.sha256}`;
+    const part = trains(current) ? 'train' : 'evaluate';
+    const key = `${current.runId} ${current.phase} ${part} ${current.round} ${current.state.sha256}`;
     if (work?.key === key) return;
     const previous = work?.done ?? Promise.resolve();
     stopWork();
