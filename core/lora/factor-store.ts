@@ -3,6 +3,7 @@ import {
   createPlainProducts,
   type DenseMatrix,
   type MatrixProducts,
+  releaseMatrix,
   sumTermsPlainly,
   type WeightedTerms,
 } from './matrix-products.ts';
@@ -20,8 +21,8 @@ export interface FactorStore {
   vectors(): VectorStack;
   /** Whether the sum's largest `wanted` directions are found faster from the dense matrix than from the stack. */
   isBetterWhole(wanted: number): boolean;
-  /** The sum as a matrix, not to be written to. */
-  toMatrix(): Promise<DenseMatrix>;
+  /** Looks at the sum as a matrix, which it must neither write to nor keep. */
+  withMatrix<T>(look: (whole: DenseMatrix) => Promise<T>): Promise<T>;
   /** ⟨sum, factor·B·A⟩, with factors as for `add`. */
   innerProduct(factor: number, a: Float32Array, b: Float32Array, r: number): Promise<number>;
 }
@@ -72,9 +73,12 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
   }
 
   /** The waiting terms, multiplied, join the sum. */
-  function take({ data }: DenseMatrix): void {
-    if (sum === null) sum = data;
-    else addTo(sum, data);
+  function take(product: DenseMatrix): void {
+    if (sum === null) sum = product.data;
+    else {
+      addTo(sum, product.data);
+      releaseMatrix(product);
+    }
     count = 0;
   }
 
@@ -132,13 +136,17 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
       return { left: columnsOf(whole, cols), right: unitVectors(cols) };
     },
     isBetterWhole: (wanted) => sum !== null || wanted === 0 || (count > smallStack && count > 2 * wanted),
-    async toMatrix() {
+    async withMatrix(look) {
       requireRest();
-      if (count === 0) return { rows, cols, data: sum ?? new Float64Array(rows * cols) };
+      if (count === 0) return look({ rows, cols, data: sum ?? new Float64Array(rows * cols) });
       // Terms that wait go on waiting: more may follow.
-      const { data } = await some.sumTerms(waiting(), rows);
-      if (sum !== null) addTo(data, sum);
-      return { rows, cols, data };
+      const whole = await some.sumTerms(waiting(), rows);
+      if (sum !== null) addTo(whole.data, sum);
+      try {
+        return await look(whole);
+      } finally {
+        releaseMatrix(whole);
+      }
     },
     async innerProduct(factor, a, b, r) {
       requireRest();

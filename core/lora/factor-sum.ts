@@ -7,7 +7,7 @@ import { createRandom, type Random } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import { createFactorStore } from './factor-store.ts';
 import { leadingDirections } from './leading-directions.ts';
-import { createPlainProducts, type MatrixProducts } from './matrix-products.ts';
+import { createPlainProducts, type DenseMatrix, type MatrixProducts } from './matrix-products.ts';
 import { decomposeStack, type SingularVectors } from './small-core.ts';
 
 /** weight·scale·B·A with the shapes of a LoRA layer's factors. */
@@ -130,8 +130,9 @@ export function createFactorSum(
     async decompose(maxRank) {
       const wanted = Math.min(maxRank, limit);
       if (store.isBetterWhole(wanted)) {
-        const whole = await store.toMatrix();
-        const found = await leadingDirections(whole, wanted, products ?? createPlainProducts());
+        const find = (whole: DenseMatrix) =>
+          leadingDirections(whole, wanted, products ?? createPlainProducts());
+        const found = await store.withMatrix(find);
         if (found !== null) return decomposition(found.vectors, found.energy, maxRank);
       }
       const found = decomposeStack(store.vectors());

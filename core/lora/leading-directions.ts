@@ -6,7 +6,7 @@
  */
 import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
 import { createRandom } from '../shared/random.ts';
-import type { DenseMatrix, MatrixProducts } from './matrix-products.ts';
+import { type DenseMatrix, type MatrixProducts, releaseMatrix } from './matrix-products.ts';
 import { orthonormalRows, rowsOf } from './orthonormal-rows.ts';
 import { decomposeStack, notFinite, type SingularVectors } from './small-core.ts';
 
@@ -54,6 +54,7 @@ export async function leadingDirections(
   // Of trace 1: nothing overflows below.
   for (let i = 0; i < gram.data.length; i++) gram.data[i]! /= energy;
   const block = await invariantRows(gram, blockSize, wanted, products);
+  releaseMatrix(gram);
   if (block === null) return null;
   const other = await products.multiply(block, matrix, { transposeY: !isWide });
   const [own, images] = [rowsOf(block), rowsOf(other)];
@@ -166,6 +167,7 @@ async function filtered(
     const next = 1 / (2 / first - scale);
     for (let i = 0; i < data.length; i++)
       data[i] = ((data[i]! - half * now[i]!) * 2 * next) / half - scale * next * before[i]!;
+    if (step > 2) releaseMatrix({ ...block, data: before });
     [before, now, scale] = [now, data, next];
   }
   return { ...block, data: now };

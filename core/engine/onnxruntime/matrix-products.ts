@@ -64,7 +64,6 @@ async function startSession(model: Uint8Array): Promise<ort.InferenceSession | n
       logSeverityLevel: 3,
       // Shapes differ from call to call; a plan of memory would be made for each and kept.
       enableMemPattern: false,
-      enableCpuMemArena: false,
       // Threads that wait by spinning would take time from the broker of the same process.
       extra: { session: { intra_op: { allow_spinning: '0' } } },
     });
