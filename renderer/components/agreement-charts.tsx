@@ -42,7 +42,8 @@ export function AgreementCharts({ rounds, total }: AgreementChartsProps) {
           {...shared}
           title="Energy kept when the rank was cut"
           withRounds={!hasEpsilon}
-          format={(value) => formatPercent(value)}
+          ticks={[0, 0.5, 1]}
+          format={percent}
           series={[{ name: 'energy', label: 'Energy kept', color: 'var(--anneal-done)' }]}
           summary={`The energy kept went ${ends(
             (round) => round.energyKept,

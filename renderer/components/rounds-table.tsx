@@ -18,8 +18,8 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
     epsilon: rounds.some(({ epsilon }) => epsilon !== null),
   };
   return (
-    <Table.ScrollContainer minWidth={860}>
-      <Table aria-label="Rounds" className="numbers">
+    <Table.ScrollContainer minWidth={880 + 90 * (Number(shows.drift) + Number(shows.epsilon))}>
+      <Table aria-label="Rounds" className="numbers" horizontalSpacing="xs" style={{ whiteSpace: 'nowrap' }}>
         <Table.Thead>
           <Table.Tr>
             <Table.Th ta="right">Round</Table.Th>

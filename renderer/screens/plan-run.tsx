@@ -98,7 +98,7 @@ function Planned({ plan, isOld }: { plan: RunPlan; isOld: boolean }) {
           <ScheduleChart plan={plan.plan} />
         </Grid.Col>
         <Grid.Col span={{ base: 12, lg: 4 }}>
-          <RunTotals totals={plan.totals} of="plan" cols={{ base: 3, lg: 1 }} />
+          <RunTotals totals={plan.totals} of="plan" cols={{ base: 1, sm: 3, lg: 1 }} />
         </Grid.Col>
       </Grid>
     </Box>
