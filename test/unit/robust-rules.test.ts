@@ -84,7 +84,7 @@ describe('merging value by value', () => {
     expect(trimmedCount(0.2, 4)).toBe(0);
   });
 
-  it('is the same among many sites, which are sorted in another way', () => {
+  it('finds the middle among many sites, too', () => {
     const random = createRandom(1);
     const values = random.shuffle(Array.from({ length: 101 }, (_, i) => i));
     expect(

@@ -33,26 +33,12 @@ export function combineRobustly(rule: ValuewiseRule, tensors: readonly FloatTens
   const result = new Float32Array(first.data.length);
   for (let i = 0; i < result.length; i++) {
     for (let k = 0; k < count; k++) values[k] = tensors[k]!.data[i]!;
-    sortFew(values);
+    values.sort();
     let sum = 0;
     for (let k = cut; k < count - cut; k++) sum += values[k]!;
     result[i] = sum / (count - 2 * cut);
   }
   return floatTensor(first.dims, result);
-}
-
-/** Sorts in place. By insertion where there are few, as sites are: a tenth of the time of the built-in sort. */
-function sortFew(values: Float64Array): void {
-  if (values.length > 64) {
-    values.sort();
-    return;
-  }
-  for (let i = 1; i < values.length; i++) {
-    const value = values[i]!;
-    let k = i;
-    for (; k > 0 && values[k - 1]! > value; k--) values[k] = values[k - 1]!;
-    values[k] = value;
-  }
 }
 
 /**
