@@ -75,7 +75,7 @@ export function heatMap({ rows, columns, cells }: HeatMap): string {
   const labelled = columns.length <= 24;
   const label = (share: number) => ({
     show: labelled,
-    color: share > 0.55 ? '#111' : '#fff',
+    color: share > 0.42 ? '#111' : '#fff',
     formatter: String(Math.round(100 * share)),
   });
   const data = cells.flatMap((row, y) =>

@@ -24,9 +24,9 @@ export const style = `
   body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; color: #1b2226; background: #fff; }
   h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
   .wide { overflow-x: auto; margin: 1rem 0; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
+  table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.87rem; width: 100%; }
   caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid #dde3e6; white-space: nowrap; }
+  th, td { text-align: right; padding: 5px 7px; border-bottom: 1px solid #dde3e6; white-space: nowrap; }
   thead th { font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 2px solid #93a1a8; }
   th:first-child { text-align: left; } tbody th { font-weight: 600; }
   .note { color: #46525a; font-size: 0.9rem; max-width: 75ch; }

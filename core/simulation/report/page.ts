@@ -112,6 +112,7 @@ function plots(methods: readonly Method[]): string {
     byRounds('Energy kept by round', methods, (method) => method.energyKept, {
       name: 'energy kept',
       format: percent,
+      max: 1,
     }),
     byRounds('Drift between sites by round', methods, (method) => method.drift, {
       ...share,
