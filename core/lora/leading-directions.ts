@@ -23,8 +23,8 @@ export interface LeadingDirections {
 const residualShare = 1e-6;
 /** In units of the largest λ: what rounding leaves of a residual. Values σ below 3·10⁻⁷ σ₁ count as found. */
 const roundingFloor = 1e-13;
-/** Products with the block, after which the full decomposition is the better way. */
-const maxProducts = 400;
+/** Products with the block (a millisecond each at 768 × 768), after which the full decomposition is the better way. */
+const maxProducts = 1500;
 const firstDegree = 10;
 const maxDegree = 40;
 /** By how much a filter may favour the first direction over the last wanted one before rounding blurs the latter. */
