@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeSafetensors, encodeSafetensors, safetensorsSizeBytes } from '../../core/lora/safetensors.ts';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  parseSafetensors,
+  safetensorsSizeBytes,
+} from '../../core/lora/safetensors.ts';
+import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
@@ -177,5 +183,34 @@ describe('safetensors', () => {
         ],
       },
     );
+  });
+});
+
+describe('raw tensors', () => {
+  it('of any written type come back in their order, in the size foretold', () => {
+    const tensors = [
+      { name: 'scales', dims: [1], bytes: new Uint8Array(4) },
+      { name: 'b', dims: [3], dtype: 'I8', bytes: Uint8Array.of(1, 2, 3) },
+      { name: 'a', dims: [2, 1], dtype: 'F16', bytes: Uint8Array.of(0, 0x3c, 0, 0xc0) },
+    ] as const;
+
+    const bytes = encodeRawSafetensors(tensors, { kind: 'x' });
+    const file = parseSafetensors(bytes, 'raw');
+
+    expect(bytes).toHaveLength(safetensorsSizeBytes(tensors, { kind: 'x' }));
+    expect([...file.entries.values()].map(({ name, dtype }) => [name, dtype])).toEqual([
+      ['scales', 'F32'],
+      ['b', 'I8'],
+      ['a', 'F16'],
+    ]);
+    expect([...file.bytesOf(file.entries.get('b')!)]).toEqual([1, 2, 3]);
+    // 1 and -2 as binary16.
+    const halves = encodeRawSafetensors(tensors.slice(2), {});
+    expect([...decodeSafetensors(halves, 'halves').tensors.get('a')!.data]).toEqual([1, -2]);
+  });
+
+  it('whose bytes do not fill their shape are not written', () => {
+    const tensor = { name: 'a', dims: [2], dtype: 'F16', bytes: new Uint8Array(3) } as const;
+    expect(() => encodeRawSafetensors([tensor], {})).toThrow('"a" has 3 bytes, expected 4');
   });
 });

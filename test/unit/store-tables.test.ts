@@ -248,3 +248,37 @@ describe('runs and rounds', () => {
     expect(adapters.list({ kind: 'update' })).toEqual([]);
   });
 });
+
+describe('a site’s own part of a run', () => {
+  test('is found by the round before, replaced by a round done again, and forgotten when nothing starts from it', () => {
+    using opened = openTestStore();
+    const { siteMemory } = opened.store;
+    addRun(opened.store, 'run', 4);
+    addRun(opened.store, 'other');
+    const put = (round: number, text: string) =>
+      siteMemory.put({ runId: 'run', round, sha256: sha256(text) });
+    siteMemory.put({ runId: 'other', round: 0, sha256: sha256('other') });
+
+    put(0, 'first');
+    put(2, 'third');
+    put(2, 'third again');
+
+    expect(siteMemory.newestBefore('run', 0)).toBeNull();
+    // A site may have missed a round.
+    expect(siteMemory.newestBefore('run', 2)).toMatchObject({ round: 0, sha256: sha256('first') });
+    expect(siteMemory.newestBefore('run', 3)?.sha256).toBe(sha256('third again'));
+    siteMemory.prune('run', 2);
+    expect(siteMemory.list().map(({ runId, round }) => [runId, round])).toEqual([
+      ['other', 0],
+      ['run', 0],
+      ['run', 2],
+    ]);
+    siteMemory.prune('run', 3);
+    expect(siteMemory.list().map(({ runId, round }) => [runId, round])).toEqual([
+      ['other', 0],
+      ['run', 2],
+    ]);
+    siteMemory.remove('run', 2);
+    expect(siteMemory.newestBefore('run', 4)).toBeNull();
+  });
+});

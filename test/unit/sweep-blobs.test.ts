@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { sweepBlobs } from '../../core/agent/sweep-blobs.ts';
+import { foundationKey } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { addImage, openTestStore, temporaryFolder } from '../fixtures/store.ts';
+import { addImage, addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 test('files that nothing refers to go, crops and adapters stay', async () => {
   using opened = openTestStore();
@@ -63,4 +64,22 @@ test("of the run in progress updates, the server's memory and parts of the found
   expect(keptInRun).toEqual([startSha256, update, memorySha256, foundationSha256].sort());
   // Of a finished run, what its adapters are nothing without.
   expect(blobs.list()).toEqual([foundationSha256]);
+});
+
+test('a site keeps its own part of a finished run, and the foundation of the run it knows', async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const [own, foundation, former] = await Promise.all(
+    ['own part', 'foundation', 'former foundation'].map((text) => blobs.put(Buffer.from(text))),
+  );
+  addRun(opened.store, 'run');
+  opened.store.runs.update('run', { status: 'finished' });
+  opened.store.siteMemory.put({ runId: 'run', round: 0, sha256: own! });
+  opened.store.settings.set(foundationKey, [foundation!]);
+
+  await sweepBlobs(opened.store, blobs);
+
+  expect(blobs.list().sort()).toEqual([own, foundation].sort());
+  expect(blobs.has(former!)).toBe(false);
 });
