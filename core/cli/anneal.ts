@@ -9,6 +9,7 @@ import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addModelCommands } from './commands/models.ts';
 import { addPlanCommand } from './commands/plan.ts';
+import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
@@ -46,6 +47,7 @@ addPlanCommand(program);
 addServeCommand(program);
 addDoctorCommand(program);
 addSimulateCommand(program);
+addReportCommand(program);
 
 try {
   await program.parseAsync();

@@ -1,0 +1,83 @@
+/** `anneal report`: the HTML report of the lab's results, again or of several files together. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { AppError } from '../../shared/errors.ts';
+import { type RunLine, readRunLines } from '../../simulation/record.ts';
+import { figuresOf } from '../../simulation/report/figures.ts';
+import { scenariosOf } from '../../simulation/report/scenarios.ts';
+import { resultTable, toCsv, toLatex, toMarkdown } from '../../simulation/report/tables.ts';
+import { writeReport } from '../../simulation/report/write-report.ts';
+import { readNumber } from '../arguments.ts';
+import { printJson, printLine } from '../output.ts';
+
+const formats = { markdown: toMarkdown, csv: toCsv, latex: toLatex } as const;
+
+function readAccuracy(text: string): number {
+  const percent = readNumber(text);
+  if (percent <= 0 || percent > 100) throw new InvalidArgumentError('Give a percentage above 0, up to 100.');
+  return percent / 100;
+}
+
+interface Options {
+  out?: string;
+  title?: string;
+  target?: number;
+  table?: keyof typeof formats;
+  json: boolean;
+}
+
+export function addReportCommand(program: Command): void {
+  program
+    .command('report')
+    .description('report on results of "anneal simulate"')
+    .argument('<files...>', 'runs.jsonl of one experiment or of several')
+    .option('--out <file>', 'HTML file to write')
+    .option('--title <text>', 'heading of the report')
+    .option(
+      '--target <percent>',
+      'accuracy for "rounds to target"; 95 % of the best method when absent',
+      readAccuracy,
+    )
+    .addOption(new Option('--table <format>', 'print the tables of results').choices(Object.keys(formats)))
+    .option('--json', 'print JSON', false)
+    .action(async (files: string[], options: Options) => {
+      if (options.out === undefined && options.table === undefined && !options.json) {
+        throw new AppError('CONFIG_INVALID', 'There is nothing to make of the results.', {
+          action: 'Add --out FILE.html, --table or --json.',
+        });
+      }
+      const runs = await readAll(files);
+      if (options.out !== undefined) await writeReport(runs, options.out, options);
+      if (options.json) printJson(asJson(runs, options.target));
+      else if (options.table !== undefined) printTables(runs, options.table, options.target);
+      else printLine(`Report of ${runs.length === 1 ? '1 run' : `${runs.length} runs`} written.`);
+    });
+}
+
+/** A run that is in several files counts once. */
+async function readAll(files: readonly string[]): Promise<RunLine[]> {
+  const runs = new Map<string, RunLine>();
+  for (const file of files) for (const run of await readRunLines(file)) runs.set(run.id, run);
+  if (runs.size === 0) throw new AppError('CONFIG_INVALID', 'There is no run to report.');
+  return [...runs.values()];
+}
+
+function asJson(runs: readonly RunLine[], target: number | undefined) {
+  return scenariosOf(runs).map((scenario) => ({
+    title: scenario.title,
+    failed: scenario.failed.length,
+    ...figuresOf(scenario, target),
+  }));
+}
+
+function printTables(
+  runs: readonly RunLine[],
+  format: keyof typeof formats,
+  target: number | undefined,
+): void {
+  const scenarios = scenariosOf(runs);
+  for (const scenario of scenarios) {
+    if (scenarios.length > 1) printLine(format === 'latex' ? `% ${scenario.title}` : `# ${scenario.title}`);
+    printLine(formats[format](resultTable(figuresOf(scenario, target))));
+    if (scenarios.length > 1) printLine();
+  }
+}
