@@ -18,8 +18,8 @@ export interface EvaluationTally {
 }
 
 /**
- * Ties go to the first class; a class is among the five most probable ones when fewer than five are more so. A model
- * that diverged and gives no numbers counts as one for which all classes are alike.
+ * Ties go to the class that comes first. A model that diverged and gives no numbers counts as one for which all
+ * classes are alike.
  */
 export function createEvaluationTally(classes: number): EvaluationTally {
   const perClass = Array.from({ length: classes }, () => ({ total: 0, correct: 0, predicted: 0 }));
@@ -56,7 +56,8 @@ export function createEvaluationTally(classes: number): EvaluationTally {
       for (let i = 0; i < classes; i++) {
         exponentials[i] = Math.exp(logits[i]! - largest);
         sum += exponentials[i]!;
-        if (logits[i]! > logits[label]!) ahead += 1;
+        const lead = logits[i]! - logits[label]!;
+        if (lead > 0 || (lead === 0 && i < label)) ahead += 1;
       }
       const isRight = predicted === label ? 1 : 0;
       whole.total += 1;
