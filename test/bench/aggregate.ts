@@ -44,11 +44,14 @@ interface Result {
   numpy: z.infer<typeof numpySchema> | null;
 }
 
-const count = z.coerce.number().int().positive();
+const count = z.number().int().positive();
 const words = z.string().transform((text) => text.split(','));
 const optionsSchema = z.object({
   json: z.string().optional(),
-  sites: words.pipe(z.array(count).min(1)).default([10, 50, 100]),
+  sites: words
+    .transform((each) => each.map(Number))
+    .pipe(z.array(count).min(1))
+    .default([10, 50, 100]),
   strategies: words.pipe(z.array(strategyNameSchema).min(1)).default(['flexlora', 'sa-fedlora']),
   'ours-only': z.boolean().default(false),
 });
