@@ -4,8 +4,18 @@ import { AppError } from '../shared/errors.ts';
 import { databaseVersion, type Migration, migrate, migrations, newerDatabase } from './migrations.ts';
 import { openSqlite, type Sqlite } from './sqlite.ts';
 
+/**
+ * What a commit outlives. `process`: the end of this process, not a power cut, which may undo the last commits; for
+ * what can be computed again, such as a simulation.
+ */
+export type Durability = 'power-cut' | 'process';
+
 /** @throws AppError DATABASE_NEWER | DATABASE_DAMAGED | DISK_FULL | DATA_FOLDER_UNUSABLE */
-export function openDatabase(file: string, steps: readonly Migration[] = migrations): Sqlite {
+export function openDatabase(
+  file: string,
+  steps: readonly Migration[] = migrations,
+  durability: Durability = 'power-cut',
+): Sqlite {
   checkUntouched(file, steps.length);
   const db = openSqlite(file);
   try {
@@ -15,7 +25,7 @@ export function openDatabase(file: string, steps: readonly Migration[] = migrati
     // FULL, although WAL would stay whole with NORMAL: NORMAL may lose the last commits when power fails, and a
     // consent withdrawal that was confirmed, or the mark of a message that was handled, must not come undone.
     // The price is one fsync per transaction; rounds take minutes.
-    db.pragma('synchronous = FULL');
+    db.pragma(`synchronous = ${durability === 'power-cut' ? 'FULL' : 'NORMAL'}`);
     // INSERT OR REPLACE deletes rows, and fires the triggers of append-only tables only with this.
     db.pragma('recursive_triggers = ON');
     db.pragma('trusted_schema = OFF');

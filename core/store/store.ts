@@ -8,7 +8,7 @@ import { createEvaluations, createEvaluationsReader } from './evaluations.ts';
 import { createImages, createImagesReader } from './images.ts';
 import { createInvitations, createInvitationsReader } from './invitations.ts';
 import { createInbox, createOutbox, createOutboxReader } from './messages.ts';
-import { openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createRoundSites, createRoundSitesReader } from './round-sites.ts';
 import { createRounds, createRoundsReader } from './rounds.ts';
 import { createRuns, createRunsReader } from './runs.ts';
@@ -70,6 +70,8 @@ export interface Store extends ReadOnlyStore {
 export interface StoreOptions {
   /** Clock for the times that the store writes; for tests. */
   now?: () => Date;
+  /** What a commit outlives; a power cut when absent. */
+  durability?: Durability;
 }
 
 /**
@@ -77,7 +79,7 @@ export interface StoreOptions {
  * @throws AppError DATABASE_NEWER (the file is not touched) | DATABASE_DAMAGED | DISK_FULL | DATA_FOLDER_UNUSABLE
  */
 export function openStore(file: string, options: StoreOptions = {}): Store {
-  const db = openDatabase(file);
+  const db = openDatabase(file, undefined, options.durability);
   const clock = options.now ?? (() => new Date());
   const now = () => clock().toISOString();
   return {
