@@ -125,7 +125,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
   const { logger, sites, version, catalogue } = options;
   const folder = join(options.folder, coordinatorId);
   const signer = await loadOrCreateSigner(join(folder, 'keys'), coordinatorId);
-  const store = openStore(join(folder, databaseName));
+  const store = openStore(join(folder, databaseName), { durability: 'process' });
   closers.unshift(() => store.close());
   for (const [index, { siteId, name }] of sites.entries()) {
     const { publicKey } = signers[index]!;
@@ -189,7 +189,7 @@ async function openSite(
   const { logger, version, catalogue, config } = options;
   const folder = join(options.folder, siteId);
   await mkdir(join(folder, 'work'), { recursive: true });
-  const store = openStore(join(folder, databaseName));
+  const store = openStore(join(folder, databaseName), { durability: 'process' });
   closers.unshift(() => store.close());
   const blobs = createBlobStore(join(folder, 'blobs'));
   const presence = createPresence(federation, signer, logger);

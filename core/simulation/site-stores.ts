@@ -53,7 +53,7 @@ async function fillSites(place: string, sites: readonly SitePictures[], purpose:
 }
 
 function fillSite(file: string, { train, evaluation }: SitePictures, purpose: string): void {
-  const store = openStore(file);
+  const store = openStore(file, { durability: 'process' });
   try {
     store.transaction(() => {
       const datasetId = store.datasets.ensure('lab').id;
