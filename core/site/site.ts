@@ -174,9 +174,9 @@ export function createSite(options: SiteOptions): SiteNode {
     });
   }
 
-  /** Tells the coordinator, once a round, not to wait for this site. */
-  function decline({ runId, round }: ManifestBody, reason: string): void {
-    const key = `${runId} ${round} ${reason}`;
+  /** Tells the coordinator, once a round and once for the evaluation at the end, not to wait for this site. */
+  function decline({ runId, phase, round }: ManifestBody, reason: string): void {
+    const key = `${runId} ${phase} ${round} ${reason}`;
     if (declined === key) return;
     declined = key;
     ports.enqueue({ type: 'declined', body: { runId, round, reason } });

@@ -28,8 +28,9 @@ export async function sumIntoAdapter(parts: ModelFoundation, state: ModelState):
   const lora = new Map<string, LoraLayer>();
   for (const [module, layer] of state.lora) {
     const below = parts.flatMap((part) => part.lora.get(module) ?? []);
-    const all = [...below, layer].filter(({ r }) => r > 0);
-    lora.set(module, await sumLayers(layer, all));
+    // Fresh factors above a stack, B = 0, add nothing but rank.
+    const all = [...below, layer].filter(({ b }) => b.data.some((value) => value !== 0));
+    lora.set(module, all.length === 0 ? layer : await sumLayers(layer, all));
   }
   return { ...state, lora };
 }
