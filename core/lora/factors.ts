@@ -61,35 +61,6 @@ export function exactDelta(layer: LoraLayer): { dims: number[]; values: Float64A
   return { dims: [rows, ...inDims], values: delta };
 }
 
-/** Frobenius norm of Σ weight·scale·B·A without forming it: ‖BA‖² is the sum over (BᵀB)∘(AAᵀ). */
-export function productNorm(parts: readonly FactorPart[]): number {
-  const first = parts[0];
-  if (first === undefined) return 0;
-  const columns: Float64Array[] = [];
-  const rows: Float64Array[] = [];
-  for (const { weight, scale, a, b } of parts) {
-    const r = a.dims[0]!;
-    const cols = elementCount(a.dims.slice(1));
-    for (let k = 0; k < r; k++) {
-      columns.push(Float64Array.from({ length: b.dims[0]! }, (_, i) => weight * scale * b.data[i * r + k]!));
-      rows.push(Float64Array.from(a.data.subarray(k * cols, (k + 1) * cols)));
-    }
-  }
-  let sum = 0;
-  for (let i = 0; i < rows.length; i++) {
-    for (let j = 0; j <= i; j++) {
-      sum += (i === j ? 1 : 2) * dot(columns[i]!, columns[j]!) * dot(rows[i]!, rows[j]!);
-    }
-  }
-  return Math.sqrt(Math.max(0, sum));
-}
-
 function addScaled(target: Float64Array, factor: number, values: Float32Array): void {
   for (let j = 0; j < target.length; j++) target[j]! += factor * values[j]!;
-}
-
-function dot(x: Float64Array, y: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
-  return sum;
 }

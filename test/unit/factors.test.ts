@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
+import { factorInnerProduct } from '../../core/lora/factor-inner-product.ts';
 import {
   changeRank,
   changeScale,
   createFactorSum,
   deltaWeight,
   type FactorPart,
-  productNorm,
   stackAndTruncate,
   type TruncatedFactors,
 } from '../../core/lora/factors.ts';
@@ -259,11 +259,18 @@ describe('one layer', () => {
     );
   });
 
-  it('has the norm of its product', () => {
+  it('has inner products with itself and with others as its ΔW has', () => {
+    const ranks = fc.tuple(fc.nat(9), fc.nat(9));
     fc.assert(
-      fc.property(problem, ({ parts }) => {
-        const expected = denseSum(parts).norm();
-        expect(Math.abs(productNorm(parts) - expected)).toBeLessThan(1e-5 * Math.max(expected, 1e-6));
+      fc.property(weightDims, ranks, fc.integer(), (dims, [r, s], seed) => {
+        const random = createRandom(seed);
+        const [x, y] = [randomLayer('m', dims, r, 2, random), randomLayer('m', dims, s, 0.3, random)];
+        const [denseX, denseY] = [dense({ weight: 1, ...x }), dense({ weight: 1, ...y })];
+        const size = Math.max(1e-9, denseX.norm() * denseY.norm());
+        const expected = Matrix.mul(denseX, denseY).sum();
+        expect(Math.abs(factorInnerProduct(x, y) - expected) / size).toBeLessThan(1e-10);
+        const square = denseX.norm() ** 2;
+        expect(Math.abs(factorInnerProduct(x, x) - square)).toBeLessThan(1e-10 * Math.max(1e-9, square));
       }),
     );
   });
