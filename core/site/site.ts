@@ -3,7 +3,6 @@
  * So a site that was killed, was away, or got a manifest twice finds its work again by itself.
  */
 import { z } from 'zod';
-import { cohortsTouchedBySubject } from '../consent/cohort.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
@@ -19,6 +18,7 @@ import { approvalFor, approvalSchema, covers } from './approval.ts';
 import type { SitePorts } from './ports.ts';
 import { createRoundStates } from './round-state.ts';
 import { evaluateState, type RoundWorkerOptions, trainRound } from './round-worker.ts';
+import { discardWithdrawn, recordReceipt, recordRun } from './site-records.ts';
 
 export type SiteActivity =
   | 'waiting'
@@ -143,37 +143,6 @@ export function createSite(options: SiteOptions): SiteNode {
     });
   }
 
-  /** The site's own rows of the run and the round, which its other rows refer to. */
-  function recordRun(current: ManifestBody): void {
-    store.transaction(() => {
-      if (store.runs.get(current.runId) === null)
-        store.runs.insert({ id: current.runId, config: current.config });
-      const over = current.phase === 'finished' || current.phase === 'stopped';
-      const status =
-        current.phase === 'train' ? 'running' : current.phase === 'evaluate' ? 'evaluating' : current.phase;
-      store.runs.update(current.runId, {
-        status,
-        round: current.round,
-        finishedAt: over ? store.now() : null,
-      });
-      if (
-        current.phase === 'train' &&
-        current.state !== null &&
-        store.rounds.get(current.runId, current.round) === null
-      ) {
-        store.rounds.insert({
-          runId: current.runId,
-          round: current.round,
-          stage: current.plan.stage,
-          rank: current.plan.rank,
-          trainableParameters: 0,
-          startSha256: current.state.sha256,
-          deadlineAt: current.deadlineAt,
-        });
-      }
-    });
-  }
-
   /** Tells the coordinator, once a round and once for the evaluation at the end, not to wait for this site. */
   function decline({ runId, phase, round }: ManifestBody, reason: string): void {
     const key = `${runId} ${phase} ${round} ${reason}`;
@@ -255,7 +224,7 @@ export function createSite(options: SiteOptions): SiteNode {
     declined = '';
     try {
       const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
-      recordRun(current);
+      recordRun(store, current);
       const source = { runId, siteId, config, baseId, round, plan, state, foundation };
       await worker.states.fetch(source, signal);
       await evaluateState(worker, source, current.phase === 'evaluate', signal);
@@ -322,7 +291,7 @@ export function createSite(options: SiteOptions): SiteNode {
       }
       manifest = next;
       try {
-        recordRun(next);
+        recordRun(store, next);
       } catch (thrown) {
         problem = toAppError(thrown).toReport();
         logger.error({ error: thrown }, 'manifest not recorded');
@@ -331,24 +300,7 @@ export function createSite(options: SiteOptions): SiteNode {
       considerSafely();
     },
     receiveReceipt(receipt) {
-      const row = store.roundSites.get(receipt.runId, receipt.round, siteId);
-      if (row === null || row.updateSha256 !== receipt.updateSha256 || row.status !== 'announced') return;
-      store.transaction(() => {
-        store.roundSites.upsert({
-          runId: receipt.runId,
-          round: receipt.round,
-          siteId,
-          status: receipt.accepted ? 'received' : 'rejected',
-          reason: receipt.reason ?? null,
-        });
-        // What the site kept of a round whose update does not count belongs to no shared model.
-        if (!receipt.accepted) store.siteMemory.remove(receipt.runId, receipt.round);
-        store.audit.append({
-          actor: 'coordinator',
-          action: receipt.accepted ? 'update-accepted' : 'update-refused',
-          details: { runId: receipt.runId, round: receipt.round, update: receipt.updateSha256 },
-        });
-      });
+      if (!recordReceipt(store, siteId, receipt)) return;
       if (!receipt.accepted) {
         problem = new AppError(
           'UPDATE_REJECTED',
@@ -378,33 +330,12 @@ export function createSite(options: SiteOptions): SiteNode {
     consentWithdrawn(pseudonym) {
       if (manifest === null || manifest.phase !== 'train') return;
       const { runId, round } = manifest;
-      const row = store.roundSites.get(runId, round, siteId);
-      const touched = cohortsTouchedBySubject(store, pseudonym).filter(
-        (cohort) => cohort.runId === runId && cohort.round === round && !cohort.superseded,
-      );
-      if (touched.length === 0 || row === null || row.status === 'received') return;
-      // What was trained on this subject is thrown away and done again. An update that was announced may have
-      // reached the coordinator although no receipt came yet: then its cohort stays in the trace, which must
-      // never say "not used" of a subject that was.
-      const unsent = row.updateSha256;
-      const memory = store.siteMemory.newestBefore(runId, round + 1);
-      store.transaction(() => {
-        if (unsent === null) for (const cohort of touched) store.cohorts.supersede(cohort.id);
-        else ports.retractAnnouncement(runId, round);
-        store.siteMemory.remove(runId, round);
-        store.roundSites.upsert({ runId, round, siteId, status: 'working' });
-        store.audit.append({
-          actor: 'site',
-          action: 'round-restarted',
-          details: { runId, round, reason: 'consent withdrawn' },
-        });
-      });
-      const trained = [unsent, memory?.round === round ? memory.sha256 : null];
-      for (const sha256 of trained)
-        if (sha256 !== null)
-          void options.blobs
-            .delete(sha256)
-            .catch((error) => logger.warn({ error }, 'file not deleted after a withdrawal'));
+      const files = discardWithdrawn(store, ports, { runId, round, siteId, pseudonym });
+      if (files === null) return;
+      for (const sha256 of files)
+        void options.blobs
+          .delete(sha256)
+          .catch((error) => logger.warn({ error }, 'file not deleted after a withdrawal'));
       const previous = work?.done ?? Promise.resolve();
       stopWork();
       void previous.then(considerSafely);
