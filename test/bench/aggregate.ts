@@ -110,8 +110,11 @@ async function measure(
   return result;
 }
 
+/** NumPy computes with one thread: those that wait for each other by spinning would count as processor time. */
+const environment = { ...process.env, OPENBLAS_NUM_THREADS: '1', MKL_NUM_THREADS: '1', OMP_NUM_THREADS: '1' };
+
 async function run(program: string, args: readonly string[]): Promise<unknown> {
-  const { stdout } = await promisify(execFile)(program, [...args]);
+  const { stdout } = await promisify(execFile)(program, [...args], { env: environment });
   return JSON.parse(stdout);
 }
 
