@@ -1,4 +1,6 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
+
+import { trainableWeights } from '../engine/training-graph.ts';
 import { stateShape } from '../lora/state-file.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -100,7 +102,8 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
       const global = siteStart(config, ledger.nameOf(siteId), start);
       const bytes = await blobs.read(update.sha256);
       const state = decodeUpdate(bytes, 'update', { config, plan, base, start: global });
-      checkUpdate(state, { base, global, plan });
+      const trained = trainableWeights(base, plan.mode, config.lastK);
+      checkUpdate(state, { base, global, plan, trained });
       store.transaction(() => {
         store.roundSites.upsert({ ...key, status: 'received' });
         store.rounds.update(runId, round, {

@@ -9,9 +9,11 @@ import type { RoundPlan } from './strategy.ts';
 /** What an update must fit. */
 export interface UpdateExpectation {
   base: Pick<BaseModel, 'sha256' | 'weights' | 'layers'>;
-  /** The state that the round started from. */
+  /** The state that the site's round started from, cut to its rank. */
   global: ModelState;
   plan: Pick<RoundPlan, 'mode'>;
+  /** Names of the base weights that train in the round (`trainableWeights`). */
+  trained: readonly string[];
 }
 
 /** How large an update may be: a guard against broken training, wide enough for layers whose own weights are tiny. */
@@ -25,8 +27,9 @@ export interface UpdateBounds {
 export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 100, headRootMeanSquare: 100 };
 
 /**
- * Refuses an update that is of another base or other classes, has other tensors or shapes than the round
- * asks for, holds NaN or infinity, or is outsize. A rank below the round's is welcome.
+ * Refuses an update that is of another base or other classes, has other tensors, shapes, ranks or scales than the
+ * round asks for, holds NaN or infinity, or is outsize. What passes can be merged by every strategy: one wrong
+ * update must not fail the round of the others.
  * @throws AppError UPDATE_REJECTED with a plain reason
  */
 export function checkUpdate(
@@ -34,10 +37,11 @@ export function checkUpdate(
   expected: UpdateExpectation,
   bounds: UpdateBounds = defaultUpdateBounds,
 ): void {
-  const { base, global, plan } = expected;
+  const { base, global } = expected;
   if (update.baseSha256 !== base.sha256) throw rejected('it was trained on another base model');
   checkAgainstGlobal(update, global);
-  checkBaseNames(update, base, plan);
+  checkRanks(update, global);
+  checkBaseNames(update, expected);
   checkNorms(update, base, bounds);
 }
 
@@ -106,20 +110,27 @@ function checkFinite(what: string, { data }: FloatTensor): void {
   if (x0 + x1 + last !== 0) throw rejected(`${what} holds values that are not finite numbers`);
 }
 
-function checkBaseNames(
-  update: ModelState,
-  base: UpdateExpectation['base'],
-  { mode }: Pick<RoundPlan, 'mode'>,
-): void {
+function checkRanks(update: ModelState, { lora }: ModelState): void {
+  for (const [module, { r, scale }] of update.lora) {
+    const asked = lora.get(module)!;
+    if (r === asked.r && scale === asked.scale) continue;
+    throw rejected(
+      `layer "${module}" has rank ${r} and scale ${scale} instead of ${asked.r} and ${asked.scale}`,
+    );
+  }
+}
+
+function checkBaseNames(update: ModelState, { base, plan: { mode }, trained }: UpdateExpectation): void {
   if (mode === 'lora' || mode === 'head') {
     if (update.base.size > 0)
       throw rejected('it holds weights of the base model, which stay fixed in this round');
     return;
   }
-  checkTensors('the base model', update.base, base.weights);
   if (update.base.size === 0) throw rejected('the weights of the base model are missing');
-  if (mode === 'full' && update.base.size < base.weights.size) {
-    throw rejected(`it holds ${update.base.size} of the ${base.weights.size} weights of the base model`);
+  const asked = new Map(trained.map((name) => [name, base.weights.get(name)!]));
+  checkTensors('the base model', update.base, asked);
+  if (update.base.size < asked.size) {
+    throw rejected(`it holds ${update.base.size} of the ${asked.size} weights of the base model that train`);
   }
 }
 

@@ -32,7 +32,11 @@ export const saFedLora: Strategy = {
 /** Base weights leave the state for the foundation, and their moments the memory: they do not train again. */
 function founded({ global }: AggregateRound, result: AggregateResult): AggregateResult {
   const { state, memory } = result;
-  const kept = memory === null ? null : new Map([...memory].filter(([name]) => !name.includes('.base.')));
+  const isMoment = (name: string) => {
+    const [, , weight] = /^(\w+)\.base\.(.+)$/.exec(name) ?? [];
+    return weight !== undefined && state.base.has(weight);
+  };
+  const kept = memory === null ? null : new Map([...memory].filter(([name]) => !isMoment(name)));
   return {
     ...result,
     state: { ...state, base: new Map() },

@@ -1,5 +1,6 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
+import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -129,8 +130,10 @@ describe.each([...plain, ...withOptions])('%s', (_name, changes) => {
     let budget = Number.POSITIVE_INFINITY;
     for (let round = 0; round < config.rounds; round++) {
       const updates = fiveSites(global, round);
+      const trained = trainableWeights(base, plan(round).mode, config.lastK);
+      const expected = { base, global, plan: plan(round), trained };
       for (const { state } of updates) {
-        expect(() => checkUpdate(state, { base, global, plan: plan(round) })).not.toThrow();
+        expect(() => checkUpdate(state, expected)).not.toThrow();
       }
       const result: AggregateResult = await aggregateOnce(config, base, round, global, updates, { memory });
       const next = plan(Math.min(round + 1, config.rounds - 1));

@@ -15,6 +15,12 @@ const good = trainedState(global, 1);
 const baseNames = [...base.weights.keys()];
 const goodFull = trainedState(global, 1, { base, baseNames });
 const random = createRandom(1);
+const trained: Record<TrainMode, string[]> = {
+  head: [],
+  lora: [],
+  full: baseNames,
+  'last-k': ['body.q.weight', 'body.q.bias'],
+};
 
 const withLayer = (changes: object): ModelState => ({
   ...good,
@@ -43,11 +49,10 @@ describe('checkUpdate', () => {
   it.each<[string, TrainMode, ModelState]>([
     ['factors and head', 'lora', good],
     ['the untrained state itself', 'lora', global],
-    ['a lower rank', 'lora', withLayer(randomLayer('body.q', [20, 12], 2, 2, random))],
     ['all base weights', 'full', goodFull],
-    ['some base weights', 'last-k', trainedState(global, 1, { base, baseNames: ['body.q.weight'] })],
+    ['some base weights', 'last-k', trainedState(global, 1, { base, baseNames: trained['last-k'] })],
   ])('accepts %s in mode %s', (_what, mode, update) => {
-    expect(() => checkUpdate(update, { base, global, plan: { mode } })).not.toThrow();
+    expect(() => checkUpdate(update, { base, global, plan: { mode }, trained: trained[mode] })).not.toThrow();
   });
 
   it.each<[string, TrainMode, ModelState, RegExp]>([
@@ -61,6 +66,19 @@ describe('checkUpdate', () => {
       'lora',
       withLayer(randomLayer('body.q', [20, 11], 4, 2, random)),
       /"body.q".*shape/,
+    ],
+    [
+      'a lower rank',
+      'lora',
+      withLayer(randomLayer('body.q', [20, 12], 2, 2, random)),
+      /rank 2 and scale 2 instead of 4 and 2/,
+    ],
+    ['another scale', 'lora', withLayer({ scale: 3 }), /scale 3 instead of 4 and 2/],
+    [
+      'some of the base weights that train',
+      'last-k',
+      trainedState(global, 1, { base, baseNames: ['body.q.weight'] }),
+      /1 of the 2/,
     ],
     ['a rank that lies', 'lora', withLayer({ r: 3 }), /"body.q".*shape/],
     ['a scale of infinity', 'lora', withLayer({ scale: Number.POSITIVE_INFINITY }), /scale Infinity/],
@@ -89,7 +107,7 @@ describe('checkUpdate', () => {
       trainedState(global, 1, { base, baseNames: ['body.q.weight'] }),
       /1 of the 6/,
     ],
-    ['an unknown base weight', 'last-k', withBase('other'), /"other" of the base model was not asked for/],
+    ['an unknown base weight', 'full', withBase('other'), /"other" of the base model was not asked for/],
     [
       'a base weight of another shape',
       'full',
@@ -121,13 +139,15 @@ describe('checkUpdate', () => {
       /"bias" of the head is too large/,
     ],
   ])('rejects %s', (_what, mode, update, message) => {
-    expect(() => checkUpdate(update, { base, global, plan: { mode } })).toThrow(
+    expect(() => checkUpdate(update, { base, global, plan: { mode }, trained: trained[mode] })).toThrow(
       expect.objectContaining({ code: 'UPDATE_REJECTED', message: expect.stringMatching(message) }),
     );
   });
 
   it('lets the bounds be chosen', () => {
     const bounds = { relativeNorm: 1e-6, headRootMeanSquare: 100 };
-    expect(() => checkUpdate(good, { base, global, plan: { mode: 'lora' } }, bounds)).toThrow(/too large/);
+    expect(() => checkUpdate(good, { base, global, plan: { mode: 'lora' }, trained: [] }, bounds)).toThrow(
+      /too large/,
+    );
   });
 });
