@@ -32,7 +32,7 @@ export function whatLeaves(config: RunConfig, base: BaseModel, siteName: string)
       ...modelSentences(config, leaving, { layers, weights: weights.length }, siteName),
       ...privacySentences(config),
       `How many pictures were trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
-      `Counts of right answers on held-out pictures, if there are at least ${config.smallCell}`,
+      `Counts of held-out pictures: how many are right, by class, confidence and score; none below ${config.smallCell}`,
       'The name of this site and when it is connected',
     ],
     stays: [

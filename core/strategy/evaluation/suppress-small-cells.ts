@@ -88,24 +88,34 @@ function publishClasses(
           isSafe(cells[index]!.right, smallCell) &&
           isSafe(cells[index]!.total - cells[index]!.right, smallCell),
       );
+  if (shown.size === 0) return null;
+  const told = tellPredictions(cells, split, smallCell);
+  return cells.map(({ total, right, taken }, index) => ({
+    total: shown.has(index) ? total : null,
+    correct: split.has(index) ? right : null,
+    predicted: told.has(index) ? right + taken : null,
+  }));
+}
+
+/** Classes of which pictures of others that were taken for them may be told. */
+function tellPredictions(
+  cells: readonly { total: number; right: number; taken: number }[],
+  split: ReadonlySet<number>,
+  smallCell: number,
+): Set<number> {
   const taken = cells.map((cell) => cell.taken);
   const told = poolSafely(
-    pooled,
+    { smallCell, sizes: cells.map((cell) => cell.total) },
     [{ cells: taken, atLeast: () => 0 }],
     (index) => split.has(index) && isSafe(taken[index]!, smallCell),
   );
   const wrong = cells.reduce((sum, cell) => sum + cell.total - cell.right, 0);
   // Wrong pictures that have nothing to do with a class are a difference, too.
-  const others = [...told].map(
-    (index) => wrong - (cells[index]!.total - cells[index]!.right) - taken[index]!,
-  );
-  const tells = others.every((cell) => isSafe(cell, smallCell));
-  if (shown.size === 0) return null;
-  return cells.map(({ total, right, taken: wrongly }, index) => ({
-    total: shown.has(index) ? total : null,
-    correct: split.has(index) ? right : null,
-    predicted: tells && told.has(index) ? right + wrongly : null,
-  }));
+  const isSafeWithoutClass = [...told].every((index) => {
+    const { total, right } = cells[index]!;
+    return isSafe(wrong - (total - right) - taken[index]!, smallCell);
+  });
+  return isSafeWithoutClass ? told : new Set();
 }
 
 /** From the greatest confidence down: merged until a block has 0 or at least k right and wrong pictures. */
