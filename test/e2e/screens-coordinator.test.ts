@@ -21,7 +21,7 @@ test('coordinator: invite, plan with the sliders, start, stop', async () => {
 
   const plan = page.getByRole('region', { name: 'Plan a run' });
   await plan.getByText('The rank goes from 16 in round 1 to 2 in round 10.').waitFor({ state: 'attached' });
-  const rounds = plan.getByRole('slider', { name: 'Rounds' });
+  const rounds = plan.getByRole('slider', { name: 'Rounds', exact: true });
   await rounds.focus();
   await page.keyboard.press('ArrowRight');
   await page.keyboard.press('ArrowRight');
@@ -42,6 +42,74 @@ test('coordinator: invite, plan with the sliders, start, stop', async () => {
   await button('Stop').click();
   await button('Stop the run').click();
   await page.getByText('Stopped', { exact: true }).waitFor();
+});
+
+test('coordinator: the stages share the rounds; a refusal stands at its field and mends itself', async () => {
+  await open('coordinator', '/', {
+    expected: 400,
+    prepare: ({ state }) => Object.assign(state.coordinator, { current: null, runs: [] }),
+  });
+  const plan = page.getByRole('region', { name: 'Plan a run' });
+  const slider = (name: string) => plan.getByRole('slider', { name });
+  await slider('Cooling rounds').focus();
+  await page.keyboard.press('End');
+  // 10 rounds, of which two are initiating: eight are left, and none for heating.
+  await plan.getByText('Cooling 3–10').waitFor();
+  expect(await slider('Heating rounds').count(), 'nothing to choose').toBe(0);
+  await page.keyboard.press('Home');
+  await plan.getByText('Annealing 3–10').waitFor();
+  const chart = plan.getByText('The rank goes from 16 in round 1 to 2 in round 10.');
+  await chart.waitFor({ state: 'attached' });
+
+  await button('Advanced settings').click();
+  const rule = plan.getByRole('combobox', { name: 'Rule' });
+  await rule.click();
+  await page.getByRole('option', { name: 'Median of each value' }).click();
+  await plan.getByText(/"robust.rule" \(median\) and "strategy" \(sa-fedlora\) do not go together/).waitFor();
+  expect(await rule.getAttribute('aria-invalid')).toBe('true');
+  expect(await button('Start the run').isDisabled()).toBe(true);
+  await chart.waitFor({ state: 'attached' });
+  await rule.click();
+  await page.getByRole('option', { name: 'None: plain mean' }).click();
+  await plan.getByText(/do not go together/).waitFor({ state: 'detached' });
+
+  await plan.getByRole('combobox', { name: 'Method' }).click();
+  await page.getByRole('option', { name: /FedAvg, whole model/ }).click();
+  await plan
+    .getByText('All weights of the network train and travel. Costly; the classical comparison.')
+    .waitFor();
+  expect(await slider('Largest rank').count(), 'no factors, no rank').toBe(0);
+});
+
+test('a run with privacy and a robust rule tells what was spent, who counted less and which labels are hard', async () => {
+  await open('coordinator', '/runs/run-guarded', {
+    prepare: ({ state }) => {
+      const siteNames = state.coordinator.sites.map(({ name }) => name);
+      const run = createRun({
+        id: 'run-guarded',
+        closedRounds: 4,
+        siteNames,
+        config: {
+          robust: { rule: 'multi-krum', byzantine: 1 },
+          privacy: { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 },
+        },
+      });
+      Object.assign(state.coordinator, { current: run, runs: [run] });
+    },
+  });
+  await page.getByText('ε = 1.60').waitFor();
+  await page.getByText('The ε that was spent went from 0.800 to 1.600.').waitFor({ state: 'attached' });
+  const recall = page.getByRole('list', { name: 'Recall by label after round 4' });
+  expect((await recall.getByRole('listitem').allInnerTexts()).map((text) => text.split('\n')[0])).toEqual([
+    'phenotype-c',
+    'phenotype-a',
+    'unaffected',
+    'phenotype-b',
+  ]);
+  await recall.getByText('too few pictures').waitFor();
+  await page.getByRole('figure', { name: 'Drift between sites' }).waitFor();
+  const excluded = page.getByRole('table', { name: 'Updates that counted less' });
+  expect(await excluded.getByRole('row').count()).toBe(1 + 4);
 });
 
 test('a run shows sites at work, every round and what was sent', async () => {
