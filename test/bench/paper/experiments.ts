@@ -1,0 +1,91 @@
+/** The lab's experiments behind the table: a search on validation pictures, then the runs on test pictures. */
+import { join } from 'node:path';
+import { type Experiment, experimentSchema } from '../../../core/simulation/experiment.ts';
+import type { DataSet, Method, Plan, TunedRate } from './plan-of-runs.ts';
+
+/** Folders that an experiment needs. */
+export interface Place {
+  /** Holds `data` and `models`. */
+  sharedFolder: string;
+  /** For the runs of one data set. */
+  outFolder: string;
+}
+
+export interface Trial {
+  readonly method: string;
+  readonly tunes: TunedRate;
+  readonly rate: number;
+  /** What the lab calls its run. */
+  readonly label: string;
+}
+
+/** Every method's trials: as many for each, on the same sites and pictures. Methods that follow another have none. */
+export function trialsOf(dataSet: DataSet): Trial[] {
+  return dataSet.methods
+    .filter(({ follows }) => follows === undefined)
+    .flatMap(({ name, tunes }) =>
+      dataSet.rates[tunes].map((rate) => ({
+        ...{ method: name, tunes, rate },
+        label: `${name}, ${tunes} ${rate}`,
+      })),
+    );
+}
+
+/** Test pictures have no part in it: a share of the training pictures is held out instead. */
+export function searchExperiment(plan: Plan, dataSet: DataSet, place: Place): Experiment {
+  const methodOf = new Map(dataSet.methods.map((method) => [method.name, method]));
+  return experimentOf(plan, dataSet, place, {
+    name: `${dataSet.name}, search`,
+    seeds: [plan.searchSeed],
+    evaluateOn: 'validation',
+    settings: { ...dataSet.settings, ...dataSet.searchSettings },
+    strategies: trialsOf(dataSet).map(({ method, rate, label }) => entry(methodOf.get(method)!, rate, label)),
+  });
+}
+
+/** @param rates of every method by its name, as the search chose them */
+export function tableExperiment(
+  plan: Plan,
+  dataSet: DataSet,
+  place: Place,
+  rates: ReadonlyMap<string, number>,
+): Experiment {
+  return experimentOf(plan, dataSet, place, {
+    name: dataSet.name,
+    seeds: [...plan.seeds],
+    evaluateOn: 'test',
+    settings: dataSet.settings,
+    strategies: dataSet.methods.map((method) => entry(method, rates.get(method.name)!, method.name)),
+  });
+}
+
+function entry({ strategy, settings, tunes }: Method, rate: number, name: string) {
+  return { name, strategy, settings: { ...settings, training: { [tunes]: rate } } };
+}
+
+function experimentOf(
+  { sites, alpha }: Plan,
+  { data, base, validationShare, validationPerClass }: DataSet,
+  { sharedFolder, outFolder }: Place,
+  parts: Pick<Experiment, 'name' | 'seeds' | 'evaluateOn' | 'settings'> & { strategies: unknown[] },
+): Experiment {
+  const perClass = { ...data.maxPerClass };
+  if (parts.evaluateOn === 'validation' && validationPerClass !== undefined)
+    perClass.test = validationPerClass;
+  const parsed = experimentSchema.parse({
+    ...parts,
+    data: {
+      images: join(sharedFolder, data.images),
+      labels: join(sharedFolder, data.labels),
+      alreadyCropped: true,
+      maxPerClass: perClass,
+    },
+    base: base.path === undefined ? base : { ...base, path: join(sharedFolder, base.path) },
+    sites,
+    partitions: [{ dirichlet: alpha }],
+    // Every subject has pictures of one class only, of which some lie at several sites.
+    keepTogether: 'picture',
+    validationShare,
+  });
+  return { ...parsed, name: parts.name, out: outFolder };
+}

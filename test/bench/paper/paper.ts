@@ -1,0 +1,82 @@
+/**
+ * The paper's table: every strategy on two data sets, tuned alike; see docs/results.md. A measurement, not a test: it
+ * ends with 0 when a claim does not hold.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createLabProgress } from '../../../core/cli/simulate/progress.ts';
+import { toAppError } from '../../../core/shared/errors.ts';
+import { writeDocuments } from './document.ts';
+import { readOptions, usage } from './options.ts';
+import { type Part, readPart } from './part.ts';
+import { type DataSet, fullPlan, standardPlan } from './plan-of-runs.ts';
+import { runDataSet } from './run-data-set.ts';
+
+const repository = fileURLToPath(new URL('../../../', import.meta.url));
+const sharedFolder = join(repository, '..', 'shared');
+
+function requireFiles(dataSets: readonly DataSet[]): void {
+  const missing = dataSets
+    .flatMap(({ needs }) => needs)
+    .filter((path) => !existsSync(join(sharedFolder, path)));
+  if (missing.length === 0) return;
+  throw new Error(
+    `The data of the paper's table are not here: ${missing.map((path) => `../shared/${path}`).join(', ')} beside this repository. They are no part of it, because their terms do not allow that (docs/results-discussion.md says what they are).`,
+  );
+}
+
+async function main(signal: AbortSignal): Promise<void> {
+  const options = readOptions(process.argv.slice(2));
+  if (options === null) {
+    process.stdout.write(`${usage}\n`);
+    return;
+  }
+  const plan = options.full ? fullPlan(options.seeds) : standardPlan(options.seeds);
+  const wanted = plan.dataSets.filter(({ name }) => options.only === undefined || name === options.only);
+  requireFiles(wanted);
+  const folderOf = ({ name }: DataSet) => join(options.out, plan.size, name);
+  const parts: Part[] = [];
+  for (const dataSet of plan.dataSets) {
+    const outFolder = folderOf(dataSet);
+    if (!wanted.includes(dataSet)) {
+      const known = await readPart(outFolder, dataSet);
+      if (known !== null) parts.push(known);
+      continue;
+    }
+    process.stderr.write(`${dataSet.title}\n`);
+    const place = {
+      sharedFolder,
+      outFolder,
+      signal,
+      createProgress: () => createLabProgress(process.stderr),
+    };
+    parts.push(await runDataSet(plan, dataSet, place));
+  }
+  await writeDocuments(options.docs, plan, parts, options.json);
+  for (const { claims } of parts) {
+    for (const { dataset, statement, holds, evidence } of claims) {
+      process.stdout.write(`${dataset}: ${holds ? 'yes' : 'NO '}  ${statement} (${evidence})\n`);
+    }
+  }
+}
+
+const abort = new AbortController();
+const stop = () => abort.abort();
+process.once('SIGINT', stop).once('SIGTERM', stop);
+try {
+  await main(abort.signal);
+} catch (thrown) {
+  if (abort.signal.aborted) {
+    process.stderr.write('Stopped. Give the same command again to go on from here.\n');
+    process.exitCode = 130;
+  } else {
+    const { code, message } = toAppError(thrown);
+    process.stderr.write(
+      `Error: ${code === 'INTERNAL' && thrown instanceof Error ? thrown.message : message}\n`,
+    );
+    process.exitCode = 1;
+  }
+} finally {
+  process.off('SIGINT', stop).off('SIGTERM', stop);
+}
