@@ -8,12 +8,12 @@ import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { aggregateEvaluations } from '../strategy/evaluation/aggregate.ts';
-import { participantsOf, substitutesOf } from '../strategy/participation.ts';
+import { participantsOf } from '../strategy/participation.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
+import { createAttendance } from './attendance.ts';
 import { aggregateRound, discardLeftovers, freezeRound } from './close-round.ts';
 import type { RunPorts } from './ports.ts';
 import { openRunLedger } from './run-ledger.ts';
@@ -61,10 +61,11 @@ const lookAgainMs = 1_000;
 
 export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { runId, store, blobs, base, ports, logger } = options;
-  const offlineGraceMs = options.offlineGraceMs ?? 15_000;
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs, base);
   const { config } = ledger;
+  const offlineGraceMs = options.offlineGraceMs ?? 15_000;
+  const attendance = createAttendance({ ledger, store, ports, offlineGraceMs });
   const intake = createUpdateIntake({
     ledger,
     store,
@@ -74,8 +75,6 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     step,
     onChange: options.onChange,
   });
-  /** Sites whose work this round waits for; derived again after a restart from who is online and who has begun. */
-  let expected = new Set<string>();
   let timer: NodeJS.Timeout | undefined;
   let suspended = false;
 
@@ -128,8 +127,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     } else if (status === 'running') {
       const record = store.rounds.get(runId, round);
       if (record === null) await openRound(round);
-      else if (record.status === 'aggregating' || mayClose(record)) await closeRound(round);
-      else if (drawSubstitutes(record)) await announceState();
+      else if (record.status === 'aggregating' || attendance.mayClose(record)) await closeRound(round);
+      else if (attendance.drawSubstitutes(record)) await announceState();
     } else if (status === 'evaluating') {
       await finishIfEvaluated();
     }
@@ -161,65 +160,15 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         details: { ...opened, state: start, ...(participants === null ? {} : { participants }) },
       });
     });
-    expected = new Set(online);
+    attendance.begin();
     logger.info({ ...opened, sites: participants?.length ?? online.length }, 'round opened');
     await announceState();
-  }
-
-  const isWaitedFor = (siteId: string) => ports.offlineForMs(siteId) < offlineGraceMs;
-
-  /** Sites that train in this round and may still deliver. */
-  function awaitedUpdates(round: number): string[] {
-    const isSettled = ({ status }: RoundSiteRecord) => status !== 'working' && status !== 'announced';
-    const settled = new Set(
-      ledger
-        .sitesOf(round)
-        .filter(isSettled)
-        .map((row) => row.siteId),
-    );
-    return [...expected].filter(
-      (siteId) => ledger.trains(siteId, round) && !settled.has(siteId) && isWaitedFor(siteId),
-    );
-  }
-
-  const receivedIn = (round: number) =>
-    ledger.sitesOf(round).filter((row) => row.status === 'received').length;
-
-  function mayClose({ round, deadlineAt, startSha256 }: RoundRecord): boolean {
-    if (receivedIn(round) < config.quorum) return false;
-    if (deadlineAt !== null && Date.now() >= Date.parse(deadlineAt)) return true;
-    if (awaitedUpdates(round).length > 0) return false;
-    // A site that trains has evaluated before; those that were not drawn only evaluate.
-    return awaitedEvaluations(startSha256).every((siteId) => ledger.trains(siteId, round));
-  }
-
-  /**
-   * Draws further sites when so many of a round's participants went away or were refused that those who are left
-   * cannot reach the quorum.
-   * @returns whether there are some
-   */
-  function drawSubstitutes({ round, participants }: RoundRecord): boolean {
-    if (participants === null) return false;
-    const count = config.quorum - receivedIn(round) - awaitedUpdates(round).length;
-    const others = ports.onlineSites().filter((siteId) => !participants.includes(siteId));
-    if (count <= 0 || others.length === 0) return false;
-    const drawn = substitutesOf(config, round, others, { count, drawnBefore: participants.length });
-    store.transaction(() => {
-      store.rounds.update(runId, round, { participants: [...participants, ...drawn].sort() });
-      store.audit.append({
-        actor: 'coordinator',
-        action: 'participants-added',
-        details: { runId, round, sites: drawn },
-      });
-    });
-    for (const siteId of drawn) expected.add(siteId);
-    return true;
   }
 
   async function closeRound(round: number): Promise<void> {
     const record = store.rounds.get(runId, round)!;
     if (record.status === 'open') {
-      freezeRound(store, ledger, round, expected);
+      freezeRound(store, ledger, round, attendance.sites());
       intake.stop();
       options.onChange();
     }
@@ -230,7 +179,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     await ledger.countFoundation();
     await tidyUp();
     if (!isLast) return openRound(round + 1);
-    expected = new Set(ports.onlineSites());
+    attendance.begin();
     await announceState();
   }
 
@@ -239,11 +188,6 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     discardLeftovers(store, blobs, ledger).catch((error) =>
       logger.warn({ error, runId }, 'leftovers of closed rounds not deleted'),
     );
-
-  function awaitedEvaluations(stateSha256: string): string[] {
-    const reported = new Set(store.evaluations.ofState(runId, stateSha256).map((row) => row.siteId));
-    return [...expected].filter((siteId) => !reported.has(siteId) && isWaitedFor(siteId));
-  }
 
   /** Federated accuracy of the round that ended with this state; a part of the sites would mislead. */
   function recordAccuracy(stateSha256: string): void {
@@ -258,7 +202,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const state = ledger.newestState();
     const { closedAt } = store.rounds.get(runId, ledger.run().round)!;
     const isLate = closedAt !== null && Date.now() > Date.parse(closedAt) + config.roundDeadlineMs;
-    if (awaitedEvaluations(state).length > 0 && !isLate) return;
+    if (attendance.awaitedEvaluations(state).length > 0 && !isLate) return;
     recordAccuracy(state);
     store.transaction(() => {
       store.runs.update(runId, { status: 'finished', finishedAt: store.now() });
@@ -276,11 +220,9 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     resume: () =>
       step(async () => {
         const { round } = ledger.run();
-        expected = new Set([
-          ...ports.onlineSites(),
-          ...ledger.sitesOf(round).map((row) => row.siteId),
-          ...(store.rounds.get(runId, round)?.participants ?? []),
-        ]);
+        attendance.begin();
+        attendance.add(ledger.sitesOf(round).map((row) => row.siteId));
+        attendance.add(store.rounds.get(runId, round)?.participants ?? []);
         await ledger.countFoundation();
         await tidyUp();
         await announceState();
@@ -290,13 +232,13 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       // Right after a start nobody is online yet: whoever comes while no update is in belongs to the round.
       const { status, round } = ledger.run();
       if (status !== 'waiting' && !ledger.sitesOf(round).some((row) => row.status === 'received')) {
-        for (const siteId of ports.onlineSites()) expected.add(siteId);
+        attendance.add(ports.onlineSites());
       }
       void step(() => {});
     },
     announced: (siteId, body) =>
       step(async () => {
-        if (ledger.isOpen(body.round)) expected.add(siteId);
+        if (ledger.isOpen(body.round)) attendance.add([siteId]);
         // A receipt that does not get through is asked for again.
         await intake.announced(siteId, body).catch((error) => {
           if (toAppError(error).code !== 'BROKER_UNREACHABLE') throw error;
@@ -309,7 +251,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         if (counts !== undefined && !fits) logger.warn({ runId, siteId }, 'counts of other classes left out');
         const row = { runId, stateSha256, siteId, correct, total };
         store.evaluations.upsert({ ...row, counts: fits ? counts : null });
-        if (awaitedEvaluations(stateSha256).length === 0) recordAccuracy(stateSha256);
+        if (attendance.awaitedEvaluations(stateSha256).length === 0) recordAccuracy(stateSha256);
         options.onChange();
       }),
     progressed(siteId, { round, step: done, steps, loss }) {
@@ -317,13 +259,13 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       const row = store.roundSites.get(runId, round, siteId);
       // A site that had declined, for instance because it was paused, may have changed its mind.
       if (row !== null && row.status !== 'working' && row.status !== 'absent') return;
-      expected.add(siteId);
+      attendance.add([siteId]);
       const progress = { step: done, steps, meanLoss: loss };
       store.roundSites.upsert({ runId, round, siteId, status: 'working', reason: null, ...progress });
     },
     declined: (siteId, round, reason) =>
       step(() => {
-        if (ledger.run().status === 'evaluating') expected.delete(siteId);
+        if (ledger.run().status === 'evaluating') attendance.remove(siteId);
         if (!ledger.isOpen(round) || store.roundSites.get(runId, round, siteId)?.status === 'received')
           return;
         store.roundSites.upsert({ runId, round, siteId, status: 'absent', reason });

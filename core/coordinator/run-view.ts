@@ -69,7 +69,12 @@ export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseMode
   const siteNames = new Map(store.sites.list().map((site) => [site.id, site.name]));
   const records = store.rounds.listOfRun(run.id);
   const done = records.map((record) => roundRow(store, record, siteNames));
-  const sites = Math.max(config.quorum, ...done.map((round) => round.sites.length));
+  const seen = new Set([
+    ...store.roundSites.listOfRun(run.id).map((row) => row.siteId),
+    ...store.evaluations.ofRun(run.id).map((row) => row.siteId),
+  ]);
+  // Not only those that trained: all sites fetch what travels down.
+  const sites = Math.max(config.quorum, seen.size);
   const planned = planRun(config, base, sites);
   const parametersSent = records.reduce(
     (sum, record) => sum + record.parametersUp + record.parametersDown,

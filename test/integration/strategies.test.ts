@@ -351,4 +351,28 @@ describe('sites drawn for a round', () => {
     },
     testTimeoutMs,
   );
+
+  test(
+    'a paused site holds nobody up, whether it is drawn or not',
+    async () => {
+      await start({ ...sampled, seed: 78, rounds: 2 });
+      const drawn = await until(
+        'the round to open',
+        async () => (await federation.run()).done[0]?.participants,
+      );
+      const paused = federation.sites.find(({ name }) => !drawn.includes(name))!.agent.client;
+      await paused.site.pause.mutate();
+      const run = await until('the run to finish', async () => {
+        const current = await federation.run();
+        return isOver(current) && current;
+      });
+      await paused.site.resume.mutate();
+
+      expect(run.failure).toBeNull();
+      expect(
+        run.done.map((round) => round.sites.filter((site) => site.status === 'received').length),
+      ).toEqual([2, 2]);
+    },
+    testTimeoutMs,
+  );
 });
