@@ -77,7 +77,7 @@ export async function prepareData(options: PrepareDataOptions): Promise<LabData>
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
   }
-  const blobs = createBlobStore(join(folder, 'blobs'));
+  const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const index = known ?? (await importOnce(options, folder, labelsFile, blobs));
   const { pictures, setAside, withoutConsent } = index;
   if (pictures.length === 0) {

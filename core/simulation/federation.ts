@@ -131,7 +131,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
     const { publicKey } = signers[index]!;
     store.sites.upsert({ id: siteId, name, publicKey, certificateSerial: 'lab' });
   }
-  const blobs = createBlobStore(join(folder, 'blobs'));
+  const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const link = broker.connect({ clientId: coordinatorId });
   closers.unshift(() => link.close());
   const connection = connectCoordinator({
@@ -191,7 +191,7 @@ async function openSite(
   await mkdir(join(folder, 'work'), { recursive: true });
   const store = openStore(join(folder, databaseName), { durability: 'process' });
   closers.unshift(() => store.close());
-  const blobs = createBlobStore(join(folder, 'blobs'));
+  const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const presence = createPresence(federation, signer, logger);
   const link = broker.connect({ clientId: siteId, will: () => presence.will() });
   closers.unshift(() => link.close());

@@ -7,6 +7,7 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import { sha256 as hashOf } from '../shared/hash.ts';
 import type { BlobStore } from './blob-store.ts';
 import { onDisk } from './disk-errors.ts';
+import type { Durability } from './open-database.ts';
 import { openPartialBlob, removePartial } from './partial-blob.ts';
 
 const hashPattern = /^[0-9a-f]{64}$/;
@@ -15,9 +16,14 @@ const abandonedAfterMs = 3_600_000;
 
 /**
  * Makes the folders where missing. One process at a time may write (see `lockDataFolder`).
+ * @param durability what finished blobs survive; `process` leaves it to the system when they reach the disk
  * @throws AppError DATA_FOLDER_UNUSABLE | DISK_FULL
  */
-export function createBlobStore(dir: string): BlobStore {
+export function createBlobStore(
+  dir: string,
+  { durability = 'power-cut' }: { durability?: Durability } = {},
+): BlobStore {
+  const flush = durability === 'power-cut';
   const folders = { partial: path.join(dir, 'partial'), damaged: path.join(dir, 'damaged') };
   try {
     for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -39,7 +45,7 @@ export function createBlobStore(dir: string): BlobStore {
     sizeBytes: (sha256) => statSync(existing(sha256)).size,
     async put(bytes) {
       const sha256 = hashOf(bytes);
-      if (!has(sha256)) await onDisk(() => writeWhole(bytes, placeOf(sha256), folders.partial));
+      if (!has(sha256)) await onDisk(() => writeWhole(bytes, placeOf(sha256), folders.partial, flush));
       return sha256;
     },
     async read(sha256) {
@@ -60,8 +66,9 @@ export function createBlobStore(dir: string): BlobStore {
           chunkBytes,
           dataFile: path.join(folders.partial, sha256),
           journalFile: path.join(folders.partial, `${sha256}.journal`),
+          flush,
           isComplete: () => has(sha256),
-          finish: (dataFile) => moveVerified(dataFile, sha256, placeOf(sha256)),
+          finish: (dataFile) => moveVerified(dataFile, sha256, placeOf(sha256), flush),
         }),
       );
     },
@@ -81,37 +88,42 @@ export function createBlobStore(dir: string): BlobStore {
   };
 }
 
-async function writeWhole(bytes: Uint8Array, place: string, temporaryDir: string): Promise<void> {
+async function writeWhole(
+  bytes: Uint8Array,
+  place: string,
+  temporaryDir: string,
+  flush: boolean,
+): Promise<void> {
   const temporary = path.join(temporaryDir, `${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx', 0o600);
     try {
       await file.writeFile(bytes);
-      await file.sync();
+      if (flush) await file.sync();
     } finally {
       await file.close();
     }
-    await moveIntoPlace(temporary, place);
+    await moveIntoPlace(temporary, place, flush);
   } catch (thrown) {
     await rm(temporary, { force: true });
     throw thrown;
   }
 }
 
-async function moveVerified(dataFile: string, sha256: string, place: string): Promise<void> {
+async function moveVerified(dataFile: string, sha256: string, place: string, flush: boolean): Promise<void> {
   const hash = createHash('sha256');
   for await (const piece of createReadStream(dataFile)) hash.update(piece as Uint8Array);
   if (hash.digest('hex') !== sha256) {
     throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} arrived damaged.`);
   }
-  await moveIntoPlace(dataFile, place);
+  await moveIntoPlace(dataFile, place, flush);
 }
 
-async function moveIntoPlace(file: string, place: string): Promise<void> {
+async function moveIntoPlace(file: string, place: string, flush: boolean): Promise<void> {
   const folder = path.dirname(place);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await rename(file, place);
-  await syncFolder(folder);
+  if (flush) await syncFolder(folder);
 }
 
 /** The rename itself survives a power cut only when the folder is on the disk, too. Windows has no such call. */

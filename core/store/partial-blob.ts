@@ -18,6 +18,8 @@ export interface PartialBlobOptions {
   readonly chunkBytes: number;
   readonly dataFile: string;
   readonly journalFile: string;
+  /** Whether data must be on the disk when the blob is complete. */
+  readonly flush: boolean;
   /** Whether the whole blob is in its place. */
   isComplete(): boolean;
   /** Verifies the data file and moves it into place. */
@@ -54,13 +56,13 @@ function createPartialBlob(
   arrived: Uint8Array,
   files: { data: FileHandle; journal: FileHandle },
 ): PartialBlob {
-  const { sizeBytes, chunkBytes } = options;
+  const { sizeBytes, chunkBytes, flush } = options;
   let isOpen = true;
-  const close = async (sync: boolean) => {
+  const close = async () => {
     if (!isOpen) return;
     isOpen = false;
     try {
-      if (sync) await files.data.sync();
+      if (flush) await files.data.sync();
     } finally {
       await files.data.close();
       await files.journal.close();
@@ -85,11 +87,11 @@ function createPartialBlob(
     async complete() {
       const left = missing().length;
       if (left > 0) throw new AppError('BLOB_CORRUPT', `${left} chunks of the blob have not arrived.`);
-      await onDisk(() => close(true));
+      await onDisk(() => close());
       if (!options.isComplete()) await finishOrThrowAway(options);
       await removePartial(options.dataFile, options.journalFile);
     },
-    suspend: () => onDisk(() => close(true)),
+    suspend: () => onDisk(() => close()),
   };
 }
 
