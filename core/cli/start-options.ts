@@ -4,7 +4,7 @@ import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.
 import { loraScalingSchema } from '../strategy/lora-settings.ts';
 import { privacySchema, robustSchema, serverOptimiserSchema } from '../strategy/round-options.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
-import { readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
+import { readList, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 import { addTrafficOptions, readTrafficSettings, type TrafficOptions } from './run-options.ts';
 
 const choice = (flags: string, description: string, options: readonly string[]) =>
@@ -16,6 +16,11 @@ const { shape } = runConfigSchema;
 /** Reads them back with {@link readStartSettings}. */
 export function addStartOptions(command: Command): Command {
   return addTrafficOptions(command)
+    .option(
+      '--classes <list>',
+      'class names, separated by commas, as they stand in the label columns',
+      readList,
+    )
     .option('--base <id>', 'base model, see "anneal models list"; all sites must have it')
     .addOption(choice('--lora-scaling <name>', 'how factors are scaled', loraScalingSchema.options))
     .option('--lora-scale <number>', 'scale of the factors (scaling fixed)', readNumber)
@@ -57,6 +62,7 @@ export interface StartOptions extends TrafficOptions {
 
 /** From option to setting, path by path. */
 const plainSettings: Readonly<Record<string, readonly string[]>> = {
+  classes: ['classes'],
   base: ['baseId'],
   loraScaling: ['loraScaling'],
   loraScale: ['loraScale'],

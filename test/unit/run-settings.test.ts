@@ -131,12 +131,13 @@ describe('options of the command line', () => {
         '--batch-size',
         '4',
       ],
-      ...['--site-ranks', 'North=2,South=4', '--participation', '0.5'],
+      ...['--site-ranks', 'North=2,South=4', '--participation', '0.5', '--classes', 'a, b'],
     );
 
     expect(settings).toMatchObject({
       strategy: 'fedavg-lora',
       rounds: 4,
+      classes: ['a', 'b'],
       participation: 0.5,
       siteRanks: { North: 2, South: 4 },
       wire: { up: 'int8', down: 'fp16', errorFeedback: true },
