@@ -16,7 +16,7 @@ import {
   encodeGlobalState,
   globalStateValueCount,
 } from '../strategy/wire/wire.ts';
-import { epsilonOf } from './privacy-spent.ts';
+import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
 export interface ClosedRound {
@@ -52,8 +52,14 @@ function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start
  * Deletes what nothing needs any more: the sites' updates of closed rounds and the server's memory of all rounds but
  * the newest; of a run that is over, all of both. Their hashes stay in the store. What is a global state or part of a
  * foundation as well, as a state with a single site may be, is kept.
+ * @param all looks through all rounds; otherwise, while the run goes on, through the two that closed last
  */
-export async function discardLeftovers(store: Store, blobs: BlobStore, ledger: RunLedger): Promise<void> {
+export async function discardLeftovers(
+  store: Store,
+  blobs: BlobStore,
+  ledger: RunLedger,
+  all: boolean,
+): Promise<void> {
   const { runId } = ledger;
   const rounds = store.rounds.listOfRun(runId);
   const isOver = ledger.isOver();
@@ -63,10 +69,15 @@ export async function discardLeftovers(store: Store, blobs: BlobStore, ledger: R
   ]);
   const newest = rounds.findLast(({ status }) => status === 'closed');
   if (!isOver && newest?.memorySha256 != null) kept.add(newest.memorySha256);
-  for (const { round, status, memorySha256 } of rounds) {
-    const updates = status === 'closed' || isOver ? ledger.sitesOf(round) : [];
-    const leftovers = [memorySha256, ...updates.map(({ updateSha256 }) => updateSha256)];
-    for (const sha256 of leftovers) if (sha256 !== null && !kept.has(sha256)) await blobs.delete(sha256);
+  const first = all || isOver ? 0 : (newest?.round ?? 0) - 1;
+  const arrived = store.updateArrivals.listOfRun(runId);
+  for (const { round, status, memorySha256 } of rounds.filter((record) => record.round >= first)) {
+    const isDone = status === 'closed' || isOver;
+    const updates = isDone ? ledger.sitesOf(round).map(({ updateSha256 }) => updateSha256) : [];
+    // Also those that a second update took the place of.
+    const others = isDone ? arrived.filter((row) => row.round === round).map(({ sha256 }) => sha256) : [];
+    for (const sha256 of new Set([memorySha256, ...updates, ...others]))
+      if (sha256 !== null && !kept.has(sha256)) await blobs.delete(sha256);
   }
 }
 
@@ -104,16 +115,6 @@ async function readMemory(
   const sha256 = store.rounds.get(ledger.runId, round - 1)?.memorySha256 ?? null;
   if (sha256 === null) return null;
   return decodeSafetensors(await blobs.read(sha256), 'memory of the server optimiser').tensors;
-}
-
-/** Rounds whose result each site is part of, up to and with `round`. */
-function roundsUsed(store: Store, runId: string, round: number): number[] {
-  const counts = new Map<string, number>();
-  for (const row of store.roundSites.listOfRun(runId)) {
-    if (row.status !== 'received' || row.round > round) continue;
-    counts.set(row.siteId, (counts.get(row.siteId) ?? 0) + 1);
-  }
-  return [...counts.values()];
 }
 
 /**
@@ -185,7 +186,7 @@ async function recordResult(
     memorySha256,
     driftSpread: result.drift.spread,
     driftShare: result.drift.share,
-    epsilon: epsilonOf(config, roundsUsed(store, runId, round)),
+    epsilon: epsilonSoFar(store, runId, config, round),
     exclusions: [...exclusions],
     layerRanks: Object.fromEntries([...state.lora].map(([module, { r }]) => [module, r])),
   } satisfies Partial<RoundRecord>;

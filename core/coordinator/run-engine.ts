@@ -184,8 +184,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   }
 
   /** What is left over now is deleted the next time. */
-  const tidyUp = () =>
-    discardLeftovers(store, blobs, ledger).catch((error) =>
+  const tidyUp = (all = false) =>
+    discardLeftovers(store, blobs, ledger, all).catch((error) =>
       logger.warn({ error, runId }, 'leftovers of closed rounds not deleted'),
     );
 
@@ -224,7 +224,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         attendance.add(ledger.sitesOf(round).map((row) => row.siteId));
         attendance.add(store.rounds.get(runId, round)?.participants ?? []);
         await ledger.countFoundation();
-        await tidyUp();
+        await tidyUp(true);
         await announceState();
       }),
     sitesChanged() {

@@ -1,6 +1,6 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
-
 import { trainableWeights } from '../engine/training-graph.ts';
+import type { ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -9,9 +9,10 @@ import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { siteStart } from '../strategy/site-rank.ts';
-import { decodeUpdate, updateValueCount } from '../strategy/wire/wire.ts';
+import { decodeUpdate, updateSizeBytes, updateValueCount } from '../strategy/wire/wire.ts';
 import type { AnnounceBody, ReceiptBody } from '../transport/messages.ts';
 import type { RunPorts } from './ports.ts';
+import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
 export interface UpdateIntakeOptions {
@@ -31,6 +32,9 @@ export interface UpdateIntake {
   /** Stops every transfer; what arrived is kept. */
   stop(): void;
 }
+
+/** For differences in what a file says beside its values. */
+const sizeSlackBytes = 64 * 1024;
 
 export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
   const { ledger, store, blobs, ports, logger } = options;
@@ -96,39 +100,77 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
     const { round, update } = body;
     const key = { runId, round, siteId };
     const receipt = { runId, round, updateSha256: update.sha256 };
-    try {
-      const plan = ledger.planOf(round);
-      const start = await ledger.readState(ledger.round(round).startSha256, round);
-      const global = siteStart(config, ledger.nameOf(siteId), start);
-      const bytes = await blobs.read(update.sha256);
-      const state = decodeUpdate(bytes, 'update', { config, plan, base, start: global });
-      const trained = trainableWeights(base, plan.mode, config.lastK);
-      checkUpdate(state, { base, global, plan, trained });
-      store.transaction(() => {
-        store.roundSites.upsert({ ...key, status: 'received' });
-        store.rounds.update(runId, round, {
-          addParametersUp: updateValueCount(stateShape(state), { config, plan }),
-        });
-        store.audit.append({
-          actor: siteId,
-          action: 'update-received',
-          details: { runId, round, update: update.sha256 },
-        });
+    const start = await startOf(siteId, round);
+    const verdict = await look(update.sha256, round, start);
+    if (typeof verdict === 'string') {
+      reject(siteId, round, verdict);
+      return { ...receipt, accepted: false, reason: verdict };
+    }
+    store.transaction(() => {
+      store.roundSites.upsert({ ...key, status: 'received' });
+      store.rounds.update(runId, round, { addParametersUp: verdict });
+      store.audit.append({
+        actor: siteId,
+        action: 'update-received',
+        details: { runId, round, update: update.sha256 },
       });
-      return { ...receipt, accepted: true };
+    });
+    return { ...receipt, accepted: true };
+  }
+
+  /** What the site's round started from; that this cannot be read is no fault of the site's. */
+  async function startOf(siteId: string, round: number): Promise<ModelState> {
+    const start = await ledger.readState(ledger.round(round).startSha256, round);
+    return siteStart(config, ledger.nameOf(siteId), start);
+  }
+
+  /** Number of values in a good update, or what is wrong with it. */
+  async function look(sha256: string, round: number, global: ModelState): Promise<number | string> {
+    const plan = ledger.planOf(round);
+    try {
+      const bytes = await blobs.read(sha256);
+      const state = decodeUpdate(bytes, 'update', { config, plan, base, start: global });
+      checkUpdate(state, { base, global, plan, trained: trainableWeights(base, plan.mode, config.lastK) });
+      return updateValueCount(stateShape(state), { config, plan });
     } catch (thrown) {
       const error = toAppError(thrown);
-      if (error.code === 'INTERNAL' || error.code === 'DISK_FULL') throw thrown;
-      store.transaction(() => {
-        store.roundSites.upsert({ ...key, status: 'rejected', reason: error.message });
-        store.audit.append({
-          actor: siteId,
-          action: 'update-rejected',
-          details: { runId, round, reason: error.message },
-        });
-      });
-      return { ...receipt, accepted: false, reason: error.message };
+      if (error.code === 'DISK_FULL') throw thrown;
+      if (error.code !== 'INTERNAL') return error.message;
+      // Bytes from outside must not fail the run of the others in ways that nobody thought of either.
+      logger.error({ error: thrown, runId, round }, 'update not understood');
+      return 'The update was rejected: it cannot be read.';
     }
+  }
+
+  function reject(siteId: string, round: number, reason: string): void {
+    store.transaction(() => {
+      store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
+      store.audit.append({ actor: siteId, action: 'update-rejected', details: { runId, round, reason } });
+    });
+  }
+
+  /** An honest update has the size that follows from the round; without this a site could fill disk and memory. */
+  async function isOutsize(siteId: string, { round, update }: AnnounceBody): Promise<boolean> {
+    const plan = ledger.planOf(round);
+    const weights = trainableWeights(base, plan.mode, config.lastK);
+    const shape = {
+      ...stateShape(await startOf(siteId, round)),
+      base: weights.map((name) => ({ name, dims: base.weights.get(name)!.dims })),
+    };
+    return update.sizeBytes > updateSizeBytes(shape, { config, plan }) + sizeSlackBytes;
+  }
+
+  /** From here on the update counts as sent, whatever becomes of it. */
+  function recordArrival(siteId: string, body: AnnounceBody): void {
+    const { round, update, examples, meanLoss, steps } = body;
+    const sent = { updateSha256: update.sha256, sizeBytes: update.sizeBytes, examples, meanLoss };
+    store.transaction(() => {
+      const row = { runId, round, siteId };
+      store.roundSites.upsert({ ...row, ...sent, status: 'announced', reason: null, step: steps, steps });
+      store.updateArrivals.add({ ...row, sha256: update.sha256 });
+      if (config.privacy?.at === 'site')
+        store.rounds.update(runId, round, { epsilon: epsilonSoFar(store, runId, config, round) });
+    });
   }
 
   return {
@@ -136,19 +178,24 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
       const row = store.roundSites.get(runId, body.round, siteId);
       const settled = settledReceipt(siteId, row, body);
       if (settled !== null) return ports.sendReceipt(siteId, settled);
-      store.roundSites.upsert({
-        runId,
-        round: body.round,
-        siteId,
-        status: 'announced',
-        reason: null,
-        examples: body.examples,
-        meanLoss: body.meanLoss,
-        updateSha256: body.update.sha256,
-        sizeBytes: body.update.sizeBytes,
-        step: body.steps,
-        steps: body.steps,
-      });
+      if (row?.updateSha256 !== body.update.sha256) {
+        for (const [key, pull] of pulls) if (key.startsWith(`${siteId} `)) pull.abort();
+        if (await isOutsize(siteId, body)) {
+          const reason = 'The update was rejected: it is larger than this round asks for.';
+          store.roundSites.upsert({ runId, round: body.round, siteId, updateSha256: body.update.sha256 });
+          reject(siteId, body.round, reason);
+          options.onChange();
+          const { sha256: updateSha256 } = body.update;
+          return ports.sendReceipt(siteId, {
+            runId,
+            round: body.round,
+            updateSha256,
+            accepted: false,
+            reason,
+          });
+        }
+      }
+      recordArrival(siteId, body);
       options.onChange();
       startPull(siteId, body);
     },

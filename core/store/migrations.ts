@@ -19,6 +19,10 @@ export const migrations: readonly Migration[] = [
     version: 2,
     apply: (db) => db.exec(readFileSync(new URL('./strategies-and-metrics.sql', import.meta.url), 'utf8')),
   },
+  {
+    version: 3,
+    apply: (db) => db.exec(readFileSync(new URL('./update-arrivals.sql', import.meta.url), 'utf8')),
+  },
 ];
 
 export const databaseVersion = migrations.length;

@@ -212,6 +212,16 @@ export const roundSiteRecord = z.object({
 });
 export type RoundSiteRecord = z.infer<typeof roundSiteRecord>;
 
+/** On a coordinator: an update that it began to fetch. It has left its site, whatever became of it. */
+export const updateArrivalRecord = z.object({
+  runId: z.string(),
+  round: z.int(),
+  siteId: z.string(),
+  sha256: z.string(),
+  createdAt: z.string(),
+});
+export type UpdateArrivalRecord = z.infer<typeof updateArrivalRecord>;
+
 export const evaluationRecord = z.object({
   runId: z.string(),
   stateSha256: z.string(),

@@ -18,6 +18,7 @@ import { createSites, createSitesReader } from './sites.ts';
 import type { Sqlite } from './sqlite.ts';
 import { createSubjects, createSubjectsReader } from './subjects.ts';
 import type * as tables from './tables.ts';
+import { createUpdateArrivals, createUpdateArrivalsReader } from './update-arrivals.ts';
 
 export interface ReadOnlyStore {
   readonly settings: tables.SettingsReader;
@@ -30,6 +31,7 @@ export interface ReadOnlyStore {
   readonly runs: tables.RunsReader;
   readonly rounds: tables.RoundsReader;
   readonly roundSites: tables.RoundSitesReader;
+  readonly updateArrivals: tables.UpdateArrivalsReader;
   readonly evaluations: tables.EvaluationsReader;
   readonly cohorts: tables.CohortsReader;
   readonly adapters: tables.AdaptersReader;
@@ -50,6 +52,7 @@ export interface Store extends ReadOnlyStore {
   readonly runs: tables.Runs;
   readonly rounds: tables.Rounds;
   readonly roundSites: tables.RoundSites;
+  readonly updateArrivals: tables.UpdateArrivals;
   readonly evaluations: tables.Evaluations;
   readonly cohorts: tables.Cohorts;
   readonly adapters: tables.Adapters;
@@ -93,6 +96,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     runs: createRuns(db, now),
     rounds: createRounds(db, now),
     roundSites: createRoundSites(db, now),
+    updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
@@ -126,6 +130,7 @@ function createReaders(db: Sqlite): ReadOnlyStore {
     runs: createRunsReader(db),
     rounds: createRoundsReader(db),
     roundSites: createRoundSitesReader(db),
+    updateArrivals: createUpdateArrivalsReader(db),
     evaluations: createEvaluationsReader(db),
     cohorts: createCohortsReader(db),
     adapters: createAdaptersReader(db),

@@ -195,6 +195,15 @@ export interface RoundSites extends RoundSitesReader {
   ): records.RoundSiteRecord;
 }
 
+export interface UpdateArrivalsReader {
+  /** By round, then by site. */
+  listOfRun(runId: string): records.UpdateArrivalRecord[];
+}
+export interface UpdateArrivals extends UpdateArrivalsReader {
+  /** Call it in the transaction that begins to fetch the update. Repeating it changes nothing. */
+  add(arrival: Omit<records.UpdateArrivalRecord, 'createdAt'>): void;
+}
+
 export interface EvaluationsReader {
   /** By site. */
   ofState(runId: string, stateSha256: string): records.EvaluationRecord[];

@@ -1,0 +1,121 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
+import type { PrivacySettings } from '../../core/strategy/round-options.ts';
+import { openLoneRun, runId } from '../fixtures/lone-run.ts';
+
+const noise = (at: PrivacySettings['at']) =>
+  ({ at, clipNorm: 1, noiseMultiplier: 2, delta: 1e-5 }) satisfies PrivacySettings;
+const garbage = new Uint8Array(64).fill(7);
+
+describe('with noise of the sites, ε counts every update that left one', () => {
+  const privacy = noise('site');
+  const settings = { strategy: 'ffa-lora', rounds: 2, privacy } as const;
+
+  test('a rejected one beside the good one', async () => {
+    await using run = await openLoneRun(['a', 'b'], settings);
+
+    const rejected = await run.deliver('a', garbage);
+    const beforeTheEnd = run.store.rounds.get(runId, 0)!.epsilon;
+    await run.deliver('a', await run.update(1));
+    await run.deliver('b', await run.update(2));
+
+    expect(rejected.accepted).toBe(false);
+    expect(beforeTheEnd).toBe(epsilonOfParticipations(privacy, 1));
+    expect(run.store.rounds.get(runId, 0)).toMatchObject({
+      status: 'closed',
+      epsilon: epsilonOfParticipations(privacy, 2),
+    });
+  });
+
+  test('one that a second one took the place of, and its file is deleted with the others', async () => {
+    await using run = await openLoneRun(['a', 'b'], settings);
+    const [withdrawn, second, other] = [await run.update(1), await run.update(2), await run.update(3)];
+    // The announcement of an update that never arrives in full, as when a consent is withdrawn meanwhile.
+    await run.engine.announced('a', {
+      ...{ runId, round: 0, examples: 5, meanLoss: 1, steps: 1 },
+      update: { sha256: await run.blobs.put(withdrawn), sizeBytes: withdrawn.length, chunkBytes: 262_144 },
+    });
+
+    await run.deliver('a', second);
+    await run.deliver('b', other);
+
+    const { status, epsilon } = run.store.rounds.get(runId, 0)!;
+    expect([status, epsilon]).toEqual(['closed', epsilonOfParticipations(privacy, 2)]);
+    const left = run.store.updateArrivals.listOfRun(runId).map(({ sha256 }) => sha256);
+    expect(left).toHaveLength(3);
+    expect(left.filter((sha256) => run.blobs.has(sha256))).toEqual([]);
+  });
+
+  test('the same one announced again counts once', async () => {
+    await using run = await openLoneRun(['a', 'b'], settings);
+    const bytes = await run.update(1);
+
+    await run.deliver('a', bytes);
+    await run.deliver('a', bytes);
+
+    expect(run.store.rounds.get(runId, 0)!.epsilon).toBe(epsilonOfParticipations(privacy, 1));
+  });
+});
+
+test('with noise of the coordinator, ε counts the rounds that a site is part of', async () => {
+  const privacy = noise('coordinator');
+  await using run = await openLoneRun(['a', 'b'], {
+    ...{ strategy: 'ffa-lora', rounds: 2, privacy, weighting: 'equal' },
+  });
+
+  await run.deliver('a', garbage);
+  const open = run.store.rounds.get(runId, 0)!.epsilon;
+  await run.deliver('a', await run.update(1));
+  await run.deliver('b', await run.update(2));
+
+  expect(open).toBeNull();
+  expect(run.store.rounds.get(runId, 0)!.epsilon).toBe(epsilonOfParticipations(privacy, 1));
+});
+
+describe('a bad update harms nobody else', () => {
+  test('one that is larger than the round asks for is refused before it is fetched', async () => {
+    await using run = await openLoneRun(['a', 'b'], {});
+
+    const receipt = await run.deliver('a', garbage, { sizeBytes: 2 ** 31 });
+    const again = await run.deliver('a', await run.update(1));
+
+    expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('larger') });
+    expect(run.pulled).toHaveLength(1);
+    expect(again.accepted).toBe(true);
+    expect(run.store.runs.get(runId)!.status).toBe('running');
+  });
+
+  test.each(['fp32', 'fp16', 'int8'] as const)(
+    'the limit in %s is hardly above an honest size',
+    async (up) => {
+      const wire = { up, down: 'fp32', errorFeedback: false } as const;
+      await using run = await openLoneRun(['a', 'b'], { initiatingMode: 'full', initiatingRounds: 1, wire });
+      const [large, good] = [await run.update(1), await run.update(2)];
+
+      const refused = await run.deliver('a', large, { sizeBytes: large.length + 65_537 });
+      const welcome = await run.deliver('a', good);
+
+      expect([refused.accepted, welcome.accepted]).toEqual([false, true]);
+    },
+  );
+
+  test('one whose file cannot be read at all is rejected, and the run goes on', async () => {
+    await using run = await openLoneRun(['a', 'b'], {});
+    const good = await run.update(1);
+    const broken = await run.update(2);
+    const sha256 = await run.blobs.put(broken);
+    const place = run.blobs.path(sha256);
+    rmSync(place);
+    // A folder in its place: an error of the file system that no rule foresees.
+    mkdirSync(path.join(place, 'folder'), { recursive: true });
+
+    const receipt = await run.deliver('b', broken);
+    const other = await run.deliver('a', good);
+
+    expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('cannot be read') });
+    expect(other.accepted).toBe(true);
+    expect(run.store.runs.get(runId)!.status).toBe('running');
+  });
+});
