@@ -112,7 +112,13 @@ const common = {
   heatingRounds: 0,
   coolingRounds: 1,
   shape: 'cubic',
+  // Sites differ much: steps that grow smaller from round to round let the last rounds settle.
+  finalLearningRateShare: 0.1,
 };
+/** A site has five to seven steps a round, too few to spend one on warming up. */
+const training = { epochs: 1, batchSize: 4, warmupShare: 0, augment: false };
+/** The search is shorter, with the same schedule in small. */
+const searchSettings = { rounds: 4, initiatingRounds: 1 };
 
 const cifar10: DataSet = {
   name: 'cifar10',
@@ -121,7 +127,7 @@ const cifar10: DataSet = {
   data: {
     images: 'data/cifar10/images',
     labels: 'data/cifar10/labels.csv',
-    maxPerClass: { train: 32, test: 30 },
+    maxPerClass: { train: 20, test: 20 },
   },
   base: {
     path: 'models/vit-tiny-patch16-224',
@@ -135,13 +141,13 @@ const cifar10: DataSet = {
   settings: {
     ...common,
     rounds: 8,
-    training: { epochs: 1, batchSize: 8, headLearningRate: 1e-2, augment: false },
+    training: { ...training, headLearningRate: 2e-2 },
   },
-  searchSettings: {},
+  searchSettings,
   rates: {
-    learningRate: [1e-3, 3e-3, 1e-2],
-    headLearningRate: [3e-3, 1e-2, 3e-2],
-    baseLearningRate: [3e-5, 1e-4, 3e-4],
+    learningRate: [3e-3, 1e-2, 2e-2],
+    headLearningRate: [1e-2, 2e-2, 5e-2],
+    baseLearningRate: [1e-4, 3e-4, 1e-3],
   },
   methods,
 };
@@ -156,13 +162,13 @@ const olivetti: DataSet = {
   settings: {
     ...common,
     rounds: 8,
-    training: { epochs: 1, batchSize: 8, headLearningRate: 1e-2, augment: false },
+    training: { ...training, headLearningRate: 3e-2 },
   },
-  searchSettings: {},
+  searchSettings,
   rates: {
-    learningRate: [1e-3, 3e-3, 1e-2],
-    headLearningRate: [3e-3, 1e-2, 3e-2],
-    baseLearningRate: [3e-5, 1e-4, 3e-4],
+    learningRate: [1e-3, 2e-3, 4e-3],
+    headLearningRate: [1e-2, 3e-2, 1e-1],
+    baseLearningRate: [1e-4, 3e-4, 1e-3],
   },
   methods,
 };
@@ -181,6 +187,7 @@ export function fullPlan(seeds = 5): Plan {
     ...dataSet,
     data: { ...dataSet.data, maxPerClass },
     settings: { ...dataSet.settings, rounds: 20, heatingRounds: 2, coolingRounds: 3 },
+    searchSettings: { rounds: 8, initiatingRounds: 1, heatingRounds: 1, coolingRounds: 1 },
     methods: [...methods, ...moreMethods],
   });
   const dataSets = [longer(cifar10, { train: 200, test: 100 }), longer(olivetti, {})];

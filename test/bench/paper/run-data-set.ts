@@ -62,7 +62,9 @@ async function runExperiment(experiment: Experiment, place: RunPlace): Promise<R
       const rounds = done.reduce((sum, run) => sum + run.config.rounds, 0);
       const waiting = lab.runs.filter((run) => !done.includes(run));
       progress.begin(waiting, { runs: done.length, rounds });
-      await lab.run(lab.runs, { workers: place.workers, onEvent: (event) => progress.onEvent(event) });
+      // Seed by seed, so that a table that is stopped early has whole seeds: "--seeds 1" and "--seeds 2" can be had first.
+      const bySeed = lab.runs.toSorted((a, b) => a.seed - b.seed);
+      await lab.run(bySeed, { workers: place.workers, onEvent: (event) => progress.onEvent(event) });
       return lab.runs.map(({ id }) => lab.results.lines.get(id)!);
     } finally {
       lab.close();
