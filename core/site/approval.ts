@@ -21,6 +21,8 @@ export const approvalSchema = z.object({
   /** Matters with privacy only: what noise protects shrinks with every round. */
   rounds: z.number().int().default(1000),
   smallCell: z.number().int().default(5),
+  /** The run that was on the card. */
+  runId: z.string().nullable().default(null),
   approvedAt: z.string(),
 });
 export type Approval = z.infer<typeof approvalSchema>;
@@ -53,7 +55,7 @@ export function sendsFullWeights(config: RunConfig): boolean {
   return leavingOf(config).weights !== 'none';
 }
 
-export function approvalFor(config: RunConfig, at: Date): Approval {
+export function approvalFor(runId: string, config: RunConfig, at: Date): Approval {
   const { weights, a, b, head } = leavingOf(config);
   return {
     baseSha256: config.baseSha256,
@@ -65,6 +67,7 @@ export function approvalFor(config: RunConfig, at: Date): Approval {
     privacy: config.privacy,
     rounds: config.rounds,
     smallCell: config.smallCell,
+    runId,
     approvedAt: at.toISOString(),
   };
 }
@@ -73,8 +76,8 @@ const precisions = ['int8', 'fp16', 'fp32'] as const;
 const places = ['coordinator', 'site'] as const;
 
 /** True when the run asks for no more, and protects no less, than was approved before. */
-export function covers(approval: Approval, config: RunConfig): boolean {
-  const asked = approvalFor(config, new Date(0));
+export function covers(approval: Approval, runId: string, config: RunConfig): boolean {
+  const asked = approvalFor(runId, config, new Date(0));
   return (
     approval.baseSha256 === asked.baseSha256 &&
     approval.purpose === asked.purpose &&
@@ -93,9 +96,13 @@ function coversParts({ fullWeights, sends }: Approval, asked: Approval): boolean
   return factors && (sends.head || !asked.sends.head);
 }
 
-/** With the same noise and no more rounds, ε is no larger; the clip norm has no part in it. */
+/**
+ * With the same noise and no more rounds, ε is no larger; the clip norm has no part in it. The ε of several runs add up:
+ * what was approved with noise holds for that run only.
+ */
 function protectsAsMuch(approval: Approval, asked: Approval): boolean {
   if (approval.privacy === null) return true;
+  if (approval.privacy.noiseMultiplier > 0 && approval.runId !== asked.runId) return false;
   if (asked.privacy === null || asked.rounds > approval.rounds) return false;
   return (
     places.indexOf(asked.privacy.at) >= places.indexOf(approval.privacy.at) &&

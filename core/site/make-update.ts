@@ -1,6 +1,9 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. No input or output here. */
+import { rankLimit } from '../lora/factor-sum.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
+import { AppError } from '../shared/errors.ts';
+import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
@@ -34,6 +37,27 @@ export interface MadeUpdate {
 export function leavesUnchanged({ config, plan }: Pick<UpdateOptions, 'config' | 'plan'>): boolean {
   const { wire, localHead, privacy } = config;
   return wire.up === 'fp32' && plan.sends === 'both' && !localHead && privacy?.at !== 'site';
+}
+
+/**
+ * Refuses to let more leave than the plan of the round says: the ranks are those of the state that the coordinator sent.
+ * Their sum counts, because the allocation "spectral" moves directions from layer to layer.
+ * @throws AppError CONFIG_INVALID
+ */
+export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { rank }: RoundPlan): void {
+  const rankOf = layerRanks(config, rank);
+  let planned = 0;
+  let found = 0;
+  for (const [module, { r, a, b }] of lora) {
+    planned += Math.min(rankOf(module), rankLimit(a.dims, b.dims));
+    found += r;
+  }
+  if (found <= planned) return;
+  throw new AppError(
+    'CONFIG_INVALID',
+    `The shared model of this round has factors of ${found} directions in all; its plan allows ${planned}.`,
+    { action: 'Ask the coordinator; nothing was sent.' },
+  );
 }
 
 /**

@@ -1,114 +1,21 @@
 /**
- * One site's part in one round: fetch the global state, evaluate it on held-out pictures, freeze the cohort,
- * train, announce. Each step writes its result to the store before the next begins, so that a killed site
- * does again only what it had not finished.
+ * One site's training in one round: freeze the cohort, train, announce. Each step writes its result to the store before
+ * the next begins, so that a killed site does again only what it had not finished.
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type FrozenCohort, freezeCohort, heldOutImages } from '../consent/cohort.ts';
-import type { ComputeSettings } from '../engine/devices/device-choice.ts';
-import type {
-  Example,
-  LocalTraining,
-  Trainer,
-  TrainProgress,
-  TrainResult,
-} from '../engine/trainer-protocol.ts';
+import { type FrozenCohort, freezeCohort } from '../consent/cohort.ts';
+import type { LocalTraining, TrainResult } from '../engine/trainer-protocol.ts';
 import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
-import type { Logger } from '../shared/logger.ts';
 import { mixSeed } from '../shared/random.ts';
-import type { BlobStore } from '../store/blob-store.ts';
-import type { ImageRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { suppressSmallCells } from '../strategy/evaluation/suppress-small-cells.ts';
-import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { chunkBytes } from '../transport/messages.ts';
-import { leavesUnchanged, type MadeUpdate, makeUpdate } from './make-update.ts';
-import type { SitePorts } from './ports.ts';
-import type { RoundSource, RoundStart, RoundState, RoundStates } from './round-state.ts';
-
-export interface RoundWork extends RoundSource {
-  siteId: string;
-}
-
-export interface RoundWorkerOptions {
-  store: Store;
-  blobs: BlobStore;
-  trainer: Trainer;
-  ports: SitePorts;
-  states: RoundStates;
-  /** Of the noise that a run may ask a site for. */
-  noise: GaussianSource;
-  logger: Logger;
-  workFolder: string;
-  /** Part of the training seed, so that a run with the same seed and site names repeats. */
-  siteName: string;
-  /** Where a job on a base model runs. */
-  compute: (baseId: string) => ComputeSettings;
-  onActivity: (
-    activity: 'downloading' | 'evaluating' | 'training' | 'uploading',
-    progress: TrainProgress | null,
-  ) => void;
-}
-
-/** Pictures whose label is one of the run's classes, as the trainer wants them. */
-function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
-  return images.map((image) => ({
-    file: blobs.path(image.cropSha256!),
-    label: config.classes.indexOf(image.label),
-  }));
-}
-
-/**
- * Evaluates a global state, with the site's own part in it, on held-out pictures and reports counts, once per state.
- * @param isLast the run is over but for this evaluation
- */
-export async function evaluateState(
-  options: RoundWorkerOptions,
-  work: RoundWork,
-  isLast: boolean,
-  signal: AbortSignal,
-): Promise<void> {
-  const { store, blobs, trainer, ports } = options;
-  const { runId, siteId, config, baseId, state } = work;
-  if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
-  options.onActivity('evaluating', null);
-  const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
-  const evaluate = async () => {
-    const { stateFile, release } = await options.states.compose(work, isLast ? 'evaluate-last' : 'evaluate');
-    const { batchSize, head, arcScale } = config.training;
-    const examples = toExamples(images, config, blobs);
-    const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
-    return trainer.evaluate(job, { signal }).finally(release);
-  };
-  const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
-  // What would say something about single patients does not leave the site: of too few pictures nothing but that.
-  const shown = result.counts && suppressSmallCells(result.counts, config.smallCell);
-  store.transaction(() => {
-    store.evaluations.upsert({
-      runId,
-      stateSha256: state.sha256,
-      siteId,
-      correct: result.correct,
-      total: result.total,
-      counts: result.counts,
-    });
-    ports.enqueue({
-      type: 'evaluation',
-      body: {
-        runId,
-        stateSha256: state.sha256,
-        correct: shown?.correct ?? 0,
-        total: shown?.total ?? 0,
-        ...(shown && { counts: shown }),
-      },
-    });
-  });
-  ports.flush();
-}
+import { leavesUnchanged, type MadeUpdate, makeUpdate, requirePlannedRanks } from './make-update.ts';
+import type { RoundStart, RoundState } from './round-state.ts';
+import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
 
 /** The run's hyper-parameters as they are in this round. */
 function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: RoundPlan): LocalTraining {
@@ -227,6 +134,7 @@ async function finishedUpdate(
 ): Promise<FinishedUpdate> {
   const bytes = await readFile(outFile);
   const trained = decodeModelState(bytes, 'the trained state');
+  requirePlannedRanks(trained, config, plan);
   const made = leavesUnchanged({ config, plan })
     ? { bytes, values: countParameters(trained), memory: null, clipped: null }
     : makeUpdate({ config, plan, trained, noise, ...renamed(await start.read()) });

@@ -2,7 +2,22 @@
 import { cohortsTouchedBySubject } from '../consent/cohort.ts';
 import type { Store } from '../store/store.ts';
 import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
+import { approvalFor, approvalSchema, covers } from './approval.ts';
 import type { SitePorts } from './ports.ts';
+
+/** Whether what a person approved before covers this run. */
+export function wasApproved(store: Store, { runId, config }: ManifestBody): boolean {
+  const approval = store.settings.get('site.approval', approvalSchema);
+  return approval !== null && covers(approval, runId, config);
+}
+
+export function recordApproval(store: Store, { runId, config }: ManifestBody, actor: string): void {
+  const approval = approvalFor(runId, config, new Date());
+  store.transaction(() => {
+    store.settings.set('site.approval', approval);
+    store.audit.append({ actor, action: 'federation-approved', details: { ...approval } });
+  });
+}
 
 /** The site's own rows of the run and the round, which its other rows refer to. */
 export function recordRun(store: Store, current: ManifestBody): void {

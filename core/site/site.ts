@@ -3,72 +3,20 @@
  * So a site that was killed, was away, or got a manifest twice finds its work again by itself.
  */
 import { z } from 'zod';
-import type { ComputeSettings } from '../engine/devices/device-choice.ts';
-import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
-import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
+import type { TrainProgress } from '../engine/trainer-protocol.ts';
+import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
-import { hashJson } from '../shared/hash.ts';
-import type { Logger } from '../shared/logger.ts';
-import type { BlobStore } from '../store/blob-store.ts';
-import type { Store } from '../store/store.ts';
-import { createCryptographicNoise, type GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
-import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
-import { approvalFor, approvalSchema, covers } from './approval.ts';
-import type { SitePorts } from './ports.ts';
+import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
+import type { ManifestBody } from '../transport/messages.ts';
+import { evaluateState } from './evaluate-state.ts';
+import { checkManifest } from './manifest-check.ts';
 import { createRoundStates } from './round-state.ts';
-import { evaluateState, type RoundWorkerOptions, trainRound } from './round-worker.ts';
-import { discardWithdrawn, recordReceipt, recordRun } from './site-records.ts';
+import type { RoundWorkerOptions } from './round-work.ts';
+import { trainRound } from './round-worker.ts';
+import type { SiteActivity, SiteNode, SiteOptions } from './site-node.ts';
+import { discardWithdrawn, recordApproval, recordReceipt, recordRun, wasApproved } from './site-records.ts';
 
-export type SiteActivity =
-  | 'waiting'
-  | 'approval-needed'
-  | 'downloading'
-  | 'evaluating'
-  | 'training'
-  | 'uploading'
-  | 'paused';
-
-export interface SiteOptions {
-  siteId: string;
-  siteName: string;
-  store: Store;
-  blobs: BlobStore;
-  trainer: Trainer;
-  ports: SitePorts;
-  logger: Logger;
-  /** The base models that this site holds; only the built-in ones when absent. */
-  catalogue?: Catalogue;
-  workFolder: string;
-  /** Where a job on a base model runs. */
-  compute: (baseId: string) => ComputeSettings;
-  /** Of the noise that a run may ask a site for; the operating system's cryptographic one when absent. */
-  noise?: GaussianSource;
-  /** Approve every run without a person; for the demo and for `--approve`. */
-  autoApprove?: boolean;
-  onChange: () => void;
-  onProgress: (progress: { runId: string; round: number } & TrainProgress) => void;
-}
-
-export interface SiteNode {
-  readonly siteId: string;
-  readonly siteName: string;
-  readonly activity: SiteActivity;
-  readonly progress: TrainProgress | null;
-  readonly problem: ErrorReport | null;
-  /** One plain sentence on why the site waits although a round is open; null when it does not. */
-  readonly notice: string | null;
-  /** The newest manifest of the coordinator, if any came yet. */
-  readonly manifest: ManifestBody | null;
-  receiveManifest(manifest: ManifestBody): void;
-  receiveReceipt(receipt: ReceiptBody): void;
-  approve(runId: string): void;
-  pause(): void;
-  resume(): void;
-  /** Call after a withdrawal is in the store: work that uses the subject stops and starts again without it. */
-  consentWithdrawn(pseudonym: string): void;
-  close(): Promise<void>;
-}
+export type { SiteActivity, SiteNode, SiteOptions } from './site-node.ts';
 
 const retryAfterMs = 5_000;
 const pausedSchema = z.boolean();
@@ -124,23 +72,10 @@ export function createSite(options: SiteOptions): SiteNode {
   const isPaused = () => store.settings.get('site.paused', pausedSchema) ?? false;
 
   function isApproved(current: ManifestBody): boolean {
-    const approval = store.settings.get('site.approval', approvalSchema);
-    if (approval !== null && covers(approval, current.config)) return true;
+    if (wasApproved(store, current)) return true;
     if (options.autoApprove !== true) return false;
-    recordApproval(current, 'automatic');
+    recordApproval(store, current, 'automatic');
     return true;
-  }
-
-  function recordApproval(current: ManifestBody, actor: string): void {
-    const approval = approvalFor(current.config, new Date());
-    store.transaction(() => {
-      store.settings.set('site.approval', approval);
-      store.audit.append({
-        actor,
-        action: 'federation-approved',
-        details: { runId: current.runId, ...approval },
-      });
-    });
   }
 
   /** Tells the coordinator, once a round and once for the evaluation at the end, not to wait for this site. */
@@ -261,6 +196,18 @@ export function createSite(options: SiteOptions): SiteNode {
     retryTimer = setTimeout(considerSafely, retryAfterMs);
   }
 
+  function ignoreManifest(ignored: ManifestBody, error: AppError): void {
+    problem = error.toReport();
+    logger.warn({ error, runId: ignored.runId, round: ignored.round }, 'manifest ignored');
+    try {
+      // The others need not wait.
+      if (ignored.phase === 'train' || ignored.phase === 'evaluate') decline(ignored, error.message);
+    } catch (failed) {
+      logger.error({ error: failed }, 'decline not recorded');
+    }
+    options.onChange();
+  }
+
   return {
     siteId,
     siteName: options.siteName,
@@ -284,9 +231,10 @@ export function createSite(options: SiteOptions): SiteNode {
       );
     },
     receiveManifest(next) {
-      const config = runConfigSchema.safeParse(next.config);
-      if (!config.success || hashJson(config.data) !== next.configSha256) {
-        logger.warn({ runId: next.runId }, 'manifest with settings that do not fit their hash ignored');
+      try {
+        checkManifest(next);
+      } catch (thrown) {
+        ignoreManifest(next, toAppError(thrown));
         return;
       }
       manifest = next;
@@ -314,7 +262,7 @@ export function createSite(options: SiteOptions): SiteNode {
     approve(runId) {
       if (manifest === null || manifest.runId !== runId)
         throw new AppError('NOT_FOUND', 'This run is not open any more.');
-      recordApproval(manifest, 'site staff');
+      recordApproval(store, manifest, 'site staff');
       consider();
     },
     pause() {

@@ -18,9 +18,9 @@ const privacy = { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } as 
 const wire = (up: 'fp32' | 'fp16' | 'int8') => ({ up, down: 'fp32', errorFeedback: false }) as const;
 
 /** Whether an approval of the first run, stored and read again, allows the second. */
-function allows(approved: RunConfig, asked: RunConfig): boolean {
-  const stored: unknown = JSON.parse(JSON.stringify(approvalFor(approved, new Date())));
-  return covers(approvalSchema.parse(stored), asked);
+function allows(approved: RunConfig, asked: RunConfig, runId = 'run'): boolean {
+  const stored: unknown = JSON.parse(JSON.stringify(approvalFor('run', approved, new Date())));
+  return covers(approvalSchema.parse(stored), runId, asked);
 }
 
 describe('an approval covers', () => {
@@ -69,6 +69,12 @@ describe('an approval does not cover', () => {
   });
 });
 
+test('an approval with noise is for one run, because ε adds up; without noise it covers the next run, too', () => {
+  expect(allows(run({ privacy }), run({ privacy }), 'next')).toBe(false);
+  expect(allows(run({ privacy: { ...privacy, noiseMultiplier: 0 } }), run({ privacy }), 'next')).toBe(true);
+  expect(allows(run(), run(), 'next')).toBe(true);
+});
+
 test('an approval of the first release allows what it allowed then, and no noise is expected of it', () => {
   const old = approvalSchema.parse({
     baseSha256: base.sha256,
@@ -78,9 +84,9 @@ test('an approval of the first release allows what it allowed then, and no noise
     approvedAt: '2026-11-01T00:00:00.000Z',
   });
 
-  expect(covers(old, run())).toBe(true);
-  expect(covers(old, run({ strategy: 'fedavg-full' }))).toBe(false);
-  expect(covers(old, run({ smallCell: 2 }))).toBe(false);
+  expect(covers(old, 'run', run())).toBe(true);
+  expect(covers(old, 'run', run({ strategy: 'fedavg-full' }))).toBe(false);
+  expect(covers(old, 'run', run({ smallCell: 2 }))).toBe(false);
 });
 
 test('what is sent follows from the plans of the rounds', () => {

@@ -1,0 +1,132 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { startTrainer } from '../../core/engine/trainer.ts';
+import { hashJson } from '../../core/shared/hash.ts';
+import { silentLogger } from '../../core/shared/logger.ts';
+import { requirePlannedRanks } from '../../core/site/make-update.ts';
+import { checkManifest } from '../../core/site/manifest-check.ts';
+import type { SiteMessage } from '../../core/site/ports.ts';
+import { createSite } from '../../core/site/site.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
+import { defaultRunConfig } from '../../core/strategy/defaults.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { createRunState } from '../../core/strategy/run-state.ts';
+import { type RoundPlan, type RunConfig, strategyNameSchema } from '../../core/strategy/strategy.ts';
+import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
+import { shapeOnlyBase } from '../fixtures/random-state.ts';
+import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+
+const base = shapeOnlyBase();
+const run = (change: Partial<RunConfig> = {}) =>
+  defaultRunConfig({ baseId: base.id, baseSha256: base.sha256, classes: ['a', 'b'], ...change });
+
+function manifestOf(config: RunConfig, round: number, plan: Partial<RoundPlan> = {}): ManifestBody {
+  const due = getStrategy(config.strategy).configureTrain(config, round);
+  const body: ManifestBody = {
+    runId: 'run',
+    config,
+    configSha256: hashJson(config),
+    phase: 'train',
+    round,
+    plan: { ...due, ...plan },
+    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
+    foundation: [],
+    participants: null,
+    deadlineAt: null,
+  };
+  return manifestSchema.parse(JSON.parse(JSON.stringify(body)));
+}
+
+describe('a manifest', () => {
+  test.each(strategyNameSchema.options)('of %s is worked by in every round', (strategy) => {
+    const config = run({ strategy, finalLearningRateShare: 0.1, initiatingMode: 'full' });
+
+    for (let round = 0; round < config.rounds; round++)
+      expect(() => checkManifest(manifestOf(config, round))).not.toThrow();
+  });
+
+  test('whose cosine another machine rounded otherwise is worked by', () => {
+    const config = run({ finalLearningRateShare: 0.1 });
+    const { learningRateFactor } = getStrategy(config.strategy).configureTrain(config, 3);
+
+    const manifest = manifestOf(config, 3, { learningRateFactor: learningRateFactor * (1 + 1e-14) });
+
+    expect(() => checkManifest(manifest)).not.toThrow();
+  });
+
+  test.each<[string, Partial<RoundPlan>]>([
+    ['all weights', { mode: 'full' }],
+    ['a higher rank', { rank: 32 }],
+    ['the factor that stays', { sends: 'both' }],
+    ['the factor that does not train', { trains: 'both' }],
+    ['another pull', { proximal: 1 }],
+    ['another learning rate', { learningRateFactor: 0.5 }],
+  ])('that asks for %s although the settings do not is refused', (_what, plan) => {
+    expect(() => checkManifest(manifestOf(run({ strategy: 'ffa-lora' }), 0, plan))).toThrow(
+      expect.objectContaining({ code: 'CONFIG_INVALID' }),
+    );
+  });
+
+  test('with settings that do not fit their hash is refused', () => {
+    const manifest = { ...manifestOf(run(), 0), configSha256: '0'.repeat(64) };
+
+    expect(() => checkManifest(manifest)).toThrow(/hash/);
+  });
+});
+
+test('a site does not work by such a manifest, shows why, and tells the coordinator not to wait', async () => {
+  using folder = temporaryFolder();
+  using opened = openTestStore();
+  await using trainer = startTrainer();
+  const sent: SiteMessage[] = [];
+  const site = createSite({
+    siteId: 'site',
+    siteName: 'clinic',
+    store: opened.store,
+    blobs: createBlobStore(folder.dir),
+    trainer,
+    ports: {
+      enqueue: (message) => void sent.push(message),
+      retractAnnouncement: () => {},
+      flush: () => {},
+      sendProgress: () => {},
+      fetch: async () => {},
+    },
+    logger: silentLogger,
+    workFolder: join(folder.dir, 'work'),
+    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
+    autoApprove: true,
+    onChange: () => {},
+    onProgress: () => {},
+  });
+
+  site.receiveManifest(manifestOf(run(), 0, { mode: 'full', rank: 0 }));
+
+  expect(site.manifest).toBeNull();
+  expect(site.problem).toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('"mode"') });
+  expect(sent.map(({ type }) => type)).toEqual(['declined']);
+  expect(opened.store.runs.list()).toEqual([]);
+  await site.close();
+});
+
+describe('factors of more directions than the plan of the round allows', () => {
+  const config = run({ rMax: 4 });
+  const plan = getStrategy(config.strategy).configureTrain(config, 0);
+
+  test('never leave a site', () => {
+    const state = createRunState(run({ rMax: 5 }), base);
+
+    expect(() => requirePlannedRanks(state, config, plan)).toThrow(/directions/);
+  });
+
+  test('are more in all, not in one layer', () => {
+    const layer = (module: string, rMax: number) => createRunState(run({ rMax }), base).lora.get(module)!;
+    const moved = [layer('stem.conv', 2), layer('body.conv', 6), layer('body.q', 4)];
+    const state = {
+      ...createRunState(config, base),
+      lora: new Map(moved.map((one) => [one.module, one] as const)),
+    };
+
+    expect(() => requirePlannedRanks(state, config, plan)).not.toThrow();
+  });
+});
