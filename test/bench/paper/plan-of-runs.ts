@@ -52,10 +52,8 @@ export interface Plan {
   readonly dataSets: readonly DataSet[];
 }
 
-/** λ of the initiating stage; the second row of sa-fedlora has none. */
-const lambda = 1;
-/** μ of fedprox-full, from the middle of the values that its paper tries. */
-const mu = 0.1;
+/** λ of sa-fedlora's initiating stage and μ of fedprox-full; the second row of sa-fedlora has none. */
+const pull = 0.1;
 
 /** Hospitals of three sizes: the highest rank that each affords. */
 const siteRanks = Object.fromEntries(
@@ -75,14 +73,14 @@ export const saFedLoraWithoutPull = 'sa-fedlora, λ = 0';
 const methods: readonly Method[] = [
   { name: 'head-only', strategy: 'head-only', tunes: 'headLearningRate', settings: {} },
   whole('fedavg-full'),
-  whole('fedprox-full', { proximal: mu }),
+  whole('fedprox-full', { proximal: pull }),
   lora('fedavg-lora'),
   lora('ffa-lora'),
   lora('fedsa-lora'),
   lora('flora-stack'),
   lora('flexlora'),
   lora('hetlora', { siteRanks }),
-  lora('sa-fedlora', { proximal: lambda }),
+  lora('sa-fedlora', { proximal: pull }),
   {
     ...{ name: saFedLoraWithoutPull, strategy: 'sa-fedlora', tunes: 'learningRate', follows: saFedLora },
     settings: { proximal: 0 },
@@ -90,7 +88,7 @@ const methods: readonly Method[] = [
 ];
 
 const annealed = (name: string, settings: Record<string, unknown>): Method => ({
-  ...lora('sa-fedlora', { proximal: lambda, ...settings }),
+  ...lora('sa-fedlora', { proximal: pull, ...settings }),
   name: `sa-fedlora, ${name}`,
 });
 
