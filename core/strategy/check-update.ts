@@ -20,11 +20,14 @@ export interface UpdateExpectation {
 export interface UpdateBounds {
   /** ‖ΔW‖ of a layer and ‖θ‖ of a base weight, as a multiple of the norm of the base model's own weight. */
   relativeNorm: number;
-  /** Root mean square of the head's weight and of its bias. */
-  headRootMeanSquare: number;
+  /**
+   * Root mean square of the head's weight and of its bias, and of each factor of a layer of a scale from 1 on; with a
+   * smaller scale s factors may be 1/√s times as large. A small product says nothing where factors are averaged apart.
+   */
+  rootMeanSquare: number;
 }
 
-export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 100, headRootMeanSquare: 100 };
+export const defaultUpdateBounds: UpdateBounds = { relativeNorm: 100, rootMeanSquare: 100 };
 
 /**
  * Refuses an update that is of another base or other classes, has other tensors, shapes, ranks or scales than the
@@ -142,19 +145,22 @@ function checkNorms(update: ModelState, base: UpdateExpectation['base'], bounds:
     // Rounding can leave a little below zero.
     const size = Math.sqrt(Math.max(0, factorInnerProduct(layer, layer)));
     checkRatio(`layer "${module}"`, size / baseNorm(weight), bounds);
+    const most = bounds.rootMeanSquare / Math.min(1, Math.sqrt(layer.scale));
+    checkSize(`A of layer "${module}"`, layer.a, most);
+    checkSize(`B of layer "${module}"`, layer.b, most);
   }
   for (const [name, tensor] of update.base) {
     // A bias may start at zero; a norm of 1 is nothing unusual for it.
     const own = Math.max(1, baseNorm(base.weights.get(name)!));
     checkRatio(`base weight "${name}"`, norm(tensor) / own, bounds);
   }
-  for (const [name, tensor] of update.head) {
-    const size = norm(tensor) / Math.sqrt(Math.max(1, tensor.data.length));
-    if (size > bounds.headRootMeanSquare) {
-      const limit = bounds.headRootMeanSquare;
-      throw rejected(`"${name}" of the head is too large (${size.toPrecision(3)}, at most ${limit})`);
-    }
-  }
+  for (const [name, tensor] of update.head) checkSize(`"${name}" of the head`, tensor, bounds.rootMeanSquare);
+}
+
+function checkSize(what: string, tensor: FloatTensor, most: number): void {
+  const size = norm(tensor) / Math.sqrt(Math.max(1, tensor.data.length));
+  if (size > most)
+    throw rejected(`${what} is too large (${size.toPrecision(3)}, at most ${most.toPrecision(3)})`);
 }
 
 function checkRatio(what: string, ratio: number, { relativeNorm }: UpdateBounds): void {

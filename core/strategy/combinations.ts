@@ -149,6 +149,14 @@ const otherRules: readonly CombinationRule[] = [
     refuses: ({ wire }) => wire.errorFeedback && wire.up === 'fp32',
   },
   {
+    option: { setting: 'lastK', values: '0' },
+    with: { setting: 'initiatingMode', values: 'last-k' },
+    why: 'no block would train, and the sites would have nothing to send in the initiating stage',
+    instead: 'Set "lastK" to 1 or more, or choose another "initiatingMode".',
+    refuses: ({ strategy, initiatingMode, initiatingRounds, lastK }) =>
+      strategy === 'sa-fedlora' && initiatingMode === 'last-k' && initiatingRounds > 0 && lastK === 0,
+  },
+  {
     option: { setting: 'proximal', values: '0' },
     with: oneOf('fedprox-full'),
     why: 'without its pull this strategy is fedavg-full',

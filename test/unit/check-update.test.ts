@@ -127,6 +127,12 @@ describe('checkUpdate', () => {
       /"body.q" is too large \(.* times/,
     ],
     [
+      'an outsize factor beside one of zero, whose product tells nothing',
+      'lora',
+      withLayer({ a: randomTensor([4, 12], random, 1e4), b: floatTensor([20, 4]) }),
+      /A of layer "body.q" is too large/,
+    ],
+    [
       'an outsize base weight',
       'full',
       withBase('body.q.weight', randomTensor([20, 12], random, 200)),
@@ -145,7 +151,7 @@ describe('checkUpdate', () => {
   });
 
   it('lets the bounds be chosen', () => {
-    const bounds = { relativeNorm: 1e-6, headRootMeanSquare: 100 };
+    const bounds = { relativeNorm: 1e-6, rootMeanSquare: 100 };
     expect(() => checkUpdate(good, { base, global, plan: { mode: 'lora' }, trained: [] }, bounds)).toThrow(
       /too large/,
     );

@@ -106,6 +106,11 @@ const refused: Example[] = [
     { wire: { up: 'fp32', down: 'fp16', errorFeedback: true } },
     /"wire.errorFeedback" \(true\) and "wire.up" \(fp32\)/,
   ],
+  [
+    'an initiating stage of no blocks',
+    { initiatingMode: 'last-k', lastK: 0 },
+    /"lastK" \(0\) and "initiatingMode" \(last-k\)/,
+  ],
   ['fedprox-full without its pull', { strategy: 'fedprox-full', proximal: 0 }, /"proximal" \(0\)/],
 ];
 

@@ -99,6 +99,19 @@ describe('exact aggregation', () => {
     );
   });
 
+  it('never gets less by being spectral where a rank pattern gives one layer far more than the others', async () => {
+    await fc.assert(
+      fc.asyncProperty(randomRounds({ mixed: false }), async (round) => {
+        const pattern = { strategy: 'sa-fedlora', rMax: 1, rankPattern: { 'layer.0': 8 } } as const;
+        const uniform = await aggregate(round, 1, pattern);
+        const spectral = await aggregate(round, 1, { ...pattern, allocation: 'spectral' });
+        expect(total(ranksOf(spectral.state))).toBe(total(ranksOf(uniform.state)));
+        expect(spectral.energyKept).toBeGreaterThan(uniform.energyKept - 1e-6);
+      }),
+      runs,
+    );
+  });
+
   it('does not depend on the order of the sites', async () => {
     await fc.assert(
       fc.asyncProperty(randomRounds({ mixed: true }), fc.integer({ min: 1, max: 5 }), async (round, rank) => {

@@ -62,7 +62,10 @@ async function spectralCuts(
   wanted: ReadonlyMap<string, number>,
   cap: number,
 ): Promise<Cut[]> {
-  const limits = new Map([...wanted.keys()].map((module) => [module, Math.min(sums.limit(module), cap)]));
+  // A rank pattern may give a layer more than that.
+  const limits = new Map(
+    [...wanted].map(([module, rank]) => [module, Math.min(sums.limit(module), Math.max(cap, rank))]),
+  );
   const decompositions = new Map<string, Decomposition>();
   for (const [module, limit] of limits) {
     decompositions.set(module, await sums.decompose(module, limit));
