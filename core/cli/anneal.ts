@@ -13,9 +13,10 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
-import { printError } from './output.ts';
+import { endWithReader, printError } from './output.ts';
 
 const asJson = process.argv.includes('--json');
+endWithReader();
 
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')

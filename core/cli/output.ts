@@ -2,6 +2,19 @@
 import { fromClientError } from '../api/client.ts';
 import { toAppError } from '../shared/errors.ts';
 
+/** What a shell sees of a program that SIGPIPE ended, as it ends others before `| head`. */
+const brokenPipeExitCode = 141;
+
+/** Who reads the output has gone, for instance `head`: nothing is left to say, and nobody to say it to. */
+export function endWithReader(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE' && error.code !== 'EOF') throw error;
+      process.exit(brokenPipeExitCode);
+    });
+  }
+}
+
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }

@@ -62,6 +62,13 @@ export type LabEvent =
 
 const workName = 'work';
 
+export function outFolderUnusable(cause: unknown): AppError {
+  return new AppError('DATA_FOLDER_UNUSABLE', 'The output folder of the experiment cannot be made.', {
+    action: 'Choose another one with --out, where files can be written.',
+    cause,
+  });
+}
+
 /**
  * Locks the output folder, imports the base model and the pictures where that was not done, and works out the runs.
  * @throws AppError DATA_FOLDER_IN_USE, and what `prepareData`, `expandExperiment` and an import of a model throw
@@ -73,11 +80,7 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     await mkdir(workFolder, { recursive: true });
   } catch (cause) {
     const known = toAppError(cause);
-    if (known.code !== 'INTERNAL') throw known;
-    throw new AppError('DATA_FOLDER_UNUSABLE', 'The output folder of the experiment cannot be made.', {
-      action: 'Choose another one with --out.',
-      cause,
-    });
+    throw known.code === 'INTERNAL' ? outFolderUnusable(cause) : known;
   }
   const lock = lockDataFolder(workFolder);
   try {

@@ -8,6 +8,7 @@ import { type DemoOptions, demoOptionsSchema } from '../demo/options.ts';
 import { type DemoHooks, runDemo } from '../demo/run-demo.ts';
 import { renderRounds, renderTotals } from '../demo/summary.ts';
 import { printLine } from '../output.ts';
+import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 
 function createHooks(options: DemoOptions, signal: AbortSignal): DemoHooks {
   const view = createLiveView(options.json ? process.stderr : process.stdout);
@@ -58,7 +59,7 @@ export function addDemoCommand(program: Command): void {
       }
       const abort = new AbortController();
       const stop = () => abort.abort();
-      process.once('SIGINT', stop).once('SIGTERM', stop);
+      const ignore = onStopSignal(stop);
       if (parsed.data.json && parsed.data.keepOpen) process.stdin.once('end', stop).resume();
       try {
         await runDemo(parsed.data, createHooks(parsed.data, abort.signal));
@@ -66,9 +67,9 @@ export function addDemoCommand(program: Command): void {
         if (!abort.signal.aborted) throw thrown;
         if (parsed.data.json) return;
         printLine('Stopped; nothing is left running.');
-        process.exitCode = 130;
+        process.exitCode = interruptedExitCode;
       } finally {
-        process.off('SIGINT', stop).off('SIGTERM', stop);
+        ignore();
       }
     });
 }

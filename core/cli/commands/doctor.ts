@@ -12,6 +12,7 @@ import { readWholeNumber } from '../arguments.ts';
 import { createProgressLine } from '../doctor/progress-line.ts';
 import { describeCheckup, describeDevices, toJson } from '../doctor/report.ts';
 import { printJson, printLine } from '../output.ts';
+import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 
 /** What a coordinator's run uses when nobody says otherwise. */
 const defaultBatchSize = 16;
@@ -44,8 +45,7 @@ async function runDoctor(options: DoctorOptions): Promise<void> {
     throw new AppError('CONFIG_INVALID', 'Both --batch and --time must be at least 1.');
   }
   const stop = new AbortController();
-  const interrupt = () => stop.abort();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt);
+  const ignore = onStopSignal(() => stop.abort());
   const progress = createProgressLine(process.stderr);
   try {
     // An unknown model is named before anything is measured.
@@ -73,8 +73,8 @@ async function runDoctor(options: DoctorOptions): Promise<void> {
     progress.clear();
     if (!stop.signal.aborted) throw thrown;
     process.stderr.write('Stopped.\n');
-    process.exitCode = 130;
+    process.exitCode = interruptedExitCode;
   } finally {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt);
+    ignore();
   }
 }

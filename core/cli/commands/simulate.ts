@@ -5,9 +5,9 @@ import { createFileLogger } from '../../agent/log-file.ts';
 import { defaultDataFolder } from '../../agent/paths.ts';
 import { version } from '../../agent/version.ts';
 import { type DeviceKind, deviceKinds } from '../../engine/engine.ts';
-import { AppError } from '../../shared/errors.ts';
+import { AppError, toAppError } from '../../shared/errors.ts';
 import { readExperiment } from '../../simulation/experiment.ts';
-import { type Lab, openLab } from '../../simulation/lab.ts';
+import { type Lab, openLab, outFolderUnusable } from '../../simulation/lab.ts';
 import type { RunLine } from '../../simulation/record.ts';
 import { writeReport } from '../../simulation/report/write-report.ts';
 import { describePartition, selectRuns } from '../../simulation/run-selection.ts';
@@ -16,6 +16,7 @@ import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatPercent, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { createLabProgress } from '../simulate/progress.ts';
+import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 
 interface Options {
   out?: string;
@@ -92,13 +93,23 @@ function readDevice(text: string): DeviceKind {
   throw new AppError('CONFIG_INVALID', `--device: there is ${deviceKinds.join(', ')}.`);
 }
 
+/** It makes the output folder: the first place to notice that there cannot be one. */
+function openLog(outFolder: string): ReturnType<typeof createFileLogger> {
+  try {
+    return createFileLogger(join(outFolder, 'logs'), 'simulate');
+  } catch (cause) {
+    const known = toAppError(cause);
+    throw known.code === 'INTERNAL' ? outFolderUnusable(cause) : known;
+  }
+}
+
 /** @returns the exit code */
 async function simulate(file: string, options: Options, signal: AbortSignal): Promise<number> {
   const written = await readExperiment(file);
   const experiment = options.out === undefined ? written : { ...written, out: resolve(options.out) };
   const device = readDevice(options.device);
   const progress = createLabProgress(options.json ? process.stderr : process.stdout);
-  const logger = createFileLogger(join(experiment.out, 'logs'), 'simulate');
+  const logger = openLog(experiment.out);
   try {
     const lab = await openLab({
       experiment,
@@ -170,16 +181,15 @@ export function addSimulateCommand(program: Command): void {
         if (options[name] === 0) throw new AppError('CONFIG_INVALID', `--${name}: at least 1.`);
       }
       const abort = new AbortController();
-      const stop = () => abort.abort();
-      process.once('SIGINT', stop).once('SIGTERM', stop);
+      const ignore = onStopSignal(() => abort.abort());
       try {
         process.exitCode = await simulate(file, options, abort.signal);
       } catch (thrown) {
         if (!abort.signal.aborted) throw thrown;
         process.stderr.write('Stopped. Give the same command again to go on from here.\n');
-        process.exitCode = 130;
+        process.exitCode = interruptedExitCode;
       } finally {
-        process.off('SIGINT', stop).off('SIGTERM', stop);
+        ignore();
       }
     });
 }
