@@ -53,10 +53,33 @@ describe('anneal plan', () => {
     expect(stdout).toMatch(/50\.00 % fewer parameters than FedAvg: these settings (reach|do not reach) it/);
   });
 
+  it('tells the ε of noise, and the noise of an ε', async () => {
+    const noisy = 'strategy: ffa-lora\nrounds: 10\nprivacy: { at: site, clipNorm: 1, noiseMultiplier: 2 }\n';
+    const args = [
+      'plan',
+      '--base',
+      'vit-tiny',
+      '--config',
+      fileWith('noisy.yaml', noisy),
+      '--epsilon',
+      '3.62',
+    ];
+    const printed = await cli.anneal('data', ...args);
+    const drawn = json(await cli.anneal('data', ...args, '--participation', '0.45', '--json'));
+    // Of the table in docs/strategy-options.md.
+    expect(printed.stdout).toContain('ε = 8.08 at δ = 0.00001 for a site that trains in all 10 rounds.');
+    expect(printed.stdout).toMatch(/takes a noiseMultiplier of 4(\.0\d)?\.$/m);
+    expect(drawn.privacy.always).toEqual({ rounds: 10, epsilon: expect.closeTo(8.08, 2) });
+    expect(drawn.privacy.average).toEqual({ rounds: 5, epsilon: expect.closeTo(5.38, 2) });
+    expect(drawn.noise.noiseMultiplier).toBeCloseTo(4, 1);
+  });
+
   it.each([
     ['an unknown base', ['--base', 'vit-huge'], 'MODEL_UNKNOWN', 'vit-huge'],
     ['a contradiction', ['--r-min', '9', '--r-max', '4'], 'CONFIG_INVALID', 'rMin'],
     ['a combination', ['--strategy', 'head-only', '--local-head'], 'CONFIG_INVALID', 'localHead'],
+    ['an ε of nothing', ['--epsilon', '0'], 'commander.invalidArgument', 'above 0'],
+    ['an ε that no noise gives', ['--epsilon', '1e-9'], 'CONFIG_INVALID', 'noise multiplier'],
     ['a wrong precision', ['--wire', 'fp8'], 'commander.invalidArgument', 'fp32, fp16, int8'],
     ['a missing file', ['--config', 'nowhere.yaml'], 'NOT_FOUND', 'nowhere.yaml'],
   ])('refuses %s', async (_what, args, code, named) => {

@@ -9,6 +9,7 @@ import { openPlanningBase } from '../../models/planning-base.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
+import { noiseFor, planPrivacy } from '../../strategy/privacy/planned-privacy.ts';
 import type { RunConfig } from '../../strategy/strategy.ts';
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
@@ -38,11 +39,18 @@ function readPercent(text: string): number {
   return percent / 100;
 }
 
+function readEpsilon(text: string): number {
+  const epsilon = readNumber(text);
+  if (!(epsilon > 0)) throw new InvalidArgumentError('Give a number above 0.');
+  return epsilon;
+}
+
 interface Options extends TrafficOptions {
   base?: string;
   classes?: string[];
   sites: number;
   target?: number;
+  epsilon?: number;
   data?: string;
   json: boolean;
 }
@@ -59,6 +67,7 @@ export function addPlanCommand(program: Command): void {
     .option('--classes <names>', 'labels, or how many there are', readClasses)
     .option('--sites <number>', 'sites', readSites, 10)
     .option('--target <percent>', 'also tell which settings send so much less than FedAvg', readPercent)
+    .option('--epsilon <number>', 'also tell how much noise keeps a site at this ε', readEpsilon)
     .option('--data <folder>', 'data folder, for installed models')
     .option('--json', 'print JSON', false)
     .action(async (options: Options) => {
@@ -71,11 +80,13 @@ export function addPlanCommand(program: Command): void {
       const planned = planRun(config, base, options.sites);
       const answer =
         options.target === undefined ? null : findLimits(config, base, options.sites, options.target);
+      const noise = options.epsilon === undefined ? null : noiseFor(config, options.epsilon);
       if (options.json) {
-        printJson(asJson({ config, base, shapesOnly, sites: options.sites, planned, answer }));
+        printJson(asJson({ config, base, shapesOnly, sites: options.sites, planned, answer, noise }));
         return;
       }
       printPlan({ config, base, shapesOnly, sites: options.sites, planned });
+      printPrivacy(config, options.sites, noise);
       if (answer !== null) printAnswer(answer, options.target!);
     });
 }
@@ -101,7 +112,8 @@ function asJson({
   sites,
   planned,
   answer,
-}: Result & { answer: TargetAnswer | null }) {
+  noise,
+}: Result & { answer: TargetAnswer | null; noise: Noise | null }) {
   const { totals, plan } = planned;
   return {
     base: { id: base.id, parameters: parametersOf(base), shapesOnly },
@@ -113,7 +125,9 @@ function asJson({
     byteReduction: 1 - totals.bytesSent / totals.fedavgFullBytes,
     parameterReductionAgainstFixedRank: 1 - totals.parametersSent / totals.fixedRankParameters,
     byteReductionAgainstFixedRank: 1 - totals.bytesSent / totals.fixedRankBytes,
+    privacy: planPrivacy(config, sites),
     ...(answer === null ? {} : { target: answer }),
+    ...(noise === null ? {} : { noise }),
   };
 }
 
@@ -169,6 +183,39 @@ function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
       'With the allocation "spectral" the ranks of single layers follow from the data; counted is the mean.',
     );
   }
+}
+
+type Noise = ReturnType<typeof noiseFor>;
+
+/** Six digits are more than the bound is worth. */
+const short = (value: number) => String(Number(value.toPrecision(3)));
+
+/** Rounded up: less noise would cost more. */
+const enough = (value: number) => {
+  const step = 10 ** (Math.floor(Math.log10(value)) - 2);
+  return short(Math.ceil(value / step) * step);
+};
+
+function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): void {
+  const privacy = planPrivacy(config, sites);
+  if (privacy !== null) {
+    const { always, average, delta } = privacy;
+    printLine();
+    printLine(
+      `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${always.rounds} rounds` +
+        (average.rounds < always.rounds
+          ? `, ${short(average.epsilon)} for one that is drawn in ${average.rounds}, as the average site is.`
+          : '.'),
+    );
+  } else if (config.privacy !== null) {
+    printLine();
+    printLine('Privacy: changes are clipped, but without noise there is no ε.');
+  }
+  if (noise === null) return;
+  printLine();
+  printLine(
+    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${config.rounds} rounds takes a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
+  );
 }
 
 /** `93.62 % less`; nothing beside itself. */
