@@ -1,5 +1,5 @@
 /** The arithmetic of the paper's table, on runs with made-up results read back from a `runs.jsonl`. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { type FinishedRun, readRunLines } from '../../core/simulation/record.ts'
 import { scenariosOf } from '../../core/simulation/report/scenarios.ts';
 import { chooseRates, scoreOf } from '../bench/paper/choice.ts';
 import { claimsOf } from '../bench/paper/claims.ts';
-import { searchExperiment, tableExperiment, trialsOf } from '../bench/paper/experiments.ts';
+import { requireFiles, searchExperiment, tableExperiment, trialsOf } from '../bench/paper/experiments.ts';
 import { readOptions } from '../bench/paper/options.ts';
 import { fullPlan, saFedLora, saFedLoraWithoutPull, standardPlan } from '../bench/paper/plan-of-runs.ts';
 import { type ResultRow, rowsOf } from '../bench/paper/table-rows.ts';
@@ -188,6 +188,16 @@ describe('the plan of runs', () => {
       }
     },
   );
+
+  it('says which data are not there', async () => {
+    const { dataSets } = standardPlan();
+    expect(() => requireFiles(dataSets, folder)).toThrow(
+      /needs \.\.\/shared\/data\/cifar10\/images, .*\.\.\/shared\/data\/olivetti\/labels\.csv beside this repository/,
+    );
+    for (const path of dataSets[1]!.needs) await mkdir(join(folder, path), { recursive: true });
+    expect(() => requireFiles([dataSets[1]!], folder)).not.toThrow();
+    expect(() => requireFiles(dataSets, folder)).toThrow(/cifar10/);
+  });
 
   it('holds every strategy', () => {
     const { dataSets } = standardPlan();

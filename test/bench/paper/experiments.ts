@@ -1,4 +1,5 @@
 /** The lab's experiments behind the table: a search on validation pictures, then the runs on test pictures. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Experiment, experimentSchema } from '../../../core/simulation/experiment.ts';
 import type { DataSet, Method, Plan, TunedRate } from './plan-of-runs.ts';
@@ -88,4 +89,18 @@ function experimentOf(
     validationShare,
   });
   return { ...parsed, name: parts.name, out: outFolder };
+}
+
+/**
+ * @param sharedFolder holds `data` and `models`
+ * @throws Error naming what is missing
+ */
+export function requireFiles(dataSets: readonly DataSet[], sharedFolder: string): void {
+  const missing = dataSets
+    .flatMap(({ needs }) => needs)
+    .filter((path) => !existsSync(join(sharedFolder, path)));
+  if (missing.length === 0) return;
+  throw new Error(
+    `The paper's table needs ${missing.map((path) => `../shared/${path}`).join(', ')} beside this repository, which is not there. Data and weights are no part of the repository; docs/results-discussion.md says what they are.`,
+  );
 }

@@ -2,12 +2,12 @@
  * The paper's table: every strategy on two data sets, tuned alike; see docs/results.md. A measurement, not a test: it
  * ends with 0 when a claim does not hold.
  */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createLabProgress } from '../../../core/cli/simulate/progress.ts';
 import { toAppError } from '../../../core/shared/errors.ts';
 import { writeDocuments } from './document.ts';
+import { requireFiles } from './experiments.ts';
 import { readOptions, usage } from './options.ts';
 import { type Part, readPart } from './part.ts';
 import { type DataSet, fullPlan, standardPlan } from './plan-of-runs.ts';
@@ -15,16 +15,6 @@ import { runDataSet } from './run-data-set.ts';
 
 const repository = fileURLToPath(new URL('../../../', import.meta.url));
 const sharedFolder = join(repository, '..', 'shared');
-
-function requireFiles(dataSets: readonly DataSet[]): void {
-  const missing = dataSets
-    .flatMap(({ needs }) => needs)
-    .filter((path) => !existsSync(join(sharedFolder, path)));
-  if (missing.length === 0) return;
-  throw new Error(
-    `The data of the paper's table are not here: ${missing.map((path) => `../shared/${path}`).join(', ')} beside this repository. They are no part of it, because their terms do not allow that (docs/results-discussion.md says what they are).`,
-  );
-}
 
 async function main(signal: AbortSignal): Promise<void> {
   const options = readOptions(process.argv.slice(2));
@@ -34,7 +24,7 @@ async function main(signal: AbortSignal): Promise<void> {
   }
   const plan = options.full ? fullPlan(options.seeds) : standardPlan(options.seeds);
   const wanted = plan.dataSets.filter(({ name }) => options.only === undefined || name === options.only);
-  requireFiles(wanted);
+  requireFiles(wanted, sharedFolder);
   const folderOf = ({ name }: DataSet) => join(options.out, plan.size, name);
   const parts: Part[] = [];
   for (const dataSet of plan.dataSets) {

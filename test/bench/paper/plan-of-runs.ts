@@ -160,12 +160,12 @@ const olivetti: DataSet = {
   settings: {
     ...common,
     rounds: 8,
-    training: { ...training, headLearningRate: 3e-2 },
+    training: { ...training, headLearningRate: 1e-1 },
   },
   searchSettings,
   rates: {
     learningRate: [1e-3, 2e-3, 4e-3],
-    headLearningRate: [1e-2, 3e-2, 1e-1],
+    headLearningRate: [3e-2, 1e-1, 3e-1],
     baseLearningRate: [1e-4, 3e-4, 1e-3],
   },
   methods,
