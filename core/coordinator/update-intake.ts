@@ -10,7 +10,7 @@ import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import { decodeUpdate, updateSizeBytes, updateValueCount } from '../strategy/wire/wire.ts';
-import type { AnnounceBody, ReceiptBody } from '../transport/messages.ts';
+import { type AnnounceBody, type ReceiptBody, shortReason } from '../transport/messages.ts';
 import type { RunPorts } from './ports.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
@@ -135,7 +135,7 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
     } catch (thrown) {
       const error = toAppError(thrown);
       if (error.code === 'DISK_FULL') throw thrown;
-      if (error.code !== 'INTERNAL') return error.message;
+      if (error.code !== 'INTERNAL') return shortReason(error.message);
       // Bytes from outside must not fail the run of the others in ways that nobody thought of either.
       logger.error({ error: thrown, runId, round }, 'update not understood');
       return 'The update was rejected: it cannot be read.';

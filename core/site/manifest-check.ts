@@ -19,7 +19,10 @@ export function checkManifest({ config, configSha256, round, plan }: ManifestBod
     throw refused('The settings of a run do not fit their hash; this site leaves the run alone.');
   }
   const { strategy, rounds } = parsed.data;
-  const due = getStrategy(strategy).configureTrain(parsed.data, Math.min(round, rounds - 1));
+  if (round >= rounds || plan.round !== round) {
+    throw refused(`The settings of the run know no round ${round + 1}; this site does not take part in it.`);
+  }
+  const due = getStrategy(strategy).configureTrain(parsed.data, round);
   const wrong = differenceOf(plan, due);
   if (wrong === null) return;
   throw refused(

@@ -7,7 +7,7 @@ import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
-import type { ManifestBody } from '../transport/messages.ts';
+import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { evaluateState } from './evaluate-state.ts';
 import { checkManifest } from './manifest-check.ts';
 import { createRoundStates } from './round-state.ts';
@@ -83,7 +83,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const key = `${runId} ${phase} ${round} ${reason}`;
     if (declined === key) return;
     declined = key;
-    ports.enqueue({ type: 'declined', body: { runId, round, reason } });
+    ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(reason) } });
     ports.flush();
   }
 

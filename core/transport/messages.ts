@@ -8,7 +8,13 @@ const runIdSchema = z.string().min(1).max(64);
 const roundSchema = z.int().min(0).max(1_000_000);
 const countSchema = z.int().nonnegative();
 /** A sentence for people; never longer than a screen line or two. */
-const reasonSchema = z.string().max(500);
+const maxReasonLength = 500;
+const reasonSchema = z.string().max(maxReasonLength);
+
+/** A reason that a message may hold: an error may name what another's file is full of. */
+export function shortReason(text: string): string {
+  return text.length <= maxReasonLength ? text : `${text.slice(0, maxReasonLength - 1)}…`;
+}
 
 /** Bytes of a chunk, at most: four in flight are 1 MiB, and brokers with a 1 MB packet limit take one. */
 export const chunkBytes = 256 * 1024;

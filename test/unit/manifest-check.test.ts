@@ -67,6 +67,14 @@ describe('a manifest', () => {
     );
   });
 
+  test('of a round after the last one is refused: with noise, every round costs', () => {
+    const config = run({ rounds: 4 });
+
+    expect(() => checkManifest(manifestOf(config, 3))).not.toThrow();
+    expect(() => checkManifest(manifestOf(config, 4))).toThrow(/no round 5/);
+    expect(() => checkManifest(manifestOf(config, 4, { round: 3 }))).toThrow(/no round 5/);
+  });
+
   test('with settings that do not fit their hash is refused', () => {
     const manifest = { ...manifestOf(run(), 0), configSha256: '0'.repeat(64) };
 

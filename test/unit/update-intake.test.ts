@@ -1,8 +1,10 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
 import type { PrivacySettings } from '../../core/strategy/round-options.ts';
+import { receiptSchema } from '../../core/transport/messages.ts';
 import { openLoneRun, runId } from '../fixtures/lone-run.ts';
 
 const noise = (at: PrivacySettings['at']) =>
@@ -100,6 +102,19 @@ describe('a bad update harms nobody else', () => {
       expect([refused.accepted, welcome.accepted]).toEqual([false, true]);
     },
   );
+
+  test('one with names of a book is rejected in a sentence', async () => {
+    await using run = await openLoneRun(['a', 'b'], {});
+    const state = decodeModelState(await run.update(1), 'update');
+    const module = 'x'.repeat(5000);
+    const lora = new Map(state.lora).set(module, { ...state.lora.get('body.q')!, module });
+
+    const receipt = await run.deliver('a', encodeModelState({ ...state, lora }));
+
+    expect(receipt.accepted).toBe(false);
+    expect(receipt.reason).toMatch(/…$/);
+    expect(receiptSchema.safeParse(receipt).success).toBe(true);
+  });
 
   test('one whose file cannot be read at all is rejected, and the run goes on', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
