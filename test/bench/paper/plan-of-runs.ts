@@ -138,7 +138,7 @@ const cifar10: DataSet = {
   validationPerClass: 20,
   settings: {
     ...common,
-    rounds: 8,
+    rounds: 6,
     training: { ...training, headLearningRate: 2e-2 },
   },
   searchSettings,
@@ -159,7 +159,7 @@ const olivetti: DataSet = {
   validationShare: 0.28,
   settings: {
     ...common,
-    rounds: 8,
+    rounds: 6,
     training: { ...training, headLearningRate: 1e-1 },
   },
   searchSettings,
