@@ -97,10 +97,15 @@ async function readSettingsFile(path: string): Promise<Record<string, unknown>> 
   } catch (cause) {
     const where = (cause as { linePos?: { line: number }[] }).linePos?.[0]?.line;
     const at = where === undefined ? '' : `, line ${where}`;
-    throw new AppError('CONFIG_INVALID', `${name}${at}: this is not YAML.`, { cause });
+    throw new AppError('CONFIG_INVALID', `${name}${at}: this is not YAML.`, {
+      action: 'Correct the file; docs/coordinator.md has an example.',
+      cause,
+    });
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;
   }
-  throw new AppError('CONFIG_INVALID', `${name}: expected settings with their names.`);
+  throw new AppError('CONFIG_INVALID', `${name}: expected settings with their names.`, {
+    action: 'Correct the file; docs/coordinator.md has an example.',
+  });
 }

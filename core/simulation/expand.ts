@@ -106,6 +106,14 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
   // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.
   const quorum = Math.max(1, Math.ceil((settings.participation ?? 1) * places.length - 1e-9));
+  if ((settings.quorum ?? 0) > places.length) {
+    // Between hospitals more sites may join; here the rounds would wait for ever.
+    throw new AppError(
+      'CONFIG_INVALID',
+      `${source}: the quorum is ${settings.quorum} sites, and there are ${places.length}.`,
+      { action: 'Lower "quorum" in the experiment file, or leave it out: then all sites are waited for.' },
+    );
+  }
   const names = places.map(({ name }) => name);
   try {
     return completeRunConfig({ quorum, ...settings }, base, names.length, names);

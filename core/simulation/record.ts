@@ -158,7 +158,7 @@ export async function readRunLines(file: string): Promise<RunLine[]> {
   const name = basename(file);
   const text = await readFile(file, 'utf8').catch((cause) => {
     throw new AppError('NOT_FOUND', `The results "${name}" cannot be read.`, {
-      action: 'Give the output folder of "anneal simulate".',
+      action: 'Give the runs.jsonl that "anneal simulate" wrote, or the folder that holds it.',
       cause,
     });
   });
@@ -177,7 +177,10 @@ function parseLine(line: string, where: string): RunLine {
   try {
     value = JSON.parse(line);
   } catch (cause) {
-    throw new AppError('CONFIG_INVALID', `${where}: this is not a line of JSON.`, { cause });
+    throw new AppError('CONFIG_INVALID', `${where}: this is not a line of JSON.`, {
+      action: 'Give the runs.jsonl that "anneal simulate" wrote.',
+      cause,
+    });
   }
   const parsed = runLineSchema.safeParse(value);
   if (parsed.success) return parsed.data;

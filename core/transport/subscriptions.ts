@@ -1,4 +1,5 @@
 /** The handlers of a link: which message goes to whom, in order, without growing beyond a bound. */
+import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { LinkMessage } from './link.ts';
 import { topicMatches } from './topics.ts';
@@ -50,6 +51,8 @@ export function createSubscriptions(logger: Logger): Subscriptions {
   };
 }
 
+const isUnreachable = (error: unknown) => error instanceof AppError && error.code === 'BROKER_UNREACHABLE';
+
 function createInbox(filter: string, handler: MessageHandler, logger: Logger): Inbox {
   const queue: LinkMessage[] = [];
   let queuedBytes = 0;
@@ -65,6 +68,8 @@ function createInbox(filter: string, handler: MessageHandler, logger: Logger): I
       try {
         await handler(message);
       } catch (error) {
+        // The answer to a message that came just before its reader closed: there is nobody left to send it.
+        if (closed && isUnreachable(error)) break;
         logger.warn({ error, filter }, 'a message could not be handled');
       }
     }

@@ -110,6 +110,21 @@ describe('anneal report', () => {
     expect(await readFile(out, 'utf8')).toContain('2 of 2 runs finished');
   });
 
+  it('takes the folder that the lab wrote, and says what it needs where there are no results', async () => {
+    mkdirSync(join(cli.folder, 'results'));
+    fileWith('results/runs.jsonl', `${JSON.stringify(finishedRun())}\n`);
+
+    const found = await cli.anneal('data', 'report', 'results', '--table', 'csv');
+    const none = await cli.anneal('data', 'report', 'data', '--table', 'csv', '--json');
+
+    expect(found.code).toBe(0);
+    expect(found.stdout.split('\r\n')[1]).toMatch(/^sa-fedlora,1,/);
+    expect(json(none).error).toMatchObject({
+      code: 'NOT_FOUND',
+      action: 'Give the runs.jsonl that "anneal simulate" wrote, or the folder that holds it.',
+    });
+  });
+
   it('names the line that is damaged', async () => {
     const file = fileWith('damaged.jsonl', `${JSON.stringify(finishedRun())}\n{"half\n`);
     const outcome = await cli.anneal('data', 'report', file, '--table', 'markdown', '--json');

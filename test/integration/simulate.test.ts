@@ -209,6 +209,18 @@ strategies:
     expect(await readRunLines(join(out, 'runs.jsonl'))).toHaveLength(2);
   });
 
+  test('a quorum that the sites can never be is refused instead of waited for', async () => {
+    const file = await writeExperiment(
+      'quorum',
+      'strategies: [{strategy: head-only, settings: {quorum: 4}}]\n',
+    );
+
+    await expect(simulate(file, 'quorum')).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: 'The strategy "head-only": the quorum is 4 sites, and there are 3.',
+    });
+  });
+
   test('an output folder belongs to one lab at a time', async () => {
     const file = await writeExperiment('busy', 'strategies: [head-only]\n');
     const experiment = await readExperiment(file);

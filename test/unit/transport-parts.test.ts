@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import mqttPacket from 'mqtt-packet';
 import { describe, expect, test } from 'vitest';
+import { AppError } from '../../core/shared/errors.ts';
 import { decodeChunkFrame, encodeChunkFrame } from '../../core/transport/chunk-frame.ts';
 import { createFrameScanner } from '../../core/transport/frame-guard.ts';
 import { createGrantQueue } from '../../core/transport/grant-queue.ts';
@@ -199,6 +200,32 @@ describe('subscriptions', () => {
     // One is being handled while 64 MiB wait.
     expect(handled).toBe(65);
     expect(warnings).toHaveLength(1);
+  });
+
+  test.each([
+    ['no connection while it listens', false, 'BROKER_UNREACHABLE', 1],
+    ['no connection after it closed', true, 'BROKER_UNREACHABLE', 0],
+    ['anything else after it closed', true, 'DISK_FULL', 1],
+  ] as const)('a handler that fails is logged: %s', async (_what, closesFirst, code, logged) => {
+    const warnings: string[] = [];
+    const logger = {
+      info() {},
+      error() {},
+      warn: (_: unknown, message: string) => void warnings.push(message),
+    };
+    const subscriptions = createSubscriptions(logger);
+    const gate = Promise.withResolvers<void>();
+    subscriptions.add('t', async () => {
+      await gate.promise;
+      throw new AppError(code, 'It did not work.');
+    });
+    subscriptions.dispatch({ topic: 't', payload: new Uint8Array(1), retained: false });
+
+    if (closesFirst) subscriptions.clear();
+    gate.resolve();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+
+    expect(warnings).toHaveLength(logged);
   });
 });
 

@@ -23,7 +23,8 @@ const maxClasses = 100_000;
 function readClasses(text: string): string[] {
   if (!/^\d+$/.test(text.trim())) return readList(text);
   const count = readWholeNumber(text.trim());
-  if (count < 2 || count > maxClasses) throw new InvalidArgumentError('Give at least two labels.');
+  if (count < 2 || count > maxClasses)
+    throw new InvalidArgumentError(`Give names, or a number from 2 to ${maxClasses}.`);
   return Array.from({ length: count }, (_, index) => `label ${index + 1}`);
 }
 

@@ -1,4 +1,6 @@
 /** `anneal report`: the HTML report of the lab's results, again or of several files together. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { AppError } from '../../shared/errors.ts';
 import { type RunLine, readRunLines } from '../../simulation/record.ts';
@@ -6,6 +8,7 @@ import { figuresOf } from '../../simulation/report/figures.ts';
 import { scenariosOf } from '../../simulation/report/scenarios.ts';
 import { resultTable, toCsv, toLatex, toMarkdown } from '../../simulation/report/tables.ts';
 import { writeReport } from '../../simulation/report/write-report.ts';
+import { resultsName } from '../../simulation/results.ts';
 import { readNumber } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
 
@@ -29,7 +32,7 @@ export function addReportCommand(program: Command): void {
   program
     .command('report')
     .description('report on results of "anneal simulate"')
-    .argument('<files...>', 'runs.jsonl of one experiment or of several')
+    .argument('<files...>', 'runs.jsonl of one experiment or of several, or the folders that hold them')
     .option('--out <file>', 'HTML file to write')
     .option('--title <text>', 'heading of the report')
     .option(
@@ -56,7 +59,13 @@ export function addReportCommand(program: Command): void {
 /** A run that is in several files counts once. */
 async function readAll(files: readonly string[]): Promise<RunLine[]> {
   const runs = new Map<string, RunLine>();
-  for (const file of files) for (const run of await readRunLines(file)) runs.set(run.id, run);
+  for (const file of files) {
+    const isFolder = await stat(file).then(
+      (status) => status.isDirectory(),
+      () => false,
+    );
+    for (const run of await readRunLines(isFolder ? join(file, resultsName) : file)) runs.set(run.id, run);
+  }
   if (runs.size === 0) throw new AppError('CONFIG_INVALID', 'There is no run to report.');
   return [...runs.values()];
 }
