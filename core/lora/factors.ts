@@ -1,45 +1,8 @@
-/** What is done with the factors of one layer: ranks and scales changed, products formed and measured. */
+/** Factors of one layer: their sums (factor-sum.ts), and their product as a matrix. */
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import { createFactorSum, type FactorPart, type TruncatedFactors } from './factor-sum.ts';
 import type { LoraLayer } from './model-state.ts';
 
 export * from './factor-sum.ts';
-
-/**
- * Σ weight·scale·B·A of one layer, cut to `rank`; see {@link FactorSum.truncate}.
- * @param parts at least one; ranks and scales may differ
- */
-export function stackAndTruncate(
-  parts: readonly FactorPart[],
-  rank: number,
-  scale: number,
-  options: { seed: number },
-): TruncatedFactors {
-  const first = parts[0];
-  if (first === undefined) throw new RangeError('nothing to add up');
-  const sum = createFactorSum(first.a.dims, first.b.dims);
-  for (const part of parts) sum.add(part);
-  return sum.truncate(rank, scale, options);
-}
-
-/** The layer at another rank: the best approximation when it shrinks, the same ΔW when it grows. */
-export function changeRank(layer: LoraLayer, rank: number, seed: number): LoraLayer {
-  const { a, b } = stackAndTruncate([{ weight: 1, ...layer }], rank, layer.scale, { seed });
-  return { ...layer, r: a.dims[0]!, a, b };
-}
-
-/** The layer with another scale and the same ΔW. @param scale > 0 */
-export function changeScale(layer: LoraLayer, scale: number): LoraLayer {
-  const ratio = layer.scale / scale;
-  return {
-    ...layer,
-    scale,
-    b: floatTensor(
-      layer.b.dims,
-      layer.b.data.map((value) => value * ratio),
-    ),
-  };
-}
 
 /** ΔW = s·B·A as a matrix of the layer's weight: [out, in] or [out, in, kh, kw]. */
 export function deltaWeight(layer: LoraLayer): FloatTensor {

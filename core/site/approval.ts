@@ -50,11 +50,6 @@ export function leavingOf(config: RunConfig): Leaving {
   return leaving;
 }
 
-/** Whether base weights leave in some round. */
-export function sendsFullWeights(config: RunConfig): boolean {
-  return leavingOf(config).weights !== 'none';
-}
-
 export function approvalFor(runId: string, config: RunConfig, at: Date): Approval {
   const { weights, a, b, head } = leavingOf(config);
   return {
