@@ -166,7 +166,7 @@ const olivetti: DataSet = {
   rates: {
     learningRate: [1e-3, 2e-3, 4e-3],
     headLearningRate: [3e-2, 1e-1, 3e-1],
-    baseLearningRate: [1e-4, 3e-4, 1e-3],
+    baseLearningRate: [3e-5, 1e-4, 3e-4],
   },
   methods,
 };
