@@ -3,7 +3,7 @@ import { Box, Group, Text } from '@mantine/core';
 import { useId } from 'react';
 
 /** Width of the value axis; the strip of stages below the charts is indented by the same. */
-export const axisWidth = 64;
+export const axisWidth = 72;
 export const chartMargin = { top: 8, right: 8, bottom: 0, left: 0 };
 
 export interface ChartSeries {

@@ -18,7 +18,11 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
     epsilon: rounds.some(({ epsilon }) => epsilon !== null),
   };
   return (
-    <Table.ScrollContainer minWidth={880 + 90 * (Number(shows.drift) + Number(shows.epsilon))}>
+    <Table.ScrollContainer
+      minWidth={820 + 90 * (Number(shows.drift) + Number(shows.epsilon))}
+      // A bar that hides itself would not tell that there is more to the right.
+      scrollAreaProps={{ type: 'auto', offsetScrollbars: 'x', viewportProps: { tabIndex: 0 } }}
+    >
       <Table aria-label="Rounds" className="numbers" horizontalSpacing="xs" style={{ whiteSpace: 'nowrap' }}>
         <Table.Thead>
           <Table.Tr>
@@ -32,9 +36,9 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
             <Table.Th ta="right">Accuracy</Table.Th>
             <Table.Th
               ta="right"
-              title="Share of the merged update that is left after cutting it to the next rank"
+              title="Energy kept: share of the merged update that is left after cutting it to the next rank"
             >
-              Energy kept
+              Kept
             </Table.Th>
             {shows.drift && (
               <Table.Th ta="right" title="Share of the sites' changes that cancels out">
