@@ -1,5 +1,6 @@
 /** What a coordinator may choose when starting a run; everything else has a default. */
 import type { z } from 'zod';
+import { statisticWeights } from '../engine/trainable-weights.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
@@ -163,4 +164,18 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
   }
   checkLoraSettings(config, base);
   refuseCombinations(config);
+  refuseNoisyStatistics(config, base);
+}
+
+/** Noise can push a running variance below zero, and then the network computes nothing but NaN at every site. */
+function refuseNoisyStatistics(config: RunConfig, base: BaseModel): void {
+  const { strategy, privacy, initiatingMode, initiatingRounds } = config;
+  const initiates = strategy === 'sa-fedlora' && initiatingMode === 'full' && initiatingRounds > 0;
+  const sendsAll = strategy === 'fedavg-full' || strategy === 'fedprox-full' || initiates;
+  if (privacy === null || privacy.noiseMultiplier === 0 || !sendsAll) return;
+  if (statisticWeights(base, [...base.weights.keys()]).size === 0) return;
+  throw invalid(
+    'The settings "privacy" and full weights do not go together on this base model: noise would fall on the means and variances of its batch normalisations, which are no result of training.',
+    'Choose a strategy that sends LoRA factors, an "initiatingMode" of lora or last-k, or a base model without batch normalisation.',
+  );
 }

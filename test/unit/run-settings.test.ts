@@ -9,8 +9,11 @@ import {
   parseRunSettings,
   type RunSettings,
 } from '../../core/coordinator/run-settings.ts';
+import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { floatTensor } from '../../core/shared/tensor.ts';
+import { shapeOnlyBase } from '../fixtures/random-state.ts';
 
 let base: BaseModel;
 let folder: string;
@@ -76,6 +79,34 @@ describe('settings of a run', () => {
     expect(() => complete(settings)).toThrow(
       expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(message) }),
     );
+  });
+
+  test('noise on all weights is refused where it would fall on the statistics of a batch normalisation', () => {
+    const plain = shapeOnlyBase();
+    const weights = new Map(plain.weights);
+    for (const name of ['scale', 'bias', 'mean', 'variance']) weights.set(`norm.${name}`, floatTensor([3]));
+    const normalised: BaseModel = {
+      ...plain,
+      weights,
+      buildGraph(batch) {
+        const builder = new GraphBuilder();
+        const pixels = builder.input('pixels', 'float32', [batch, 3, 8, 8]);
+        const [scale = '', bias = '', mean = '', variance = ''] = ['scale', 'bias', 'mean', 'variance'].map(
+          (name) => builder.constant(weights.get(`norm.${name}`)!, `norm.${name}`),
+        );
+        builder.output(builder.batchNormalization(pixels, { scale, bias, mean, variance }), 'embedding');
+        return builder.build();
+      },
+    };
+    const privacy = { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } as const;
+    const settingsOn = (on: BaseModel, settings: RunSettings) => () =>
+      completeRunConfig({ classes, ...settings }, on, names.length, names);
+
+    expect(settingsOn(normalised, { strategy: 'fedavg-full', privacy })).toThrow(/batch normalisation/);
+    expect(settingsOn(normalised, { initiatingMode: 'full', privacy })).toThrow(/batch normalisation/);
+    expect(settingsOn(normalised, { strategy: 'fedavg-full' })).not.toThrow();
+    expect(settingsOn(normalised, { strategy: 'ffa-lora', privacy })).not.toThrow();
+    expect(settingsOn(plain, { strategy: 'fedavg-full', privacy })).not.toThrow();
   });
 
   test.each<[unknown, RegExp]>([
