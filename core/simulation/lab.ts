@@ -77,7 +77,9 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   const { experiment, signal } = options;
   const workFolder = join(experiment.out, workName);
   try {
-    await mkdir(workFolder, { recursive: true });
+    await mkdir(experiment.out, { recursive: true });
+    // Faces and pseudonyms are for this account alone; results are there to be shown.
+    await mkdir(workFolder, { recursive: true, mode: 0o700 });
   } catch (cause) {
     const known = toAppError(cause);
     throw known.code === 'INTERNAL' ? outFolderUnusable(cause) : known;

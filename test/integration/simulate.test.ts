@@ -1,7 +1,7 @@
 /** The lab end to end: deployed coordinator, sites, stores and trainers, with a small vision transformer. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -131,6 +131,10 @@ describe('anneal simulate', () => {
     expect(byId(again.lines)).toEqual(named);
     expect(new Set(lines.map(({ final }) => final.stateSha256)).size).toBe(4);
     expect(await readdir(join(folder, 'whole/work/runs'))).toEqual([]);
+    // Crops of faces are there; only their owner may look.
+    if (process.platform !== 'win32') {
+      expect((await stat(join(folder, 'whole/work'))).mode & 0o777).toBe(0o700);
+    }
   });
 
   test('goes on where it was stopped, without running again what is finished', async () => {
