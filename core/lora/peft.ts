@@ -3,13 +3,14 @@
  * `adapter_model.safetensors`. What PEFT has no words for stands under the key `anneal`; base weights that
  * were trained too lie in a third file beside them. Adapters of other programs: peft-adapter.ts.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
+import { makeFolder } from '../store/make-folder.ts';
 import { fuseLayers, type PeftModule, sliceFactors } from './fused-factors.ts';
 import type { LoraLayer, ModelState } from './model-state.ts';
 import { compilePatternTable } from './module-pattern.ts';
@@ -108,7 +109,7 @@ export async function writePeftFolder(
       baseWeightsSha256: baseWeights === null ? null : sha256(baseWeights),
     } satisfies AnnealPart,
   };
-  await mkdir(folder, { recursive: true });
+  makeFolder(folder);
   await writeFileAtomically(join(folder, peftWeightsName), weights);
   if (baseWeights === null) await rm(join(folder, baseWeightsName), { force: true });
   else await writeFileAtomically(join(folder, baseWeightsName), baseWeights);

@@ -1,5 +1,5 @@
 /** The lab: prepares an experiment's model and pictures once, and runs what is not in its results yet. */
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { ImportProgress } from '../data/import-report.ts';
@@ -9,6 +9,7 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { lockDataFolder } from '../store/data-folder.ts';
+import { makeFolder } from '../store/make-folder.ts';
 import { type LabData, prepareData } from './dataset.ts';
 import { describeMachine, readVersions } from './environment.ts';
 import { expandExperiment } from './expand.ts';
@@ -77,9 +78,9 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   const { experiment, signal } = options;
   const workFolder = join(experiment.out, workName);
   try {
-    await mkdir(experiment.out, { recursive: true });
+    makeFolder(experiment.out);
     // Faces and pseudonyms are for this account alone; results are there to be shown.
-    await mkdir(workFolder, { recursive: true, mode: 0o700 });
+    makeFolder(workFolder, { mode: 0o700 });
   } catch (cause) {
     const known = toAppError(cause);
     throw known.code === 'INTERNAL' ? outFolderUnusable(cause) : known;

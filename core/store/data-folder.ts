@@ -1,10 +1,11 @@
 /** The data folder: where one Anneal keeps everything, and the lock that keeps a second Anneal out. */
 import { randomUUID } from 'node:crypto';
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { BlobStore } from './blob-store.ts';
 import { createBlobStore } from './blobs.ts';
+import { makeFolder } from './make-folder.ts';
 import { openSqlite, type Sqlite } from './sqlite.ts';
 
 export interface DataFolder {
@@ -36,7 +37,7 @@ export function openDataFolder(dir: string): DataFolder {
   };
   usable(() => {
     for (const folder of [root, ...Object.values(folders)]) {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      makeFolder(folder, { mode: 0o700 });
     }
     // The root keeps the rights that its owner gave it; keys are for this account alone in any case.
     chmodSync(folders.keysDir, 0o700);
@@ -62,7 +63,7 @@ const held = new Set<Sqlite>();
  */
 export function lockDataFolder(dir: string): DataFolderLock {
   const root = path.resolve(dir);
-  usable(() => mkdirSync(root, { recursive: true, mode: 0o700 }));
+  usable(() => makeFolder(root, { mode: 0o700 }));
   const db = openSqlite(path.join(root, 'anneal.lock'), { busyTimeoutMs: 200 });
   try {
     db.exec('BEGIN EXCLUSIVE');

@@ -1,10 +1,11 @@
 /** The whole product on one machine: a coordinator, its sites, two runs (head only, SA-FedLoRA) and a report. */
-import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { AgentClient } from '../../api/client.ts';
 import type { ImportReport, RunDetail } from '../../api/contract.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
+import { makeFolder } from '../../store/make-folder.ts';
 import { type AgentProcess, startAgentProcess } from './agent-process.ts';
 import { type DemoData, prepareDemoData } from './data.ts';
 import type { LiveView } from './live-view.ts';
@@ -44,7 +45,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
   const { view, signal } = hooks;
   const startedAt = performance.now();
   const outFolder = resolve(options.out);
-  await mkdir(outFolder, { recursive: true });
+  makeFolder(outFolder);
   // Databases, keys and crops live in a private folder that goes when the demo ends; logs and results stay.
   const workFolder = await mkdtemp(join(tmpdir(), 'anneal-demo-'));
   const agents: AgentProcess[] = [];
