@@ -142,9 +142,9 @@ test('a short run is planned on the sliders and waits for the site’s approval'
     await labels.fill(label);
     await labels.press('Enter');
   }
-  await page.getByRole('slider', { name: 'Rounds' }).press('Home');
+  await page.getByRole('slider', { name: 'Rounds', exact: true }).press('Home');
   for (let more = 1; more < rounds; more++) {
-    await page.getByRole('slider', { name: 'Rounds' }).press('ArrowRight');
+    await page.getByRole('slider', { name: 'Rounds', exact: true }).press('ArrowRight');
   }
   await page.getByText(`to 2 in round ${rounds}.`).waitFor({ state: 'attached' });
   await button('Start the run').click();
