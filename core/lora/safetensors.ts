@@ -261,3 +261,12 @@ export function fillFloat32(target: Float32Array, offset: number, raw: Uint8Arra
 
 /** All values of binary16 by their bits; made when a file first needs them. */
 let halves: Float32Array | undefined;
+
+/** A value that is JSON inside the metadata's text. @throws AppError MODEL_FILE_INVALID naming file and key */
+export function parseMetadataJson<T>(text: string, schema: z.ZodType<T>, key: string, name: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw invalid(name, `its metadata "${key}" cannot be read`, error);
+  }
+}

@@ -12,6 +12,7 @@ import {
   decodeSafetensors,
   encodeSafetensors,
   invalid,
+  parseMetadataJson,
   safetensorsSizeBytes,
   type TensorEntry,
 } from './safetensors.ts';
@@ -138,8 +139,8 @@ export function decodeModelState(bytes: Uint8Array, name: string): ModelState {
   if (!metadata.success) {
     throw invalid(name, `expected the metadata of an ${format} of version ${formatVersion}`, metadata.error);
   }
-  const classes = parseJson(metadata.data.classes, classesSchema, 'classes', name);
-  const layers = parseJson(metadata.data.lora, loraSchema, 'lora', name);
+  const classes = parseMetadataJson(metadata.data.classes, classesSchema, 'classes', name);
+  const layers = parseMetadataJson(metadata.data.lora, loraSchema, 'lora', name);
 
   const rest = new Map(file.tensors);
   const lora = new Map<string, LoraLayer>();
@@ -181,14 +182,6 @@ export function checkedLayer(layer: LoraLayer, name: string): LoraLayer {
     );
   }
   return layer;
-}
-
-function parseJson<T>(text: string, schema: z.ZodType<T>, key: string, name: string): T {
-  try {
-    return schema.parse(JSON.parse(text));
-  } catch (error) {
-    throw invalid(name, `its metadata "${key}" cannot be read`, error);
-  }
 }
 
 /** Whether two states hold exactly the same, bit by bit, in any order of their maps. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import {
   fillFloat32,
   invalid,
+  parseMetadataJson,
   parseSafetensors,
   type RawSafetensors,
   requireFinite,
@@ -186,8 +187,8 @@ export function openCoded(bytes: Uint8Array, name: string, form: FileForm): Open
     const wanted = expected[key as keyof typeof expected];
     if (found !== wanted) throw invalid(name, `its ${key} is "${found}": this round expects "${wanted}"`);
   }
-  const classes = parseJson(parsed.data.classes, z.array(z.string()), 'classes', name);
-  const layers = parseJson(parsed.data.lora, layersSchema, 'lora', name);
+  const classes = parseMetadataJson(parsed.data.classes, z.array(z.string()), 'classes', name);
+  const layers = parseMetadataJson(parsed.data.lora, layersSchema, 'lora', name);
   const names = [...file.entries.keys()];
   return {
     baseSha256,
@@ -259,12 +260,4 @@ function readFloats(raw: Uint8Array, count: number, dtype: 'F32' | 'F16'): Float
   const values = new Float32Array(count);
   fillFloat32(values, 0, raw, dtype);
   return values;
-}
-
-function parseJson<T>(text: string, schema: z.ZodType<T>, key: string, name: string): T {
-  try {
-    return schema.parse(JSON.parse(text));
-  } catch (error) {
-    throw invalid(name, `its metadata "${key}" cannot be read`, error);
-  }
 }
