@@ -19,8 +19,14 @@ import {
 
 const format = 'anneal-model-state';
 const formatVersion = '1';
-const suffixA = '.lora_A.weight';
-const suffixB = '.lora_B.weight';
+const headPrefix = 'head.';
+
+/** Names of a state's tensors in its files. */
+export const nameOfA = (module: string): string => `lora.${module}.lora_A.weight`;
+export const nameOfB = (module: string): string => `lora.${module}.lora_B.weight`;
+export const nameOfHead = (name: string): string => `${headPrefix}${name}`;
+export const basePrefix = 'base.';
+export const nameOfBase = (name: string): string => `${basePrefix}${name}`;
 
 /** Names and shapes of a state without its values: enough to count and to measure it. */
 export interface StateShape {
@@ -88,11 +94,11 @@ export function modelStateSizeBytes(shape: StateShape): number {
 function layout(shape: StateShape): TensorEntry[] {
   const entries = [
     ...shape.lora.flatMap(({ module, aDims, bDims }) => [
-      { name: `lora.${module}${suffixA}`, dims: aDims },
-      { name: `lora.${module}${suffixB}`, dims: bDims },
+      { name: nameOfA(module), dims: aDims },
+      { name: nameOfB(module), dims: bDims },
     ]),
-    ...shape.head.map(({ name, dims }) => ({ name: `head.${name}`, dims })),
-    ...shape.base.map(({ name, dims }) => ({ name: `base.${name}`, dims })),
+    ...shape.head.map(({ name, dims }) => ({ name: nameOfHead(name), dims })),
+    ...shape.base.map(({ name, dims }) => ({ name: nameOfBase(name), dims })),
   ];
   return entries.sort((x, y) => compareText(x.name, y.name));
 }
@@ -109,20 +115,23 @@ function metadataOf(shape: StateShape): Record<string, string> {
 }
 
 /** By UTF-16 code units: the same on every machine, unlike localeCompare. */
-function compareText(x: string, y: string): number {
+export function compareText(x: string, y: string): number {
   if (x === y) return 0;
   return x < y ? -1 : 1;
 }
 
+/** All tensors of a state by their names in files. */
+export function tensorsOf(state: Pick<ModelState, 'lora' | 'head' | 'base'>): Map<string, FloatTensor> {
+  const tensors = new Map<string, FloatTensor>();
+  for (const [module, { a, b }] of state.lora) tensors.set(nameOfA(module), a).set(nameOfB(module), b);
+  for (const [name, tensor] of state.head) tensors.set(nameOfHead(name), tensor);
+  for (const [name, tensor] of state.base) tensors.set(nameOfBase(name), tensor);
+  return tensors;
+}
+
 /** The state as one safetensors file. */
 export function encodeModelState(state: ModelState): Uint8Array {
-  const tensors = new Map<string, FloatTensor>();
-  for (const [module, layer] of state.lora) {
-    tensors.set(`lora.${module}${suffixA}`, layer.a);
-    tensors.set(`lora.${module}${suffixB}`, layer.b);
-  }
-  for (const [name, tensor] of state.head) tensors.set(`head.${name}`, tensor);
-  for (const [name, tensor] of state.base) tensors.set(`base.${name}`, tensor);
+  const tensors = tensorsOf(state);
   const shape = stateShape(state);
   const ordered = new Map(layout(shape).map(({ name }) => [name, tensors.get(name)!]));
   return encodeSafetensors(ordered, metadataOf(shape));
@@ -145,15 +154,15 @@ export function decodeModelState(bytes: Uint8Array, name: string): ModelState {
   const rest = new Map(file.tensors);
   const lora = new Map<string, LoraLayer>();
   for (const [module, { r, scale }] of Object.entries(layers)) {
-    const a = take(rest, `lora.${module}${suffixA}`, name);
-    const b = take(rest, `lora.${module}${suffixB}`, name);
+    const a = take(rest, nameOfA(module), name);
+    const b = take(rest, nameOfB(module), name);
     lora.set(module, checkedLayer({ module, r, scale, a, b }, name));
   }
   const head = new Map<string, FloatTensor>();
   const base = new Map<string, FloatTensor>();
   for (const [tensor, value] of rest) {
-    if (tensor.startsWith('head.')) head.set(tensor.slice('head.'.length), value);
-    else if (tensor.startsWith('base.')) base.set(tensor.slice('base.'.length), value);
+    if (tensor.startsWith(headPrefix)) head.set(tensor.slice(headPrefix.length), value);
+    else if (tensor.startsWith(basePrefix)) base.set(tensor.slice(basePrefix.length), value);
     else throw invalid(name, `tensor "${tensor}" was not expected`);
   }
   return { baseSha256: metadata.data.baseSha256, classes, lora, head, base };

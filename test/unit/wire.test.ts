@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { initialState } from '../../core/engine/initial-state.ts';
 import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
-import { encodeModelState, stateShape, statesEqual } from '../../core/lora/state-file.ts';
+import { encodeModelState, stateShape, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { cutLayer } from '../../core/strategy/site-rank.ts';
 import {
@@ -22,7 +22,6 @@ import {
   updateValueCount,
   type WireContext,
 } from '../../core/strategy/wire/wire.ts';
-import { tensorsOf } from '../../core/strategy/wire/wire-context.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 
 const base = shapeOnlyBase();

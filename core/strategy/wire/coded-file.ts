@@ -24,7 +24,7 @@ import { canonicalJson } from '../../shared/hash.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import type { WirePrecision } from '../round-options.ts';
 import { codeTensor, groupCount, nameOfScales, scaleIntegers, typeOf } from './numbers.ts';
-import { type Parts, type Residual, type WireEntry, wireEntries } from './wire-context.ts';
+import { isWhole, type Parts, type Residual, type WireEntry, wireEntries } from './wire-context.ts';
 
 const format = 'anneal-wire';
 const formatVersion = '1';
@@ -72,6 +72,9 @@ function metadataOf(shape: StateShape, { kind, precision, parts }: FileForm): Re
     precision,
   };
 }
+
+/** Whether the file of this form is the state's own: nothing rounded, nothing kept back. */
+export const isPlain = ({ precision, parts }: FileForm): boolean => precision === 'fp32' && isWhole(parts);
 
 /** Exact size of the file of a state of this shape. */
 export function codedSizeBytes(shape: StateShape, form: FileForm): number {

@@ -11,15 +11,23 @@ import {
   modelStateSizeBytes,
   type StateShape,
   stateShape,
+  tensorsOf,
 } from '../../lora/state-file.ts';
-import { elementCount, floatTensor } from '../../shared/tensor.ts';
-import { codedSizeBytes, encodeCoded, type FileForm, type LayerTable, openCoded } from './coded-file.ts';
+import { floatTensor } from '../../shared/tensor.ts';
+import {
+  codedSizeBytes,
+  encodeCoded,
+  type FileForm,
+  isPlain,
+  type LayerTable,
+  type OpenedFile,
+  openCoded,
+} from './coded-file.ts';
 import { assemble, baseEntries, baseWeightOf, requireSame } from './update.ts';
 import {
-  isWhole,
   type Parts,
   partsOf,
-  tensorsOf,
+  travellingValues,
   type WireBase,
   type WireConfig,
   type WireContext,
@@ -37,8 +45,6 @@ const foundationParts: Parts = { a: true, b: true, head: false };
 function globalForm(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
   return { kind: 'global', precision: context.config.wire.down, parts: partsOf(context) };
 }
-
-const isPlain = ({ precision, parts }: FileForm) => precision === 'fp32' && isWhole(parts);
 
 /**
  * @param context `plan`: of the round that starts from this state; after the last round, the last round's
@@ -74,13 +80,7 @@ export function decodeGlobalState(bytes: Uint8Array, name: string, options: Deco
     if (layer.r === own.r) layers.set(module, { ...layer, a: own.a, b: own.b });
     else throw invalid(name, `layer "${module}" has rank ${layer.r}: a run that keeps factors has ${own.r}`);
   }
-  const shape = {
-    lora: [...layers.values()].map((layer) => ({ ...layer, aDims: layer.a.dims, bDims: layer.b.dims })),
-    head: [...initial.head].map(([tensor, { dims }]) => ({ name: tensor, dims })),
-    base: baseEntries(file.names, base, name),
-  };
-  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
-  return assemble({ ...initial, lora: layers }, tensors, shape.base);
+  return readState(file, { ...initial, lora: layers }, form, base, name);
 }
 
 /** Exact size in bytes of the file of a global state of this shape. */
@@ -97,7 +97,7 @@ export function globalStateValueCount(
   shape: StateShape,
   context: Pick<WireContext, 'config' | 'plan'>,
 ): number {
-  return wireEntries(shape, partsOf(context)).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+  return travellingValues(shape, partsOf(context));
 }
 
 interface FoundationContext {
@@ -135,13 +135,7 @@ export function decodeFoundation(
   const file = openCoded(bytes, name, form);
   requireSame(file, initial, name);
   const layers = layersOf(file.layers, initial, name);
-  const shape = {
-    lora: [...layers.values()].map((layer) => ({ ...layer, aDims: layer.a.dims, bDims: layer.b.dims })),
-    head: [],
-    base: baseEntries(file.names, base, name),
-  };
-  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
-  return assemble({ ...initial, lora: layers, head: new Map() }, tensors, shape.base);
+  return readState(file, { ...initial, lora: layers, head: new Map() }, form, base, name);
 }
 
 /** Exact size in bytes of the file of a foundation part of this shape. */
@@ -156,13 +150,26 @@ export function foundationSizeBytes(
 
 /** Number of model values in that file. */
 export function foundationValueCount(shape: StateShape): number {
-  return wireEntries(shape, foundationParts).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+  return travellingValues(shape, foundationParts);
 }
 
 function encodeState(state: ModelState, form: FileForm, base: WireBase): Uint8Array {
   return encodeCoded(stateShape(state), tensorsOf(state), form, {
     predicted: (name) => baseWeightOf(base, name),
   }).bytes;
+}
+
+/** The values of a coded file in a state of their shapes; what does not travel stays as it is in `frame`. */
+function readState(
+  file: OpenedFile,
+  frame: ModelState,
+  form: FileForm,
+  base: WireBase,
+  name: string,
+): ModelState {
+  const shape = { ...stateShape(frame), base: baseEntries(file.names, base, name) };
+  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
+  return assemble(frame, tensors, shape.base);
 }
 
 /** Empty layers of the ranks that a file names, to be filled. @throws AppError MODEL_FILE_INVALID */

@@ -6,26 +6,26 @@
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { invalid } from '../../lora/safetensors.ts';
 import {
+  basePrefix,
   decodeModelState,
   encodeModelState,
   modelStateSizeBytes,
-  type StateShape,
-  stateShape,
-} from '../../lora/state-file.ts';
-import { elementCount, type FloatTensor } from '../../shared/tensor.ts';
-import { cutLayer } from '../site-rank.ts';
-import type { StrategyName } from '../strategy.ts';
-import { codedSizeBytes, encodeCoded, type FileForm, openCoded } from './coded-file.ts';
-import {
-  basePrefix,
-  isWhole,
   nameOfA,
   nameOfB,
   nameOfBase,
   nameOfHead,
+  type StateShape,
+  stateShape,
+  tensorsOf,
+} from '../../lora/state-file.ts';
+import type { FloatTensor } from '../../shared/tensor.ts';
+import { cutLayer } from '../site-rank.ts';
+import type { StrategyName } from '../strategy.ts';
+import { codedSizeBytes, encodeCoded, type FileForm, isPlain, openCoded } from './coded-file.ts';
+import {
   partsOf,
   type Residual,
-  tensorsOf,
+  travellingValues,
   type WireBase,
   type WireContext,
   wireEntries,
@@ -63,8 +63,6 @@ const continuesFactors: ReadonlySet<StrategyName> = new Set([
 function formOf(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
   return { kind: 'update', precision: context.config.wire.up, parts: partsOf(context) };
 }
-
-const isPlain = ({ precision, parts }: FileForm) => precision === 'fp32' && isWhole(parts);
 
 /**
  * @throws AppError TRAINING_FAILED when values are not finite (but for a plain file, which the coordinator judges)
@@ -118,9 +116,9 @@ export function updateSizeBytes(shape: StateShape, context: Pick<WireContext, 'c
   return isPlain(form) ? modelStateSizeBytes(shape) : codedSizeBytes(shape, form);
 }
 
-/** Number of model values in that update; scales of int8 are bytes but no values. */
+/** Number of model values in that update. */
 export function updateValueCount(shape: StateShape, context: Pick<WireContext, 'config' | 'plan'>): number {
-  return wireEntries(shape, partsOf(context)).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+  return travellingValues(shape, partsOf(context));
 }
 
 function ranksOf({ lora }: ModelState): Map<string, number> {

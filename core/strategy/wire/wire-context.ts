@@ -1,8 +1,14 @@
 /** What both ends of a transfer know before they write or read a file. */
-import type { ModelState } from '../../lora/model-state.ts';
-import type { StateShape } from '../../lora/state-file.ts';
+import {
+  compareText,
+  nameOfA,
+  nameOfB,
+  nameOfBase,
+  nameOfHead,
+  type StateShape,
+} from '../../lora/state-file.ts';
 import type { BaseModel } from '../../models/base-model.ts';
-import type { FloatTensor } from '../../shared/tensor.ts';
+import { elementCount, type FloatTensor } from '../../shared/tensor.ts';
 import type { RoundPlan, RunConfig } from '../strategy.ts';
 
 /** Settings of a run that say what travels, and how precisely. */
@@ -41,13 +47,6 @@ export interface WireEntry {
   readonly axis: 0 | 1 | null;
 }
 
-export const nameOfA = (module: string): string => `lora.${module}.lora_A.weight`;
-export const nameOfB = (module: string): string => `lora.${module}.lora_B.weight`;
-export const headPrefix = 'head.';
-export const basePrefix = 'base.';
-export const nameOfHead = (name: string): string => `${headPrefix}${name}`;
-export const nameOfBase = (name: string): string => `${basePrefix}${name}`;
-
 /** The travelling tensors of a state of this shape, sorted by name (UTF-16 code units). */
 export function wireEntries(shape: Pick<StateShape, 'lora' | 'head' | 'base'>, parts: Parts): WireEntry[] {
   const entries: WireEntry[] = [];
@@ -62,14 +61,10 @@ export function wireEntries(shape: Pick<StateShape, 'lora' | 'head' | 'base'>, p
   };
   if (parts.head) entries.push(...shape.head.map(({ name, dims }) => plain(nameOfHead(name), dims)));
   entries.push(...shape.base.map(({ name, dims }) => plain(nameOfBase(name), dims)));
-  return entries.sort((x, y) => (x.name < y.name ? -1 : x.name > y.name ? 1 : 0));
+  return entries.sort((x, y) => compareText(x.name, y.name));
 }
 
-/** All tensors of a state by their names in files. */
-export function tensorsOf(state: Pick<ModelState, 'lora' | 'head' | 'base'>): Map<string, FloatTensor> {
-  const tensors = new Map<string, FloatTensor>();
-  for (const [module, { a, b }] of state.lora) tensors.set(nameOfA(module), a).set(nameOfB(module), b);
-  for (const [name, tensor] of state.head) tensors.set(nameOfHead(name), tensor);
-  for (const [name, tensor] of state.base) tensors.set(nameOfBase(name), tensor);
-  return tensors;
+/** Number of model values that travel; scales of int8 are bytes but no values. */
+export function travellingValues(shape: Pick<StateShape, 'lora' | 'head' | 'base'>, parts: Parts): number {
+  return wireEntries(shape, parts).reduce((sum, { dims }) => sum + elementCount(dims), 0);
 }
