@@ -1,6 +1,6 @@
 /** The three brokers that the contract tests run over, each behind one small interface. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -111,7 +111,7 @@ async function startAedes(
       mayConnect: () => true,
       ...options,
     });
-  let broker = await start(0);
+  let broker = await start(await freePort());
   const { port } = broker;
   const url = `mqtts://127.0.0.1:${port}`;
   return {
@@ -152,8 +152,16 @@ async function startMosquitto(folder: string, authority: Authority): Promise<Sta
   await writeFile(file('mosquitto.conf'), `user ${userInfo().username}\n${configuration}`);
   let child: ChildProcess;
   const start = async () => {
-    child = spawn(mosquittoBinary!, ['-c', file('mosquitto.conf')], { stdio: 'ignore' });
-    await untilListening(port);
+    child = spawn(mosquittoBinary!, ['-c', file('mosquitto.conf')], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const own = child;
+    let said = '';
+    own.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    await until(async () => {
+      if (own.exitCode !== null || own.signalCode !== null) throw new Error(`Mosquitto ended: ${said}`);
+      return isListening(port);
+    });
   };
   const kill = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -223,26 +231,32 @@ export function signerOf(id: string): Signer {
   return signer;
 }
 
+/**
+ * A port for a server that starts a moment later. Taken below the range from which Linux draws the local ports of
+ * outgoing connections: a free one of that range may be a connection's of another test file by then.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(10_000, 32_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
-async function untilListening(port: number): Promise<void> {
-  await until(
-    () =>
-      new Promise<boolean>((resolve) => {
-        const socket = connectTcp(port, '127.0.0.1', () => {
-          socket.destroy();
-          resolve(true);
-        });
-        socket.on('error', () => resolve(false));
-      }),
-  );
+function isListening(port: number): Promise<boolean> {
+  return new Promise<boolean>((resolve) => {
+    const socket = connectTcp(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
 }
 
 /** Waits until the condition holds. @throws Error after 15 s */

@@ -2,15 +2,14 @@
  * Plain browser mode, with nothing standing in for anything: two agents as processes, their screens in a real
  * browser, a run over MQTT. The tests are one story and build on each other.
  */
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { ensureBuilt } from '../../build/ensure-built.ts';
 import { type DemoSite, demoLabels, generateDemoFaces } from '../../core/data/demo-faces.ts';
+import { freePort } from '../contract/test-brokers.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
 import { type Desk, openDesk } from '../fixtures/desk.ts';
 
@@ -58,15 +57,6 @@ afterAll(async () => {
   await Promise.all([coordinator?.agent.stop(), site?.agent.stop()]);
   await rm(folder, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 test('the access code that the agent printed opens its screens, any other does not', async () => {
   await coordinator.signIn('WRONG-WRONG');
