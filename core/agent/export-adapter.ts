@@ -96,11 +96,20 @@ async function readGlobal(
   const parts = store.rounds
     .listOfRun(runId)
     .flatMap((record) => (record.round <= round ? (record.foundationSha256 ?? []) : []));
+  const foundation = await readFoundation(blobs, parts, context);
+  const state = decodeGlobalState(await blobs.read(sha256), 'adapter', { ...context, plan });
+  return { state, foundation };
+}
+
+async function readFoundation(
+  blobs: BlobStore,
+  parts: readonly string[],
+  context: Parameters<typeof decodeFoundation>[2],
+): Promise<ModelState[]> {
   const foundation: ModelState[] = [];
   for (const part of parts)
     foundation.push(decodeFoundation(await blobs.read(part), 'a part under the adapter', context));
-  const state = decodeGlobalState(await blobs.read(sha256), 'adapter', { ...context, plan });
-  return { state, foundation };
+  return foundation;
 }
 
 /** A site's update with what the site kept to itself: its own model after the round. */
@@ -114,9 +123,7 @@ async function readOwn(
   const bytes = await blobs.read(sha256);
   const initial = createRunState(config, base);
   const context = { config, base, initial };
-  const foundation: ModelState[] = [];
-  for (const part of partsAtSite(store, config, runId, round))
-    foundation.push(decodeFoundation(await blobs.read(part), 'a part under the adapter', context));
+  const foundation = await readFoundation(blobs, partsAtSite(store, config, runId, round), context);
   if (leavesUnchanged({ config, plan })) return { state: decodeModelState(bytes, 'adapter'), foundation };
 
   const startSha256 = store.rounds.get(runId, round)?.startSha256;

@@ -6,6 +6,7 @@
 import type { RunSummary } from '../coordinator/view-types.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
+import type { SiteActivity } from '../site/site-node.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
 
@@ -40,15 +41,7 @@ export interface SiteOverview {
   images: { ready: number; setAside: number; withConsent: number };
   subjects: { total: number; withConsent: number };
   /** What the site does now, in words for the screen. */
-  activity:
-    | 'not-joined'
-    | 'waiting'
-    | 'approval-needed'
-    | 'downloading'
-    | 'evaluating'
-    | 'training'
-    | 'uploading'
-    | 'paused';
+  activity: 'not-joined' | SiteActivity;
   progress: { step: number; steps: number; loss: number; imagesPerSecond: number } | null;
   /** One plain sentence on why the site waits although a round is open; null when it does not. */
   notice: string | null;

@@ -19,7 +19,8 @@ function readWire(text: string): { up: string; down: string } {
   throw new InvalidArgumentError(`Give one of ${precisions.join(', ')}, or two as up/down.`);
 }
 
-const choice = (flags: string, description: string, options: readonly string[]) =>
+/** An option with one of these words. */
+export const choice = (flags: string, description: string, options: readonly string[]): Option =>
   new Option(flags, description).choices([...options]);
 
 /** Settings that decide what travels; others stand in the file of `--config`. */

@@ -1,14 +1,12 @@
 /** Options of `anneal coordinator run`: those that decide what travels, and how updates are weighed, merged and protected. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.ts';
 import { loraScalingSchema } from '../strategy/lora-settings.ts';
 import { privacySchema, robustSchema, serverOptimiserSchema } from '../strategy/round-options.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
 import { readList, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
-import { addTrafficOptions, readTrafficSettings, type TrafficOptions } from './run-options.ts';
+import { addTrafficOptions, choice, readTrafficSettings, type TrafficOptions } from './run-options.ts';
 
-const choice = (flags: string, description: string, options: readonly string[]) =>
-  new Option(flags, description).choices([...options]);
 const optimisers = serverOptimiserSchema.options.map((option) => option.shape.kind.value);
 const robustRules = robustSchema.options.map((option) => option.shape.rule.value);
 const { shape } = runConfigSchema;

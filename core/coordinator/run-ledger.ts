@@ -68,6 +68,8 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
   const initial = createRunState(config, base);
   /** Values in parts of the foundation, by hash. */
   const counted = new Map<string, number>();
+  /** The state that was read last: every update of a round is judged against the same one. */
+  let newest: { key: string; state: Promise<ModelState> } | null = null;
 
   function run(): RunRecord {
     const record = store.runs.get(runId);
@@ -123,9 +125,19 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     },
     sitesOf: (round) => store.roundSites.list(runId, round),
     nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
-    async readState(sha256, round) {
-      const plan = planOf(round);
-      return decodeGlobalState(await blobs.read(sha256), 'global state', { config, plan, base, initial });
+    readState(sha256, round) {
+      const key = `${sha256} ${round}`;
+      if (newest?.key === key) return newest.state;
+      const state = blobs.read(sha256).then((bytes) => {
+        const plan = planOf(round);
+        return decodeGlobalState(bytes, 'global state', { config, plan, base, initial });
+      });
+      newest = { key, state };
+      // What could not be read is tried again.
+      state.catch(() => {
+        if (newest?.state === state) newest = null;
+      });
+      return state;
     },
     valuesIn: (sha256) => counted.get(sha256) ?? store.adapters.get(sha256)?.parameters ?? 0,
     async countFoundation() {

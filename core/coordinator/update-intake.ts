@@ -41,34 +41,32 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
   const { runId, config, base } = ledger;
   const pulls = new Map<string, AbortController>();
 
+  const accepted = ({ round, update }: AnnounceBody): ReceiptBody => ({
+    runId,
+    round,
+    updateSha256: update.sha256,
+    accepted: true,
+  });
+  const refused = (body: AnnounceBody, reason: string): ReceiptBody => ({
+    ...accepted(body),
+    accepted: false,
+    reason,
+  });
+
   /** The answer that is known already: the update was judged, or comes too late. */
   function settledReceipt(
     siteId: string,
     row: RoundSiteRecord | null,
     body: AnnounceBody,
   ): ReceiptBody | null {
-    const receipt = { runId, round: body.round, updateSha256: body.update.sha256 };
     const isSame = row?.updateSha256 === body.update.sha256;
-    if (isSame && row.status === 'received') return { ...receipt, accepted: true };
-    if (isSame && row.status === 'rejected')
-      return { ...receipt, accepted: false, reason: row.reason ?? 'Rejected.' };
-    if (!ledger.isOpen(body.round)) {
-      return {
-        ...receipt,
-        accepted: false,
-        reason: 'The round has closed; the site takes part in the next one.',
-      };
-    }
-    if (!ledger.trains(siteId, body.round)) {
-      return {
-        ...receipt,
-        accepted: false,
-        reason: 'The site was not drawn for this round; it only evaluates.',
-      };
-    }
-    if (row?.status === 'received') {
-      return { ...receipt, accepted: false, reason: 'Another update of this site was accepted already.' };
-    }
+    if (isSame && row.status === 'received') return accepted(body);
+    if (isSame && row.status === 'rejected') return refused(body, row.reason ?? 'Rejected.');
+    if (!ledger.isOpen(body.round))
+      return refused(body, 'The round has closed; the site takes part in the next one.');
+    if (!ledger.trains(siteId, body.round))
+      return refused(body, 'The site was not drawn for this round; it only evaluates.');
+    if (row?.status === 'received') return refused(body, 'Another update of this site was accepted already.');
     return null;
   }
 
@@ -98,16 +96,14 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
   /** Accepts or rejects a complete update; a bad one never hurts the others. */
   async function judge(siteId: string, body: AnnounceBody): Promise<ReceiptBody> {
     const { round, update } = body;
-    const key = { runId, round, siteId };
-    const receipt = { runId, round, updateSha256: update.sha256 };
     const start = await startOf(siteId, round);
     const verdict = await look(update.sha256, round, start);
     if (typeof verdict === 'string') {
       reject(siteId, round, verdict);
-      return { ...receipt, accepted: false, reason: verdict };
+      return refused(body, verdict);
     }
     store.transaction(() => {
-      store.roundSites.upsert({ ...key, status: 'received' });
+      store.roundSites.upsert({ runId, round, siteId, status: 'received' });
       store.rounds.update(runId, round, { addParametersUp: verdict });
       store.audit.append({
         actor: siteId,
@@ -115,7 +111,7 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
         details: { runId, round, update: update.sha256 },
       });
     });
-    return { ...receipt, accepted: true };
+    return accepted(body);
   }
 
   /** What the site's round started from; that this cannot be read is no fault of the site's. */
@@ -185,14 +181,7 @@ export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
           store.roundSites.upsert({ runId, round: body.round, siteId, updateSha256: body.update.sha256 });
           reject(siteId, body.round, reason);
           options.onChange();
-          const { sha256: updateSha256 } = body.update;
-          return ports.sendReceipt(siteId, {
-            runId,
-            round: body.round,
-            updateSha256,
-            accepted: false,
-            reason,
-          });
+          return ports.sendReceipt(siteId, refused(body, reason));
         }
       }
       recordArrival(siteId, body);

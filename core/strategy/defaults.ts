@@ -1,6 +1,6 @@
 /** Sensible settings of a run, for people who change nothing. */
 import { localTrainingDefaults } from '../engine/local-training.ts';
-import type { RunConfig } from './strategy.ts';
+import { optionDefaults, type RunConfig } from './run-config.ts';
 
 /** What has no default: the base model and the classes. */
 export type RunConfigStart = Pick<RunConfig, 'baseId' | 'baseSha256' | 'classes'> & Partial<RunConfig>;
@@ -17,15 +17,7 @@ export function defaultRunConfig(start: RunConfigStart): RunConfig {
     heatingRounds: 0,
     coolingRounds: 1,
     shape: 'cubic',
-    allocation: 'uniform',
-    siteRanks: {},
-    weighting: 'examples',
-    participation: 1,
-    localHead: false,
-    serverOptimiser: { kind: 'none' },
-    wire: { up: 'fp32', down: 'fp32', errorFeedback: false },
-    privacy: null,
-    robust: { rule: 'mean' },
+    ...optionDefaults,
     rMax: 16,
     rMin: 2,
     loraScale: 2,

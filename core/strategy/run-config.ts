@@ -21,6 +21,19 @@ export const strategyNameSchema = z.enum([
 ]);
 export type StrategyName = z.infer<typeof strategyNameSchema>;
 
+/** The options that can be combined with any strategy, as they are when nobody chooses. */
+export const optionDefaults = {
+  allocation: 'uniform',
+  siteRanks: {},
+  weighting: 'examples',
+  participation: 1,
+  localHead: false,
+  serverOptimiser: { kind: 'none' },
+  wire: { up: 'fp32', down: 'fp32', errorFeedback: false },
+  privacy: null,
+  robust: { rule: 'mean' },
+} as const;
+
 /** Settings that came after the first release have defaults, so that runs stored before can still be read. */
 export const runConfigSchema = z.object({
   strategy: strategyNameSchema,
@@ -39,20 +52,20 @@ export const runConfigSchema = z.object({
    * How sa-fedlora spreads a round's budget r·L over the L layers: every layer r, or the largest singular values of
    * all layers.
    */
-  allocation: z.enum(['uniform', 'spectral']).default('uniform'),
+  allocation: z.enum(['uniform', 'spectral']).default(optionDefaults.allocation),
   /** Highest rank of single sites by their name, for hetlora and flexlora; other sites take the round's rank. */
-  siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default({}),
+  siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
   /** Weight of a site's update: its number of training pictures, or 1. */
-  weighting: z.enum(['examples', 'equal']).default('examples'),
+  weighting: z.enum(['examples', 'equal']).default(optionDefaults.weighting),
   /** Share of the sites that train in a round, drawn anew for each round; never fewer than the quorum. */
-  participation: z.number().gt(0).max(1).default(1),
+  participation: z.number().gt(0).max(1).default(optionDefaults.participation),
   /** Personalisation: each site keeps a classification head of its own, which never travels. */
-  localHead: z.boolean().default(false),
-  serverOptimiser: serverOptimiserSchema.default({ kind: 'none' }),
-  wire: wireSchema.default({ up: 'fp32', down: 'fp32', errorFeedback: false }),
+  localHead: z.boolean().default(optionDefaults.localHead),
+  serverOptimiser: serverOptimiserSchema.default(optionDefaults.serverOptimiser),
+  wire: wireSchema.default(optionDefaults.wire),
   /** Clipping and Gaussian noise; none when null. */
-  privacy: privacySchema.nullable().default(null),
-  robust: robustSchema.default({ rule: 'mean' }),
+  privacy: privacySchema.nullable().default(optionDefaults.privacy),
+  robust: robustSchema.default(optionDefaults.robust),
   training: localTrainingSchema,
   /** λ of the proximal pull in the initiating stage, and in every round of fedprox-full. */
   proximal: z.number().nonnegative(),

@@ -1,5 +1,5 @@
 /** Weighted means of named tensors, one set at a time, in float64. */
-import { type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
+import { elementCount, type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';
 
 export type NamedTensors = ReadonlyMap<string, FloatTensor>;
@@ -38,8 +38,7 @@ export function createTensorMean(): TensorMean {
     if (!isFirst && shapes.size !== sums.size)
       throw rejected('it holds other tensors than those of other sites');
     return [...shapes].map(([name, { dims }]) => {
-      const length = dims.reduce((product, size) => product * size, 1);
-      if (isFirst) sums.set(name, { dims, sum: new Float64Array(length) });
+      if (isFirst) sums.set(name, { dims, sum: new Float64Array(elementCount(dims)) });
       const slot = sums.get(name);
       if (slot === undefined || !sameDims(slot.dims, dims)) {
         throw rejected(`"${name}" differs in name or shape from those of other sites`);
