@@ -41,6 +41,13 @@ export function addTrafficOptions(command: Command): Command {
     .option('--heating-rounds <number>', 'rounds at the largest rank', readWholeNumber)
     .option('--cooling-rounds <number>', 'rounds at the smallest rank', readWholeNumber)
     .addOption(choice('--schedule <shape>', 'how the rank falls in between', shape.shape.options))
+    .addOption(
+      choice(
+        '--cut-off <what>',
+        'what becomes of directions when the rank falls',
+        shape.cutOff.unwrap().options,
+      ),
+    )
     .option('--r-max <number>', 'largest rank', readWholeNumber)
     .option('--r-min <number>', 'smallest rank', readWholeNumber)
     .option('--target-modules <names>', 'layers that get LoRA factors', readModules)
@@ -63,7 +70,7 @@ export interface TrafficOptions {
 const settingOf: Readonly<Record<string, string>> = { schedule: 'shape' };
 const names = [
   ...['strategy', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK', 'heatingRounds', 'coolingRounds'],
-  ...['schedule', 'rMax', 'rMin', 'targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
+  ...['schedule', 'cutOff', 'rMax', 'rMin', 'targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
   ...['participation', 'quorum', 'localHead', 'wire'],
 ];
 

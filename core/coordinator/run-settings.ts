@@ -17,6 +17,7 @@ export const runSettingsSchema = runConfigSchema
   .extend({
     training: shape.training.partial(),
     allocation: shape.allocation.unwrap(),
+    cutOff: shape.cutOff.unwrap(),
     siteRanks: shape.siteRanks.unwrap(),
     weighting: shape.weighting.unwrap(),
     participation: shape.participation.unwrap(),

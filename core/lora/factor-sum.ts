@@ -50,6 +50,12 @@ export interface Decomposition {
    * @throws RangeError for a rank above the `maxRank` of the decomposition
    */
   cut(rank: number, scale: number, options: CutOptions): TruncatedFactors;
+  /**
+   * The directions from number `first` (0-based) to before `end` of sum/divisor, as factors of scale 1 and rank
+   * `end − first`, split evenly; those of no size are zeros. `energy` is the squared norm of their product.
+   * @throws RangeError for an end above the `maxRank` of the decomposition
+   */
+  slice(first: number, end: number, divisor?: number): Pick<TruncatedFactors, 'a' | 'b' | 'energy'>;
 }
 
 /** A running sum of one layer over any number of sites. */
@@ -109,6 +115,16 @@ export function createFactorSum(
         if (rank > maxRank) throw new RangeError(`cannot cut to rank ${rank}: ${maxRank} were decomposed`);
         const shape = { inDims, bTail, rows, rank: Math.min(rank, limit) };
         return cutTo(found, energy, shape, scale, options);
+      },
+      slice(first, end, divisor = 1) {
+        if (end > maxRank) throw new RangeError(`cannot cut to rank ${end}: ${maxRank} were decomposed`);
+        const sizes = found.sizes.slice(0, end).map((size) => size / divisor);
+        const kept = sizes.slice(first).filter((size) => size > noiseShare * sizes[0]!);
+        const half = kept.map(Math.sqrt);
+        const a = half.map((factor, k) => scaled(found.v(first + k), factor));
+        const b = half.map((factor, k) => scaled(found.u(first + k), factor));
+        const r = end - first;
+        return { a: toA(a, r, inDims), b: toB(b, r, rows, bTail), energy: sumOfSquares(kept) };
       },
     };
   }

@@ -127,6 +127,14 @@ const otherRules: readonly CombinationRule[] = [
       serverOptimiser.kind === 'momentum' && strategy === 'flora-stack',
   },
   {
+    option: { setting: 'serverOptimiser.kind', values: 'momentum' },
+    with: { setting: 'cutOff', values: 'freeze' },
+    why: 'the momentum would see frozen directions as a change of the model and push it back',
+    instead: 'Choose the server optimiser "none", or set "cutOff" to "drop".',
+    refuses: ({ serverOptimiser, strategy, cutOff }) =>
+      serverOptimiser.kind === 'momentum' && strategy === 'sa-fedlora' && cutOff === 'freeze',
+  },
+  {
     option: { setting: 'localHead', values: 'true' },
     with: oneOf('head-only'),
     why: 'then nothing would travel at all',

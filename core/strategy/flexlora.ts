@@ -16,5 +16,6 @@ export const flexLora: Strategy = {
   name: 'flexlora',
   adaptsLayers: true,
   configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora' }),
-  aggregateTrain: (round) => aggregate(round, (each) => exactLayers(each, 'uniform')),
+  aggregateTrain: (round) =>
+    aggregate(round, (each) => exactLayers(each, { allocation: 'uniform', cutOff: 'drop' })),
 };

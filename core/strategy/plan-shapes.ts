@@ -28,6 +28,14 @@ export interface FoundationPart {
   weights: readonly string[];
   /** Its layers are the sites' factors at the round's rank, stacked; null when it has none. */
   stack: StackedSites | null;
+  /** Its layers are the directions that a falling rank has frozen; null when it has none. */
+  frozen?: FrozenRanks | null;
+}
+
+/** From the rank that trains no more down to the rank that goes on training. */
+interface FrozenRanks {
+  from: number;
+  to: number;
 }
 
 interface StackedSites {
@@ -71,11 +79,14 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
     own?: number;
     /** Factors of several sites on top of each other, with a scale of 1. */
     stacked?: StackedSites;
+    /** Directions beyond this round rank, with a scale of 1. */
+    beyond?: number;
   }
 
   function shapeOf(rank: number, weights: readonly string[], variant: Variant = {}): StateShape {
-    const { own = Number.POSITIVE_INFINITY, stacked } = variant;
+    const { own = Number.POSITIVE_INFINITY, stacked, beyond = 0 } = variant;
     const rankOf = layerRanks(config, rank);
+    const innerRankOf = layerRanks(config, beyond);
     return {
       baseSha256: config.baseSha256,
       classes: config.classes,
@@ -83,8 +94,9 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
         const [out = 0, ...inDims] = layer.weightDims;
         const limit = Math.min(out, elementCount(inDims));
         const whole = Math.min(rankOf(layer.module), limit);
-        const r = Math.min(stacked === undefined ? own : limit, stackedRank(whole, stacked));
-        const scale = stacked === undefined ? scaleOf(layer.module, whole) : 1;
+        const inner = Math.min(innerRankOf(layer.module), limit);
+        const r = Math.min(stacked === undefined ? own : limit, stackedRank(whole, stacked)) - inner;
+        const scale = stacked === undefined && beyond === 0 ? scaleOf(layer.module, whole) : 1;
         const { a, b } = loraDims(layer, r);
         return { module: layer.module, r, scale, aDims: a, bDims: b };
       }),
@@ -118,15 +130,22 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
           bytes: globalStateSizeBytes(shape, context),
         };
       }),
-    foundation: ({ weights, stack }) =>
-      remembered(['foundation', stack, weights.length], () => {
+    foundation: ({ weights, stack, frozen = null }) =>
+      remembered(['foundation', stack, frozen, weights.length], () => {
         const shape =
-          stack === null
-            ? { ...shapeOf(0, weights), lora: [] }
-            : shapeOf(stack.rank, weights, { stacked: stack });
+          stack !== null
+            ? shapeOf(stack.rank, weights, { stacked: stack })
+            : frozen !== null
+              ? withoutEmpty(shapeOf(frozen.from, weights, { beyond: frozen.to }))
+              : { ...shapeOf(0, weights), lora: [] };
         return { parameters: foundationValueCount(shape), bytes: foundationSizeBytes(shape, { config }) };
       }),
   };
+}
+
+/** A layer of a rank pattern may keep its rank where others lose some. */
+function withoutEmpty(shape: StateShape): StateShape {
+  return { ...shape, lora: shape.lora.filter(({ r }) => r > 0) };
 }
 
 /** Sum of the sites' ranks in a layer that has `whole` in the global state; that rank itself without a stack. */
@@ -159,5 +178,7 @@ export function foundationAfter(
   // The last averaged base weights of an initiating stage: fetched once, then under every later state.
   if (config.strategy === 'sa-fedlora' && plan.mode !== 'lora' && next.mode === 'lora')
     return { part: { weights: replaced, stack: null }, replaced: [] };
+  if (config.strategy === 'sa-fedlora' && config.cutOff === 'freeze' && next.rank < plan.rank)
+    return { part: { weights: [], stack: null, frozen: { from: plan.rank, to: next.rank } }, replaced };
   return { part: null, replaced };
 }

@@ -24,6 +24,7 @@ export type StrategyName = z.infer<typeof strategyNameSchema>;
 /** The options that can be combined with any strategy, as they are when nobody chooses. */
 export const optionDefaults = {
   allocation: 'uniform',
+  cutOff: 'drop',
   siteRanks: {},
   weighting: 'examples',
   participation: 1,
@@ -53,6 +54,11 @@ export const runConfigSchema = z.object({
    * all layers.
    */
   allocation: z.enum(['uniform', 'spectral']).default(optionDefaults.allocation),
+  /**
+   * What becomes of the directions that sa-fedlora cuts off when the rank falls: `drop`, as in the paper; `freeze`: they
+   * train no more, but stay in the model as a part of the run's foundation, which every site fetches once.
+   */
+  cutOff: z.enum(['drop', 'freeze']).default(optionDefaults.cutOff),
   /** Highest rank of single sites by their name, for hetlora and flexlora; other sites take the round's rank. */
   siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
   /** Weight of a site's update: its number of training pictures, or 1. */

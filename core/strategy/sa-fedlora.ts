@@ -6,6 +6,9 @@
  *     annealing   the same, cut from round to round: linear | cosine | cubic
  *     cooling     at r_min
  *
+ * What a cut takes off is dropped, as in the paper, or frozen (`cutOff`): then ΔW = Σ frozen + s·B·A loses nothing that
+ * a fixed rank r_max would have kept, while what trains and travels shrinks all the same.
+ *
  * The budget r·L of a round is spread over the L layers evenly (`uniform`), or goes to the largest singular values of
  * all layers (`spectral`). The paper averages factors; here products are summed, so that cutting to the next rank is
  * the best approximation there is (docs/method.md).
@@ -24,7 +27,7 @@ export const saFedLora: Strategy = {
   configureTrain: scheduledRound,
 
   async aggregateTrain(round) {
-    const result = await aggregate(round, (each) => exactLayers(each, each.config.allocation));
+    const result = await aggregate(round, (each) => exactLayers(each, each.config));
     return round.plan.mode !== 'lora' && round.next.mode === 'lora' ? founded(round, result) : result;
   },
 };

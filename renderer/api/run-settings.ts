@@ -4,7 +4,7 @@ import type { RunConfig } from '../../core/strategy/strategy.ts';
 
 const offered = [
   ...(['strategy', 'classes', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK'] as const),
-  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin', 'allocation'] as const),
+  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin', 'allocation', 'cutOff'] as const),
   ...(['weighting', 'participation', 'localHead', 'serverOptimiser', 'wire', 'privacy', 'robust'] as const),
 ];
 
@@ -27,6 +27,7 @@ export const initialRunSettings: RunSettings = {
   rMax: 16,
   rMin: 2,
   allocation: 'uniform',
+  cutOff: 'drop',
   weighting: 'examples',
   participation: 1,
   localHead: false,

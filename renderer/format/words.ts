@@ -114,6 +114,11 @@ export const allocationWords: Record<RunConfig['allocation'], string> = {
   spectral: 'More rank where it matters most',
 };
 
+export const cutOffWords: Record<RunConfig['cutOff'], string> = {
+  drop: 'Dropped from the model',
+  freeze: 'Frozen: kept, but trained no more',
+};
+
 export const precisionWords: Record<WirePrecision, string> = {
   fp32: 'Exact (32 bits)',
   fp16: 'Half (16 bits)',

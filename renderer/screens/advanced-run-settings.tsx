@@ -6,6 +6,7 @@ import { SliderField } from '../components/slider-field.tsx';
 import { formatPercent } from '../format/format.ts';
 import {
   allocationWords,
+  cutOffWords,
   precisionWords,
   privacyWords,
   robustWords,
@@ -18,7 +19,7 @@ import { choices, type SettingsFieldsProps } from './schedule-fields.tsx';
 export const advancedSettings = [
   ...['wire.up', 'wire.down', 'wire.errorFeedback', 'localHead', 'participation', 'weighting', 'quorum'],
   ...['privacy.at', 'privacy.clipNorm', 'privacy.noiseMultiplier', 'privacy.delta', 'robust.rule'],
-  ...['robust.factor', 'robust.share', 'robust.byzantine', 'serverOptimiser.kind', 'allocation'],
+  ...['robust.factor', 'robust.share', 'robust.byzantine', 'serverOptimiser.kind', 'allocation', 'cutOff'],
 ];
 
 /** What most runs leave as it is: how numbers travel, who takes part, privacy and protection. */
@@ -260,6 +261,15 @@ function MergingFields({ values, onChange, refused }: SettingsFieldsProps) {
         value={values.allocation}
         error={refused('allocation')}
         onChange={(value) => onChange({ allocation: value as RunSettings['allocation'] })}
+      />
+      <Select
+        label="What is cut off when the rank falls"
+        data={choices(cutOffWords)}
+        allowDeselect={false}
+        disabled={!isAnnealed(values)}
+        value={values.cutOff}
+        error={refused('cutOff')}
+        onChange={(value) => onChange({ cutOff: value as RunSettings['cutOff'] })}
       />
     </Fields>
   );

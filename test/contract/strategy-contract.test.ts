@@ -34,6 +34,7 @@ const plain: [string, Variant][] = [
   ['sa-fedlora', { strategy: 'sa-fedlora' }],
   ['sa-fedlora, spectral and linear', { strategy: 'sa-fedlora', allocation: 'spectral', shape: 'linear' }],
   ['sa-fedlora, cosine with heating', { strategy: 'sa-fedlora', shape: 'cosine', heatingRounds: 1 }],
+  ['sa-fedlora that freezes what it cuts', { strategy: 'sa-fedlora', cutOff: 'freeze' }],
   ['sa-fedlora initiating with full', { strategy: 'sa-fedlora', initiatingMode: 'full' }],
   ['sa-fedlora initiating with last-k', { strategy: 'sa-fedlora', initiatingMode: 'last-k', lastK: 1 }],
   ['flexlora', { strategy: 'flexlora' }],
@@ -58,6 +59,10 @@ const withOptions: [string, Variant][] = [
     { strategy: 'sa-fedlora', robust: { rule: 'norm-bound', factor: 0.9 }, weighting: 'equal', quorum: 3 },
   ],
   ['sa-fedlora, multi-Krum', { strategy: 'sa-fedlora', robust: krum, weighting: 'equal', quorum: 5 }],
+  [
+    'sa-fedlora, freezing and spectral',
+    { strategy: 'sa-fedlora', cutOff: 'freeze', allocation: 'spectral', shape: 'cosine' },
+  ],
   ['sa-fedlora, heads at the sites', { strategy: 'sa-fedlora', localHead: true }],
   ['fedavg-lora, FedAdam', { strategy: 'fedavg-lora', serverOptimiser: adam }],
   ['fedavg-lora, momentum', { strategy: 'fedavg-lora', serverOptimiser: momentum }],

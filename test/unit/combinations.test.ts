@@ -100,6 +100,11 @@ const refused: Example[] = [
     { strategy: 'flora-stack', serverOptimiser: momentum },
     /"serverOptimiser.kind" \(momentum\) and "strategy" \(flora-stack\)/,
   ],
+  [
+    'momentum and frozen directions',
+    { strategy: 'sa-fedlora', cutOff: 'freeze', serverOptimiser: momentum },
+    /"serverOptimiser.kind" \(momentum\) and "cutOff" \(freeze\)/,
+  ],
   ['a head that alone trains and stays', { strategy: 'head-only', localHead: true }, /"localHead" \(true\)/],
   [
     'error feedback without rounding',

@@ -80,6 +80,47 @@ describe('exact aggregation', () => {
     );
   });
 
+  it.each(['uniform', 'spectral'] as const)(
+    'loses nothing below the rank that a layer had when what is cut off freezes (%s)',
+    async (allocation) => {
+      await fc.assert(
+        fc.asyncProperty(
+          randomRounds({ mixed: true }),
+          fc.integer({ min: 1, max: 5 }),
+          async (round, rank) => {
+            const changes = { strategy: 'sa-fedlora', rMax: 6, allocation } as const;
+            const dropping = await aggregate(round, rank, changes);
+            const freezing = await aggregate(round, rank, { ...changes, cutOff: 'freeze' });
+            // What trains on is the same; the rest lies under it.
+            expect(relativeError(deltas(freezing.state), deltas(dropping.state))).toBeLessThan(1e-6);
+            expect(dropping.foundation).toBeNull();
+            const under = freezing.foundation ?? { lora: new Map() };
+            let [kept, whole] = [0, 0];
+            for (const [module, tensor] of denseMean(round)) {
+              const [own, frozen] = [freezing.state.lora.get(module)!, under.lora.get(module)];
+              const held = Math.max(own.r, round.global.lora.get(module)!.r);
+              expect(own.r + (frozen?.r ?? 0)).toBe(held);
+              const sizes = singularValues(tensor);
+              const parts = [own, ...(frozen === undefined ? [] : [frozen])];
+              const sum = mixture(
+                ...parts.map((layer): [number, Map<string, FloatTensor>] => [
+                  1,
+                  new Map([[module, deltaWeight(layer)]]),
+                ]),
+              );
+              const least = sumOfSquares(sizes.slice(held)) / sumOfSquares(sizes);
+              expect(relativeError(sum, new Map([[module, tensor]])) ** 2).toBeLessThan(least + 1e-6);
+              kept += sumOfSquares(sizes.slice(0, held));
+              whole += sumOfSquares(sizes);
+            }
+            expect(freezing.energyKept).toBeCloseTo(kept / whole, 5);
+          },
+        ),
+        runs,
+      );
+    },
+  );
+
   it('keeps the largest singular values over all layers within the same budget when it is spectral', async () => {
     await fc.assert(
       fc.asyncProperty(randomRounds({ mixed: true }), fc.integer({ min: 1, max: 5 }), async (round, rank) => {

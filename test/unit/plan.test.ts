@@ -85,6 +85,11 @@ describe('planRun', () => {
     ['sa-fedlora initiating with full', { initiatingMode: 'full' }],
     ['sa-fedlora initiating with last-k', { initiatingMode: 'last-k', lastK: 2 }],
     ['sa-fedlora at the top of the ranks', { shape: 'cosine', heatingRounds: 2 }],
+    ['sa-fedlora that freezes what it cuts', { cutOff: 'freeze', shape: 'linear' }],
+    [
+      'sa-fedlora that freezes, with a rank of its own for one layer and full at first',
+      { cutOff: 'freeze', initiatingMode: 'full', rankPattern: { 'body.q': 2 }, wire: halves },
+    ],
     ['flexlora with ranks by site', { strategy: 'flexlora', siteRanks: { 'site 0': 2, 'site 1': 4 } }],
     ['hetlora with ranks by site', { strategy: 'hetlora', siteRanks: { 'site 0': 3 } }],
     ['flora-stack', { strategy: 'flora-stack' }],

@@ -7,7 +7,7 @@ import { mixSeed } from '../../shared/random.ts';
 import { spectralRanks } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import { previousLayer, productMomentum, rememberLayers } from '../server-optimiser.ts';
-import type { AggregateRound, ServerMemory } from '../strategy.ts';
+import type { AggregateRound, RunConfig, ServerMemory } from '../strategy.ts';
 import type { LayerMerge, MergedLayers } from './aggregate.ts';
 import type { ProductSums } from './product-sums.ts';
 
@@ -16,11 +16,16 @@ const spectralCap = 4;
 
 /**
  * ΔW = Σ w·s·B·A, cut to the best approximation of the next rank (docs/method.md). With `spectral` the ranks of all
- * layers together come from one budget; the sum of the ranks is the same as with `uniform`.
+ * layers together come from one budget; the sum of the ranks is the same as with `uniform`. With the cut-off `freeze`
+ * the directions between a layer's next rank and the rank that it had become part of the foundation.
  * @throws AppError SHAPE_MISMATCH when the global state names no layers; UPDATE_REJECTED when a sum is not finite
  */
-export function exactLayers(round: AggregateRound, allocation: 'uniform' | 'spectral'): LayerMerge {
+export function exactLayers(
+  round: AggregateRound,
+  { allocation, cutOff }: Pick<RunConfig, 'allocation' | 'cutOff'>,
+): LayerMerge {
   const { config, global, next } = round;
+  const held = (module: string) => (cutOff === 'freeze' ? global.lora.get(module)!.r : 0);
   if (global.lora.size === 0) {
     throw new AppError('SHAPE_MISMATCH', 'The global state names no layers for LoRA factors.');
   }
@@ -33,8 +38,8 @@ export function exactLayers(round: AggregateRound, allocation: 'uniform' | 'spec
       );
       const cuts =
         allocation === 'spectral'
-          ? await spectralCuts(sums, wanted, spectralCap * config.rMax)
-          : uniformCuts(sums, wanted);
+          ? await spectralCuts(sums, wanted, { cap: spectralCap * config.rMax, held })
+          : uniformCuts(sums, wanted, held);
       const merged = await cutLayers(round, cuts, momentum.divisor);
       return momentum.memory === null ? merged : { ...merged, memory: momentum.memory };
     },
@@ -43,14 +48,22 @@ export function exactLayers(round: AggregateRound, allocation: 'uniform' | 'spec
 
 interface Cut {
   module: string;
+  /** Of the layer in the next round. */
   rank: number;
+  /** So many directions stay in the model: the first `rank` go on training, the others freeze. */
+  kept: number;
   decomposition: Decomposition;
 }
 
 /** One layer after another, so that only one decomposition is held. */
-async function* uniformCuts(sums: ProductSums, wanted: ReadonlyMap<string, number>): AsyncGenerator<Cut> {
+async function* uniformCuts(
+  sums: ProductSums,
+  wanted: ReadonlyMap<string, number>,
+  held: (module: string) => number,
+): AsyncGenerator<Cut> {
   for (const [module, rank] of wanted) {
-    yield { module, rank, decomposition: await sums.decompose(module, rank) };
+    const kept = Math.max(rank, held(module));
+    yield { module, rank, kept, decomposition: await sums.decompose(module, kept) };
     // A coordinator's broker lives in the same process: let it speak between two decompositions.
     await setImmediate();
   }
@@ -60,11 +73,14 @@ async function* uniformCuts(sums: ProductSums, wanted: ReadonlyMap<string, numbe
 async function spectralCuts(
   sums: ProductSums,
   wanted: ReadonlyMap<string, number>,
-  cap: number,
+  { cap, held }: { cap: number; held: (module: string) => number },
 ): Promise<Cut[]> {
   // A rank pattern may give a layer more than that.
   const limits = new Map(
-    [...wanted].map(([module, rank]) => [module, Math.min(sums.limit(module), Math.max(cap, rank))]),
+    [...wanted].map(([module, rank]) => [
+      module,
+      Math.min(sums.limit(module), Math.max(cap, rank, held(module))),
+    ]),
   );
   const decompositions = new Map<string, Decomposition>();
   for (const [module, limit] of limits) {
@@ -76,11 +92,10 @@ async function spectralCuts(
   // Where nothing was learnt yet no layer stands out.
   const nothing = [...sizes.values()].every((found) => !found.some((size) => size > 0));
   const ranks = nothing ? wanted : spectralRanks(sizes, budget, limits);
-  return [...decompositions].map(([module, decomposition]) => ({
-    module,
-    rank: ranks.get(module) ?? 0,
-    decomposition,
-  }));
+  return [...decompositions].map(([module, decomposition]) => {
+    const rank = ranks.get(module) ?? 0;
+    return { module, rank, kept: Math.max(rank, held(module)), decomposition };
+  });
 }
 
 async function cutLayers(
@@ -90,17 +105,23 @@ async function cutLayers(
 ): Promise<MergedLayers> {
   const scaleOf = layerScales(config);
   const lora = new Map<string, LoraLayer>();
+  const frozen = new Map<string, LoraLayer>();
   let energy = 0;
   let keptEnergy = 0;
-  for await (const { module, rank, decomposition } of cuts) {
+  for await (const { module, rank, kept, decomposition } of cuts) {
     const seed = mixSeed(config.seed, 'fresh', next.round, module);
     const scale = scaleOf(module, rank);
     const cut = decomposition.cut(rank, scale, { seed, divisor });
     energy += cut.energy;
     keptEnergy += cut.keptEnergy;
     lora.set(module, { module, r: rank, scale, a: cut.a, b: cut.b });
+    if (kept <= rank) continue;
+    const rest = decomposition.slice(rank, kept, divisor);
+    keptEnergy += rest.energy;
+    frozen.set(module, { module, r: kept - rank, scale: 1, a: rest.a, b: rest.b });
   }
-  return { lora, energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy) };
+  const energyKept = energy === 0 ? 1 : Math.min(1, keptEnergy / energy);
+  return { lora, energyKept, ...(frozen.size === 0 ? {} : { foundation: frozen }) };
 }
 
 /** The server optimiser's momentum joins the sum as low-rank terms of its own. */
