@@ -84,7 +84,8 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
   }
 
   const globalStates = () => store.adapters.list({ runId, kind: 'global' });
-  const isGlobalState = (sha256: string) => globalStates().some((row) => row.sha256 === sha256);
+  // Asked for each chunk that is sent: by its hash, not by a look through all rounds.
+  const isGlobalState = (sha256: string) => store.adapters.list({ runId, kind: 'global', sha256 }).length > 0;
   const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
 
   function newestState(): string {

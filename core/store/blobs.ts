@@ -13,6 +13,8 @@ import { openPartialBlob, removePartial } from './partial-blob.ts';
 const hashPattern = /^[0-9a-f]{64}$/;
 /** Temporary files this old belong to a process that died. */
 const abandonedAfterMs = 3_600_000;
+/** Read at once when a file is hashed. */
+const readBytes = 2 ** 20;
 
 /**
  * Makes the folders where missing. One process at a time may write (see `lockDataFolder`).
@@ -112,7 +114,8 @@ async function writeWhole(
 
 async function moveVerified(dataFile: string, sha256: string, place: string, flush: boolean): Promise<void> {
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(dataFile)) hash.update(piece as Uint8Array);
+  for await (const piece of createReadStream(dataFile, { highWaterMark: readBytes }))
+    hash.update(piece as Uint8Array);
   if (hash.digest('hex') !== sha256) {
     throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} arrived damaged.`);
   }

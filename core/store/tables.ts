@@ -239,6 +239,7 @@ export interface AdaptersReader {
   list(filter?: {
     runId?: string | undefined;
     kind?: records.AdapterKind | undefined;
+    sha256?: string | undefined;
   }): records.AdapterRecord[];
 }
 export interface Adapters extends AdaptersReader {

@@ -97,13 +97,12 @@ function createMemoryLink(
     }
   }
 
-  /** Like a network, hands messages over later and as copies. */
+  /** Like a network, hands messages over later; `publish` has made the copy. */
   function receive(message: LinkMessage): void {
-    const copy = { ...message, payload: message.payload.slice() };
     setImmediate(() => {
       if (!online) return;
-      counters.bytesReceived += copy.payload.length;
-      subscriptions.dispatch(copy);
+      counters.bytesReceived += message.payload.length;
+      subscriptions.dispatch(message);
     });
   }
 

@@ -155,24 +155,28 @@ async function exportNewest(format: 'peft' | 'onnx' | 'weights', target: string)
 }
 
 describe('what a run put under its adapters', () => {
-  test(
-    'flora-stack: exported as one adapter that makes the very weights of the merged export',
-    async () => {
-      const settings: RunSettings = { strategy: 'flora-stack', rounds: 3, siteRanks: { [siteName(0)]: 2 } };
+  test.each<[string, () => RunSettings, number]>([
+    // Three rounds of the sites' ranks 2, 4 and 4.
+    ['flora-stack', () => ({ strategy: 'flora-stack', rounds: 3, siteRanks: { [siteName(0)]: 2 } }), 30],
+    // Ranks 4, 3 and 1: one direction froze after the first round, two after the second.
+    ['sa-fedlora that freezes', () => ({ cutOff: 'freeze', shape: 'linear', rounds: 3, rMin: 1 }), 4],
+  ])(
+    '%s: exported as one adapter that makes the very weights of the merged export',
+    async (name, settingsOf, rank) => {
+      const settings = settingsOf();
 
       const run = await runToEnd(settings);
-      const weights = await exportNewest('weights', 'flora.safetensors');
-      const peft = await exportNewest('peft', 'flora');
+      const weights = await exportNewest('weights', `${name}.safetensors`);
+      const peft = await exportNewest('peft', name);
 
       expectWhole(run);
       expect(run.totals.bytesSent).toBe((await planned(settings)).bytesSent);
       const base = await loadBaseModel('face-resnet-128');
       const { state } = await importPeftFolder(peft, base);
       const merged = decodeSafetensors(await readFile(weights), 'weights').tensors;
-      // Three rounds of the sites' ranks 2, 4 and 4.
-      expect(new Set([...state.lora.values()].map(({ r }) => r))).toEqual(new Set([30]));
-      for (const [name, tensor] of mergeState(base, state)) {
-        const other = merged.get(name)!.data;
+      expect(new Set([...state.lora.values()].map(({ r }) => r))).toEqual(new Set([rank]));
+      for (const [weight, tensor] of mergeState(base, state)) {
+        const other = merged.get(weight)!.data;
         const largest = tensor.data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
         const apart = tensor.data.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i]!)), 0);
         expect(apart).toBeLessThanOrEqual(1e-6 * largest);

@@ -28,6 +28,13 @@ interface Sum {
   readonly sum: Float64Array;
 }
 
+/** Float32Array.from with a function takes twenty times as long. */
+function divided(dims: readonly number[], sum: Float64Array, divisor: number): FloatTensor {
+  const data = new Float32Array(sum.length);
+  for (let i = 0; i < data.length; i++) data[i] = sum[i]! / divisor;
+  return floatTensor(dims, data);
+}
+
 export function createTensorMean(): TensorMean {
   const sums = new Map<string, Sum>();
   let total = 0;
@@ -64,15 +71,7 @@ export function createTensorMean(): TensorMean {
     },
     toPart: () => ({ weight: total, sums }),
     result() {
-      return new Map(
-        [...sums].map(([name, { dims, sum }]) => [
-          name,
-          floatTensor(
-            dims,
-            Float32Array.from(sum, (value) => value / total),
-          ),
-        ]),
-      );
+      return new Map([...sums].map(([name, { dims, sum }]) => [name, divided(dims, sum, total)]));
     },
     squaredDistance(point) {
       let squares = 0;
