@@ -43,9 +43,10 @@ export interface Decomposition {
   /** Squared Frobenius norm of the whole sum: of all its singular values, also those that were not asked for. */
   readonly energy: number;
   /**
-   * The best approximation of sum/divisor of rank min(rank, out, in) (Eckart and Young), split evenly: both factors
-   * carry √(singular value / scale). A direction of no size gets a random A row and a zero B column, which leaves ΔW
-   * as it is and can still learn. Any number of cuts may be made.
+   * The best approximation of sum/divisor of rank min(rank, out, in) (Eckart and Young). Both factors carry
+   * √(singular value / scale), but a row of A is never shorter than a fresh one: short rows would train more slowly from
+   * round to round (docs/method.md). A direction of no size gets a random A row and a zero B column, which leaves ΔW as
+   * it is and can still learn. Any number of cuts may be made.
    * @param scale s > 0 of the result's ΔW = s·B·A
    * @throws RangeError for a rank above the `maxRank` of the decomposition
    */
@@ -185,11 +186,11 @@ function cutTo(
   const cols = elementCount(inDims);
   const sigma = found.sizes.slice(0, rank).map((size) => size / divisor);
   const kept = sigma.filter((size) => size > noiseShare * sigma[0]!);
-  const half = kept.map((size) => Math.sqrt(size / scale));
-  const a: Float64Array[] = half.map((factor, k) => scaled(found.v(k), factor));
+  const lengths = kept.map((size) => Math.max(Math.sqrt(size / scale), freshRowLength));
+  const a: Float64Array[] = lengths.map((length, k) => scaled(found.v(k), length));
   const random = createRandom(seed);
   while (a.length < rank) a.push(freshRow(cols, random));
-  const b = half.map((factor, k) => scaled(found.u(k), factor));
+  const b = lengths.map((length, k) => scaled(found.u(k), kept[k]! / scale / length));
   const energy = wholeEnergy / divisor ** 2;
   const keptEnergy = sumOfSquares(kept);
   return {
@@ -222,6 +223,9 @@ function toB(
   });
   return floatTensor([rows, r, ...bTail], data);
 }
+
+/** Root mean square of the length of {@link freshRow}, for any number of columns. */
+const freshRowLength = 1 / Math.sqrt(3);
 
 /** As PEFT starts A: uniform in ±1/√fan_in. */
 function freshRow(cols: number, random: Random): Float64Array {

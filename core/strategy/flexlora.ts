@@ -5,7 +5,7 @@
  *
  * A site with an entry in `siteRanks` trains with the leading directions only; sites of different ranks are summed
  * alike. The paper decomposes the dense ΔW and splits it as B = U·Σ and A = Vᵀ; here nothing dense is formed while the
- * stack is smaller, and both factors carry √Σ.
+ * stack is smaller, and A's rows are as long as fresh ones or √Σ, whichever is longer.
  */
 import { aggregate } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';

@@ -87,9 +87,11 @@ function merge(parts: readonly Factors[], split: Split, seed: number): Factors {
   }
   const cut = sum.truncate(rank, scale, { seed });
   const [a, b] = [cut.a.data.slice(), cut.b.data.slice()];
-  for (let k = 0; k < rank && split !== 'balanced'; k++) {
+  // The product's own split is "A as long as at first".
+  for (let k = 0; k < rank && split !== 'A as long as at first'; k++) {
     const length = Math.hypot(...a.subarray(k * size, (k + 1) * size));
-    const wanted = split === 'A = Vᵀ, B = U·Σ' ? 1 : Math.max(length, 1 / Math.sqrt(3));
+    const other = Math.hypot(...Array.from({ length: size }, (_, i) => b[i * rank + k]!));
+    const wanted = split === 'A = Vᵀ, B = U·Σ' || other === 0 ? 1 : Math.sqrt(length * other);
     for (let j = 0; j < size; j++) a[k * size + j]! *= wanted / length;
     for (let i = 0; i < size; i++) b[i * rank + k]! *= length / wanted;
   }

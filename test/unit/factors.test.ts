@@ -201,6 +201,45 @@ describe('exact aggregation', () => {
     expect(energyKept).toBe(1);
   });
 
+  it('spreads a direction over both factors alike, but makes no row of A shorter than a fresh one', () => {
+    const random = createRandom(3);
+    const layer = randomLayer('m', [12, 30], 4, 1, random);
+    const fresh = 1 / Math.sqrt(3);
+    for (const [weight, isLarge] of [
+      [1e-3, false],
+      [100, true],
+    ] as const) {
+      const { a, b } = stackAndTruncate([{ weight, ...layer }], 4, 2, { seed: 1 });
+      for (let k = 0; k < 4; k++) {
+        const rowOfA = Math.hypot(...a.data.subarray(k * 30, (k + 1) * 30));
+        const columnOfB = Math.hypot(...Array.from({ length: 12 }, (_, i) => b.data[i * 4 + k]!));
+        if (isLarge) expect(rowOfA / columnOfB).toBeCloseTo(1, 5);
+        else expect(rowOfA).toBeCloseTo(fresh, 5);
+        expect(columnOfB).toBeGreaterThan(0);
+        expect(columnOfB < fresh).toBe(!isLarge);
+      }
+    }
+  });
+
+  it('cuts in two what is one: leading directions, and a slice of those behind them', async () => {
+    await fc.assert(
+      fc.asyncProperty(problem, fc.nat(6), fc.nat(6), async ({ parts, dims, limit }, first, more) => {
+        const [cut, end] = [Math.min(first, limit), Math.min(first + more, limit)];
+        const sum = createFactorSum(parts[0]!.a.dims, parts[0]!.b.dims);
+        for (const part of parts) sum.add(part);
+        const found = await sum.decompose(end);
+        const [leading, rest] = [found.cut(cut, 1, { seed: 1, divisor: 3 }), found.slice(cut, end, 3)];
+        const whole = found.cut(end, 1, { seed: 1, divisor: 3 });
+        expect(rest.a.dims).toEqual([end - cut, ...dims.slice(1)]);
+        const both = [leading, { ...leading, ...rest }].map((each) => asPart(each, 1));
+        expect(distance(denseSum(both), dense(asPart(whole, 1)))).toBeLessThan(1e-5);
+        expect(leading.keptEnergy + rest.energy).toBeCloseTo(whole.keptEnergy, 6);
+        expect(() => found.slice(cut, end + 1)).toThrow(RangeError);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('refuses factors of another layer and values that are not finite', () => {
     const random = createRandom(1);
     const sum = createFactorSum([2, 5], [4, 2]);
