@@ -24,11 +24,11 @@ export interface Trial {
 export function trialsOf(dataSet: DataSet): Trial[] {
   return dataSet.methods
     .filter(({ follows }) => follows === undefined)
-    .flatMap(({ name, tunes }) =>
-      dataSet.rates[tunes].map((rate) => ({
-        ...{ method: name, tunes, rate },
-        label: `${name}, ${tunes} ${rate}`,
-      })),
+    .flatMap(({ name, tunes, ratesTimes = 1 }) =>
+      dataSet.rates[tunes].map((value) => {
+        const rate = value * ratesTimes;
+        return { method: name, tunes, rate, label: `${name}, ${tunes} ${rate}` };
+      }),
     );
 }
 
