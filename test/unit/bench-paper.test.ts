@@ -58,7 +58,8 @@ describe('rowsOf', () => {
 
 describe('chooseRates', () => {
   const dataSet = standardPlan().dataSets[0]!;
-  const trials = trialsOf(dataSet).filter(({ method }) => method === saFedLora);
+  const rates = { ...dataSet.rates, learningRate: [0.005, 0.01, 0.02] };
+  const trials = trialsOf({ ...dataSet, rates }).filter(({ method }) => method === saFedLora);
   const runsOf = (courses: (number | null)[][]): Map<string, FinishedRun> =>
     new Map(
       courses.map((accuracy, index) => [
@@ -188,6 +189,14 @@ describe('the plan of runs', () => {
       }
     },
   );
+
+  it('tries other rates where a method trains so much less that those of the others suit it badly', () => {
+    const [dataSet] = standardPlan().dataSets;
+    const of = (name: string) =>
+      trialsOf(dataSet!).flatMap(({ method, rate }) => (method === name ? rate : []));
+    expect(of('fedavg-lora')).toEqual(dataSet!.rates.learningRate);
+    expect(of('ffa-lora')).toEqual(dataSet!.rates.learningRate.map((rate) => 4 * rate));
+  });
 
   it('says which data are not there', async () => {
     const { dataSets } = standardPlan();
