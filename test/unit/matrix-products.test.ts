@@ -51,9 +51,8 @@ describe.each(Object.entries(implementations))('products by %s', (_name, product
       right: Float32Array.from({ length: count * cols }, () => random.normal()),
     };
     const sum = await products.sumTerms(terms, rows);
-    const expected = Matrix.from1DArray(count, rows, [...terms.left])
-      .mulColumnVector([...terms.weights])
-      .transpose()
+    const expected = Matrix.from1DArray(rows, count, [...terms.left])
+      .mulRowVector([...terms.weights])
       .mmul(Matrix.from1DArray(count, cols, [...terms.right]));
     expect([sum.rows, sum.cols]).toEqual([rows, cols]);
     expect(distance(asMatrix(sum), expected)).toBeLessThan(1e-13);
