@@ -54,6 +54,7 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     count = needed;
   }
 
+  /** Only while nobody looks at the waiting terms. */
   function grow(terms: number): void {
     const [oldWeights, oldLeft, oldRight] = [weights, left, right];
     weights = new Float64Array(terms);
@@ -62,6 +63,8 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     copyColumns({ data: oldLeft, cols: held, from: 0, to: count }, { data: left, cols: terms, at: 0 });
     right = new Float32Array(terms * cols);
     right.set(oldRight);
+    releaseMatrix({ data: oldLeft });
+    releaseMatrix({ data: oldRight });
     held = terms;
   }
 

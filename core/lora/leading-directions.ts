@@ -9,7 +9,13 @@
 import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
 import { createRandom } from '../shared/random.ts';
 import { chebyshevFilter, filterDegree, type Ritz } from './chebyshev-filter.ts';
-import { type DenseMatrix, type MatrixProducts, releaseMatrix, transposed } from './matrix-products.ts';
+import {
+  type DenseMatrix,
+  type MatrixProducts,
+  type RoughMatrix,
+  releaseMatrix,
+  transposed,
+} from './matrix-products.ts';
 import { orthonormalRows, rowsOf } from './orthonormal-rows.ts';
 import { decomposeStack, notFinite, type SingularVectors } from './small-core.ts';
 
@@ -58,8 +64,10 @@ export async function leadingDirections(
   const gram = await gramMatrix(matrix, products);
   // Of trace 1: nothing overflows below.
   for (let i = 0; i < gram.data.length; i++) gram.data[i]! /= energy;
-  const block = await invariantRows(gram, blockSize, wanted, products);
+  const rough = { ...gram, data: new Float32Array(gram.data) };
+  const block = await invariantRows(gram, rough, { blockSize, wanted, products });
   releaseMatrix(gram);
+  releaseMatrix(rough);
   if (block === null) return null;
   const other = await products.multiply(block, matrix, { transposeY: !isWide });
   const [own, images] = [rowsOf(block), rowsOf(other)];
@@ -91,14 +99,13 @@ async function gramMatrix(matrix: DenseMatrix, products: MatrixProducts): Promis
 /**
  * Orthonormal rows that span what belongs to the largest eigenvalues.
  * @param gram symmetric, no eigenvalue below zero
+ * @param rough the same in float32
  */
 async function invariantRows(
   gram: DenseMatrix,
-  blockSize: number,
-  wanted: number,
-  products: MatrixProducts,
+  rough: RoughMatrix,
+  { blockSize, wanted, products }: { blockSize: number; wanted: number; products: MatrixProducts },
 ): Promise<DenseMatrix | null> {
-  const rough = { ...gram, data: new Float32Array(gram.data) };
   const random = createRandom(blockSize);
   const start = Float32Array.from({ length: gram.rows * blockSize }, () => 2 * random.uniform() - 1);
   const guess = await products.multiplyRoughly(rough, { rows: gram.rows, cols: blockSize, data: start });
