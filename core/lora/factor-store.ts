@@ -28,7 +28,7 @@ export interface FactorStore {
 }
 
 /** So many terms are multiplied at once: enough for a fast product, and small beside the matrix. */
-const blockTerms = 256;
+const blockTerms = 128;
 /** QR and SVD of a stack up to this size are faster than products of the whole. */
 const smallStack = 48;
 
