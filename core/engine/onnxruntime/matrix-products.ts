@@ -78,8 +78,9 @@ function startSession(model: Uint8Array): Promise<ort.InferenceSession> {
     logSeverityLevel: 3,
     // Shapes differ from call to call; a plan of memory would be made for each and kept.
     enableMemPattern: false,
-    // Threads that wait by spinning would take time from the broker of the same process.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    // Most products are too small to be shared among threads: a second one costs more processor time than it saves
+    // of the clock's, and a coordinator's broker wants a core, too.
+    intraOpNumThreads: 1,
   });
 }
 
