@@ -28,7 +28,7 @@ export interface FactorStore {
 }
 
 /** So many terms are multiplied at once: enough for a fast product, and small beside the matrix. */
-const blockTerms = 256;
+const blockTerms = 128;
 /** QR and SVD of a stack up to this size are faster than products of the whole. */
 const smallStack = 48;
 
@@ -36,49 +36,50 @@ const smallStack = 48;
 export function createFactorStore(rows: number, cols: number, products: MatrixProducts | null): FactorStore {
   const capacity = Math.min(rows, cols, blockTerms);
   const some = products ?? createPlainProducts();
-  /** Terms that wait: what each is multiplied by, columns of B, rows of A. */
+  /** Terms that wait: what each is multiplied by, columns of B, rows of A. There is room for `held` of them. */
   let count = 0;
-  const weights = new Float64Array(capacity);
+  let held = 0;
+  let weights = new Float64Array(0);
   let left = new Float32Array(0);
   let right = new Float32Array(0);
-  let sum: Float64Array | null = null;
+  let sum: DenseMatrix | null = null;
   let isBusy = false;
 
   function put(factor: number, a: Float32Array, b: Float32Array, r: number, from: number, to: number): void {
     const needed = count + to - from;
-    if (left.length < needed * rows) grow(Math.min(capacity, Math.max(needed, 2 * count)));
-    for (let i = 0; i < rows; i++) {
-      for (let k = from; k < to; k++) left[(count + k - from) * rows + i] = b[i * r + k]!;
-    }
+    if (held < needed) grow(Math.min(capacity, Math.max(needed, 2 * held)));
+    copyColumns({ data: b, cols: r, from, to }, { data: left, cols: held, at: count });
     right.set(a.subarray(from * cols, to * cols), count * cols);
     weights.fill(factor, count, needed);
     count = needed;
   }
 
+  /** Only while nobody looks at the waiting terms. */
   function grow(terms: number): void {
-    const [oldLeft, oldRight] = [left, right];
+    const [oldWeights, oldLeft, oldRight] = [weights, left, right];
+    weights = new Float64Array(terms);
+    weights.set(oldWeights);
     left = new Float32Array(terms * rows);
-    left.set(oldLeft);
+    copyColumns({ data: oldLeft, cols: held, from: 0, to: count }, { data: left, cols: terms, at: 0 });
     right = new Float32Array(terms * cols);
     right.set(oldRight);
+    releaseMatrix({ data: oldLeft });
+    releaseMatrix({ data: oldRight });
+    held = terms;
   }
 
-  /** Views. */
+  /** Views where all the room is taken. */
   function waiting(): WeightedTerms {
-    return {
-      weights: weights.subarray(0, count),
-      left: left.subarray(0, count * rows),
-      right: right.subarray(0, count * cols),
-    };
+    if (count === held) return { weights, left, right };
+    const packed = new Float32Array(rows * count);
+    copyColumns({ data: left, cols: held, from: 0, to: count }, { data: packed, cols: count, at: 0 });
+    return { weights: weights.subarray(0, count), left: packed, right: right.subarray(0, count * cols) };
   }
 
-  /** The waiting terms, multiplied, join the sum. */
-  function take(product: DenseMatrix): void {
-    if (sum === null) sum = product.data;
-    else {
-      addTo(sum, product.data);
-      releaseMatrix(product);
-    }
+  /** The waiting terms have joined the sum. */
+  function take(whole: DenseMatrix): void {
+    if (sum !== null) releaseMatrix(sum);
+    sum = whole;
     count = 0;
   }
 
@@ -88,7 +89,7 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
   function addNow(factor: number, a: Float32Array, b: Float32Array, r: number): void {
     for (let k = 0; k < r; ) {
       if (count === capacity) {
-        take(sumTermsPlainly(waiting(), rows));
+        take(sumTermsPlainly(waiting(), rows, sum));
       }
       const next = k + room(r - k);
       put(factor, a, b, r, k, next);
@@ -104,7 +105,7 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     try {
       for (let k = 0; k < r; ) {
         if (count === capacity) {
-          take(await fast.sumTerms(waiting(), rows));
+          take(await fast.sumTerms(waiting(), rows, sum));
         }
         const next = k + room(r - k);
         put(factor, a, b, r, k, next);
@@ -128,20 +129,16 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
     vectors() {
       requireRest();
       if (sum === null) return stackOf(waiting(), rows, cols);
-      const { data } =
-        count === 0 ? { data: new Float64Array(rows * cols) } : sumTermsPlainly(waiting(), rows);
-      addTo(data, sum);
-      const whole = rowsOf({ rows, cols, data });
+      const whole = rowsOf(sumTermsPlainly(waiting(), rows, sum));
       if (rows <= cols) return { left: unitVectors(rows), right: whole };
       return { left: columnsOf(whole, cols), right: unitVectors(cols) };
     },
     isBetterWhole: (wanted) => sum !== null || wanted === 0 || (count > smallStack && count > 2 * wanted),
     async withMatrix(look) {
       requireRest();
-      if (count === 0) return look({ rows, cols, data: sum ?? new Float64Array(rows * cols) });
+      if (count === 0) return look(sum ?? { rows, cols, data: new Float64Array(rows * cols) });
       // Terms that wait go on waiting: more may follow.
-      const whole = await some.sumTerms(waiting(), rows);
-      if (sum !== null) addTo(whole.data, sum);
+      const whole = await some.sumTerms(waiting(), rows, sum);
       try {
         return await look(whole);
       } finally {
@@ -154,12 +151,12 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
       const [x, y] = [widened(b, rows, r), widened(a, r, cols)];
       let total = 0;
       if (sum !== null) {
-        const images = await some.multiply({ rows, cols, data: sum }, y, { transposeY: true });
+        const images = await some.multiply(sum, y, { transposeY: true });
         total += dot(images.data, x.data);
       }
       if (count > 0) {
         const terms = waiting();
-        const lefts = await some.multiply(widened(terms.left, count, rows), x);
+        const lefts = await some.multiply(widened(terms.left, rows, count), x, { transposeX: true });
         const rights = await some.multiply(widened(terms.right, count, cols), y, { transposeY: true });
         for (let k = 0; k < count; k++) {
           const at = k * r;
@@ -171,24 +168,33 @@ export function createFactorStore(rows: number, cols: number, products: MatrixPr
   };
 }
 
+/** Columns `from` to `to` of one row-major matrix become those from `at` on of another with as many rows. */
+function copyColumns(
+  { data, cols, from, to }: { data: Float32Array; cols: number; from: number; to: number },
+  target: { data: Float32Array; cols: number; at: number },
+): void {
+  const wide = to - from;
+  if (wide === 0) return;
+  for (let read = from, write = target.at; read < data.length; read += cols, write += target.cols) {
+    for (let k = 0; k < wide; k++) target.data[write + k] = data[read + k]!;
+  }
+}
+
 function stackOf({ weights, left, right }: WeightedTerms, rows: number, cols: number): VectorStack {
+  const count = weights.length;
   const columns = Array.from(weights, (weight, k) =>
-    Float64Array.from(left.subarray(k * rows, (k + 1) * rows), (value) => weight * value),
+    Float64Array.from({ length: rows }, (_, i) => weight * left[i * count + k]!),
   );
   return {
     left: columns,
-    right: columns.map((_, k) => Float64Array.from(right.subarray(k * cols, (k + 1) * cols))),
+    right: columns.map((_, k) => new Float64Array(right.subarray(k * cols, (k + 1) * cols))),
   };
 }
 
 const widened = (data: Float32Array, rows: number, cols: number): DenseMatrix => ({
   ...{ rows, cols },
-  data: Float64Array.from(data),
+  data: new Float64Array(data),
 });
-
-function addTo(target: Float64Array, values: Float64Array): void {
-  for (let i = 0; i < target.length; i++) target[i]! += values[i]!;
-}
 
 function dot(x: Float64Array, y: Float64Array): number {
   let sum = 0;

@@ -93,7 +93,7 @@ export function rankLimit(aDims: readonly number[], bDims: readonly number[]): n
 
 /**
  * An empty sum for a layer with factors of these shapes (their own rank does not matter). Memory does not
- * grow with the number of parts: at most out·in float64 and 256·(out + in) float32 values: few factors are stacked, many are multiplied block by block.
+ * grow with the number of parts: at most out·in float64 and 128·(out + in) float32 values: few factors are stacked, many are multiplied block by block.
  * @param products multiplies the blocks; null: plain loops, and `add` is done when it returns
  */
 export function createFactorSum(

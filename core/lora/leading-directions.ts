@@ -3,10 +3,19 @@
  * iteration on M·Mᵀ (or Mᵀ·M, whichever is smaller) with Chebyshev filters (Zhou and Saad 2007, SIAM J. Matrix Anal.
  * Appl. 29, 954–971) and Rayleigh-Ritz, until the residuals prove that the values are true ones. The products of M
  * with itself lose what lies below 10⁻⁸ of the largest value; the last step, which goes back to M, makes up for it.
+ * Filters only choose where to look: they run in float32 for as long as that brings the residuals down. All else,
+ * the residuals above all, is in float64.
  */
 import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
 import { createRandom } from '../shared/random.ts';
-import { type DenseMatrix, type MatrixProducts, releaseMatrix } from './matrix-products.ts';
+import { chebyshevFilter, filterDegree, type Ritz } from './chebyshev-filter.ts';
+import {
+  type DenseMatrix,
+  type MatrixProducts,
+  type RoughMatrix,
+  releaseMatrix,
+  transposed,
+} from './matrix-products.ts';
 import { orthonormalRows, rowsOf } from './orthonormal-rows.ts';
 import { decomposeStack, notFinite, type SingularVectors } from './small-core.ts';
 
@@ -25,10 +34,12 @@ const residualShare = 1e-6;
 const roundingFloor = 1e-13;
 /** Products with the block (a millisecond each at 768 × 768), after which the full decomposition is the better way. */
 const maxProducts = 1500;
+/** Below so many rows a stripe of a product takes longer than its transpose saves. */
+const smallestStripe = 96;
 const firstDegree = 10;
 const maxDegree = 40;
-/** By how much a filter may favour the first direction over the last wanted one before rounding blurs the latter. */
-const maxContrast = 1e8;
+/** A float32 filter that leaves more than this share of the worst residual was the last one: rounding is in the way. */
+const worthwhile = 0.1;
 
 /**
  * @param wanted number of singular values
@@ -50,11 +61,13 @@ export async function leadingDirections(
   const blockSize = wanted + Math.max(16, Math.ceil(wanted / 2));
   if (blockSize > size / 2) return null;
   const isWide = matrix.rows <= matrix.cols;
-  const gram = await products.multiply(matrix, matrix, isWide ? { transposeY: true } : { transposeX: true });
+  const gram = await gramMatrix(matrix, products);
   // Of trace 1: nothing overflows below.
   for (let i = 0; i < gram.data.length; i++) gram.data[i]! /= energy;
-  const block = await invariantRows(gram, blockSize, wanted, products);
+  const rough = { ...gram, data: new Float32Array(gram.data) };
+  const block = await invariantRows(gram, rough, { blockSize, wanted, products });
   releaseMatrix(gram);
+  releaseMatrix(rough);
   if (block === null) return null;
   const other = await products.multiply(block, matrix, { transposeY: !isWide });
   const [own, images] = [rowsOf(block), rowsOf(other)];
@@ -62,44 +75,73 @@ export async function leadingDirections(
   return { vectors, energy };
 }
 
+/** M·Mᵀ or Mᵀ·M, whichever is smaller. It is symmetric: of many rows only the lower triangle of blocks is computed. */
+async function gramMatrix(matrix: DenseMatrix, products: MatrixProducts): Promise<DenseMatrix> {
+  const { rows, cols } = matrix;
+  if (rows > cols) return products.multiply(matrix, matrix, { transposeX: true });
+  const step = Math.max(smallestStripe, Math.ceil(rows / 4));
+  const data = new Float64Array(rows * rows);
+  for (let from = 0; from < rows; from += step) {
+    const to = Math.min(rows, from + step);
+    const stripe = { rows: to - from, cols, data: matrix.data.subarray(from * cols, to * cols) };
+    const above = { rows: to, cols, data: matrix.data.subarray(0, to * cols) };
+    const product = await products.multiply(stripe, above, { transposeY: true });
+    for (let i = from; i < to; i++) {
+      const row = product.data.subarray((i - from) * to, (i - from + 1) * to);
+      data.set(row, i * rows);
+      for (let j = 0; j < from; j++) data[j * rows + i] = row[j]!;
+    }
+    releaseMatrix(product);
+  }
+  return { rows, cols: rows, data };
+}
+
 /**
  * Orthonormal rows that span what belongs to the largest eigenvalues.
  * @param gram symmetric, no eigenvalue below zero
+ * @param rough the same in float32
  */
 async function invariantRows(
   gram: DenseMatrix,
-  blockSize: number,
-  wanted: number,
-  products: MatrixProducts,
+  rough: RoughMatrix,
+  { blockSize, wanted, products }: { blockSize: number; wanted: number; products: MatrixProducts },
 ): Promise<DenseMatrix | null> {
   const random = createRandom(blockSize);
-  const start = Float64Array.from({ length: blockSize * gram.rows }, () => random.normal());
-  const guess = await products.multiply({ rows: blockSize, cols: gram.rows, data: start }, gram);
-  let block = await orthonormalRows(guess, products);
+  const start = Float32Array.from({ length: gram.rows * blockSize }, () => 2 * random.uniform() - 1);
+  const guess = await products.multiplyRoughly(rough, { rows: gram.rows, cols: blockSize, data: start });
+  let block = await orthonormalRows(transposed({ ...guess, data: new Float64Array(guess.data) }), products);
+  let isRough = true;
+  let before = Infinity;
   let spent = 1;
   for (let sweep = 0; ; sweep++) {
     const ritz = await rayleighRitz(block, gram, products);
     spent++;
     const shortfall = residualShortfall(ritz, wanted);
-    if (shortfall.every((ratio) => ratio <= 1)) return ritz.block;
+    const worst = Math.max(...shortfall);
+    if (worst <= 1) return ritz.block;
     if (spent >= maxProducts) return null;
-    const degree = filterDegree(ritz.values, shortfall, sweep === 0 ? firstDegree : maxDegree);
-    block = await orthonormalRows(await filtered(ritz, degree, gram, products), products);
+    if (worst > worthwhile * before) isRough = false;
+    before = sweep === 0 ? Infinity : worst;
+    const most = sweep === 0 ? firstDegree : maxDegree;
+    const degree = filterDegree(ritz.values, shortfall, { most, isRough });
+    const columns = isRough
+      ? await chebyshevFilter<Float32Array>(ritz, degree, {
+          narrow: (values) => new Float32Array(values),
+          times: (x) => products.multiplyRoughly(rough, x),
+        })
+      : await chebyshevFilter<Float64Array>(ritz, degree, {
+          narrow: (values) => values,
+          times: (x) => products.multiply(gram, x),
+        });
+    block = await orthonormalRows(columns, products);
     spent += degree - 1;
   }
 }
 
-/** A block whose rows are the best guesses of eigenvectors that its span holds, from the largest eigenvalue down. */
-interface Ritz {
-  readonly values: readonly number[];
-  readonly block: DenseMatrix;
-  /** The block times the matrix. */
-  readonly image: DenseMatrix;
-}
-
 async function rayleighRitz(block: DenseMatrix, gram: DenseMatrix, products: MatrixProducts): Promise<Ritz> {
-  const image = await products.multiply(block, gram);
-  const projected = await products.multiply(block, image, { transposeY: true });
+  // The image of each row as a column: the runtime computes matrix times block in half the time of the reverse.
+  const image = await products.multiply(gram, block, { transposeY: true });
+  const projected = await products.multiply(block, image);
   const { rows: count } = block;
   const symmetric = new Matrix(count, count);
   for (let i = 0; i < count; i++) {
@@ -118,7 +160,7 @@ async function rayleighRitz(block: DenseMatrix, gram: DenseMatrix, products: Mat
   return {
     values: order.map((k) => eigen.realEigenvalues[k]!),
     block: await products.multiply(rotation, block),
-    image: await products.multiply(rotation, image),
+    image: await products.multiply(rotation, image, { transposeY: true }),
   };
 }
 
@@ -130,45 +172,4 @@ function residualShortfall({ values, block, image }: Ritz, wanted: number): numb
     for (let i = k * cols; i < (k + 1) * cols; i++) sum += (image.data[i]! - value * block.data[i]!) ** 2;
     return Math.sqrt(sum) / Math.max(residualShare * value, roundingFloor * values[0]!);
   });
-}
-
-/** Where a Chebyshev polynomial of [0, last value] is looked at for this value: beyond 1 it grows as cosh. */
-function growthRate(value: number, values: readonly number[]): number {
-  return Math.acosh(Math.max(1, (2 * value) / filterEnd(values) - 1));
-}
-
-function filterEnd(values: readonly number[]): number {
-  return Math.max(values.at(-1)!, 1e-14 * values[0]!);
-}
-
-function filterDegree(values: readonly number[], shortfall: readonly number[], most: number): number {
-  let needed = 2;
-  shortfall.forEach((ratio, k) => {
-    if (ratio > 1) needed = Math.max(needed, Math.acosh(4 * ratio) / growthRate(values[k]!, values));
-  });
-  const spread = growthRate(values[0]!, values) - growthRate(values[shortfall.length - 1]!, values);
-  return Math.max(2, Math.floor(Math.min(needed + 1, most, Math.log(maxContrast) / spread)));
-}
-
-/** The block times a Chebyshev polynomial of the matrix, scaled so that the first row keeps its size. */
-async function filtered(
-  { values, block, image }: Ritz,
-  degree: number,
-  gram: DenseMatrix,
-  products: MatrixProducts,
-): Promise<DenseMatrix> {
-  const half = filterEnd(values) / 2;
-  const first = half / (values[0]! - half);
-  let scale = first;
-  let before: Float64Array = block.data;
-  let now: Float64Array = image.data.map((value, i) => ((value - half * before[i]!) * scale) / half);
-  for (let step = 2; step <= degree; step++) {
-    const { data } = await products.multiply({ ...block, data: now }, gram);
-    const next = 1 / (2 / first - scale);
-    for (let i = 0; i < data.length; i++)
-      data[i] = ((data[i]! - half * now[i]!) * 2 * next) / half - scale * next * before[i]!;
-    if (step > 2) releaseMatrix({ ...block, data: before });
-    [before, now, scale] = [now, data, next];
-  }
-  return { ...block, data: now };
 }

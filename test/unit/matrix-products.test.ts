@@ -1,9 +1,15 @@
 import fc from 'fast-check';
 import { Matrix } from 'ml-matrix';
-import { describe, expect, it } from 'vitest';
+import { InferenceSession } from 'onnxruntime-node';
+import { describe, expect, it, vi } from 'vitest';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { createFactorSum, type FactorPart } from '../../core/lora/factor-sum.ts';
-import { createPlainProducts, type DenseMatrix, releaseMatrix } from '../../core/lora/matrix-products.ts';
+import {
+  createPlainProducts,
+  type DenseMatrix,
+  type RoughMatrix,
+  releaseMatrix,
+} from '../../core/lora/matrix-products.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { randomLayer } from '../fixtures/random-state.ts';
 
@@ -51,12 +57,29 @@ describe.each(Object.entries(implementations))('products by %s', (_name, product
       right: Float32Array.from({ length: count * cols }, () => random.normal()),
     };
     const sum = await products.sumTerms(terms, rows);
-    const expected = Matrix.from1DArray(count, rows, [...terms.left])
-      .mulColumnVector([...terms.weights])
-      .transpose()
+    const expected = Matrix.from1DArray(rows, count, [...terms.left])
+      .mulRowVector([...terms.weights])
       .mmul(Matrix.from1DArray(count, cols, [...terms.right]));
     expect([sum.rows, sum.cols]).toEqual([rows, cols]);
     expect(distance(asMatrix(sum), expected)).toBeLessThan(1e-13);
+    // Onto another sum, which stays as it is.
+    const start = randomMatrix(rows, cols, 5);
+    const together = await products.sumTerms(terms, rows, start);
+    expect(distance(asMatrix(together), Matrix.add(expected, asMatrix(start)))).toBeLessThan(1e-13);
+    expect(start.data).toEqual(randomMatrix(rows, cols, 5).data);
+  });
+
+  it.each([
+    [5, 6, 7],
+    [60, 50, 40],
+  ])('multiply in float32 (%i × %i × %i)', async (m, k, n) => {
+    const rough = ({ data, ...size }: DenseMatrix) => ({ ...size, data: new Float32Array(data) });
+    const [x, y] = [rough(randomMatrix(m, k, 6)), rough(randomMatrix(k, n, 7))];
+    const product = await products.multiplyRoughly(x, y);
+    const wide = ({ data, ...size }: RoughMatrix) => asMatrix({ ...size, data: new Float64Array(data) });
+    expect(product.data).toBeInstanceOf(Float32Array);
+    expect(distance(wide(product), wide(x).mmul(wide(y)))).toBeLessThan(1e-6);
+    await expect(products.multiplyRoughly(x, x)).rejects.toThrow('cannot multiply');
   });
 
   it('refuse what does not fit', async () => {
@@ -126,6 +149,17 @@ it('a sum that is still being added to says so', async () => {
   expect(() => sum.toPart()).toThrow('wait for add()');
   await adding;
   expect(sum.toPart().a.dims).toEqual([20, 20]);
+});
+
+it('products whose session does not start fail: loops never take their place unseen', async () => {
+  const products = createOnnxRuntimeProducts();
+  const refusal = vi.spyOn(InferenceSession, 'create').mockRejectedValue(new Error('no session'));
+  try {
+    const [x, y] = [randomMatrix(60, 60, 1), randomMatrix(60, 60, 2)];
+    await expect(products.multiply(x, y)).rejects.toThrow('no session');
+  } finally {
+    refusal.mockRestore();
+  }
 });
 
 it('a released matrix is empty', () => {
