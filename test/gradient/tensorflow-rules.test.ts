@@ -1,11 +1,8 @@
 /** Every case of the gradient table, forwards and backwards, on TensorFlow.js against ONNX Runtime. */
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
-import { appendGradients } from '../../core/graph/autodiff.ts';
-import type { Graph } from '../../core/graph/graph.ts';
 import { disagreements, tensorFlowLegs, withGradients } from './engine-parity.ts';
-import { buildForward, randomTensor } from './finite-differences.ts';
-import { type RuleCase, ruleCases } from './rule-cases.ts';
+import { ruleCases } from './rule-cases.ts';
 
 const tolerance = 1e-3;
 
