@@ -1,13 +1,16 @@
 /** Chooses how a job computes, and keeps it going when that fails. */
-import type { DeviceKind } from './engine.ts';
+import type { DeviceKind, EngineName } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
+import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
+import { chooseLanes } from './lanes.ts';
 import { chooseMicroBatch, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
 export interface ComputeWishes {
   device: DeviceKind;
+  threads: number;
   microBatch?: number | undefined;
   memoryBudgetBytes?: number | undefined;
 }
@@ -30,18 +33,32 @@ export function planCompute(
   peakBytesOf: (batch: number) => number,
 ): ComputePlan {
   const { device, microBatch } = wishes;
-  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch) };
+  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch), lanes: 1 };
   const memoryBudgetBytes =
     wishes.memoryBudgetBytes ?? (device === 'cpu' ? stableBudgetBytes() : Number.POSITIVE_INFINITY);
   const most = device === 'cpu' ? Math.min(batchSize, mostOnProcessor) : batchSize;
   if (batchSize === 1 || memoryBudgetBytes === Number.POSITIVE_INFINITY) {
-    return { device, microBatch: most };
+    return { device, microBatch: most, lanes: 1 };
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytesOf(batch) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
   const near = device === 'cpu' ? picturesIn(workingSetBytes, memory) : most;
   const limits = { memoryBudgetBytes, most: Math.min(most, near) };
-  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }) };
+  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }), lanes: 1 };
+}
+
+/**
+ * {@link planCompute} for training, with lanes where they pay.
+ * @param factsOf of the training graph for a batch size
+ */
+export function planTraining(
+  wishes: ComputeWishes & { engine: EngineName },
+  batchSize: number,
+  factsOf: (batch: number) => GraphFacts,
+): ComputePlan {
+  const plan = planCompute(wishes, batchSize, (batch) => factsOf(batch).peakBytes);
+  const { engine, threads } = wishes;
+  return { ...plan, lanes: chooseLanes({ ...plan, engine, threads, facts: () => factsOf(1) }) };
 }
 
 /**
