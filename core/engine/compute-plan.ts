@@ -3,7 +3,7 @@ import type { DeviceKind, EngineName } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
 import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
-import { chooseLanes } from './lanes.ts';
+import { chooseLanes, lanesWithin } from './lanes.ts';
 import { chooseMicroBatch, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
@@ -16,7 +16,7 @@ export interface ComputeWishes {
 }
 
 /**
- * On a processor no more pictures at once, and no more than take this much memory: the products are large enough
+ * On a processor no more pictures at once in a lane, and no more than take this much memory: the products are large enough
  * by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
  */
 const mostOnProcessor = 16;
@@ -26,25 +26,28 @@ const workingSetBytes = 512 * 1024 * 1024;
  * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
  * memory nobody told gets the whole batch and falls back when that is too much.
  * @param peakBytesOf `peakBytes` of the job's graph for a batch size
+ * @param lanes among which they will be divided
  */
 export function planCompute(
   wishes: ComputeWishes,
   batchSize: number,
   peakBytesOf: (batch: number) => number,
+  lanes = 1,
 ): ComputePlan {
   const { device, microBatch } = wishes;
-  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch), lanes: 1 };
+  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch), lanes };
   const memoryBudgetBytes =
     wishes.memoryBudgetBytes ?? (device === 'cpu' ? stableBudgetBytes() : Number.POSITIVE_INFINITY);
-  const most = device === 'cpu' ? Math.min(batchSize, mostOnProcessor) : batchSize;
+  const most = device === 'cpu' ? Math.min(batchSize, lanes * mostOnProcessor) : batchSize;
   if (batchSize === 1 || memoryBudgetBytes === Number.POSITIVE_INFINITY) {
-    return { device, microBatch: most, lanes: 1 };
+    return { device, microBatch: most, lanes };
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytesOf(batch) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
-  const near = device === 'cpu' ? picturesIn(workingSetBytes, memory) : most;
-  const limits = { memoryBudgetBytes, most: Math.min(most, near) };
-  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }), lanes: 1 };
+  const near = device === 'cpu' ? lanes * picturesIn(workingSetBytes, memory) : most;
+  const fixedBytes = lanes * memory.fixedBytes;
+  const limits = { fixedBytes, memoryBudgetBytes, most: Math.min(most, near) };
+  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }), lanes };
 }
 
 /**
@@ -56,9 +59,13 @@ export function planTraining(
   batchSize: number,
   factsOf: (batch: number) => GraphFacts,
 ): ComputePlan {
-  const plan = planCompute(wishes, batchSize, (batch) => factsOf(batch).peakBytes);
-  const { engine, threads } = wishes;
-  return { ...plan, lanes: chooseLanes({ ...plan, engine, threads, facts: () => factsOf(1) }) };
+  const lanes = chooseLanes({
+    ...wishes,
+    microBatch: wishes.microBatch ?? batchSize,
+    facts: () => factsOf(1),
+  });
+  const plan = planCompute(wishes, batchSize, (batch) => factsOf(batch).peakBytes, lanes);
+  return { ...plan, lanes: lanesWithin(lanes, plan.microBatch) };
 }
 
 /**

@@ -11,7 +11,7 @@ import {
   restoreCheckpoint,
   writeCheckpoint,
 } from './checkpoint.ts';
-import { type ComputeWishes, computeWithFallback, planTraining } from './compute-plan.ts';
+import { type ComputeWishes, computeWithFallback, planCompute, planTraining } from './compute-plan.ts';
 import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
 import type { TrainJob, TrainResult } from './trainer-protocol.ts';
@@ -76,9 +76,11 @@ async function startPosition(setup: TrainingSetup, subject: CheckpointSubject): 
 
 function planFor(setup: TrainingSetup, wishes: ComputeWishes): ComputePlan {
   const { engine, training } = setup.job;
-  const plan = planTraining({ ...wishes, engine }, training.batchSize, (batch) => stepFacts(setup, batch));
-  // A head alone is one small product.
-  return usesFeatures(setup.job) ? { ...plan, lanes: 1 } : plan;
+  const factsOf = (batch: number) => stepFacts(setup, batch);
+  // A head alone is one small product: it has no lanes.
+  return usesFeatures(setup.job)
+    ? planCompute(wishes, training.batchSize, (batch) => factsOf(batch).peakBytes)
+    : planTraining({ ...wishes, engine }, training.batchSize, factsOf);
 }
 
 async function train(

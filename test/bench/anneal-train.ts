@@ -189,7 +189,7 @@ async function gradientsOf(
       const { data } = outputs[gradientOutput(name)] as FloatTensor;
       const sum = gradients.get(name);
       // Copied: a lane uses the memory of its results again.
-      if (sum === undefined) gradients.set(name, Float32Array.from(data));
+      if (sum === undefined) gradients.set(name, data.slice());
       else for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + data[i]!;
     }
   }

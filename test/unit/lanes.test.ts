@@ -55,6 +55,13 @@ describe('the number of lanes', () => {
     expect(plan({}, 16, { ...convolutional, outputBytes: 90e6 }).lanes).toBe(1);
   });
 
+  test('multiplies the pictures at once that nobody has chosen', () => {
+    const free = { microBatch: undefined, memoryBudgetBytes: 1e9 };
+    expect(plan(free, 64)).toMatchObject({ microBatch: 32, lanes: 2 });
+    expect(plan({ ...free, threads: 1 }, 64)).toMatchObject({ microBatch: 16, lanes: 1 });
+    expect(plan(free, 6)).toMatchObject({ microBatch: 6, lanes: 1 });
+  });
+
   test('leaves every lane some pictures', () => {
     expect(plan({ threads: 64 }).lanes).toBe(4);
     expect(plan({ threads: 64, microBatch: 9 }, 9).lanes).toBe(2);
