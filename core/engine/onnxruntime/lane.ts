@@ -85,6 +85,8 @@ export async function startLane(
       return outputs;
     },
     async release() {
+      // Waited for, so the process must not end before the thread has.
+      worker.ref();
       send('end');
       await exited;
     },
