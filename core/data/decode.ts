@@ -89,9 +89,12 @@ function toThreeChannels(data: Uint8Array, channels: number): Uint8Array {
   return rgb;
 }
 
-/** An RGB image as PNG bytes without metadata; the same pixels always give the same bytes. */
+/**
+ * An RGB image as PNG bytes without metadata; the same pixels always give the same bytes. Not compressed: noise makes
+ * crops only a little smaller, and both writing and reading them take twice the time then (docs/benchmarks.md).
+ */
 export async function encodePng(image: RgbImage): Promise<Uint8Array> {
   return sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
-    .png({ compressionLevel: 6 })
+    .png({ compressionLevel: 0 })
     .toBuffer();
 }

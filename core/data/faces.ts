@@ -177,6 +177,7 @@ export async function alignFace(image: RgbImage, face: Face, size: number): Prom
  */
 export async function fitToSquare(image: RgbImage, size: number): Promise<Uint8Array> {
   const { width, height, data } = image;
+  if (width === size && height === size) return encodePng(image);
   const pixels = await sharp(data, { raw: { width, height, channels: 3 } })
     .resize({ width: size, height: size, fit: 'contain', background: '#000000' })
     .removeAlpha()

@@ -48,7 +48,7 @@ export interface PreparedImport {
  * So many are decoded, cropped and written at the same time: decoding takes the processor, writing waits for the
  * disk. More would only take more memory.
  */
-const picturesAtOnce = 4;
+const picturesAtOnce = 8;
 
 /**
  * Decodes all pictures and writes their crops to the blob store; on any error the crops are removed again.
@@ -116,6 +116,8 @@ export async function preparePictures(
       if (underWay.length === picturesAtOnce) await takeOldest();
     }
     while (underWay.length > 0) await takeOldest();
+    // Once for all of them: nothing names a crop before the caller records it.
+    await options.blobs.settle();
     checkNotCancelled(options.signal);
     return { pictures, alreadyThere, discard };
   } catch (error) {
@@ -214,7 +216,7 @@ function checkSamePicture(row: LabelRow, same: LabelRow | SeenPicture, labelsNam
 
 async function putNew(blobs: BlobStore, bytes: Uint8Array, written: Set<string>): Promise<string> {
   const isNew = !blobs.has(sha256(bytes));
-  const hash = await blobs.put(bytes);
+  const hash = await blobs.put(bytes, { unsettled: true });
   if (isNew) written.add(hash);
   return hash;
 }

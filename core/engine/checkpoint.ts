@@ -14,7 +14,7 @@ import type { ComputePlan } from './fallback.ts';
 import type { Optimiser } from './optimiser.ts';
 import { type TrainEvent, type TrainJob, trainEventSchema } from './trainer-protocol.ts';
 
-const version = 1;
+const version = 2;
 const metadataKey = 'anneal_checkpoint';
 const parameterPrefix = 'parameter/';
 const momentPrefix = 'moment/';
@@ -37,7 +37,11 @@ const positionSchema = z.object({
   images: z.number().int().positive(),
   lossSum: z.number(),
   events: z.array(trainEventSchema),
-  plan: z.object({ device: z.enum(deviceKinds), microBatch: z.number().int().positive() }),
+  plan: z.object({
+    device: z.enum(deviceKinds),
+    microBatch: z.number().int().positive(),
+    lanes: z.number().int().positive(),
+  }),
   /** What the job asked for when it got that plan. */
   wishes: z.string(),
 });
@@ -138,9 +142,10 @@ export async function deleteCheckpoint(file: string): Promise<void> {
   await deleteUnfinishedWrites(file).catch(() => {});
 }
 
-function wishText({ device, microBatch, memoryBudgetBytes }: ComputeWishes): string {
+function wishText({ device, threads, microBatch, memoryBudgetBytes }: ComputeWishes): string {
   return canonicalJson({
     device,
+    threads,
     microBatch: microBatch ?? null,
     memoryBudgetBytes: memoryBudgetBytes ?? null,
   });

@@ -1,19 +1,22 @@
 /** Chooses how a job computes, and keeps it going when that fails. */
-import type { DeviceKind } from './engine.ts';
+import type { DeviceKind, EngineName } from './engine.ts';
 import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
+import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
+import { chooseLanes, lanesWithin } from './lanes.ts';
 import { chooseMicroBatch, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
 export interface ComputeWishes {
   device: DeviceKind;
+  threads: number;
   microBatch?: number | undefined;
   memoryBudgetBytes?: number | undefined;
 }
 
 /**
- * On a processor no more pictures at once, and no more than take this much memory: the products are large enough
+ * On a processor no more pictures at once in a lane, and no more than take this much memory: the products are large enough
  * by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
  */
 const mostOnProcessor = 16;
@@ -23,25 +26,46 @@ const workingSetBytes = 512 * 1024 * 1024;
  * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
  * memory nobody told gets the whole batch and falls back when that is too much.
  * @param peakBytesOf `peakBytes` of the job's graph for a batch size
+ * @param lanes among which they will be divided
  */
 export function planCompute(
   wishes: ComputeWishes,
   batchSize: number,
   peakBytesOf: (batch: number) => number,
+  lanes = 1,
 ): ComputePlan {
   const { device, microBatch } = wishes;
-  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch) };
+  if (microBatch !== undefined) return { device, microBatch: Math.min(batchSize, microBatch), lanes };
   const memoryBudgetBytes =
     wishes.memoryBudgetBytes ?? (device === 'cpu' ? stableBudgetBytes() : Number.POSITIVE_INFINITY);
-  const most = device === 'cpu' ? Math.min(batchSize, mostOnProcessor) : batchSize;
+  const most = device === 'cpu' ? Math.min(batchSize, lanes * mostOnProcessor) : batchSize;
   if (batchSize === 1 || memoryBudgetBytes === Number.POSITIVE_INFINITY) {
-    return { device, microBatch: most };
+    return { device, microBatch: most, lanes };
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytesOf(batch) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
-  const near = device === 'cpu' ? picturesIn(workingSetBytes, memory) : most;
-  const limits = { memoryBudgetBytes, most: Math.min(most, near) };
-  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }) };
+  const near = device === 'cpu' ? lanes * picturesIn(workingSetBytes, memory) : most;
+  const fixedBytes = lanes * memory.fixedBytes;
+  const limits = { fixedBytes, memoryBudgetBytes, most: Math.min(most, near) };
+  return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }), lanes };
+}
+
+/**
+ * {@link planCompute} for training, with lanes where they pay.
+ * @param factsOf of the training graph for a batch size
+ */
+export function planTraining(
+  wishes: ComputeWishes & { engine: EngineName },
+  batchSize: number,
+  factsOf: (batch: number) => GraphFacts,
+): ComputePlan {
+  const lanes = chooseLanes({
+    ...wishes,
+    microBatch: wishes.microBatch ?? batchSize,
+    facts: () => factsOf(1),
+  });
+  const plan = planCompute(wishes, batchSize, (batch) => factsOf(batch).peakBytes, lanes);
+  return { ...plan, lanes: lanesWithin(lanes, plan.microBatch) };
 }
 
 /**

@@ -35,13 +35,29 @@ export interface CompileOptions {
    * Off by default, because several trainers or the agent may share the machine; they spin for moments only.
    */
   spinning?: boolean;
+  /**
+   * Threads of the process that each compute the whole graph, with `threads` of their own; 1 when absent. An engine
+   * may not have more than one, see {@link Executable.beside}.
+   */
+  lanes?: number;
 }
 
 /** A compiled graph with fixed shapes. */
 export interface Executable {
   /** @throws AppError TRAINING_FAILED when the runtime fails, DEVICE_UNAVAILABLE when the device is lost */
   run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>>;
+  /** The lanes that compute at the same time as `run`; absent when there are none. */
+  readonly beside?: readonly Lane[];
   release(): Promise<void>;
+}
+
+/** A thread with the same compiled graph. */
+export interface Lane {
+  /**
+   * Has copied the feeds when it returns. One run at a time: the next one uses the outputs' memory again.
+   * @throws AppError what {@link Executable.run} throws; LaneEndedError when the thread is gone
+   */
+  start(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>>;
 }
 
 export interface Engine {

@@ -24,12 +24,12 @@ export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Pro
     planCompute(wishes, job.batchSize, (batch) => {
       const shape = shapeFor(batch);
       const key = { graph: 'evaluate', base: base.sha256, ...shape };
-      return context.executables.peakBytes(key, () => buildEvaluationGraph(base, shape));
+      return context.executables.facts(key, () => buildEvaluationGraph(base, shape)).peakBytes;
     });
   const events: TrainEvent[] = [];
   const result = await computeWithFallback(
     planOf(job),
-    (device) => planOf({ device, microBatch: job.microBatch }),
+    (device) => planOf({ device, threads: job.threads, microBatch: job.microBatch }),
     context,
     (event) => events.push(event),
     (plan) => evaluate({ job, context, base, state, shape: shapeFor(plan.microBatch) }, plan),

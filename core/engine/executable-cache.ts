@@ -2,7 +2,7 @@
 import type { Graph, ValueType } from '../graph/graph.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { CompileOptions, Engine, EngineName, Executable } from './engine.ts';
-import { peakBytes } from './micro-batch.ts';
+import { type GraphFacts, graphFacts } from './graph-facts.ts';
 
 export interface ExecutableOptions extends CompileOptions {
   engine: EngineName;
@@ -20,8 +20,8 @@ export interface ExecutableCache {
    * @throws AppError what loading the engine and {@link Engine.compile} throw
    */
   get(key: unknown, build: () => Graph, options: ExecutableOptions): Promise<Compiled>;
-  /** {@link peakBytes} of a graph, remembered by what it depends on: building one takes as long as a step. */
-  peakBytes(key: unknown, build: () => Graph): number;
+  /** {@link graphFacts}, remembered by what the graph depends on: building one takes as long as a step. */
+  facts(key: unknown, build: () => Graph): GraphFacts;
   /** Gives back the memory of all of them; one whose device is gone counts as released. */
   release(): Promise<void>;
 }
@@ -35,15 +35,15 @@ export function createExecutableCache(
   capacity: number,
 ): ExecutableCache {
   const compiled = new Map<string, Compiled>();
-  const peaks = new Map<string, number>();
+  const known = new Map<string, GraphFacts>();
   return {
     async get(key, build, options) {
       const id = hashJson({ key, options });
-      const known = compiled.get(id);
-      if (known) {
+      const found = compiled.get(id);
+      if (found) {
         compiled.delete(id);
-        compiled.set(id, known);
-        return known;
+        compiled.set(id, found);
+        return found;
       }
       for (const [oldest, { executable }] of compiled) {
         if (compiled.size < capacity) break;
@@ -59,11 +59,11 @@ export function createExecutableCache(
       compiled.set(id, made);
       return made;
     },
-    peakBytes(key, build) {
+    facts(key, build) {
       const id = hashJson(key);
-      const bytes = peaks.get(id) ?? peakBytes(build());
-      peaks.set(id, bytes);
-      return bytes;
+      const found = known.get(id) ?? graphFacts(build());
+      known.set(id, found);
+      return found;
     },
     async release() {
       const all = [...compiled.values()];

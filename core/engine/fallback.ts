@@ -1,14 +1,17 @@
 /** What a job does when the memory runs out, a device is lost or the numbers are no numbers. */
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { DeviceKind } from './engine.ts';
-import { classifyRunError } from './run-error.ts';
+import { lanesWithin } from './lanes.ts';
+import { classifyRunError, LaneEndedError } from './run-error.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** Where and in what portions a job computes. */
 export interface ComputePlan {
   device: DeviceKind;
-  /** Pictures computed at once. */
+  /** Pictures computed at once, by all lanes together. */
   microBatch: number;
+  /** Threads that each compute a part of them, see lanes.ts. */
+  lanes: number;
 }
 
 /** A loss or gradient that is not a finite number; the parameters were not changed by it. */
@@ -35,8 +38,8 @@ const deviceCodes: ReadonlySet<string> = new Set(['DEVICE_UNAVAILABLE', 'TRAININ
 /**
  * The plan to go on with after a failure, from the last good state.
  *
- * Memory: half as many pictures at once, down to one; then from an accelerator to the processor. Any other
- * failure of an accelerator: the processor. Numbers that are not finite: an accelerator computes the step
+ * Memory: half as many pictures at once, down to one; then from an accelerator to the processor. A lane that ended:
+ * batches are computed without lanes. Any other failure of an accelerator: the processor. Numbers that are not finite: an accelerator computes the step
  * once more, then the processor does. What fails on the processor is not tried again, since it would fail again.
  * @param retriedStep the last step that was computed again because of such numbers
  * @throws the failure, as an AppError, when nothing safe is left
@@ -45,6 +48,7 @@ export function fallBack(failure: unknown, plan: ComputePlan, retriedStep: numbe
   if (failure instanceof NotFiniteError) return afterNotFinite(failure, plan, retriedStep);
   // What is wrong with the job itself is wrong on every device.
   if (failure instanceof AppError && !deviceCodes.has(failure.code)) throw failure;
+  if (failure instanceof LaneEndedError && plan.lanes > 1) return withoutLanes(plan);
   const kind = classifyRunError(failure);
   if (kind === 'out-of-memory') return afterMemory(failure, plan);
   if (!(failure instanceof AppError) || plan.device === 'cpu') throw toAppError(failure);
@@ -80,7 +84,7 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
     const smaller = Math.floor(microBatch / 2);
     const message = `The memory was not enough for ${microBatch} pictures at once; ${smaller} at once from here on.`;
     return {
-      plan: { ...plan, microBatch: smaller },
+      plan: { ...plan, microBatch: smaller, lanes: lanesWithin(plan.lanes, smaller) },
       event: { kind: 'smaller-batch', message, from: String(microBatch), to: String(smaller) },
     };
   }
@@ -94,6 +98,15 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
     action: 'Close other programs, or choose a smaller base model.',
     cause: failure,
   });
+}
+
+function withoutLanes(plan: ComputePlan): Fallback {
+  const message =
+    'A thread that computed a part of each batch ended; the training goes on without such threads.';
+  return {
+    plan: { ...plan, lanes: 1 },
+    event: { kind: 'lane-ended', message, from: String(plan.lanes), to: '1' },
+  };
 }
 
 function toProcessor(plan: ComputePlan, message: string): Fallback {

@@ -1,9 +1,13 @@
 /** A few real training steps on random pixels, to compare devices and batch sizes. */
 import { createRandom } from '../shared/random.ts';
 import { floatTensor, type Tensor } from '../shared/tensor.ts';
+import { planTraining } from './compute-plan.ts';
+import type { Executable } from './engine.ts';
 import { loadEngine } from './engines.ts';
+import { graphFacts } from './graph-facts.ts';
 import { initialState } from './initial-state.ts';
 import type { JobContext } from './job-context.ts';
+import { picturesPerLane } from './lanes.ts';
 import type { MeasureJob, MeasureResult } from './trainer-protocol.ts';
 import { buildTrainingGraph, graphShape, stateParameters } from './training-graph.ts';
 
@@ -21,26 +25,39 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   const state = initialState(base, { classes, targetModules: 'default', r: rank, scale: 1, seed: 0 });
   const parameters = stateParameters(state);
   const trainables = [...parameters.keys()];
-  const shape = { ...graphShape(state, { batch: job.batchSize }), trainables, labelSmoothing: 0 };
+  const build = (batch: number) =>
+    buildTrainingGraph(base, { ...graphShape(state, { batch }), trainables, labelSmoothing: 0 });
   const engine = await loadEngine(job.engine);
   const compileStartMs = performance.now();
-  const executable = await engine.compile(buildTrainingGraph(base, shape), {
+  const wishes = { ...job, microBatch: job.batchSize };
+  const plan = planTraining(wishes, job.batchSize, (batch) => graphFacts(build(batch)));
+  const size = picturesPerLane(plan);
+  const executable = await engine.compile(build(size), {
     device: job.device,
-    threads: job.threads,
+    threads: Math.max(1, Math.floor(job.threads / plan.lanes)),
+    lanes: plan.lanes,
   });
   const compileMs = performance.now() - compileStartMs;
   try {
-    const feeds = { ...randomBatch(job.batchSize, base.inputSize), ...Object.fromEntries(parameters) };
-    const stepsPerSecond = await countSteps(job, context, () => executable.run(feeds));
+    const feeds = { ...randomBatch(size, base.inputSize), ...Object.fromEntries(parameters) };
+    const runsPerSecond = await countSteps(job, context, () => runLanes(executable, feeds));
+    const imagesPerSecond = runsPerSecond * size * plan.lanes;
     return {
-      stepsPerSecond,
-      imagesPerSecond: stepsPerSecond * job.batchSize,
+      stepsPerSecond: imagesPerSecond / job.batchSize,
+      imagesPerSecond,
       compileMs,
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     };
   } finally {
     await executable.release();
   }
+}
+
+/** The same pictures in every lane. */
+async function runLanes(executable: Executable, feeds: Record<string, Tensor>): Promise<void> {
+  const beside = (executable.beside ?? []).map((lane) => lane.start(feeds));
+  const outcomes = await Promise.allSettled([...beside, executable.run(feeds)]);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
 async function countSteps(

@@ -1,9 +1,7 @@
 /** How many pictures are computed at once, so that a step fits the memory. */
 import os from 'node:os';
 import type { Graph, ValueType } from '../graph/graph.ts';
-import { type DataType, elementCount } from '../shared/tensor.ts';
-
-const bytesPerValue: Record<DataType, number> = { float32: 4, int64: 8, bool: 1 };
+import { bytesPerValue, elementCount } from '../shared/tensor.ts';
 
 /** What a training step of a graph takes: a share that is always there and one per picture. */
 export interface StepMemory {
@@ -38,7 +36,7 @@ export function peakBytes(graph: Graph): number {
   return peak;
 }
 
-function sizeBytes(type: ValueType | undefined): number {
+export function sizeBytes(type: ValueType | undefined): number {
   return type === undefined ? 0 : elementCount(type.dims) * bytesPerValue[type.dtype];
 }
 

@@ -7,6 +7,8 @@ export interface ReadAheadShape {
   side: number;
   /** Pictures in a tensor; fewer samples leave zeros behind them. */
   slots: number;
+  /** Batches that are asked for in quick succession; 1 when absent. */
+  together?: number;
 }
 
 /** So few batches ahead keep the memory small; several short ones even out what a slow picture costs. */
@@ -22,10 +24,10 @@ export async function* readAhead<Batch>(
   source: PixelSource,
   batches: Iterable<Batch>,
   samplesOf: (batch: Batch) => readonly PixelSample[],
-  { side, slots }: ReadAheadShape,
+  { side, slots, together = 1 }: ReadAheadShape,
 ): AsyncGenerator<{ batch: Batch; pixels: FloatTensor }> {
   const iterator = batches[Symbol.iterator]();
-  const ahead = Math.max(fewestBatchesAhead, Math.ceil(picturesAhead / slots));
+  const ahead = Math.max(fewestBatchesAhead, together, Math.ceil(picturesAhead / slots));
   const pending: { batch: Batch; filled: Promise<Float32Array<ArrayBuffer>> }[] = [];
   const free: Float32Array<ArrayBuffer>[] = [];
 

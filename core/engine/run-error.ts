@@ -63,6 +63,13 @@ export function runError(cause: unknown, runtime: string): AppError {
   }
 }
 
+/** A lane (see `Lane`) that is gone; what it computed can be computed without it. */
+export class LaneEndedError extends AppError {
+  constructor(cause?: unknown) {
+    super('TRAINING_FAILED', 'A thread of the trainer that computes a part of each batch ended.', { cause });
+  }
+}
+
 /** How many causes of causes are read: an error could name itself as its own cause. */
 const causeDepth = 4;
 

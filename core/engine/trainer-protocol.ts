@@ -74,10 +74,18 @@ export const measureJobSchema = z.object({
  * Something that did not go as asked, and what the run did about it.
  * `resumed`: went on from a checkpoint. `smaller-batch`: less memory. `device-changed`: to the processor.
  * `retried`: a step was computed again. `restarted`: the trainer process ended and was started again.
- * `checkpoint-failed`: no checkpoint could be written.
+ * `lane-ended`: one of several threads that compute parts of a batch was lost. `checkpoint-failed`: no checkpoint could be written.
  */
 export const trainEventSchema = z.object({
-  kind: z.enum(['resumed', 'smaller-batch', 'device-changed', 'retried', 'restarted', 'checkpoint-failed']),
+  kind: z.enum([
+    'resumed',
+    'smaller-batch',
+    'device-changed',
+    'retried',
+    'lane-ended',
+    'restarted',
+    'checkpoint-failed',
+  ]),
   /** One plain sentence. */
   message: z.string(),
   /** What changed, from and to; for instance devices or pictures computed at once. Empty when nothing did. */

@@ -11,13 +11,13 @@ import {
   restoreCheckpoint,
   writeCheckpoint,
 } from './checkpoint.ts';
-import { computeWithFallback, planCompute } from './compute-plan.ts';
+import { type ComputeWishes, computeWithFallback, planCompute, planTraining } from './compute-plan.ts';
 import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
 import type { TrainJob, TrainResult } from './trainer-protocol.ts';
 import { withParameters } from './training-graph.ts';
 import { collectParameters, createJobOptimiser } from './training-parameters.ts';
-import { prepareProgram, stepPeakBytes, type TrainingSetup } from './training-program.ts';
+import { prepareProgram, stepFacts, type TrainingSetup, usesFeatures } from './training-program.ts';
 import { runSteps } from './training-run.ts';
 
 /**
@@ -74,8 +74,13 @@ async function startPosition(setup: TrainingSetup, subject: CheckpointSubject): 
   return { position, plan };
 }
 
-function planFor(setup: TrainingSetup, wishes: Parameters<typeof planCompute>[0]): ComputePlan {
-  return planCompute(wishes, setup.job.training.batchSize, (batch) => stepPeakBytes(setup, batch));
+function planFor(setup: TrainingSetup, wishes: ComputeWishes): ComputePlan {
+  const { engine, training } = setup.job;
+  const factsOf = (batch: number) => stepFacts(setup, batch);
+  // A head alone is one small product: it has no lanes.
+  return usesFeatures(setup.job)
+    ? planCompute(wishes, training.batchSize, (batch) => factsOf(batch).peakBytes)
+    : planTraining({ ...wishes, engine }, training.batchSize, factsOf);
 }
 
 async function train(
@@ -90,7 +95,7 @@ async function train(
   const keep = createKeeper(job, subject, position);
   await computeWithFallback(
     start,
-    (device) => planFor(setup, { device, microBatch: job.microBatch }),
+    (device) => planFor(setup, { device, threads: job.threads, microBatch: job.microBatch }),
     context,
     (event) => position.events.push(event),
     async (plan) => {

@@ -9,7 +9,9 @@ import { classPrior, classWeights } from './class-weights.ts';
 import type { Executable } from './engine.ts';
 import type { ComputePlan } from './fallback.ts';
 import { computeFeatures, type FeatureTable } from './features.ts';
+import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
+import { picturesPerLane } from './lanes.ts';
 import { readAhead } from './read-ahead.ts';
 import type { TrainJob } from './trainer-protocol.ts';
 import {
@@ -44,13 +46,13 @@ export function usesFeatures({ mode, training }: TrainJob): boolean {
   return mode === 'head' && training.augment === false;
 }
 
-/** How much memory the values of a step take, see `peakBytes`. */
-export function stepPeakBytes(setup: TrainingSetup, batch: number): number {
+/** Of the graph whose values take most of a step's memory. */
+export function stepFacts(setup: TrainingSetup, batch: number): GraphFacts {
   const { base, context } = setup;
   const shape = trainingShape(setup, batch);
   const ofFeatures = usesFeatures(setup.job);
   const key = { graph: ofFeatures ? 'features' : 'train', base: base.sha256, ...shape };
-  return context.executables.peakBytes(key, () =>
+  return context.executables.facts(key, () =>
     ofFeatures ? buildFeatureGraph(base, shape) : buildTrainingGraph(base, shape),
   );
 }
@@ -74,15 +76,15 @@ export function prepareProgram(setup: TrainingSetup, plan: ComputePlan): Promise
 
 async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<TrainingProgram> {
   const { job, context, base, parameters } = setup;
-  const { microBatch } = plan;
-  const shape = trainingShape(setup, microBatch);
+  const size = picturesPerLane(plan);
+  const shape = trainingShape(setup, size);
   const key = { graph: 'train', base: base.sha256, ...shape };
   const { executable, inputTypes } = await compile(setup, plan, key, () => buildTrainingGraph(base, shape));
   const fixed = { ...Object.fromEntries(parameters.all), classPrior: priorOf(setup) };
-  const part = createPartFeeds(microBatch, job.examples);
+  const part = createPartFeeds(size, job.examples);
   const masks = createMaskFeeds(inputTypes, {
     modules: shape.lora.map(({ module }) => module),
-    microBatch,
+    microBatch: size,
     batchSize: job.training.batchSize,
     probability: shape.loraDropout ?? 0,
     seed: job.seed,
@@ -91,8 +93,9 @@ async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<Tr
     draws.map(({ index, augmentation }) => ({ file: job.examples[index]!.file, augmentation }));
 
   async function* parts(doneSteps: number) {
-    const source = remainingParts(setup, microBatch, doneSteps);
-    const rest = readAhead(context.pixels, source, samplesOf, { side: base.inputSize, slots: microBatch });
+    const source = remainingParts(setup, size, doneSteps);
+    const ahead = { side: base.inputSize, slots: size, together: plan.lanes };
+    const rest = readAhead(context.pixels, source, samplesOf, ahead);
     let step = doneSteps;
     for await (const { batch, pixels } of rest) {
       yield { part: batch, feeds: { ...fixed, ...part.fill(batch), ...masks.fill(step, batch), pixels } };
@@ -127,8 +130,14 @@ async function prepareHead(setup: TrainingSetup, plan: ComputePlan): Promise<Tra
   return { executable, parts };
 }
 
-function compile({ job, context }: TrainingSetup, { device }: ComputePlan, key: object, build: () => Graph) {
-  return context.executables.get(key, build, { engine: job.engine, device, threads: job.threads });
+function compile(
+  { job, context }: TrainingSetup,
+  { device, lanes }: ComputePlan,
+  key: object,
+  build: () => Graph,
+) {
+  const threads = Math.max(1, Math.floor(job.threads / lanes));
+  return context.executables.get(key, build, { engine: job.engine, device, threads, lanes });
 }
 
 /** Parts of all batches but the first `doneSteps`, whose random numbers are drawn and dropped. */

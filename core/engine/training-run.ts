@@ -1,5 +1,6 @@
 /** The steps of a training run: gradients of a batch's parts added up, then one step of the optimiser. */
 import type { FloatTensor, Tensor } from '../shared/tensor.ts';
+import { computeParts } from './batch-parts.ts';
 import type { RunPosition } from './checkpoint.ts';
 import { NotFiniteError } from './fallback.ts';
 import type { Optimiser } from './optimiser.ts';
@@ -28,9 +29,8 @@ export async function runSteps(program: TrainingProgram, options: RunOptions): P
   const { optimiser, steps, position } = options;
   const gradients = createGradientSum(options.trainables);
   let loss = 0;
-  for await (const { part, feeds } of program.parts(position.step)) {
-    await options.pause();
-    const outputs = await program.executable.run(feeds);
+  const parts = program.parts(position.step);
+  for await (const { part, outputs } of computeParts(program.executable, parts, options.pause)) {
     const first = part.offset === 0;
     loss = (first ? 0 : loss) + (outputs['loss'] as FloatTensor).data[0]!;
     gradients.add(outputs, { first, last: part.last });

@@ -143,7 +143,8 @@ function lowRankDelta(
   if (node.op === 'Conv' && layer.kind === 'conv') {
     const group = (node.attributes['group'] as number | undefined) ?? 1;
     const inner = builder.append1('Conv', [x, repeatFactor(builder, a, group)], node.attributes);
-    return builder.conv(scaled(inner), b, group === 1 ? {} : { group });
+    // On the factor, which is small, and not on what it is applied to.
+    return builder.conv(inner, scaled(b), group === 1 ? {} : { group });
   }
   if (node.op === 'Gemm' && layer.kind === 'linear') {
     checkLinear(node, layer, node.attributes['transB'] === 1, builder);

@@ -8,6 +8,8 @@ export interface TypedArrayOf {
   bool: Uint8Array;
 }
 
+export const bytesPerValue: Readonly<Record<DataType, number>> = { float32: 4, int64: 8, bool: 1 };
+
 export interface Tensor<T extends DataType = DataType> {
   readonly dtype: T;
   readonly dims: readonly number[];

@@ -1,8 +1,15 @@
 /** Content-addressed files: `<folder>/<first two hex digits>/<sha256>`. */
 
 export interface BlobStore {
-  /** Writes atomically (temporary file, fsync, rename) and gives the SHA-256. @throws AppError DISK_FULL */
-  put(bytes: Uint8Array): Promise<string>;
+  /**
+   * Writes atomically (temporary file, fsync, rename) and gives the SHA-256.
+   * @param options `unsettled`: whole or not there at all after a power cut, but sure to be there only after
+   *   {@link settle}; for many blobs of which nothing says yet that they exist
+   * @throws AppError DISK_FULL
+   */
+  put(bytes: Uint8Array, options?: { unsettled?: boolean }): Promise<string>;
+  /** Afterwards all blobs of this store survive a power cut. @throws AppError DISK_FULL */
+  settle(): Promise<void>;
   has(sha256: string): boolean;
   /** Path of a complete blob. @throws AppError NOT_FOUND */
   path(sha256: string): string;

@@ -35,6 +35,8 @@ export function createBlobStore(
     if (error.code === 'DISK_FULL') throw error;
     throw new AppError('DATA_FOLDER_UNUSABLE', 'The blob folder cannot be written to.', { cause: thrown });
   }
+  /** Folders with blobs whose names may not be on the disk yet. */
+  const unsettledFolders = new Set<string>();
   const placeOf = (sha256: string) => path.join(dir, sha256.slice(0, 2), sha256);
   const has = (sha256: string) => hashPattern.test(sha256) && existsSync(placeOf(sha256));
   const existing = (sha256: string) => {
@@ -45,10 +47,26 @@ export function createBlobStore(
     has,
     path: existing,
     sizeBytes: (sha256) => statSync(existing(sha256)).size,
-    async put(bytes) {
+    async put(bytes, { unsettled = false } = {}) {
       const sha256 = hashOf(bytes);
-      if (!has(sha256)) await onDisk(() => writeWhole(bytes, placeOf(sha256), folders.partial, flush));
+      if (has(sha256)) return sha256;
+      const place = placeOf(sha256);
+      await onDisk(() =>
+        writeWhole(bytes, place, folders.partial, { file: flush, folder: flush && !unsettled }),
+      );
+      if (flush && unsettled) unsettledFolders.add(path.dirname(place));
       return sha256;
+    },
+    async settle() {
+      await onDisk(async () => {
+        for (const folder of [...unsettledFolders]) {
+          unsettledFolders.delete(folder);
+          await syncFolder(folder).catch((thrown) => {
+            unsettledFolders.add(folder);
+            throw thrown;
+          });
+        }
+      });
     },
     async read(sha256) {
       const file = existing(sha256);
@@ -94,18 +112,18 @@ async function writeWhole(
   bytes: Uint8Array,
   place: string,
   temporaryDir: string,
-  flush: boolean,
+  flush: { file: boolean; folder: boolean },
 ): Promise<void> {
   const temporary = path.join(temporaryDir, `${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx', 0o600);
     try {
       await file.writeFile(bytes);
-      if (flush) await file.sync();
+      if (flush.file) await file.sync();
     } finally {
       await file.close();
     }
-    await moveIntoPlace(temporary, place, flush);
+    await moveIntoPlace(temporary, place, flush.folder);
   } catch (thrown) {
     await rm(temporary, { force: true });
     throw thrown;

@@ -7,11 +7,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { writePlanes } from '../../core/engine/augmentation.ts';
-import { planCompute } from '../../core/engine/compute-plan.ts';
+import { computeParts } from '../../core/engine/batch-parts.ts';
+import { planTraining } from '../../core/engine/compute-plan.ts';
 import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
+import { graphFacts } from '../../core/engine/graph-facts.ts';
 import { initialState } from '../../core/engine/initial-state.ts';
-import { peakBytes } from '../../core/engine/micro-batch.ts';
+import { picturesPerLane } from '../../core/engine/lanes.ts';
 import { createAdamW, type Optimiser } from '../../core/engine/optimiser.ts';
 import {
   buildTrainingGraph,
@@ -20,10 +22,10 @@ import {
   stateParameters,
   withParameters,
 } from '../../core/engine/training-graph.ts';
+import { countFlops } from '../../core/graph/count-flops.ts';
 import { decodeSafetensors, encodeSafetensors } from '../../core/lora/safetensors.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../../core/shared/tensor.ts';
-import { countFlops } from './count-flops.ts';
 import {
   type Description,
   descriptionFile,
@@ -88,14 +90,21 @@ async function prepare() {
   const trainables = [...stateParameters(state).keys()];
   const build = (pictures: number) =>
     buildTrainingGraph(base, { ...graphShape(state, { batch: pictures }), trainables, labelSmoothing: 0 });
-  const microBatch =
-    Number(microBatchText) ||
-    planCompute({ device: 'cpu' }, batch, (size) => peakBytes(build(size))).microBatch;
+  const threads = Number(threadsText);
+  const microBatchWish = Number(microBatchText) || undefined;
+  const wishes = { engine: engine.name, device: 'cpu', threads, microBatch: microBatchWish } as const;
+  const plan = planTraining(wishes, batch, (size) => graphFacts(build(size)));
+  const microBatch = picturesPerLane(plan);
+  const { lanes } = plan;
   const compileStartMs = performance.now();
   const graph = build(microBatch);
   const flopsPerStep = (countFlops(graph) * batch) / microBatch;
-  const options = { device: 'cpu', threads: Number(threadsText), spinning: spinningText === '1' } as const;
-  const executable = await engine.compile(graph, options);
+  const executable = await engine.compile(graph, {
+    device: 'cpu',
+    threads: Math.max(1, Math.floor(threads / lanes)),
+    lanes,
+    spinning: spinningText === '1',
+  });
   const compileSeconds = (performance.now() - compileStartMs) / 1000;
   const side: Side = {
     description,
@@ -110,7 +119,7 @@ async function prepare() {
   };
   const prepareSeconds = (performance.now() - startMs) / 1000;
   const versions = { node: process.versions.node, onnxruntime: runtimeVersion() };
-  return { side, microBatch, prepareSeconds, compileSeconds, flopsPerStep, versions };
+  return { side, microBatch, lanes, prepareSeconds, compileSeconds, flopsPerStep, versions };
 }
 
 function runtimeVersion(): string {
@@ -156,22 +165,31 @@ function fill({ description, feeds, pictures, microBatch }: Side, step: number, 
   }
 }
 
+/** The parts of a step's batch, as the product cuts it; the same feeds are filled for each. */
+async function* partsOf(side: Side, step: number) {
+  const { description, microBatch, feeds, parameters } = side;
+  for (let start = 0; start < description.batch; start += microBatch) {
+    fill(side, step, start);
+    const last = start + microBatch >= description.batch;
+    yield { part: { last }, feeds: { ...feeds, ...Object.fromEntries(parameters) } };
+  }
+}
+
 /** Loss and gradients of one batch, summed over its parts. */
 async function gradientsOf(
   side: Side,
   step: number,
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
-  const { executable, microBatch, parameters, description, feeds } = side;
+  const { executable, parameters } = side;
   const gradients = new Map<string, Float32Array>();
   let loss = 0;
-  for (let start = 0; start < description.batch; start += microBatch) {
-    fill(side, step, start);
-    const outputs = await executable.run({ ...feeds, ...Object.fromEntries(parameters) });
+  for await (const { outputs } of computeParts(executable, partsOf(side, step), async () => {})) {
     loss += (outputs['loss'] as FloatTensor).data[0]!;
     for (const name of parameters.keys()) {
       const { data } = outputs[gradientOutput(name)] as FloatTensor;
       const sum = gradients.get(name);
-      if (sum === undefined) gradients.set(name, data);
+      // Copied: a lane uses the memory of its results again.
+      if (sum === undefined) gradients.set(name, data.slice());
       else for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + data[i]!;
     }
   }

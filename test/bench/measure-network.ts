@@ -26,7 +26,9 @@ type Side = MeasuredProcess<Ready>;
 export interface NetworkResult {
   network: string;
   batch: number;
+  /** Pictures of a part, and how many parts are computed at the same time. */
   microBatch: number;
+  lanes: number;
   imagesPerSecond: number;
   torchImagesPerSecond: number | null;
   /** Median over the pairs of ours against theirs. */
@@ -238,6 +240,7 @@ function summarise(network: BenchNetwork, ours: Side, theirs: Side | null, turns
     network: network.id,
     batch,
     microBatch: ours.ready.microBatch ?? batch,
+    lanes: ours.ready.lanes ?? 1,
     imagesPerSecond: speed,
     torchImagesPerSecond: theirSpeed,
     speedRatio: theirs ? median(ratios) : null,

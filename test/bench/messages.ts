@@ -15,8 +15,10 @@ export const readySchema = z.object({
   prepareSeconds: z.number(),
   /** Anneal only: building the graph and compiling it. */
   compileSeconds: z.number().optional(),
-  /** Anneal only: pictures computed at once. */
+  /** Anneal only: pictures that a lane computes at once. */
   microBatch: z.number().int().positive().optional(),
+  /** Anneal only: threads that compute parts of a batch at the same time. */
+  lanes: z.number().int().positive().optional(),
   /** Anneal only: arithmetic of the matrix products of one step. */
   flopsPerStep: z.number().optional(),
   versions: z.record(z.string(), z.string()),

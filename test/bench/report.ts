@@ -55,7 +55,7 @@ export function formatReport(report: BenchReport): string {
     const { targets, title } = benchNetworks.find(({ id }) => id === result.network)!;
     speed.push([
       title,
-      result.microBatch === result.batch ? result.batch : `${result.batch} by ${result.microBatch}`,
+      partsText(result),
       fixed(result.imagesPerSecond, 1),
       fixed(result.torchImagesPerSecond, 1),
       against(result.speedRatio, targets.speedRatio, 'least'),
@@ -89,6 +89,12 @@ export function formatReport(report: BenchReport): string {
     `largest matrix product: ${report.matrixPeakGigaflopsPerSecond.toFixed(0)} GFLOP/s`,
   ];
   return [...heading, '', speed.toString(), '', inside.toString(), ...formatPictures(report)].join('\n');
+}
+
+/** "32 by 2 × 8": two lanes that compute 8 pictures each. */
+function partsText({ batch, microBatch, lanes }: NetworkResult): string {
+  if (microBatch === batch) return String(batch);
+  return `${batch} by ${lanes === 1 ? '' : `${lanes} × `}${microBatch}`;
 }
 
 function formatPictures({ pictures, results }: BenchReport): string[] {

@@ -1,9 +1,9 @@
 /** What the benchmarks compute from their measurements. */
 import { describe, expect, test } from 'vitest';
+import { countFlops } from '../../core/graph/count-flops.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { compareSides } from '../bench/compare.ts';
-import { countFlops } from '../bench/count-flops.ts';
 import { median } from '../bench/median.ts';
 import { readOptions } from '../bench/options.ts';
 

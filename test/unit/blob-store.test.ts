@@ -29,6 +29,23 @@ describe('whole blobs', () => {
     expect(readdirSync(path.join(folder.dir, 'partial'))).toEqual([]);
   });
 
+  test('may be put without waiting for their names, and one that failed does not hinder the others', async () => {
+    using folder = temporaryFolder();
+    const blobs = createBlobStore(folder.dir);
+    const failing = bytesOf(99);
+    // A file where the folder would be.
+    writeFileSync(path.join(folder.dir, sha256(failing).slice(0, 2)), '');
+
+    await expect(blobs.put(failing, { unsettled: true })).rejects.toThrow();
+    const hash = await blobs.put(bytesOf(1000), { unsettled: true });
+    await blobs.settle();
+    await blobs.settle();
+
+    expect(Buffer.from(await blobs.read(hash)).equals(bytesOf(1000))).toBe(true);
+    expect(sha256(failing).slice(0, 2)).not.toBe(hash.slice(0, 2));
+    expect(readdirSync(path.join(folder.dir, 'partial'))).toEqual([]);
+  });
+
   test('are gone after delete; what is not there, or no hash, is not found', async () => {
     using folder = temporaryFolder();
     const blobs = createBlobStore(folder.dir);

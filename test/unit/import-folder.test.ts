@@ -122,6 +122,34 @@ describe('an import that succeeds', () => {
     });
   });
 
+  test('has all crops safe on the disk before the database names one', async () => {
+    const order: string[] = [];
+    const watchedBlobs: BlobStore = {
+      ...blobs,
+      async put(bytes, options) {
+        const hash = await blobs.put(bytes, options);
+        order.push('put');
+        return hash;
+      },
+      async settle() {
+        order.push('settle');
+        await blobs.settle();
+        order.push('settled');
+      },
+    };
+    const watchedStore: Store = {
+      ...store,
+      transaction: (work) => {
+        order.push('transaction');
+        return store.transaction(work);
+      },
+    };
+
+    await importCsv([header, ...(await pictures(3))], { blobs: watchedBlobs, store: watchedStore });
+
+    expect(order).toEqual(['put', 'put', 'put', 'settle', 'settled', 'transaction']);
+  });
+
   test('pads a picture that is not square instead of stretching it', async () => {
     await sharp({ create: { width: 40, height: 20, channels: 3, background: '#ffffff' } })
       .jpeg()
@@ -250,6 +278,18 @@ describe('an import that fails leaves nothing behind', () => {
     );
 
     expect(error.code).toBe('CANCELLED');
+    await expectNothingRecorded();
+  });
+
+  test('when the disk is full while names of crops are written', async () => {
+    const fullDisk: BlobStore = {
+      ...blobs,
+      settle: () => Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC' })),
+    };
+
+    const error = await errorOf(importCsv([header, ...(await pictures(6))], { blobs: fullDisk }));
+
+    expect(error.code).toBe('DISK_FULL');
     await expectNothingRecorded();
   });
 

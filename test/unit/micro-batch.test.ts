@@ -53,24 +53,27 @@ describe('chooseMicroBatch', () => {
 describe('planCompute', () => {
   test('takes what the job asks for, but never more than the batch', () => {
     const plan = (microBatch: number) =>
-      planCompute({ device: 'cpu', microBatch }, 8, (batch) => peakBytes(smallGraph(batch)));
-    expect(plan(3)).toEqual({ device: 'cpu', microBatch: 3 });
-    expect(plan(30)).toEqual({ device: 'cpu', microBatch: 8 });
+      planCompute({ device: 'cpu', threads: 2, microBatch }, 8, (batch) => peakBytes(smallGraph(batch)));
+    expect(plan(3)).toEqual({ device: 'cpu', microBatch: 3, lanes: 1 });
+    expect(plan(30)).toEqual({ device: 'cpu', microBatch: 8, lanes: 1 });
   });
 
   test('else follows the memory, and is the same every time', () => {
     const budget = 2 * 4 * (32 + 20 * 5);
     expect(
-      planCompute({ device: 'cpu', memoryBudgetBytes: budget }, 8, (batch) => peakBytes(smallGraph(batch)))
-        .microBatch,
+      planCompute({ device: 'cpu', threads: 2, memoryBudgetBytes: budget }, 8, (batch) =>
+        peakBytes(smallGraph(batch)),
+      ).microBatch,
     ).toBe(4);
-    expect(planCompute({ device: 'cpu' }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
+    expect(planCompute({ device: 'cpu', threads: 2 }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
       device: 'cpu',
       microBatch: 8,
+      lanes: 1,
     });
-    expect(planCompute({ device: 'cuda' }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
+    expect(planCompute({ device: 'cuda', threads: 2 }, 8, (batch) => peakBytes(smallGraph(batch)))).toEqual({
       device: 'cuda',
       microBatch: 8,
+      lanes: 1,
     });
   });
 });

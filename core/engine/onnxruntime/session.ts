@@ -8,6 +8,7 @@ import type { DataType, Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
 import { classifyRunError, runError } from '../run-error.ts';
+import { type StartedLane, startLane } from './lane.ts';
 import { missingRuntime } from './runtime-parts.ts';
 import { findWebGpuFault } from './webgpu-faults.ts';
 
@@ -35,16 +36,39 @@ export async function compile(graph: Graph, options: CompileOptions): Promise<Ex
   const lowered = options.device === 'cpu' ? lowerForProcessor(graph) : graph;
   const { model, externalData } = encodeOnnxModelApart(lowered);
   const weightBytes = externalData.reduce((bytes, { data }) => bytes + data.length, 0);
+  const whole = { ...sessionOptions(options, weightBytes), externalData };
   let session: ort.InferenceSession;
   try {
-    session = await ort.InferenceSession.create(model, {
-      ...sessionOptions(options, weightBytes),
-      externalData,
-    });
+    session = await ort.InferenceSession.create(model, whole);
   } catch (cause) {
     throw compileError(options.device, cause);
   }
-  return createExecutable(graph, session);
+  const lanes = await startLanes(graph, { model, options: whole }, (options.lanes ?? 1) - 1).catch(
+    async (cause) => {
+      await session.release();
+      throw cause;
+    },
+  );
+  return createExecutable(graph, session, lanes);
+}
+
+/**
+ * After this thread's own session: only the first one of a process has its thread take tiny numbers for 0, and
+ * threads inherit that (on Linux) from the one that starts them.
+ */
+async function startLanes(
+  graph: Graph,
+  model: Parameters<typeof startLane>[1],
+  count: number,
+): Promise<StartedLane[]> {
+  const lanes: StartedLane[] = [];
+  try {
+    while (lanes.length < count) lanes.push(await startLane(graph, model, runtimeName));
+  } catch (cause) {
+    for (const lane of lanes) await lane.release();
+    throw cause;
+  }
+  return lanes;
 }
 
 function refuseFaults(graph: Graph): void {
@@ -90,9 +114,14 @@ function compileError(device: DeviceKind, cause?: unknown): AppError {
   return new AppError('TRAINING_FAILED', 'The model could not be prepared for this computer.', { cause });
 }
 
-function createExecutable(graph: Graph, session: ort.InferenceSession): Executable {
+function createExecutable(
+  graph: Graph,
+  session: ort.InferenceSession,
+  lanes: readonly StartedLane[],
+): Executable {
   let released = false;
   return {
+    ...(lanes.length === 0 ? {} : { beside: lanes }),
     async run(feeds) {
       if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
       const inputs = toOrtFeeds(graph, feeds);
@@ -107,6 +136,7 @@ function createExecutable(graph: Graph, session: ort.InferenceSession): Executab
     async release() {
       if (released) return;
       released = true;
+      for (const lane of lanes) await lane.release();
       await session.release();
     },
   };

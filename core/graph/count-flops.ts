@@ -1,10 +1,18 @@
 /** Floating-point operations of a graph's matrix products and convolutions; a multiply-add counts as two. */
-import type { Graph, GraphNode } from '../../core/graph/graph.ts';
-import { elementCount } from '../../core/shared/tensor.ts';
+
+import { elementCount } from '../shared/tensor.ts';
+import type { Graph, GraphNode } from './graph.ts';
 
 /** Sum over the nodes Conv, ConvTranspose, Gemm and MatMul; everything else counts as nothing. */
 export function countFlops(graph: Graph): number {
   return graph.nodes.reduce((sum, node) => sum + nodeFlops(graph, node), 0);
+}
+
+/** How much of {@link countFlops} are convolutions; 0 for a graph without any product. */
+export function convolutionShare(graph: Graph): number {
+  const convolutions = graph.nodes.filter(({ op }) => op === 'Conv' || op === 'ConvTranspose');
+  const flops = convolutions.reduce((sum, node) => sum + nodeFlops(graph, node), 0);
+  return flops === 0 ? 0 : flops / countFlops(graph);
 }
 
 function nodeFlops(graph: Graph, node: GraphNode): number {
