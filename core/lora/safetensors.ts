@@ -52,28 +52,42 @@ const tensorSchema = z.strictObject({
 const metadataSchema = z.record(z.string(), z.string());
 
 /**
- * Reads a whole file held in memory; `openSafetensors` reads one from disk, tensor by tensor. Values are copied,
- * never shared with `bytes`.
+ * Reads a whole file held in memory; `openSafetensors` reads one from disk, tensor by tensor.
  * @param bytes the file
  * @param name what the file is called in errors (no folder)
- * @param options `finite`: NaN and infinity are refused; otherwise they are not looked for
+ * @param options `finite`: NaN and infinity are refused; otherwise they are not looked for. `handedOver`: the caller uses
+ *   `bytes` no more, so that float32 values may stay where they are; otherwise all are copied
  * @throws AppError MODEL_FILE_INVALID for anything that the format does not allow
  */
 export function decodeSafetensors(
   bytes: Uint8Array,
   name: string,
-  options: { finite?: boolean } = {},
+  options: { finite?: boolean; handedOver?: boolean } = {},
 ): SafetensorsFile {
   const { entries, metadata, bytesOf } = parseSafetensors(bytes, name);
   const tensors = new Map<string, FloatTensor>();
   for (const entry of entries.values()) {
     const dtype = requireFloat(entry, name);
-    const data = new Float32Array(elementCount(entry.dims));
-    fillFloat32(data, 0, bytesOf(entry), dtype);
+    const raw = bytesOf(entry);
+    const data =
+      (options.handedOver === true && dtype === 'F32' ? floatsAt(raw) : null) ??
+      floatsOf(raw, dtype, elementCount(entry.dims));
     if (options.finite === true) requireFinite(data, entry.name, name);
     tensors.set(entry.name, { dtype: 'float32', dims: entry.dims, data });
   }
   return { tensors, metadata };
+}
+
+/** A view of float32 values; null where they do not lie as they could be read in place. */
+function floatsAt({ buffer, byteOffset, byteLength }: Uint8Array): Float32Array | null {
+  const isAligned = byteOffset % Float32Array.BYTES_PER_ELEMENT === 0;
+  return isAligned ? new Float32Array(buffer, byteOffset, byteLength / 4) : null;
+}
+
+function floatsOf(raw: Uint8Array, dtype: FloatType, count: number): Float32Array {
+  const data = new Float32Array(count);
+  fillFloat32(data, 0, raw, dtype);
+  return data;
 }
 
 /** A file held in memory whose tensors are not read yet. */

@@ -140,10 +140,15 @@ export function encodeModelState(state: ModelState): Uint8Array {
 /**
  * Reads a file of {@link encodeModelState}. Says nothing about whether it fits a base model; values may be NaN.
  * @param name what the file is called in errors (no folder)
+ * @param options `handedOver`: the caller uses `bytes` no more, and the values may stay in them
  * @throws AppError MODEL_FILE_INVALID naming file, tensor and what was expected
  */
-export function decodeModelState(bytes: Uint8Array, name: string): ModelState {
-  const file = decodeSafetensors(bytes, name);
+export function decodeModelState(
+  bytes: Uint8Array,
+  name: string,
+  options: { handedOver?: boolean } = {},
+): ModelState {
+  const file = decodeSafetensors(bytes, name, options);
   const metadata = metadataSchema.safeParse(file.metadata);
   if (!metadata.success) {
     throw invalid(name, `expected the metadata of an ${format} of version ${formatVersion}`, metadata.error);

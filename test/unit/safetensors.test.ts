@@ -69,6 +69,24 @@ describe('safetensors', () => {
     expect([...decodeSafetensors(shifted.subarray(3), 'x').tensors.get('t')!.data]).toEqual([4, 5]);
   });
 
+  it('copies values, unless the bytes are handed over and lie as they can be read in place', () => {
+    const bytes = new Uint8Array(
+      encodeSafetensors(new Map([['t', floatTensor([2], Float32Array.of(4, 5))]]), {}),
+    );
+    const shifted = new Uint8Array(bytes.length + 1);
+    shifted.set(bytes, 1);
+    const read = (from: Uint8Array, handedOver: boolean) =>
+      decodeSafetensors(from, 'x', { handedOver }).tensors.get('t')!.data;
+
+    const [kept, moved] = [read(bytes, false), read(shifted.subarray(1), true)];
+    const given = read(bytes, true);
+
+    for (const data of [kept, moved, given]) expect([...data]).toEqual([4, 5]);
+    expect(kept.buffer).not.toBe(bytes.buffer);
+    expect(moved.buffer).not.toBe(shifted.buffer);
+    expect(given.buffer).toBe(bytes.buffer);
+  });
+
   it.each<[string, Uint8Array, RegExp]>([
     ['nothing', new Uint8Array(0), /at least 8 bytes/],
     ['a header longer than the file', Buffer.from([255, 0, 0, 0, 0, 0, 0, 0, 123]), /header claims 255/],

@@ -58,6 +58,7 @@ export function encodeGlobalState(state: ModelState, context: WireContext): Uint
 
 /**
  * Reads a global state; what does not travel is filled in from `initial`.
+ * @param bytes not used by the caller any more: values may stay in them
  * @param name what the file is called in errors
  * @throws AppError MODEL_FILE_INVALID
  */
@@ -65,7 +66,7 @@ export function decodeGlobalState(bytes: Uint8Array, name: string, options: Deco
   const { base, initial } = options;
   const form = globalForm(options);
   if (isPlain(form)) {
-    const state = decodeModelState(bytes, name);
+    const state = decodeModelState(bytes, name, { handedOver: true });
     requireSame(state, initial, name);
     return state;
   }

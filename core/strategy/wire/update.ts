@@ -83,13 +83,14 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
 
 /**
  * Reads an update; what does not travel is filled in from `start`, cut to the update's rank.
+ * @param bytes not used by the caller any more: values may stay in them
  * @param name what the file is called in errors
  * @throws AppError MODEL_FILE_INVALID; whether the state fits the round is for `checkUpdate` to say
  */
 export function decodeUpdate(bytes: Uint8Array, name: string, options: DecodeUpdateOptions): ModelState {
   const { base, start } = options;
   const form = formOf(options);
-  if (isPlain(form)) return decodeModelState(bytes, name);
+  if (isPlain(form)) return decodeModelState(bytes, name, { handedOver: true });
   const file = openCoded(bytes, name, form);
   requireSame(file, start, name);
   const layers = new Map<string, LoraLayer>();

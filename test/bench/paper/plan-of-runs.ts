@@ -79,7 +79,7 @@ export const saFedLoraThatDrops = 'sa-fedlora, dropping';
 const methods: readonly Method[] = [
   { name: 'head-only', strategy: 'head-only', tunes: 'headLearningRate', settings: {} },
   whole('fedavg-full'),
-  whole('fedprox-full', { proximal: pull }),
+  { ...whole('fedprox-full', { proximal: pull }), follows: 'fedavg-full' },
   lora('fedavg-lora'),
   // With A fixed only half of the factors move.
   { ...lora('ffa-lora'), ratesTimes: 4 },
