@@ -7,9 +7,17 @@ import { type FinishedRun, readRunLines } from '../../core/simulation/record.ts'
 import { scenariosOf } from '../../core/simulation/report/scenarios.ts';
 import { chooseRates, scoreOf } from '../bench/paper/choice.ts';
 import { claimsOf } from '../bench/paper/claims.ts';
+import { renderPage, writeDocuments } from '../bench/paper/document.ts';
 import { requireFiles, searchExperiment, tableExperiment, trialsOf } from '../bench/paper/experiments.ts';
 import { readOptions } from '../bench/paper/options.ts';
-import { fullPlan, saFedLora, saFedLoraWithoutPull, standardPlan } from '../bench/paper/plan-of-runs.ts';
+import { type Part, readPublishedPart } from '../bench/paper/part.ts';
+import {
+  type DataSet,
+  fullPlan,
+  saFedLora,
+  saFedLoraWithoutPull,
+  standardPlan,
+} from '../bench/paper/plan-of-runs.ts';
 import { type ResultRow, rowsOf } from '../bench/paper/table-rows.ts';
 import { finishedRun, type MadeUpRun } from '../fixtures/lab-runs.ts';
 
@@ -223,5 +231,43 @@ describe('the command line', () => {
     expect(readOptions(['--help'])).toBeNull();
     expect(() => readOptions(['--only', 'faces'])).toThrow('--only: there is cifar10, olivetti');
     expect(() => readOptions(['--seeds', '0'])).toThrow(/^--seeds: /);
+  });
+});
+
+describe('what was published', () => {
+  it('is read back as it was, by a machine that has not made the runs, unless the settings are others', async () => {
+    const docs = join(folder, 'docs');
+    const plan = standardPlan();
+    const [cifar10, olivetti] = plan.dataSets;
+    const partOf = async (dataset: DataSet, accuracy: number): Promise<Part> => {
+      const runs = [1, 2].map((seed) => ({ label: saFedLora, seed, accuracy: [0.1, accuracy] }));
+      const rows = (await rowsFrom(runs)).map((row) => ({ ...row, dataset: dataset.name }));
+      const { versions, machine } = finishedRun();
+      return {
+        dataset,
+        rows,
+        pictures: { train: 9, validation: 3, test: 5 },
+        target: 0.5,
+        search: [],
+        claims: claimsOf(rows),
+        failures: [{ dataset: dataset.name, run: 'x', error: 'y' }],
+        plots: `<svg>${dataset.name}</svg>`,
+        seconds: { searchCompute: 1, tableCompute: 2, wall: 3 },
+        versions,
+        machine,
+      };
+    };
+    const parts = [await partOf(cifar10!, 0.4), await partOf(olivetti!, 0.6)];
+    expect(await readPublishedPart(docs, cifar10!)).toBeNull();
+
+    await writeDocuments(docs, plan, parts);
+
+    for (const part of parts) {
+      const found = await readPublishedPart(docs, part.dataset);
+      expect(JSON.parse(JSON.stringify(found))).toEqual(JSON.parse(JSON.stringify(part)));
+      expect(renderPage(plan, [found!])).toBe(renderPage(plan, [part]));
+    }
+    const other = { ...cifar10!, settings: { ...cifar10!.settings, rounds: 7 } };
+    expect(await readPublishedPart(docs, other)).toBeNull();
   });
 });

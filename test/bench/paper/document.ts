@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { toMarkdown } from '../../../core/simulation/report/tables.ts';
 import { writeFileAtomically } from '../../../core/store/atomic-file.ts';
-import { type Part, writeJson } from './part.ts';
+import { type Part, plotsPathOf, writeJson } from './part.ts';
 import type { Plan } from './plan-of-runs.ts';
 import type { ResultRow } from './table-rows.ts';
 
@@ -11,7 +11,6 @@ const absent = '–';
 const percent = (share: number | null, digits = 1) =>
   share === null ? absent : `${(100 * share).toFixed(digits)}`;
 const millions = (count: number) => (count / 1e6).toFixed(2);
-const plotsName = (part: Part) => `results-${part.dataset.name}.svg`;
 
 /** What `docs/results.json` holds. */
 export function resultsOf(plan: Plan, parts: readonly Part[]) {
@@ -41,7 +40,7 @@ export async function writeDocuments(
 ): Promise<void> {
   await mkdir(join(docsFolder, 'images'), { recursive: true });
   for (const part of parts) {
-    await writeFileAtomically(join(docsFolder, 'images', plotsName(part)), Buffer.from(part.plots));
+    await writeFileAtomically(join(docsFolder, plotsPathOf(part.dataset)), Buffer.from(part.plots));
   }
   const results = resultsOf(plan, parts);
   await writeJson(join(docsFolder, 'results.json'), results);
@@ -59,7 +58,7 @@ export function renderPage(plan: Plan, parts: readonly Part[]): string {
 <!-- Written by "npm run bench:paper"; do not edit. What the figures mean: results-discussion.md. -->
 
 Every strategy on ${plan.sites} simulated sites with the code that hospitals run, pictures spread by Dirichlet
-${plan.alpha}, ${plan.seeds.length} seeds; ± is half of the 95 % interval of the mean (Student's t). The
+${plan.alpha}; ± is half of the 95 % interval of the mean over seeds (Student's t). The
 [discussion](results-discussion.md) says what the figures mean and what they do not; [results.json](results.json) holds
 them with all settings. Repeat it with \`${command(plan)}\`.
 
@@ -69,11 +68,12 @@ ${parts.map((part) => section(plan, part)).join('\n')}`;
 const command = ({ size }: Plan) => `npm run bench:paper${size === 'full' ? ' -- --full' : ''}`;
 
 function section(plan: Plan, part: Part): string {
-  const { dataset, pictures, target } = part;
+  const { dataset, pictures, target, rows } = part;
   const { settings } = dataset;
+  const seeds = Math.max(...rows.map((row) => row.seeds.length));
   return `## ${dataset.title}
 
-${pictures.train} training and ${pictures.test} test pictures, ${String(settings['rounds'])} rounds.
+${pictures.train} training and ${pictures.test} test pictures, ${String(settings['rounds'])} rounds, ${seeds === 1 ? 'one seed' : `${seeds} seeds`}.
 Target: ${percent(target)} %, which is 95 % of the best mean accuracy.
 
 ${resultTable(part)}
@@ -81,7 +81,7 @@ ${resultTable(part)}
 Parameters and bytes are those that all sites sent and fetched, as counted. \`fedsa-lora\` gives each site a model of
 its own; its accuracy is that of each site's model on the site's even share of the test pictures.
 
-![Accuracy by bytes and by round, rank and drift by round](images/${plotsName(part)})
+![Accuracy by bytes and by round, rank and drift by round](${plotsPathOf(dataset)})
 
 ### What it should show
 

@@ -23,7 +23,7 @@ export interface PaperOptions {
 }
 
 export const usage = `npm run bench:paper -- [options]
-  --only DATASET  one of ${dataSetNames.join(', ')}; the others keep what an earlier call found
+  --only DATASET  one of ${dataSetNames.join(', ')}; the others keep what an earlier call found or published
   --seeds N       seeds of every row (3; with --full 5)
   --full          more pictures and rounds, and variants of sa-fedlora; hours
   --out FOLDER    where the lab keeps its runs (out/paper); the same command goes on with what is there

@@ -9,7 +9,7 @@ import { toAppError } from '../../../core/shared/errors.ts';
 import { writeDocuments } from './document.ts';
 import { requireFiles } from './experiments.ts';
 import { readOptions, usage } from './options.ts';
-import { type Part, readPart } from './part.ts';
+import { type Part, readPart, readPublishedPart } from './part.ts';
 import { type DataSet, fullPlan, standardPlan } from './plan-of-runs.ts';
 import { runDataSet } from './run-data-set.ts';
 
@@ -30,7 +30,7 @@ async function main(signal: AbortSignal): Promise<void> {
   for (const dataSet of plan.dataSets) {
     const outFolder = folderOf(dataSet);
     if (!wanted.includes(dataSet)) {
-      const known = await readPart(outFolder, dataSet);
+      const known = (await readPart(outFolder, dataSet)) ?? (await readPublishedPart(options.docs, dataSet));
       if (known !== null) parts.push(known);
       continue;
     }
