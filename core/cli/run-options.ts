@@ -44,7 +44,7 @@ export function addTrafficOptions(command: Command): Command {
     .addOption(
       choice(
         '--cut-off <what>',
-        'what becomes of directions when the rank falls',
+        'what becomes of what a falling rank cuts off',
         shape.cutOff.unwrap().options,
       ),
     )
