@@ -78,6 +78,9 @@ export function openSession(options: SessionOptions): Promise<Session> {
       ended = true;
       options.signal.removeEventListener('abort', abort);
       client.end(true);
+      // `end` does nothing while a goodbye waits for an acknowledgement that never comes; an open socket and its
+      // keepalive would then hold the process for a minute and a half.
+      client.stream.destroy();
       for (const fail of waiters) fail(new Error('connection lost'));
       waiters.clear();
       if (opened) options.onEnd(error);
