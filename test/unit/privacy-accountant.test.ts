@@ -91,6 +91,13 @@ describe('a fixed number of sites drawn without replacement', () => {
     }
   });
 
+  it('claims what Poisson sampling does where nearly all take part', () => {
+    const rate = 0.9999999700444031;
+    // At order 2: E[ratio²] = 1 − q² + q² e^{1/z²}.
+    const exact = Math.log1p(rate ** 2 * Math.expm1(1 / 0.3 ** 2));
+    expectRelative(poissonRenyi(2, 0.3, rate), exact, 1e-13);
+  });
+
   it('never claims what Poisson sampling would give, nor loses to no sampling', () => {
     fc.assert(
       fc.property(

@@ -34,8 +34,11 @@ export function poissonRenyi(order: number, noiseMultiplier: number, rate: numbe
     const logDensity = logStep - (x * x) / (2 * z * z);
     const logRatio = logMixture((2 * x - 1) / (2 * z * z), rate);
     const power = order * logRatio;
-    if (power > 30) large.push(logDensity + power);
-    else excess += Math.exp(logDensity) * (Math.expm1(power) - order * Math.expm1(logRatio));
+    // ratio^α − 1 − α (ratio − 1), the second way without overflow.
+    if (power > 30) {
+      const small = (order - 1) * Math.exp(-power) - order * Math.exp(logRatio - power);
+      large.push(logDensity + power + Math.log1p(small));
+    } else excess += Math.exp(logDensity) * (Math.expm1(power) - order * Math.expm1(logRatio));
   }
   return logOnePlus(excess, large) / (order - 1);
 }
