@@ -69,7 +69,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
   /** Values in parts of the foundation, by hash. */
   const counted = new Map<string, number>();
   /** The state that was read last: every update of a round is judged against the same one. */
-  let newest: { key: string; state: Promise<ModelState> } | null = null;
+  let lastRead: { key: string; state: Promise<ModelState> } | null = null;
 
   function run(): RunRecord {
     const record = store.runs.get(runId);
@@ -128,15 +128,15 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
     readState(sha256, round) {
       const key = `${sha256} ${round}`;
-      if (newest?.key === key) return newest.state;
+      if (lastRead?.key === key) return lastRead.state;
       const state = blobs.read(sha256).then((bytes) => {
         const plan = planOf(round);
         return decodeGlobalState(bytes, 'global state', { config, plan, base, initial });
       });
-      newest = { key, state };
+      lastRead = { key, state };
       // What could not be read is tried again.
       state.catch(() => {
-        if (newest?.state === state) newest = null;
+        if (lastRead?.state === state) lastRead = null;
       });
       return state;
     },

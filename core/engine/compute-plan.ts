@@ -16,8 +16,8 @@ export interface ComputeWishes {
 }
 
 /**
- * On a processor no more pictures at once in a lane, and no more than take this much memory: the products are large enough
- * by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
+ * On a processor no more pictures at once in a lane, and no more than take this much memory: the products are large
+ * enough by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
  */
 const mostOnProcessor = 16;
 const workingSetBytes = 512 * 1024 * 1024;

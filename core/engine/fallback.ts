@@ -39,8 +39,8 @@ const deviceCodes: ReadonlySet<string> = new Set(['DEVICE_UNAVAILABLE', 'TRAININ
  * The plan to go on with after a failure, from the last good state.
  *
  * Memory: half as many pictures at once, down to one; then from an accelerator to the processor. A lane that ended:
- * batches are computed without lanes. Any other failure of an accelerator: the processor. Numbers that are not finite: an accelerator computes the step
- * once more, then the processor does. What fails on the processor is not tried again, since it would fail again.
+ * batches are computed without lanes. Any other failure of an accelerator: the processor. Numbers that are not finite:
+ * an accelerator computes the step once more, then the processor does. What fails on the processor is not tried again, since it would fail again.
  * @param retriedStep the last step that was computed again because of such numbers
  * @throws the failure, as an AppError, when nothing safe is left
  */

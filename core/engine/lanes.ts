@@ -43,6 +43,11 @@ export function lanesWithin(lanes: number, microBatch: number): number {
   return Math.max(1, Math.min(lanes, Math.floor(microBatch / fewestPictures)));
 }
 
+/** Intra-op threads of one lane. */
+export function threadsPerLane({ threads, lanes }: { threads: number; lanes: number }): number {
+  return Math.max(1, Math.floor(threads / lanes));
+}
+
 /** Pictures that one lane computes at once. */
 export function picturesPerLane({ microBatch, lanes }: { microBatch: number; lanes: number }): number {
   return Math.ceil(microBatch / lanes);

@@ -7,7 +7,7 @@ import { loadEngine } from './engines.ts';
 import { graphFacts } from './graph-facts.ts';
 import { initialState } from './initial-state.ts';
 import type { JobContext } from './job-context.ts';
-import { picturesPerLane } from './lanes.ts';
+import { picturesPerLane, threadsPerLane } from './lanes.ts';
 import type { MeasureJob, MeasureResult } from './trainer-protocol.ts';
 import { buildTrainingGraph, graphShape, stateParameters } from './training-graph.ts';
 
@@ -28,13 +28,13 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   const build = (batch: number) =>
     buildTrainingGraph(base, { ...graphShape(state, { batch }), trainables, labelSmoothing: 0 });
   const engine = await loadEngine(job.engine);
-  const compileStartMs = performance.now();
   const wishes = { ...job, microBatch: job.batchSize };
   const plan = planTraining(wishes, job.batchSize, (batch) => graphFacts(build(batch)));
   const size = picturesPerLane(plan);
+  const compileStartMs = performance.now();
   const executable = await engine.compile(build(size), {
     device: job.device,
-    threads: Math.max(1, Math.floor(job.threads / plan.lanes)),
+    threads: threadsPerLane({ threads: job.threads, lanes: plan.lanes }),
     lanes: plan.lanes,
   });
   const compileMs = performance.now() - compileStartMs;

@@ -74,7 +74,8 @@ export const measureJobSchema = z.object({
  * Something that did not go as asked, and what the run did about it.
  * `resumed`: went on from a checkpoint. `smaller-batch`: less memory. `device-changed`: to the processor.
  * `retried`: a step was computed again. `restarted`: the trainer process ended and was started again.
- * `lane-ended`: one of several threads that compute parts of a batch was lost. `checkpoint-failed`: no checkpoint could be written.
+ * `lane-ended`: one of several threads that compute parts of a batch was lost. `checkpoint-failed`: no checkpoint could
+ * be written.
  */
 export const trainEventSchema = z.object({
   kind: z.enum([

@@ -11,7 +11,7 @@ import type { ComputePlan } from './fallback.ts';
 import { computeFeatures, type FeatureTable } from './features.ts';
 import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
-import { picturesPerLane } from './lanes.ts';
+import { picturesPerLane, threadsPerLane } from './lanes.ts';
 import { readAhead } from './read-ahead.ts';
 import type { TrainJob } from './trainer-protocol.ts';
 import {
@@ -136,7 +136,7 @@ function compile(
   key: object,
   build: () => Graph,
 ) {
-  const threads = Math.max(1, Math.floor(job.threads / lanes));
+  const threads = threadsPerLane({ threads: job.threads, lanes });
   return context.executables.get(key, build, { engine: job.engine, device, threads, lanes });
 }
 

@@ -109,18 +109,20 @@ export function createFactorSum(
   const store = createFactorStore(rows, cols, products);
 
   function decomposition(found: SingularVectors, energy: number, maxRank: number): Decomposition {
+    function requireFound(rank: number): void {
+      if (rank > maxRank) throw new RangeError(`cannot cut to rank ${rank}: ${maxRank} were decomposed`);
+    }
     return {
       sizes: found.sizes.slice(0, maxRank),
       energy,
       cut(rank, scale, options) {
-        if (rank > maxRank) throw new RangeError(`cannot cut to rank ${rank}: ${maxRank} were decomposed`);
+        requireFound(rank);
         const shape = { inDims, bTail, rows, rank: Math.min(rank, limit) };
         return cutTo(found, energy, shape, scale, options);
       },
       slice(first, end, divisor = 1) {
-        if (end > maxRank) throw new RangeError(`cannot cut to rank ${end}: ${maxRank} were decomposed`);
-        const sizes = found.sizes.slice(0, end).map((size) => size / divisor);
-        const kept = sizes.slice(first).filter((size) => size > noiseShare * sizes[0]!);
+        requireFound(end);
+        const kept = sizesAboveNoise(found, end, divisor).slice(first);
         const half = kept.map(Math.sqrt);
         const a = half.map((factor, k) => scaled(found.v(first + k), factor));
         const b = half.map((factor, k) => scaled(found.u(first + k), factor));
@@ -184,8 +186,7 @@ function cutTo(
 ): TruncatedFactors {
   const { inDims, bTail, rows, rank } = shape;
   const cols = elementCount(inDims);
-  const sigma = found.sizes.slice(0, rank).map((size) => size / divisor);
-  const kept = sigma.filter((size) => size > noiseShare * sigma[0]!);
+  const kept = sizesAboveNoise(found, rank, divisor);
   const lengths = kept.map((size) => Math.max(Math.sqrt(size / scale), freshRowLength));
   const a: Float64Array[] = lengths.map((length, k) => scaled(found.v(k), length));
   const random = createRandom(seed);
@@ -200,6 +201,12 @@ function cutTo(
     keptEnergy,
     energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy),
   };
+}
+
+/** Of the first `count` singular values, divided; they stand from large to small. */
+function sizesAboveNoise({ sizes }: SingularVectors, count: number, divisor: number): number[] {
+  const divided = sizes.slice(0, count).map((size) => size / divisor);
+  return divided.filter((size) => size > noiseShare * divided[0]!);
 }
 
 function toA(vectors: readonly Float64Array[], r: number, inDims: readonly number[]): FloatTensor {

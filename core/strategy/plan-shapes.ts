@@ -26,20 +26,13 @@ export interface TransferSize {
 export interface FoundationPart {
   /** Base weights that it replaces. */
   weights: readonly string[];
-  /** Its layers are the sites' factors at the round's rank, stacked; null when it has none. */
-  stack: StackedSites | null;
-  /** Its layers are the directions that a falling rank has frozen; null when it has none. */
-  frozen?: FrozenRanks | null;
-}
-
-/** From the rank that trains no more down to the rank that goes on training. */
-interface FrozenRanks {
-  from: number;
-  to: number;
+  /** The round's rank, of which its layers are made; 0 when it has none. */
+  rank: number;
+  /** How: the sites' factors on top of each other, or the directions that a falling rank has frozen. */
+  layers?: { stacked: StackedSites } | { beyond: number };
 }
 
 interface StackedSites {
-  rank: number;
   /** Highest rank of each site; infinite where it takes the round's. */
   siteRanks: readonly number[];
   /** Share of these sites that take part. */
@@ -130,22 +123,14 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
           bytes: globalStateSizeBytes(shape, context),
         };
       }),
-    foundation: ({ weights, stack, frozen = null }) =>
-      remembered(['foundation', stack, frozen, weights.length], () => {
-        const shape =
-          stack !== null
-            ? shapeOf(stack.rank, weights, { stacked: stack })
-            : frozen !== null
-              ? withoutEmpty(shapeOf(frozen.from, weights, { beyond: frozen.to }))
-              : { ...shapeOf(0, weights), lora: [] };
+    foundation: ({ weights, rank, layers: made }) =>
+      remembered(['foundation', rank, made, weights.length], () => {
+        const whole = shapeOf(rank, weights, made);
+        // A layer of a rank pattern may keep its rank where others lose some.
+        const shape = { ...whole, lora: whole.lora.filter(({ r }) => r > 0) };
         return { parameters: foundationValueCount(shape), bytes: foundationSizeBytes(shape, { config }) };
       }),
   };
-}
-
-/** A layer of a rank pattern may keep its rank where others lose some. */
-function withoutEmpty(shape: StateShape): StateShape {
-  return { ...shape, lora: shape.lora.filter(({ r }) => r > 0) };
 }
 
 /** Sum of the sites' ranks in a layer that has `whole` in the global state; that rank itself without a stack. */
@@ -172,13 +157,13 @@ export function foundationAfter(
 ): { part: FoundationPart | null; replaced: readonly string[] } {
   const { plan, next, replaced, participants, siteRanks } = round;
   if (config.strategy === 'flora-stack') {
-    const stack = { rank: plan.rank, siteRanks, share: participants / siteRanks.length };
-    return { part: { weights: [], stack }, replaced };
+    const stacked = { siteRanks, share: participants / siteRanks.length };
+    return { part: { weights: [], rank: plan.rank, layers: { stacked } }, replaced };
   }
   // The last averaged base weights of an initiating stage: fetched once, then under every later state.
   if (config.strategy === 'sa-fedlora' && plan.mode !== 'lora' && next.mode === 'lora')
-    return { part: { weights: replaced, stack: null }, replaced: [] };
+    return { part: { weights: replaced, rank: 0 }, replaced: [] };
   if (config.strategy === 'sa-fedlora' && config.cutOff === 'freeze' && next.rank < plan.rank)
-    return { part: { weights: [], stack: null, frozen: { from: plan.rank, to: next.rank } }, replaced };
+    return { part: { weights: [], rank: plan.rank, layers: { beyond: next.rank } }, replaced };
   return { part: null, replaced };
 }

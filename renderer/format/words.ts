@@ -116,7 +116,7 @@ export const allocationWords: Record<RunConfig['allocation'], string> = {
 
 export const cutOffWords: Record<RunConfig['cutOff'], string> = {
   drop: 'Dropped from the model',
-  freeze: 'Frozen: kept, but trained no more',
+  freeze: 'Kept, but trained no more',
 };
 
 export const precisionWords: Record<WirePrecision, string> = {

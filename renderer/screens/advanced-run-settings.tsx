@@ -263,7 +263,7 @@ function MergingFields({ values, onChange, refused }: SettingsFieldsProps) {
         onChange={(value) => onChange({ allocation: value as RunSettings['allocation'] })}
       />
       <Select
-        label="What is cut off when the rank falls"
+        label="Cut off when the rank falls"
         data={choices(cutOffWords)}
         allowDeselect={false}
         disabled={!isAnnealed(values)}

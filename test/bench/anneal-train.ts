@@ -13,7 +13,7 @@ import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
 import { graphFacts } from '../../core/engine/graph-facts.ts';
 import { initialState } from '../../core/engine/initial-state.ts';
-import { picturesPerLane } from '../../core/engine/lanes.ts';
+import { picturesPerLane, threadsPerLane } from '../../core/engine/lanes.ts';
 import { createAdamW, type Optimiser } from '../../core/engine/optimiser.ts';
 import {
   buildTrainingGraph,
@@ -101,7 +101,7 @@ async function prepare() {
   const flopsPerStep = (countFlops(graph) * batch) / microBatch;
   const executable = await engine.compile(graph, {
     device: 'cpu',
-    threads: Math.max(1, Math.floor(threads / lanes)),
+    threads: threadsPerLane({ threads, lanes }),
     lanes,
     spinning: spinningText === '1',
   });

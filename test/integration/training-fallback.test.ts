@@ -3,25 +3,23 @@
  * the processor, whatever device is asked for, and fails where a test wants it to.
  */
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CompileOptions, Engine, Executable } from '../../core/engine/engine.ts';
 import { runEvaluateJob } from '../../core/engine/evaluation-job.ts';
 import { createExecutableCache } from '../../core/engine/executable-cache.ts';
-import { initialState } from '../../core/engine/initial-state.ts';
 import type { JobContext } from '../../core/engine/job-context.ts';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import { createPixelSource, type PixelSource } from '../../core/engine/pixel-source.ts';
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { runTrainJob } from '../../core/engine/training-job.ts';
 import type { Graph } from '../../core/graph/graph.ts';
-import { encodeModelState } from '../../core/lora/state-file.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { floatTensor, type Tensor } from '../../core/shared/tensor.ts';
-import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
+import { largestDifference, shapeJob, writeShapeCrops, writeShapeStart } from '../fixtures/shape-crops.ts';
 
 type Outputs = Record<string, Tensor>;
 interface Run {
@@ -70,10 +68,7 @@ let pixels: PixelSource;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'anneal-fallback-'));
   pixels = createPixelSource(64 * 2 ** 20);
-  const base = await loadBaseModel('face-resnet-128');
-  const options = { classes: shapeClasses, targetModules: 'level-256', r: 2, scale: 1, seed: 3 };
-  stateFile = path.join(folder, 'start.safetensors');
-  await writeFile(stateFile, encodeModelState(initialState(base, options)));
+  stateFile = await writeShapeStart(folder, 'level-256');
   examples = await writeShapeCrops(path.join(folder, 'crops'), 4, 1);
   await train('undisturbed', {}, () => undefined);
   undisturbed = await readFile(out('undisturbed'));
@@ -113,16 +108,11 @@ async function train(name: string, changes: Partial<Omit<TrainJob, 'training'>>,
   }
 }
 
-/** Largest difference between two files of float32 values, headers included in the comparison of length. */
-async function largestDifference(file: string): Promise<number> {
+/** Largest difference from the undisturbed file's values, headers included in the comparison of length. */
+async function differenceOf(file: string): Promise<number> {
   const bytes = await readFile(file);
   expect(bytes.length).toBe(undisturbed.length);
-  const start = 8 + Number(bytes.readBigUInt64LE(0));
-  let largest = 0;
-  for (let at = start; at < bytes.length; at += 4) {
-    largest = Math.max(largest, Math.abs(bytes.readFloatLE(at) - undisturbed.readFloatLE(at)));
-  }
-  return largest;
+  return largestDifference(bytes, undisturbed);
 }
 
 describe('out of memory', () => {
@@ -138,7 +128,7 @@ describe('out of memory', () => {
       { kind: 'smaller-batch', from: '3', to: '1' },
     ]);
     expect(result.steps).toBe(4);
-    expect(await largestDifference(out('halved'))).toBeLessThan(1e-3);
+    expect(await differenceOf(out('halved'))).toBeLessThan(1e-3);
   });
 
   test('on an accelerator with one picture goes to the processor', async () => {
@@ -148,7 +138,7 @@ describe('out of memory', () => {
     });
 
     expect(result.events).toMatchObject([{ kind: 'device-changed', from: 'webgpu', to: 'cpu' }]);
-    expect(await largestDifference(out('one'))).toBeLessThan(1e-3);
+    expect(await differenceOf(out('one'))).toBeLessThan(1e-3);
   });
 
   test('on the processor with one picture is the end, and nothing is written', async () => {

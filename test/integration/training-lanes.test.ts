@@ -1,11 +1,10 @@
 /** Training in lanes: the same bytes as without them, every time, and a lane that ends costs no step. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CompileOptions, Engine, Executable, Lane } from '../../core/engine/engine.ts';
 import { createExecutableCache } from '../../core/engine/executable-cache.ts';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import { createPixelSource, type PixelSource } from '../../core/engine/pixel-source.ts';
 import { LaneEndedError } from '../../core/engine/run-error.ts';
@@ -13,9 +12,8 @@ import { startTrainer } from '../../core/engine/trainer.ts';
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { runTrainJob } from '../../core/engine/training-job.ts';
 import type { Graph } from '../../core/graph/graph.ts';
-import { encodeModelState } from '../../core/lora/state-file.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
-import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
+import { largestDifference, shapeJob, writeShapeCrops, writeShapeStart } from '../fixtures/shape-crops.ts';
 
 const real = createOnnxRuntimeEngine();
 let folder: string;
@@ -26,10 +24,7 @@ let pixels: PixelSource;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'anneal-lanes-'));
   pixels = createPixelSource(64 * 2 ** 20);
-  const base = await loadBaseModel('face-resnet-128');
-  const options = { classes: shapeClasses, targetModules: 'conv', r: 2, scale: 1, seed: 3 };
-  stateFile = path.join(folder, 'start.safetensors');
-  await writeFile(stateFile, encodeModelState(initialState(base, options)));
+  stateFile = await writeShapeStart(folder, 'conv');
   examples = await writeShapeCrops(path.join(folder, 'crops'), 4, 1);
 });
 afterAll(async () => {
@@ -143,9 +138,5 @@ test('a lane that ends is told, and the run goes on without lanes from the last 
   expect(result.steps).toBe(4);
   expect(seen).toEqual([2, 1]);
   const [lost, whole] = [await bytesOf('ended'), await bytesOf('lanes-10')];
-  const start = 8 + Number(whole.readBigUInt64LE(0));
-  const distances = [];
-  for (let at = start; at < whole.length; at += 4)
-    distances.push(Math.abs(lost.readFloatLE(at) - whole.readFloatLE(at)));
-  expect(Math.max(...distances)).toBeLessThan(1e-3);
+  expect(largestDifference(lost, whole)).toBeLessThan(1e-3);
 });

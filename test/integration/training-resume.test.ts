@@ -1,15 +1,12 @@
 /** A trainer process that is killed with SIGKILL: what it had done is not lost, and nothing else changes. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { startTrainer, type TrainerHandle } from '../../core/engine/trainer.ts';
 import type { Example, TrainJob, TrainProgress, TrainResult } from '../../core/engine/trainer-protocol.ts';
-import { encodeModelState } from '../../core/lora/state-file.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
-import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
+import { shapeJob, writeShapeCrops, writeShapeStart } from '../fixtures/shape-crops.ts';
 
 let folder: string;
 let stateFile: string;
@@ -20,10 +17,7 @@ let undisturbedResult: TrainResult;
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'anneal-resume-'));
-  const base = await loadBaseModel('face-resnet-128');
-  const options = { classes: shapeClasses, targetModules: 'level-256', r: 2, scale: 1, seed: 3 };
-  stateFile = path.join(folder, 'start.safetensors');
-  await writeFile(stateFile, encodeModelState(initialState(base, options)));
+  stateFile = await writeShapeStart(folder, 'level-256');
   examples = await writeShapeCrops(path.join(folder, 'crops'), 4, 1);
   await using trainer = startTrainer();
   undisturbedResult = await trainer.train(jobOf('undisturbed'));

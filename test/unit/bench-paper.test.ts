@@ -7,10 +7,10 @@ import { type FinishedRun, readRunLines } from '../../core/simulation/record.ts'
 import { scenariosOf } from '../../core/simulation/report/scenarios.ts';
 import { chooseRates, scoreOf } from '../bench/paper/choice.ts';
 import { claimsOf } from '../bench/paper/claims.ts';
-import { renderPage, writeDocuments } from '../bench/paper/document.ts';
+import { readPublishedPart, renderPage, writeDocuments } from '../bench/paper/document.ts';
 import { requireFiles, searchExperiment, tableExperiment, trialsOf } from '../bench/paper/experiments.ts';
 import { readOptions } from '../bench/paper/options.ts';
-import { type Part, readPublishedPart } from '../bench/paper/part.ts';
+import type { Part } from '../bench/paper/part.ts';
 import {
   type DataSet,
   fullPlan,

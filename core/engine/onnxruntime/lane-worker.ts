@@ -1,25 +1,16 @@
 /** Worker thread: one more session of a graph, run after run (see lane.ts). */
 import { parentPort, workerData } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
-import type { Tensor } from '../../shared/tensor.ts';
 import type { LaneData, LaneReply, LaneRequest } from './lane.ts';
+import { toOrtTensors } from './ort-tensors.ts';
 
 const port = parentPort!;
 const { model, options, inputs, outputs } = workerData as LaneData;
 const reply = (message: LaneReply) => port.postMessage(message);
 const session = await ort.InferenceSession.create(model, options);
-const feeds = toOrt(inputs);
+const feeds = toOrtTensors(Object.entries(inputs));
 /** The runtime writes its results right into the shared memory. */
-const fetches = toOrt(outputs);
-
-function toOrt(tensors: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> {
-  return Object.fromEntries(
-    Object.entries(tensors).map(([name, { dtype, dims, data }]) => [
-      name,
-      new ort.Tensor(dtype, data as never, [...dims]),
-    ]),
-  );
-}
+const fetches = toOrtTensors(Object.entries(outputs));
 
 async function run(): Promise<void> {
   try {

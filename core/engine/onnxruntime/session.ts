@@ -9,6 +9,7 @@ import { checkFeeds } from '../check-feeds.ts';
 import type { CompileOptions, DeviceKind, Executable } from '../engine.ts';
 import { classifyRunError, runError } from '../run-error.ts';
 import { type StartedLane, startLane } from './lane.ts';
+import { toOrtTensors } from './ort-tensors.ts';
 import { missingRuntime } from './runtime-parts.ts';
 import { findWebGpuFault } from './webgpu-faults.ts';
 
@@ -124,7 +125,7 @@ function createExecutable(
     ...(lanes.length === 0 ? {} : { beside: lanes }),
     async run(feeds) {
       if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
-      const inputs = toOrtFeeds(graph, feeds);
+      const inputs = toOrtTensors(checkFeeds(graph, feeds));
       let fetched: ort.InferenceSession.OnnxValueMapType;
       try {
         fetched = await session.run(inputs);
@@ -140,14 +141,6 @@ function createExecutable(
       await session.release();
     },
   };
-}
-
-function toOrtFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>): Record<string, ort.Tensor> {
-  const inputs: Record<string, ort.Tensor> = {};
-  for (const [name, { dtype, dims, data }] of checkFeeds(graph, feeds)) {
-    inputs[name] = new ort.Tensor(dtype, data as never, [...dims]);
-  }
-  return inputs;
 }
 
 function fromOrt(values: ort.InferenceSession.OnnxValueMapType): Record<string, Tensor> {

@@ -25,10 +25,11 @@ export function exactLayers(
   { allocation, cutOff }: Pick<RunConfig, 'allocation' | 'cutOff'>,
 ): LayerMerge {
   const { config, global, next } = round;
-  const held = (module: string) => (cutOff === 'freeze' ? global.lora.get(module)!.r : 0);
   if (global.lora.size === 0) {
     throw new AppError('SHAPE_MISMATCH', 'The global state names no layers for LoRA factors.');
   }
+  const keptOf: KeptDirections = (module, rank) =>
+    cutOff === 'freeze' ? Math.max(rank, global.lora.get(module)!.r) : rank;
   return {
     async finish(sums) {
       const momentum = await addMomentum(round, sums);
@@ -38,20 +39,21 @@ export function exactLayers(
       );
       const cuts =
         allocation === 'spectral'
-          ? await spectralCuts(sums, wanted, { cap: spectralCap * config.rMax, held })
-          : uniformCuts(sums, wanted, held);
-      const merged = await cutLayers(round, cuts, momentum.divisor);
+          ? await spectralCuts(sums, wanted, { cap: spectralCap * config.rMax, keptOf })
+          : uniformCuts(sums, wanted, keptOf);
+      const merged = await cutLayers(round, cuts, { divisor: momentum.divisor, keptOf });
       return momentum.memory === null ? merged : { ...merged, memory: momentum.memory };
     },
   };
 }
 
+/** How many directions of a layer stay in the model: the first `rank` go on training, the others freeze. */
+type KeptDirections = (module: string, rank: number) => number;
+
 interface Cut {
   module: string;
   /** Of the layer in the next round. */
   rank: number;
-  /** So many directions stay in the model: the first `rank` go on training, the others freeze. */
-  kept: number;
   decomposition: Decomposition;
 }
 
@@ -59,11 +61,10 @@ interface Cut {
 async function* uniformCuts(
   sums: ProductSums,
   wanted: ReadonlyMap<string, number>,
-  held: (module: string) => number,
+  keptOf: KeptDirections,
 ): AsyncGenerator<Cut> {
   for (const [module, rank] of wanted) {
-    const kept = Math.max(rank, held(module));
-    yield { module, rank, kept, decomposition: await sums.decompose(module, kept) };
+    yield { module, rank, decomposition: await sums.decompose(module, keptOf(module, rank)) };
     // A coordinator's broker lives in the same process: let it speak between two decompositions.
     await setImmediate();
   }
@@ -73,13 +74,13 @@ async function* uniformCuts(
 async function spectralCuts(
   sums: ProductSums,
   wanted: ReadonlyMap<string, number>,
-  { cap, held }: { cap: number; held: (module: string) => number },
+  { cap, keptOf }: { cap: number; keptOf: KeptDirections },
 ): Promise<Cut[]> {
   // A rank pattern may give a layer more than that.
   const limits = new Map(
     [...wanted].map(([module, rank]) => [
       module,
-      Math.min(sums.limit(module), Math.max(cap, rank, held(module))),
+      Math.min(sums.limit(module), keptOf(module, Math.max(cap, rank))),
     ]),
   );
   const decompositions = new Map<string, Decomposition>();
@@ -92,30 +93,32 @@ async function spectralCuts(
   // Where nothing was learnt yet no layer stands out.
   const nothing = [...sizes.values()].every((found) => !found.some((size) => size > 0));
   const ranks = nothing ? wanted : spectralRanks(sizes, budget, limits);
-  return [...decompositions].map(([module, decomposition]) => {
-    const rank = ranks.get(module) ?? 0;
-    return { module, rank, kept: Math.max(rank, held(module)), decomposition };
-  });
+  return [...decompositions].map(([module, decomposition]) => ({
+    module,
+    rank: ranks.get(module) ?? 0,
+    decomposition,
+  }));
 }
 
 async function cutLayers(
   { config, next }: AggregateRound,
   cuts: Iterable<Cut> | AsyncIterable<Cut>,
-  divisor: number,
+  { divisor, keptOf }: { divisor: number; keptOf: KeptDirections },
 ): Promise<MergedLayers> {
   const scaleOf = layerScales(config);
   const lora = new Map<string, LoraLayer>();
   const frozen = new Map<string, LoraLayer>();
   let energy = 0;
   let keptEnergy = 0;
-  for await (const { module, rank, kept, decomposition } of cuts) {
+  for await (const { module, rank, decomposition } of cuts) {
     const seed = mixSeed(config.seed, 'fresh', next.round, module);
     const scale = scaleOf(module, rank);
     const cut = decomposition.cut(rank, scale, { seed, divisor });
     energy += cut.energy;
     keptEnergy += cut.keptEnergy;
     lora.set(module, { module, r: rank, scale, a: cut.a, b: cut.b });
-    if (kept <= rank) continue;
+    const kept = keptOf(module, rank);
+    if (kept === rank) continue;
     const rest = decomposition.slice(rank, kept, divisor);
     keptEnergy += rest.energy;
     frozen.set(module, { module, r: kept - rank, scale: 1, a: rest.a, b: rest.b });

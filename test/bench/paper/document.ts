@@ -1,10 +1,11 @@
 /** docs/results.md and docs/results.json from the data sets that are finished. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { canonicalJson } from '../../../core/shared/hash.ts';
 import { toMarkdown } from '../../../core/simulation/report/tables.ts';
 import { writeFileAtomically } from '../../../core/store/atomic-file.ts';
-import { type Part, plotsPathOf, writeJson } from './part.ts';
-import type { Plan } from './plan-of-runs.ts';
+import { type Part, writeJson } from './part.ts';
+import type { DataSet, Plan } from './plan-of-runs.ts';
 import type { ResultRow } from './table-rows.ts';
 
 const absent = '–';
@@ -12,7 +13,10 @@ const percent = (share: number | null, digits = 1) =>
   share === null ? absent : `${(100 * share).toFixed(digits)}`;
 const millions = (count: number) => (count / 1e6).toFixed(2);
 
-/** What `docs/results.json` holds. */
+/** Relative to the folder of documents. */
+const plotsPathOf = ({ name }: Pick<DataSet, 'name'>) => `images/results-${name}.svg`;
+
+/** What `docs/results.json` holds; {@link readPublishedPart} takes it apart again. */
 export function resultsOf(plan: Plan, parts: readonly Part[]) {
   const of = <T>(read: (part: Part) => readonly T[]) => parts.flatMap(read);
   const { dataSets: _, ...settings } = plan;
@@ -28,6 +32,34 @@ export function resultsOf(plan: Plan, parts: readonly Part[]) {
     claims: of(({ claims }) => claims),
     search: of(({ search }) => search),
     failures: of(({ failures }) => failures),
+  };
+}
+
+/**
+ * What an earlier call has published about a data set, for a machine that has not made its runs. Null when nothing, or
+ * with other settings.
+ * @param docsFolder as {@link writeDocuments} wrote it
+ */
+export async function readPublishedPart(docsFolder: string, dataset: DataSet): Promise<Part | null> {
+  const [text, plots] = await Promise.all(
+    ['results.json', plotsPathOf(dataset)].map((path) =>
+      readFile(join(docsFolder, path), 'utf8').catch(() => null),
+    ),
+  );
+  if (text == null || plots == null) return null;
+  const published = JSON.parse(text) as ReturnType<typeof resultsOf>;
+  const found = published.datasets.find(({ name }) => name === dataset.name);
+  if (found === undefined) return null;
+  const { pictures, targetAccuracy, seconds, versions, machine, ...settings } = found;
+  if (canonicalJson(settings) !== canonicalJson(JSON.parse(JSON.stringify(dataset)))) return null;
+  const own = <T extends { dataset: string }>(all: readonly T[]) =>
+    all.filter((each) => each.dataset === dataset.name);
+  return {
+    ...{ dataset, pictures, target: targetAccuracy, seconds, versions, machine, plots },
+    rows: own(published.results),
+    claims: own(published.claims),
+    search: own(published.search),
+    failures: own(published.failures),
   };
 }
 

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createLabProgress } from '../../../core/cli/simulate/progress.ts';
 import { toAppError } from '../../../core/shared/errors.ts';
-import { writeDocuments } from './document.ts';
+import { readPublishedPart, writeDocuments } from './document.ts';
 import { requireFiles } from './experiments.ts';
 import { readOptions, usage } from './options.ts';
-import { type Part, readPart, readPublishedPart } from './part.ts';
+import { type Part, readPart } from './part.ts';
 import { type DataSet, fullPlan, standardPlan } from './plan-of-runs.ts';
 import { runDataSet } from './run-data-set.ts';
 

@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { canonicalJson } from '../../../core/shared/hash.ts';
 import type { FinishedRun } from '../../../core/simulation/record.ts';
 import { writeFileAtomically } from '../../../core/store/atomic-file.ts';
 import type { TriedRate } from './choice.ts';
@@ -32,51 +31,6 @@ export interface Part {
 }
 
 const partName = 'part.json';
-
-/** What `docs/results.json` holds of a data set beside its rows. */
-interface PublishedDataSet extends DataSet, Pick<Part, 'pictures' | 'seconds' | 'versions' | 'machine'> {
-  readonly targetAccuracy: number;
-}
-
-interface Published {
-  readonly datasets: readonly PublishedDataSet[];
-  readonly results: readonly ResultRow[];
-  readonly claims: readonly Claim[];
-  readonly search: readonly TriedRate[];
-  readonly failures: readonly Failure[];
-}
-
-/**
- * What an earlier call has published about a data set, for a machine that has not made its runs. Null when nothing, or
- * with other settings.
- * @param docsFolder holds `results.json` and `images/`
- */
-export async function readPublishedPart(docsFolder: string, dataset: DataSet): Promise<Part | null> {
-  const [text, plots] = await Promise.all(
-    ['results.json', plotsPathOf(dataset)].map((path) =>
-      readFile(join(docsFolder, path), 'utf8').catch(() => null),
-    ),
-  );
-  if (text == null || plots == null) return null;
-  // Written by this command, too.
-  const published = JSON.parse(text) as Published;
-  const found = published.datasets.find(({ name }) => name === dataset.name);
-  if (found === undefined) return null;
-  const { pictures, targetAccuracy, seconds, versions, machine, ...settings } = found;
-  if (canonicalJson(settings) !== canonicalJson(JSON.parse(JSON.stringify(dataset)))) return null;
-  const own = <T extends { dataset: string }>(all: readonly T[]) =>
-    all.filter((each) => each.dataset === dataset.name);
-  return {
-    ...{ dataset, pictures, target: targetAccuracy, seconds, versions, machine, plots },
-    rows: own(published.results),
-    claims: own(published.claims),
-    search: own(published.search),
-    failures: own(published.failures),
-  };
-}
-
-/** Relative to the folder of documents. */
-export const plotsPathOf = ({ name }: Pick<DataSet, 'name'>): string => `images/results-${name}.svg`;
 
 export async function writePart(outFolder: string, part: Part): Promise<void> {
   await writeJson(join(outFolder, partName), part);
