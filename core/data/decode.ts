@@ -9,6 +9,14 @@ export interface RgbImage {
   readonly data: Uint8Array;
 }
 
+/** In pixels, inside the picture. */
+export interface PixelRegion {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface DecodeLimits {
   maxFileBytes: number;
   maxPixels: number;
@@ -18,6 +26,11 @@ export interface DecodeLimits {
 export const defaultDecodeLimits: DecodeLimits = { maxFileBytes: 64 * 2 ** 20, maxPixels: 64_000_000 };
 
 const formats: readonly string[] = ['jpeg', 'png'];
+/** First bytes by which the image library, too, tells a file's format. */
+const signatures = [
+  [0xff, 0xd8, 0xff],
+  [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
+];
 
 /**
  * Decodes a JPEG or PNG: EXIF rotation applied, metadata dropped, transparency laid on white, sRGB 8 bit.
@@ -30,7 +43,7 @@ export async function decodeImage(
   limits: DecodeLimits = defaultDecodeLimits,
 ): Promise<RgbImage> {
   if (bytes.byteLength > limits.maxFileBytes) throw tooLargeFile(name, limits);
-  await checkHeader(bytes, name, limits);
+  if (!isJpegOrPng(bytes)) await explain(bytes, name, limits);
   try {
     const { data, info } = await sharp(bytes, { limitInputPixels: limits.maxPixels, failOn: 'error' })
       .autoOrient()
@@ -40,10 +53,15 @@ export async function decodeImage(
       .toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, data: toThreeChannels(data, info.channels) };
   } catch (error) {
+    await explain(bytes, name, limits);
     throw new AppError('IMAGE_UNREADABLE', `The picture "${name}" is damaged or cut short.`, {
       cause: error,
     });
   }
+}
+
+function isJpegOrPng(bytes: Uint8Array): boolean {
+  return signatures.some((signature) => signature.every((byte, index) => bytes[index] === byte));
 }
 
 /** The error for a file over the limit; also for callers that look at the size before they read the file. */
@@ -52,8 +70,8 @@ export function tooLargeFile(name: string, limits: DecodeLimits = defaultDecodeL
   return new AppError('IMAGE_TOO_LARGE', `The picture "${name}" is a file of more than ${megabytes} MB.`);
 }
 
-// Reads the header alone: the pixel count is known before a single pixel is unpacked.
-async function checkHeader(bytes: Uint8Array, name: string, limits: DecodeLimits): Promise<void> {
+/** What the header alone says against a picture; no pixel is unpacked. Only for pictures that are refused: it takes time. */
+async function explain(bytes: Uint8Array, name: string, limits: DecodeLimits): Promise<void> {
   let header: { format?: string; width?: number; height?: number };
   try {
     header = await sharp(bytes, { limitInputPixels: false }).metadata();
@@ -90,11 +108,17 @@ function toThreeChannels(data: Uint8Array, channels: number): Uint8Array {
 }
 
 /**
- * An RGB image as PNG bytes without metadata; the same pixels always give the same bytes. Not compressed: noise makes
- * crops only a little smaller, and both writing and reading them take twice the time then (docs/benchmarks.md).
+ * A whole picture, or a region of it, scaled to `size` × `size`. What is not square gets black bars, as the recognition
+ * network's own input does, so that no face is stretched or cut.
  */
-export async function encodePng(image: RgbImage): Promise<Uint8Array> {
-  return sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
-    .png({ compressionLevel: 0 })
+export async function fitToSquare(image: RgbImage, size: number, region?: PixelRegion): Promise<RgbImage> {
+  const { width, height, data } = image;
+  if (region === undefined && width === size && height === size) return image;
+  const whole = sharp(data, { raw: { width, height, channels: 3 } });
+  const pixels = await (region === undefined ? whole : whole.extract(region))
+    .resize({ width: size, height: size, fit: 'contain', background: '#000000' })
+    .removeAlpha()
+    .raw()
     .toBuffer();
+  return { width: size, height: size, data: pixels };
 }

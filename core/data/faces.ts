@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import sharp from 'sharp';
 import type { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
-import { encodePng, type RgbImage } from './decode.ts';
+import { fitToSquare, type RgbImage } from './decode.ts';
 import { type FaceRequest, faceReplySchema, type faceSchema } from './face-protocol.ts';
 
 /**
@@ -156,32 +156,13 @@ function centre(points: readonly { x: number; y: number }[]): { x: number; y: nu
 }
 
 /**
- * The aligned crop of one face, `size` × `size`, as PNG bytes.
+ * The aligned crop of one face, `size` × `size`.
  * @throws AppError IMAGE_UNREADABLE when the face lies outside the picture
  */
-export async function alignFace(image: RgbImage, face: Face, size: number): Promise<Uint8Array> {
+export async function alignFace(image: RgbImage, face: Face, size: number): Promise<RgbImage> {
   const box = alignmentBox(face);
   const width = Math.min(box.width, image.width - box.x);
   const height = Math.min(box.height, image.height - box.y);
   if (width < 1 || height < 1) throw new AppError('IMAGE_UNREADABLE', 'The face lies outside the picture.');
-  const region = await sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
-    .extract({ left: box.x, top: box.y, width, height })
-    .raw()
-    .toBuffer();
-  return fitToSquare({ width, height, data: region }, size);
-}
-
-/**
- * A whole picture scaled to `size` × `size` as PNG bytes; what is not square gets black bars, as the
- * recognition network's own input does, so that no face is stretched or cut.
- */
-export async function fitToSquare(image: RgbImage, size: number): Promise<Uint8Array> {
-  const { width, height, data } = image;
-  if (width === size && height === size) return encodePng(image);
-  const pixels = await sharp(data, { raw: { width, height, channels: 3 } })
-    .resize({ width: size, height: size, fit: 'contain', background: '#000000' })
-    .removeAlpha()
-    .raw()
-    .toBuffer();
-  return encodePng({ width: size, height: size, data: pixels });
+  return fitToSquare(image, size, { left: box.x, top: box.y, width, height });
 }

@@ -1,12 +1,14 @@
 /** First half of an import: every picture is found, decoded and cropped before anything is recorded. */
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import pMap, { pMapIterable } from 'p-map';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { FaceBox, ImageRecord } from '../store/records.ts';
-import { decodeImage, defaultDecodeLimits, type RgbImage, tooLargeFile } from './decode.ts';
-import { alignFace, createFaceDetector, type FaceDetector, fitToSquare } from './faces.ts';
+import { encodeCrop } from './crop-file.ts';
+import { decodeImage, defaultDecodeLimits, fitToSquare, type RgbImage, tooLargeFile } from './decode.ts';
+import { alignFace, createFaceDetector, type FaceDetector } from './faces.ts';
 import type { LabelRow } from './labels-csv.ts';
 
 /** A picture as it will be recorded. */
@@ -49,6 +51,8 @@ export interface PreparedImport {
  * disk. More would only take more memory.
  */
 const picturesAtOnce = 8;
+/** Files that are read before their turn, so that decoding never waits for the disk. */
+const filesAhead = 4;
 
 /**
  * Decodes all pictures and writes their crops to the blob store; on any error the crops are removed again.
@@ -59,7 +63,7 @@ export async function preparePictures(
   rows: readonly LabelRow[],
   options: PrepareOptions,
 ): Promise<PreparedImport> {
-  await checkFilesExist(rows, options.imagesFolder);
+  await checkFiles(rows, options.imagesFolder);
   const written = new Set<string>();
   const discard = async () => {
     for (const hash of written) await options.blobs.delete(hash);
@@ -80,9 +84,9 @@ export async function preparePictures(
     const { row, bytes, hash, existing } = found;
     const image = await decodeImage(bytes, basename(row.file));
     const crop = options.alreadyCropped
-      ? { png: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
+      ? { square: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
       : await cropOnlyFace(image, await detector(), options.inputSize);
-    const cropSha256 = crop.png && (await putNew(options.blobs, crop.png, written));
+    const cropSha256 = crop.square && (await putNew(options.blobs, encodeCrop(crop.square), written));
     const { width, height } = image;
     const { reason, faceBox } = crop;
     return { row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing };
@@ -96,9 +100,13 @@ export async function preparePictures(
     advance();
   };
   try {
-    for (const row of rows) {
+    const files = pMapIterable(
+      rows,
+      async (row) => ({ row, bytes: await readPicture(options.imagesFolder, row.file) }),
+      { concurrency: filesAhead },
+    );
+    for await (const { row, bytes } of files) {
       checkNotCancelled(options.signal);
-      const bytes = await readPicture(options.imagesFolder, row.file);
       const hash = sha256(bytes);
       const existing = options.existing(hash);
       const same = firstRow.get(hash) ?? (existing && fromRecord(existing));
@@ -140,7 +148,7 @@ interface FoundPicture {
 }
 
 interface Crop {
-  png: Uint8Array | null;
+  square: RgbImage | null;
   faceBox: FaceBox | null;
   reason: string | null;
 }
@@ -148,41 +156,40 @@ interface Crop {
 async function cropOnlyFace(image: RgbImage, detector: FaceDetector, size: number): Promise<Crop> {
   const faces = await detector.detect(image);
   const [face] = faces;
-  if (!face) return { png: null, faceBox: null, reason: 'no face found' };
-  if (faces.length > 1) return { png: null, faceBox: null, reason: `${faces.length} faces found` };
-  return { png: await alignFace(image, face, size), faceBox: face.box, reason: null };
+  if (!face) return { square: null, faceBox: null, reason: 'no face found' };
+  if (faces.length > 1) return { square: null, faceBox: null, reason: `${faces.length} faces found` };
+  return { square: await alignFace(image, face, size), faceBox: face.box, reason: null };
 }
 
 function checkNotCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AppError('CANCELLED', 'The import was stopped; nothing was imported.');
 }
 
-async function checkFilesExist(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
+/** Before a single picture is decoded: a missing file is told at once, not after an hour. */
+async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
   const folder = await stat(imagesFolder).catch(() => null);
   if (!folder?.isDirectory()) {
     throw new AppError('IMAGES_MISSING', `The folder of images "${basename(imagesFolder)}" is not there.`);
   }
-  const missing: LabelRow[] = [];
-  for (const row of rows) {
-    const file = await stat(join(imagesFolder, row.file)).catch(() => null);
-    if (!file?.isFile()) missing.push(row);
+  const files = await pMap(rows, ({ file }) => stat(join(imagesFolder, file)).catch(() => null), {
+    concurrency: picturesAtOnce,
+  });
+  const [first, ...others] = rows.filter((_, index) => files[index]?.isFile() !== true);
+  if (first) {
+    const more = others.length > 0 ? `, and ${others.length} more` : '';
+    throw new AppError(
+      'IMAGES_MISSING',
+      `The picture "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
+    );
   }
-  const [first, ...others] = missing;
-  if (!first) return;
-  const more = others.length > 0 ? `, and ${others.length} more` : '';
-  throw new AppError(
-    'IMAGES_MISSING',
-    `The picture "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
-  );
+  const tooLarge = rows.find((_, index) => files[index]!.size > defaultDecodeLimits.maxFileBytes);
+  if (tooLarge) throw tooLargeFile(basename(tooLarge.file));
 }
 
 async function readPicture(imagesFolder: string, file: string): Promise<Uint8Array> {
-  const path = join(imagesFolder, file);
   try {
-    if ((await stat(path)).size > defaultDecodeLimits.maxFileBytes) throw tooLargeFile(basename(file));
-    return await readFile(path);
+    return await readFile(join(imagesFolder, file));
   } catch (error) {
-    if (error instanceof AppError) throw error;
     throw new AppError('IMAGE_UNREADABLE', `The picture "${file}" could not be read from the disk.`, {
       action: 'Check that you may read the file, and import again.',
       cause: error,

@@ -2,7 +2,7 @@
 import { elementCount, type FloatTensor } from '../shared/tensor.ts';
 
 /** Bytes per value of the types that Anneal writes. */
-const writtenBytes = { F32: 4, F16: 2, I8: 1 } as const;
+const writtenBytes = { F32: 4, F16: 2, I8: 1, U8: 1 } as const;
 export type WrittenType = keyof typeof writtenBytes;
 const metadataKey = '__metadata__';
 

@@ -142,8 +142,14 @@ async function moveVerified(dataFile: string, sha256: string, place: string, flu
 
 async function moveIntoPlace(file: string, place: string, flush: boolean): Promise<void> {
   const folder = path.dirname(place);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await rename(file, place);
+  try {
+    await rename(file, place);
+  } catch (thrown) {
+    // The first blob whose hash begins like this.
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await rename(file, place);
+  }
   if (flush) await syncFolder(folder);
 }
 

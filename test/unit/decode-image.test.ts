@@ -1,6 +1,7 @@
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { decodeImage, encodePng } from '../../core/data/decode.ts';
+import { decodeCrop, encodeCrop } from '../../core/data/crop-file.ts';
+import { decodeImage, fitToSquare } from '../../core/data/decode.ts';
 import { AppError } from '../../core/shared/errors.ts';
 
 const red = [220, 20, 30] as const;
@@ -79,10 +80,13 @@ describe('decodeImage', () => {
       .toBuffer();
     expect(jpeg.includes('Somebody Known')).toBe(true);
 
-    const png = await encodePng(await decodeImage(jpeg, 'a.jpg'));
+    const square = await fitToSquare(await decodeImage(jpeg, 'a.jpg'), 40);
+    const crop = encodeCrop(square);
 
-    expect(Buffer.from(png).includes('Somebody')).toBe(false);
-    expect((await sharp(png).metadata()).exif).toBeUndefined();
+    expect(Buffer.from(crop).includes('Somebody')).toBe(false);
+    // Nothing but the pixels and a header of their shape.
+    expect(crop.length - square.data.length).toBeLessThan(120);
+    expect(decodeCrop(crop, 'crop')).toEqual({ width: 40, height: 40, data: new Uint8Array(square.data) });
   });
 });
 

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { withdrawConsent } from '../../core/consent/consent.ts';
-import { decodeImage } from '../../core/data/decode.ts';
+import { decodeCrop } from '../../core/data/crop-file.ts';
 import { type ImportOptions, importFolder } from '../../core/data/import-folder.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -112,7 +112,7 @@ describe('an import that succeeds', () => {
       const sides = new Set(records.filter(({ subjectId }) => subjectId === subject.id).map((r) => r.split));
       expect(sides.size).toBe(1);
     }
-    const crop = await decodeImage(await blobs.read(records[0]!.cropSha256!), 'crop.png');
+    const crop = decodeCrop(await blobs.read(records[0]!.cropSha256!), 'crop');
     expect([crop.width, crop.height]).toEqual([32, 32]);
     expect(progress).toEqual(Array.from({ length: 32 }, (_, index) => index + 1));
     expect(store.audit.page()[0]).toMatchObject({
@@ -159,7 +159,7 @@ describe('an import that succeeds', () => {
 
     const [record] = store.images.list();
     expect([record!.width, record!.height]).toEqual([40, 20]);
-    const crop = await decodeImage(await blobs.read(record!.cropSha256!), 'crop.png');
+    const crop = decodeCrop(await blobs.read(record!.cropSha256!), 'crop');
     const brightness = (x: number, y: number) => crop.data[(y * 32 + x) * 3]!;
     expect([brightness(16, 2), brightness(16, 16), brightness(16, 29)]).toEqual([0, 255, 0]);
   });

@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { encodeCrop } from '../../core/data/crop-file.ts';
 import { drawAugmentation } from '../../core/engine/augmentation.ts';
 import { createCropCache } from '../../core/engine/crops.ts';
 import { fillPixels } from '../../core/engine/fill-pixels.ts';
 import { augmentationSettingsSchema } from '../../core/engine/local-training.ts';
 import { createPixelSource, type PixelSample, type PixelSource } from '../../core/engine/pixel-source.ts';
 import { readAhead } from '../../core/engine/read-ahead.ts';
+import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
 const side = 6;
@@ -79,6 +81,44 @@ describe('crops', () => {
     const file = await writeCrop('wide.png', wide, 18);
 
     expect([...(await createCropCache(1e6).read(file, side))]).toEqual(Array(sampleSize).fill(200));
+  });
+
+  test.each([
+    [
+      'as imports write them',
+      async (crop: Uint8Array) => encodeCrop({ width: side, height: side, data: crop }),
+    ],
+    [
+      'as imports once wrote them',
+      (crop: Uint8Array) =>
+        sharp(crop, { raw: { width: side, height: side, channels: 3 } })
+          .png()
+          .toBuffer(),
+    ],
+  ])('%s give their pixels, and an error when cut short', async (_, encode) => {
+    const crop = randomCrop(5);
+    const whole = await encode(crop);
+    const file = path.join(folder, 'cut.crop');
+    const readBack = async (bytes: Uint8Array) => {
+      await writeFile(file, bytes);
+      return createCropCache(1e6).read(file, side);
+    };
+
+    expect([...(await readBack(whole))]).toEqual([...crop]);
+    for (const length of [whole.length >> 1, 40, 3, 0])
+      await expect(readBack(whole.subarray(0, length))).rejects.toMatchObject({ code: 'IMAGE_UNREADABLE' });
+  });
+
+  test.each([
+    ['another tensor', 'crop', 'U8', [side, side, 3]],
+    ['grey', 'pixels', 'U8', [side, 3 * side, 1]],
+    ['flat', 'pixels', 'U8', [3 * side * side]],
+    ['signed', 'pixels', 'I8', [side, side, 3]],
+  ] as const)('a file with %s is refused', async (_, name, dtype, dims) => {
+    const file = path.join(folder, 'other.crop');
+    await writeFile(file, encodeRawSafetensors([{ name, dtype, dims, bytes: randomCrop(5) }], {}));
+
+    await expect(createCropCache(1e6).read(file, side)).rejects.toMatchObject({ code: 'IMAGE_UNREADABLE' });
   });
 
   test('grey and transparent pictures become RGB', async () => {
