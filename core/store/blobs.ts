@@ -3,6 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import pMap from 'p-map';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { sha256 as hashOf } from '../shared/hash.ts';
 import type { BlobStore } from './blob-store.ts';
@@ -13,6 +14,8 @@ import { openPartialBlob, removePartial } from './partial-blob.ts';
 const hashPattern = /^[0-9a-f]{64}$/;
 /** Temporary files this old belong to a process that died. */
 const abandonedAfterMs = 3_600_000;
+/** The disk takes several requests together; more would leave no thread of Node's for other files. */
+const foldersAtOnce = 4;
 /** Read at once when a file is hashed. */
 const readBytes = 2 ** 20;
 
@@ -58,15 +61,14 @@ export function createBlobStore(
       return sha256;
     },
     async settle() {
-      await onDisk(async () => {
-        for (const folder of [...unsettledFolders]) {
-          unsettledFolders.delete(folder);
-          await syncFolder(folder).catch((thrown) => {
-            unsettledFolders.add(folder);
-            throw thrown;
-          });
-        }
-      });
+      const settleFolder = async (folder: string) => {
+        unsettledFolders.delete(folder);
+        await syncFolder(folder).catch((thrown) => {
+          unsettledFolders.add(folder);
+          throw thrown;
+        });
+      };
+      await onDisk(() => pMap([...unsettledFolders], settleFolder, { concurrency: foldersAtOnce }));
     },
     async read(sha256) {
       const file = existing(sha256);
