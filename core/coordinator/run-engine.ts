@@ -271,14 +271,12 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         store.roundSites.upsert({ runId, round, siteId, status: 'absent', reason });
       }),
     bytesReceived(bytes) {
-      const { round } = ledger.run();
-      if (store.rounds.get(runId, round) !== null) store.rounds.update(runId, round, { addBytesUp: bytes });
+      store.rounds.addTraffic(runId, { bytesUp: bytes });
     },
     bytesServed(sha256, bytes) {
-      const { round } = ledger.run();
-      if (!ledger.offers(sha256) || store.rounds.get(runId, round) === null) return;
-      const addParametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
-      store.rounds.update(runId, round, { addBytesDown: bytes, addParametersDown });
+      if (!ledger.offers(sha256)) return;
+      const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
+      store.rounds.addTraffic(runId, { bytesDown: bytes, parametersDown });
     },
     stop: () =>
       step(async () => {

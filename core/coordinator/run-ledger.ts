@@ -85,7 +85,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
 
   const globalStates = () => store.adapters.list({ runId, kind: 'global' });
   // Asked for each chunk that is sent: by its hash, not by a look through all rounds.
-  const isGlobalState = (sha256: string) => store.adapters.list({ runId, kind: 'global', sha256 }).length > 0;
+  const isGlobalState = (sha256: string) => store.adapters.isGlobalState(runId, sha256);
   const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
 
   function newestState(): string {

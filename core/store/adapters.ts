@@ -1,9 +1,11 @@
+import { z } from 'zod';
 import { adapterRecord } from './records.ts';
 import { insertSql, selectList, whereSql } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 import type { Adapters, AdaptersReader } from './tables.ts';
 
 const columns = selectList(adapterRecord);
+const foundRow = z.object({ found: z.literal(1) });
 
 export function createAdaptersReader(db: Sqlite): AdaptersReader {
   return {
@@ -18,6 +20,11 @@ export function createAdaptersReader(db: Sqlite): AdaptersReader {
       return db.all(adapterRecord, `SELECT ${columns} FROM adapters${whereSql(filter)} ORDER BY id DESC`, {
         ...filter,
       });
+    },
+    isGlobalState(runId, sha256) {
+      const sql =
+        "SELECT 1 AS found FROM adapters WHERE run_id = @runId AND kind = 'global' AND sha256 = @sha256 LIMIT 1";
+      return db.get(foundRow, sql, { runId, sha256 }) !== null;
     },
   };
 }

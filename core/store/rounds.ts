@@ -1,17 +1,15 @@
 import { AppError } from '../shared/errors.ts';
 import { roundRecord } from './records.ts';
-import { assignments, columnName, definedKeys, insertSql, selectList } from './sql-text.ts';
+import { assignments, definedKeys, insertSql, selectList } from './sql-text.ts';
 import { isDuplicate, isOrphan, type Sqlite } from './sqlite.ts';
 import type { Rounds, RoundsReader } from './tables.ts';
 
 const columns = selectList(roundRecord);
 const insert = `${insertSql('rounds', Object.keys(roundRecord.shape))} RETURNING ${columns}`;
-const counters = {
-  addBytesUp: 'bytesUp',
-  addBytesDown: 'bytesDown',
-  addParametersUp: 'parametersUp',
-  addParametersDown: 'parametersDown',
-};
+
+const traffic = `UPDATE rounds SET bytes_up = bytes_up + @bytesUp, bytes_down = bytes_down + @bytesDown,
+  parameters_down = parameters_down + @parametersDown
+  WHERE run_id = @runId AND round = (SELECT round FROM runs WHERE id = @runId)`;
 
 /** Lists and tables are JSON in their columns. */
 function asColumns(fields: Record<string, unknown>): Record<string, unknown> {
@@ -67,22 +65,23 @@ export function createRounds(db: Sqlite, now: () => string): Rounds {
       }
     },
     update(runId, round, change) {
-      const { addBytesUp, addBytesDown, addParametersUp, addParametersDown, ...fields } = change;
-      const added = { addBytesUp, addBytesDown, addParametersUp, addParametersDown };
-      const sums = Object.entries(counters)
-        .filter(([key]) => added[key as keyof typeof added] !== undefined)
-        .map(([key, counter]) => `${columnName(counter)} = ${columnName(counter)} + @${key}`);
-      const sets = [assignments(definedKeys(fields)), ...sums].filter((text) => text !== '').join(', ');
+      const { addParametersUp, ...fields } = change;
+      const added = addParametersUp === undefined ? '' : 'parameters_up = parameters_up + @addParametersUp';
+      const sets = [assignments(definedKeys(fields)), added].filter((text) => text !== '').join(', ');
       const row =
         sets === ''
           ? reader.get(runId, round)
           : db.get(
               roundRecord,
               `UPDATE rounds SET ${sets} WHERE run_id = @runId AND round = @round RETURNING ${columns}`,
-              { ...asColumns(fields), ...added, runId, round },
+              { ...asColumns(fields), addParametersUp, runId, round },
             );
       if (row === null) throw new AppError('NOT_FOUND', 'There is no such round.');
       return row;
+    },
+    addTraffic(runId, { bytesUp = 0, bytesDown = 0, parametersDown = 0 }) {
+      // Once for each chunk of a transfer: one statement, and nothing read.
+      db.run(traffic, { runId, bytesUp, bytesDown, parametersDown });
     },
   };
 }

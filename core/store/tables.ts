@@ -162,13 +162,16 @@ type RoundDefaults =
   | 'exclusions'
   | 'layerRanks'
   | 'metrics';
-/** `add…` fields are added to what is stored, in one statement. */
 export type RoundChange = Patch<Omit<records.RoundRecord, 'runId' | 'round'>> & {
-  addBytesUp?: number | undefined;
-  addBytesDown?: number | undefined;
+  /** Added to what is stored, in one statement. */
   addParametersUp?: number | undefined;
-  addParametersDown?: number | undefined;
 };
+/** What was sent, to be added to a round's counters. */
+export interface RoundTraffic {
+  readonly bytesUp?: number;
+  readonly bytesDown?: number;
+  readonly parametersDown?: number;
+}
 export interface RoundsReader {
   get(runId: string, round: number): records.RoundRecord | null;
   /** By round. */
@@ -179,6 +182,8 @@ export interface Rounds extends RoundsReader {
   insert(round: Defaulted<records.RoundRecord, RoundDefaults>): records.RoundRecord;
   /** @throws AppError NOT_FOUND */
   update(runId: string, round: number, change: RoundChange): records.RoundRecord;
+  /** Adds to the counters of the round that its run is in; nothing when that round was not opened. */
+  addTraffic(runId: string, traffic: RoundTraffic): void;
 }
 
 export interface RoundSitesReader {
@@ -241,6 +246,7 @@ export interface AdaptersReader {
     kind?: records.AdapterKind | undefined;
     sha256?: string | undefined;
   }): records.AdapterRecord[];
+  isGlobalState(runId: string, sha256: string): boolean;
 }
 export interface Adapters extends AdaptersReader {
   /** Repeating an insert changes nothing. */

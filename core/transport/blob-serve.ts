@@ -1,8 +1,8 @@
 /** Answers signed requests for chunks. */
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
-import { encodeChunkFrame } from './chunk-frame.ts';
+import { type StartedFrame, startChunkFrame } from './chunk-frame.ts';
 import { createReplayGuard, openEnvelope } from './envelope.ts';
 import { createGrantQueue } from './grant-queue.ts';
 import type { LinkMessage } from './link.ts';
@@ -30,36 +30,42 @@ export function createBlobServer(
   const closing = new AbortController();
   const underWay = new Set<Promise<void>>();
 
-  async function readChunk(request: BlobRequestBody, index: number): Promise<Uint8Array | null> {
-    const offset = index * request.chunkBytes;
-    const length = Math.min(request.chunkBytes, blobs.sizeBytes(request.sha256) - offset);
+  async function readChunk(
+    { sha256, chunkBytes }: BlobRequestBody,
+    index: number,
+    file: () => Promise<FileHandle>,
+  ): Promise<StartedFrame | null> {
+    const offset = index * chunkBytes;
+    const length = Math.min(chunkBytes, blobs.sizeBytes(sha256) - offset);
     if (length <= 0) return null;
-    const file = await open(blobs.path(request.sha256), 'r');
-    try {
-      const bytes = Buffer.allocUnsafe(length);
-      const { bytesRead } = await file.read(bytes, 0, length, offset);
-      return bytesRead === length ? bytes : null;
-    } finally {
-      await file.close();
-    }
+    const frame = startChunkFrame({ kind: 'data', sha256, index }, length);
+    const { bytesRead } = await (await file()).read(frame.bytes, 0, length, offset);
+    return bytesRead === length ? frame : null;
   }
 
-  async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
+  async function sendChunk(
+    peer: string,
+    request: BlobRequestBody,
+    index: number,
+    file: () => Promise<FileHandle>,
+  ): Promise<void> {
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     const held = options.maySend(peer, sha256) && blobs.has(sha256);
-    const bytes = held ? await readChunk(request, index) : null;
-    const frame =
-      bytes === null
-        ? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() })
-        : encodeChunkFrame({ kind: 'data', sha256, index, bytes });
-    await link.publish(topics.chunksToPeer(peer), frame, { timeoutMs: publishTimeoutMs });
-    if (bytes !== null) options.onSent?.(peer, sha256, bytes.length);
+    const data = held ? await readChunk(request, index, file) : null;
+    const { encoded } = data ?? startChunkFrame({ kind: 'missing', sha256, index }, 0);
+    await link.publish(topics.chunksToPeer(peer), encoded, { timeoutMs: publishTimeoutMs });
+    if (data !== null) options.onSent?.(peer, sha256, data.bytes.length);
   }
 
-  async function answer(peer: string, request: BlobRequestBody, index: number): Promise<void> {
+  async function answer(
+    peer: string,
+    request: BlobRequestBody,
+    index: number,
+    file: () => Promise<FileHandle>,
+  ): Promise<void> {
     try {
-      await sending.run(() => sendChunk(peer, request, index), closing.signal);
+      await sending.run(() => sendChunk(peer, request, index, file), closing.signal);
     } catch (error) {
       // The receiver asks again.
       if (!closing.signal.aborted)
@@ -69,6 +75,24 @@ export function createBlobServer(
       if (left > 0) waiting.set(peer, left);
       else waiting.delete(peer);
     }
+  }
+
+  /** The file is opened once for all chunks of a request. */
+  async function answerAll(peer: string, request: BlobRequestBody): Promise<void> {
+    let opening: Promise<FileHandle> | null = null;
+    const file = () => {
+      opening ??= open(blobs.path(request.sha256), 'r');
+      return opening;
+    };
+    const answers: Promise<void>[] = [];
+    for (const index of new Set(request.indices)) {
+      const count = waiting.get(peer) ?? 0;
+      if (count >= maxChunksPerPeer) break;
+      waiting.set(peer, count + 1);
+      answers.push(answer(peer, request, index, file));
+    }
+    await Promise.all(answers);
+    await (opening as Promise<FileHandle> | null)?.then((opened) => opened.close()).catch(() => {});
   }
 
   return {
@@ -83,13 +107,8 @@ export function createBlobServer(
         bodies: { 'blob-request': blobRequestSchema },
       });
       if (!replays.accept(request)) return;
-      for (const index of new Set(request.body.indices)) {
-        const count = waiting.get(peer) ?? 0;
-        if (count >= maxChunksPerPeer) return;
-        waiting.set(peer, count + 1);
-        const answering = answer(peer, request.body, index).finally(() => underWay.delete(answering));
-        underWay.add(answering);
-      }
+      const answering = answerAll(peer, request.body).finally(() => underWay.delete(answering));
+      underWay.add(answering);
     },
     async close() {
       closing.abort();

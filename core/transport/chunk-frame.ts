@@ -17,14 +17,29 @@ export interface ChunkFrame {
   bytes: Uint8Array;
 }
 
-export function encodeChunkFrame(frame: ChunkFrame): Uint8Array {
-  const encoded = Buffer.allocUnsafe(headerBytes + frame.bytes.length);
+export function encodeChunkFrame({ bytes, ...head }: ChunkFrame): Uint8Array {
+  const frame = startChunkFrame(head, bytes.length);
+  frame.bytes.set(bytes);
+  return frame.encoded;
+}
+
+/** A frame whose bytes are still to be written, where they will be sent from. */
+export interface StartedFrame {
+  readonly encoded: Uint8Array;
+  /** A view of the end of `encoded`. */
+  readonly bytes: Uint8Array;
+}
+
+export function startChunkFrame(
+  { kind, sha256, index }: Omit<ChunkFrame, 'bytes'>,
+  sizeBytes: number,
+): StartedFrame {
+  const encoded = Buffer.allocUnsafe(headerBytes + sizeBytes);
   encoded[0] = version;
-  encoded[1] = frame.kind === 'data' ? 0 : 1;
-  encoded.write(frame.sha256, 2, 'hex');
-  encoded.writeUInt32BE(frame.index, 34);
-  encoded.set(frame.bytes, headerBytes);
-  return encoded;
+  encoded[1] = kind === 'data' ? 0 : 1;
+  encoded.write(sha256, 2, 'hex');
+  encoded.writeUInt32BE(index, 34);
+  return { encoded, bytes: encoded.subarray(headerBytes) };
 }
 
 /** @throws AppError MESSAGE_INVALID */

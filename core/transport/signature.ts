@@ -27,11 +27,27 @@ export function createSigner(id: string, privateKey: KeyObject): Signer {
   };
 }
 
+/** Making a key object costs half of a verification, and a federation has few keys: the newest are kept. */
+const keptKeys = new Map<string, KeyObject>();
+const mostKeptKeys = 256;
+
+function keyOf(publicKey: string): KeyObject {
+  let key = keptKeys.get(publicKey);
+  if (key === undefined) {
+    key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: publicKey }, format: 'jwk' });
+    keptKeys.set(publicKey, key);
+    for (const oldest of keptKeys.keys()) {
+      if (keptKeys.size <= mostKeptKeys) break;
+      keptKeys.delete(oldest);
+    }
+  }
+  return key;
+}
+
 /** False for a wrong signature as for a key or signature that is none. */
 export function verifySignature(publicKey: string, data: Uint8Array, signature: string): boolean {
   try {
-    const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: publicKey }, format: 'jwk' });
-    return verify(null, data, key, Buffer.from(signature, 'base64url'));
+    return verify(null, data, keyOf(publicKey), Buffer.from(signature, 'base64url'));
   } catch {
     return false;
   }

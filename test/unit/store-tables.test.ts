@@ -169,22 +169,31 @@ describe('runs and rounds', () => {
 
   test('counters of a round add up beside other changes', () => {
     using opened = openTestStore();
-    const { rounds } = opened.store;
+    const { rounds, runs } = opened.store;
     addRun(opened.store, 'r1', 2);
 
-    rounds.update('r1', 0, { addBytesUp: 10, addParametersDown: 3 });
-    const row = rounds.update('r1', 0, { addBytesUp: 5, addBytesDown: 7, status: 'closed', meanLoss: 0.25 });
+    rounds.addTraffic('r1', { bytesUp: 10, parametersDown: 3 });
+    rounds.addTraffic('r1', { bytesUp: 5, bytesDown: 7 });
+    rounds.update('r1', 0, { addParametersUp: 2 });
+    const row = rounds.update('r1', 0, { addParametersUp: 4, status: 'closed', meanLoss: 0.25 });
 
     expect(row).toMatchObject({
       bytesUp: 15,
       bytesDown: 7,
       parametersDown: 3,
+      parametersUp: 6,
       status: 'closed',
       meanLoss: 0.25,
     });
     expect(rounds.get('r1', 1)).toMatchObject({ bytesUp: 0, status: 'open' });
+    // Traffic is that of the round which the run is in; between rounds it is nobody's.
+    runs.update('r1', { round: 1 });
+    rounds.addTraffic('r1', { bytesUp: 8 });
+    runs.update('r1', { round: 2 });
+    rounds.addTraffic('r1', { bytesUp: 1 });
+    expect(rounds.listOfRun('r1').map(({ bytesUp }) => bytesUp)).toEqual([15, 8]);
     expect(rounds.update('r1', 1, {}).status).toBe('open');
-    expect(() => rounds.update('r1', 9, { addBytesUp: 1 })).toThrow(
+    expect(() => rounds.update('r1', 9, { addParametersUp: 1 })).toThrow(
       expect.objectContaining({ code: 'NOT_FOUND' }),
     );
     expect(() => addRun(opened.store, 'r1')).toThrow(AppError);
