@@ -39,12 +39,13 @@ async function aggregate(folder: string, strategyName: StrategyName, sites: numb
     config,
     plan: strategy.configureTrain(config, 0),
     next: strategy.configureTrain(config, 1),
-    global: decodeModelState(await readFile(join(folder, globalFile)), globalFile),
+    global: decodeModelState(await readFile(join(folder, globalFile)), globalFile, { handedOver: true }),
     updates: {
       sites: [...files.keys()].map((siteId, site) => ({ siteId, examples: examplesOf(site) })),
       async read(siteId) {
         const file = files.get(siteId)!;
-        return decodeModelState(await readFile(join(folder, file)), file);
+        // As core/strategy/wire/update.ts reads an update.
+        return decodeModelState(await readFile(join(folder, file)), file, { handedOver: true });
       },
     },
     memory: null,
