@@ -184,7 +184,7 @@ const olivetti: DataSet = {
 const sites = { sites: 10, alpha: 0.5, searchSeed: 101 };
 const countFrom1 = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
-/** Meant to end within 40 minutes on two processor cores; not seen yet (docs/results-discussion.md). */
+/** Took about 85 minutes on two slow processor cores, where 40 were meant (docs/results-discussion.md). */
 export function standardPlan(seeds = 3): Plan {
   return { size: 'standard', ...sites, seeds: countFrom1(seeds), dataSets: [cifar10, olivetti] };
 }
