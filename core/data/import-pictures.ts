@@ -1,5 +1,5 @@
 /** First half of an import: every picture is found, decoded and cropped before anything is recorded. */
-import { readFile, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pMap, { pMapIterable } from 'p-map';
 import { AppError, toAppError } from '../shared/errors.ts';
@@ -188,8 +188,16 @@ async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Prom
 
 async function readPicture(imagesFolder: string, file: string): Promise<Uint8Array> {
   try {
-    return await readFile(join(imagesFolder, file));
+    const opened = await open(join(imagesFolder, file), 'r');
+    try {
+      // It may have been replaced since it was looked at first.
+      if ((await opened.stat()).size > defaultDecodeLimits.maxFileBytes) throw tooLargeFile(basename(file));
+      return await opened.readFile();
+    } finally {
+      await opened.close();
+    }
   } catch (error) {
+    if (error instanceof AppError) throw error;
     throw new AppError('IMAGE_UNREADABLE', `The picture "${file}" could not be read from the disk.`, {
       action: 'Check that you may read the file, and import again.',
       cause: error,

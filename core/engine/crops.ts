@@ -13,7 +13,7 @@ export interface CropCache {
   readonly sizeBytes: number;
 }
 
-/** More than any crop has; a larger picture is not unpacked. */
+/** More than any crop has; a larger PNG is not unpacked. A tensor is no larger than its file. */
 const maxPixels = 4096 * 4096;
 
 /** Keeps decoded crops by file; the least recently used go first when `maxBytes` is passed. */

@@ -5,7 +5,7 @@ import type { PixelSample } from './pixel-source.ts';
 
 /**
  * Writes samples one after the other as planes [3, side, side] of 0…255; the rest of the buffer becomes 0.
- * Decoding goes on for all samples at once, in the threads of the image library.
+ * Crops that have to be scaled are so all at once, in the threads of the image library.
  * @throws AppError IMAGE_UNREADABLE
  */
 export async function fillPixels(

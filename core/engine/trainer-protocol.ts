@@ -9,7 +9,7 @@ import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 
 export { type LocalTraining, localTrainingSchema } from './local-training.ts';
 
-/** One picture: an aligned, square RGB crop (PNG), and its class index. It is scaled to the base model's input size. */
+/** One picture: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
 export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
 
 export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);

@@ -14,8 +14,8 @@ import { openPartialBlob, removePartial } from './partial-blob.ts';
 const hashPattern = /^[0-9a-f]{64}$/;
 /** Temporary files this old belong to a process that died. */
 const abandonedAfterMs = 3_600_000;
-/** The disk takes several requests together; more would leave no thread of Node's for other files. */
-const foldersAtOnce = 4;
+/** The disk takes several requests together; more would leave none of Node's four threads for other files. */
+const foldersAtOnce = 3;
 /** Read at once when a file is hashed. */
 const readBytes = 2 ** 20;
 
@@ -40,6 +40,7 @@ export function createBlobStore(
   }
   /** Folders with blobs whose names may not be on the disk yet. */
   const unsettledFolders = new Set<string>();
+  let settling: Promise<unknown> = Promise.resolve();
   const placeOf = (sha256: string) => path.join(dir, sha256.slice(0, 2), sha256);
   const has = (sha256: string) => hashPattern.test(sha256) && existsSync(placeOf(sha256));
   const existing = (sha256: string) => {
@@ -68,7 +69,13 @@ export function createBlobStore(
           throw thrown;
         });
       };
-      await onDisk(() => pMap([...unsettledFolders], settleFolder, { concurrency: foldersAtOnce }));
+      // One after the other: what another call is syncing is not settled yet.
+      const before = settling;
+      settling = onDisk(async () => {
+        await before.catch(() => {});
+        await pMap([...unsettledFolders], settleFolder, { concurrency: foldersAtOnce });
+      });
+      await settling;
     },
     async read(sha256) {
       const file = existing(sha256);

@@ -1,8 +1,8 @@
 /** Answers signed requests for chunks. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
-import { type StartedFrame, startChunkFrame } from './chunk-frame.ts';
+import { encodeChunkFrame, type StartedFrame, startChunkFrame } from './chunk-frame.ts';
 import { createReplayGuard, openEnvelope } from './envelope.ts';
 import { createGrantQueue } from './grant-queue.ts';
 import type { LinkMessage } from './link.ts';
@@ -33,39 +33,34 @@ export function createBlobServer(
   async function readChunk(
     { sha256, chunkBytes }: BlobRequestBody,
     index: number,
-    file: () => Promise<FileHandle>,
   ): Promise<StartedFrame | null> {
     const offset = index * chunkBytes;
     const length = Math.min(chunkBytes, blobs.sizeBytes(sha256) - offset);
     if (length <= 0) return null;
     const frame = startChunkFrame({ kind: 'data', sha256, index }, length);
-    const { bytesRead } = await (await file()).read(frame.bytes, 0, length, offset);
-    return bytesRead === length ? frame : null;
+    const file = await open(blobs.path(sha256), 'r');
+    try {
+      const { bytesRead } = await file.read(frame.bytes, 0, length, offset);
+      return bytesRead === length ? frame : null;
+    } finally {
+      await file.close();
+    }
   }
 
-  async function sendChunk(
-    peer: string,
-    request: BlobRequestBody,
-    index: number,
-    file: () => Promise<FileHandle>,
-  ): Promise<void> {
+  async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     const held = options.maySend(peer, sha256) && blobs.has(sha256);
-    const data = held ? await readChunk(request, index, file) : null;
-    const { encoded } = data ?? startChunkFrame({ kind: 'missing', sha256, index }, 0);
+    const data = held ? await readChunk(request, index) : null;
+    const encoded =
+      data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });
     await link.publish(topics.chunksToPeer(peer), encoded, { timeoutMs: publishTimeoutMs });
     if (data !== null) options.onSent?.(peer, sha256, data.bytes.length);
   }
 
-  async function answer(
-    peer: string,
-    request: BlobRequestBody,
-    index: number,
-    file: () => Promise<FileHandle>,
-  ): Promise<void> {
+  async function answer(peer: string, request: BlobRequestBody, index: number): Promise<void> {
     try {
-      await sending.run(() => sendChunk(peer, request, index, file), closing.signal);
+      await sending.run(() => sendChunk(peer, request, index), closing.signal);
     } catch (error) {
       // The receiver asks again.
       if (!closing.signal.aborted)
@@ -75,24 +70,6 @@ export function createBlobServer(
       if (left > 0) waiting.set(peer, left);
       else waiting.delete(peer);
     }
-  }
-
-  /** The file is opened once for all chunks of a request. */
-  async function answerAll(peer: string, request: BlobRequestBody): Promise<void> {
-    let opening: Promise<FileHandle> | null = null;
-    const file = () => {
-      opening ??= open(blobs.path(request.sha256), 'r');
-      return opening;
-    };
-    const answers: Promise<void>[] = [];
-    for (const index of new Set(request.indices)) {
-      const count = waiting.get(peer) ?? 0;
-      if (count >= maxChunksPerPeer) break;
-      waiting.set(peer, count + 1);
-      answers.push(answer(peer, request, index, file));
-    }
-    await Promise.all(answers);
-    await (opening as Promise<FileHandle> | null)?.then((opened) => opened.close()).catch(() => {});
   }
 
   return {
@@ -107,8 +84,13 @@ export function createBlobServer(
         bodies: { 'blob-request': blobRequestSchema },
       });
       if (!replays.accept(request)) return;
-      const answering = answerAll(peer, request.body).finally(() => underWay.delete(answering));
-      underWay.add(answering);
+      for (const index of new Set(request.body.indices)) {
+        const count = waiting.get(peer) ?? 0;
+        if (count >= maxChunksPerPeer) return;
+        waiting.set(peer, count + 1);
+        const answering = answer(peer, request.body, index).finally(() => underWay.delete(answering));
+        underWay.add(answering);
+      }
     },
     async close() {
       closing.abort();

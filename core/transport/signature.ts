@@ -27,19 +27,18 @@ export function createSigner(id: string, privateKey: KeyObject): Signer {
   };
 }
 
-/** Making a key object costs half of a verification, and a federation has few keys: the newest are kept. */
+/** Making a key object costs half of a verification, and a federation has few keys: those used last are kept. */
 const keptKeys = new Map<string, KeyObject>();
 const mostKeptKeys = 256;
 
 function keyOf(publicKey: string): KeyObject {
   let key = keptKeys.get(publicKey);
-  if (key === undefined) {
-    key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: publicKey }, format: 'jwk' });
-    keptKeys.set(publicKey, key);
-    for (const oldest of keptKeys.keys()) {
-      if (keptKeys.size <= mostKeptKeys) break;
-      keptKeys.delete(oldest);
-    }
+  key ??= createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: publicKey }, format: 'jwk' });
+  keptKeys.delete(publicKey);
+  keptKeys.set(publicKey, key);
+  for (const oldest of keptKeys.keys()) {
+    if (keptKeys.size <= mostKeptKeys) break;
+    keptKeys.delete(oldest);
   }
   return key;
 }

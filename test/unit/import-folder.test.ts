@@ -1,4 +1,5 @@
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { truncateSync } from 'node:fs';
+import { copyFile, mkdir, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -257,6 +258,30 @@ describe('an import that fails leaves nothing behind', () => {
       'The picture "gone.png" of line 5 is not in the folder of images, and 1 more.',
     );
     expect(done).toEqual([]);
+    await expectNothingRecorded();
+  });
+
+  test('when a file is larger than any picture, before any is decoded or while the import goes on', async () => {
+    const lines = await pictures(20);
+    const done: number[] = [];
+    const late = await errorOf(
+      // The last file is read long after the first picture is done.
+      importCsv([header, ...lines], {
+        onProgress: (progress) => {
+          if (done.push(progress.done) === 1) truncateSync(join(images, 'p19.png'), 64 * 2 ** 20 + 1);
+        },
+      }),
+    );
+    await truncate(join(images, 'p2.png'), 64 * 2 ** 20 + 1);
+    const counted = done.length;
+
+    const early = await errorOf(
+      importCsv([header, ...lines], { onProgress: (progress) => done.push(progress.done) }),
+    );
+
+    expect(late).toMatchObject({ code: 'IMAGE_TOO_LARGE', message: expect.stringContaining('"p19.png"') });
+    expect(early).toMatchObject({ code: 'IMAGE_TOO_LARGE', message: expect.stringContaining('"p2.png"') });
+    expect(done.length).toBe(counted);
     await expectNothingRecorded();
   });
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { encodeCrop } from '../../core/data/crop-file.ts';
+import { decodeCrop, encodeCrop } from '../../core/data/crop-file.ts';
 import { drawAugmentation } from '../../core/engine/augmentation.ts';
 import { createCropCache } from '../../core/engine/crops.ts';
 import { fillPixels } from '../../core/engine/fill-pixels.ts';
@@ -12,6 +12,7 @@ import { createPixelSource, type PixelSample, type PixelSource } from '../../cor
 import { readAhead } from '../../core/engine/read-ahead.ts';
 import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { createRandom } from '../../core/shared/random.ts';
+import { elementCount } from '../../core/shared/tensor.ts';
 
 const side = 6;
 const sampleSize = 3 * side * side;
@@ -110,15 +111,23 @@ describe('crops', () => {
   });
 
   test.each([
-    ['another tensor', 'crop', 'U8', [side, side, 3]],
-    ['grey', 'pixels', 'U8', [side, 3 * side, 1]],
-    ['flat', 'pixels', 'U8', [3 * side * side]],
-    ['signed', 'pixels', 'I8', [side, side, 3]],
-  ] as const)('a file with %s is refused', async (_, name, dtype, dims) => {
-    const file = path.join(folder, 'other.crop');
-    await writeFile(file, encodeRawSafetensors([{ name, dtype, dims, bytes: randomCrop(5) }], {}));
+    ['another tensor', [{ name: 'crop' }]],
+    ['two tensors', [{}, { name: 'more' }]],
+    ['four channels', [{ dims: [side, side, 4] }]],
+    ['a flat tensor', [{ dims: [3 * side * side] }]],
+    ['signed values', [{ dtype: 'I8' as const }]],
+  ])('a file with %s is no crop', (_, others) => {
+    const tensors = others.map((other) => {
+      const tensor = { name: 'pixels', dtype: 'U8' as const, dims: [side, side, 3], ...other };
+      return { ...tensor, bytes: new Uint8Array(elementCount(tensor.dims)) };
+    });
 
-    await expect(createCropCache(1e6).read(file, side)).rejects.toMatchObject({ code: 'IMAGE_UNREADABLE' });
+    expect(() => decodeCrop(encodeRawSafetensors(tensors, {}), 'a.crop')).toThrow(
+      expect.objectContaining({
+        code: 'MODEL_FILE_INVALID',
+        message: 'The file "a.crop" does not hold one RGB picture.',
+      }),
+    );
   });
 
   test('grey and transparent pictures become RGB', async () => {

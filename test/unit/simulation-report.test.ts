@@ -30,6 +30,18 @@ describe('scenariosOf', () => {
     expect(scenarios[0]!.failed).toHaveLength(1);
   });
 
+  it('keeps runs over other pictures apart, also when all else is the same', () => {
+    const other = two().map((run) => ({ ...run, dataSha256: 'ef'.repeat(32) }));
+
+    const scenarios = scenariosOf([...two(), ...other]);
+
+    expect(scenarios.map(({ title }) => title)).toEqual([
+      'Dirichlet α = 0.5, 4 sites, pictures cdcdcdcd',
+      'Dirichlet α = 0.5, 4 sites, pictures efefefef',
+    ]);
+    expect(scenarios.map(({ methods }) => methods[0]!.runs.length)).toEqual([2, 2]);
+  });
+
   it('gives means by round with the t interval of their mean', () => {
     const [{ methods } = { methods: [] }] = scenariosOf(two());
     const [annealed] = methods;

@@ -45,9 +45,11 @@ export interface Scenario {
 export function scenariosOf(runs: readonly RunLine[]): Scenario[] {
   const experiments = new Set(runs.map((run) => run.experiment));
   const bases = new Set(runs.map((run) => run.config.baseId));
+  const data = new Set(runs.map((run) => run.dataSha256));
   const groups = groupBy(runs, (run) =>
     JSON.stringify([
       run.experiment,
+      run.dataSha256,
       run.partition,
       run.sites,
       run.config.baseId,
@@ -64,6 +66,7 @@ export function scenariosOf(runs: readonly RunLine[]): Scenario[] {
       first.sites === 1 ? '1 site' : `${first.sites} sites`,
       ...(bases.size > 1 ? [first.config.baseId] : []),
       ...(first.evaluateOn === 'validation' ? ['validation pictures'] : []),
+      ...(data.size > 1 ? [`pictures ${first.dataSha256.slice(0, 8)}`] : []),
     ].join(', ');
     return {
       title,
