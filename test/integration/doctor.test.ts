@@ -51,6 +51,16 @@ test('measures, recommends and keeps what a site then trains with', async () => 
   expect(4 % choice!.microBatch).toBe(0);
 });
 
+test('time that is too short for a step does not make the processor unavailable', async () => {
+  const { code, stdout } = await startDoctor('--time', '1', '--batch', '4', '--json').end;
+
+  const report = JSON.parse(stdout);
+  expect(code).toBe(0);
+  expect(report.devices[0]).toMatchObject({ engine: 'onnxruntime', kind: 'cpu', available: true });
+  expect(report.devices[0].measurements.length).toBeGreaterThan(0);
+  expect(report.recommended).toMatchObject({ batchSize: 4 });
+});
+
 test('as JSON: every device with its measurements, speed and size agreeing', async () => {
   const { code, stdout } = await startDoctor('--time', '10', '--batch', '16', '--json').end;
 

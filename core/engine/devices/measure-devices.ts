@@ -35,6 +35,8 @@ export interface MeasureSettings {
   memoryBudgetBytes: number;
   /** For the whole device, in milliseconds. */
   timeLimitMs: number;
+  /** The first measurement is not given up before this, in milliseconds; by default the limit holds for it, too. */
+  patienceMs?: number;
   /** @throws AppError CANCELLED from {@link measureDevice} */
   signal?: AbortSignal;
   onProgress?: (device: Device, next: { microBatch: number; threads: number }) => void;
@@ -59,7 +61,17 @@ export async function measureDevice(device: Device, settings: MeasureSettings): 
   for (const microBatch of settings.microBatches) {
     note = foreseeLimit(measurements, microBatch, settings.memoryBudgetBytes, deadlineMs);
     if (note !== undefined) break;
-    const outcome = await tryMeasure(device, { microBatch, threads: firstThreads }, settings, deadlineMs);
+    const giveUpMs =
+      measurements.length === 0
+        ? Math.max(deadlineMs, performance.now() + (settings.patienceMs ?? 0))
+        : deadlineMs;
+    const outcome = await tryMeasure(
+      device,
+      { microBatch, threads: firstThreads },
+      settings,
+      deadlineMs,
+      giveUpMs,
+    );
     if (typeof outcome !== 'string') {
       measurements.push(outcome);
       continue;
@@ -129,10 +141,11 @@ async function tryMeasure(
   size: { microBatch: number; threads: number },
   settings: MeasureSettings,
   deadlineMs: number,
+  giveUpMs = deadlineMs,
 ): Promise<Measurement | string> {
   settings.onProgress?.(device, size);
   const remainingMs = Math.max(1, deadlineMs - performance.now());
-  const tooLong = AbortSignal.timeout(Math.ceil(remainingMs));
+  const tooLong = AbortSignal.timeout(Math.ceil(Math.max(1, giveUpMs - performance.now())));
   const signals = settings.signal === undefined ? [tooLong] : [tooLong, settings.signal];
   const { modelsFolder } = settings;
   await using trainer = startTrainer({

@@ -30,6 +30,8 @@ export interface Checkup {
   memoryBudgetBytes: number;
 }
 
+/** A busy computer is no computer without a processor: its smallest measurement gets this long, whatever the limit. */
+const processorPatienceMs = 60_000;
 /** How many sizes below the batch are measured. */
 const halvings = 2;
 
@@ -54,6 +56,9 @@ export async function measureMachine(
         threads: device.kind === 'cpu' ? threads : threads.slice(0, 1),
         memoryBudgetBytes: deviceBudgetBytes(device, host),
         timeLimitMs: remainingMs / Math.max(1, waiting),
+        ...(device.engine === 'onnxruntime' && device.kind === 'cpu'
+          ? { patienceMs: processorPatienceMs }
+          : {}),
         ...(settings.signal === undefined ? {} : { signal: settings.signal }),
         ...(settings.onProgress === undefined ? {} : { onProgress: settings.onProgress }),
       }),
