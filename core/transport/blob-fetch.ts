@@ -31,6 +31,8 @@ export interface BlobFetcher {
 const windowChunks = maxIndicesPerRequest;
 /** Whole transfers with a wrong hash before the peer is held to be at fault. */
 const maxAttempts = 3;
+/** Chunks of a wrong length that are asked for again in one pass, before the pass counts as a wrong transfer. */
+const maxRefusedChunks = 2 * windowChunks;
 
 type FetcherOptions = BlobExchangeOptions & { topics: ExchangeTopics; logger: Logger };
 
@@ -130,6 +132,7 @@ function createPull(options: PullOptions): Pull {
   let lastArrivalAt = Date.now();
   let writing: Promise<void> = Promise.resolve();
   let over = false;
+  let refused = 0;
 
   function ask(indices: number[]): void {
     if (indices.length === 0) return;
@@ -185,8 +188,15 @@ function createPull(options: PullOptions): Pull {
       return;
     }
     if (!missing.has(frame.index)) return;
-    // A wrong length is refused here; it ends this pass as a wrong hash would.
-    await partial.write(frame.index, frame.bytes);
+    try {
+      await partial.write(frame.index, frame.bytes);
+    } catch (error) {
+      // A wrong length. The pass goes on without it: one more such chunk may already be on its way, and
+      // would spoil the next pass too.
+      if (toAppError(error).code !== 'BLOB_CORRUPT' || ++refused > maxRefusedChunks) throw error;
+      ask([frame.index]);
+      return;
+    }
     missing.delete(frame.index);
     asked.delete(frame.index);
     lastArrivalAt = Date.now();

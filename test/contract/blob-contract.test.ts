@@ -180,18 +180,17 @@ describe.each(brokerKinds('memory', 'aedes', 'mosquitto'))('blobs over %s', (kin
     expect(Buffer.compare(await site.blobs.read(reference.sha256), bytes)).toBe(0);
   });
 
-  test('a peer that sends nothing but wrong bytes is given up, and nothing is kept', async () => {
+  test.each([
+    ['wrong bytes', 5000],
+    ['chunks that are too short', 4999],
+  ])('a peer that sends nothing but %s is given up, and nothing is kept', async (_what, length) => {
     const coordinator = await broker.connect(coordinatorId);
     cleanUp.push(() => coordinator.close());
     const site = await join('site-a');
     const reference = { sha256: sha256('never sent'), sizeBytes: 5000, chunkBytes };
     await coordinator.subscribe(topics.everySite.chunkRequests, async () => {
-      const frame = {
-        kind: 'data' as const,
-        sha256: reference.sha256,
-        index: 0,
-        bytes: Buffer.alloc(5000, 7),
-      };
+      const bytes = Buffer.alloc(length, 7);
+      const frame = { kind: 'data' as const, sha256: reference.sha256, index: 0, bytes };
       await coordinator.publish(topics.chunks('site-a', 'down'), encodeChunkFrame(frame));
     });
 
@@ -199,6 +198,30 @@ describe.each(brokerKinds('memory', 'aedes', 'mosquitto'))('blobs over %s', (kin
       code: 'BLOB_CORRUPT',
     });
     expect(site.blobs.has(reference.sha256)).toBe(false);
+  });
+
+  test('a few chunks that are too short cost no pass: they are asked for again', async () => {
+    const coordinator = await broker.connect(coordinatorId);
+    cleanUp.push(() => coordinator.close());
+    const site = await join('site-a', { chunkTimeoutMs: 30_000 });
+    const bytes = randomBytes(3 * chunkBytes);
+    const reference = { sha256: sha256(bytes), sizeBytes: bytes.length, chunkBytes };
+    const timesAsked = [0, 0, 0];
+    await coordinator.subscribe(topics.everySite.chunkRequests, async (message) => {
+      const { indices } = JSON.parse(Buffer.from(message.payload).toString()).body as { indices: number[] };
+      for (const index of indices) {
+        const right = bytes.subarray(index * chunkBytes, (index + 1) * chunkBytes);
+        timesAsked[index] = (timesAsked[index] ?? 0) + 1;
+        const sent = timesAsked[index] === 1 ? right.subarray(1) : right;
+        const frame = { kind: 'data' as const, sha256: reference.sha256, index, bytes: sent };
+        await coordinator.publish(topics.chunks('site-a', 'down'), encodeChunkFrame(frame));
+      }
+    });
+
+    await site.exchange.fetch(reference, coordinatorId);
+
+    expect(timesAsked).toEqual([2, 2, 2]);
+    expect(Buffer.compare(await site.blobs.read(reference.sha256), bytes)).toBe(0);
   });
 
   test('what a peer may not have or does not have is refused at once', async () => {
