@@ -15,8 +15,13 @@ export interface TrainingParameters {
   /** Copies, which the optimiser changes in place. */
   all: Map<string, FloatTensor>;
   trainables: string[];
-  /** Base weights that are fed instead of being built in: those of the state and those that train. */
+  /** Base weights that are fed: in `full` and `last-k` mode those of the state and those that train. */
   baseNames: string[];
+  /**
+   * Base weights of the state that are built into the graph in place of the base model's own: where no base weight
+   * trains they are the same for many jobs, and a runtime works faster with weights that it knows beforehand.
+   */
+  builtIn: ReadonlyMap<string, FloatTensor>;
   /** Base weights that are part of the result. */
   trainedWeights: string[];
 }
@@ -25,14 +30,16 @@ export function arcOf({ head, arcScale }: HeadSettings, margin: number): ArcShap
   return head === 'arcface' ? { scale: arcScale, margin } : undefined;
 }
 
-/** Copies of everything that is fed; in `full` and `last-k` mode the base weights that train come from the base. */
+/** Copies of what is fed; in `full` and `last-k` mode the base weights that train come from the base. */
 export function collectParameters(
   job: Pick<TrainJob, 'mode' | 'lastK' | 'trains' | 'training'>,
   base: BaseModel,
   state: ModelState,
 ): TrainingParameters {
+  const builtIn = job.mode === 'lora' ? state.base : new Map<string, FloatTensor>();
+  const fed = builtIn.size === 0 ? state : { ...state, base: new Map<string, FloatTensor>() };
   const all = new Map<string, FloatTensor>();
-  for (const [name, { dims, data }] of stateParameters(state)) all.set(name, floatTensor(dims, data.slice()));
+  for (const [name, { dims, data }] of stateParameters(fed)) all.set(name, floatTensor(dims, data.slice()));
   const weights = trainableWeights(base, job.mode, job.lastK);
   for (const name of weights) {
     const { dims, data } = base.weights.get(name)!;
@@ -47,7 +54,8 @@ export function collectParameters(
   return {
     all,
     trainables: [...body, ...head],
-    baseNames: [...new Set([...state.base.keys(), ...weights])],
+    baseNames: [...new Set([...fed.base.keys(), ...weights])],
+    builtIn,
     trainedWeights: weights,
   };
 }

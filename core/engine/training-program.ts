@@ -1,7 +1,10 @@
 /** A training job made ready for a device: its compiled graph and the row of inputs that it is run on. */
 import type { Graph } from '../graph/graph.ts';
 import type { ModelState } from '../lora/model-state.ts';
+import { encodeSafetensors } from '../lora/safetensors.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { withReplacedWeights } from '../models/replaced-weights.ts';
+import { sha256 } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts';
 import { augmentationOf } from './augmentation.ts';
 import { cutBatch, drawBatches, type MicroBatch } from './batches.ts';
@@ -48,7 +51,8 @@ export function usesFeatures({ mode, training }: TrainJob): boolean {
 
 /** Of the graph whose values take most of a step's memory. */
 export function stepFacts(setup: TrainingSetup, batch: number): GraphFacts {
-  const { base, context } = setup;
+  const { context } = setup;
+  const base = baseInGraph(setup);
   const shape = trainingShape(setup, batch);
   const ofFeatures = usesFeatures(setup.job);
   const key = { graph: ofFeatures ? 'features' : 'train', base: base.sha256, ...shape };
@@ -61,12 +65,18 @@ function trainingShape({ job, state, parameters }: TrainingSetup, batch: number)
   const { training } = job;
   const arc = arcOf(training, training.arcMargin);
   const dropout = job.mode === 'lora' ? training.loraDropout : 0;
+  const fed = parameters.builtIn.size === 0 ? state : { ...state, base: new Map() };
   return {
-    ...graphShape(state, { batch, extraWeights: parameters.baseNames, arc }),
+    ...graphShape(fed, { batch, extraWeights: parameters.baseNames, arc }),
     trainables: parameters.trainables,
     labelSmoothing: training.labelSmoothing,
     ...(dropout === 0 ? {} : { loraDropout: dropout }),
   };
+}
+
+/** The base model with those weights of the state in it that the graph holds instead of taking. */
+function baseInGraph({ base, parameters }: TrainingSetup): BaseModel {
+  return withReplacedWeights(base, parameters.builtIn);
 }
 
 /** @throws AppError what compiling throws; IMAGE_UNREADABLE for a head-only job */
@@ -78,8 +88,10 @@ async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<Tr
   const { job, context, base, parameters } = setup;
   const size = picturesPerLane(plan);
   const shape = trainingShape(setup, size);
-  const key = { graph: 'train', base: base.sha256, ...shape };
-  const { executable, inputTypes } = await compile(setup, plan, key, () => buildTrainingGraph(base, shape));
+  const key = { graph: 'train', base: base.sha256, builtIn: contentsOf(parameters.builtIn), ...shape };
+  const { executable, inputTypes } = await compile(setup, plan, key, () =>
+    buildTrainingGraph(baseInGraph(setup), shape),
+  );
   const fixed = { ...Object.fromEntries(parameters.all), classPrior: priorOf(setup) };
   const part = createPartFeeds(size, job.examples);
   const masks = createMaskFeeds(inputTypes, {
@@ -138,6 +150,11 @@ function compile(
 ) {
   const threads = threadsPerLane({ threads: job.threads, lanes });
   return context.executables.get(key, build, { engine: job.engine, device, threads, lanes });
+}
+
+/** SHA-256 of tensors by name; null of none. */
+function contentsOf(tensors: ReadonlyMap<string, FloatTensor>): string | null {
+  return tensors.size === 0 ? null : sha256(encodeSafetensors(tensors, {}));
 }
 
 /** Parts of all batches but the first `doneSteps`, whose random numbers are drawn and dropped. */

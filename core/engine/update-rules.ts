@@ -40,10 +40,12 @@ export function adamW({ beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 }: RuleOption
       const keep = 1 - rate * weightDecay;
       const stepSize = rate / (1 - beta1 ** step);
       const squareCorrection = 1 / Math.sqrt(1 - beta2 ** step);
+      const meanShare = (1 - beta1) * clip;
+      const squareShare = (1 - beta2) * clip * clip;
       for (let i = 0; i < values.length; i++) {
-        const g = gradient[i]! * clip;
-        const m = beta1 * mean[i]! + (1 - beta1) * g;
-        const v = beta2 * square[i]! + (1 - beta2) * g * g;
+        const g = gradient[i]!;
+        const m = beta1 * mean[i]! + meanShare * g;
+        const v = beta2 * square[i]! + squareShare * g * g;
         mean[i] = m;
         square[i] = v;
         values[i] = values[i]! * keep - (stepSize * m) / (Math.sqrt(v) * squareCorrection + epsilon);

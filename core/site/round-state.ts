@@ -78,11 +78,19 @@ export const foundationSchema = z.array(sha256Schema);
 export function createRoundStates(options: RoundStatesOptions): RoundStates {
   const { store, blobs, workFolder } = options;
   const mergeFoundation = createFoundationMerge(blobs);
+  /** Of the last run: drawn anew it would take as long as a training step. */
+  let known: { runId: string; base: BaseModel; initial: ModelState } | null = null;
+
+  function initialOf({ runId, config }: RoundSource, base: BaseModel): ModelState {
+    if (known?.runId !== runId || known.base !== base)
+      known = { runId, base, initial: createRunState(config, base) };
+    return known.initial;
+  }
 
   async function read(source: RoundSource, purpose: Purpose): Promise<RoundStart & { initial: ModelState }> {
     const { runId, round, config, plan, baseId, state } = source;
     const base = await options.loadBase(baseId);
-    const initial = createRunState(config, base);
+    const initial = initialOf(source, base);
     const bytes = await blobs.read(state.sha256);
     const global = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
     const memory = hasOwnPart(config, plan)

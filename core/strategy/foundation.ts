@@ -2,6 +2,7 @@
 import { mergeState } from '../lora/merge.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { withReplacedWeights } from '../models/replaced-weights.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import type { ModelFoundation } from './strategy.ts';
 
@@ -14,7 +15,7 @@ export type MergedWeights = ReadonlyMap<string, FloatTensor>;
  * @throws AppError SHAPE_MISMATCH
  */
 export function addFoundationPart(base: BaseModel, below: MergedWeights, part: ModelState): MergedWeights {
-  const merged = mergeState(withWeights(base, below), part);
+  const merged = mergeState(withReplacedWeights(base, below), part);
   return new Map([...merged].filter(([name, tensor]) => tensor !== base.weights.get(name)));
 }
 
@@ -32,13 +33,4 @@ export function applyFoundation(base: BaseModel, parts: ModelFoundation, state: 
 /** The state on weights merged before. */
 export function onMergedWeights(state: ModelState, merged: MergedWeights): ModelState {
   return merged.size === 0 ? state : { ...state, base: new Map([...merged, ...state.base]) };
-}
-
-function withWeights(base: BaseModel, changed: MergedWeights) {
-  return {
-    sha256: base.sha256,
-    layers: base.layers,
-    weights: new Map([...base.weights, ...changed]),
-    buildGraph: (batch: number) => base.buildGraph(batch),
-  };
 }

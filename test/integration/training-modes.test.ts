@@ -15,7 +15,9 @@ import { type Example, evaluateJobSchema, trainJobSchema } from '../../core/engi
 import { runTrainJob } from '../../core/engine/training-job.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
+import { withReplacedWeights } from '../../core/models/replaced-weights.ts';
 import { createVit, randomVitWeights, type VitConfig, vitTiny } from '../../core/models/vit.ts';
+import { floatTensor } from '../../core/shared/tensor.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 const config: VitConfig = {
@@ -62,12 +64,12 @@ function startState(r: number): ModelState {
 
 type Changes = Parameters<typeof shapeJob>[2];
 
-async function train(name: string, start: string, changes: Changes) {
+async function train(name: string, start: string, changes: Changes, where: JobContext = context) {
   const job = shapeJob({ stateFile: file(start), outFile: file(name) }, examples, {
     baseId: base.id,
     ...changes,
   });
-  const result = await runTrainJob(trainJobSchema.parse(job), context);
+  const result = await runTrainJob(trainJobSchema.parse(job), where);
   return {
     result,
     bytes: await readFile(file(name)),
@@ -131,6 +133,40 @@ describe('LoRA', () => {
 });
 
 describe('weights of the base', () => {
+  test('factors train on the weights that a state brings, as on a base model that has them', async () => {
+    const results: Buffer[] = [];
+    for (const seed of [8, 9]) {
+      // Same shapes, other values: what was compiled for the first must not serve the second.
+      const brought = createVit(config, randomVitWeights(config, seed)).weights;
+      await writeFile(file('brought'), encodeModelState({ ...startState(2), base: new Map(brought) }));
+      const such = { ...context, loadBase: async () => withReplacedWeights(base, brought) };
+
+      const { state, bytes } = await train('on-brought', 'brought', { training: { epochs: 2 } });
+      const alike = await train(
+        'on-such',
+        'lora-start',
+        { training: { epochs: 2 } },
+        {
+          ...such,
+          executables: createExecutableCache(loadEngine, 2),
+        },
+      );
+
+      expect(state.base.size).toBe(0);
+      expect(bytes.equals(alike.bytes)).toBe(true);
+      results.push(bytes);
+    }
+    expect(results[0]!.equals(results[1]!)).toBe(false);
+  });
+
+  test('a weight that a state brings in another shape is refused', async () => {
+    const name = [...base.weights.keys()][0]!;
+    const brought = new Map([[name, floatTensor([1, 2, 3])]]);
+    await writeFile(file('misshapen'), encodeModelState({ ...startState(2), base: brought }));
+
+    await expect(train('never', 'misshapen', {})).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' });
+  });
+
   test('full trains every one', async () => {
     const { state } = await train('full', 'plain-start', { mode: 'full', training: { epochs: 2 } });
 

@@ -10,31 +10,36 @@ export interface GroupedWindow extends Window {
 /** Up to this many places per picture one product over the whole batch beats one per picture (measured). */
 const smallArea = 300;
 
-/** Cuts out of `padded` what each kernel position sees, positions joined along `axis`. */
+/** Cuts out of `padded` what each kernel position sees, one value per position. */
 function cutPositions(
   builder: GraphBuilder,
   padded: string,
   starts: readonly (readonly [number, number])[],
   size: readonly [number, number],
   strides: readonly number[],
-  axis: number,
-): string {
-  const cuts = starts.map(([row, column]) => {
+): string[] {
+  return starts.map(([row, column]) => {
     const ends = [row + (size[0] - 1) * strides[0]! + 1, column + (size[1] - 1) * strides[1]! + 1];
     return builder.slice(padded, [row, column], ends, [2, 3], strides);
   });
-  return cuts.length === 1 ? cuts[0]! : builder.concat(cuts, axis);
 }
+
+const joined = (builder: GraphBuilder, cuts: readonly string[], axis: number) =>
+  cuts.length === 1 ? cuts[0]! : builder.concat(cuts, axis);
 
 /**
  * d loss / d weight [out, in, kh, kw] of a convolution from its input and the gradient of its output: for
  * every kernel position a product of the two, one shifted against the other. The side with fewer channels
  * is the one shifted and copied: for LoRA's factor A that is the gradient, with r channels only.
+ *
+ * Cuts are joined behind their channel, so that where the input is shifted the product lies as the weights do: ONNX
+ * Runtime takes longer to turn [kh, kw, in, out] round than to compute it.
  */
 function denseGradient(builder: GraphBuilder, x: string, gradient: string, window: Window): string {
   const [batch, channels, ...inputSize] = builder.dimsOf(x) as [number, number, number, number];
   const [, out, ...outputSize] = builder.dimsOf(gradient) as [number, number, number, number];
   const [rows, columns] = window.kernel as [number, number];
+  const positions = rows * columns;
   const rest = turnedPads(window);
   const shiftGradient = out < channels && rest !== undefined && window.strides.every((s) => s === 1);
   const [moving, still] = shiftGradient ? [gradient, x] : [x, gradient];
@@ -42,20 +47,29 @@ function denseGradient(builder: GraphBuilder, x: string, gradient: string, windo
   const area = size[0] * size[1];
   const wholeBatch = area <= smallArea;
   const arranged = (value: string) => (wholeBatch ? builder.transpose(value, [1, 0, 2, 3]) : value);
-  const starts = Array.from({ length: rows * columns }, (_, position): [number, number] => {
+  const starts = Array.from({ length: positions }, (_, position): [number, number] => {
     const [row, column] = [Math.floor(position / columns), position % columns];
     const [i, j] = shiftGradient ? [rows - 1 - row, columns - 1 - column] : [row, column];
     return [i * window.dilations[0]!, j * window.dilations[1]!];
   });
   const padded = padPicture(builder, arranged(moving), shiftGradient ? rest : window.pads);
-  const cuts = cutPositions(builder, padded, starts, size, window.strides, wholeBatch ? 0 : 1);
+  const cuts = cutPositions(builder, padded, starts, size, window.strides);
   const total = wholeBatch
-    ? productOverBatch(builder, cuts, arranged(still), batch * area)
-    : sumOfProducts(builder, cuts, still, [batch, area]);
-  if (shiftGradient) {
-    return builder.transpose(builder.reshape(total, [rows, columns, out, channels]), [2, 3, 0, 1]);
-  }
-  return builder.transpose(builder.reshape(total, [rows, columns, channels, out]), [3, 2, 0, 1]);
+    ? productOverBatch(builder, arranged(still), joined(builder, cuts, 1), batch * area)
+    : turnedSumOfProducts(builder, joinedBehindChannels(builder, cuts, [batch, area]), still, [batch, area]);
+  if (!shiftGradient) return builder.reshape(total, [out, channels, rows, columns]);
+  const separate = builder.reshape(total, [channels, out, positions]);
+  return builder.reshape(builder.transpose(separate, [1, 0, 2]), [out, channels, rows, columns]);
+}
+
+/** Cuts [batch, channels, …] to [batch, channels · cuts, area]. */
+function joinedBehindChannels(
+  builder: GraphBuilder,
+  cuts: readonly string[],
+  [batch, area]: [number, number],
+): string {
+  const separate = cuts.map((cut) => builder.reshape(cut, [batch, -1, 1, area]));
+  return builder.reshape(joined(builder, separate, 2), [batch, -1, area]);
 }
 
 /** Zeros around a picture; nothing is appended when there are none. @param pads [top, left, bottom, right] */
@@ -70,11 +84,19 @@ function productOverBatch(builder: GraphBuilder, a: string, b: string, inner: nu
   return builder.gemm(matrix(a), matrix(b), undefined, { transB: true });
 }
 
-/** [batch, a, …] and [batch, b, …] to the sum over the batch of their products [a, b]. */
-function sumOfProducts(builder: GraphBuilder, a: string, b: string, [batch, area]: [number, number]): string {
+/**
+ * [batch, a, …] and [batch, b, …] to the sum over the batch of their products [b, a]. Multiplied the other way round,
+ * since a product takes longer when its second factor is the larger one.
+ */
+function turnedSumOfProducts(
+  builder: GraphBuilder,
+  a: string,
+  b: string,
+  [batch, area]: [number, number],
+): string {
   const matrices = (value: string) => builder.reshape(value, [batch, -1, area]);
   const products = builder.matMul(matrices(a), builder.transpose(matrices(b), [0, 2, 1]));
-  return builder.reduceSum(products, [0], false);
+  return builder.transpose(builder.reduceSum(products, [0], false), [1, 0]);
 }
 
 /**
@@ -131,10 +153,10 @@ function groupedGradient(builder: GraphBuilder, x: string, gradient: string, win
   ]);
   const size = outputSize as [number, number];
   const cuts = starts.map((start) => {
-    const cut = cutPositions(builder, padded, [start], size, window.strides, 1);
+    const [cut] = cutPositions(builder, padded, [start], size, window.strides) as [string];
     return builder.reshape(cut, [batch, group, channels / group, area]);
   });
-  const seen = cuts.length === 1 ? cuts[0]! : builder.concat(cuts, 2);
+  const seen = joined(builder, cuts, 2);
   const taught = builder.reshape(gradient, [batch, group, out / group, area]);
   const products = builder.matMul(taught, builder.transpose(seen, [0, 1, 3, 2]));
   const total = builder.reduceSum(products, [0], false);

@@ -31,6 +31,13 @@ const convSettings: readonly ConvCase[] = [
     pads: [1, 1, 1, 1],
   },
   { title: 'fewer channels in than out, large picture', x: [2, 1, 19, 18], w: [2, 1, 2, 2] },
+  {
+    title: 'dilated, uneven pads, large picture',
+    x: [1, 2, 12, 13],
+    w: [3, 2, 3, 2],
+    dilations: [2, 3],
+    pads: [2, 0, 1, 3],
+  },
   { title: 'stride over the kernel, leftover', x: [1, 2, 8, 9], w: [2, 2, 2, 2], strides: [3, 4] },
   {
     title: 'dilated, uneven pads',
@@ -73,6 +80,8 @@ const groupedSettings: readonly (ConvCase & { group: number })[] = [
     dilations: [2, 1],
     pads: [0, 2, 1, 1],
   },
+  { title: 'two groups, large picture', x: [1, 4, 11, 10], w: [2, 2, 3, 3], group: 2, pads: [1, 1, 1, 1] },
+  { title: 'depthwise, large picture', x: [1, 2, 11, 10], w: [4, 1, 2, 3], group: 2, pads: [1, 1, 0, 1] },
   { title: 'depthwise', x: [2, 3, 5, 4], w: [3, 1, 3, 3], group: 3, pads: [1, 1, 1, 1] },
   { title: 'depthwise, multiplier 2', x: [2, 2, 4, 5], w: [4, 1, 3, 2], group: 2, pads: [1, 0, 1, 1] },
   {
