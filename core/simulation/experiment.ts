@@ -77,6 +77,8 @@ const dataSchema = z
       .optional(),
     /** Decides faces, splits that the CSV leaves open, and which pictures of a class are taken. */
     seed: z.int().default(0),
+    /** Only so many classes, the first by name, for a quick look. */
+    maxClasses: most.min(2).optional(),
     /** At most so many pictures of each class, for a quick look. */
     maxPerClass: z.strictObject({ train: most.optional(), test: most.optional() }).default({}),
   })

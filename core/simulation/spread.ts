@@ -30,14 +30,16 @@ export interface SitePictures extends Omit<UsedPictures, 'classes'> {
 type Choice = Pick<Experiment, 'data' | 'evaluateOn' | 'validationShare'>;
 
 /**
- * Takes at most so many pictures of a class as the experiment says. For a validation the test split is left out
+ * Takes at most so many classes and pictures of a class as the experiment says. For a validation the test split is left out
  * altogether and a share of the training subjects takes its place, so that whoever tunes never sees a test picture.
  * @throws AppError NOT_ENOUGH_DATA
  */
 export function choosePictures(pictures: readonly LabPicture[], choice: Choice): UsedPictures {
   const { data, evaluateOn, validationShare } = choice;
-  let train = pictures.filter(({ split }) => split === 'train');
-  let evaluation = pictures.filter(({ split }) => split === 'test');
+  const labels = [...new Set(pictures.map(({ label }) => label))].sort().slice(0, data.maxClasses);
+  const wanted = pictures.filter(({ label }) => labels.includes(label));
+  let train = wanted.filter(({ split }) => split === 'train');
+  let evaluation = wanted.filter(({ split }) => split === 'test');
   if (evaluateOn === 'validation') {
     const splits = assignSplits(
       train.map(({ sha256, subject, label }) => ({ key: sha256, subject, label, split: null })),

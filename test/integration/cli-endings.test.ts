@@ -57,6 +57,20 @@ test.skipIf(!existsSync(terminal))(
 );
 
 test(
+  'Ctrl-C before the report ends "anneal demo --json" with 130 and nothing but JSON on standard output',
+  async () => {
+    const demo = await cli.start('demo', 'demo', '--out', 'demo-output');
+
+    const { code, stdout } = await demo.stop();
+
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line).type)).toEqual(['screens']);
+    expect(code).toBe(130);
+  },
+  testTimeoutMs,
+);
+
+test(
   'a reader that goes away ends the command without a word',
   async () => {
     const child = spawn(process.execPath, [program, 'plan', '--rounds', '900', '--data', cli.folder], {

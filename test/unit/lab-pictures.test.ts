@@ -94,6 +94,19 @@ describe('choosePictures', () => {
     expect(choosePictures(pictures(['a', 'b'], 9), limited)).toEqual(used);
   });
 
+  test('takes the first classes by name, and the same of their pictures as without the others', () => {
+    const limited = { ...choice, data: { ...choice.data, maxClasses: 2, maxPerClass: { train: 5 } } };
+    const used = choosePictures(pictures(['c', 'a', 'b'], 9), limited);
+
+    expect(used.classes).toEqual(['a', 'b']);
+    expect(new Set(used.evaluation.map(({ label }) => label))).toEqual(new Set(['a', 'b']));
+    const all = choosePictures(pictures(['c', 'a', 'b'], 9), {
+      ...choice,
+      data: { ...choice.data, maxPerClass: { train: 5 } },
+    });
+    expect(used.train).toEqual(all.train.filter(({ label }) => label !== 'c'));
+  });
+
   test('refuses one class, and nothing to evaluate on', () => {
     expect(() => choosePictures(pictures(['a'], 4), choice)).toThrow(/fewer than two classes/);
     const train = pictures(['a', 'b'], 4).filter(({ split }) => split === 'train');

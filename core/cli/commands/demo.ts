@@ -65,8 +65,8 @@ export function addDemoCommand(program: Command): void {
         await runDemo(parsed.data, createHooks(parsed.data, abort.signal));
       } catch (thrown) {
         if (!abort.signal.aborted) throw thrown;
-        if (parsed.data.json) return;
-        printLine('Stopped; nothing is left running.');
+        // Standard output is for JSON alone then.
+        if (!parsed.data.json) printLine('Stopped; nothing is left running.');
         process.exitCode = interruptedExitCode;
       } finally {
         ignore();

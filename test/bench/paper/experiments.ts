@@ -79,6 +79,7 @@ function experimentOf(
       images: join(sharedFolder, data.images),
       labels: join(sharedFolder, data.labels),
       alreadyCropped: true,
+      ...(data.maxClasses === undefined ? {} : { maxClasses: data.maxClasses }),
       maxPerClass: perClass,
     },
     base: base.path === undefined ? base : { ...base, path: join(sharedFolder, base.path) },
