@@ -36,10 +36,11 @@ export function collectParameters(
   base: BaseModel,
   state: ModelState,
 ): TrainingParameters {
-  const builtIn = job.mode === 'lora' ? state.base : new Map<string, FloatTensor>();
-  const fed = builtIn.size === 0 ? state : { ...state, base: new Map<string, FloatTensor>() };
+  const none: ModelState['base'] = new Map();
+  const [builtIn, fedBase] = job.mode === 'lora' ? [state.base, none] : [none, state.base];
   const all = new Map<string, FloatTensor>();
-  for (const [name, { dims, data }] of stateParameters(fed)) all.set(name, floatTensor(dims, data.slice()));
+  for (const [name, { dims, data }] of stateParameters({ ...state, base: fedBase }))
+    all.set(name, floatTensor(dims, data.slice()));
   const weights = trainableWeights(base, job.mode, job.lastK);
   for (const name of weights) {
     const { dims, data } = base.weights.get(name)!;
@@ -54,7 +55,7 @@ export function collectParameters(
   return {
     all,
     trainables: [...body, ...head],
-    baseNames: [...new Set([...fed.base.keys(), ...weights])],
+    baseNames: [...new Set([...fedBase.keys(), ...weights])],
     builtIn,
     trainedWeights: weights,
   };

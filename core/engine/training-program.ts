@@ -51,13 +51,12 @@ export function usesFeatures({ mode, training }: TrainJob): boolean {
 
 /** Of the graph whose values take most of a step's memory. */
 export function stepFacts(setup: TrainingSetup, batch: number): GraphFacts {
-  const { context } = setup;
-  const base = baseInGraph(setup);
+  const { base, context } = setup;
   const shape = trainingShape(setup, batch);
   const ofFeatures = usesFeatures(setup.job);
   const key = { graph: ofFeatures ? 'features' : 'train', base: base.sha256, ...shape };
   return context.executables.facts(key, () =>
-    ofFeatures ? buildFeatureGraph(base, shape) : buildTrainingGraph(base, shape),
+    ofFeatures ? buildFeatureGraph(base, shape) : buildTrainingGraph(baseInGraph(setup), shape),
   );
 }
 
@@ -65,9 +64,9 @@ function trainingShape({ job, state, parameters }: TrainingSetup, batch: number)
   const { training } = job;
   const arc = arcOf(training, training.arcMargin);
   const dropout = job.mode === 'lora' ? training.loraDropout : 0;
-  const fed = parameters.builtIn.size === 0 ? state : { ...state, base: new Map() };
   return {
-    ...graphShape(fed, { batch, extraWeights: parameters.baseNames, arc }),
+    // Those of the state's base weights that are fed are among these names.
+    ...graphShape({ ...state, base: new Map() }, { batch, extraWeights: parameters.baseNames, arc }),
     trainables: parameters.trainables,
     labelSmoothing: training.labelSmoothing,
     ...(dropout === 0 ? {} : { loraDropout: dropout }),

@@ -36,8 +36,9 @@ type Choice = Pick<Experiment, 'data' | 'evaluateOn' | 'validationShare'>;
  */
 export function choosePictures(pictures: readonly LabPicture[], choice: Choice): UsedPictures {
   const { data, evaluateOn, validationShare } = choice;
-  const labels = [...new Set(pictures.map(({ label }) => label))].sort().slice(0, data.maxClasses);
-  const wanted = pictures.filter(({ label }) => labels.includes(label));
+  const labels = [...new Set(pictures.map(({ label }) => label))].sort();
+  const taken = new Set(labels.slice(0, data.maxClasses));
+  const wanted = pictures.filter(({ label }) => taken.has(label));
   let train = wanted.filter(({ split }) => split === 'train');
   let evaluation = wanted.filter(({ split }) => split === 'test');
   if (evaluateOn === 'validation') {

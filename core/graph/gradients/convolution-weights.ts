@@ -152,10 +152,9 @@ function groupedGradient(builder: GraphBuilder, x: string, gradient: string, win
     (position % columns) * window.dilations[1]!,
   ]);
   const size = outputSize as [number, number];
-  const cuts = starts.map((start) => {
-    const [cut] = cutPositions(builder, padded, [start], size, window.strides) as [string];
-    return builder.reshape(cut, [batch, group, channels / group, area]);
-  });
+  const cuts = cutPositions(builder, padded, starts, size, window.strides).map((cut) =>
+    builder.reshape(cut, [batch, group, channels / group, area]),
+  );
   const seen = joined(builder, cuts, 2);
   const taught = builder.reshape(gradient, [batch, group, out / group, area]);
   const products = builder.matMul(taught, builder.transpose(seen, [0, 1, 3, 2]));

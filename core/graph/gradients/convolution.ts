@@ -60,10 +60,10 @@ function inputGradient(builder: GraphBuilder, node: GraphNode, gradient: string)
   const rest = turnedPads(window);
   const places = elementCount(builder.dimsOf(gradient).slice(2));
   // Kernels of groups are small, and WebGPU computes some of their ConvTransposes wrongly (webgpu-faults.ts).
-  const turnsOften =
+  const turnsEachStep =
     group === 1 && builder.constantOf(weight) === undefined && elementCount(window.kernel) > 1;
   const slides = rest !== undefined && window.strides.every((s) => s === 1);
-  if (slides && !(turnsOften && places <= fewPlaces)) {
+  if (slides && !(turnsEachStep && places <= fewPlaces)) {
     const turned = turnedKernel(builder, weight, group);
     return builder.conv(gradient, turned, { pads: rest, dilations: window.dilations, group });
   }

@@ -76,10 +76,10 @@ function experimentOf(
   const parsed = experimentSchema.parse({
     ...parts,
     data: {
+      ...data,
       images: join(sharedFolder, data.images),
       labels: join(sharedFolder, data.labels),
       alreadyCropped: true,
-      ...(data.maxClasses === undefined ? {} : { maxClasses: data.maxClasses }),
       maxPerClass: perClass,
     },
     base: base.path === undefined ? base : { ...base, path: join(sharedFolder, base.path) },
