@@ -3,6 +3,7 @@ import {
   Alert,
   Badge,
   Card,
+  Collapse,
   type CSSVariablesResolver,
   createTheme,
   type MantineColorsTuple,
@@ -60,6 +61,8 @@ export const theme = createTheme({
       },
     }),
     Alert: Alert.extend({ defaultProps: { variant: 'light' } }),
+    // A section that is still unfolding clips its fields: a list opened in one meanwhile was hidden, and stayed so.
+    Collapse: Collapse.extend({ defaultProps: { transitionDuration: 0 } }),
     Table: Table.extend({ defaultProps: { verticalSpacing: 'xs', horizontalSpacing: 'sm' } }),
     Modal: Modal.extend({
       defaultProps: { centered: true, radius: 'md' },
