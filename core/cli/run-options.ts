@@ -48,6 +48,7 @@ export function addTrafficOptions(command: Command): Command {
         shape.cutOff.unwrap().options,
       ),
     )
+    .option('--freeze-a', 'factors A stay as drawn (sa-fedlora): only B trains and travels')
     .option('--r-max <number>', 'largest rank', readWholeNumber)
     .option('--r-min <number>', 'smallest rank', readWholeNumber)
     .option('--target-modules <names>', 'layers that get LoRA factors', readModules)
@@ -70,7 +71,7 @@ export interface TrafficOptions {
 const settingOf: Readonly<Record<string, string>> = { schedule: 'shape' };
 const names = [
   ...['strategy', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK', 'heatingRounds', 'coolingRounds'],
-  ...['schedule', 'cutOff', 'rMax', 'rMin', 'targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
+  ...['schedule', 'cutOff', 'freezeA', 'rMax', 'rMin', 'targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
   ...['participation', 'quorum', 'localHead', 'wire'],
 ];
 

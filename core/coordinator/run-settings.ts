@@ -18,6 +18,7 @@ export const runSettingsSchema = runConfigSchema
     training: shape.training.partial(),
     allocation: shape.allocation.unwrap(),
     cutOff: shape.cutOff.unwrap(),
+    freezeA: shape.freezeA.unwrap(),
     siteRanks: shape.siteRanks.unwrap(),
     weighting: shape.weighting.unwrap(),
     participation: shape.participation.unwrap(),

@@ -1,4 +1,5 @@
 /** The state with which a run begins: LoRA factors that change nothing yet and a fresh head. */
+import { drawRows } from '../lora/drawn-rows.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import type { ModuleSelector } from '../lora/module-pattern.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -24,8 +25,7 @@ export interface InitialStateOptions {
 const headDeviation = 0.01;
 
 /**
- * A is Kaiming-uniform with a = √5 as in Hugging Face PEFT (that is uniform in ±1/√fan_in) and B zero,
- * so the adapted network starts equal to the base.
+ * A is drawn as PEFT does (`drawRows`) and B zero, so the adapted network starts equal to the base.
  * @throws AppError CONFIG_INVALID for an unknown preset, module or pattern
  */
 export function initialState(base: BaseModel, options: InitialStateOptions): ModelState {
@@ -36,11 +36,8 @@ export function initialState(base: BaseModel, options: InitialStateOptions): Mod
   const layers = options.r > 0 ? resolveTargetModules(base, targetModules, excludeModules) : [];
   for (const { module, kind, weightDims } of layers) {
     const [out = 0, ...inDims] = weightDims;
-    const fanIn = elementCount(inDims);
-    const r = Math.min(rankOf(module), out, fanIn);
-    const bound = 1 / Math.sqrt(fanIn);
-    const random = createRandom(mixSeed(seed, 'lora_A', module));
-    const a = filled([r, ...inDims], () => (2 * random.uniform() - 1) * bound);
+    const r = Math.min(rankOf(module), out, elementCount(inDims));
+    const a = drawRows(seed, module, r, inDims);
     const b = floatTensor(kind === 'conv' ? [out, r, 1, 1] : [out, r]);
     lora.set(module, { module, r, scale: scaleOf(module, r), a, b });
   }

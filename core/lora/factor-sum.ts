@@ -3,8 +3,17 @@
  * that is smaller, and cut to a rank by its singular values; docs/method.md derives it. All sums are in float64.
  */
 import { AppError } from '../shared/errors.ts';
-import { createRandom, type Random } from '../shared/random.ts';
-import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
+import { elementCount, type FloatTensor, sameDims } from '../shared/tensor.ts';
+import {
+  cutFactors,
+  type FactorShape,
+  factorsOfVectors,
+  randomRows,
+  scaled,
+  sizesAboveNoise,
+  sumOfSquares,
+  type TruncatedFactors,
+} from './cut-factors.ts';
 import { createFactorStore } from './factor-store.ts';
 import { leadingDirections } from './leading-directions.ts';
 import { createPlainProducts, type DenseMatrix, type MatrixProducts } from './matrix-products.ts';
@@ -16,17 +25,6 @@ export interface FactorPart {
   readonly scale: number;
   readonly a: FloatTensor;
   readonly b: FloatTensor;
-}
-
-export interface TruncatedFactors {
-  /** ΔW = scale·B·A with the scale asked for. */
-  readonly a: FloatTensor;
-  readonly b: FloatTensor;
-  /** Squared Frobenius norm of ΔW before and after cutting. */
-  readonly energy: number;
-  readonly keptEnergy: number;
-  /** `keptEnergy / energy`; 1 for ΔW = 0. */
-  readonly energyKept: number;
 }
 
 export interface CutOptions {
@@ -83,9 +81,6 @@ export interface FactorSum {
   truncate(rank: number, scale: number, options: CutOptions): TruncatedFactors;
 }
 
-/** Below this share of the largest singular value a direction is rounding noise of float32 factors. */
-const noiseShare = 2 ** -24;
-
 /** Largest rank that a product of this shape can have. */
 export function rankLimit(aDims: readonly number[], bDims: readonly number[]): number {
   return Math.min(bDims[0]!, elementCount(aDims.slice(1)));
@@ -106,6 +101,7 @@ export function createFactorSum(
   const rows = bDims[0]!;
   const cols = elementCount(inDims);
   const limit = Math.min(rows, cols);
+  const shape = { inDims, rows, bTail };
   const store = createFactorStore(rows, cols, products);
 
   function decomposition(found: SingularVectors, energy: number, maxRank: number): Decomposition {
@@ -115,10 +111,10 @@ export function createFactorSum(
     return {
       sizes: found.sizes.slice(0, maxRank),
       energy,
-      cut(rank, scale, options) {
+      cut(rank, scale, { seed, divisor = 1 }) {
         requireFound(rank);
-        const shape = { inDims, bTail, rows, rank: Math.min(rank, limit) };
-        return cutTo(found, energy, shape, scale, options);
+        const freshRow = randomRows(inDims, seed);
+        return cutFactors(found, energy, shape, { rank: Math.min(rank, limit), scale, divisor, freshRow });
       },
       slice(first, end, divisor = 1) {
         requireFound(end);
@@ -126,24 +122,22 @@ export function createFactorSum(
         const half = kept.map(Math.sqrt);
         const a = half.map((factor, k) => scaled(found.v(first + k), factor));
         const b = half.map((factor, k) => scaled(found.u(first + k), factor));
-        const r = end - first;
-        return { a: toA(a, r, inDims), b: toB(b, r, rows, bTail), energy: sumOfSquares(kept) };
+        return { ...factorsOfVectors(a, b, end - first, shape), energy: sumOfSquares(kept) };
       },
     };
   }
 
   return {
     add(part) {
-      checkPart(part, { rows, inDims, bTail });
+      checkPart(part, shape);
       return store.add(part.weight * part.scale, part.a.data, part.b.data, part.a.dims[0]!);
     },
     toPart() {
       const { left, right } = store.vectors();
-      const r = left.length;
-      return { weight: 1, scale: 1, a: toA(right, r, inDims), b: toB(left, r, rows, bTail) };
+      return { weight: 1, scale: 1, ...factorsOfVectors(right, left, left.length, shape) };
     },
     innerProduct(part) {
-      checkPart(part, { rows, inDims, bTail });
+      checkPart(part, shape);
       return store.innerProduct(part.weight * part.scale, part.a.data, part.b.data, part.a.dims[0]!);
     },
     async decompose(maxRank) {
@@ -164,10 +158,7 @@ export function createFactorSum(
   };
 }
 
-function checkPart(
-  { a, b }: FactorPart,
-  { rows, inDims, bTail }: { rows: number; inDims: readonly number[]; bTail: readonly number[] },
-): void {
+function checkPart({ a, b }: FactorPart, { rows, inDims, bTail }: FactorShape): void {
   const r = a.dims[0]!;
   if (sameDims(a.dims, [r, ...inDims]) && sameDims(b.dims, [rows, r, ...bTail])) return;
   throw new AppError(
@@ -176,69 +167,3 @@ function checkPart(
       `of ${rows} outputs and [${inDims.join(', ')}] inputs.`,
   );
 }
-
-function cutTo(
-  found: SingularVectors,
-  wholeEnergy: number,
-  shape: { inDims: readonly number[]; bTail: readonly number[]; rows: number; rank: number },
-  scale: number,
-  { seed, divisor = 1 }: CutOptions,
-): TruncatedFactors {
-  const { inDims, bTail, rows, rank } = shape;
-  const cols = elementCount(inDims);
-  const kept = sizesAboveNoise(found, rank, divisor);
-  const lengths = kept.map((size) => Math.max(Math.sqrt(size / scale), freshRowLength));
-  const a: Float64Array[] = lengths.map((length, k) => scaled(found.v(k), length));
-  const random = createRandom(seed);
-  while (a.length < rank) a.push(freshRow(cols, random));
-  const b = lengths.map((length, k) => scaled(found.u(k), kept[k]! / scale / length));
-  const energy = wholeEnergy / divisor ** 2;
-  const keptEnergy = sumOfSquares(kept);
-  return {
-    a: toA(a, rank, inDims),
-    b: toB(b, rank, rows, bTail),
-    energy,
-    keptEnergy,
-    energyKept: energy === 0 ? 1 : Math.min(1, keptEnergy / energy),
-  };
-}
-
-/** Of the first `count` singular values, divided; they stand from large to small. */
-function sizesAboveNoise({ sizes }: SingularVectors, count: number, divisor: number): number[] {
-  const divided = sizes.slice(0, count).map((size) => size / divisor);
-  return divided.filter((size) => size > noiseShare * divided[0]!);
-}
-
-function toA(vectors: readonly Float64Array[], r: number, inDims: readonly number[]): FloatTensor {
-  const cols = elementCount(inDims);
-  const data = new Float32Array(r * cols);
-  vectors.forEach((row, k) => {
-    data.set(row, k * cols);
-  });
-  return floatTensor([r, ...inDims], data);
-}
-
-function toB(
-  vectors: readonly Float64Array[],
-  r: number,
-  rows: number,
-  bTail: readonly number[],
-): FloatTensor {
-  const data = new Float32Array(rows * r);
-  vectors.forEach((column, k) => {
-    for (let i = 0; i < rows; i++) data[i * r + k] = column[i]!;
-  });
-  return floatTensor([rows, r, ...bTail], data);
-}
-
-/** Root mean square of the length of {@link freshRow}, for any number of columns. */
-const freshRowLength = 1 / Math.sqrt(3);
-
-/** As PEFT starts A: uniform in ±1/√fan_in. */
-function freshRow(cols: number, random: Random): Float64Array {
-  const bound = 1 / Math.sqrt(cols);
-  return Float64Array.from({ length: cols }, () => (2 * random.uniform() - 1) * bound);
-}
-
-const scaled = (vector: Float64Array, factor: number) => vector.map((value) => value * factor);
-const sumOfSquares = (values: readonly number[]) => values.reduce((sum, value) => sum + value * value, 0);

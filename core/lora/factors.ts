@@ -2,6 +2,7 @@
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import type { LoraLayer } from './model-state.ts';
 
+export type { TruncatedFactors } from './cut-factors.ts';
 export * from './factor-sum.ts';
 
 /** ΔW = s·B·A as a matrix of the layer's weight: [out, in] or [out, in, kh, kw]. */

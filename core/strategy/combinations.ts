@@ -3,6 +3,7 @@
  * table in docs/strategy-options.md.
  */
 import { AppError } from '../shared/errors.ts';
+import { fixesA } from './fixed-factor.ts';
 import { trimmedCount } from './robust/combine.ts';
 import { sumsProducts } from './robust/distances.ts';
 import { krumQuorum } from './robust/select.ts';
@@ -31,11 +32,15 @@ const oneOf = (...names: StrategyName[]) => ({
   values: names.join(', '),
 });
 /** Strategies whose result is no mean of the sites' values: products, stacks, or weights that follow from the values. */
-const notMeans = oneOf('sa-fedlora', 'flexlora', 'flora-stack', 'hetlora');
-const isMean = ({ strategy }: RunConfig) => !sumsProducts(strategy) && strategy !== 'hetlora';
+const notMeans: RuleSetting = {
+  setting: 'strategy',
+  values: 'sa-fedlora (unless freezeA), flexlora, flora-stack, hetlora',
+};
+const isMean = (config: RunConfig) => !sumsProducts(config) && config.strategy !== 'hetlora';
 
 /** Strategies in which sites may have ranks of their own. */
-const takesSiteRanks = ({ strategy }: RunConfig) => sumsProducts(strategy) || strategy === 'hetlora';
+const takesSiteRanks = ({ strategy }: RunConfig) =>
+  ['hetlora', 'flexlora', 'flora-stack', 'sa-fedlora'].includes(strategy);
 
 const isValuewise = ({ robust }: RunConfig) => robust.rule === 'median' || robust.rule === 'trimmed-mean';
 const atCoordinator = ({ privacy }: RunConfig) => privacy?.at === 'coordinator';
@@ -45,7 +50,8 @@ const robustRules: readonly CombinationRule[] = [
     option: { setting: 'robust.rule', values: 'median, trimmed-mean' },
     with: notMeans,
     why: 'single values of the factors have no meaning that all sites share, so that a middle value among them has none',
-    instead: 'Choose the rule "norm-bound" or "multi-krum", or the strategy "ffa-lora" or "fedavg-lora".',
+    instead:
+      'Choose the rule "norm-bound" or "multi-krum", the strategy "ffa-lora" or "fedavg-lora", or "freezeA" with sa-fedlora.',
     refuses: (config) => isValuewise(config) && !isMean(config),
   },
   {
@@ -91,7 +97,8 @@ const privacyRules: readonly CombinationRule[] = [
     option: { setting: 'privacy.at', values: 'coordinator' },
     with: notMeans,
     why: 'its result is no sum of the changes that were clipped, so that the noise would not be worth the ε reported',
-    instead: 'Set "privacy.at" to "site", or choose the strategy "ffa-lora" or "fedavg-lora".',
+    instead:
+      'Set "privacy.at" to "site", or choose the strategy "ffa-lora" or "fedavg-lora", or "freezeA" with sa-fedlora.',
     refuses: (config) => atCoordinator(config) && !isMean(config),
   },
   {
@@ -133,6 +140,27 @@ const otherRules: readonly CombinationRule[] = [
     instead: 'Choose the server optimiser "none", or set "cutOff" to "drop".',
     refuses: ({ serverOptimiser, strategy, cutOff }) =>
       serverOptimiser.kind === 'momentum' && strategy === 'sa-fedlora' && cutOff === 'freeze',
+  },
+  {
+    option: { setting: 'freezeA', values: 'true' },
+    with: { setting: 'cutOff', values: 'freeze' },
+    why: 'what is frozen would need factors A of its own, which do not travel',
+    instead: 'Set "cutOff" to "drop", or "freezeA" to false.',
+    refuses: (config) => fixesA(config) && config.cutOff === 'freeze',
+  },
+  {
+    option: { setting: 'freezeA', values: 'true' },
+    with: { setting: 'siteRanks', values: 'any' },
+    why: 'the mean is taken of factors B of one shape',
+    instead: 'Remove "siteRanks", or set "freezeA" to false.',
+    refuses: (config) => fixesA(config) && Object.keys(config.siteRanks).length > 0,
+  },
+  {
+    option: { setting: 'serverOptimiser.kind', values: 'momentum, adam' },
+    with: { setting: 'freezeA', values: 'true' },
+    why: 'moments of single values lose their meaning whenever the factors turn, as they do when the rank falls',
+    instead: 'Choose the server optimiser "none", or set "freezeA" to false.',
+    refuses: (config) => fixesA(config) && config.serverOptimiser.kind !== 'none',
   },
   {
     option: { setting: 'localHead', values: 'true' },

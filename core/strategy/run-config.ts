@@ -25,6 +25,7 @@ export type StrategyName = z.infer<typeof strategyNameSchema>;
 export const optionDefaults = {
   allocation: 'uniform',
   cutOff: 'drop',
+  freezeA: false,
   siteRanks: {},
   weighting: 'examples',
   participation: 1,
@@ -59,6 +60,11 @@ export const runConfigSchema = z.object({
    * train no more, but stay in the model as a part of the run's foundation, which every site fetches once.
    */
   cutOff: z.enum(['drop', 'freeze']).default(optionDefaults.cutOff),
+  /**
+   * sa-fedlora with A fixed, as in ffa-lora: A is drawn from the seed, B alone trains and travels. When the rank falls, A
+   * turns within the space of its drawn rows.
+   */
+  freezeA: z.boolean().default(optionDefaults.freezeA),
   /** Highest rank of single sites by their name, for hetlora and flexlora; other sites take the round's rank. */
   siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
   /** Weight of a site's update: its number of training pictures, or 1. */

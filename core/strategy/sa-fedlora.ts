@@ -9,6 +9,9 @@
  * What a cut takes off is dropped, as in the paper, or frozen (`cutOff`): then ΔW = Σ frozen + s·B·A loses nothing that
  * a fixed rank r_max would have kept, while what trains and travels shrinks all the same.
  *
+ * With `freezeA` the factors A stay as they were drawn, as in ffa-lora, but for a turn within the space of their rows when
+ * the rank falls: then B alone trains and travels, and the mean of its values is the exact sum.
+ *
  * The budget r·L of a round is spread over the L layers evenly (`uniform`), or goes to the largest singular values of
  * all layers (`spectral`). The paper averages factors; here products are summed, so that cutting to the next rank is
  * the best approximation there is (docs/method.md).
@@ -18,16 +21,24 @@
  */
 import { aggregate, foundationOf } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';
+import { turnedLayers } from './aggregation/turned-layers.ts';
+import { fixesA } from './fixed-factor.ts';
 import { scheduledRound } from './schedule.ts';
 import type { AggregateResult, AggregateRound, Strategy } from './strategy.ts';
 
 export const saFedLora: Strategy = {
   name: 'sa-fedlora',
   adaptsLayers: true,
-  configureTrain: scheduledRound,
+
+  configureTrain(config, round) {
+    const plan = scheduledRound(config, round);
+    return fixesA(config) && plan.mode === 'lora' ? { ...plan, trains: 'b', sends: 'b' } : plan;
+  },
 
   async aggregateTrain(round) {
-    const result = await aggregate(round, (each) => exactLayers(each, each.config));
+    const result = fixesA(round.config)
+      ? await turnedLayers(round, await aggregate(round, null))
+      : await aggregate(round, (each) => exactLayers(each, each.config));
     return round.plan.mode !== 'lora' && round.next.mode === 'lora' ? founded(round, result) : result;
   },
 };

@@ -8,7 +8,7 @@ import type { RoundPlan, RunConfig } from './strategy.ts';
 /** What says which parts of a state travel in a round, and how they are merged. */
 export interface Travels {
   plan: Pick<RoundPlan, 'sends'>;
-  config: Pick<RunConfig, 'localHead' | 'strategy'>;
+  config: Pick<RunConfig, 'localHead' | 'strategy' | 'freezeA'>;
 }
 
 /**

@@ -11,7 +11,10 @@ export * from './run-config.ts';
 export const stageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
 export type Stage = z.infer<typeof stageSchema>;
 
-/** Which factor of every layer: ffa-lora trains and sends B only, fedsa-lora trains both and sends A only. */
+/**
+ * Which factor of every layer: ffa-lora, and sa-fedlora with `freezeA`, train and send B only, fedsa-lora trains both and
+ * sends A only.
+ */
 export const factorsSchema = z.enum(['both', 'a', 'b']);
 export type Factors = z.infer<typeof factorsSchema>;
 

@@ -4,7 +4,7 @@ import type { RunConfig } from '../../core/strategy/strategy.ts';
 
 const offered = [
   ...(['strategy', 'classes', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK'] as const),
-  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin', 'allocation', 'cutOff'] as const),
+  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin', 'allocation', 'cutOff', 'freezeA'] as const),
   ...(['weighting', 'participation', 'localHead', 'serverOptimiser', 'wire', 'privacy', 'robust'] as const),
 ];
 
@@ -28,6 +28,7 @@ export const initialRunSettings: RunSettings = {
   rMin: 2,
   allocation: 'uniform',
   cutOff: 'drop',
+  freezeA: false,
   weighting: 'examples',
   participation: 1,
   localHead: false,

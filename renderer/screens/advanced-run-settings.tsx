@@ -20,6 +20,7 @@ export const advancedSettings = [
   ...['wire.up', 'wire.down', 'wire.errorFeedback', 'localHead', 'participation', 'weighting', 'quorum'],
   ...['privacy.at', 'privacy.clipNorm', 'privacy.noiseMultiplier', 'privacy.delta', 'robust.rule'],
   ...['robust.factor', 'robust.share', 'robust.byzantine', 'serverOptimiser.kind', 'allocation', 'cutOff'],
+  'freezeA',
 ];
 
 /** What most runs leave as it is: how numbers travel, who takes part, privacy and protection. */
@@ -270,6 +271,14 @@ function MergingFields({ values, onChange, refused }: SettingsFieldsProps) {
         value={values.cutOff}
         error={refused('cutOff')}
         onChange={(value) => onChange({ cutOff: value as RunSettings['cutOff'] })}
+      />
+      <Switch
+        label="Train one factor of the adapter only"
+        description="Factor A stays as drawn and never travels: less is sent, and noise does less harm."
+        disabled={!isAnnealed(values)}
+        checked={values.freezeA}
+        error={refused('freezeA')}
+        onChange={({ currentTarget: { checked } }) => onChange({ freezeA: checked })}
       />
     </Fields>
   );

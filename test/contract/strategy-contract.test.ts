@@ -37,6 +37,11 @@ const plain: [string, Variant][] = [
   ['sa-fedlora that freezes what it cuts', { strategy: 'sa-fedlora', cutOff: 'freeze' }],
   ['sa-fedlora initiating with full', { strategy: 'sa-fedlora', initiatingMode: 'full' }],
   ['sa-fedlora initiating with last-k', { strategy: 'sa-fedlora', initiatingMode: 'last-k', lastK: 1 }],
+  ['sa-fedlora with A fixed', { strategy: 'sa-fedlora', freezeA: true }],
+  [
+    'sa-fedlora with A fixed, initiating with full, spectral',
+    { strategy: 'sa-fedlora', freezeA: true, initiatingMode: 'full', allocation: 'spectral' },
+  ],
   ['flexlora', { strategy: 'flexlora' }],
   ['hetlora', { strategy: 'hetlora' }],
   ['flora-stack', { strategy: 'flora-stack' }],
@@ -75,6 +80,14 @@ const withOptions: [string, Variant][] = [
     { strategy: 'fedavg-full', robust: { rule: 'trimmed-mean', share: 0.2 }, weighting: 'equal', quorum: 5 },
   ],
   ['ffa-lora, noise', { strategy: 'ffa-lora', privacy: noise, weighting: 'equal' }],
+  [
+    'sa-fedlora with A fixed, noise',
+    { strategy: 'sa-fedlora', freezeA: true, privacy: noise, weighting: 'equal' },
+  ],
+  [
+    'sa-fedlora with A fixed, median',
+    { strategy: 'sa-fedlora', freezeA: true, robust: { rule: 'median' }, weighting: 'equal', quorum: 3 },
+  ],
   ['fedsa-lora, heads at the sites', { strategy: 'fedsa-lora', localHead: true }],
   [
     'flora-stack, norm bound',

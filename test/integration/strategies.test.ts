@@ -94,6 +94,14 @@ describe('every strategy runs over the real federation and sends what was planne
       () => ({ initiatingRounds: 1, initiatingMode: 'full' }),
     ],
     [
+      'sa-fedlora with A fixed, fp16 down, noise of the coordinator',
+      () => ({
+        ...{ freezeA: true, initiatingRounds: 0, rounds: 3, shape: 'linear', rMin: 1 },
+        wire: { up: 'fp32', down: 'fp16', errorFeedback: false },
+        privacy: { at: 'coordinator', clipNorm: 5, noiseMultiplier: 0.01, delta: 1e-5 },
+      }),
+    ],
+    [
       'flexlora, fp16 both ways, momentum',
       () => ({
         strategy: 'flexlora',
@@ -158,6 +166,8 @@ describe('what a run put under its adapters', () => {
   test.each<[string, () => RunSettings, number]>([
     // Three rounds of the sites' ranks 2, 4 and 4.
     ['flora-stack', () => ({ strategy: 'flora-stack', rounds: 3, siteRanks: { [siteName(0)]: 2 } }), 30],
+    // Ranks 4, 3 and 1: what a cut takes off is gone.
+    ['sa-fedlora with A fixed', () => ({ freezeA: true, shape: 'linear', rounds: 3, rMin: 1 }), 1],
     // Ranks 4, 3 and 1: one direction froze after the first round, two after the second.
     ['sa-fedlora that freezes', () => ({ cutOff: 'freeze', shape: 'linear', rounds: 3, rMin: 1 }), 4],
   ])(

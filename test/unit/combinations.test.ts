@@ -105,6 +105,23 @@ const refused: Example[] = [
     { strategy: 'sa-fedlora', cutOff: 'freeze', serverOptimiser: momentum },
     /"serverOptimiser.kind" \(momentum\) and "cutOff" \(freeze\)/,
   ],
+  [
+    'a fixed A and frozen directions',
+    { freezeA: true, cutOff: 'freeze' },
+    /"freezeA" \(true\) and "cutOff" \(freeze\)/,
+  ],
+  [
+    'a fixed A and ranks by site',
+    { freezeA: true, siteRanks: { Leeds: 4 } },
+    /"freezeA" \(true\) and "siteRanks"/,
+  ],
+  ...[adam, momentum].map(
+    (serverOptimiser): Example => [
+      `a fixed A and ${serverOptimiser.kind}`,
+      { freezeA: true, serverOptimiser },
+      new RegExp(`"serverOptimiser.kind" \\(${serverOptimiser.kind}\\) and "freezeA" \\(true\\)`),
+    ],
+  ),
   ['a head that alone trains and stays', { strategy: 'head-only', localHead: true }, /"localHead" \(true\)/],
   [
     'error feedback without rounding',
@@ -163,6 +180,14 @@ describe('what does go together is let through', () => {
       `${strategy}, ranks by site`,
       { strategy, siteRanks: { Leeds: 4 } },
     ]),
+    ['sa-fedlora with A fixed, noise of the coordinator', { ...equal, freezeA: true, privacy }],
+    ['sa-fedlora with A fixed, median', { ...equal, freezeA: true, robust: { rule: 'median' } }],
+    [
+      'sa-fedlora with A fixed, trimmed mean',
+      { ...equal, freezeA: true, robust: { rule: 'trimmed-mean', share: 0.2 } },
+    ],
+    // Another strategy passes the setting over.
+    ['flexlora with A fixed, momentum', { strategy: 'flexlora', freezeA: true, serverOptimiser: momentum }],
     ['sa-fedlora, momentum', { serverOptimiser: momentum }],
     ['sa-fedlora, local head', { localHead: true }],
   ];

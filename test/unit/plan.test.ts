@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
+import { parseSafetensors } from '../../core/lora/safetensors.ts';
+import { elementCount } from '../../core/shared/tensor.ts';
 import { participantsOf } from '../../core/strategy/participation.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
@@ -39,6 +41,12 @@ async function reallySent(config: RunConfig, sites: number) {
   const valuesOf = (state: ModelState, plan: RoundPlan) =>
     [...stateTensors(state, { plan, config }).values()].reduce((sum, { data }) => sum + data.length, 0);
 
+  const valuesIn = (file: Uint8Array) =>
+    [...parseSafetensors(file, 'global').entries].reduce(
+      (sum, [name, { dims }]) => sum + (name === 'scales' ? 0 : elementCount(dims)),
+      0,
+    );
+
   let global = initial;
   let part: ModelState | null = null;
   let memory = null;
@@ -47,7 +55,7 @@ async function reallySent(config: RunConfig, sites: number) {
     const file = encodeGlobalState(global, { config, plan, base });
     const under = part === null ? null : encodeFoundation(part, { config, base });
     const bytes = file.length + (under?.length ?? 0);
-    send(bytes, valuesOf(global, plan) + (part === null ? 0 : countParameters(part)), sites);
+    send(bytes, valuesIn(file) + (part === null ? 0 : countParameters(part)), sites);
     part = null;
     return { bytes, state: decodeGlobalState(file, 'global', { config, plan, base, initial }) };
   };
@@ -89,6 +97,11 @@ describe('planRun', () => {
     [
       'sa-fedlora that freezes, with a rank of its own for one layer and full at first',
       { cutOff: 'freeze', initiatingMode: 'full', rankPattern: { 'body.q': 2 }, wire: halves },
+    ],
+    ['sa-fedlora with A fixed', { freezeA: true }],
+    [
+      'sa-fedlora with A fixed, full at first, with a rank of its own for one layer, half precision',
+      { freezeA: true, initiatingMode: 'full', rankPattern: { 'body.q': 2 }, wire: halves },
     ],
     ['flexlora with ranks by site', { strategy: 'flexlora', siteRanks: { 'site 0': 2, 'site 1': 4 } }],
     ['hetlora with ranks by site', { strategy: 'hetlora', siteRanks: { 'site 0': 3 } }],

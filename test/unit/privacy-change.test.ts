@@ -15,7 +15,10 @@ import { createCryptographicNoise, type GaussianSource } from '../../core/strate
 import { stateTensors } from '../../core/strategy/state-tensors.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
-const whole = { plan: { sends: 'both' }, config: { localHead: false, strategy: 'fedavg-lora' } } as const;
+const whole = {
+  plan: { sends: 'both' },
+  config: { localHead: false, strategy: 'fedavg-lora', freezeA: false },
+} as const;
 
 function randomState(seed: number, { r = 3, size = 1 } = {}): ModelState {
   const random = createRandom(seed);
@@ -137,7 +140,10 @@ describe('clipping', () => {
 
   it('leaves alone what does not travel', () => {
     const [start, state] = [randomState(1), randomState(2)];
-    const options = { plan: { sends: 'b' }, config: { localHead: true, strategy: 'ffa-lora' } } as const;
+    const options = {
+      plan: { sends: 'b' },
+      config: { localHead: true, strategy: 'ffa-lora', freezeA: false },
+    } as const;
     const { state: clipped } = clipChange(state, start, { ...options, clipNorm: 0.01 });
     expect(clipped.head).toEqual(state.head);
     expect(clipped.lora.get('q')!.a).toEqual(state.lora.get('q')!.a);
@@ -208,7 +214,10 @@ describe('noise', () => {
     const random = createRandom(4);
     const lora = new Map([['q', randomLayer('q', [120, 80], 8, 2, random)]]);
     const state = { ...randomState(2, { size: 0 }), lora };
-    const options = { plan: { sends: 'both' }, config: { localHead: true, strategy: 'sa-fedlora' } } as const;
+    const options = {
+      plan: { sends: 'both' },
+      config: { localHead: true, strategy: 'sa-fedlora', freezeA: false },
+    } as const;
 
     const noisy = addNoise(state, state, { ...options, standardDeviation: 0.25, random: createRandom(5) });
 

@@ -33,7 +33,7 @@ function randomUpdate(random: Random, r = 3, scale = 2): ModelState {
 }
 
 const travels = (strategy: StrategyName) =>
-  ({ plan: { sends: 'both' }, config: { localHead: false, strategy } }) as const;
+  ({ plan: { sends: 'both' }, config: { localHead: false, strategy, freezeA: false } }) as const;
 
 /** ΔW of all layers and the head as one list, written out. */
 const dense = (state: ModelState) =>

@@ -48,6 +48,7 @@ function contextOf(change: {
       strategy: change.strategy ?? 'fedavg-lora',
       wire: { up: precision, down: precision, errorFeedback },
       localHead,
+      ...{ freezeA: false, seed: 1, rMax: 4 },
     },
     plan: { sends },
     base,

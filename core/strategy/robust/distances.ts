@@ -7,15 +7,16 @@ import { setImmediate } from 'node:timers/promises';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
+import { fixesA } from '../fixed-factor.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
 import { stateTensors, type Travels } from '../state-tensors.ts';
-import type { StrategyName } from '../strategy.ts';
+import type { RunConfig, StrategyName } from '../strategy.ts';
 
-/** Strategies whose result depends on the sites' ΔW alone, not on the factors behind them. */
+/** Strategies whose result depends on the sites' ΔW alone, not on the factors behind them; but not with a fixed A. */
 const mergesProducts: ReadonlySet<StrategyName> = new Set(['sa-fedlora', 'flexlora', 'flora-stack']);
 
-export function sumsProducts(strategy: StrategyName): boolean {
-  return mergesProducts.has(strategy);
+export function sumsProducts(config: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {
+  return mergesProducts.has(config.strategy) && !fixesA(config);
 }
 
 /**
@@ -27,7 +28,7 @@ export async function squaredDistances(
   states: readonly ModelState[],
   travels: Travels,
 ): Promise<Float64Array[]> {
-  const products = sumsProducts(travels.config.strategy);
+  const products = sumsProducts(travels.config);
   const sites = states.map((state) => ({
     // Of the layers only what is compared value by value.
     tensors: stateTensors(products ? { ...state, lora: new Map() } : state, travels),
@@ -53,7 +54,7 @@ export async function squaredDistances(
  * @throws AppError UPDATE_REJECTED when the update does not fit the start state
  */
 export function mergedChangeNorm(state: ModelState, start: ModelState, options: ChangeOptions): number {
-  if (!sumsProducts(options.config.strategy)) return changeNorm(state, start, options);
+  if (!sumsProducts(options.config)) return changeNorm(state, start, options);
   const values = changeNorm({ ...state, lora: new Map() }, start, options);
   const layers = layerProduct(state, state) + layerProduct(start, start) - 2 * layerProduct(state, start);
   return Math.sqrt(values ** 2 + Math.max(0, layers));
@@ -69,7 +70,7 @@ export function scaleMergedChange(
   factor: number,
   options: ChangeOptions,
 ): ModelState {
-  if (factor === 1 || !sumsProducts(options.config.strategy)) {
+  if (factor === 1 || !sumsProducts(options.config)) {
     return scaleChange(state, start, factor, options);
   }
   const values = scaleChange({ ...state, lora: new Map() }, start, factor, options);

@@ -56,8 +56,10 @@ const metadataSchema = z.strictObject({
   lora: z.string(),
 });
 
-const partsText = ({ a, b, head }: Parts) =>
-  [a && 'lora_A', b && 'lora_B', head && 'head', 'base'].filter((part) => part !== false).join(' ');
+const partsText = ({ a, b, head, drawn }: Parts) =>
+  [a && 'lora_A', drawn !== undefined && 'lora_A.mixing', b && 'lora_B', head && 'head', 'base']
+    .filter((part) => part !== false)
+    .join(' ');
 
 function metadataOf(shape: StateShape, { kind, precision, parts }: FileForm): Record<string, string> {
   const lora = Object.fromEntries(shape.lora.map(({ module, r, scale }) => [module, { r, scale }]));

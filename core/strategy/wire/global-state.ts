@@ -3,17 +3,20 @@
  * files. Otherwise a coded file: factors and head as they are, base weights as differences from the base model's own.
  * The coordinator goes on with what the file says, not with what it was made of, so that both ends have the same bits.
  */
+import { mixingOf, mixRows } from '../../lora/drawn-rows.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { invalid } from '../../lora/safetensors.ts';
 import {
   decodeModelState,
   encodeModelState,
   modelStateSizeBytes,
+  nameOfA,
   type StateShape,
   stateShape,
   tensorsOf,
 } from '../../lora/state-file.ts';
 import { floatTensor } from '../../shared/tensor.ts';
+import { drawnRank, drawnRowsOf, shapeOfLayer } from '../fixed-factor.ts';
 import {
   codedSizeBytes,
   encodeCoded,
@@ -25,8 +28,9 @@ import {
 } from './coded-file.ts';
 import { assemble, baseEntries, baseWeightOf, requireSame } from './update.ts';
 import {
+  globalPartsOf,
+  nameOfMixing,
   type Parts,
-  partsOf,
   travellingValues,
   type WireBase,
   type WireConfig,
@@ -43,7 +47,7 @@ export interface DecodeGlobalOptions extends WireContext {
 const foundationParts: Parts = { a: true, b: true, head: false };
 
 function globalForm(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
-  return { kind: 'global', precision: context.config.wire.down, parts: partsOf(context) };
+  return { kind: 'global', precision: context.config.wire.down, parts: globalPartsOf(context) };
 }
 
 /**
@@ -53,7 +57,7 @@ function globalForm(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
 export function encodeGlobalState(state: ModelState, context: WireContext): Uint8Array {
   const form = globalForm(context);
   if (isPlain(form)) return encodeModelState(state);
-  return encodeState(state, form, context.base);
+  return encodeState(state, form, context);
 }
 
 /**
@@ -75,6 +79,9 @@ export function decodeGlobalState(bytes: Uint8Array, name: string, options: Deco
   const layers = layersOf(file.layers, initial, name);
   for (const module of initial.lora.keys()) {
     if (!layers.has(module)) throw invalid(name, `the layer "${module}" is missing`);
+  }
+  if (form.parts.drawn !== undefined) {
+    return readTurnedState(file, { ...initial, lora: layers }, form, options, name);
   }
   for (const [module, layer] of form.parts.a && form.parts.b ? [] : layers) {
     const own = initial.lora.get(module)!;
@@ -98,7 +105,7 @@ export function globalStateValueCount(
   shape: StateShape,
   context: Pick<WireContext, 'config' | 'plan'>,
 ): number {
-  return travellingValues(shape, partsOf(context));
+  return travellingValues(shape, globalPartsOf(context));
 }
 
 interface FoundationContext {
@@ -114,7 +121,7 @@ function foundationForm({ wire }: WireConfig): FileForm {
 export function encodeFoundation(part: ModelState, { config, base }: FoundationContext): Uint8Array {
   const form = foundationForm(config);
   const bare = { ...part, head: new Map() };
-  return form.precision === 'fp32' ? encodeModelState(bare) : encodeState(bare, form, base);
+  return form.precision === 'fp32' ? encodeModelState(bare) : encodeState(bare, form, { config, base });
 }
 
 /**
@@ -154,8 +161,14 @@ export function foundationValueCount(shape: StateShape): number {
   return travellingValues(shape, foundationParts);
 }
 
-function encodeState(state: ModelState, form: FileForm, base: WireBase): Uint8Array {
-  return encodeCoded(stateShape(state), tensorsOf(state), form, {
+function encodeState(state: ModelState, form: FileForm, { config, base }: FoundationContext): Uint8Array {
+  const tensors = tensorsOf(state);
+  const { drawn } = form.parts;
+  for (const layer of drawn === undefined ? [] : state.lora.values()) {
+    if (layer.r === drawn?.(shapeOfLayer(layer))) continue;
+    tensors.set(nameOfMixing(layer.module), mixingOf(layer.a, drawnRowsOf(config, layer)));
+  }
+  return encodeCoded(stateShape(state), tensors, form, {
     predicted: (name) => baseWeightOf(base, name),
   }).bytes;
 }
@@ -170,6 +183,30 @@ function readState(
 ): ModelState {
   const shape = { ...stateShape(frame), base: baseEntries(file.names, base, name) };
   const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
+  return assemble(frame, tensors, shape.base);
+}
+
+/** As {@link readState}, with each layer's A made of its drawn rows: all of them, or mixtures as the file says. */
+function readTurnedState(
+  file: OpenedFile,
+  frame: ModelState,
+  form: FileForm,
+  { config, base }: FoundationContext,
+  name: string,
+): ModelState {
+  const drawn = drawnRank(config);
+  for (const layer of frame.lora.values()) {
+    const most = drawn(shapeOfLayer(layer));
+    if (layer.r > most)
+      throw invalid(name, `layer "${layer.module}" has rank ${layer.r}: it has ${most} in this run at most`);
+  }
+  const shape = { ...stateShape(frame), base: baseEntries(file.names, base, name) };
+  const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
+  for (const layer of frame.lora.values()) {
+    const rows = drawnRowsOf(config, layer);
+    const mixing = tensors.get(nameOfMixing(layer.module));
+    tensors.set(nameOfA(layer.module), mixing === undefined ? rows : mixRows(mixing, rows));
+  }
   return assemble(frame, tensors, shape.base);
 }
 

@@ -19,6 +19,7 @@ import {
   tensorsOf,
 } from '../../lora/state-file.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
+import { fixesA } from '../fixed-factor.ts';
 import { cutLayer } from '../site-rank.ts';
 import type { StrategyName } from '../strategy.ts';
 import { codedSizeBytes, encodeCoded, type FileForm, isPlain, openCoded } from './coded-file.ts';
@@ -51,7 +52,8 @@ export interface DecodeUpdateOptions extends WireContext {
 
 /**
  * Strategies that average factors apart, so that a factor of the next round is the continuation of this round's. After
- * an exact aggregation the factors are other ones, and what rounding took from the old ones means nothing to them.
+ * an exact aggregation the factors are other ones, and what rounding took from the old ones means nothing to them. With a
+ * fixed A they go on until a cut, after which the shape is another one.
  */
 const continuesFactors: ReadonlySet<StrategyName> = new Set([
   'fedavg-lora',
@@ -76,7 +78,8 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
   const file = encodeCoded(stateShape(trained), tensorsOf(trained), form, {
     predicted: predictionOf(start, ranksOf(trained), base),
     residual: residual ?? undefined,
-    carries: (name) => feedback && (!name.startsWith('lora.') || continuesFactors.has(config.strategy)),
+    carries: (name) =>
+      feedback && (!name.startsWith('lora.') || continuesFactors.has(config.strategy) || fixesA(config)),
   });
   return { bytes: file.bytes, residual: feedback ? file.residual : null };
 }

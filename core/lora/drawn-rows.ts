@@ -1,0 +1,100 @@
+/**
+ * Factors A that both ends of a transfer know without sending them: rows drawn from a seed, and mixtures of such rows. A
+ * layer whose A is fixed keeps to the space of its drawn rows; a cut to a lower rank turns them within it, and the few
+ * numbers of the turn stand for the whole factor.
+ */
+import { Matrix, solve } from 'ml-matrix';
+import { createRandom, mixSeed } from '../shared/random.ts';
+import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import { cutFactors, freshRowLength, scaled, sumOfSquares, type TruncatedFactors } from './cut-factors.ts';
+import type { LoraLayer } from './model-state.ts';
+import { decomposeStack } from './small-core.ts';
+
+/**
+ * A as it starts, [r, ...inDims]: Kaiming-uniform with a = √5 as in Hugging Face PEFT, that is uniform in ±1/√fan_in. A
+ * lower rank gives the first rows of a higher one.
+ */
+export function drawRows(seed: number, module: string, r: number, inDims: readonly number[]): FloatTensor {
+  const bound = 1 / Math.sqrt(elementCount(inDims));
+  const random = createRandom(mixSeed(seed, 'lora_A', module));
+  const dims = [r, ...inDims];
+  const data = Float32Array.from({ length: elementCount(dims) }, () => (2 * random.uniform() - 1) * bound);
+  return floatTensor(dims, data);
+}
+
+/**
+ * M of A = M·rows, by least squares; exact but for rounding where the rows of A lie in the space of these.
+ * @param a [r, ...inDims]
+ * @param rows [R, ...inDims], linearly independent
+ * @returns [r, R]
+ */
+export function mixingOf(a: FloatTensor, rows: FloatTensor): FloatTensor {
+  const [r = 0] = a.dims;
+  const [count = 0] = rows.dims;
+  const found = r === 0 ? new Matrix(count, 0) : solve(columnsOf(rows), columnsOf(a));
+  const data = new Float32Array(r * count);
+  for (let i = 0; i < r; i++) for (let j = 0; j < count; j++) data[i * count + j] = found.get(j, i);
+  return floatTensor([r, count], data);
+}
+
+/** M·rows in float64, rounded once: the same bits wherever it is computed. @returns [r, ...inDims] */
+export function mixRows(mixing: FloatTensor, rows: FloatTensor): FloatTensor {
+  const [r = 0, count = 0] = mixing.dims;
+  const [, ...inDims] = rows.dims;
+  const width = elementCount(inDims);
+  const data = new Float32Array(r * width);
+  const sum = new Float64Array(width);
+  for (let i = 0; i < r; i++) {
+    sum.fill(0);
+    for (let j = 0; j < count; j++) {
+      const weight = mixing.data[i * count + j]!;
+      for (let x = 0; x < width; x++) sum[x]! += weight * rows.data[j * width + x]!;
+    }
+    data.set(sum, i * width);
+  }
+  return floatTensor([r, ...inDims], data);
+}
+
+/** A layer's own product by its singular values. */
+export interface LayerDirections {
+  /** As many as the layer's rank, from large to small. */
+  readonly sizes: readonly number[];
+  /** ‖ΔW‖². */
+  readonly energy: number;
+  /**
+   * The best approximation of rank `rank` (Eckart and Young), whose rows of A are mixtures of the layer's own: also those
+   * of directions of no size, which get a zero column of B. Split over the factors as `Decomposition.cut` says.
+   * @param rank at most the layer's own
+   */
+  cut(rank: number, scale: number): TruncatedFactors;
+}
+
+/** @throws AppError UPDATE_REJECTED when a factor is not finite */
+export function layerDirections({ r, scale, a, b }: LoraLayer): LayerDirections {
+  const [, ...inDims] = a.dims;
+  const [rows = 0, , ...bTail] = b.dims;
+  const width = elementCount(inDims);
+  const left = Array.from({ length: r }, (_, k) =>
+    Float64Array.from({ length: rows }, (_value, i) => scale * b.data[i * r + k]!),
+  );
+  const right = Array.from({ length: r }, (_, k) =>
+    Float64Array.from(a.data.subarray(k * width, (k + 1) * width)),
+  );
+  const found = decomposeStack({ left, right });
+  const energy = sumOfSquares(found.sizes);
+  const freshRow = (k: number) => scaled(found.v(k), freshRowLength);
+  return {
+    sizes: found.sizes,
+    energy,
+    cut: (rank, wanted) =>
+      cutFactors(found, energy, { inDims, rows, bTail }, { rank, scale: wanted, freshRow }),
+  };
+}
+
+function columnsOf({ dims, data }: FloatTensor): Matrix {
+  const [count = 0, ...rest] = dims;
+  const width = elementCount(rest);
+  const matrix = new Matrix(width, count);
+  for (let k = 0; k < count; k++) for (let x = 0; x < width; x++) matrix.set(x, k, data[k * width + x]!);
+  return matrix;
+}

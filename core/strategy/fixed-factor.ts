@@ -1,0 +1,40 @@
+/** Runs in which A is fixed while the rank falls (`freezeA`): who has one, and the rows that its A is made of. */
+import { drawRows } from '../lora/drawn-rows.ts';
+import { rankLimit } from '../lora/factor-sum.ts';
+import type { LoraLayer } from '../lora/model-state.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import { layerRanks } from './lora-settings.ts';
+import type { RunConfig } from './run-config.ts';
+
+/** Another strategy may carry the setting, without a meaning. */
+export function fixesA({ strategy, freezeA }: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {
+  return freezeA && strategy === 'sa-fedlora';
+}
+
+/** Settings from which both ends draw A. */
+export type DrawnConfig = Pick<RunConfig, 'seed' | 'rMax' | 'rankPattern'>;
+
+/** A layer by its name and shape. */
+export interface LayerShape {
+  readonly module: string;
+  readonly aDims: readonly number[];
+  readonly bDims: readonly number[];
+}
+
+export const shapeOfLayer = ({ module, a, b }: Pick<LoraLayer, 'module' | 'a' | 'b'>): LayerShape => ({
+  module,
+  aDims: a.dims,
+  bDims: b.dims,
+});
+
+/** How many rows are drawn for a layer: its highest rank in the run. */
+export function drawnRank(config: DrawnConfig): (layer: LayerShape) => number {
+  const rankOf = layerRanks(config, config.rMax);
+  return ({ module, aDims, bDims }) => Math.min(rankOf(module), rankLimit(aDims, bDims));
+}
+
+/** The rows that a layer's A is made of, [highest rank, ...inDims]. @param layer of any rank */
+export function drawnRowsOf(config: DrawnConfig, layer: Pick<LoraLayer, 'module' | 'a' | 'b'>): FloatTensor {
+  const { module, a } = layer;
+  return drawRows(config.seed, module, drawnRank(config)(shapeOfLayer(layer)), a.dims.slice(1));
+}

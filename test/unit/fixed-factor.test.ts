@@ -1,0 +1,231 @@
+/** Annealing with A fixed: exact means, best cuts within the drawn rows, and few numbers that stand for A. */
+import fc from 'fast-check';
+import { Matrix, SVD } from 'ml-matrix';
+import { describe, expect, it } from 'vitest';
+import { drawRows, layerDirections, mixingOf, mixRows } from '../../core/lora/drawn-rows.ts';
+import { deltaWeight } from '../../core/lora/factors.ts';
+import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
+import { parseSafetensors } from '../../core/lora/safetensors.ts';
+import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
+import { nameOfA, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
+import { createRandom } from '../../core/shared/random.ts';
+import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { createRunState } from '../../core/strategy/run-state.ts';
+import type { RunConfig, SiteUpdate } from '../../core/strategy/strategy.ts';
+import {
+  decodeGlobalState,
+  decodeUpdate,
+  encodeGlobalState,
+  encodeUpdate,
+} from '../../core/strategy/wire/wire.ts';
+import { randomTensor, shapeOnlyBase } from '../fixtures/random-state.ts';
+import {
+  aggregateOnce,
+  deltas,
+  relativeError,
+  runSettings,
+  trainAs,
+  weightedSum,
+} from '../fixtures/strategy-rounds.ts';
+
+const base = shapeOnlyBase();
+const settings = (changes: Partial<RunConfig> = {}) =>
+  runSettings(base, { strategy: 'sa-fedlora', freezeA: true, ...changes });
+const planOf = (config: RunConfig, round: number) =>
+  getStrategy(config.strategy).configureTrain(config, Math.min(round, config.rounds - 1));
+
+function sitesOf(config: RunConfig, global: ModelState, round: number): SiteUpdate[] {
+  return [1, 2, 3].map((site) => ({
+    siteId: `site-${site}`,
+    examples: 10 * site,
+    state: trainAs(config, base, global, round, 10 * round + site),
+  }));
+}
+
+/** All rounds; each state goes through its file, as it does between a coordinator and its sites. */
+async function* runOf(config: RunConfig) {
+  const initial = createRunState(config, base);
+  let global = initial;
+  for (let round = 0; round < config.rounds; round++) {
+    const sites = sitesOf(config, global, round);
+    const result = await aggregateOnce(config, base, round, global, sites);
+    const context = { config, plan: planOf(config, round + 1), base };
+    const file = encodeGlobalState(result.state, context);
+    const arrived = decodeGlobalState(Uint8Array.from(file), 'global', { ...context, initial });
+    yield { round, before: global, sites, result, file, arrived, initial };
+    global = arrived;
+  }
+}
+
+/** A tensor's rows, [r, width]. */
+function rowsOf({ dims, data }: FloatTensor): Matrix {
+  const [r = 0, ...rest] = dims;
+  return Matrix.from1DArray(r, elementCount(rest), Array.from(data));
+}
+
+/** ‖part of A outside the space of the rows‖ / ‖A‖. */
+function outside(a: FloatTensor, rows: FloatTensor): number {
+  const fitted = rowsOf(mixingOf(a, rows)).mmul(rowsOf(rows));
+  return Matrix.sub(rowsOf(a), fitted).norm('frobenius') / rowsOf(a).norm('frobenius');
+}
+
+const sumOfSquares = (values: readonly number[]) => values.reduce((sum, value) => sum + value * value, 0);
+const smallestShare = ({ diagonal }: SVD) => diagonal.at(-1)! / diagonal[0]!;
+
+const layerShapes = fc.record({
+  seed: fc.integer(),
+  out: fc.integer({ min: 1, max: 9 }),
+  inDims: fc.oneof(
+    fc.tuple(fc.integer({ min: 1, max: 9 })),
+    fc.tuple(fc.integer({ min: 1, max: 3 }), fc.constant(2), fc.constant(2)),
+  ),
+  rank: fc.integer({ min: 1, max: 6 }),
+  lower: fc.integer({ min: 1, max: 6 }),
+});
+
+function layerOf({
+  seed,
+  out,
+  inDims,
+  rank,
+}: {
+  seed: number;
+  out: number;
+  inDims: number[];
+  rank: number;
+}): LoraLayer {
+  const r = Math.min(rank, out, elementCount(inDims));
+  const b = randomTensor(inDims.length > 1 ? [out, r, 1, 1] : [out, r], createRandom(seed));
+  return { module: 'layer', r, scale: 1.5, a: drawRows(seed, 'layer', r, inDims), b };
+}
+
+describe('drawn rows', () => {
+  it('of a lower rank are the first of a higher one, and those that a run starts with', () => {
+    const rows = drawRows(1, 'body.q', 6, [12]);
+    expect(drawRows(1, 'body.q', 4, [12]).data).toEqual(rows.data.subarray(0, 48));
+    expect(createRunState(settings(), base).lora.get('body.q')!.a).toEqual(rows);
+    expect(drawRows(2, 'body.q', 6, [12]).data).not.toEqual(rows.data);
+  });
+
+  it('a cut is the best approximation of its rank, with rows of A that are mixtures of the drawn ones', () => {
+    fc.assert(
+      fc.property(layerShapes, (shape) => {
+        const layer = layerOf(shape);
+        const rank = Math.min(shape.lower, layer.r);
+        const directions = layerDirections(layer);
+        const { a, b, energy, keptEnergy } = directions.cut(rank, 3);
+        const whole = deltaWeight(layer);
+        const [rows = 1, ...rest] = whole.dims;
+        const dense = Matrix.from1DArray(rows, elementCount(rest), Array.from(whole.data));
+        const sizes = new SVD(dense, { autoTranspose: true }).diagonal;
+        const of = (tensor: FloatTensor) => new Map([['layer', tensor]]);
+        const lost = relativeError(of(deltaWeight({ ...layer, r: rank, scale: 3, a, b })), of(whole)) ** 2;
+        expect(lost).toBeLessThan(sumOfSquares(sizes.slice(rank)) / sumOfSquares(sizes) + 1e-6);
+        expect(keptEnergy / energy).toBeCloseTo(sumOfSquares(sizes.slice(0, rank)) / sumOfSquares(sizes), 5);
+        expect(outside(a, layer.a)).toBeLessThan(1e-5);
+        const mixed = mixRows(mixingOf(a, layer.a), layer.a);
+        expect(relativeError(of(mixed), of(a))).toBeLessThan(1e-5);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('gives directions of no size a row of A that can still learn, and a zero column of B', () => {
+    const untrained = layerOf({ seed: 3, out: 8, inDims: [12], rank: 5 });
+    const { a, b, energy } = layerDirections({ ...untrained, b: floatTensor([8, 5]) }).cut(3, 1);
+    expect(energy).toBe(0);
+    expect([...b.data].every((value) => value === 0)).toBe(true);
+    expect(smallestShare(new SVD(rowsOf(a), { autoTranspose: true }))).toBeGreaterThan(0.9);
+    expect(outside(a, untrained.a)).toBeLessThan(1e-5);
+  });
+});
+
+describe.each<[string, Partial<RunConfig>]>([
+  ['uniform', {}],
+  ['spectral', { allocation: 'spectral' }],
+  ['alpha / r', { loraScaling: 'alpha', loraAlpha: 12 }],
+  ['behind a full initiating stage', { initiatingMode: 'full' }],
+])('a run with A fixed, %s', (_name, changes) => {
+  const config = settings(changes);
+
+  it('takes the exact mean of the products, cut to the next rank; what is not cut keeps its A to the bit', async () => {
+    let cuts = 0;
+    for await (const { round, before, sites, result } of runOf(config)) {
+      if (planOf(config, round).mode !== 'lora') continue;
+      expect(planOf(config, round)).toMatchObject({ trains: 'b', sends: 'b' });
+      const total = sites.reduce((sum, { examples }) => sum + examples, 0);
+      const mean = weightedSum(sites.map(({ examples, state }) => [examples / total, deltas(state)]));
+      for (const [module, layer] of result.state.lora) {
+        const own = before.lora.get(module)!;
+        if (layer.r < own.r) cuts++;
+        else {
+          expect(layer.a).toEqual(own.a);
+          const of = (tensor: FloatTensor) => new Map([[module, tensor]]);
+          expect(relativeError(of(deltaWeight(layer)), of(mean.get(module)!))).toBeLessThan(1e-5);
+        }
+      }
+      const lost = relativeError(deltas(result.state), mean) ** 2;
+      expect(lost).toBeCloseTo(1 - result.energyKept, 4);
+    }
+    expect(cuts).toBeGreaterThan(3);
+  });
+
+  it.each(['fp32', 'fp16', 'int8'] as const)('sends B, and how A is mixed, in %s', async (precision) => {
+    const bound = { fp32: 1e-6, fp16: 2e-3, int8: 0.03 }[precision];
+    const coded = { ...config, wire: { up: precision, down: precision, errorFeedback: false } };
+    for await (const { round, result, file, arrived, initial } of runOf(coded)) {
+      const plan = planOf(coded, round + 1);
+      if (plan.mode !== 'lora') continue;
+      const names = [...parseSafetensors(file, 'global').entries.keys()];
+      expect(names.filter((name) => name.endsWith('lora_A.weight'))).toEqual([]);
+      const mixed = [...arrived.lora.values()].filter(({ r, module }) => {
+        const drawn = drawRows(coded.seed, module, coded.rMax, arrived.lora.get(module)!.a.dims.slice(1));
+        return r < drawn.dims[0]!;
+      });
+      expect(names.filter((name) => name.endsWith('.mixing'))).toHaveLength(mixed.length);
+      expect(relativeError(deltas(arrived), deltas(result.state))).toBeLessThan(bound);
+      const again = decodeGlobalState(Uint8Array.from(file), 'global', {
+        config: coded,
+        plan,
+        base,
+        initial,
+      });
+      expect(statesEqual(again, arrived)).toBe(true);
+    }
+  });
+});
+
+it('an update holds B and the head alone; the rest is as the round started', async () => {
+  const config = settings();
+  for await (const { round, before, sites } of runOf(config)) {
+    const context = { config, plan: planOf(config, round), base, start: before };
+    const { bytes } = encodeUpdate({ ...context, trained: sites[0]!.state });
+    const names = [...parseSafetensors(bytes, 'update').entries.keys()];
+    expect(names.some((name) => name.includes('lora_A'))).toBe(false);
+    expect(statesEqual(decodeUpdate(bytes, 'update', context), sites[0]!.state)).toBe(true);
+  }
+});
+
+it('refuses a state whose rank no drawn rows can have, or that does not say how they are mixed', async () => {
+  const config = settings({ rounds: 4 });
+  const states: { file: Uint8Array; context: Parameters<typeof decodeGlobalState>[2] }[] = [];
+  for await (const { round, file, initial } of runOf(config))
+    states.push({ file, context: { config, plan: planOf(config, round + 1), base, initial } });
+  const { file, context } = states.at(-1)!;
+  const { entries, metadata, bytesOf } = parseSafetensors(file, 'global');
+  const rewritten = (change: Record<string, string>, keep: (name: string) => boolean) =>
+    encodeRawSafetensors(
+      [...entries]
+        .filter(([name]) => keep(name))
+        .map(([name, entry]) => ({ name, dims: entry.dims, bytes: bytesOf(entry) })),
+      { ...metadata, ...change },
+    );
+  const bare = rewritten({}, (name) => !name.endsWith('body.q.lora_A.mixing'));
+  expect(() => decodeGlobalState(bare, 'global', context)).toThrow(/body\.q\.lora_A\.mixing" is missing/);
+  const lora = JSON.parse(metadata!['lora']!) as Record<string, { r: number }>;
+  lora['body.q']!.r = 7;
+  const high = rewritten({ lora: JSON.stringify(lora) }, () => true);
+  expect(() => decodeGlobalState(high, 'global', context)).toThrow(/"body\.q" has rank 7/);
+  expect(tensorsOf(decodeGlobalState(file, 'global', context)).has(nameOfA('body.q'))).toBe(true);
+});
