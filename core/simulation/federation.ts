@@ -13,6 +13,7 @@ import { AppError, type ErrorCode } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { connectSite } from '../site/connection.ts';
+import { createFoundationMerge, type FoundationMerge } from '../site/foundation-merge.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
@@ -60,6 +61,8 @@ const passing: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'BROKER_UNREACHABL
 interface Parts {
   options: FederationOptions;
   broker: MemoryBroker;
+  /** All sites of the run put the same parts under their states. */
+  foundations: FoundationMerge;
   /** Closed in this order. */
   closers: (() => Promise<void> | void)[];
 }
@@ -84,7 +87,12 @@ function createRoundNoise(seed: number, who: string) {
 
 /** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE | DATABASE_DAMAGED */
 export async function openFederation(options: FederationOptions): Promise<LabFederation> {
-  const parts: Parts = { options, broker: createMemoryBroker({ logger: options.logger }), closers: [] };
+  const parts: Parts = {
+    options,
+    broker: createMemoryBroker({ logger: options.logger }),
+    foundations: createFoundationMerge(),
+    closers: [],
+  };
   const close = async () => {
     for (const closer of parts.closers.splice(0)) await closer();
   };
@@ -181,7 +189,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
 }
 
 async function openSite(
-  { options, broker, closers }: Parts,
+  { options, broker, foundations, closers }: Parts,
   { siteId, name }: { siteId: string; name: string },
   signer: Signer,
   coordinatorPublicKey: string,
@@ -227,6 +235,7 @@ async function openSite(
     workFolder: join(folder, 'work'),
     compute: () => options.compute,
     noise,
+    foundations,
     autoApprove: true,
     onChange() {
       const problem = node?.problem ?? null;

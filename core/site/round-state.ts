@@ -11,12 +11,13 @@ import type { BaseModel } from '../models/base-model.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
-import { addFoundationPart, type MergedWeights, onMergedWeights } from '../strategy/foundation.ts';
+import { onMergedWeights } from '../strategy/foundation.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
-import { decodeFoundation, decodeGlobalState } from '../strategy/wire/wire.ts';
+import { decodeGlobalState } from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
+import { createFoundationMerge, type FoundationMerge } from './foundation-merge.ts';
 import { decodeOwnPart, hasOwnPart, type OwnPart, withKept } from './own-part.ts';
 import type { SitePorts } from './ports.ts';
 
@@ -56,6 +57,8 @@ export interface RoundStatesOptions {
   workFolder: string;
   siteName: string;
   loadBase(baseId: string): Promise<BaseModel>;
+  /** Of this site alone when absent. */
+  foundations?: FoundationMerge | undefined;
   onDownload(): void;
 }
 
@@ -77,7 +80,7 @@ export const foundationSchema = z.array(sha256Schema);
 
 export function createRoundStates(options: RoundStatesOptions): RoundStates {
   const { store, blobs, workFolder } = options;
-  const mergeFoundation = createFoundationMerge(blobs);
+  const foundations = options.foundations ?? createFoundationMerge();
   /** Of the last run: drawn anew it would take as long as a training step. */
   let known: { runId: string; base: BaseModel; initial: ModelState } | null = null;
 
@@ -133,42 +136,12 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
       const isCut = purpose === 'train' || plan.sends !== 'both';
       const cut = isCut ? siteStart(config, options.siteName, global) : global;
       const personal = own === null ? cut : withKept(cut, own.kept);
-      const composed = onMergedWeights(personal, await mergeFoundation(source, base, initial));
+      const composed = onMergedWeights(personal, await foundations.merge(source, base, initial, blobs));
       await mkdir(workFolder, { recursive: true });
       const name = purpose === 'train' ? `${source.runId}-${source.round}.start` : 'evaluated';
       const stateFile = join(workFolder, `${name}.safetensors`);
       await writeFileAtomically(stateFile, encodeModelState(composed));
       return { stateFile, read: async () => start, release: () => rm(stateFile, { force: true }) };
     },
-  };
-}
-
-/** Keeps the merged weights from round to round: a part that is added costs its own products only. */
-function createFoundationMerge(blobs: BlobStore) {
-  let known: { baseSha256: string; parts: readonly string[]; merged: MergedWeights } | null = null;
-
-  return async function merge(
-    { config, foundation }: Pick<RoundSource, 'config' | 'foundation'>,
-    base: BaseModel,
-    initial: ModelState,
-  ): Promise<MergedWeights> {
-    const parts = foundation.map(({ sha256 }) => sha256);
-    const grows =
-      known !== null &&
-      known.baseSha256 === base.sha256 &&
-      known.parts.length <= parts.length &&
-      known.parts.every((sha256, index) => sha256 === parts[index]);
-    const start = grows ? known! : { parts: [], merged: new Map() as MergedWeights };
-    let merged = start.merged;
-    for (const sha256 of parts.slice(start.parts.length)) {
-      const part = decodeFoundation(await blobs.read(sha256), 'a part under the global state', {
-        config,
-        base,
-        initial,
-      });
-      merged = addFoundationPart(base, merged, part);
-    }
-    known = parts.length === 0 ? null : { baseSha256: base.sha256, parts, merged };
-    return merged;
   };
 }

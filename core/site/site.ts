@@ -44,6 +44,7 @@ export function createSite(options: SiteOptions): SiteNode {
       workFolder: options.workFolder,
       siteName: options.siteName,
       loadBase: (baseId) => catalogue.load(baseId),
+      foundations: options.foundations,
       onDownload: () => setActivity('downloading'),
     }),
     noise: options.noise ?? createCryptographicNoise(),

@@ -4,7 +4,8 @@ import type { RunConfig } from '../../core/strategy/strategy.ts';
 
 const offered = [
   ...(['strategy', 'classes', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK'] as const),
-  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin', 'allocation', 'cutOff', 'freezeA'] as const),
+  ...(['heatingRounds', 'coolingRounds', 'shape', 'rMax', 'rMin'] as const),
+  ...(['allocation', 'cutOff', 'freezeA'] as const),
   ...(['weighting', 'participation', 'localHead', 'serverOptimiser', 'wire', 'privacy', 'robust'] as const),
 ];
 

@@ -7,6 +7,7 @@ import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { createRandom } from '../../core/shared/random.ts';
+import { createFoundationMerge } from '../../core/site/foundation-merge.ts';
 import { makeUpdate } from '../../core/site/make-update.ts';
 import { decodeOwnPart, encodeOwnPart, takeKept } from '../../core/site/own-part.ts';
 import { createRoundStates, type RoundSource } from '../../core/site/round-state.ts';
@@ -182,6 +183,58 @@ describe('the state that a site works with', () => {
     const source = site.source(global, references.slice(1));
     const { stateFile } = await site.states.compose(source, 'train');
     expect(statesEqual(await readState(stateFile), applyFoundation(base, parts.slice(1), global))).toBe(true);
+  });
+});
+
+describe('a merge that sites share', () => {
+  const [first, second] = [stack(1, 6), stack(2, 9)];
+  const config = configOf({ strategy: 'flora-stack' });
+  const initial = createRunState(config, base);
+  const files = [first, second].map((part) => encodeFoundation(part, { config, base }));
+  const foundation = files.map((bytes) => ({
+    sha256: sha256(bytes),
+    sizeBytes: bytes.length,
+    chunkBytes: 262_144,
+  }));
+  /** Counts reads; the first `failures` of them fail. */
+  function blobsThatCount(failures = 0) {
+    const read: string[] = [];
+    return {
+      read: async (wanted: string) => {
+        read.push(wanted);
+        if (read.length <= failures) throw new Error('gone');
+        return Uint8Array.from(files[foundation.findIndex((each) => each.sha256 === wanted)]!);
+      },
+      count: () => read.length,
+    };
+  }
+  const bits = (merged: MergedWeights) => new Map([...merged].sort());
+
+  test('reads each part once, whoever asks, and gives all the same weights', async () => {
+    const shared = createFoundationMerge();
+    const blobs = blobsThatCount();
+    const ask = (parts: typeof foundation) =>
+      shared.merge({ config, foundation: parts }, base, initial, blobs);
+
+    const [one, other] = await Promise.all([ask(foundation.slice(0, 1)), ask(foundation.slice(0, 1))]);
+    const both = await Promise.all([ask(foundation), ask(foundation)]);
+
+    expect(other).toBe(one);
+    expect(both[1]).toBe(both[0]);
+    expect(blobs.count()).toBe(2);
+    let expected: MergedWeights = new Map();
+    for (const part of [first, second]) expected = addFoundationPart(base, expected, part);
+    expect(bits(both[0]!)).toEqual(bits(expected));
+  });
+
+  test('reads a part again that could not be read', async () => {
+    const shared = createFoundationMerge();
+    const blobs = blobsThatCount(1);
+    const ask = () => shared.merge({ config, foundation }, base, initial, blobs);
+
+    await expect(Promise.all([ask(), ask()])).rejects.toThrow('gone');
+
+    expect((await ask()).size).toBe(base.layers.length);
   });
 });
 
