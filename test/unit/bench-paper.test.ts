@@ -15,6 +15,7 @@ import {
   type DataSet,
   fullPlan,
   saFedLora,
+  saFedLoraFixedA,
   saFedLoraWithoutPull,
   standardPlan,
 } from '../bench/paper/plan-of-runs.ts';
@@ -146,6 +147,20 @@ describe('claimsOf', () => {
     });
   });
 
+  it('judges sa-fedlora with A fixed by the same claims, under names of their own', () => {
+    const rows = [
+      row('fedavg-full', { parametersSent: 100_000 }),
+      row('ffa-lora', { bytesSent: 3000 }),
+      row(saFedLora, { bytesSent: 3500, accuracyMean: 0.7 }),
+      row(saFedLoraFixedA, { bytesSent: 2100, accuracyMean: 0.81 }),
+    ];
+    const holds = Object.fromEntries(claimsOf(rows).map((each) => [each.id, each.holds]));
+    expect(holds).toEqual({
+      ...{ full: false, 'full-fixed-a': true, 'fixed-rank': false, 'fixed-rank-fixed-a': true },
+    });
+    expect(claim(rows, 'fixed-rank-fixed-a').statement).toMatch(/^sa-fedlora, A fixed is /);
+  });
+
   it('pairs differences by seed and leaves seeds out that one of the two lacks', () => {
     const exact = row('flexlora', { seeds: [1, 2, 3], accuracies: [0.5, 0.6, 0.9], accuracyMean: 2 / 3 });
     const factors = row('fedavg-lora', { seeds: [2, 1], accuracies: [0.55, 0.45], accuracyMean: 0.5 });
@@ -203,7 +218,8 @@ describe('the plan of runs', () => {
     const of = (name: string) =>
       trialsOf(dataSet!).flatMap(({ method, rate }) => (method === name ? rate : []));
     expect(of('fedavg-lora')).toEqual(dataSet!.rates.learningRate);
-    expect(of('ffa-lora')).toEqual(dataSet!.rates.learningRate.map((rate) => 4 * rate));
+    for (const name of ['ffa-lora', saFedLoraFixedA])
+      expect(of(name)).toEqual(dataSet!.rates.learningRate.map((rate) => 4 * rate));
   });
 
   it('says which data are not there', async () => {

@@ -75,6 +75,7 @@ const annealing = { proximal: pull, cutOff: 'drop' };
 
 export const saFedLora = 'sa-fedlora';
 export const saFedLoraWithoutPull = 'sa-fedlora, λ = 0';
+export const saFedLoraFixedA = 'sa-fedlora, A fixed';
 
 const methods: readonly Method[] = [
   { name: 'head-only', strategy: 'head-only', tunes: 'headLearningRate', settings: {} },
@@ -90,6 +91,8 @@ const methods: readonly Method[] = [
   lora('sa-fedlora', annealing),
   // The same with one setting changed, at the same rate.
   { ...lora('sa-fedlora', { ...annealing, proximal: 0 }), name: saFedLoraWithoutPull, follows: saFedLora },
+  // What annealing makes of ffa-lora; with the same grid.
+  { ...lora('sa-fedlora', { ...annealing, freezeA: true }), name: saFedLoraFixedA, ratesTimes: 4 },
 ];
 
 const annealed = (name: string, settings: Record<string, unknown>): Method => ({
