@@ -123,11 +123,14 @@ describe('drawn rows', () => {
         const lost = relativeError(of(deltaWeight({ ...layer, r: rank, scale: 3, a, b })), of(whole)) ** 2;
         expect(lost).toBeLessThan(sumOfSquares(sizes.slice(rank)) / sumOfSquares(sizes) + 1e-6);
         expect(keptEnergy / energy).toBeCloseTo(sumOfSquares(sizes.slice(0, rank)) / sumOfSquares(sizes), 5);
-        expect(outside(a, layer.a)).toBeLessThan(1e-5);
-        const mixed = mixRows(mixingOf(a, layer.a), layer.a);
-        expect(relativeError(of(mixed), of(a))).toBeLessThan(1e-5);
+        const mixing = mixingOf(a, layer.a);
+        // What rounding of the mixture can do; much where a few random rows are all but dependent.
+        const [m, own, all] = [mixing, a, layer.a].map((tensor) => rowsOf(tensor).norm('frobenius'));
+        const rounding = (2 ** -22 * m! * all!) / own!;
+        expect(outside(a, layer.a)).toBeLessThan(rounding);
+        expect(relativeError(of(mixRows(mixing, layer.a)), of(a))).toBeLessThan(rounding);
       }),
-      { numRuns: 100 },
+      { numRuns: 200 },
     );
   });
 
