@@ -69,16 +69,39 @@ test('coordinator: the stages share the rounds; a refusal stands at its field an
   expect(await rule.getAttribute('aria-invalid')).toBe('true');
   expect(await button('Start the run').isDisabled()).toBe(true);
   await chart.waitFor({ state: 'attached' });
+  // With A fixed single values have a meaning, but sites must count alike: the next refusal stands elsewhere.
+  const fixedA = plan.getByRole('switch', { name: 'Train one factor of the adapter only' });
+  await fixedA.click();
+  await plan.getByText(/"robust.rule" \(median\) and "weighting" \(examples\) do not go together/).waitFor();
   await rule.click();
   await page.getByRole('option', { name: 'None: plain mean' }).click();
   await plan.getByText(/do not go together/).waitFor({ state: 'detached' });
+  await plan.getByRole('combobox', { name: 'Labels that the model shall tell apart' }).focus();
+  for (const label of ['unaffected', 'condition-a']) {
+    await page.keyboard.type(label);
+    await page.keyboard.press('Enter');
+  }
+  await button('Start the run').click();
+  await heading('Round 1 of 10').waitFor();
+  expect(standIn.state.coordinator.current?.config).toMatchObject({
+    freezeA: true,
+    robust: { rule: 'mean' },
+  });
+});
+
+test('coordinator: a method says what it does and offers no rank where it has none', async () => {
+  await open('coordinator', '/', {
+    prepare: ({ state }) => Object.assign(state.coordinator, { current: null, runs: [] }),
+  });
+  const plan = page.getByRole('region', { name: 'Plan a run' });
 
   await plan.getByRole('combobox', { name: 'Method' }).click();
   await page.getByRole('option', { name: /FedAvg, whole model/ }).click();
   await plan
     .getByText('All weights of the network train and travel. Costly; the classical comparison.')
     .waitFor();
-  expect(await slider('Largest rank').count(), 'no factors, no rank').toBe(0);
+  const rank = plan.getByRole('slider', { name: 'Largest rank' });
+  expect(await rank.count(), 'no factors, no rank').toBe(0);
 });
 
 test('a run with privacy and a robust rule tells what was spent, who counted less and which labels are hard', async () => {
