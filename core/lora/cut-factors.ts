@@ -38,23 +38,32 @@ export function randomRows(inDims: readonly number[], seed: number): FreshRow {
   return () => Float64Array.from({ length: cols }, () => (2 * random.uniform() - 1) * bound);
 }
 
+export interface CutShape {
+  rank: number;
+  /** s of the result's ΔW = s·B·A. */
+  scale: number;
+  /** What the directions found are divided by; 1 by default. */
+  divisor?: number;
+  /** Length of a row of A that carries a direction of size σ / s with its column of B. */
+  rowLength: (size: number) => number;
+  freshRow: FreshRow;
+}
+
+/** Both factors carry √(σ / s), but a row of A is never shorter than a fresh one (docs/method.md, "The split"). */
+export const evenSplit = (size: number): number => Math.max(Math.sqrt(size), freshRowLength);
+
 /**
- * The `rank` largest of the directions found, divided; `Decomposition.cut` says how they are split over the factors.
+ * The `rank` largest of the directions found, divided.
  * @param wholeEnergy of all directions, not divided
  */
 export function cutFactors(
   found: SingularVectors,
   wholeEnergy: number,
   shape: FactorShape,
-  {
-    rank,
-    scale,
-    divisor = 1,
-    freshRow,
-  }: { rank: number; scale: number; divisor?: number; freshRow: FreshRow },
+  { rank, scale, divisor = 1, rowLength, freshRow }: CutShape,
 ): TruncatedFactors {
   const kept = sizesAboveNoise(found, rank, divisor);
-  const lengths = kept.map((size) => Math.max(Math.sqrt(size / scale), freshRowLength));
+  const lengths = kept.map((size) => rowLength(size / scale));
   const a = lengths.map((length, k) => scaled(found.v(k), length));
   while (a.length < rank) a.push(freshRow(a.length));
   const b = lengths.map((length, k) => scaled(found.u(k), kept[k]! / scale / length));

@@ -3,7 +3,7 @@
  * layer whose A is fixed keeps to the space of its drawn rows; a cut to a lower rank turns them within it, and the few
  * numbers of the turn stand for the whole factor.
  */
-import { Matrix, solve } from 'ml-matrix';
+import { CholeskyDecomposition, Matrix } from 'ml-matrix';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import { cutFactors, freshRowLength, scaled, sumOfSquares, type TruncatedFactors } from './cut-factors.ts';
@@ -23,18 +23,18 @@ export function drawRows(seed: number, module: string, r: number, inDims: readon
 }
 
 /**
- * M of A = M·rows, by least squares; exact but for rounding where the rows of A lie in the space of these.
+ * M of A = M·rows, by least squares; exact but for rounding where the rows of A lie in the space of these. Normal
+ * equations with one step of refinement: the rows are few, drawn at random, and so far from dependent.
  * @param a [r, ...inDims]
  * @param rows [R, ...inDims], linearly independent
  * @returns [r, R]
  */
 export function mixingOf(a: FloatTensor, rows: FloatTensor): FloatTensor {
-  const [r = 0] = a.dims;
-  const [count = 0] = rows.dims;
-  const found = r === 0 ? new Matrix(count, 0) : solve(columnsOf(rows), columnsOf(a));
-  const data = new Float32Array(r * count);
-  for (let i = 0; i < r; i++) for (let j = 0; j < count; j++) data[i * count + j] = found.get(j, i);
-  return floatTensor([r, count], data);
+  const gram = new CholeskyDecomposition(productsOf(rows, rows));
+  const first = gram.solve(productsOf(rows, a));
+  const missing = { dims: a.dims, data: differenceOf(a, first, rows) };
+  const found = Matrix.add(first, gram.solve(productsOf(rows, missing)));
+  return floatTensor([a.dims[0]!, rows.dims[0]!], Float32Array.from(found.transpose().to1DArray()));
 }
 
 /** M·rows in float64, rounded once: the same bits wherever it is computed. @returns [r, ...inDims] */
@@ -63,7 +63,8 @@ export interface LayerDirections {
   readonly energy: number;
   /**
    * The best approximation of rank `rank` (Eckart and Young), whose rows of A are mixtures of the layer's own: also those
-   * of directions of no size, which get a zero column of B. Split over the factors as `Decomposition.cut` says.
+   * of directions of no size, which get a zero column of B. All rows are as long as drawn ones: they do not train, and
+   * what a step or noise on B does to ΔW shall not depend on the cuts before it.
    * @param rank at most the layer's own
    */
   cut(rank: number, scale: number): TruncatedFactors;
@@ -82,19 +83,52 @@ export function layerDirections({ r, scale, a, b }: LoraLayer): LayerDirections 
   );
   const found = decomposeStack({ left, right });
   const energy = sumOfSquares(found.sizes);
-  const freshRow = (k: number) => scaled(found.v(k), freshRowLength);
   return {
     sizes: found.sizes,
     energy,
     cut: (rank, wanted) =>
-      cutFactors(found, energy, { inDims, rows, bTail }, { rank, scale: wanted, freshRow }),
+      cutFactors(
+        found,
+        energy,
+        { inDims, rows, bTail },
+        {
+          rank,
+          scale: wanted,
+          rowLength: () => freshRowLength,
+          freshRow: (k) => scaled(found.v(k), freshRowLength),
+        },
+      ),
   };
 }
 
-function columnsOf({ dims, data }: FloatTensor): Matrix {
-  const [count = 0, ...rest] = dims;
-  const width = elementCount(rest);
-  const matrix = new Matrix(width, count);
-  for (let k = 0; k < count; k++) for (let x = 0; x < width; x++) matrix.set(x, k, data[k * width + x]!);
-  return matrix;
+interface Rows {
+  readonly dims: readonly number[];
+  readonly data: ArrayLike<number>;
+}
+
+/** X·Yᵀ of rows in float64. */
+function productsOf(x: Rows, y: Rows): Matrix {
+  const width = elementCount(x.dims.slice(1));
+  const products = new Matrix(x.dims[0]!, y.dims[0]!);
+  for (let i = 0; i < products.rows; i++) {
+    for (let j = 0; j < products.columns; j++) {
+      let sum = 0;
+      for (let k = 0; k < width; k++) sum += x.data[i * width + k]! * y.data[j * width + k]!;
+      products.set(i, j, sum);
+    }
+  }
+  return products;
+}
+
+/** A − Mᵀ·rows in float64. @param mixing Mᵀ, [R, r] */
+function differenceOf(a: FloatTensor, mixing: Matrix, rows: FloatTensor): Float64Array {
+  const width = elementCount(a.dims.slice(1));
+  const left = Float64Array.from(a.data);
+  for (let i = 0; i < mixing.columns; i++) {
+    for (let j = 0; j < mixing.rows; j++) {
+      const weight = mixing.get(j, i);
+      for (let k = 0; k < width; k++) left[i * width + k]! -= weight * rows.data[j * width + k]!;
+    }
+  }
+  return left;
 }

@@ -6,6 +6,7 @@ import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, sameDims } from '../shared/tensor.ts';
 import {
   cutFactors,
+  evenSplit,
   type FactorShape,
   factorsOfVectors,
   randomRows,
@@ -113,8 +114,8 @@ export function createFactorSum(
       energy,
       cut(rank, scale, { seed, divisor = 1 }) {
         requireFound(rank);
-        const freshRow = randomRows(inDims, seed);
-        return cutFactors(found, energy, shape, { rank: Math.min(rank, limit), scale, divisor, freshRow });
+        const cut = { rank: Math.min(rank, limit), scale, divisor, rowLength: evenSplit };
+        return cutFactors(found, energy, shape, { ...cut, freshRow: randomRows(inDims, seed) });
       },
       slice(first, end, divisor = 1) {
         requireFound(end);

@@ -27,13 +27,13 @@ export const shapeOfLayer = ({ module, a, b }: Pick<LoraLayer, 'module' | 'a' | 
   bDims: b.dims,
 });
 
-/** How many rows are drawn for a layer: its highest rank in the run. */
+/** How many rows are drawn for a layer: its rank where the run's is r_max. */
 export function drawnRank(config: DrawnConfig): (layer: LayerShape) => number {
   const rankOf = layerRanks(config, config.rMax);
   return ({ module, aDims, bDims }) => Math.min(rankOf(module), rankLimit(aDims, bDims));
 }
 
-/** The rows that a layer's A is made of, [highest rank, ...inDims]. @param layer of any rank */
+/** The rows that a layer's A is made of, [`drawnRank`, ...inDims]. @param layer of any rank */
 export function drawnRowsOf(config: DrawnConfig, layer: Pick<LoraLayer, 'module' | 'a' | 'b'>): FloatTensor {
   const { module, a } = layer;
   return drawRows(config.seed, module, drawnRank(config)(shapeOfLayer(layer)), a.dims.slice(1));

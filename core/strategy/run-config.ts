@@ -65,7 +65,10 @@ export const runConfigSchema = z.object({
    * turns within the space of its drawn rows.
    */
   freezeA: z.boolean().default(optionDefaults.freezeA),
-  /** Highest rank of single sites by their name, for hetlora and flexlora; other sites take the round's rank. */
+  /**
+   * Highest rank of single sites by their name, for hetlora, flexlora, flora-stack and sa-fedlora (without `freezeA`);
+   * other sites take the round's rank.
+   */
   siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
   /** Weight of a site's update: its number of training pictures, or 1. */
   weighting: z.enum(['examples', 'equal']).default(optionDefaults.weighting),

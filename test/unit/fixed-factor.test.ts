@@ -10,12 +10,14 @@ import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { nameOfA, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { layerRanks } from '../../core/strategy/lora-settings.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import type { RunConfig, SiteUpdate } from '../../core/strategy/strategy.ts';
+import { type RunConfig, runConfigSchema, type SiteUpdate } from '../../core/strategy/strategy.ts';
 import {
   decodeGlobalState,
   decodeUpdate,
+  type EncodedUpdate,
   encodeGlobalState,
   encodeUpdate,
 } from '../../core/strategy/wire/wire.ts';
@@ -128,6 +130,8 @@ describe('drawn rows', () => {
         const [m, own, all] = [mixing, a, layer.a].map((tensor) => rowsOf(tensor).norm('frobenius'));
         const rounding = (2 ** -22 * m! * all!) / own!;
         expect(outside(a, layer.a)).toBeLessThan(rounding);
+        // As long as rows are drawn, whatever the sizes.
+        for (const row of rowsOf(a).to2DArray()) expect(sumOfSquares(row)).toBeCloseTo(1 / 3, 5);
         expect(relativeError(of(mixRows(mixing, layer.a)), of(a))).toBeLessThan(rounding);
       }),
       { numRuns: 200 },
@@ -149,10 +153,13 @@ describe.each<[string, Partial<RunConfig>]>([
   ['spectral', { allocation: 'spectral' }],
   ['alpha / r', { loraScaling: 'alpha', loraAlpha: 12 }],
   ['behind a full initiating stage', { initiatingMode: 'full' }],
+  ['behind a full initiating stage, spectral', { initiatingMode: 'full', allocation: 'spectral' }],
+  ['with a layer too small for r_max', { rMax: 10 }],
+  ['with a rank of its own for one layer', { rankPattern: { 'body.conv': 3 } }],
 ])('a run with A fixed, %s', (_name, changes) => {
   const config = settings(changes);
 
-  it('takes the exact mean of the products, cut to the next rank; what is not cut keeps its A to the bit', async () => {
+  it('takes the exact mean of the products, cut to the next rank; what is not cut keeps its A', async () => {
     let cuts = 0;
     for await (const { round, before, sites, result } of runOf(config)) {
       if (planOf(config, round).mode !== 'lora') continue;
@@ -174,27 +181,48 @@ describe.each<[string, Partial<RunConfig>]>([
     expect(cuts).toBeGreaterThan(3);
   });
 
+  it('gives every layer the rank of the plan, or all together as many directions by their sizes', async () => {
+    const drawn = new Map([...createRunState({ ...config, initiatingMode: 'lora' }, base).lora]);
+    let uneven = 0;
+    let last: ReadonlyMap<string, LoraLayer> | null = null;
+    for await (const { round, result } of runOf(config)) {
+      const { rank } = planOf(config, round + 1);
+      if (rank === 0) continue;
+      const of = layerRanks(config, rank);
+      const planned = [...drawn].map(([module, { r }]) => [module, Math.min(of(module), r)] as const);
+      const ranks = new Map([...result.state.lora].map(([module, { r }]) => [module, r]));
+      if (config.allocation === 'uniform') expect(ranks).toEqual(new Map(planned));
+      const sum = (values: Iterable<number>) => [...values].reduce((all, value) => all + value, 0);
+      expect(sum(ranks.values())).toBe(sum(planned.map(([, r]) => r)));
+      for (const [module, r] of ranks) expect(r).toBeLessThanOrEqual(last?.get(module)?.r ?? r);
+      if (new Set(ranks.values()).size > 1) uneven++;
+      last = result.state.lora;
+    }
+    if (config.allocation === 'spectral') expect(uneven).toBeGreaterThan(0);
+  });
+
   it.each(['fp32', 'fp16', 'int8'] as const)('sends B, and how A is mixed, in %s', async (precision) => {
     const bound = { fp32: 1e-6, fp16: 2e-3, int8: 0.03 }[precision];
     const coded = { ...config, wire: { up: precision, down: precision, errorFeedback: false } };
-    for await (const { round, result, file, arrived, initial } of runOf(coded)) {
+    for await (const { round, result, file, arrived } of runOf(coded)) {
       const plan = planOf(coded, round + 1);
       if (plan.mode !== 'lora') continue;
       const names = [...parseSafetensors(file, 'global').entries.keys()];
       expect(names.filter((name) => name.endsWith('lora_A.weight'))).toEqual([]);
-      const mixed = [...arrived.lora.values()].filter(({ r, module }) => {
-        const drawn = drawRows(coded.seed, module, coded.rMax, arrived.lora.get(module)!.a.dims.slice(1));
-        return r < drawn.dims[0]!;
-      });
+      const drawn = createRunState({ ...coded, initiatingMode: 'lora' }, base).lora;
+      const mixed = [...arrived.lora.values()].filter(({ r, module }) => r < drawn.get(module)!.r);
       expect(names.filter((name) => name.endsWith('.mixing'))).toHaveLength(mixed.length);
       expect(relativeError(deltas(arrived), deltas(result.state))).toBeLessThan(bound);
-      const again = decodeGlobalState(Uint8Array.from(file), 'global', {
-        config: coded,
-        plan,
-        base,
-        initial,
-      });
-      expect(statesEqual(again, arrived)).toBe(true);
+      // A site that joins late has the settings as they were announced, and a start of its own.
+      const announced = runConfigSchema.parse(JSON.parse(JSON.stringify(coded)));
+      const context = { config: announced, plan, base, initial: createRunState(announced, base) };
+      expect(statesEqual(decodeGlobalState(Uint8Array.from(file), 'global', context), arrived)).toBe(true);
+      for (const [module, { r, a }] of arrived.lora) {
+        const sent = result.state.lora.get(module)!.a;
+        const of = (tensor: FloatTensor) => new Map([[module, tensor]]);
+        if (r === drawn.get(module)!.r) expect(a).toEqual(drawn.get(module)!.a);
+        else expect(relativeError(of(a), of(sent))).toBeLessThan(bound);
+      }
     }
   });
 });
@@ -207,6 +235,45 @@ it('an update holds B and the head alone; the rest is as the round started', asy
     const names = [...parseSafetensors(bytes, 'update').entries.keys()];
     expect(names.some((name) => name.includes('lora_A'))).toBe(false);
     expect(statesEqual(decodeUpdate(bytes, 'update', context), sites[0]!.state)).toBe(true);
+  }
+});
+
+it('feeds back what rounding took from B until a cut changes its shape', async () => {
+  const wire = { up: 'int8', down: 'fp32', errorFeedback: true } as const;
+  const config = settings({ wire, shape: 'linear' });
+  let residual: EncodedUpdate['residual'] = null;
+  const fedBack: boolean[] = [];
+  const cut: boolean[] = [];
+  let rank = Number.POSITIVE_INFINITY;
+  for await (const { round, before, sites } of runOf(config)) {
+    const context = { config, plan: planOf(config, round), base, start: before };
+    const encoded = (left: EncodedUpdate['residual']) =>
+      encodeUpdate({ ...context, trained: sites[0]!.state, residual: left });
+    const arrives = ({ bytes }: EncodedUpdate) =>
+      decodeUpdate(Uint8Array.from(bytes), 'update', context).lora.get('body.q')!.b.data;
+    const file = encoded(residual);
+    const headOnly = new Map([...(residual ?? [])].filter(([name]) => !name.startsWith('lora.')));
+    fedBack.push(
+      Buffer.compare(Buffer.from(arrives(file).buffer), Buffer.from(arrives(encoded(headOnly)).buffer)) !== 0,
+    );
+    cut.push(context.plan.rank < rank);
+    rank = context.plan.rank;
+    residual = file.residual;
+  }
+  expect(fedBack).toEqual(cut.map((isCut) => !isCut));
+  expect(new Set(fedBack).size).toBe(2);
+});
+
+it('takes updates that leave out layers without factors, as every check does', async () => {
+  const config = settings({ initiatingMode: 'full' });
+  const start = createRunState(config, base);
+  const [first, ...others] = sitesOf(config, start, 0);
+  const bare = { ...first!, state: { ...first!.state, lora: new Map() } };
+  for (const [round, modes] of [0, 1].map((each) => [each, planOf(config, each).mode] as const)) {
+    expect(modes).toBe('full');
+    const whole = await aggregateOnce(config, base, round, start, [first!, ...others]);
+    const without = await aggregateOnce(config, base, round, start, [bare, ...others]);
+    expect(statesEqual(without.state, whole.state)).toBe(true);
   }
 });
 
@@ -230,5 +297,22 @@ it('refuses a state whose rank no drawn rows can have, or that does not say how 
   lora['body.q']!.r = 7;
   const high = rewritten({ lora: JSON.stringify(lora) }, () => true);
   expect(() => decodeGlobalState(high, 'global', context)).toThrow(/"body\.q" has rank 7/);
+  const rows = context.initial.lora.get('body.q')!.a;
+  const huge = encodeRawSafetensors(
+    [...entries].map(([name, entry]) => {
+      const bytes = Uint8Array.from(bytesOf(entry));
+      if (name === 'lora.body.q.lora_A.mixing') {
+        const values = new Float32Array(bytes.buffer);
+        values.forEach((_, i) => {
+          values[i] = 3.4e38 * Math.sign(rows.data[(i % rows.dims[0]!) * 12]!);
+        });
+      }
+      return { name, dims: entry.dims, bytes };
+    }),
+    metadata!,
+  );
+  expect(() => decodeGlobalState(huge, 'global', context)).toThrow(
+    expect.objectContaining({ code: 'MODEL_FILE_INVALID' }),
+  );
   expect(tensorsOf(decodeGlobalState(file, 'global', context)).has(nameOfA('body.q'))).toBe(true);
 });

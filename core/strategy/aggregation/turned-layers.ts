@@ -13,7 +13,7 @@ type Ranks = ReadonlyMap<string, number>;
 
 /**
  * Cuts each layer of more than its next rank to the best approximation of that rank, by a turn of A within the space of
- * its rows; others stay bit for bit. Layers that have no factors yet get the rows that the run's seed draws, and B zero.
+ * its rows; others stay as they are. Layers that have no factors yet get the rows that the run's seed draws, and B zero.
  * With the allocation `spectral` the ranks of all layers come from one budget, but none rises again.
  */
 export async function turnedLayers(
@@ -22,28 +22,35 @@ export async function turnedLayers(
 ): Promise<AggregateResult> {
   const { lora } = merged.state;
   const wanted = plannedRanks(config, next.rank, lora);
-  if ([...lora].every(([module, { r }]) => r === wanted.get(module))) return merged;
+  const [now, then] = [total([...lora.values()].map(({ r }) => r)), total([...wanted.values()])];
+  if (now === 0 && then > 0) return withLayers(merged, freshLayers(config, lora, wanted), 1);
+  if (now <= then) return merged;
   const directions = await directionsOf(lora);
   const ranks = config.allocation === 'spectral' ? spectrumRanks(directions, wanted) : wanted;
   const scaleOf = layerScales(config);
   const layers = new Map<string, LoraLayer>();
-  let [energy, keptEnergy] = [0, 0];
+  let keptEnergy = 0;
   for (const [module, layer] of lora) {
-    const r = ranks.get(module)!;
     const found = directions.get(module)!;
-    energy += found.energy;
-    if (r < layer.r) {
-      const scale = scaleOf(module, r);
-      const { a, b, keptEnergy: kept } = found.cut(r, scale);
-      keptEnergy += kept;
-      layers.set(module, { module, r, scale, a, b });
-    } else {
+    const r = Math.min(ranks.get(module)!, layer.r);
+    if (r === layer.r) {
       keptEnergy += found.energy;
-      layers.set(module, r === layer.r ? layer : freshLayer(config, layer, r));
+      layers.set(module, layer);
+      continue;
     }
+    const scale = scaleOf(module, r);
+    const { a, b, keptEnergy: kept } = found.cut(r, scale);
+    keptEnergy += kept;
+    layers.set(module, { module, r, scale, a, b });
   }
-  const energyKept = energy === 0 ? 1 : Math.min(1, keptEnergy / energy);
-  return { ...merged, state: { ...merged.state, lora: layers }, energyKept };
+  const energy = total([...directions.values()].map((found) => found.energy));
+  return withLayers(merged, layers, energy === 0 ? 1 : Math.min(1, keptEnergy / energy));
+}
+
+const total = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0);
+
+function withLayers(merged: AggregateResult, lora: Layers, energyKept: number): AggregateResult {
+  return { ...merged, state: { ...merged.state, lora }, energyKept };
 }
 
 /** Of a round of rank `rank`, with the same for every layer but for rank patterns and small layers. */
@@ -71,16 +78,20 @@ function spectrumRanks(directions: ReadonlyMap<string, LayerDirections>, wanted:
   if ([...directions.values()].every(({ energy }) => energy === 0)) return wanted;
   const sizes = new Map([...directions].map(([module, found]) => [module, found.sizes]));
   const limits = new Map([...sizes].map(([module, found]) => [module, found.length]));
-  const budget = [...wanted.values()].reduce((sum, rank) => sum + rank, 0);
-  return spectralRanks(sizes, budget, limits);
+  return spectralRanks(sizes, total([...wanted.values()]), limits);
 }
 
-/** The first drawn rows and B zero, for a layer that had no factors. */
-function freshLayer(config: RunConfig, layer: LoraLayer, r: number): LoraLayer {
-  const { module, b } = layer;
-  const rows = drawnRowsOf(config, layer);
-  const [, ...inDims] = rows.dims;
-  const [out = 0, , ...bTail] = b.dims;
-  const a = floatTensor([r, ...inDims], rows.data.slice(0, r * elementCount(inDims)));
-  return { module, r, scale: layerScales(config)(module, r), a, b: floatTensor([out, r, ...bTail]) };
+/** The first drawn rows and B zero, for layers that had no factors. */
+function freshLayers(config: RunConfig, lora: Layers, ranks: Ranks): Layers {
+  const scaleOf = layerScales(config);
+  const fresh = (layer: LoraLayer): LoraLayer => {
+    const { module, b } = layer;
+    const r = ranks.get(module)!;
+    const rows = drawnRowsOf(config, layer);
+    const [, ...inDims] = rows.dims;
+    const [out = 0, , ...bTail] = b.dims;
+    const a = floatTensor([r, ...inDims], rows.data.slice(0, r * elementCount(inDims)));
+    return { module, r, scale: scaleOf(module, r), a, b: floatTensor([out, r, ...bTail]) };
+  };
+  return new Map([...lora].map(([module, layer]) => [module, fresh(layer)]));
 }

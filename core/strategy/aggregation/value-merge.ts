@@ -37,8 +37,10 @@ export function createValueMerge(round: AggregateRound, withFactors: boolean): V
   let start = global;
   let startValues: NamedTensors = new Map();
 
-  const valuesOf = (state: ModelState) =>
-    stateTensors(withFactors ? state : { ...state, lora: new Map() }, round);
+  /** Sites may leave out layers that have no factors yet. */
+  const factorsOf = ({ lora }: ModelState) =>
+    new Map(withFactors ? [...lora].filter(([module]) => global.lora.get(module)!.r > 0) : []);
+  const valuesOf = (state: ModelState) => stateTensors({ ...state, lora: factorsOf(state) }, round);
 
   return {
     add({ share, state }) {

@@ -5,7 +5,7 @@
  */
 import { mixingOf, mixRows } from '../../lora/drawn-rows.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
-import { invalid } from '../../lora/safetensors.ts';
+import { invalid, requireFinite } from '../../lora/safetensors.ts';
 import {
   decodeModelState,
   encodeModelState,
@@ -191,7 +191,7 @@ function readTurnedState(
   file: OpenedFile,
   frame: ModelState,
   form: FileForm,
-  { config, base }: FoundationContext,
+  { config, base, initial }: DecodeGlobalOptions,
   name: string,
 ): ModelState {
   const drawn = drawnRank(config);
@@ -203,9 +203,14 @@ function readTurnedState(
   const shape = { ...stateShape(frame), base: baseEntries(file.names, base, name) };
   const tensors = file.read(wireEntries(shape, form.parts), (tensor) => baseWeightOf(base, tensor));
   for (const layer of frame.lora.values()) {
-    const rows = drawnRowsOf(config, layer);
-    const mixing = tensors.get(nameOfMixing(layer.module));
-    tensors.set(nameOfA(layer.module), mixing === undefined ? rows : mixRows(mixing, rows));
+    const { module } = layer;
+    // Most runs begin with all rows: drawn anew they would take as long as a training step.
+    const own = initial.lora.get(module)!;
+    const rows = own.r === drawn(shapeOfLayer(layer)) ? own.a : drawnRowsOf(config, layer);
+    const mixing = tensors.get(nameOfMixing(module));
+    const a = mixing === undefined ? rows : mixRows(mixing, rows);
+    requireFinite(a.data, nameOfA(module), name);
+    tensors.set(nameOfA(module), a);
   }
   return assemble(frame, tensors, shape.base);
 }
