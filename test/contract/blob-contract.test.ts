@@ -132,12 +132,12 @@ describe.each(brokerKinds('memory', 'aedes', 'mosquitto'))('blobs over %s', (kin
 
   test('go on after the receiver was restarted, without fetching again what it has', async () => {
     const coordinator = await join(coordinatorId);
-    const { reference } = await putBlob(coordinator, 4 * 1024 * 1024);
+    const { reference } = await putBlob(coordinator, 8 * 1024 * 1024);
     const before = await join('site-a');
     const stop = new AbortController();
     const first = before.exchange.fetch(reference, coordinatorId, {
       signal: stop.signal,
-      onProgress: (received) => received >= 2 * 1024 * 1024 && stop.abort(),
+      onProgress: (received) => received >= 6 * 1024 * 1024 && stop.abort(),
     });
     await expect(first).rejects.toMatchObject({ code: 'CANCELLED' });
     await before.exchange.close();
@@ -147,7 +147,8 @@ describe.each(brokerKinds('memory', 'aedes', 'mosquitto'))('blobs over %s', (kin
     const { bytesReceived } = await after.exchange.fetch(reference, coordinatorId);
 
     expect(after.blobs.has(reference.sha256)).toBe(true);
-    expect(bytesReceived).toBeLessThanOrEqual(2 * 1024 * 1024);
+    // What was missing; chunks that the first receiver had asked for may still be on their way, and then arrive twice.
+    expect(bytesReceived).toBeLessThanOrEqual(2 * 1024 * 1024 + 8 * chunkBytes);
   });
 
   test('wrong bytes are found by the hash, and fetched again', async () => {
