@@ -71,17 +71,8 @@ export interface TrafficOptions {
 const settingOf: Readonly<Record<string, string>> = { schedule: 'shape' };
 const names = [
   ...['strategy', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK', 'heatingRounds', 'coolingRounds'],
-  ...[
-    'schedule',
-    'cutOff',
-    'freezeA',
-    'rMax',
-    'rMin',
-    'targetModules',
-    'excludeModules',
-    'rankPattern',
-    'siteRanks',
-  ],
+  ...['schedule', 'cutOff', 'freezeA', 'rMax', 'rMin'],
+  ...['targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
   ...['participation', 'quorum', 'localHead', 'wire'],
 ];
 

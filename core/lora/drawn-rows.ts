@@ -4,9 +4,16 @@
  * numbers of the turn stand for the whole factor.
  */
 import { CholeskyDecomposition, Matrix } from 'ml-matrix';
-import { createRandom, mixSeed } from '../shared/random.ts';
+import { mixSeed } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import { cutFactors, freshRowLength, scaled, sumOfSquares, type TruncatedFactors } from './cut-factors.ts';
+import {
+  cutFactors,
+  freshRowLength,
+  randomRows,
+  scaled,
+  sumOfSquares,
+  type TruncatedFactors,
+} from './cut-factors.ts';
 import type { LoraLayer } from './model-state.ts';
 import { decomposeStack } from './small-core.ts';
 
@@ -15,11 +22,11 @@ import { decomposeStack } from './small-core.ts';
  * lower rank gives the first rows of a higher one.
  */
 export function drawRows(seed: number, module: string, r: number, inDims: readonly number[]): FloatTensor {
-  const bound = 1 / Math.sqrt(elementCount(inDims));
-  const random = createRandom(mixSeed(seed, 'lora_A', module));
-  const dims = [r, ...inDims];
-  const data = Float32Array.from({ length: elementCount(dims) }, () => (2 * random.uniform() - 1) * bound);
-  return floatTensor(dims, data);
+  const row = randomRows(inDims, mixSeed(seed, 'lora_A', module));
+  const width = elementCount(inDims);
+  const data = new Float32Array(r * width);
+  for (let k = 0; k < r; k++) data.set(row(k), k * width);
+  return floatTensor([r, ...inDims], data);
 }
 
 /**

@@ -36,6 +36,20 @@ export function spectralRanks(
   return ranks;
 }
 
+/**
+ * As {@link spectralRanks}, with as many directions as `wanted` has in all; `wanted` itself where nothing was learnt yet, so
+ * that no layer stands out.
+ */
+export function spectralRanksFor(
+  sizesByModule: ReadonlyMap<string, readonly number[]>,
+  wanted: ReadonlyMap<string, number>,
+  limits: ReadonlyMap<string, number>,
+): ReadonlyMap<string, number> {
+  const nothing = [...sizesByModule.values()].every((sizes) => !sizes.some((size) => size > 0));
+  const budget = [...wanted.values()].reduce((sum, rank) => sum + rank, 0);
+  return nothing ? wanted : spectralRanks(sizesByModule, budget, limits);
+}
+
 interface Direction {
   module: string;
   order: number;

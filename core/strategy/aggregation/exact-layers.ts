@@ -4,7 +4,7 @@ import type { Decomposition } from '../../lora/factor-sum.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
 import { mixSeed } from '../../shared/random.ts';
-import { spectralRanks } from '../allocation.ts';
+import { spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import { previousLayer, productMomentum, rememberLayers } from '../server-optimiser.ts';
 import type { AggregateRound, RunConfig, ServerMemory } from '../strategy.ts';
@@ -88,11 +88,8 @@ async function spectralCuts(
     decompositions.set(module, await sums.decompose(module, limit));
     await setImmediate();
   }
-  const budget = [...wanted.values()].reduce((sum, rank) => sum + rank, 0);
   const sizes = new Map([...decompositions].map(([module, { sizes: found }]) => [module, found]));
-  // Where nothing was learnt yet no layer stands out.
-  const nothing = [...sizes.values()].every((found) => !found.some((size) => size > 0));
-  const ranks = nothing ? wanted : spectralRanks(sizes, budget, limits);
+  const ranks = spectralRanksFor(sizes, wanted, limits);
   return [...decompositions].map(([module, decomposition]) => ({
     module,
     rank: ranks.get(module) ?? 0,

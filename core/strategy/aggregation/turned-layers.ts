@@ -1,10 +1,10 @@
 /** Layers with a fixed A, merged value by value, at the next round's ranks. */
 import { setImmediate } from 'node:timers/promises';
-import { type LayerDirections, layerDirections } from '../../lora/drawn-rows.ts';
+import { drawRows, type LayerDirections, layerDirections } from '../../lora/drawn-rows.ts';
+import { rankLimit } from '../../lora/factor-sum.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
-import { elementCount, floatTensor } from '../../shared/tensor.ts';
-import { spectralRanks } from '../allocation.ts';
-import { drawnRank, drawnRowsOf, shapeOfLayer } from '../fixed-factor.ts';
+import { floatTensor } from '../../shared/tensor.ts';
+import { spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import type { AggregateResult, AggregateRound, RunConfig } from '../strategy.ts';
 
@@ -56,9 +56,8 @@ function withLayers(merged: AggregateResult, lora: Layers, energyKept: number): 
 /** Of a round of rank `rank`, with the same for every layer but for rank patterns and small layers. */
 function plannedRanks(config: RunConfig, rank: number, lora: Layers): Ranks {
   const rankOf = layerRanks(config, rank);
-  const drawn = drawnRank(config);
   return new Map(
-    [...lora].map(([module, layer]) => [module, Math.min(rankOf(module), drawn(shapeOfLayer(layer)))]),
+    [...lora].map(([module, { a, b }]) => [module, Math.min(rankOf(module), rankLimit(a.dims, b.dims))]),
   );
 }
 
@@ -74,23 +73,19 @@ async function directionsOf(lora: Layers): Promise<ReadonlyMap<string, LayerDire
 
 /** As many directions as `wanted` has in all, for the layers in which they are largest. */
 function spectrumRanks(directions: ReadonlyMap<string, LayerDirections>, wanted: Ranks): Ranks {
-  // Where nothing was learnt yet no layer stands out.
-  if ([...directions.values()].every(({ energy }) => energy === 0)) return wanted;
   const sizes = new Map([...directions].map(([module, found]) => [module, found.sizes]));
   const limits = new Map([...sizes].map(([module, found]) => [module, found.length]));
-  return spectralRanks(sizes, total([...wanted.values()]), limits);
+  return spectralRanksFor(sizes, wanted, limits);
 }
 
 /** The first drawn rows and B zero, for layers that had no factors. */
 function freshLayers(config: RunConfig, lora: Layers, ranks: Ranks): Layers {
   const scaleOf = layerScales(config);
   const fresh = (layer: LoraLayer): LoraLayer => {
-    const { module, b } = layer;
+    const { module } = layer;
     const r = ranks.get(module)!;
-    const rows = drawnRowsOf(config, layer);
-    const [, ...inDims] = rows.dims;
-    const [out = 0, , ...bTail] = b.dims;
-    const a = floatTensor([r, ...inDims], rows.data.slice(0, r * elementCount(inDims)));
+    const [out = 0, , ...bTail] = layer.b.dims;
+    const a = drawRows(config.seed, module, r, layer.a.dims.slice(1));
     return { module, r, scale: scaleOf(module, r), a, b: floatTensor([out, r, ...bTail]) };
   };
   return new Map([...lora].map(([module, layer]) => [module, fresh(layer)]));
