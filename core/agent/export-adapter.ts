@@ -1,4 +1,4 @@
-/** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's own part. */
+/** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -6,18 +6,18 @@ import { type ExportOptions, type TrainedWith, writeAdapter } from '../models/ad
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
+import { decodeLocalParameters, keptParts, withKept } from '../site/local-parameters.ts';
 import { leavesUnchanged } from '../site/make-update.ts';
-import { decodeOwnPart, keptParts, withKept } from '../site/own-part.ts';
-import { foundationKey, foundationSchema } from '../site/round-state.ts';
+import { frozenBaseKey, frozenBaseSchema } from '../site/round-state.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { AdapterRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import { applyFoundation } from '../strategy/foundation.ts';
-import { sumIntoAdapter } from '../strategy/foundation-adapter.ts';
+import { sumIntoAdapter } from '../strategy/frozen-base-adapter.ts';
+import { applyFrozenBaseDelta } from '../strategy/frozen-base-delta.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type ModelFoundation, type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
-import { decodeFoundation, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
+import { type FrozenBaseDelta, type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
+import { decodeFrozenBase, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
 
 export interface ExportSources {
   store: ReadOnlyStore;
@@ -48,11 +48,11 @@ export async function exportAdapterOf(
   const base = await sources.catalogue.load(
     await sources.catalogue.resolve(config.baseId, config.baseSha256),
   );
-  const { state, foundation } = await readAdapter(sources, row, config, base);
+  const { state, frozenBaseDelta } = await readAdapter(sources, row, config, base);
   const whole =
     (options.format ?? 'peft') === 'peft'
-      ? await sumIntoAdapter(foundation, state)
-      : applyFoundation(base, foundation, state);
+      ? await sumIntoAdapter(frozenBaseDelta, state)
+      : applyFrozenBaseDelta(base, frozenBaseDelta, state);
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
 }
 
@@ -63,7 +63,7 @@ function trainedWith({ training }: RunConfig): TrainedWith {
 
 interface RunAdapter {
   state: ModelState;
-  foundation: ModelFoundation;
+  frozenBaseDelta: FrozenBaseDelta;
 }
 
 async function readAdapter(
@@ -95,21 +95,21 @@ async function readGlobal(
   const context = { config, base, initial };
   const parts = store.rounds
     .listOfRun(runId)
-    .flatMap((record) => (record.round <= round ? (record.foundationSha256 ?? []) : []));
-  const foundation = await readFoundation(blobs, parts, context);
+    .flatMap((record) => (record.round <= round ? (record.frozenBaseSha256 ?? []) : []));
+  const frozenBaseDelta = await readFrozenBase(blobs, parts, context);
   const state = decodeGlobalState(await blobs.read(sha256), 'adapter', { ...context, plan });
-  return { state, foundation };
+  return { state, frozenBaseDelta };
 }
 
-async function readFoundation(
+async function readFrozenBase(
   blobs: BlobStore,
   parts: readonly string[],
-  context: Parameters<typeof decodeFoundation>[2],
+  context: Parameters<typeof decodeFrozenBase>[2],
 ): Promise<ModelState[]> {
-  const foundation: ModelState[] = [];
+  const frozenBaseDelta: ModelState[] = [];
   for (const part of parts)
-    foundation.push(decodeFoundation(await blobs.read(part), 'a part under the adapter', context));
-  return foundation;
+    frozenBaseDelta.push(decodeFrozenBase(await blobs.read(part), 'a part under the adapter', context));
+  return frozenBaseDelta;
 }
 
 /** A site's update with what the site kept to itself: its own model after the round. */
@@ -123,8 +123,9 @@ async function readOwn(
   const bytes = await blobs.read(sha256);
   const initial = createRunState(config, base);
   const context = { config, base, initial };
-  const foundation = await readFoundation(blobs, partsAtSite(store, config, runId, round), context);
-  if (leavesUnchanged({ config, plan })) return { state: decodeModelState(bytes, 'adapter'), foundation };
+  const frozenBaseDelta = await readFrozenBase(blobs, partsAtSite(store, config, runId, round), context);
+  if (leavesUnchanged({ config, plan }))
+    return { state: decodeModelState(bytes, 'adapter'), frozenBaseDelta };
 
   const startSha256 = store.rounds.get(runId, round)?.startSha256;
   if (startSha256 === undefined || !blobs.has(startSha256))
@@ -134,10 +135,10 @@ async function readOwn(
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   if (memory?.round !== round) {
     if (Object.values(keptParts(config, plan)).includes(true)) throw notHere('the part that the site kept');
-    return { state, foundation };
+    return { state, frozenBaseDelta };
   }
-  const own = decodeOwnPart(await blobs.read(memory.sha256), "the site's own part", start);
-  return { state: withKept(state, own.kept), foundation };
+  const own = decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);
+  return { state: withKept(state, own.kept), frozenBaseDelta };
 }
 
 /** Parts under a site's update of a round; a site keeps those of its newest run. */
@@ -148,7 +149,7 @@ function partsAtSite(store: ReadOnlyStore, config: RunConfig, runId: string, rou
   const count = strategy === 'flora-stack' ? round : strategy === 'sa-fedlora' && isInitiated ? 1 : 0;
   if (count === 0) return [];
   const parts =
-    store.runs.list()[0]?.id === runId ? (store.settings.get(foundationKey, foundationSchema) ?? []) : [];
+    store.runs.list()[0]?.id === runId ? (store.settings.get(frozenBaseKey, frozenBaseSchema) ?? []) : [];
   if (parts.length < count) throw notHere('what the run had put under it');
   return parts.slice(0, count);
 }

@@ -25,8 +25,8 @@ export function describeMetrics({ done, config }: RunDetail): string | null {
     .filter(([, recall]) => recall !== null)
     .map(([name, recall]) => [`recall of ${name}`, formatPercent(recall), '']);
   return [
-    `After round ${round.round + 1}, on ${metrics.total} held-out pictures:`,
-    formatTable(['figure', 'value', 'of the pictures'], [...rows, ...recalls], [1, 2]),
+    `After round ${round.round + 1}, on ${metrics.total} held-out images:`,
+    formatTable(['figure', 'value', 'of the images'], [...rows, ...recalls], [1, 2]),
   ].join('\n');
 }
 

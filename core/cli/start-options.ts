@@ -25,8 +25,8 @@ export function addStartOptions(command: Command): Command {
     .option('--lora-alpha <number>', 'alpha (scalings alpha and rslora)', readNumber)
     .option('--alpha-pattern <table>', 'other alphas for some layers: name=alpha,...', readNumberTable)
     .option('--lora-dropout <share>', 'share of the values dropped before the factors', readNumber)
-    .option('--epochs <number>', 'how often a site goes through its pictures in a round', readWholeNumber)
-    .option('--batch-size <number>', 'pictures in a step of training', readWholeNumber)
+    .option('--epochs <number>', 'how often a site goes through its images in a round', readWholeNumber)
+    .option('--batch-size <number>', 'images in a step of training', readWholeNumber)
     .option(
       '--proximal <number>',
       'pull towards the global state (initiating stage, fedprox-full)',

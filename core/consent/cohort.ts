@@ -1,4 +1,4 @@
-/** Which pictures a round may use. */
+/** Which images a round may use. */
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { CohortRecord, ImageRecord, Split } from '../store/records.ts';
@@ -8,7 +8,7 @@ import { consentStatus } from './consent.ts';
 export interface FrozenCohort {
   cohortId: number;
   sha256: string;
-  /** In the canonical order: by SHA-256 of the picture. */
+  /** In the canonical order: by SHA-256 of the image. */
   images: ImageRecord[];
 }
 
@@ -20,12 +20,12 @@ export interface CohortRequest {
   /** ISO 8601 UTC; default is the store's clock. */
   at?: string | undefined;
   datasetId?: number | undefined;
-  /** Only pictures with one of these labels: the classes of the run. Default: all. */
+  /** Only images with one of these labels: the classes of the run. Default: all. */
   labels?: readonly string[] | undefined;
 }
 
 /**
- * Freezes exactly the ready training pictures of subjects whose consent to `purpose` is active at this instant, and
+ * Freezes exactly the ready training images of subjects whose consent to `purpose` is active at this instant, and
  * stores the list with its hash. Asking again for a round whose list has not changed gives the same cohort; otherwise
  * the new one supersedes those of the round from which no update was announced. May be empty: the caller decides
  * what to do then.
@@ -68,7 +68,7 @@ export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort
   });
 }
 
-/** Ready held-out pictures of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */
+/** Ready held-out images of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */
 export function heldOutImages(
   store: ReadOnlyStore,
   request: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { at: string },
@@ -77,7 +77,7 @@ export function heldOutImages(
 }
 
 /**
- * Cohorts that hold a picture of the subject and may have left their mark: superseded ones did not.
+ * Cohorts that hold an image of the subject and may have left their mark: superseded ones did not.
  * A site asks this at a withdrawal, to see whether the round in progress must start again without the subject.
  * @throws AppError SUBJECT_UNKNOWN
  */

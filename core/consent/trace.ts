@@ -9,7 +9,7 @@ export interface TraceReport {
 }
 
 /**
- * Runs and rounds whose cohort held a picture of the subject, and every global adapter that came of them: those of
+ * Runs and rounds whose cohort held an image of the subject, and every global adapter that came of them: those of
  * the first such round and of all later rounds of the run, which build upon it, and those of later runs that start
  * from one of these. Errs on the side of naming too many: whether the coordinator took a round's update is not asked.
  * @throws AppError SUBJECT_UNKNOWN

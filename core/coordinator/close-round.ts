@@ -12,7 +12,7 @@ import { siteStart } from '../strategy/site-rank.ts';
 import type { AggregateResult, AggregateRound, ServerMemory, Updates } from '../strategy/strategy.ts';
 import {
   decodeUpdate,
-  encodeFoundation,
+  encodeFrozenBase,
   encodeGlobalState,
   globalStateValueCount,
 } from '../strategy/wire/wire.ts';
@@ -51,7 +51,7 @@ function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start
 /**
  * Deletes what nothing needs any more: the sites' updates of closed rounds and the server's memory of all rounds but
  * the newest; of a run that is over, all of both. Their hashes stay in the store. What is a global state or part of a
- * foundation as well, as a state with a single site may be, is kept.
+ * frozen base delta as well, as a state with a single site may be, is kept.
  * @param all looks through all rounds; otherwise, while the run goes on, through the two that closed last
  */
 export async function discardLeftovers(
@@ -65,7 +65,7 @@ export async function discardLeftovers(
   const isOver = ledger.isOver();
   const kept = new Set([
     ...store.adapters.list({ kind: 'global' }).map((row) => row.sha256),
-    ...ledger.foundationOf(ledger.config.rounds),
+    ...ledger.frozenBaseOf(ledger.config.rounds),
   ]);
   const newest = rounds.findLast(({ status }) => status === 'closed');
   if (!isOver && newest?.memorySha256 != null) kept.add(newest.memorySha256);
@@ -168,12 +168,12 @@ async function recordResult(
   { round, rows, result, isLast }: RoundOutcome,
 ): Promise<void> {
   const { runId, config, base } = ledger;
-  const { state, foundation, memory, exclusions } = result;
+  const { state, frozenBaseDelta, memory, exclusions } = result;
   const plan = ledger.planOf(round + 1);
   const context = { config, plan, base };
   const sha256 = await blobs.put(encodeGlobalState(state, context));
-  const foundationSha256 =
-    foundation === null ? null : await blobs.put(encodeFoundation(foundation, context));
+  const frozenBaseSha256 =
+    frozenBaseDelta === null ? null : await blobs.put(encodeFrozenBase(frozenBaseDelta, context));
   const memorySha256 =
     memory === null || memory.size === 0 ? null : await blobs.put(encodeSafetensors(new Map(memory), {}));
   const change = {
@@ -182,7 +182,7 @@ async function recordResult(
     closedAt: store.now(),
     meanLoss: meanLossOf(rows),
     energyKept: result.energyKept,
-    foundationSha256,
+    frozenBaseSha256,
     memorySha256,
     driftSpread: result.drift.spread,
     driftShare: result.drift.share,
@@ -210,7 +210,7 @@ async function recordResult(
         round,
         sites: rows.map((row) => row.siteId),
         result: sha256,
-        ...(foundationSha256 === null ? {} : { foundation: foundationSha256 }),
+        ...(frozenBaseSha256 === null ? {} : { frozenBaseDelta: frozenBaseSha256 }),
         ...(change.epsilon === null ? {} : { epsilon: change.epsilon, delta: config.privacy!.delta }),
         ...(exclusions.length === 0 ? {} : { excluded: exclusions.map(({ siteId }) => siteId) }),
       },
@@ -218,7 +218,7 @@ async function recordResult(
   });
 }
 
-/** Over the pictures that the sites trained on. */
+/** Over the images that the sites trained on. */
 function meanLossOf(rows: readonly RoundSiteRecord[]): number {
   const weight = rows.reduce((sum, row) => sum + (row.examples ?? 1), 0);
   return rows.reduce((sum, row) => sum + (row.meanLoss ?? 0) * (row.examples ?? 1), 0) / weight;

@@ -4,8 +4,8 @@ import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
+import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
 import { createReplayGuard, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
-import { createGrantQueue } from '../transport/grant-queue.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import { siteToCoordinator } from '../transport/messages.ts';
 import { watchPresence } from '../transport/presence.ts';
@@ -43,7 +43,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const { link, federation, signer, store, blobs, logger } = options;
   const topics = createTopics(federation);
   const replays = createReplayGuard();
-  const grants = createGrantQueue(grantedSites);
+  const grants = createConcurrencyLimiter(grantedSites);
   const publishing = createSerialQueue();
   const online = new Set<string>();
   const offlineSince = new Map<string, number>();

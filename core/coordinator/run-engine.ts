@@ -18,7 +18,7 @@ import { aggregateRound, discardLeftovers, freezeRound } from './close-round.ts'
 import type { RunPorts } from './ports.ts';
 import { openRunLedger } from './run-ledger.ts';
 import { countTrainable } from './trainable-values.ts';
-import { createUpdateIntake } from './update-intake.ts';
+import { createUpdateReceiver } from './update-receiver.ts';
 
 export interface RunEngineOptions {
   runId: string;
@@ -31,7 +31,7 @@ export interface RunEngineOptions {
   onChange: () => void;
   /** How long a site that lost its connection may hold up a round. */
   offlineGraceMs?: number;
-  /** Of noise for privacy; the operating system's cryptographic one when absent. Only tests and the lab give one. */
+  /** Of noise for privacy; the operating system's cryptographic one when absent. Only tests and the simulation give one. */
   noise?: AggregateRound['noise'];
 }
 
@@ -66,7 +66,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { config } = ledger;
   const offlineGraceMs = options.offlineGraceMs ?? 15_000;
   const attendance = createAttendance({ ledger, store, ports, offlineGraceMs });
-  const intake = createUpdateIntake({
+  const updateReceiver = createUpdateReceiver({
     ledger,
     store,
     blobs,
@@ -169,14 +169,14 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const record = store.rounds.get(runId, round)!;
     if (record.status === 'open') {
       freezeRound(store, ledger, round, attendance.sites());
-      intake.stop();
+      updateReceiver.stop();
       options.onChange();
     }
     // Sites that did not evaluate by now are left out of the accuracy of the state this round began with.
     recordAccuracy(record.startSha256);
     const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options.noise);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
-    await ledger.countFoundation();
+    await ledger.countFrozenBase();
     await tidyUp();
     if (!isLast) return openRound(round + 1);
     attendance.begin();
@@ -223,7 +223,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         attendance.begin();
         attendance.add(ledger.sitesOf(round).map((row) => row.siteId));
         attendance.add(store.rounds.get(runId, round)?.participants ?? []);
-        await ledger.countFoundation();
+        await ledger.countFrozenBase();
         await tidyUp(true);
         await announceState();
       }),
@@ -240,7 +240,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       step(async () => {
         if (ledger.isOpen(body.round)) attendance.add([siteId]);
         // A receipt that does not get through is asked for again.
-        await intake.announced(siteId, body).catch((error) => {
+        await updateReceiver.announced(siteId, body).catch((error) => {
           if (toAppError(error).code !== 'BROKER_UNREACHABLE') throw error;
         });
       }),
@@ -285,14 +285,14 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           store.runs.update(runId, { status: 'stopped', finishedAt: store.now() });
           store.audit.append({ actor: 'coordinator', action: 'run-stopped', details: { runId } });
         });
-        intake.stop();
+        updateReceiver.stop();
         await tidyUp();
         await announceState();
       }),
     async suspend() {
       suspended = true;
       clearTimeout(timer);
-      intake.stop();
+      updateReceiver.stop();
       await queue.idle();
     },
   };

@@ -10,7 +10,7 @@ import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
-import { decodeFoundation, decodeGlobalState, foundationValueCount } from '../strategy/wire/wire.ts';
+import { decodeFrozenBase, decodeGlobalState, frozenBaseValueCount } from '../strategy/wire/wire.ts';
 import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
 
 export interface RunLedger {
@@ -38,15 +38,15 @@ export interface RunLedger {
    * @param round the one that starts from it
    */
   readState(sha256: string, round: number): Promise<ModelState>;
-  /** Whether a site may fetch this blob: a global state of this run, or a part of its foundation. */
+  /** Whether a site may fetch this blob: a global state of this run, or a part of its frozen base delta. */
   offers(sha256: string): boolean;
   isGlobalState(sha256: string): boolean;
-  /** Parts of the foundation that lie under the state with which `round` starts, oldest first. */
-  foundationOf(round: number): string[];
+  /** Parts of the frozen base delta that lie under the state with which `round` starts, oldest first. */
+  frozenBaseOf(round: number): string[];
   /** Number of model values in a blob that this run offers. */
   valuesIn(sha256: string): number;
   /** Call it at the start and when a round has closed, for `valuesIn`. */
-  countFoundation(): Promise<void>;
+  countFrozenBase(): Promise<void>;
   /** What the retained manifest should say now. */
   manifest(): ManifestBody;
 }
@@ -66,7 +66,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
   const configSha256 = hashJson(config);
   const strategy = getStrategy(config.strategy);
   const initial = createRunState(config, base);
-  /** Values in parts of the foundation, by hash. */
+  /** Values in parts of the frozen base delta, by hash. */
   const counted = new Map<string, number>();
   /** The state that was read last: every update of a round is judged against the same one. */
   let lastRead: { key: string; state: Promise<ModelState> } | null = null;
@@ -93,10 +93,10 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     return results.at(-1) ?? globalStates().find((row) => row.round === -1)!.sha256;
   }
 
-  const foundationOf = (round: number) =>
+  const frozenBaseOf = (round: number) =>
     store.rounds
       .listOfRun(runId)
-      .flatMap((record) => (record.round < round ? (record.foundationSha256 ?? []) : []));
+      .flatMap((record) => (record.round < round ? (record.frozenBaseSha256 ?? []) : []));
 
   const referenceTo = (sha256: string): BlobReference => ({
     sha256,
@@ -114,7 +114,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     newestState,
     planOf,
     isGlobalState,
-    foundationOf,
+    frozenBaseOf,
     isOver: () => ['finished', 'failed', 'stopped'].includes(run().status),
     isOpen(round) {
       const { status, round: current } = run();
@@ -141,14 +141,14 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       return state;
     },
     valuesIn: (sha256) => counted.get(sha256) ?? store.adapters.get(sha256)?.parameters ?? 0,
-    async countFoundation() {
-      for (const sha256 of foundationOf(config.rounds)) {
+    async countFrozenBase() {
+      for (const sha256 of frozenBaseOf(config.rounds)) {
         if (counted.has(sha256)) continue;
-        const part = decodeFoundation(await blobs.read(sha256), 'foundation', { config, base, initial });
-        counted.set(sha256, foundationValueCount(stateShape(part)));
+        const part = decodeFrozenBase(await blobs.read(sha256), 'frozenBaseDelta', { config, base, initial });
+        counted.set(sha256, frozenBaseValueCount(stateShape(part)));
       }
     },
-    offers: (sha256) => isGlobalState(sha256) || foundationOf(config.rounds).includes(sha256),
+    offers: (sha256) => isGlobalState(sha256) || frozenBaseOf(config.rounds).includes(sha256),
     manifest() {
       const { status, round } = run();
       const phase = phases[status];
@@ -163,7 +163,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
         round,
         plan: planOf(round),
         state: state === null ? null : referenceTo(state),
-        foundation: foundationOf(isTraining ? round : config.rounds).map(referenceTo),
+        frozenBaseDelta: frozenBaseOf(isTraining ? round : config.rounds).map(referenceTo),
         participants: isTraining ? (record?.participants ?? null) : null,
         deadlineAt: record?.deadlineAt ?? null,
       };

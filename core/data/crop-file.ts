@@ -25,6 +25,6 @@ export function decodeCrop(bytes: Uint8Array, name: string): RgbImage {
   const pixels = entries.get(tensorName);
   const [height, width, channels] = pixels?.dims ?? [];
   if (entries.size !== 1 || pixels?.dtype !== 'U8' || pixels.dims.length !== 3 || channels !== 3)
-    throw new AppError('MODEL_FILE_INVALID', `The file "${name}" does not hold one RGB picture.`);
+    throw new AppError('MODEL_FILE_INVALID', `The file "${name}" does not hold one RGB image.`);
   return { width: width!, height: height!, data: bytesOf(pixels) };
 }

@@ -1,4 +1,4 @@
-/** Picture files to plain RGB pixels: the only place where bytes from outside meet an image decoder. */
+/** Image files to plain RGB pixels: the only place where bytes from outside meet an image decoder. */
 import sharp from 'sharp';
 import { AppError } from '../shared/errors.ts';
 
@@ -9,7 +9,7 @@ export interface RgbImage {
   readonly data: Uint8Array;
 }
 
-/** In pixels, inside the picture. */
+/** In pixels, inside the image. */
 export interface PixelRegion {
   readonly left: number;
   readonly top: number;
@@ -22,7 +22,7 @@ export interface DecodeLimits {
   maxPixels: number;
 }
 
-/** A 64-megapixel camera picture decodes to 192 MB; more than that is taken for an attack or a mistake. */
+/** A 64-megapixel camera image decodes to 192 MB; more than that is taken for an attack or a mistake. */
 export const defaultDecodeLimits: DecodeLimits = { maxFileBytes: 64 * 2 ** 20, maxPixels: 64_000_000 };
 
 const formats: readonly string[] = ['jpeg', 'png'];
@@ -54,7 +54,7 @@ export async function decodeImage(
     return { width: info.width, height: info.height, data: toThreeChannels(data, info.channels) };
   } catch (error) {
     await explain(bytes, name, limits);
-    throw new AppError('IMAGE_UNREADABLE', `The picture "${name}" is damaged or cut short.`, {
+    throw new AppError('IMAGE_UNREADABLE', `The image "${name}" is damaged or cut short.`, {
       cause: error,
     });
   }
@@ -67,30 +67,30 @@ function isJpegOrPng(bytes: Uint8Array): boolean {
 /** The error for a file over the limit; also for callers that look at the size before they read the file. */
 export function tooLargeFile(name: string, limits: DecodeLimits = defaultDecodeLimits): AppError {
   const megabytes = Math.floor(limits.maxFileBytes / 2 ** 20);
-  return new AppError('IMAGE_TOO_LARGE', `The picture "${name}" is a file of more than ${megabytes} MB.`);
+  return new AppError('IMAGE_TOO_LARGE', `The image "${name}" is a file of more than ${megabytes} MB.`);
 }
 
-/** What the header alone says against a picture; no pixel is unpacked. Only for pictures that are refused: it takes time. */
+/** What the header alone says against an image; no pixel is unpacked. Only for images that are refused: it takes time. */
 async function explain(bytes: Uint8Array, name: string, limits: DecodeLimits): Promise<void> {
   let header: { format?: string; width?: number; height?: number };
   try {
     header = await sharp(bytes, { limitInputPixels: false }).metadata();
   } catch (error) {
-    throw new AppError('IMAGE_UNREADABLE', `The file "${name}" is not a picture that Anneal can read.`, {
+    throw new AppError('IMAGE_UNREADABLE', `The file "${name}" is not an image that Anneal can read.`, {
       cause: error,
     });
   }
   if (!formats.includes(header.format ?? '')) {
     throw new AppError(
       'IMAGE_UNREADABLE',
-      `The picture "${name}" is neither JPEG nor PNG (it is ${header.format ?? 'of an unknown kind'}).`,
+      `The image "${name}" is neither JPEG nor PNG (it is ${header.format ?? 'of an unknown kind'}).`,
     );
   }
   const { width = 0, height = 0 } = header;
   if (width * height > limits.maxPixels) {
     throw new AppError(
       'IMAGE_TOO_LARGE',
-      `The picture "${name}" has ${width} × ${height} pixels; at most ${Math.floor(limits.maxPixels / 1e6)} million are allowed.`,
+      `The image "${name}" has ${width} × ${height} pixels; at most ${Math.floor(limits.maxPixels / 1e6)} million are allowed.`,
     );
   }
 }
@@ -108,7 +108,7 @@ function toThreeChannels(data: Uint8Array, channels: number): Uint8Array {
 }
 
 /**
- * A whole picture, or a region of it, scaled to `size` × `size`. What is not square gets black bars, as the recognition
+ * A whole image, or a region of it, scaled to `size` × `size`. What is not square gets black bars, as the recognition
  * network's own input does, so that no face is stretched or cut.
  */
 export async function fitToSquare(image: RgbImage, size: number, region?: PixelRegion): Promise<RgbImage> {

@@ -41,7 +41,7 @@ const ordinary: Record<Trait, { mean: number; spread: number }> = {
 /**
  * How far each class lies from the unaffected mean, in standard deviations. Most traits that are moved are
  * moved in two classes, so that no single measure tells the classes apart. The sizes are chosen so that a
- * head on the frozen base network gets about 7 pictures in 10 right, and one with LoRA 9 or more.
+ * head on the frozen base network gets about 7 images in 10 right, and one with LoRA 9 or more.
  */
 export const demoClasses: Readonly<Record<string, Partial<Record<Trait, number>>>> = {
   unaffected: {},

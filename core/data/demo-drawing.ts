@@ -3,7 +3,7 @@ import { type FaceConfig, faceToSvgString } from 'facesjs';
 import type { Anatomy } from './demo-anatomy.ts';
 import type { DemoPerson } from './demo-person.ts';
 
-/** What changes from picture to picture of one person. */
+/** What changes from image to image of one person. */
 export interface Pose {
   /** Degrees. */
   roll: number;

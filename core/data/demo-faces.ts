@@ -5,8 +5,8 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import type { Split } from '../store/records.ts';
 import { demoClasses } from './demo-anatomy.ts';
+import { takeImage } from './demo-image.ts';
 import { drawPerson } from './demo-person.ts';
-import { takePicture } from './demo-picture.ts';
 import { defaultPurpose } from './labels-csv.ts';
 import { dirichletPartition, largestRemainder } from './partition.ts';
 
@@ -18,14 +18,14 @@ export interface DemoFacesOptions {
   /** Invented people per site on average; default 96. */
   subjectsPerSite?: number | undefined;
   /** Default 3. */
-  picturesPerSubject?: number | undefined;
-  /** Side of the pictures in pixels; default 150. */
+  imagesPerSubject?: number | undefined;
+  /** Side of the images in pixels; default 150. */
   size?: number | undefined;
   /** Concentration of the spread of classes over sites; default 0.5. */
   alpha?: number | undefined;
   /** Share of each site's subjects that is held out; default 0.25. */
   heldOutShare?: number | undefined;
-  /** People per site whose consent is withdrawn: their pictures are there and must not be used; default 1. */
+  /** People per site whose consent is withdrawn: their images are there and must not be used; default 1. */
   withdrawnPerSite?: number | undefined;
   onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -37,7 +37,7 @@ export interface DemoSite {
   imagesFolder: string;
   labelsFile: string;
   subjects: number;
-  /** Pictures with consent, by label. */
+  /** Images with consent, by label. */
   byLabel: Record<string, { train: number; test: number }>;
 }
 
@@ -45,7 +45,7 @@ export interface DemoSite {
 export const demoLabels: readonly string[] = Object.keys(demoClasses);
 
 /** The importing side needs no face detection: cartoons are framed as crops. */
-export const demoPicturesAreCropped = true;
+export const demoImagesAreCropped = true;
 
 interface Subject {
   pseudonym: string;
@@ -56,7 +56,7 @@ interface Subject {
   seed: number;
 }
 
-/** Everything about the demo's people but their pictures; the same for the same options. */
+/** Everything about the demo's people but their images; the same for the same options. */
 export function planDemoSubjects(options: DemoFacesOptions): Subject[] {
   const { sites, seed } = options;
   const perSite = options.subjectsPerSite ?? 96;
@@ -111,7 +111,7 @@ function chooseHeldOut(members: readonly { label: string; index: number }[], sha
  */
 export async function generateDemoFaces(options: DemoFacesOptions): Promise<DemoSite[]> {
   const size = options.size ?? 150;
-  const perSubject = options.picturesPerSubject ?? 3;
+  const perSubject = options.imagesPerSubject ?? 3;
   const subjects = planDemoSubjects(options);
   const total = subjects.length * perSubject;
   const sites: DemoSite[] = [];
@@ -130,7 +130,7 @@ export async function generateDemoFaces(options: DemoFacesOptions): Promise<Demo
         const person = drawPerson(subject.label, random);
         for (let index = 1; index <= perSubject; index++) {
           if (options.signal?.aborted) throw new AppError('CANCELLED', 'Drawing the demo faces was stopped.');
-          const { bytes, extension } = await takePicture(person, size, random);
+          const { bytes, extension } = await takeImage(person, size, random);
           const file = `${subject.pseudonym}-${index}.${extension}`;
           await writeFile(join(imagesFolder, file), bytes);
           lines.push(csvLine(file, subject));

@@ -1,4 +1,4 @@
-/** One invented person: everything about a cartoon face that stays the same from picture to picture. */
+/** One invented person: everything about a cartoon face that stays the same from image to image. */
 import { type FaceConfig, svgsIndex } from 'facesjs';
 import type { Random } from '../shared/random.ts';
 import { type Anatomy, drawAnatomy } from './demo-anatomy.ts';

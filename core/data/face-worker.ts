@@ -66,7 +66,7 @@ const words = (error: unknown) => (error instanceof Error ? error.message : Stri
 
 try {
   const api = await loadNetworks();
-  // One picture at a time: a chain of promises keeps the order.
+  // One image at a time: a chain of promises keeps the order.
   let queue: Promise<void> = Promise.resolve();
   port.on('message', (message: unknown) => {
     const request = faceRequestSchema.parse(message);

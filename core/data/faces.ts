@@ -7,7 +7,7 @@ import { fitToSquare, type RgbImage } from './decode.ts';
 import { type FaceRequest, faceReplySchema, type faceSchema } from './face-protocol.ts';
 
 /**
- * A face in pixels of the picture given to `detect`. `landmarks` are the usual 68 points (iBUG order):
+ * A face in pixels of the image given to `detect`. `landmarks` are the usual 68 points (iBUG order):
  * jaw 0–16, brows 17–26, nose 27–35, eyes 36–47, mouth 48–67. `score` is the confidence in [0, 1].
  */
 export type Face = z.infer<typeof faceSchema>;
@@ -15,11 +15,11 @@ export type Box = Face['box'];
 
 export interface FaceDetector {
   /**
-   * Every face in the picture, the surest first. The caller's event loop stays free meanwhile.
+   * Every face in the image, the surest first. The caller's event loop stays free meanwhile.
    * @throws AppError INTERNAL when the networks cannot be loaded or the worker thread ends
    */
   detect(image: RgbImage): Promise<Face[]>;
-  /** Ends the worker thread; pictures still waiting are refused. */
+  /** Ends the worker thread; images still waiting are refused. */
   close(): Promise<void>;
 }
 
@@ -131,7 +131,7 @@ const relativeEyeToMouth = 0.45;
 /**
  * The square around a face as the recognition network was trained on it: its side is the distance from
  * eyes to mouth over 0.45, and the centre of eyes and mouth lies at (0.5, 0.43) of it. It may reach over
- * the border of the picture.
+ * the border of the image.
  */
 export function alignmentBox(face: Face): Box {
   const [left, right, mouth] = [
@@ -157,12 +157,12 @@ function centre(points: readonly { x: number; y: number }[]): { x: number; y: nu
 
 /**
  * The aligned crop of one face, `size` × `size`.
- * @throws AppError IMAGE_UNREADABLE when the face lies outside the picture
+ * @throws AppError IMAGE_UNREADABLE when the face lies outside the image
  */
 export async function alignFace(image: RgbImage, face: Face, size: number): Promise<RgbImage> {
   const box = alignmentBox(face);
   const width = Math.min(box.width, image.width - box.x);
   const height = Math.min(box.height, image.height - box.y);
-  if (width < 1 || height < 1) throw new AppError('IMAGE_UNREADABLE', 'The face lies outside the picture.');
+  if (width < 1 || height < 1) throw new AppError('IMAGE_UNREADABLE', 'The face lies outside the image.');
   return fitToSquare(image, size, { left: box.x, top: box.y, width, height });
 }

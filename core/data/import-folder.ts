@@ -1,4 +1,4 @@
-/** Import of a folder of pictures with its labels CSV: all of it is recorded, or nothing. */
+/** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
 import { basename } from 'node:path';
 import { z } from 'zod';
 import { consentStatus, recordConsent, withdrawConsent } from '../consent/consent.ts';
@@ -8,7 +8,7 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, Split } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { FaceDetector } from './faces.ts';
-import { type PreparedPicture, preparePictures } from './import-pictures.ts';
+import { type PreparedImage, prepareImages } from './import-images.ts';
 import type { ImportProgress, ImportReport } from './import-report.ts';
 import { defaultPurpose, type LabelConsent, type LabelRow, readLabelsCsv } from './labels-csv.ts';
 import { assignSplits } from './split.ts';
@@ -18,11 +18,11 @@ export interface ImportOptions {
   blobs: BlobStore;
   imagesFolder: string;
   labelsFile: string;
-  /** Name of the dataset that the pictures are added to. */
+  /** Name of the dataset that the images are added to. */
   dataset: string;
   /** Side of the base model's square input in pixels. */
   inputSize: number;
-  /** The pictures are face crops: no face is looked for, they are only scaled. */
+  /** The images are face crops: no face is looked for, they are only scaled. */
   alreadyCropped: boolean;
   /** Labels of the federation; without them any label will do. */
   allowedLabels?: readonly string[] | undefined;
@@ -43,8 +43,8 @@ export interface ImportOptions {
 export const unnamedDocument = 'unnamed';
 
 /**
- * Imports the pictures named in the CSV. Pictures without exactly one face are recorded as set aside, with
- * the reason. Pictures that the dataset holds already (same bytes) are left as they are.
+ * Imports the images named in the CSV. Images without exactly one face are recorded as set aside, with
+ * the reason. Images that the dataset holds already (same bytes) are left as they are.
  * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING, IMAGE_UNREADABLE,
  *   IMAGE_TOO_LARGE, CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
  */
@@ -52,7 +52,7 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
   const { store, blobs, labelsFile } = options;
   const rows = await readLabelsCsv(labelsFile, { allowedLabels: options.allowedLabels });
   const known = store.datasets.list().find(({ name }) => name === options.dataset);
-  const prepared = await preparePictures(rows, {
+  const prepared = await prepareImages(rows, {
     blobs,
     imagesFolder: options.imagesFolder,
     labelsName: basename(labelsFile),
@@ -64,7 +64,7 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
     signal: options.signal,
   });
   try {
-    return store.transaction(() => record(options, rows, prepared.pictures, prepared.alreadyThere));
+    return store.transaction(() => record(options, rows, prepared.images, prepared.alreadyThere));
   } catch (error) {
     await prepared.discard();
     throw toAppError(error);
@@ -74,7 +74,7 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
 function record(
   options: ImportOptions,
   rows: readonly LabelRow[],
-  pictures: readonly PreparedPicture[],
+  images: readonly PreparedImage[],
   alreadyThere: number,
 ): ImportReport {
   const { store, recordedBy } = options;
@@ -91,7 +91,7 @@ function record(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
   );
   const splits = assignSplits(
-    pictures.map(({ row, sha256 }) => ({
+    images.map(({ row, sha256 }) => ({
       key: sha256,
       subject: row.subject,
       label: row.label,
@@ -99,10 +99,10 @@ function record(
     })),
     { seed: options.seed ?? 0, known },
   );
-  pictures.forEach((picture, index) => {
-    insertPicture(store, dataset.id, subjectIds.get(picture.row.subject)!, picture, splits[index]!);
+  images.forEach((image, index) => {
+    insertImage(store, dataset.id, subjectIds.get(image.row.subject)!, image, splits[index]!);
   });
-  const report = makeReport(options, pictures, splits, alreadyThere);
+  const report = makeReport(options, images, splits, alreadyThere);
   store.audit.append({
     actor: recordedBy,
     action: 'dataset.import',
@@ -117,14 +117,14 @@ function record(
   return report;
 }
 
-function insertPicture(
+function insertImage(
   store: Store,
   datasetId: number,
   subjectId: number,
-  picture: PreparedPicture,
+  image: PreparedImage,
   split: Split,
 ): void {
-  const { row, sha256, cropSha256, reason, faceBox, width, height, restores } = picture;
+  const { row, sha256, cropSha256, reason, faceBox, width, height, restores } = image;
   if (restores && cropSha256) {
     store.images.restore(restores.id, { cropSha256, width, height, faceBox });
     return;
@@ -186,7 +186,7 @@ function isSameGrant(event: ConsentEventRecord, consent: LabelConsent): boolean 
 
 function makeReport(
   options: ImportOptions,
-  pictures: readonly PreparedPicture[],
+  images: readonly PreparedImage[],
   splits: readonly Split[],
   alreadyThere: number,
 ): ImportReport {
@@ -200,7 +200,7 @@ function makeReport(
   };
   const byLabel = new Map<string, { train: number; test: number }>();
   const events = Map.groupBy(store.consentEvents.all(), ({ subjectId }) => subjectId);
-  pictures.forEach(({ row, reason }, index) => {
+  images.forEach(({ row, reason }, index) => {
     if (reason !== null) {
       report.setAside.push({ sourceName: basename(row.file), pseudonym: row.subject, reason });
       return;

@@ -8,13 +8,13 @@ export interface SetAsideRow {
 }
 
 export interface ImportReport {
-  /** Pictures newly recorded and fit for training. */
+  /** Images newly recorded and fit for training. */
   imported: number;
-  /** Pictures newly recorded that are kept aside. */
+  /** Images newly recorded that are kept aside. */
   setAside: SetAsideRow[];
-  /** Pictures of the CSV that the dataset held already. */
+  /** Images of the CSV that the dataset held already. */
   alreadyThere: number;
-  /** Of the imported ones: pictures whose subject has no active consent. */
+  /** Of the imported ones: images whose subject has no active consent. */
   withoutConsent: number;
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;

@@ -1,4 +1,4 @@
-/** The CSV in which a site says whose picture each file is, what it shows and what was consented to. */
+/** The CSV in which a site says whose image each file is, what it shows and what was consented to. */
 import { readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { CsvError, parse } from 'csv-parse/sync';
@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { type Split, splitSchema } from '../store/records.ts';
 
-/** One picture as the CSV describes it. */
+/** One image as the CSV describes it. */
 export interface LabelRow {
   /** Line of the CSV, 1-based, for messages. */
   line: number;
@@ -32,7 +32,7 @@ export interface LabelConsent {
 
 export const defaultPurpose = 'federated-training';
 
-/** A million lines of ordinary length; a larger file is a mistake, not a list of pictures. */
+/** A million lines of ordinary length; a larger file is a mistake, not a list of images. */
 const maxFileBytes = 128 * 2 ** 20;
 const requiredColumns = ['file', 'subject', 'label'] as const;
 const optionalColumns = [

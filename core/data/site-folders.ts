@@ -1,4 +1,4 @@
-/** Spreads one folder of pictures over the sites of a demo, without copying a picture. */
+/** Spreads one folder of images over the sites of a demo, without copying an image. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { AppError, toAppError } from '../shared/errors.ts';
@@ -20,14 +20,14 @@ export interface SiteFoldersOptions {
   outFolder: string;
   /**
    * Document recorded as everybody's consent when the CSV has nothing about consent. Without it nobody
-   * has consented, and no picture enters a run.
+   * has consented, and no image enters a run.
    */
   consentDocument?: string | undefined;
 }
 
 export interface SiteFolder {
   name: string;
-  /** The folder that was given: pictures stay where they are. */
+  /** The folder that was given: images stay where they are. */
   imagesFolder: string;
   labelsFile: string;
   subjects: number;
@@ -40,8 +40,8 @@ interface PlacedRow extends LabelRow {
 }
 
 /**
- * Writes a labels CSV for each site. Training pictures follow a Dirichlet draw for each label, by subject
- * where every label has at least as many subjects as there are sites, else by picture; held-out pictures
+ * Writes a labels CSV for each site. Training images follow a Dirichlet draw for each label, by subject
+ * where every label has at least as many subjects as there are sites, else by image; held-out images
  * are spread evenly, each at one site, so that all sites together evaluate the CSV's test split once.
  * @throws AppError as readLabelsCsv; NOT_ENOUGH_DATA when a site would have nothing to train; DISK_FULL
  */
@@ -64,8 +64,8 @@ export async function splitFolderForSites(options: SiteFoldersOptions): Promise<
     for (const [site, name] of names.entries()) {
       const members = placed.filter(({ placedAt }) => placedAt === site);
       if (!members.some(({ split }) => split === 'train')) {
-        throw new AppError('NOT_ENOUGH_DATA', `The site "${name}" would have no picture to train with.`, {
-          action: 'Use more pictures or fewer sites.',
+        throw new AppError('NOT_ENOUGH_DATA', `The site "${name}" would have no image to train with.`, {
+          action: 'Use more images or fewer sites.',
         });
       }
       const folder = join(options.outFolder, `hospital-${site + 1}`);
@@ -137,7 +137,7 @@ function placeByChance(
 
 type Unit = (row: LabelRow & { split: Split }) => string;
 
-/** What stays together: a subject's pictures of one split where there are subjects enough, else a picture. */
+/** What stays together: a subject's images of one split where there are subjects enough, else an image. */
 function unitOf(rows: readonly LabelRow[], sites: number): Unit {
   const subjects = Map.groupBy(rows, ({ label }) => label);
   const enough = [...subjects.values()].every(

@@ -3,11 +3,11 @@ import type { Random } from '../shared/random.ts';
 import { blurPlanes } from './blur.ts';
 import { type AugmentationSettings, augmentationSettingsSchema } from './local-training.ts';
 
-/** What is done to one picture; these numbers and the picture give its pixels again. */
+/** What is done to one image; these numbers and the image give its pixels again. */
 export interface Augmentation {
   flip: boolean;
   rotationDegrees: number;
-  /** Share of the picture's side. */
+  /** Share of the image's side. */
   shiftX: number;
   shiftY: number;
   /** Above 1 enlarges, which crops. */
@@ -18,7 +18,7 @@ export interface Augmentation {
   contrast: number;
   /** Factor on the distance from the pixel's own grey. */
   saturation: number;
-  /** Deviation of a Gaussian blur as a share of the side; 0 leaves the picture sharp. */
+  /** Deviation of a Gaussian blur as a share of the side; 0 leaves the image sharp. */
   blur: number;
 }
 
@@ -66,7 +66,7 @@ export function writePlanes(crop: Uint8Array, side: number, target: Float32Array
 
 /**
  * {@link writePlanes} with an augmentation. Each target pixel is looked up in the source by the inverse
- * transform about the centre, with bilinear interpolation; outside the picture its edge is repeated. Then
+ * transform about the centre, with bilinear interpolation; outside the image its edge is repeated. Then
  * saturation, contrast and brightness, cut to 0…255, and last the blur.
  */
 export function writeAugmentedPlanes(

@@ -1,4 +1,4 @@
-/** Which pictures a run shows in which order, and how a batch is cut into parts that fit the memory. */
+/** Which images a run shows in which order, and how a batch is cut into parts that fit the memory. */
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { type Augmentation, drawAugmentation } from './augmentation.ts';
 import type { AugmentationSettings } from './local-training.ts';
@@ -66,7 +66,7 @@ export interface MicroBatch {
   weights: readonly number[];
   /** Place of the first draw in the batch. */
   offset: number;
-  /** Pictures of the whole batch. */
+  /** Images of the whole batch. */
   batchLength: number;
   /** Whether the batch ends with this part. */
   last: boolean;

@@ -1,6 +1,6 @@
-/** Gaussian blur of the planes of one picture, in two passes of one dimension each. */
+/** Gaussian blur of the planes of one image, in two passes of one dimension each. */
 
-/** Below this deviation a neighbour's share is under 0.4 %: nothing that 8-bit pictures show. */
+/** Below this deviation a neighbour's share is under 0.4 %: nothing that 8-bit images show. */
 const smallestDeviationPixels = 0.3;
 
 /** Half of a symmetric kernel from its middle outwards; the whole sums to 1. */

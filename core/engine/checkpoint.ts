@@ -23,9 +23,9 @@ const momentPrefix = 'moment/';
 export interface RunPosition {
   /** Finished optimiser steps. */
   step: number;
-  /** Pictures shown in them. */
+  /** Images shown in them. */
   images: number;
-  /** Sum over the pictures of their batch's loss. */
+  /** Sum over the images of their batch's loss. */
   lossSum: number;
   events: TrainEvent[];
 }
@@ -57,7 +57,7 @@ export interface CheckpointSubject {
 
 /**
  * Names everything that decides the result of a job but where and in what portions it is computed. Crops are
- * named by their files, which are named by their content in a data folder; a cohort without a picture whose
+ * named by their files, which are named by their content in a data folder; a cohort without an image whose
  * consent was withdrawn is thus another job.
  */
 export function jobIdentity(job: TrainJob, baseSha256: string, stateSha256: string): string {

@@ -1,14 +1,14 @@
-/** How the classes of a site's pictures count in its loss. */
+/** How the classes of a site's images count in its loss. */
 
-/** A picture of the rarest class counts at most this many times as much as one of the most common. */
+/** An image of the rarest class counts at most this many times as much as one of the most common. */
 const largestRatio = 10;
-/** Pictures that a class without any counts for: keeps the logarithm of its share finite. */
+/** Images that a class without any counts for: keeps the logarithm of its share finite. */
 const absentClassCount = 0.1;
 
 /**
- * Weight of a picture by its class. `balanced` is the inverse of the class's count, capped, and scaled so that
- * the mean over all pictures is 1; a class without pictures has 0.
- * @param labels class indices of all pictures
+ * Weight of an image by its class. `balanced` is the inverse of the class's count, capped, and scaled so that
+ * the mean over all images is 1; a class without images has 0.
+ * @param labels class indices of all images
  */
 export function classWeights(
   labels: readonly number[],
@@ -24,7 +24,7 @@ export function classWeights(
   return ratios.map((ratio) => (ratio * labels.length) / sum);
 }
 
-/** Share of each class among the pictures, positive and of sum 1; uniform without logit adjustment. */
+/** Share of each class among the images, positive and of sum 1; uniform without logit adjustment. */
 export function classPrior(labels: readonly number[], classes: number, adjust: boolean): Float32Array {
   const counts = new Float32Array(classes).fill(adjust ? absentClassCount : 1);
   if (adjust) for (const label of labels) counts[label]! += 1;

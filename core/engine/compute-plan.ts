@@ -4,7 +4,7 @@ import { type ComputePlan, fallBack, NotFiniteError } from './fallback.ts';
 import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
 import { chooseLanes, lanesWithin } from './lanes.ts';
-import { chooseMicroBatch, picturesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
+import { chooseMicroBatch, imagesIn, stableBudgetBytes, stepMemory } from './micro-batch.ts';
 import type { TrainEvent } from './trainer-protocol.ts';
 
 /** What a job says about how it wants to be computed. */
@@ -16,14 +16,14 @@ export interface ComputeWishes {
 }
 
 /**
- * On a processor no more pictures at once in a lane, and no more than take this much memory: the products are large
+ * On a processor no more images at once in a lane, and no more than take this much memory: the products are large
  * enough by then, and activations stay nearer to the processor (measured: docs/benchmarks.md).
  */
 const mostOnProcessor = 16;
 const workingSetBytes = 512 * 1024 * 1024;
 
 /**
- * Pictures to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
+ * Images to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
  * memory nobody told gets the whole batch and falls back when that is too much.
  * @param peakBytesOf `peakBytes` of the job's graph for a batch size
  * @param lanes among which they will be divided
@@ -44,7 +44,7 @@ export function planCompute(
   }
   const atOnce = (batch: number) => ({ batch, peakBytes: peakBytesOf(batch) });
   const memory = stepMemory(atOnce(1), atOnce(Math.max(2, most)));
-  const near = device === 'cpu' ? lanes * picturesIn(workingSetBytes, memory) : most;
+  const near = device === 'cpu' ? lanes * imagesIn(workingSetBytes, memory) : most;
   const fixedBytes = lanes * memory.fixedBytes;
   const limits = { fixedBytes, memoryBudgetBytes, most: Math.min(most, near) };
   return { device, microBatch: chooseMicroBatch({ ...memory, batchSize, ...limits }), lanes };

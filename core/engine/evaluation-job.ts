@@ -1,4 +1,4 @@
-/** How well a state does on pictures that it was not trained on. */
+/** How well a state does on images that it was not trained on. */
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';

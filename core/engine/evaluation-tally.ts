@@ -1,4 +1,4 @@
-/** Counts an evaluation's pictures as they are computed; nothing about a single one is kept. */
+/** Counts an evaluation's images as they are computed; nothing about a single one is kept. */
 import {
   type EvaluationCounts,
   maxCountedClasses,

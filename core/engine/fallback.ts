@@ -8,7 +8,7 @@ import type { TrainEvent } from './trainer-protocol.ts';
 /** Where and in what portions a job computes. */
 export interface ComputePlan {
   device: DeviceKind;
-  /** Pictures computed at once, by all lanes together. */
+  /** Images computed at once, by all lanes together. */
   microBatch: number;
   /** Threads that each compute a part of them, see lanes.ts. */
   lanes: number;
@@ -38,7 +38,7 @@ const deviceCodes: ReadonlySet<string> = new Set(['DEVICE_UNAVAILABLE', 'TRAININ
 /**
  * The plan to go on with after a failure, from the last good state.
  *
- * Memory: half as many pictures at once, down to one; then from an accelerator to the processor. A lane that ended:
+ * Memory: half as many images at once, down to one; then from an accelerator to the processor. A lane that ended:
  * batches are computed without lanes. Any other failure of an accelerator: the processor. Numbers that are not finite:
  * an accelerator computes the step once more, then the processor does. What fails on the processor is not tried again, since it would fail again.
  * @param retriedStep the last step that was computed again because of such numbers
@@ -82,7 +82,7 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
   const { microBatch, device } = plan;
   if (microBatch > 1) {
     const smaller = Math.floor(microBatch / 2);
-    const message = `The memory was not enough for ${microBatch} pictures at once; ${smaller} at once from here on.`;
+    const message = `The memory was not enough for ${microBatch} images at once; ${smaller} at once from here on.`;
     return {
       plan: { ...plan, microBatch: smaller, lanes: lanesWithin(plan.lanes, smaller) },
       event: { kind: 'smaller-batch', message, from: String(microBatch), to: String(smaller) },
@@ -91,10 +91,10 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
   if (device !== 'cpu') {
     return toProcessor(
       plan,
-      `The memory of "${device}" was not enough for one picture; the processor goes on.`,
+      `The memory of "${device}" was not enough for one image; the processor goes on.`,
     );
   }
-  throw new AppError('TRAINING_FAILED', 'The memory is not enough for even one picture at once.', {
+  throw new AppError('TRAINING_FAILED', 'The memory is not enough for even one image at once.', {
     action: 'Close other programs, or choose a smaller base model.',
     cause: failure,
   });

@@ -1,4 +1,4 @@
-/** Embeddings of pictures that do not change while a head trains. */
+/** Embeddings of images that do not change while a head trains. */
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';

@@ -1,7 +1,8 @@
 /** The state with which a run begins: LoRA factors that change nothing yet and a fresh head. */
-import { drawRows } from '../lora/drawn-rows.ts';
+
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import type { ModuleSelector } from '../lora/module-pattern.ts';
+import { drawSeededRows } from '../lora/seeded-rows.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
@@ -25,7 +26,7 @@ export interface InitialStateOptions {
 const headDeviation = 0.01;
 
 /**
- * A is drawn as PEFT does (`drawRows`) and B zero, so the adapted network starts equal to the base.
+ * A is drawn as PEFT does (`drawSeededRows`) and B zero, so the adapted network starts equal to the base.
  * @throws AppError CONFIG_INVALID for an unknown preset, module or pattern
  */
 export function initialState(base: BaseModel, options: InitialStateOptions): ModelState {
@@ -37,7 +38,7 @@ export function initialState(base: BaseModel, options: InitialStateOptions): Mod
   for (const { module, kind, weightDims } of layers) {
     const [out = 0, ...inDims] = weightDims;
     const r = Math.min(rankOf(module), out, elementCount(inDims));
-    const a = drawRows(seed, module, r, inDims);
+    const a = drawSeededRows(seed, module, r, inDims);
     const b = floatTensor(kind === 'conv' ? [out, r, 1, 1] : [out, r]);
     lora.set(module, { module, r, scale: scaleOf(module, r), a, b });
   }

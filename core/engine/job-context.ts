@@ -15,7 +15,7 @@ export interface JobContext {
   /** @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID */
   loadBase(id: string): Promise<BaseModel>;
   onProgress(progress: TrainProgress): void;
-  /** Called before the first step and after every change: how many pictures are computed at once. */
+  /** Called before the first step and after every change: how many images are computed at once. */
   onPrepared(microBatch: number): void;
   /** Lets messages in; called between two steps. @throws AppError TRAINING_CANCELLED */
   pause(): Promise<void>;
@@ -42,12 +42,12 @@ export async function openJob(
   if (state.baseSha256 !== base.sha256) {
     throw new AppError('SHAPE_MISMATCH', `The starting state belongs to another base model than ${base.id}.`);
   }
-  if (job.examples.length === 0) throw new AppError('NOT_ENOUGH_DATA', 'There are no pictures to work on.');
+  if (job.examples.length === 0) throw new AppError('NOT_ENOUGH_DATA', 'There are no images to work on.');
   const tooLarge = job.examples.find((example) => example.label >= state.classes.length);
   if (tooLarge) {
     throw new AppError(
       'LABEL_UNKNOWN',
-      `A picture has class number ${tooLarge.label}, but the model knows ${state.classes.length} classes.`,
+      `An image has class number ${tooLarge.label}, but the model knows ${state.classes.length} classes.`,
     );
   }
   return { base, state, stateSha256: sha256(bytes) };

@@ -10,14 +10,14 @@ export interface LaneQuestion {
   engine: EngineName;
   device: DeviceKind;
   threads: number;
-  /** Pictures computed at once, by all lanes together. */
+  /** Images computed at once, by all lanes together. */
   microBatch: number;
-  /** Of the training graph, for any number of pictures. */
+  /** Of the training graph, for any number of images. */
   facts: () => Pick<GraphFacts, 'weightBytes' | 'outputBytes' | 'convolutionShare'>;
 }
 
-/** With fewer pictures the operators of a lane are too small. */
-const fewestPictures = 4;
+/** With fewer images the operators of a lane are too small. */
+const fewestImages = 4;
 
 /** Every lane has its own copy of the weights (and packs them for its own use): beyond that they cost too much memory. */
 const mostWeightBytes = 64 * 2 ** 20;
@@ -38,9 +38,9 @@ export function chooseLanes({ engine, device, threads, microBatch, facts }: Lane
   return convolutionShare > 0.5 && isSmall ? most : 1;
 }
 
-/** The most lanes that so many pictures at once are worth. */
+/** The most lanes that so many images at once are worth. */
 export function lanesWithin(lanes: number, microBatch: number): number {
-  return Math.max(1, Math.min(lanes, Math.floor(microBatch / fewestPictures)));
+  return Math.max(1, Math.min(lanes, Math.floor(microBatch / fewestImages)));
 }
 
 /** Intra-op threads of one lane. */
@@ -48,7 +48,7 @@ export function threadsPerLane({ threads, lanes }: { threads: number; lanes: num
   return Math.max(1, Math.floor(threads / lanes));
 }
 
-/** Pictures that one lane computes at once. */
-export function picturesPerLane({ microBatch, lanes }: { microBatch: number; lanes: number }): number {
+/** Images that one lane computes at once. */
+export function imagesPerLane({ microBatch, lanes }: { microBatch: number; lanes: number }): number {
   return Math.ceil(microBatch / lanes);
 }

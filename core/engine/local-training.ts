@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 /**
- * How strongly pictures are changed while training. Each number is the limit of what is drawn for a picture; 0
+ * How strongly images are changed while training. Each number is the limit of what is drawn for an image; 0
  * means none of it.
  */
 export const augmentationSettingsSchema = z.object({
@@ -10,7 +10,7 @@ export const augmentationSettingsSchema = z.object({
   flip: z.number().min(0).max(1).default(0.5),
   /** Largest rotation either way. */
   rotationDegrees: z.number().min(0).max(180).default(8),
-  /** Largest shift either way, as a share of the picture's side. */
+  /** Largest shift either way, as a share of the image's side. */
   shift: z.number().min(0).max(0.5).default(0.04),
   /** Largest enlargement (a crop) or reduction; 0.08 draws factors from 0.92 to 1.08. */
   zoom: z.number().min(0).max(0.9).default(0.08),
@@ -20,7 +20,7 @@ export const augmentationSettingsSchema = z.object({
   contrast: z.number().min(0).max(1).default(0.15),
   /** Largest change of the saturation factor either way. */
   saturation: z.number().min(0).max(1).default(0.1),
-  /** Largest deviation of a Gaussian blur, as a share of the picture's side; half of the pictures stay sharp. */
+  /** Largest deviation of a Gaussian blur, as a share of the image's side; half of the images stay sharp. */
   blur: z.number().min(0).max(0.05).default(0.004),
 });
 
@@ -54,7 +54,7 @@ export const localTrainingSchema = z.object({
   clipNorm: z.number().nonnegative(),
   /** λ of the proximal pull λ(θ − θ_global); 0 means none. */
   proximal: z.number().nonnegative(),
-  /** Random changes of the pictures: none, those of the default strengths, or those of given strengths. */
+  /** Random changes of the images: none, those of the default strengths, or those of given strengths. */
   augment: z.union([z.boolean(), augmentationSettingsSchema]),
   labelSmoothing: z.number().min(0).max(0.5),
   /**
@@ -72,7 +72,7 @@ export const localTrainingSchema = z.object({
   learningRateSchedule: z
     .enum(['cosine', 'linear', 'constant'])
     .default(localTrainingDefaults.learningRateSchedule),
-  /** `balanced`: a picture counts by the inverse of its class's share among the site's pictures. */
+  /** `balanced`: an image counts by the inverse of its class's share among the site's images. */
   classWeights: z.enum(['none', 'balanced']).default(localTrainingDefaults.classWeights),
   /** `arcface`: additive angular margin on normalised embeddings and weights (Deng et al. 2019). */
   head: z.enum(['softmax', 'arcface']).default(localTrainingDefaults.head),

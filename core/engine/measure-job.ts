@@ -7,7 +7,7 @@ import { loadEngine } from './engines.ts';
 import { graphFacts } from './graph-facts.ts';
 import { initialState } from './initial-state.ts';
 import type { JobContext } from './job-context.ts';
-import { picturesPerLane, threadsPerLane } from './lanes.ts';
+import { imagesPerLane, threadsPerLane } from './lanes.ts';
 import type { MeasureJob, MeasureResult } from './trainer-protocol.ts';
 import { buildTrainingGraph, graphShape, stateParameters } from './training-graph.ts';
 
@@ -30,7 +30,7 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   const engine = await loadEngine(job.engine);
   const wishes = { ...job, microBatch: job.batchSize };
   const plan = planTraining(wishes, job.batchSize, (batch) => graphFacts(build(batch)));
-  const size = picturesPerLane(plan);
+  const size = imagesPerLane(plan);
   const compileStartMs = performance.now();
   const executable = await engine.compile(build(size), {
     device: job.device,
@@ -53,7 +53,7 @@ export async function runMeasureJob(job: MeasureJob, context: JobContext): Promi
   }
 }
 
-/** The same pictures in every lane. */
+/** The same images in every lane. */
 async function runLanes(executable: Executable, feeds: Record<string, Tensor>): Promise<void> {
   const beside = (executable.beside ?? []).map((lane) => lane.start(feeds));
   const outcomes = await Promise.allSettled([...beside, executable.run(feeds)]);

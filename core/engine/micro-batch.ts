@@ -1,12 +1,12 @@
-/** How many pictures are computed at once, so that a step fits the memory. */
+/** How many images are computed at once, so that a step fits the memory. */
 import os from 'node:os';
 import type { Graph, ValueType } from '../graph/graph.ts';
 import { bytesPerValue, elementCount } from '../shared/tensor.ts';
 
-/** What a training step of a graph takes: a share that is always there and one per picture. */
+/** What a training step of a graph takes: a share that is always there and one per image. */
 export interface StepMemory {
   fixedBytes: number;
-  bytesPerPicture: number;
+  bytesPerImage: number;
 }
 
 /**
@@ -46,15 +46,15 @@ export function stepMemory(
   large: { batch: number; peakBytes: number },
 ): StepMemory {
   const slope = (large.peakBytes - small.peakBytes) / Math.max(1, large.batch - small.batch);
-  const bytesPerPicture = Math.max(0, slope);
-  return { bytesPerPicture, fixedBytes: Math.max(0, small.peakBytes - small.batch * bytesPerPicture) };
+  const bytesPerImage = Math.max(0, slope);
+  return { bytesPerImage, fixedBytes: Math.max(0, small.peakBytes - small.batch * bytesPerImage) };
 }
 
 export interface MicroBatchQuestion extends StepMemory {
   batchSize: number;
   /** Infinity when nothing is known. */
   memoryBudgetBytes: number;
-  /** Most pictures at once, whatever the memory: fewer keep a processor's caches warm. */
+  /** Most images at once, whatever the memory: fewer keep a processor's caches warm. */
   most?: number;
 }
 
@@ -64,19 +64,19 @@ export interface MicroBatchQuestion extends StepMemory {
  */
 const runtimeShare = 2;
 
-/** Pictures whose own share of a step's memory fits; at least 1. */
-export function picturesIn(bytes: number, { bytesPerPicture }: StepMemory): number {
-  return Math.max(1, Math.floor(bytes / Math.max(1, bytesPerPicture * runtimeShare)));
+/** Images whose own share of a step's memory fits; at least 1. */
+export function imagesIn(bytes: number, { bytesPerImage }: StepMemory): number {
+  return Math.max(1, Math.floor(bytes / Math.max(1, bytesPerImage * runtimeShare)));
 }
 
 /**
- * Pictures to compute at once: as many as fit, at least 1, at most the batch; a batch is then cut into parts of
+ * Images to compute at once: as many as fit, at least 1, at most the batch; a batch is then cut into parts of
  * about the same size (a batch of 32 of which 20 fit is cut into 16 and 16).
  */
 export function chooseMicroBatch(question: MicroBatchQuestion): number {
-  const { batchSize, memoryBudgetBytes, fixedBytes, bytesPerPicture, most = batchSize } = question;
+  const { batchSize, memoryBudgetBytes, fixedBytes, bytesPerImage, most = batchSize } = question;
   const left = memoryBudgetBytes / runtimeShare - fixedBytes;
-  const fitting = bytesPerPicture === 0 ? batchSize : Math.floor(left / bytesPerPicture);
+  const fitting = bytesPerImage === 0 ? batchSize : Math.floor(left / bytesPerImage);
   const largest = Math.max(1, Math.min(batchSize, most, fitting));
   return Math.ceil(batchSize / Math.ceil(batchSize / largest));
 }

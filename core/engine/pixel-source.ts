@@ -79,7 +79,7 @@ export function createPixelSource(cacheBytes: number): PixelSource {
     worker = undefined;
     const failed = [...waiting.values()];
     waiting.clear();
-    const error = new AppError('TRAINING_FAILED', 'The thread that prepares pictures ended.', { cause });
+    const error = new AppError('TRAINING_FAILED', 'The thread that prepares images ended.', { cause });
     for (const request of failed) request.reject(error);
   }
 
@@ -106,7 +106,7 @@ export function createPixelSource(cacheBytes: number): PixelSource {
 
 function toError(error: unknown): AppError {
   const report = errorReportSchema.safeParse(error);
-  if (!report.success) return new AppError('INTERNAL', 'The thread that prepares pictures failed.');
+  if (!report.success) return new AppError('INTERNAL', 'The thread that prepares images failed.');
   const { code, message, action } = report.data;
   return new AppError(code, message, { action });
 }

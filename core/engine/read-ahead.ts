@@ -3,16 +3,16 @@ import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import type { PixelSample, PixelSource } from './pixel-source.ts';
 
 export interface ReadAheadShape {
-  /** Side of a picture in pixels. */
+  /** Side of an image in pixels. */
   side: number;
-  /** Pictures in a tensor; fewer samples leave zeros behind them. */
+  /** Images in a tensor; fewer samples leave zeros behind them. */
   slots: number;
   /** Batches that are asked for in quick succession; 1 when absent. */
   together?: number;
 }
 
-/** So few batches ahead keep the memory small; several short ones even out what a slow picture costs. */
-const picturesAhead = 8;
+/** So few batches ahead keep the memory small; several short ones even out what a slow image costs. */
+const imagesAhead = 8;
 const fewestBatchesAhead = 2;
 
 /**
@@ -27,7 +27,7 @@ export async function* readAhead<Batch>(
   { side, slots, together = 1 }: ReadAheadShape,
 ): AsyncGenerator<{ batch: Batch; pixels: FloatTensor }> {
   const iterator = batches[Symbol.iterator]();
-  const ahead = Math.max(fewestBatchesAhead, together, Math.ceil(picturesAhead / slots));
+  const ahead = Math.max(fewestBatchesAhead, together, Math.ceil(imagesAhead / slots));
   const pending: { batch: Batch; filled: Promise<Float32Array<ArrayBuffer>> }[] = [];
   const free: Float32Array<ArrayBuffer>[] = [];
 

@@ -23,9 +23,9 @@ const abortSignals: ReadonlySet<string> = new Set(['SIGABRT', 'SIGTRAP']);
 const crashSignals: ReadonlySet<string> = new Set(['SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE']);
 
 /**
- * Ended for lack of memory: half as many pictures at once, then the processor. Killed by somebody: the same
+ * Ended for lack of memory: half as many images at once, then the processor. Killed by somebody: the same
  * again. Crashed on an accelerator: the processor. A crash on the processor would come again, so it is reported.
- * @param microBatch pictures that were computed at once
+ * @param microBatch images that were computed at once
  * @returns undefined when the job has failed
  */
 export function restartAfter(end: ProcessEnd, job: GivenTrainJob, microBatch: number): Restart | undefined {
@@ -44,7 +44,7 @@ function again(job: GivenTrainJob): Restart {
 function withLess(job: GivenTrainJob, microBatch: number): Restart | undefined {
   if (microBatch <= 1) return job.device === 'cpu' ? undefined : onProcessor(job);
   const smaller = Math.floor(microBatch / 2);
-  const message = `The trainer process was ended, probably for lack of memory, and started again with ${smaller} instead of ${microBatch} pictures at once.`;
+  const message = `The trainer process was ended, probably for lack of memory, and started again with ${smaller} instead of ${microBatch} images at once.`;
   const event: TrainEvent = { kind: 'restarted', message, from: String(microBatch), to: String(smaller) };
   return { job: { ...job, microBatch: smaller }, event };
 }

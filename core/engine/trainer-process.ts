@@ -80,7 +80,7 @@ async function answer(request: JobRequest): Promise<void> {
   } catch (thrown) {
     const error = toAppError(thrown);
     // What is written here goes to the agent's log. Other failures explain themselves, and their causes
-    // can hold the path of a picture.
+    // can hold the path of an image.
     if (loggedCodes.has(error.code)) console.error(error.cause ?? error);
     send({ type: 'failed', id: request.id, error: error.toReport() });
   }

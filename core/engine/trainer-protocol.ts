@@ -1,6 +1,6 @@
 /**
  * Messages between the agent and the forked trainer process. Both ends parse them with these schemas.
- * Pictures and states travel as file paths inside the data folder, never as bytes in a message.
+ * Images and states travel as file paths inside the data folder, never as bytes in a message.
  */
 import { z } from 'zod';
 import { evaluationCountsSchema } from '../strategy/evaluation/check-counts.ts';
@@ -9,7 +9,7 @@ import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 
 export { type LocalTraining, localTrainingSchema } from './local-training.ts';
 
-/** One picture: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
+/** One image: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
 export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
 
 export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
@@ -26,7 +26,7 @@ const jobBase = {
   engine: z.enum(engineNames).default('onnxruntime'),
   device: z.enum(deviceKinds),
   threads: z.number().int().positive(),
-  /** Pictures computed at once; a batch is cut into such parts. Chosen by the memory when absent. */
+  /** Images computed at once; a batch is cut into such parts. Chosen by the memory when absent. */
   microBatch: z.number().int().positive().optional(),
   /** Memory that a step may take; half of the computer's when absent. */
   memoryBudgetBytes: z.number().positive().optional(),
@@ -89,7 +89,7 @@ export const trainEventSchema = z.object({
   ]),
   /** One plain sentence. */
   message: z.string(),
-  /** What changed, from and to; for instance devices or pictures computed at once. Empty when nothing did. */
+  /** What changed, from and to; for instance devices or images computed at once. Empty when nothing did. */
   from: z.string(),
   to: z.string(),
 });
@@ -107,7 +107,7 @@ export const trainProgressSchema = z.object({
 export const trainResultSchema = z.object({
   meanLoss: z.number(),
   steps: z.number().int(),
-  /** Distinct training pictures: the weight of this site in aggregation. */
+  /** Distinct training images: the weight of this site in aggregation. */
   examples: z.number().int(),
   imagesPerSecond: z.number(),
   wallMs: z.number(),

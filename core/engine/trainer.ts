@@ -44,7 +44,7 @@ interface PendingJob {
   request: JobRequest;
   /** What happened outside of the trainer process. */
   events: TrainEvent[];
-  /** Pictures computed at once, once the process has said so. */
+  /** Images computed at once, once the process has said so. */
   microBatch: number | undefined;
   /** Somebody wants it to end. */
   isAborted(): boolean;

@@ -8,7 +8,7 @@ import type { Example } from './trainer-protocol.ts';
 
 /** The same tensors are filled again for every part. */
 export interface PartFeeds {
-  /** @returns `labels` and `sampleWeights`; slots past the part's pictures have weight 0 */
+  /** @returns `labels` and `sampleWeights`; slots past the part's images have weight 0 */
   fill(part: MicroBatch): Record<string, Tensor>;
 }
 
@@ -41,9 +41,9 @@ export interface MaskOptions {
 }
 
 /**
- * Dropout masks by input name. Each picture has masks of its own, drawn by step and place in the batch, so that
+ * Dropout masks by input name. Each image has masks of its own, drawn by step and place in the batch, so that
  * they do not depend on how the batch is cut.
- * @param inputTypes of the graph; the masks' first axis runs over the pictures (and their tokens)
+ * @param inputTypes of the graph; the masks' first axis runs over the images (and their tokens)
  */
 export function createMaskFeeds(inputTypes: ReadonlyMap<string, ValueType>, options: MaskOptions) {
   const { modules, microBatch, batchSize, probability, seed } = options;
@@ -58,9 +58,9 @@ export function createMaskFeeds(inputTypes: ReadonlyMap<string, ValueType>, opti
   return {
     fill(step: number, part: MicroBatch): Record<string, Tensor> {
       for (const [module, { dims, data }] of masks) {
-        const perPicture = elementCount(dims) / microBatch;
+        const perImage = elementCount(dims) / microBatch;
         for (let slot = 0; slot < part.draws.length; slot++) {
-          fillLoraMask(data.subarray(slot * perPicture, (slot + 1) * perPicture), {
+          fillLoraMask(data.subarray(slot * perImage, (slot + 1) * perImage), {
             probability,
             seed,
             step: step * batchSize + part.offset + slot,

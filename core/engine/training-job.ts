@@ -1,4 +1,4 @@
-/** One site's local training: from a starting state and its pictures to a trained state file. */
+/** One site's local training: from a starting state and its images to a trained state file. */
 import { encodeModelState } from '../lora/state-file.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';

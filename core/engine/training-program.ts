@@ -14,7 +14,7 @@ import type { ComputePlan } from './fallback.ts';
 import { computeFeatures, type FeatureTable } from './features.ts';
 import type { GraphFacts } from './graph-facts.ts';
 import type { JobContext } from './job-context.ts';
-import { picturesPerLane, threadsPerLane } from './lanes.ts';
+import { imagesPerLane, threadsPerLane } from './lanes.ts';
 import { readAhead } from './read-ahead.ts';
 import type { TrainJob } from './trainer-protocol.ts';
 import {
@@ -44,7 +44,7 @@ export interface TrainingProgram {
   parts(doneSteps: number): AsyncGenerator<{ part: MicroBatch; feeds: Record<string, Tensor> }>;
 }
 
-/** A head alone on pictures that do not change needs their embeddings once. */
+/** A head alone on images that do not change needs their embeddings once. */
 export function usesFeatures({ mode, training }: TrainJob): boolean {
   return mode === 'head' && training.augment === false;
 }
@@ -85,7 +85,7 @@ export function prepareProgram(setup: TrainingSetup, plan: ComputePlan): Promise
 
 async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<TrainingProgram> {
   const { job, context, base, parameters } = setup;
-  const size = picturesPerLane(plan);
+  const size = imagesPerLane(plan);
   const shape = trainingShape(setup, size);
   const key = { graph: 'train', base: base.sha256, builtIn: contentsOf(parameters.builtIn), ...shape };
   const { executable, inputTypes } = await compile(setup, plan, key, () =>

@@ -56,7 +56,7 @@ export class ElementwiseBuilder extends GraphWriter {
   leakyRelu(x: string, alpha = 0.01): string {
     return this.append1('LeakyRelu', [x], { alpha: { float: alpha } });
   }
-  /** x where positive, else slope · x. @param slope broadcasts to the shape of x: [channels, 1, 1] for pictures */
+  /** x where positive, else slope · x. @param slope broadcasts to the shape of x: [channels, 1, 1] for images */
   prelu(x: string, slope: string): string {
     return this.append1('PRelu', [x, slope]);
   }

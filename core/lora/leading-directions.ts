@@ -152,11 +152,11 @@ async function rayleighRitz(block: DenseMatrix, gram: DenseMatrix, products: Mat
   const order = eigen.realEigenvalues
     .map((_, k) => k)
     .sort((x, y) => eigen.realEigenvalues[y]! - eigen.realEigenvalues[x]!);
-  const turn = new Float64Array(count * count);
+  const data = new Float64Array(count * count);
   order.forEach((column, k) => {
-    for (let i = 0; i < count; i++) turn[k * count + i] = eigen.eigenvectorMatrix.get(i, column);
+    for (let i = 0; i < count; i++) data[k * count + i] = eigen.eigenvectorMatrix.get(i, column);
   });
-  const rotation = { rows: count, cols: count, data: turn };
+  const rotation = { rows: count, cols: count, data };
   return {
     values: order.map((k) => eigen.realEigenvalues[k]!),
     block: await products.multiply(rotation, block),

@@ -17,7 +17,7 @@ export const faceResnet128Id = 'face-resnet-128';
 
 const inputSize = 150;
 const embeddingSize = 128;
-/** Channel means of the pictures that the network was trained on; red, green, blue. */
+/** Channel means of the images that the network was trained on; red, green, blue. */
 const meanRgb = [122.782, 117.001, 104.298];
 /** Descriptors have components of about 0.1; the head learns well from components of about 1. */
 const headGain = 8;
@@ -26,7 +26,7 @@ interface Block {
   name: string;
   channelsIn: number;
   channelsOut: number;
-  /** Halves the picture. */
+  /** Halves the image. */
   down: boolean;
 }
 
@@ -207,7 +207,7 @@ function buildGraph(weights: ReadonlyMap<string, FloatTensor>, batch: number): G
   return builder.build();
 }
 
-/** Halves the picture by averaging and adds channels of zeros. */
+/** Halves the image by averaging and adds channels of zeros. */
 function averagedShortcut(builder: GraphBuilder, x: string, extraChannels: number): string {
   const pooled = builder.averagePool(x, [2, 2], { strides: [2, 2] });
   if (extraChannels === 0) return pooled;

@@ -14,7 +14,7 @@ interface Taps {
 /**
  * @param positions [1, prefix + side², width]: positions of the tokens before the patches, then of the patches row by row
  * @param prefix how many positions come before those of the patches; they are kept as they are
- * @param toSide patches along one side of the new picture
+ * @param toSide patches along one side of the new image
  * @param antialias as timm and DINOv2 with registers do it; transformers' ViT and DINOv2 do not
  * @returns [1, prefix + toSide², width]
  */
@@ -29,7 +29,7 @@ export function resizePositions(
   if (fromSide === toSide) return positions;
   const taps = antialias ? smoothedTaps(fromSide, toSide) : plainTaps(fromSide, toSide);
   const patches = positions.data.subarray(prefix * width);
-  // First along each row, then along each column; the intermediate picture is fromSide × toSide.
+  // First along each row, then along each column; the intermediate image is fromSide × toSide.
   const rows = new Float64Array(fromSide * toSide * width);
   for (let y = 0; y < fromSide; y++) {
     const row = patches.subarray(y * fromSide * width, (y + 1) * fromSide * width);

@@ -1,4 +1,4 @@
-/** A base model with other weights in the same places, as a run's foundation makes one. */
+/** A base model with other weights in the same places, as a run's frozen base delta makes one. */
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import type { BaseModel } from './base-model.ts';

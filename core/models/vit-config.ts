@@ -13,7 +13,7 @@ export interface VitConfig {
   /** Catalogue id, for instance `vit-tiny`. */
   readonly id: string;
   readonly licence: string;
-  /** Side of the square picture in pixels; a multiple of `patchSize`. */
+  /** Side of the square image in pixels; a multiple of `patchSize`. */
   readonly imageSize: number;
   readonly patchSize: number;
   /** Width of the tokens; a multiple of `heads`. */
@@ -88,7 +88,7 @@ export function checkVitConfig(config: VitConfig): void {
   const invalid = (what: string) => new AppError('CONFIG_INVALID', what);
   if (config.imageSize % config.patchSize !== 0) {
     throw invalid(
-      `The picture size of the model (${config.imageSize}) is not a multiple of its patch size (${config.patchSize}).`,
+      `The image size of the model (${config.imageSize}) is not a multiple of its patch size (${config.patchSize}).`,
     );
   }
   if (config.hiddenSize % config.heads !== 0) {

@@ -31,7 +31,7 @@ export const vitOptionsSchema = z.strictObject({
   /** Catalogue id of the base model that it becomes. */
   id: z.string().min(1),
   licence: z.string(),
-  /** Side of the square picture in pixels; the position embeddings are interpolated to it. */
+  /** Side of the square image in pixels; the position embeddings are interpolated to it. */
   imageSize: z.number().int().positive().max(4096).optional(),
   pooling: z.enum(['class', 'mean']).optional(),
   /** Means and deviations of red, green and blue of the pixels scaled to 0…1. */
@@ -142,7 +142,7 @@ function configure(
   return { config, fileSide };
 }
 
-/** How many tokens have positions, and how many patches lie along one side of the file's own picture. */
+/** How many tokens have positions, and how many patches lie along one side of the file's own image. */
 function positionsOf(
   positions: number,
   single: number,

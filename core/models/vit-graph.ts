@@ -49,7 +49,7 @@ function transformerBlock(scope: Scope, block: string, x: string, queried: strin
   return branch(scope, attended, `${block}.ls2`, inner);
 }
 
-/** [batch · tokens, width] to the first token of each picture, [batch, width]. */
+/** [batch · tokens, width] to the first token of each image, [batch, width]. */
 function selectClassToken({ config, builder, batch, tokens }: Scope, x: string): string {
   const separate = builder.reshape(x, [batch, tokens, config.hiddenSize]);
   return builder.reshape(builder.slice(separate, [0], [1], [1]), [batch, config.hiddenSize]);

@@ -17,7 +17,7 @@ const preset = (id: string, hiddenSize: number, layers: number): VitConfig => ({
   mlpSize: 4 * hiddenSize,
 });
 
-/** By id: ViT with patches of 16 pixels and pictures of 224. */
+/** By id: ViT with patches of 16 pixels and images of 224. */
 export const vitPresets: ReadonlyMap<string, VitConfig> = new Map(
   [vitTiny, preset('vit-small', 384, 12), preset('vit-base', 768, 12), preset('vit-large', 1024, 24)].map(
     (config) => [config.id, config],

@@ -3,7 +3,7 @@ import type { RoundRecord as StoredRound } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
 import { type FinishedRun, metricsSchema, type RoundRecord, type SiteRecord } from './record.ts';
-import type { SitePictures } from './spread.ts';
+import type { SiteImages } from './spread.ts';
 
 /** Closed rounds of a run, by round. */
 export function collectRounds(store: ReadOnlyStore, runId: string): RoundRecord[] {
@@ -87,7 +87,7 @@ export function totalsOf(
   };
 }
 
-export function describeSites(sites: readonly SitePictures[]): SiteRecord[] {
+export function describeSites(sites: readonly SiteImages[]): SiteRecord[] {
   return sites.map(({ siteId, train, evaluation }) => ({
     siteId,
     train: countLabels(train),
@@ -95,8 +95,8 @@ export function describeSites(sites: readonly SitePictures[]): SiteRecord[] {
   }));
 }
 
-function countLabels(pictures: readonly { label: string }[]): Record<string, number> {
-  const byLabel = Map.groupBy(pictures, ({ label }) => label);
+function countLabels(images: readonly { label: string }[]): Record<string, number> {
+  const byLabel = Map.groupBy(images, ({ label }) => label);
   return Object.fromEntries(
     [...byLabel]
       .map(([label, members]) => [label, members.length] as const)

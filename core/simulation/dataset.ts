@@ -1,11 +1,11 @@
-/** The lab's pictures: imported once, as a site imports them, into crops that all simulated sites share. */
+/** The simulation's images: imported once, as a site imports them, into crops that all simulated sites share. */
 import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { consentStatus } from '../consent/consent.ts';
 import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
 import { generateDemoFaces } from '../data/demo-faces.ts';
-import { preparePictures } from '../data/import-pictures.ts';
+import { prepareImages } from '../data/import-images.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import { type LabelConsent, type LabelRow, readLabelsCsv } from '../data/labels-csv.ts';
 import { assignSplits } from '../data/split.ts';
@@ -17,7 +17,7 @@ import { createBlobStore } from '../store/blobs.ts';
 import { splitSchema } from '../store/records.ts';
 import type { Experiment } from './experiment.ts';
 
-export const labPictureSchema = z.object({
+export const simulationImageSchema = z.object({
   /** As the labels CSV names it. */
   file: z.string(),
   /** Of the original file's bytes. */
@@ -29,15 +29,15 @@ export const labPictureSchema = z.object({
   width: z.int(),
   height: z.int(),
 });
-export type LabPicture = z.infer<typeof labPictureSchema>;
+export type SimulationImage = z.infer<typeof simulationImageSchema>;
 
-export interface LabData {
-  pictures: readonly LabPicture[];
+export interface SimulationData {
+  images: readonly SimulationImage[];
   /** Holds the crops. */
   blobs: BlobStore;
-  /** Pictures that the import kept aside: without exactly one face. */
+  /** Images that the import kept aside: without exactly one face. */
   setAside: number;
-  /** Pictures left out because their subject's consent is missing or over. */
+  /** Images left out because their subject's consent is missing or over. */
   withoutConsent: number;
   labelsFile: string;
 }
@@ -46,9 +46,9 @@ const indexSchema = z.object({
   version: z.literal(1),
   setAside: z.int(),
   withoutConsent: z.int(),
-  pictures: z.array(labPictureSchema),
+  images: z.array(simulationImageSchema),
 });
-const indexName = 'pictures.json';
+const indexName = 'images.json';
 
 export interface PrepareDataOptions {
   data: Experiment['data'];
@@ -61,12 +61,12 @@ export interface PrepareDataOptions {
 }
 
 /**
- * Imports the experiment's pictures, or opens what an earlier call imported from the same files.
- * Where the CSV speaks of consent, only pictures with an active one are used; where it does not, the lab records one
+ * Imports the experiment's images, or opens what an earlier call imported from the same files.
+ * Where the CSV speaks of consent, only images with an active one are used; where it does not, the simulation records one
  * for everybody when it fills the sites.
- * @throws AppError as `readLabelsCsv` and `preparePictures`; NOT_ENOUGH_DATA; DISK_FULL; CANCELLED
+ * @throws AppError as `readLabelsCsv` and `prepareImages`; NOT_ENOUGH_DATA; DISK_FULL; CANCELLED
  */
-export async function prepareData(options: PrepareDataOptions): Promise<LabData> {
+export async function prepareData(options: PrepareDataOptions): Promise<SimulationData> {
   const { data } = options;
   const key = hashJson({ version: 1, data: await describeSource(data), inputSize: options.inputSize });
   const folder = join(options.folder, key.slice(0, 16));
@@ -79,14 +79,14 @@ export async function prepareData(options: PrepareDataOptions): Promise<LabData>
   }
   const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const index = known ?? (await importOnce(options, folder, labelsFile, blobs));
-  const { pictures, setAside, withoutConsent } = index;
-  if (pictures.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no picture that it could use.');
+  const { images, setAside, withoutConsent } = index;
+  if (images.length === 0) {
+    throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no image that it could use.');
   }
-  return { pictures, blobs, setAside, withoutConsent, labelsFile };
+  return { images, blobs, setAside, withoutConsent, labelsFile };
 }
 
-/** What the crops follow from, without reading the pictures: names, sizes and times of the files. */
+/** What the crops follow from, without reading the images: names, sizes and times of the files. */
 async function describeSource(data: Experiment['data']): Promise<unknown> {
   const { images, labels, alreadyCropped, faces, seed } = data;
   if (images === undefined || labels === undefined) return { faces, seed };
@@ -123,14 +123,14 @@ async function importOnce(
       sites: 1,
       seed: data.seed,
       subjectsPerSite: generated.subjects,
-      picturesPerSubject: generated.picturesPerSubject,
+      imagesPerSubject: generated.imagesPerSubject,
       withdrawnPerSite: 0,
       signal,
     });
     imagesFolder = site!.imagesFolder;
   }
   const rows = await readLabelsCsv(labelsFile);
-  const prepared = await preparePictures(rows, {
+  const prepared = await prepareImages(rows, {
     blobs,
     imagesFolder: imagesFolder!,
     labelsName: basename(labelsFile),
@@ -141,7 +141,7 @@ async function importOnce(
     signal,
   });
   const splits = assignSplits(
-    prepared.pictures.map(({ row: { subject, label, split }, sha256 }) => ({
+    prepared.images.map(({ row: { subject, label, split }, sha256 }) => ({
       key: sha256,
       subject,
       label,
@@ -150,16 +150,16 @@ async function importOnce(
     { seed: data.seed },
   );
   const isAllowed = consentedRows(rows);
-  const index: z.infer<typeof indexSchema> = { version: 1, setAside: 0, withoutConsent: 0, pictures: [] };
-  prepared.pictures.forEach(({ row, sha256, cropSha256, width, height }, position) => {
+  const index: z.infer<typeof indexSchema> = { version: 1, setAside: 0, withoutConsent: 0, images: [] };
+  prepared.images.forEach(({ row, sha256, cropSha256, width, height }, position) => {
     const { file, label, subject } = row;
     const split = splits[position]!;
     if (cropSha256 === null) index.setAside += 1;
     else if (!isAllowed(row)) index.withoutConsent += 1;
-    else index.pictures.push({ file, sha256, cropSha256, label, subject, split, width, height });
+    else index.images.push({ file, sha256, cropSha256, label, subject, split, width, height });
   });
   // One order, whatever the CSV's: what is drawn by chance must not depend on it.
-  index.pictures.sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
+  index.images.sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
   try {
     await writeFileAtomically(join(folder, indexName), new TextEncoder().encode(JSON.stringify(index)));
   } catch (error) {
@@ -195,7 +195,7 @@ function isActive(
     validFrom: validFrom === null ? at : begin.parse(validFrom),
     expiresAt: expiresAt === null ? null : end.parse(expiresAt),
     recordedAt: at,
-    recordedBy: 'lab',
+    recordedBy: 'simulation',
   };
   return consentStatus([grant], purpose, at) === 'active';
 }

@@ -6,14 +6,14 @@ import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { mixSeed } from '../shared/random.ts';
 import { planRun } from '../strategy/plan.ts';
-import type { LabData } from './dataset.ts';
+import type { SimulationData } from './dataset.ts';
 import { type Experiment, labelOf, type StrategyEntry } from './experiment.ts';
 import type { Partition } from './record.ts';
-import type { LabRun } from './simulate-run.ts';
-import { choosePictures, type SitePictures, spreadPictures, type UsedPictures } from './spread.ts';
+import type { SimulatedRun } from './simulate-run.ts';
+import { chooseImages, type SiteImages, spreadImages, type UsedImages } from './spread.ts';
 
-/** Where the lab's own defaults differ from those of a run between hospitals. */
-const labDefaults = {
+/** Where the simulation's own defaults differ from those of a run between hospitals. */
+const simulationDefaults = {
   /** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
   roundDeadlineMs: 7 * 24 * 3_600_000,
   /** Nothing has to be hidden from the researcher, and rounded counts would blur small test sets. */
@@ -27,11 +27,11 @@ const labDefaults = {
 export async function expandExperiment(
   experiment: Experiment,
   base: BaseModel,
-  data: LabData,
-): Promise<LabRun[]> {
-  const used = choosePictures(data.pictures, experiment);
-  const dataSha256 = hashPictures(used);
-  const runs: LabRun[] = [];
+  data: SimulationData,
+): Promise<SimulatedRun[]> {
+  const used = chooseImages(data.images, experiment);
+  const dataSha256 = hashImages(used);
+  const runs: SimulatedRun[] = [];
   for (const partition of experiment.partitions) {
     const column =
       partition.kind === 'column' ? await readLabelsColumn(data.labelsFile, partition.column) : undefined;
@@ -42,7 +42,7 @@ export async function expandExperiment(
       const spread = new Map(
         [...new Set(experiment.seeds)].map((seed) => {
           const options = { partition, sites, keepTogether, evaluationSpread, column };
-          return [seed, spreadPictures(used, { ...options, seed: mixSeed(seed, 'partition') })] as const;
+          return [seed, spreadImages(used, { ...options, seed: mixSeed(seed, 'partition') })] as const;
         }),
       );
       for (const strategy of experiment.strategies) {
@@ -74,10 +74,10 @@ interface RunParts {
   partition: Partition;
   strategy: StrategyEntry;
   seed: number;
-  places: readonly SitePictures[];
+  places: readonly SiteImages[];
 }
 
-function createRun(parts: RunParts): LabRun {
+function createRun(parts: RunParts): SimulatedRun {
   const { experiment, base, dataSha256, partition, strategy, seed, places } = parts;
   const { evaluateOn } = experiment;
   const label = labelOf(strategy);
@@ -101,7 +101,7 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   const common = experiment.settings;
   const own = strategy.settings;
   const training = { ...record(common['training']), ...record(own['training']) };
-  const written = { ...labDefaults, ...common, ...own, training, strategy: strategy.strategy };
+  const written = { ...simulationDefaults, ...common, ...own, training, strategy: strategy.strategy };
   const source = `The strategy "${labelOf(strategy)}"`;
   const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
   // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.
@@ -129,15 +129,15 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
 const record = (value: unknown): Record<string, unknown> =>
   value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : {};
 
-const idsOf = ({ siteId, name, train, evaluation }: SitePictures) => ({
+const idsOf = ({ siteId, name, train, evaluation }: SiteImages) => ({
   siteId,
   name,
   train: train.map(({ sha256 }) => sha256),
   evaluation: evaluation.map(({ sha256 }) => sha256),
 });
 
-function hashPictures({ train, evaluation }: UsedPictures): string {
-  const list = (pictures: UsedPictures['train']) =>
-    pictures.map(({ sha256, cropSha256, label, subject }) => [sha256, cropSha256, label, subject]);
+function hashImages({ train, evaluation }: UsedImages): string {
+  const list = (images: UsedImages['train']) =>
+    images.map(({ sha256, cropSha256, label, subject }) => [sha256, cropSha256, label, subject]);
   return hashJson({ train: list(train), evaluation: list(evaluation) });
 }

@@ -1,4 +1,4 @@
-/** The file that says what the lab runs: YAML, checked whole before anything starts; see docs/simulation.md. */
+/** The file that says what the simulation runs: YAML, checked whole before anything starts; see docs/simulation.md. */
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
@@ -64,22 +64,26 @@ const most = count.max(1_000_000);
 
 const dataSchema = z
   .strictObject({
-    /** A folder of pictures and its labels CSV, as "anneal site import" takes them. */
+    /** A folder of images and its labels CSV, as "anneal site import" takes them. */
     images: z.string().min(1).optional(),
     labels: z.string().min(1).optional(),
     alreadyCropped: z.boolean().default(false),
     /** Generated cartoon faces instead. */
     faces: z
-      .strictObject({
-        subjects: count.max(100_000).default(200),
-        picturesPerSubject: count.max(100).default(3),
-      })
+      .preprocess(
+        // Experiments of version 0.1 have the older word.
+        (value) => renameKey(value, 'picturesPerSubject', 'imagesPerSubject'),
+        z.strictObject({
+          subjects: count.max(100_000).default(200),
+          imagesPerSubject: count.max(100).default(3),
+        }),
+      )
       .optional(),
-    /** Decides faces, splits that the CSV leaves open, and which pictures of a class are taken. */
+    /** Decides faces, splits that the CSV leaves open, and which images of a class are taken. */
     seed: z.int().default(0),
     /** Only so many classes, the first by name, for a quick look. */
     maxClasses: most.min(2).optional(),
-    /** At most so many pictures of each class, for a quick look. */
+    /** At most so many images of each class, for a quick look. */
     maxPerClass: z.strictObject({ train: most.optional(), test: most.optional() }).default({}),
   })
   .refine((data) => (data.images === undefined) === (data.labels === undefined), {
@@ -94,13 +98,18 @@ const baseSchema = z.preprocess(
   z
     .strictObject({
       ...importOptionsSchema.shape,
-      /** A model to import into the lab's own models; without it `id` names one that is there. */
+      /** A model to import into the simulation's own models; without it `id` names one that is there. */
       path: z.string().min(1).optional(),
     })
     .refine((base) => base.path !== undefined || base.id !== undefined, {
       error: 'give "id" of a base model or "path" of one to import',
     }),
 );
+
+function renameKey(value: unknown, from: string, to: string): unknown {
+  if (typeof value !== 'object' || value === null || !(from in value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key === from ? to : key, inner]));
+}
 
 export const experimentSchema = z.strictObject({
   /** Default: the name of the file. */
@@ -116,17 +125,20 @@ export const experimentSchema = z.strictObject({
     .min(1)
     .default([{ kind: 'iid' }]),
   /**
-   * What stays together at one site. `subject`: all pictures of a subject, as in life. `picture`: nothing. `auto`:
-   * subjects where every class has at least as many as there are sites, else pictures.
+   * What stays together at one site. `subject`: all images of a subject, as in life. `image`: nothing. `auto`:
+   * subjects where every class has at least as many as there are sites, else images.
    */
-  keepTogether: z.enum(['auto', 'subject', 'picture']).default('auto'),
+  keepTogether: z.preprocess(
+    (value) => (value === 'picture' ? 'image' : value),
+    z.enum(['auto', 'subject', 'image']).default('auto'),
+  ),
   seeds: z.array(z.int()).min(1).default([1]),
   strategies: z.array(strategyEntry).min(1),
   settings: writtenSettings.default({}),
   evaluateOn: z.enum(['test', 'validation']).default('test'),
   /** Share of the training subjects that is held out for `evaluateOn: validation`. */
   validationShare: z.number().gt(0).lt(1).default(0.2),
-  /** How evaluation pictures lie at the sites: evenly, or in the shares of a class that the site trains on. */
+  /** How evaluation images lie at the sites: evenly, or in the shares of a class that the site trains on. */
   evaluationSpread: z.enum(['even', 'like-training']).default('even'),
   /** Where results go, relative to the experiment file. Default: its name without ending. */
   out: z.string().min(1).optional(),

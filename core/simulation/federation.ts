@@ -13,7 +13,7 @@ import { AppError, type ErrorCode } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { connectSite } from '../site/connection.ts';
-import { createFoundationMerge, type FoundationMerge } from '../site/foundation-merge.ts';
+import { createFrozenBaseMerge, type FrozenBaseMerge } from '../site/frozen-base-merge.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
@@ -31,7 +31,7 @@ export interface FederationOptions {
   folder: string;
   config: RunConfig;
   sites: readonly { siteId: string; name: string }[];
-  /** Holds the pictures' crops. */
+  /** Holds the images' crops. */
   crops: BlobStore;
   catalogue: Catalogue;
   trainer: RunTrainer;
@@ -44,7 +44,7 @@ export interface FederationOptions {
   onSiteProblem(siteName: string, problem: AppError): void;
 }
 
-export interface LabFederation {
+export interface SimulatedFederation {
   readonly store: Store;
   readonly blobs: BlobStore;
   readonly sites: readonly { readonly siteId: string; readonly store: Store; readonly blobs: BlobStore }[];
@@ -54,7 +54,7 @@ export interface LabFederation {
   close(): Promise<void>;
 }
 
-const federation = 'lab';
+const federation = 'simulation';
 /** After these a site goes on with the next manifest. */
 const passing: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'BROKER_UNREACHABLE', 'BLOB_CORRUPT']);
 
@@ -62,7 +62,7 @@ interface Parts {
   options: FederationOptions;
   broker: MemoryBroker;
   /** All sites of the run put the same parts under their states. */
-  foundations: FoundationMerge;
+  frozenBases: FrozenBaseMerge;
   /** Closed in this order. */
   closers: (() => Promise<void> | void)[];
 }
@@ -86,11 +86,11 @@ function createRoundNoise(seed: number, who: string) {
 }
 
 /** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE | DATABASE_DAMAGED */
-export async function openFederation(options: FederationOptions): Promise<LabFederation> {
+export async function openFederation(options: FederationOptions): Promise<SimulatedFederation> {
   const parts: Parts = {
     options,
     broker: createMemoryBroker({ logger: options.logger }),
-    foundations: createFoundationMerge(),
+    frozenBases: createFrozenBaseMerge(),
     closers: [],
   };
   const close = async () => {
@@ -137,7 +137,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
   closers.unshift(() => store.close());
   for (const [index, { siteId, name }] of sites.entries()) {
     const { publicKey } = signers[index]!;
-    store.sites.upsert({ id: siteId, name, publicKey, certificateSerial: 'lab' });
+    store.sites.upsert({ id: siteId, name, publicKey, certificateSerial: 'simulation' });
   }
   const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const link = broker.connect({ clientId: coordinatorId });
@@ -189,7 +189,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
 }
 
 async function openSite(
-  { options, broker, foundations, closers }: Parts,
+  { options, broker, frozenBases, closers }: Parts,
   { siteId, name }: { siteId: string; name: string },
   signer: Signer,
   coordinatorPublicKey: string,
@@ -235,7 +235,7 @@ async function openSite(
     workFolder: join(folder, 'work'),
     compute: () => options.compute,
     noise,
-    foundations,
+    frozenBases,
     autoApprove: true,
     onChange() {
       const problem = node?.problem ?? null;

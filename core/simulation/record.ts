@@ -1,5 +1,5 @@
 /**
- * A finished run of the lab as one line of `runs.jsonl`: what is needed to repeat it, and what it measured. Everything
+ * A finished run of the simulation as one line of `runs.jsonl`: what is needed to repeat it, and what it measured. Everything
  * but `startedAt`, `machine`, `versions` and the fields that end in `Ms` is the same when the run is repeated.
  */
 import { readFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
 const share = z.number().min(0).max(1);
 
-/** How training pictures are spread over the sites. */
+/** How training images are spread over the sites. */
 export const partitionSchema = z.discriminatedUnion('kind', [
   /** Every site has all classes in equal shares, as far as numbers go. */
   z.object({ kind: z.literal('iid') }),
@@ -26,7 +26,7 @@ export const partitionSchema = z.discriminatedUnion('kind', [
 ]);
 export type Partition = z.infer<typeof partitionSchema>;
 
-/** Metrics of one global state over the evaluation pictures of all sites, computed from counts (docs/evaluation.md). */
+/** Metrics of one global state over the evaluation images of all sites, computed from counts (docs/evaluation.md). */
 export const metricsSchema = evaluationMetricsSchema.partial({ macroAucWithin: true, coverage: true });
 export type RunMetrics = z.infer<typeof metricsSchema>;
 
@@ -63,7 +63,7 @@ export const roundRecordSchema = z.object({
 });
 export type RoundRecord = z.infer<typeof roundRecordSchema>;
 
-/** Pictures of a site by class. */
+/** Images of a site by class. */
 export const siteRecordSchema = z.object({
   siteId: z.string(),
   train: z.record(z.string(), count),
@@ -96,7 +96,7 @@ const commonShape = {
   seed: z.int(),
   sites: z.int().min(1),
   partition: partitionSchema,
-  /** Which pictures were evaluated. */
+  /** Which images were evaluated. */
   evaluateOn: z.enum(['test', 'validation']),
   /** Complete, with the base model's identity and the classes. */
   config: runConfigSchema,

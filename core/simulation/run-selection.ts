@@ -1,7 +1,7 @@
 /** Names of runs for people, and which of them are meant. */
 import { AppError } from '../shared/errors.ts';
 import type { Partition } from './record.ts';
-import type { LabRun } from './simulate-run.ts';
+import type { SimulatedRun } from './simulate-run.ts';
 
 export function describePartition(partition: Partition): string {
   switch (partition.kind) {
@@ -17,7 +17,7 @@ export function describePartition(partition: Partition): string {
 }
 
 /** `sa-fedlora, dirichlet 0.5, 10 sites, seed 3` */
-export function describeRun(run: Pick<LabRun, 'label' | 'partition' | 'seed' | 'sites'>): string {
+export function describeRun(run: Pick<SimulatedRun, 'label' | 'partition' | 'seed' | 'sites'>): string {
   return `${run.label}, ${describePartition(run.partition)}, ${run.sites.length} sites, seed ${run.seed}`;
 }
 
@@ -26,8 +26,8 @@ export function describeRun(run: Pick<LabRun, 'label' | 'partition' | 'seed' | '
  * `fedavg-lora, seed 2`.
  * @throws AppError NOT_FOUND naming a word that means none
  */
-export function selectRuns(runs: readonly LabRun[], words: readonly string[]): LabRun[] {
-  const chosen = new Set<LabRun>();
+export function selectRuns(runs: readonly SimulatedRun[], words: readonly string[]): SimulatedRun[] {
+  const chosen = new Set<SimulatedRun>();
   for (const word of words) {
     const parts = word.split(',').map((part) => part.trim().toLowerCase());
     const matches = runs.filter(

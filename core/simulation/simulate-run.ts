@@ -9,14 +9,14 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 import { collectRounds, describeSites, finalOf, totalsOf } from './collect.ts';
-import { type LabFederation, openFederation } from './federation.ts';
+import { openFederation, type SimulatedFederation } from './federation.ts';
 import type { FinishedRun, Partition, RoundRecord, RunLine } from './record.ts';
 import { prepareRunFolder, prepareSiteStores } from './site-stores.ts';
-import type { SitePictures } from './spread.ts';
+import type { SiteImages } from './spread.ts';
 import type { TrainerPool } from './trainer-pool.ts';
 
 /** A run with all that decides its result. */
-export interface LabRun {
+export interface SimulatedRun {
   /** SHA-256 of all that decides the result. */
   id: string;
   experiment: string;
@@ -26,11 +26,11 @@ export interface LabRun {
   evaluateOn: 'test' | 'validation';
   config: RunConfig;
   dataSha256: string;
-  sites: readonly SitePictures[];
+  sites: readonly SiteImages[];
   planned: PlannedRun['totals'];
 }
 
-export interface LabContext {
+export interface SimulationContext {
   /** Where runs in progress and prepared sites are kept. */
   workFolder: string;
   crops: BlobStore;
@@ -56,7 +56,11 @@ export const runFolderOf = (workFolder: string, id: string): string => join(work
  * @returns the finished run, or the failed one with its error
  * @throws AppError CANCELLED when the signal was aborted: the folder is left to go on from
  */
-export async function simulateRun(run: LabRun, context: LabContext, hooks: RunHooks): Promise<RunLine> {
+export async function simulateRun(
+  run: SimulatedRun,
+  context: SimulationContext,
+  hooks: RunHooks,
+): Promise<RunLine> {
   const startedAt = new Date().toISOString();
   const common = () => ({
     formatVersion: 1 as const,
@@ -100,7 +104,7 @@ export async function forgetRun(workFolder: string, id: string): Promise<void> {
 
 interface RunResult extends Pick<FinishedRun, 'rounds' | 'final' | 'totals'> {}
 
-async function runToEnd(run: LabRun, context: LabContext, hooks: RunHooks): Promise<RunResult> {
+async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: RunHooks): Promise<RunResult> {
   const startMs = performance.now();
   const folder = runFolderOf(context.workFolder, run.id);
   const { signal } = hooks;
@@ -118,7 +122,7 @@ async function runToEnd(run: LabRun, context: LabContext, hooks: RunHooks): Prom
   signal.addEventListener('abort', abort, { once: true });
   const trainer = context.pool.forRun();
   let watch: (() => void) | null = null;
-  let federation: LabFederation | null = null;
+  let federation: SimulatedFederation | null = null;
   try {
     federation = await openFederation({
       folder,
@@ -153,7 +157,7 @@ async function runToEnd(run: LabRun, context: LabContext, hooks: RunHooks): Prom
 
 /** Tells of rounds, clears away what no round needs any more, and sees the end. */
 function watchRun(
-  federation: LabFederation,
+  federation: SimulatedFederation,
   hooks: RunHooks,
   ended: { resolve(): void; reject(error: unknown): void },
 ): () => void {
@@ -185,11 +189,15 @@ function watchRun(
  * States and updates of rounds before the last one: a simulation asks for none of them again, and with whole networks
  * they would fill the disk.
  */
-async function sweep({ store, blobs, sites }: LabFederation, runId: string, round: number): Promise<void> {
+async function sweep(
+  { store, blobs, sites }: SimulatedFederation,
+  runId: string,
+  round: number,
+): Promise<void> {
   const rounds = store.rounds.listOfRun(runId);
   const kept = new Set(
     rounds.flatMap((row) => [
-      row.foundationSha256,
+      row.frozenBaseSha256,
       ...(row.round >= round - 1 ? [row.startSha256, row.resultSha256, row.memorySha256] : []),
     ]),
   );

@@ -1,4 +1,4 @@
-/** The databases and blobs of simulated sites: filled once for each spread of the pictures, then copied for each run. */
+/** The databases and blobs of simulated sites: filled once for each spread of the images, then copied for each run. */
 import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { recordConsent } from '../consent/consent.ts';
@@ -6,8 +6,8 @@ import { toAppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { openStore } from '../store/store.ts';
-import type { LabPicture } from './dataset.ts';
-import type { SitePictures } from './spread.ts';
+import type { SimulationImage } from './dataset.ts';
+import type { SiteImages } from './spread.ts';
 
 export const databaseName = 'anneal.db';
 
@@ -16,13 +16,13 @@ const preparing = new Map<string, Promise<void>>();
 
 /**
  * Makes one database for each site below `folder`, or finds those of an earlier call.
- * @param purpose what everybody consents to; recorded as the lab's consent
+ * @param purpose what everybody consents to; recorded as the simulation's consent
  * @returns the folder that holds `<siteId>.db`
  * @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE
  */
 export async function prepareSiteStores(
   folder: string,
-  sites: readonly SitePictures[],
+  sites: readonly SiteImages[],
   purpose: string,
 ): Promise<string> {
   const place = join(folder, hashJson({ version: 1, purpose, sites }).slice(0, 16));
@@ -43,7 +43,7 @@ export async function prepareSiteStores(
   return place;
 }
 
-async function fillSites(place: string, sites: readonly SitePictures[], purpose: string): Promise<void> {
+async function fillSites(place: string, sites: readonly SiteImages[], purpose: string): Promise<void> {
   if ((await stat(place).catch(() => null)) !== null) return;
   const temporary = `${place}.tmp`;
   await rm(temporary, { recursive: true, force: true });
@@ -52,21 +52,21 @@ async function fillSites(place: string, sites: readonly SitePictures[], purpose:
   await rename(temporary, place);
 }
 
-function fillSite(file: string, { train, evaluation }: SitePictures, purpose: string): void {
+function fillSite(file: string, { train, evaluation }: SiteImages, purpose: string): void {
   const store = openStore(file, { durability: 'process' });
   try {
     store.transaction(() => {
-      const datasetId = store.datasets.ensure('lab').id;
+      const datasetId = store.datasets.ensure('simulation').id;
       const subjects = new Map<string, number>();
-      const insert = (picture: LabPicture, split: 'train' | 'test') => {
-        const { subject, file: name, sha256, label, cropSha256, width, height } = picture;
+      const insert = (image: SimulationImage, split: 'train' | 'test') => {
+        const { subject, file: name, sha256, label, cropSha256, width, height } = image;
         if (!subjects.has(subject)) {
           const { subjectId } = recordConsent(store, {
             pseudonym: subject,
             purpose,
             documentVersion: 'simulation',
             validFrom: '2000-01-01',
-            recordedBy: 'lab',
+            recordedBy: 'simulation',
           });
           subjects.set(subject, subjectId);
         }
@@ -74,8 +74,8 @@ function fillSite(file: string, { train, evaluation }: SitePictures, purpose: st
         const picked = { datasetId, subjectId, sha256, sourceName: name, label, cropSha256, width, height };
         store.images.insert({ ...picked, split, status: 'ready' });
       };
-      for (const picture of train) insert(picture, 'train');
-      for (const picture of evaluation) insert(picture, 'test');
+      for (const image of train) insert(image, 'train');
+      for (const image of evaluation) insert(image, 'test');
     });
   } finally {
     store.close();

@@ -1,4 +1,4 @@
-/** Which pictures an experiment uses, and at which simulated site each of them lies. */
+/** Which images an experiment uses, and at which simulated site each of them lies. */
 import {
   columnPartition,
   dirichletPartition,
@@ -9,18 +9,18 @@ import {
 import { assignSplits } from '../data/split.ts';
 import { AppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
-import type { LabPicture } from './dataset.ts';
+import type { SimulationImage } from './dataset.ts';
 import type { Experiment } from './experiment.ts';
 import type { Partition } from './record.ts';
 
-export interface UsedPictures {
-  train: readonly LabPicture[];
-  evaluation: readonly LabPicture[];
-  /** Sorted; those that some picture trains. */
+export interface UsedImages {
+  train: readonly SimulationImage[];
+  evaluation: readonly SimulationImage[];
+  /** Sorted; those that some image trains. */
   classes: readonly string[];
 }
 
-export interface SitePictures extends Omit<UsedPictures, 'classes'> {
+export interface SiteImages extends Omit<UsedImages, 'classes'> {
   /** Names a site in messages, for instance `site-03`. */
   siteId: string;
   /** The value of the column where a column decides; otherwise the id. */
@@ -30,15 +30,15 @@ export interface SitePictures extends Omit<UsedPictures, 'classes'> {
 type Choice = Pick<Experiment, 'data' | 'evaluateOn' | 'validationShare'>;
 
 /**
- * Takes at most so many classes and pictures of a class as the experiment says. For a validation the test split is left out
- * altogether and a share of the training subjects takes its place, so that whoever tunes never sees a test picture.
+ * Takes at most so many classes and images of a class as the experiment says. For a validation the test split is left out
+ * altogether and a share of the training subjects takes its place, so that whoever tunes never sees a test image.
  * @throws AppError NOT_ENOUGH_DATA
  */
-export function choosePictures(pictures: readonly LabPicture[], choice: Choice): UsedPictures {
+export function chooseImages(images: readonly SimulationImage[], choice: Choice): UsedImages {
   const { data, evaluateOn, validationShare } = choice;
-  const labels = [...new Set(pictures.map(({ label }) => label))].sort();
+  const labels = [...new Set(images.map(({ label }) => label))].sort();
   const taken = new Set(labels.slice(0, data.maxClasses));
-  const wanted = pictures.filter(({ label }) => taken.has(label));
+  const wanted = images.filter(({ label }) => taken.has(label));
   let train = wanted.filter(({ split }) => split === 'train');
   let evaluation = wanted.filter(({ split }) => split === 'test');
   if (evaluateOn === 'validation') {
@@ -56,22 +56,26 @@ export function choosePictures(pictures: readonly LabPicture[], choice: Choice):
     ({ label }) => known.has(label),
   );
   if (classes.length < 2) {
-    throw new AppError('NOT_ENOUGH_DATA', 'The pictures that train are of fewer than two classes.');
+    throw new AppError('NOT_ENOUGH_DATA', 'The images that train are of fewer than two classes.');
   }
   if (evaluation.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', `No picture is left to evaluate on (${evaluateOn}).`);
+    throw new AppError('NOT_ENOUGH_DATA', `No image is left to evaluate on (${evaluateOn}).`);
   }
   return { train, evaluation, classes };
 }
 
-function atMost(pictures: readonly LabPicture[], most: number | undefined, seed: number): LabPicture[] {
-  if (most === undefined) return [...pictures];
-  const kept = new Set<LabPicture>();
-  for (const [label, members] of Map.groupBy(pictures, (picture) => picture.label)) {
+function atMost(
+  images: readonly SimulationImage[],
+  most: number | undefined,
+  seed: number,
+): SimulationImage[] {
+  if (most === undefined) return [...images];
+  const kept = new Set<SimulationImage>();
+  for (const [label, members] of Map.groupBy(images, (image) => image.label)) {
     const random = createRandom(mixSeed(seed, label));
-    for (const picture of random.shuffle(members).slice(0, most)) kept.add(picture);
+    for (const image of random.shuffle(members).slice(0, most)) kept.add(image);
   }
-  return pictures.filter((picture) => kept.has(picture));
+  return images.filter((image) => kept.has(image));
 }
 
 export interface SpreadOptions {
@@ -85,17 +89,17 @@ export interface SpreadOptions {
 }
 
 /**
- * Puts every picture at one site. The same options give the same places.
+ * Puts every image at one site. The same options give the same places.
  * @throws AppError NOT_ENOUGH_DATA when a site would have nothing to train on; CSV_MALFORMED for an empty cell
  */
-export function spreadPictures(used: UsedPictures, options: SpreadOptions): SitePictures[] {
+export function spreadImages(used: UsedImages, options: SpreadOptions): SiteImages[] {
   const { train, evaluation } = used;
   const placed =
     options.partition.kind === 'column' ? placeByColumn(used, options) : placeByChance(used, options);
   const width = Math.max(2, String(placed.sites.length).length);
   return placed.sites.map((name, site) => {
     const siteId = `site-${String(site + 1).padStart(width, '0')}`;
-    const at = (places: readonly number[]) => (_: LabPicture, index: number) => places[index] === site;
+    const at = (places: readonly number[]) => (_: SimulationImage, index: number) => places[index] === site;
     const mine = {
       siteId,
       name: name ?? siteId,
@@ -105,9 +109,9 @@ export function spreadPictures(used: UsedPictures, options: SpreadOptions): Site
     if (mine.train.length > 0) return mine;
     throw new AppError(
       'NOT_ENOUGH_DATA',
-      `The simulated site "${mine.name}" would have no picture to train with.`,
+      `The simulated site "${mine.name}" would have no image to train with.`,
       {
-        action: 'Use more pictures or fewer sites.',
+        action: 'Use more images or fewer sites.',
       },
     );
   });
@@ -120,9 +124,9 @@ interface Places {
   evaluation: readonly number[];
 }
 
-function placeByColumn({ train, evaluation }: UsedPictures, { partition, column }: SpreadOptions): Places {
+function placeByColumn({ train, evaluation }: UsedImages, { partition, column }: SpreadOptions): Places {
   const name = partition.kind === 'column' ? partition.column : '';
-  const cellOf = ({ file }: LabPicture) => {
+  const cellOf = ({ file }: SimulationImage) => {
     const value = column?.get(file);
     if (value !== undefined && value !== '') return value;
     throw new AppError('CSV_MALFORMED', `The column "${name}" of the labels CSV has no value for "${file}".`);
@@ -131,15 +135,15 @@ function placeByColumn({ train, evaluation }: UsedPictures, { partition, column 
   return { sites, train: siteOf.slice(0, train.length), evaluation: siteOf.slice(train.length) };
 }
 
-function placeByChance(used: UsedPictures, options: SpreadOptions): Places {
+function placeByChance(used: UsedImages, options: SpreadOptions): Places {
   const { train, evaluation } = used;
   const { sites, seed } = options;
   const unit = unitOf(train, options);
   const places = placeUnits(train, unit, (labels) => drawSites(labels, options));
   const drawEvenly = (labels: readonly string[]) =>
     evenPartition(labels, { sites, seed: mixSeed(seed, 'evaluation sites') });
-  // A subject with pictures on both sides stays at its site.
-  const known = new Map(train.map((picture, index) => [unit(picture), places[index]!]));
+  // A subject with images on both sides stays at its site.
+  const known = new Map(train.map((image, index) => [unit(image), places[index]!]));
   return {
     sites: Array.from({ length: sites }, () => null),
     train: places,
@@ -150,36 +154,36 @@ function placeByChance(used: UsedPictures, options: SpreadOptions): Places {
   };
 }
 
-type Unit = (picture: LabPicture) => string;
+type Unit = (image: SimulationImage) => string;
 
-function unitOf(train: readonly LabPicture[], { keepTogether, sites }: SpreadOptions): Unit {
+function unitOf(train: readonly SimulationImage[], { keepTogether, sites }: SpreadOptions): Unit {
   const bySubject: Unit = ({ subject }) => subject;
-  const byPicture: Unit = ({ sha256 }) => sha256;
-  if (keepTogether !== 'auto') return keepTogether === 'subject' ? bySubject : byPicture;
+  const byImage: Unit = ({ sha256 }) => sha256;
+  if (keepTogether !== 'auto') return keepTogether === 'subject' ? bySubject : byImage;
   const enough = [...Map.groupBy(train, ({ label }) => label).values()].every(
     (members) => new Set(members.map(bySubject)).size >= sites,
   );
-  return enough ? bySubject : byPicture;
+  return enough ? bySubject : byImage;
 }
 
-/** Places units by the label of their first picture, and every picture with its unit. */
+/** Places units by the label of their first image, and every image with its unit. */
 function placeUnits(
-  pictures: readonly LabPicture[],
+  images: readonly SimulationImage[],
   unit: Unit,
   draw: (labels: readonly string[]) => number[],
   known: ReadonlyMap<string, number> = new Map(),
 ): number[] {
   const labels = new Map<string, string>();
-  for (const picture of pictures) {
-    const key = unit(picture);
-    if (!known.has(key) && !labels.has(key)) labels.set(key, picture.label);
+  for (const image of images) {
+    const key = unit(image);
+    if (!known.has(key) && !labels.has(key)) labels.set(key, image.label);
   }
   const drawn = draw([...labels.values()]);
   const siteOf = new Map([
     ...known,
     ...[...labels.keys()].map((key, index) => [key, drawn[index]!] as const),
   ]);
-  return pictures.map((picture) => siteOf.get(unit(picture))!);
+  return images.map((image) => siteOf.get(unit(image))!);
 }
 
 /** A site gets a tenth of its fair share at least: with less it could hardly be called one. */
@@ -195,26 +199,26 @@ function drawSites(labels: readonly string[], { partition, sites, seed: runSeed 
   if (labels.length < sites * partition.perSite) {
     throw new AppError(
       'NOT_ENOUGH_DATA',
-      `${sites} sites with ${partition.perSite} shards each need ${sites * partition.perSite} subjects or pictures to place; there are ${labels.length}.`,
-      { action: 'Use more pictures, fewer sites or fewer shards.' },
+      `${sites} sites with ${partition.perSite} shards each need ${sites * partition.perSite} subjects or images to place; there are ${labels.length}.`,
+      { action: 'Use more images, fewer sites or fewer shards.' },
     );
   }
   return shardsPartition(labels, { sites, shardsPerSite: partition.perSite, seed });
 }
 
-/** A class's evaluation pictures in the proportions in which the sites train on it. */
+/** A class's evaluation images in the proportions in which the sites train on it. */
 function placeLikeTraining(
-  { train, evaluation }: UsedPictures,
+  { train, evaluation }: UsedImages,
   trainSites: readonly number[],
   { sites, seed }: SpreadOptions,
 ): number[] {
   const places = new Array<number>(evaluation.length).fill(0);
-  for (const label of [...new Set(evaluation.map((picture) => picture.label))].sort()) {
+  for (const label of [...new Set(evaluation.map((image) => image.label))].sort()) {
     const counts = new Array<number>(sites).fill(0);
-    train.forEach((picture, index) => {
-      if (picture.label === label) counts[trainSites[index]!]! += 1;
+    train.forEach((image, index) => {
+      if (image.label === label) counts[trainSites[index]!]! += 1;
     });
-    const members = evaluation.flatMap((picture, index) => (picture.label === label ? [index] : []));
+    const members = evaluation.flatMap((image, index) => (image.label === label ? [index] : []));
     const random = createRandom(mixSeed(seed, 'evaluation sites', label));
     const shuffled = random.shuffle(members);
     let next = 0;

@@ -4,7 +4,6 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { createBlobExchange } from '../transport/blob-exchange.ts';
-import { createCourier } from '../transport/courier.ts';
 import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
@@ -14,6 +13,7 @@ import {
   type ReceiptBody,
   receiptSchema,
 } from '../transport/messages.ts';
+import { createOutboxRelay } from '../transport/outbox-relay.ts';
 import type { Signer } from '../transport/signature.ts';
 import { coordinatorId, createTopics } from '../transport/topics.ts';
 import type { SitePorts } from './ports.ts';
@@ -50,10 +50,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const { link, federation, signer, store, blobs, logger } = options;
   const siteId = signer.id;
   const topics = createTopics(federation);
-  const courier = createCourier({ link, store, logger });
+  const outboxRelay = createOutboxRelay({ link, store, logger });
   const keyOf = (sender: string) => (sender === coordinatorId ? options.coordinatorPublicKey : null);
   const up = topics.message(siteId, 'up');
-  const closers: (() => Promise<void> | void)[] = [() => courier.close()];
+  const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
 
   const seal = (type: string, body: unknown) =>
     sealEnvelope({ federation, recipient: coordinatorId, type, body }, signer);
@@ -103,22 +103,24 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       bodies: coordinatorToSite,
     });
     if (opened.type === 'ack') {
-      courier.settle((sent) => sent.id === opened.body.messageId);
+      outboxRelay.settle((sent) => sent.id === opened.body.messageId);
     } else if (opened.type === 'receipt') {
       const { runId, round, updateSha256 } = opened.body;
       options.onReceipt(opened.body);
-      courier.settle((sent) => sent.type === 'announce' && isAbout(sent.body, runId, round, updateSha256));
+      outboxRelay.settle(
+        (sent) => sent.type === 'announce' && isAbout(sent.body, runId, round, updateSha256),
+      );
     }
   }
 
   return {
     ports: {
-      enqueue: (message) => courier.enqueue(up, seal(message.type, message.body)),
+      enqueue: (message) => outboxRelay.enqueue(up, seal(message.type, message.body)),
       retractAnnouncement: (runId, round) =>
-        courier.settle(
+        outboxRelay.settle(
           ({ type, body }) => type === 'announce' && body['runId'] === runId && body['round'] === round,
         ),
-      flush: () => courier.flush(),
+      flush: () => outboxRelay.flush(),
       sendProgress(body) {
         if (!link.online) return;
         link.publish(up, seal('progress', body)).catch(() => {});

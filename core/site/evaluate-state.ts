@@ -1,10 +1,10 @@
-/** A site's evaluation of a global state on its held-out pictures: what is counted, and what of it is told. */
+/** A site's evaluation of a global state on its held-out images: what is counted, and what of it is released. */
 import { heldOutImages } from '../consent/cohort.ts';
 import { suppressSmallCells } from '../strategy/evaluation/suppress-small-cells.ts';
 import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
 
 /**
- * Evaluates a global state, with the site's own part in it, on held-out pictures and reports counts, once per state.
+ * Evaluates a global state, with the site's local parameters in it, on held-out images and reports counts, once per state.
  * @param isLast the run is over but for this evaluation
  */
 export async function evaluateState(
@@ -26,7 +26,7 @@ export async function evaluateState(
     return trainer.evaluate(job, { signal }).finally(release);
   };
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
-  // What would say something about single patients does not leave the site: of too few pictures nothing but that.
+  // What would say something about single patients does not leave the site: of too few images nothing but that.
   const shown = result.counts && suppressSmallCells(result.counts, config.smallCell);
   store.transaction(() => {
     store.evaluations.upsert({

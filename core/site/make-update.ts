@@ -8,7 +8,7 @@ import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { encodeUpdate, updateValueCount, type WireBase } from '../strategy/wire/wire.ts';
-import { encodeOwnPart, keptParts, type OwnPart, takeKept } from './own-part.ts';
+import { encodeLocalParameters, keptParts, type LocalParameters, takeKept } from './local-parameters.ts';
 
 export interface UpdateOptions {
   config: RunConfig;
@@ -18,7 +18,7 @@ export interface UpdateOptions {
   start: ModelState;
   trained: ModelState;
   /** What the site kept from its last round. */
-  own: OwnPart | null;
+  own: LocalParameters | null;
   /** Of the noise at the site, where the run asks for it. */
   noise: GaussianSource;
 }
@@ -82,7 +82,7 @@ export function makeUpdate(options: UpdateOptions): MadeUpdate {
   return {
     bytes,
     values: updateValueCount(stateShape(state), context),
-    memory: encodeOwnPart({ kept: takeKept(trained, keptParts(config, plan)), residual }, start),
+    memory: encodeLocalParameters({ kept: takeKept(trained, keptParts(config, plan)), residual }, start),
     clipped: protectedState && { norm: protectedState.norm, factor: protectedState.factor },
   };
 }

@@ -1,6 +1,6 @@
 /**
  * The model with which a site works in a round: the global state, decoded; cut to the site's own rank; with the site's
- * own part in it; on a base model into which the run's foundation is merged.
+ * local parameters in it; on a base model into which the run's frozen base delta is merged.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,14 +11,19 @@ import type { BaseModel } from '../models/base-model.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
-import { onMergedWeights } from '../strategy/foundation.ts';
+import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { decodeGlobalState } from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
-import { createFoundationMerge, type FoundationMerge } from './foundation-merge.ts';
-import { decodeOwnPart, hasOwnPart, type OwnPart, withKept } from './own-part.ts';
+import { createFrozenBaseMerge, type FrozenBaseMerge } from './frozen-base-merge.ts';
+import {
+  decodeLocalParameters,
+  hasLocalParameters,
+  type LocalParameters,
+  withKept,
+} from './local-parameters.ts';
 import type { SitePorts } from './ports.ts';
 
 /** What the manifest says about the state of a round. */
@@ -31,7 +36,7 @@ export interface RoundSource {
   plan: RoundPlan;
   state: BlobReference;
   /** What lies under the state, oldest first. */
-  foundation: readonly BlobReference[];
+  frozenBaseDelta: readonly BlobReference[];
 }
 
 export interface RoundState {
@@ -47,7 +52,7 @@ export interface RoundStart {
   base: BaseModel;
   /** The decoded global state, as the coordinator has it. */
   global: ModelState;
-  own: OwnPart | null;
+  own: LocalParameters | null;
 }
 
 export interface RoundStatesOptions {
@@ -58,29 +63,29 @@ export interface RoundStatesOptions {
   siteName: string;
   loadBase(baseId: string): Promise<BaseModel>;
   /** Of this site alone when absent. */
-  foundations?: FoundationMerge | undefined;
+  frozenBases?: FrozenBaseMerge | undefined;
   onDownload(): void;
 }
 
-/** To train from, or to be evaluated; behind a run's last round the own part that this round made counts, too. */
+/** To train from, or to be evaluated; behind a run's last round the local parameters that this round made counts, too. */
 export type Purpose = 'train' | 'evaluate' | 'evaluate-last';
 
 export interface RoundStates {
-  /** Fetches the state and those parts of the foundation that are not here yet. */
-  fetch(source: Pick<RoundSource, 'state' | 'foundation'>, signal: AbortSignal): Promise<void>;
+  /** Fetches the state and those parts of the frozen base delta that are not here yet. */
+  fetch(source: Pick<RoundSource, 'state' | 'frozenBaseDelta'>, signal: AbortSignal): Promise<void>;
   /**
    * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL
    */
   compose(source: RoundSource, purpose: Purpose): Promise<RoundState>;
 }
 
-/** Settings key: blobs of the foundation that `sweepBlobs` must leave alone. */
-export const foundationKey = 'site.foundation';
-export const foundationSchema = z.array(sha256Schema);
+/** Settings key: blobs of the frozen base delta that `sweepBlobs` must leave alone. */
+export const frozenBaseKey = 'site.foundation';
+export const frozenBaseSchema = z.array(sha256Schema);
 
 export function createRoundStates(options: RoundStatesOptions): RoundStates {
   const { store, blobs, workFolder } = options;
-  const foundations = options.foundations ?? createFoundationMerge();
+  const frozenBases = options.frozenBases ?? createFrozenBaseMerge();
   /** Of the last run: drawn anew it would take as long as a training step. */
   let known: { runId: string; base: BaseModel; initial: ModelState } | null = null;
 
@@ -96,29 +101,33 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     const initial = initialOf(source, base);
     const bytes = await blobs.read(state.sha256);
     const global = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
-    const memory = hasOwnPart(config, plan)
+    const memory = hasLocalParameters(config, plan)
       ? store.siteMemory.newestBefore(runId, purpose === 'evaluate-last' ? round + 1 : round)
       : null;
     const own =
-      memory === null ? null : decodeOwnPart(await blobs.read(memory.sha256), "the site's own part", global);
+      memory === null
+        ? null
+        : decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", global);
     return { base, initial, global, own };
   }
 
   /** Whether the trainer can take the global state as it came. */
-  function isReady({ config, plan, foundation }: RoundSource, purpose: Purpose): boolean {
+  function isReady({ config, plan, frozenBaseDelta }: RoundSource, purpose: Purpose): boolean {
     const { wire, localHead, siteRanks } = config;
     const isCut = purpose === 'train' && Object.hasOwn(siteRanks, options.siteName);
-    return wire.down === 'fp32' && plan.sends === 'both' && !localHead && foundation.length === 0 && !isCut;
+    return (
+      wire.down === 'fp32' && plan.sends === 'both' && !localHead && frozenBaseDelta.length === 0 && !isCut
+    );
   }
 
   return {
-    async fetch({ state, foundation }, signal) {
-      const missing = [state, ...foundation].filter(({ sha256 }) => !blobs.has(sha256));
+    async fetch({ state, frozenBaseDelta }, signal) {
+      const missing = [state, ...frozenBaseDelta].filter(({ sha256 }) => !blobs.has(sha256));
       // Before they are fetched: a sweep after a crash must not throw away what has arrived.
-      if (foundation.length > 0)
+      if (frozenBaseDelta.length > 0)
         store.settings.set(
-          foundationKey,
-          foundation.map(({ sha256 }) => sha256),
+          frozenBaseKey,
+          frozenBaseDelta.map(({ sha256 }) => sha256),
         );
       if (missing.length > 0) options.onDownload();
       for (const reference of missing) await options.ports.fetch(reference, signal);
@@ -136,7 +145,7 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
       const isCut = purpose === 'train' || plan.sends !== 'both';
       const cut = isCut ? siteStart(config, options.siteName, global) : global;
       const personal = own === null ? cut : withKept(cut, own.kept);
-      const composed = onMergedWeights(personal, await foundations.merge(source, base, initial, blobs));
+      const composed = onMergedWeights(personal, await frozenBases.merge(source, base, initial, blobs));
       await mkdir(workFolder, { recursive: true });
       const name = purpose === 'train' ? `${source.runId}-${source.round}.start` : 'evaluated';
       const stateFile = join(workFolder, `${name}.safetensors`);

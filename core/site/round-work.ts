@@ -1,4 +1,4 @@
-/** What a site needs for its part in a round, and the pictures that it works on. */
+/** What a site needs for its part in a round, and the images that it works on. */
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Example, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -34,7 +34,7 @@ export interface RoundWorkerOptions {
   ) => void;
 }
 
-/** Pictures whose label is one of the run's classes, as the trainer wants them. */
+/** Images whose label is one of the run's classes, as the trainer wants them. */
 export function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
   return images.map((image) => ({
     file: blobs.path(image.cropSha256!),

@@ -37,8 +37,8 @@ async function keepOnly(folder: string, file: string | undefined): Promise<void>
 
 /**
  * Training goes on from a checkpoint when the site was stopped in the middle of the round. The trainer takes one
- * only for the very same pictures: after a withdrawal the round is trained anew, without the withdrawn ones.
- * @throws AppError NOT_ENOUGH_DATA when no consented picture fits the run
+ * only for the very same images: after a withdrawal the round is trained anew, without the withdrawn ones.
+ * @throws AppError NOT_ENOUGH_DATA when no consented image fits the run
  */
 export async function trainRound(
   options: RoundWorkerOptions,
@@ -57,7 +57,7 @@ export async function trainRound(
   const checkpointFile = join(options.workFolder, `${runId}-${round}.checkpoint`);
   await keepOnly(options.workFolder, cohort.images.length === 0 ? undefined : checkpointFile);
   if (cohort.images.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', 'No picture with an active consent fits the classes of this run.');
+    throw new AppError('NOT_ENOUGH_DATA', 'No image with an active consent fits the classes of this run.');
   }
   const start = await options.states.compose(work, 'train');
   try {
@@ -149,7 +149,7 @@ async function finishedUpdate(
 
 const renamed = ({ base, global, own }: RoundStart) => ({ base, start: global, own });
 
-/** State, own part and message in one transaction: a site that is killed has announced all of it or nothing. */
+/** State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing. */
 async function announce(
   options: RoundWorkerOptions,
   { runId, siteId, round, plan }: RoundWork,
@@ -214,7 +214,7 @@ function auditUpdate(
       round,
       update: update.sha256,
       cohort: cohort.sha256,
-      pictures: cohort.images.length,
+      images: cohort.images.length,
       // The norm itself is the site's own affair; that noise was added is what an auditor asks for.
       ...(update.clipped === null ? {} : { noiseAdded: true, clipped: update.clipped.factor < 1 }),
     },

@@ -8,7 +8,7 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
-import type { FoundationMerge } from './foundation-merge.ts';
+import type { FrozenBaseMerge } from './frozen-base-merge.ts';
 import type { SitePorts } from './ports.ts';
 
 export type SiteActivity =
@@ -35,8 +35,8 @@ export interface SiteOptions {
   compute: (baseId: string) => ComputeSettings;
   /** Of the noise that a run may ask a site for; the operating system's cryptographic one when absent. */
   noise?: GaussianSource;
-  /** Shared with other sites of the same process (the lab); the site's own when absent. */
-  foundations?: FoundationMerge;
+  /** Shared with other sites of the same process (the simulation); the site's own when absent. */
+  frozenBases?: FrozenBaseMerge;
   /** Approve every run without a person; for the demo and for `--approve`. */
   autoApprove?: boolean;
   onChange: () => void;

@@ -44,7 +44,7 @@ export function createSite(options: SiteOptions): SiteNode {
       workFolder: options.workFolder,
       siteName: options.siteName,
       loadBase: (baseId) => catalogue.load(baseId),
-      foundations: options.foundations,
+      frozenBases: options.frozenBases,
       onDownload: () => setActivity('downloading'),
     }),
     noise: options.noise ?? createCryptographicNoise(),
@@ -155,13 +155,13 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   async function doWork(current: ManifestBody, signal: AbortSignal): Promise<void> {
-    const { runId, config, round, plan, state, foundation } = current;
+    const { runId, config, round, plan, state, frozenBaseDelta } = current;
     if (signal.aborted || state === null) return;
     declined = '';
     try {
       const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
       recordRun(store, current);
-      const source = { runId, siteId, config, baseId, round, plan, state, foundation };
+      const source = { runId, siteId, config, baseId, round, plan, state, frozenBaseDelta };
       await worker.states.fetch(source, signal);
       await evaluateState(worker, source, current.phase === 'evaluate', signal);
       if (trains(current)) await trainRound(worker, source, signal);

@@ -31,14 +31,14 @@ export function whatLeaves(config: RunConfig, base: BaseModel, siteName: string)
     leaves: [
       ...modelSentences(config, leaving, { layers, weights: weights.length }, siteName),
       ...privacySentences(config),
-      `How many pictures were trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
-      `Counts of held-out pictures: how many are right, by class, confidence and score; none below ${config.smallCell}`,
+      `How many images were trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
+      `Counts of held-out images: how many are right, by class, confidence and score; none below ${config.smallCell}`,
       'The name of this site and when it is connected',
     ],
     stays: [
       'Photographs and the crops made from them',
       'Names, pseudonyms, file names and consent records',
-      'The answer for any single picture',
+      'The answer for any single image',
       ...ownSentences(leaving, factors > 0),
     ],
   };
@@ -51,7 +51,7 @@ function modelSentences(
   siteName: string,
 ): string[] {
   const head = leaving.head ? ' and the classification head' : '';
-  const how = `after training on your pictures, ${precisionWords[config.wire.up]}`;
+  const how = `after training on your images, ${precisionWords[config.wire.up]}`;
   const sentences: string[] = [];
   if (leaving.weights === 'full') sentences.push(`All weights of the network${head}, ${how}`);
   if (leaving.weights === 'last-k')
@@ -75,7 +75,7 @@ function factorWords({ a, b }: Leaving): string | null {
 }
 
 function privacySentences({ privacy }: RunConfig): string[] {
-  if (privacy === null) return ['No noise is added: trained numbers can reveal something about the pictures'];
+  if (privacy === null) return ['No noise is added: trained numbers can reveal something about the images'];
   const { clipNorm, noiseMultiplier, at } = privacy;
   const clip = `clipped to a norm of ${clipNorm}`;
   if (noiseMultiplier === 0) return [`The change that training makes is ${clip}; no noise is added`];

@@ -23,6 +23,10 @@ export const migrations: readonly Migration[] = [
     version: 3,
     apply: (db) => db.exec(readFileSync(new URL('./update-arrivals.sql', import.meta.url), 'utf8')),
   },
+  {
+    version: 4,
+    apply: (db) => db.exec(readFileSync(new URL('./one-home.sql', import.meta.url), 'utf8')),
+  },
 ];
 
 export const databaseVersion = migrations.length;

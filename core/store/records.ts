@@ -27,11 +27,11 @@ export const subjectRecord = z.object({
 });
 export type SubjectRecord = z.infer<typeof subjectRecord>;
 
-/** A subject with what its ready and set-aside pictures are. */
+/** A subject with what its ready and set-aside images are. */
 export const subjectSummary = z.object({
   id: z.int(),
   pseudonym: z.string(),
-  /** Ready pictures, of both splits. */
+  /** Ready images, of both splits. */
   images: z.int(),
   labels: json.pipe(z.array(z.string())),
   createdAt: z.string(),
@@ -174,7 +174,7 @@ export const roundRecord = z.object({
   /** Ids of the sites that train; null: all. */
   participants: json.pipe(z.array(z.string())).nullable(),
   /** Part put under the global state when the round closed; null: none. */
-  foundationSha256: z.string().nullable(),
+  frozenBaseSha256: z.string().nullable(),
   /** The server optimiser's moments after the round; deleted when a later round has closed. */
   memorySha256: z.string().nullable(),
   /** `Drift` of core/strategy. */

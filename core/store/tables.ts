@@ -70,9 +70,9 @@ export interface ImagesReader {
   get(id: number): records.ImageRecord | null;
   /** In order of import. */
   list(filter?: ImageFilter): records.ImageRecord[];
-  /** The picture with these bytes (SHA-256 of the original file) in a dataset. */
+  /** The image with these bytes (SHA-256 of the original file) in a dataset. */
   bySha(datasetId: number, sha256: string): records.ImageRecord | null;
-  /** By label and split, sorted; labels without any picture are not listed. */
+  /** By label and split, sorted; labels without any image are not listed. */
   counts(filter?: ImageFilter): records.ImageCount[];
 }
 export type NewImage = Defaulted<
@@ -83,7 +83,7 @@ export interface Images extends ImagesReader {
   /** The new id, or null when the dataset holds these bytes already (nothing is changed then). */
   insert(image: NewImage): number | null;
   setAside(id: number, reason: string): void;
-  /** Makes a set-aside picture ready, for instance when it is imported again as already cropped. */
+  /** Makes a set-aside image ready, for instance when it is imported again as already cropped. */
   restore(
     id: number,
     image: { cropSha256: string; width: number; height: number; faceBox: records.FaceBox | null },
@@ -154,7 +154,7 @@ type RoundDefaults =
   | 'accuracy'
   | 'energyKept'
   | 'participants'
-  | 'foundationSha256'
+  | 'frozenBaseSha256'
   | 'memorySha256'
   | 'driftSpread'
   | 'driftShare'
@@ -222,7 +222,7 @@ export interface CohortsReader {
   get(id: number): records.CohortRecord | null;
   /** By round, then by time of freezing; superseded ones included. */
   byRun(runId: string): records.CohortRecord[];
-  /** Cohorts that hold a picture of this subject, superseded ones included. */
+  /** Cohorts that hold an image of this subject, superseded ones included. */
   bySubject(subjectId: number): records.CohortRecord[];
   /** By image id. */
   members(id: number): records.CohortMember[];

@@ -57,7 +57,7 @@ const robustRules: readonly CombinationRule[] = [
   {
     option: { setting: 'robust.rule', values: 'all but mean' },
     with: { setting: 'weighting', values: 'examples' },
-    why: 'a hostile site could claim any number of pictures and so decide the result',
+    why: 'a hostile site could claim any number of images and so decide the result',
     instead: 'Set "weighting" to "equal".',
     refuses: ({ robust, weighting }) => robust.rule !== 'mean' && weighting === 'examples',
   },
@@ -158,7 +158,7 @@ const otherRules: readonly CombinationRule[] = [
   {
     option: { setting: 'serverOptimiser.kind', values: 'momentum, adam' },
     with: { setting: 'freezeA', values: 'true' },
-    why: 'moments of single values lose their meaning whenever the factors turn, as they do when the rank falls',
+    why: 'moments of single values lose their meaning whenever the factors rotate, as they do when the rank falls',
     instead: 'Choose the server optimiser "none", or set "freezeA" to false.',
     refuses: (config) => fixesA(config) && config.serverOptimiser.kind !== 'none',
   },

@@ -1,7 +1,8 @@
 /** Runs in which A is fixed while the rank falls (`freezeA`): who has one, and the rows that its A is made of. */
-import { drawRows } from '../lora/drawn-rows.ts';
+
 import { rankLimit } from '../lora/factor-sum.ts';
 import type { LoraLayer } from '../lora/model-state.ts';
+import { drawSeededRows } from '../lora/seeded-rows.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { layerRanks } from './lora-settings.ts';
 import type { RunConfig } from './run-config.ts';
@@ -12,7 +13,7 @@ export function fixesA({ strategy, freezeA }: Pick<RunConfig, 'strategy' | 'free
 }
 
 /** Settings from which both ends draw A. */
-export type DrawnConfig = Pick<RunConfig, 'seed' | 'rMax' | 'rankPattern'>;
+export type SeededRowsConfig = Pick<RunConfig, 'seed' | 'rMax' | 'rankPattern'>;
 
 /** A layer by its name and shape. */
 export interface LayerShape {
@@ -28,13 +29,16 @@ export const shapeOfLayer = ({ module, a, b }: Pick<LoraLayer, 'module' | 'a' | 
 });
 
 /** How many rows are drawn for a layer: its rank where the run's is r_max. */
-export function drawnRank(config: DrawnConfig): (layer: LayerShape) => number {
+export function seededRank(config: SeededRowsConfig): (layer: LayerShape) => number {
   const rankOf = layerRanks(config, config.rMax);
   return ({ module, aDims, bDims }) => Math.min(rankOf(module), rankLimit(aDims, bDims));
 }
 
-/** The rows that a layer's A is made of, [`drawnRank`, ...inDims]. @param layer of any rank */
-export function drawnRowsOf(config: DrawnConfig, layer: Pick<LoraLayer, 'module' | 'a' | 'b'>): FloatTensor {
+/** The rows that a layer's A is made of, [`seededRank`, ...inDims]. @param layer of any rank */
+export function seededRowsOf(
+  config: SeededRowsConfig,
+  layer: Pick<LoraLayer, 'module' | 'a' | 'b'>,
+): FloatTensor {
   const { module, a } = layer;
-  return drawRows(config.seed, module, drawnRank(config)(shapeOfLayer(layer)), a.dims.slice(1));
+  return drawSeededRows(config.seed, module, seededRank(config)(shapeOfLayer(layer)), a.dims.slice(1));
 }

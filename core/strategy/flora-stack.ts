@@ -4,7 +4,7 @@
  *     A = [A_1; A_2; …],   B = [w_1 s_1 B_1 | w_2 s_2 B_2 | …],   B·A = Σ w_k s_k B_k·A_k
  *
  * Exact at any ranks, without a decomposition. The stack becomes part of the base model (a part of the run's
- * foundation, which every site fetches once), and each round starts from fresh factors: what travels down grows with
+ * frozen base delta, which every site fetches once), and each round starts from fresh factors: what travels down grows with
  * the number of sites. A stack of a rank above min(out, in) travels as the matrix that it makes up. The fresh factors
  * are drawn by the coordinator and travel, too; in the paper each site draws its own.
  */

@@ -5,7 +5,7 @@
  *     A ← Σ p_k [A_k; 0],   B ← Σ p_k [B_k | 0],   p_k = ‖s_k B_k·A_k‖ / Σ_j ‖s_j B_j·A_j‖   for each layer
  *
  * A site with an entry r_k in `siteRanks` trains with the first r_k rows of A and columns of B. As in the paper, p_k
- * takes the place of the number of pictures for the factors; head weights go by `weighting`. The paper's pruning of a
+ * takes the place of the number of images for the factors; head weights go by `weighting`. The paper's pruning of a
  * site's own rank (a penalty on its last directions, which are dropped when they shrink) is left out: ranks are what
  * the run's settings say, so that what travels is known beforehand.
  */

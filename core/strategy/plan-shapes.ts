@@ -8,8 +8,8 @@ import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 import {
-  foundationSizeBytes,
-  foundationValueCount,
+  frozenBaseSizeBytes,
+  frozenBaseValueCount,
   globalStateSizeBytes,
   globalStateValueCount,
   updateSizeBytes,
@@ -23,7 +23,7 @@ export interface TransferSize {
 }
 
 /** What goes under the global state when a round closes. */
-export interface FoundationPart {
+export interface FrozenBasePart {
   /** Base weights that it replaces. */
   weights: readonly string[];
   /** The round's rank, of which its layers are made; 0 when it has none. */
@@ -48,7 +48,7 @@ export interface StateShapes {
   update(plan: RoundPlan, weights: readonly string[], rank: number): TransferSize;
   /** @param weights base weights that are part of the state */
   globalState(plan: RoundPlan, weights: readonly string[]): TransferSize;
-  foundation(part: FoundationPart): TransferSize;
+  frozenBaseDelta(part: FrozenBasePart): TransferSize;
 }
 
 /**
@@ -123,12 +123,12 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
           bytes: globalStateSizeBytes(shape, context),
         };
       }),
-    foundation: ({ weights, rank, layers: made }) =>
-      remembered(['foundation', rank, made, weights.length], () => {
+    frozenBaseDelta: ({ weights, rank, layers: made }) =>
+      remembered(['frozenBaseDelta', rank, made, weights.length], () => {
         const whole = shapeOf(rank, weights, made);
         // A layer of a rank pattern may keep its rank where others lose some.
         const shape = { ...whole, lora: whole.lora.filter(({ r }) => r > 0) };
-        return { parameters: foundationValueCount(shape), bytes: foundationSizeBytes(shape, { config }) };
+        return { parameters: frozenBaseValueCount(shape), bytes: frozenBaseSizeBytes(shape, { config }) };
       }),
   };
 }
@@ -144,7 +144,7 @@ function stackedRank(whole: number, stacked: StackedSites | undefined): number {
  * What becomes part of the base model when a round closes, and which base weights the next global state holds: the
  * shapes of what the strategies' `aggregateTrain` gives.
  */
-export function foundationAfter(
+export function frozenBaseAfter(
   config: RunConfig,
   round: {
     plan: RoundPlan;
@@ -154,7 +154,7 @@ export function foundationAfter(
     /** Highest rank of each site. */
     siteRanks: readonly number[];
   },
-): { part: FoundationPart | null; replaced: readonly string[] } {
+): { part: FrozenBasePart | null; replaced: readonly string[] } {
   const { plan, next, replaced, participants, siteRanks } = round;
   if (config.strategy === 'flora-stack') {
     const stacked = { siteRanks, share: participants / siteRanks.length };

@@ -5,7 +5,7 @@
  */
 import type { BaseModel } from '../models/base-model.ts';
 import { participantsOf } from './participation.ts';
-import { createStateShapes, foundationAfter, type TransferSize } from './plan-shapes.ts';
+import { createStateShapes, frozenBaseAfter, type TransferSize } from './plan-shapes.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 
@@ -112,7 +112,7 @@ function countRun(
     for (const own of siteRanks)
       send(shapes.update(roundPlan, trained, Math.min(own, roundPlan.rank)), participants / sites);
     const next = strategy.configureTrain(config, Math.min(round + 1, config.rounds - 1));
-    const after = foundationAfter(config, {
+    const after = frozenBaseAfter(config, {
       plan: roundPlan,
       next,
       replaced: trained.length > 0 ? trained : replaced,
@@ -120,7 +120,7 @@ function countRun(
       siteRanks,
     });
     replaced = after.replaced;
-    arrived = after.part === null ? { parameters: 0, bytes: 0 } : shapes.foundation(after.part);
+    arrived = after.part === null ? { parameters: 0, bytes: 0 } : shapes.frozenBaseDelta(after.part);
   }
   const last = plan.at(-1);
   if (last !== undefined) send(plus(shapes.globalState(last, replaced), arrived), sites);

@@ -57,12 +57,12 @@ export const runConfigSchema = z.object({
   allocation: z.enum(['uniform', 'spectral']).default(optionDefaults.allocation),
   /**
    * What becomes of the directions that sa-fedlora cuts off when the rank falls: `drop`, as in the paper; `freeze`: they
-   * train no more, but stay in the model as a part of the run's foundation, which every site fetches once.
+   * train no more, but stay in the model as a part of the run's frozen base delta, which every site fetches once.
    */
   cutOff: z.enum(['drop', 'freeze']).default(optionDefaults.cutOff),
   /**
    * sa-fedlora with A fixed, as in ffa-lora: A is drawn from the seed, B alone trains and travels. When the rank falls, A
-   * turns within the space of its drawn rows.
+   * rotates within the space of its seeded rows.
    */
   freezeA: z.boolean().default(optionDefaults.freezeA),
   /**
@@ -70,7 +70,7 @@ export const runConfigSchema = z.object({
    * other sites take the round's rank.
    */
   siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
-  /** Weight of a site's update: its number of training pictures, or 1. */
+  /** Weight of a site's update: its number of training images, or 1. */
   weighting: z.enum(['examples', 'equal']).default(optionDefaults.weighting),
   /** Share of the sites that train in a round, drawn anew for each round; never fewer than the quorum. */
   participation: z.number().gt(0).max(1).default(optionDefaults.participation),

@@ -9,7 +9,7 @@
  * What a cut takes off is dropped, as in the paper, or frozen (`cutOff`): then ΔW = Σ frozen + s·B·A loses nothing that
  * a fixed rank r_max would have kept, while what trains and travels shrinks all the same.
  *
- * With `freezeA` the factors A stay as they were drawn, as in ffa-lora, but for a turn within the space of their rows when
+ * With `freezeA` the factors A stay as they were drawn, as in ffa-lora, but for a rotation within the space of their rows when
  * the rank falls: then B alone trains and travels, and the mean of its values is the exact sum.
  *
  * The budget r·L of a round is spread over the L layers evenly (`uniform`), or goes to the largest singular values of
@@ -19,9 +19,9 @@
  * An initiating stage of base weights averages those. When it ends they become part of the base model, once, and
  * later states hold nothing but factors and a head.
  */
-import { aggregate, foundationOf } from './aggregation/aggregate.ts';
+import { aggregate, frozenBaseOf } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';
-import { turnedLayers } from './aggregation/turned-layers.ts';
+import { rotatedLayers } from './aggregation/rotated-layers.ts';
 import { fixesA } from './fixed-factor.ts';
 import { scheduledRound } from './schedule.ts';
 import type { AggregateResult, AggregateRound, Strategy } from './strategy.ts';
@@ -37,13 +37,13 @@ export const saFedLora: Strategy = {
 
   async aggregateTrain(round) {
     const result = fixesA(round.config)
-      ? await turnedLayers(round, await aggregate(round, null))
+      ? await rotatedLayers(round, await aggregate(round, null))
       : await aggregate(round, (each) => exactLayers(each, each.config));
     return round.plan.mode !== 'lora' && round.next.mode === 'lora' ? founded(round, result) : result;
   },
 };
 
-/** Base weights leave the state for the foundation, and their moments the memory: they do not train again. */
+/** Base weights leave the state for the frozen base delta, and their moments the memory: they do not train again. */
 function founded({ global }: AggregateRound, result: AggregateResult): AggregateResult {
   const { state, memory } = result;
   const isMoment = (name: string) => {
@@ -54,7 +54,7 @@ function founded({ global }: AggregateRound, result: AggregateResult): Aggregate
   return {
     ...result,
     state: { ...state, base: new Map() },
-    foundation: foundationOf(global, { base: state.base }),
+    frozenBaseDelta: frozenBaseOf(global, { base: state.base }),
     memory: kept,
   };
 }

@@ -40,7 +40,7 @@ export type RoundPlan = z.infer<typeof roundPlanSchema>;
 
 export interface SiteUpdate {
   siteId: string;
-  /** Training pictures behind this update. */
+  /** Training images behind this update. */
   examples: number;
   /** What does not travel (see `RoundPlan.sends`, `localHead`) has the values of the global state. */
   state: ModelState;
@@ -70,7 +70,7 @@ export interface AggregateRound {
    * of mode `full` and `last-k` only.
    */
   base: { readonly weights: ReadonlyMap<string, FloatTensor> };
-  /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the lab give one. */
+  /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the simulation give one. */
   noise?: { normal(): number };
 }
 
@@ -85,9 +85,9 @@ export interface AggregateResult {
   state: ModelState;
   /**
    * What becomes part of the base model for the rest of the run: sites fetch it once and put it under every later
-   * state (see {@link ModelFoundation}). Null when nothing does.
+   * state (see {@link FrozenBaseDelta}). Null when nothing does.
    */
-  foundation: ModelState | null;
+  frozenBaseDelta: ModelState | null;
   memory: ServerMemory | null;
   /** Share of the squared Frobenius norm of the aggregated ΔW kept after cutting to the next rank, 0…1. */
   energyKept: number;
@@ -110,7 +110,7 @@ export interface Drift {
  * Parts that a run has put under its global state, oldest first. Base weights of a part replace those below it; its
  * LoRA layers are added to the base weights as products s·B·A.
  */
-export type ModelFoundation = readonly ModelState[];
+export type FrozenBaseDelta = readonly ModelState[];
 
 export interface Strategy {
   readonly name: StrategyName;

@@ -3,8 +3,8 @@ import { open } from 'node:fs/promises';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
 import { encodeChunkFrame, type StartedFrame, startChunkFrame } from './chunk-frame.ts';
+import { createConcurrencyLimiter } from './concurrency-limiter.ts';
 import { createReplayGuard, openEnvelope } from './envelope.ts';
-import { createGrantQueue } from './grant-queue.ts';
 import type { LinkMessage } from './link.ts';
 import { type BlobRequestBody, blobRequestSchema } from './messages.ts';
 
@@ -25,7 +25,7 @@ export function createBlobServer(
 ): BlobServer {
   const { link, topics, blobs, logger } = options;
   const replays = createReplayGuard();
-  const sending = createGrantQueue(maxChunksUnderWay);
+  const sending = createConcurrencyLimiter(maxChunksUnderWay);
   const waiting = new Map<string, number>();
   const closing = new AbortController();
   const underWay = new Set<Promise<void>>();

@@ -38,8 +38,8 @@ export const manifestSchema = z.strictObject({
   round: roundSchema,
   plan: roundPlanSchema,
   state: blobReferenceSchema.nullable(),
-  /** What lies under the state, oldest first (`ModelFoundation` of core/strategy); a site fetches each part once. */
-  foundation: z.array(blobReferenceSchema).max(1001).default([]),
+  /** What lies under the state, oldest first (`FrozenBaseDelta` of core/strategy); a site fetches each part once. */
+  frozenBaseDelta: z.array(blobReferenceSchema).max(1001).default([]),
   /** Sites that train in this round; all when null. The others only evaluate. */
   participants: z.array(z.string().max(200)).max(10_000).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),

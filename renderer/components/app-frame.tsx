@@ -33,7 +33,7 @@ const destinations: Record<AgentStatus['mode'], Destination[]> = {
   unset: [],
   site: [
     { path: '/', label: 'Overview', icon: IconHome2 },
-    { path: '/dataset', label: 'Pictures and consent', icon: IconPhotoHeart },
+    { path: '/dataset', label: 'Images and consent', icon: IconPhotoHeart },
     ...common,
   ],
   coordinator: [

@@ -10,11 +10,11 @@ interface EmptyStateProps {
   action?: ReactNode;
 }
 
-export function EmptyState({ icon: Picture, title, children, action }: EmptyStateProps) {
+export function EmptyState({ icon: Image, title, children, action }: EmptyStateProps) {
   return (
     <Stack align="center" gap="xs" py="xl" px="md">
       <ThemeIcon variant="light" size={52} radius="xl">
-        <Picture size={26} stroke={1.6} aria-hidden />
+        <Image size={26} stroke={1.6} aria-hidden />
       </ThemeIcon>
       <Title order={3} size="h4" ta="center">
         {title}

@@ -20,7 +20,7 @@ export function newestRecall(
   return row?.metrics == null ? null : { round: row.round, recall: row.metrics.perClassRecall };
 }
 
-/** How many of the held-out pictures of each label were recognised, the hardest label first. */
+/** How many of the held-out images of each label were recognised, the hardest label first. */
 export function RecallByLabel({ classes, rounds }: RecallProps) {
   const newest = newestRecall(rounds);
   if (newest === null) return null;
@@ -45,7 +45,7 @@ export function RecallByLabel({ classes, rounds }: RecallProps) {
               {label}
             </Text>
             <Text size="sm" fw={600} className="numbers" style={{ flexShrink: 0 }}>
-              {recall === null ? 'too few pictures' : formatPercent(recall)}
+              {recall === null ? 'too few images' : formatPercent(recall)}
             </Text>
           </Group>
           <Progress value={100 * (recall ?? 0)} color="brand" size="sm" aria-hidden />

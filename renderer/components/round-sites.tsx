@@ -27,7 +27,7 @@ export function RoundSites({ runId, round }: { runId: string; round: RoundRow })
             Loss
           </Table.Th>
           <Table.Th w={110} ta="right">
-            Pictures
+            Images
           </Table.Th>
         </Table.Tr>
       </Table.Thead>

@@ -126,7 +126,7 @@ export const precisionWords: Record<WirePrecision, string> = {
 };
 
 export const weightingWords: Record<RunConfig['weighting'], string> = {
-  examples: 'By number of pictures',
+  examples: 'By number of images',
   equal: 'All sites alike',
 };
 
@@ -175,11 +175,11 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
   },
   evaluating: {
     title: 'Checking the shared model',
-    explanation: 'The shared model is tried on this site’s held-out pictures. Only the counts leave.',
+    explanation: 'The shared model is tried on this site’s held-out images. Only the counts leave.',
   },
   training: {
-    title: 'Training on this site’s pictures',
-    explanation: 'The pictures stay here; only the small adapter is sent afterwards.',
+    title: 'Training on this site’s images',
+    explanation: 'The images stay here; only the small adapter is sent afterwards.',
   },
   uploading: {
     title: 'Sending the adapter',

@@ -18,7 +18,7 @@ export function AdaptersScreen() {
   const adapters = useAdapters();
   const [exporting, setExporting] = useState<AdapterRow | null>(null);
   return (
-    <Page title="Adapters" subtitle="What training has produced. An adapter holds numbers only, no pictures.">
+    <Page title="Adapters" subtitle="What training has produced. An adapter holds numbers only, no images.">
       <Card>
         <Loaded query={adapters}>
           {(rows) =>

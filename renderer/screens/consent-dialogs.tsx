@@ -105,7 +105,7 @@ export function WithdrawConsentDialog({ subject, onClose }: DialogProps) {
       <Text size="sm">What happens:</Text>
       <List size="sm" spacing={4} withPadding>
         <List.Item>
-          {formatPlural(subject.images, 'picture')} of this subject {subject.images === 1 ? 'is' : 'are'} no
+          {formatPlural(subject.images, 'image')} of this subject {subject.images === 1 ? 'is' : 'are'} no
           longer used, from now on.
         </List.Item>
         <List.Item>Training that is using them now stops and starts again without them.</List.Item>

@@ -58,7 +58,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
   return (
     <Stack gap="lg">
       <Section
-        title="Add pictures"
+        title="Add images"
         description="The photographs are read from where they are. Anneal keeps small face crops in its data folder; neither leaves this machine."
       >
         <form noValidate onSubmit={form.onSubmit(start)}>
@@ -77,7 +77,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
               {...pathProps('labelsFile')}
             />
             <Checkbox
-              label="The pictures are already cropped to one face"
+              label="The images are already cropped to one face"
               description="Then no face is searched for."
               {...form.getInputProps('alreadyCropped', { type: 'checkbox' })}
             />
@@ -88,7 +88,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
                 loading={run.isPending}
                 leftSection={<IconFolderPlus size={16} aria-hidden />}
               >
-                Add pictures
+                Add images
               </Button>
             </Group>
           </Stack>
@@ -106,7 +106,7 @@ function ImportProgressBar() {
   return (
     <Stack mt="lg" gap={6} role="status">
       {progress ? (
-        <StepBar label="Pictures" step={progress.done} steps={progress.total} />
+        <StepBar label="Images" step={progress.done} steps={progress.total} />
       ) : (
         <Text size="sm" c="dimmed">
           Reading the CSV file…
@@ -126,8 +126,8 @@ function CsvHelp() {
       <Collapse expanded={opened}>
         <Stack gap="xs" mt="xs" maw={640}>
           <Text size="sm">
-            One line per picture, with a first line of column names. <Code>file</Code>, <Code>subject</Code>{' '}
-            (a pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from{' '}
+            One line per image, with a first line of column names. <Code>file</Code>, <Code>subject</Code> (a
+            pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from{' '}
             <Code>consent</Code> (granted, withdrawn or none), <Code>consent_document</Code>,{' '}
             <Code>consent_from</Code> and <Code>consent_expires</Code>, or is recorded later by hand.
           </Text>
@@ -148,8 +148,8 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
       <Stack>
         <Alert color="green" icon={<IconCircleCheck aria-hidden />} role="status">
           {report.imported > 0
-            ? `${formatPlural(report.imported, 'picture')} added.`
-            : 'No new picture was added.'}
+            ? `${formatPlural(report.imported, 'image')} added.`
+            : 'No new image was added.'}
         </Alert>
         <SimpleGrid cols={4}>
           <Figure label="Added" value={formatCount(report.imported)} />
@@ -168,8 +168,8 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
         )}
         {report.withoutConsent > 0 && (
           <Text size="sm" c="dimmed">
-            Pictures without consent are kept but never used. Record the consents under “Subjects”, or add the
-            consent columns to the CSV file and import it again: pictures that are already there are skipped.
+            Images without consent are kept but never used. Record the consents under “Subjects”, or add the
+            consent columns to the CSV file and import it again: images that are already there are skipped.
           </Text>
         )}
         {report.setAside.length > 0 && (
@@ -186,7 +186,7 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
 
 function LabelsTable({ labels }: { labels: readonly [string, { train: number; test: number }][] }) {
   return (
-    <Table aria-label="Added pictures by label">
+    <Table aria-label="Added images by label">
       <Table.Thead>
         <Table.Tr>
           <Table.Th>Label</Table.Th>

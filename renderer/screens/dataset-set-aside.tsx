@@ -7,7 +7,7 @@ import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
 import { formatPlural } from '../format/format.ts';
 
-/** Pictures that could not be used, each with its reason. */
+/** Images that could not be used, each with its reason. */
 export function SetAsidePanel() {
   const setAside = useSetAside();
   return (
@@ -16,13 +16,13 @@ export function SetAsidePanel() {
         {(rows) =>
           rows.length === 0 ? (
             <EmptyState icon={IconPhotoCheck} title="Nothing set aside">
-              Pictures in which Anneal does not find exactly one usable face are listed here with the reason.
+              Images in which Anneal does not find exactly one usable face are listed here with the reason.
             </EmptyState>
           ) : (
             <>
               <Text size="sm" c="dimmed" mb="md">
-                {formatPlural(rows.length, 'picture')} not used. Correct them and import the folder again:
-                what is already there is skipped.
+                {formatPlural(rows.length, 'image')} not used. Correct them and import the folder again: what
+                is already there is skipped.
               </Text>
               <Paged rows={rows}>{(visible) => <SetAsideTable rows={visible} />}</Paged>
             </>
@@ -35,7 +35,7 @@ export function SetAsidePanel() {
 
 export function SetAsideTable({ rows }: { rows: readonly SetAsideRow[] }) {
   return (
-    <Table aria-label="Pictures set aside">
+    <Table aria-label="Images set aside">
       <Table.Thead>
         <Table.Tr>
           <Table.Th>File</Table.Th>

@@ -29,7 +29,7 @@ export function SubjectsPanel({ onImport }: { onImport: () => void }) {
             <EmptyState
               icon={IconUsers}
               title="No subjects yet"
-              action={<Button onClick={onImport}>Add pictures</Button>}
+              action={<Button onClick={onImport}>Add images</Button>}
             >
               Add a folder of photographs with a CSV file. Subjects appear here under their pseudonym, with
               the state of their consent.
@@ -75,7 +75,7 @@ function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
       <Table.Thead>
         <Table.Tr>
           <Table.Th>Pseudonym</Table.Th>
-          <Table.Th ta="right">Pictures</Table.Th>
+          <Table.Th ta="right">Images</Table.Th>
           <Table.Th>Labels</Table.Th>
           <Table.Th>Consent</Table.Th>
           <Table.Th>Valid until</Table.Th>

@@ -10,7 +10,7 @@ import { SubjectsPanel } from './dataset-subjects.tsx';
 
 const tabs = ['subjects', 'set-aside', 'import'];
 
-/** Whose pictures are here, what they consented to, what could not be used, and how to add more. */
+/** Whose images are here, what they consented to, what could not be used, and how to add more. */
 export function DatasetScreen({ tab }: { tab: string | undefined }) {
   const [, navigate] = useLocation();
   const setAside = useSetAside();
@@ -19,8 +19,8 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
   const show = (next: string | null) => navigate(next === 'subjects' ? '/dataset' : `/dataset/${next}`);
   return (
     <Page
-      title="Pictures and consent"
-      subtitle="Only pictures whose subject has an active consent are ever used for training."
+      title="Images and consent"
+      subtitle="Only images whose subject has an active consent are ever used for training."
     >
       <Tabs value={current} onChange={show} keepMounted={false}>
         <Tabs.List mb="lg">
@@ -31,7 +31,7 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
             Set aside{asideCount > 0 ? ` (${formatCount(asideCount)})` : ''}
           </Tabs.Tab>
           <Tabs.Tab value="import" leftSection={<IconFolderPlus size={17} aria-hidden />}>
-            Add pictures
+            Add images
           </Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="subjects">

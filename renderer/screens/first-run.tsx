@@ -53,7 +53,7 @@ function Choices({ demo, onChoose }: ChoicesProps) {
         <ChoiceCard
           icon={IconBuildingHospital}
           title="A hospital site"
-          text="Join a federation with the invitation that your coordinator sent you, then add your pictures and consents."
+          text="Join a federation with the invitation that your coordinator sent you, then add your images and consents."
           onClick={() => onChoose('site')}
         />
         <ChoiceCard
@@ -86,12 +86,12 @@ interface ChoiceCardProps {
   onClick: () => void;
 }
 
-function ChoiceCard({ icon: Picture, title, text, busy, onClick }: ChoiceCardProps) {
+function ChoiceCard({ icon: Image, title, text, busy, onClick }: ChoiceCardProps) {
   return (
     <UnstyledButton onClick={onClick} disabled={busy ?? false} aria-busy={busy} className="choice">
       <Card h="100%" padding="xl">
         <ThemeIcon size={56} radius="md" variant="light" mb="lg">
-          <Picture size={30} stroke={1.6} aria-hidden />
+          <Image size={30} stroke={1.6} aria-hidden />
         </ThemeIcon>
         <Text fw={650} fz="lg" mb={6}>
           {busy ? 'Starting…' : title}

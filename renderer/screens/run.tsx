@@ -77,7 +77,7 @@ function RunBody({ run }: { run: RunDetail }) {
         {newestRecall(run.done) && (
           <Section
             title="Recall by label"
-            description="Share of the held-out pictures of each label that were recognised; the hardest first."
+            description="Share of the held-out images of each label that were recognised; the hardest first."
           >
             <RecallByLabel classes={run.config.classes} rounds={run.done} />
           </Section>
@@ -128,7 +128,7 @@ function RunFigures({ run }: { run: RunDetail }) {
         {
           label: 'Federated accuracy',
           value: formatPercent(lastAccuracy?.accuracy ?? null),
-          hint: 'on held-out pictures of all sites',
+          hint: 'on held-out images of all sites',
         },
         {
           label: 'Loss',

@@ -34,7 +34,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
       <FigureRow
         figures={[
           {
-            label: 'Pictures ready',
+            label: 'Images ready',
             value: formatCount(images.ready),
             hint: `${formatCount(images.withConsent)} with consent`,
           },
@@ -50,7 +50,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
           },
         ]}
       />
-      {images.ready === 0 && <AddPictures />}
+      {images.ready === 0 && <AddImages />}
       <Grid gap="lg">
         <Grid.Col span={{ base: 12, md: 7 }}>
           <RunCard run={overview.run} />
@@ -74,15 +74,15 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   );
 }
 
-const withoutPictures = {
-  title: 'Connected, but without pictures',
-  explanation: 'This site can take part once it has pictures whose subjects have an active consent.',
+const withoutImages = {
+  title: 'Connected, but without images',
+  explanation: 'This site can take part once it has images whose subjects have an active consent.',
 };
 
 function ActivityCard({ overview }: { overview: SiteOverview }) {
   const words =
     overview.activity === 'waiting' && overview.images.withConsent === 0
-      ? withoutPictures
+      ? withoutImages
       : activityWords[overview.activity];
   const { run } = overview;
   const progress = useNewestProgress(overview);
@@ -176,16 +176,16 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   );
 }
 
-function AddPictures() {
+function AddImages() {
   return (
-    <Section title="Next step: add your pictures">
+    <Section title="Next step: add your images">
       <Group justify="space-between" wrap="nowrap">
         <Text size="sm" c="dimmed">
           Choose a folder of photographs and a CSV file that says whose they are, with the diagnosis and the
           consent.
         </Text>
         <Button component={Link} href="/dataset/import">
-          Add pictures
+          Add images
         </Button>
       </Group>
     </Section>

@@ -26,14 +26,14 @@ function TraceList({ report }: { report: TraceReport }) {
   if (report.runs.length === 0) {
     return (
       <EmptyState icon={IconRoute} title="In no run">
-        No picture of this subject has been used for training on this site.
+        No image of this subject has been used for training on this site.
       </EmptyState>
     );
   }
   return (
     <Stack>
       <Text size="sm" c="dimmed">
-        Pictures of this subject were used in {formatPlural(report.runs.length, 'run')}. The shared adapters
+        Images of this subject were used in {formatPlural(report.runs.length, 'run')}. The shared adapters
         listed were merged from rounds that the subject took part in.
       </Text>
       {report.runs.map((run) => (

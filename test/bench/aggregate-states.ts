@@ -19,7 +19,7 @@ export const modules = Array.from({ length: blocks }, (_, block) => [
 
 export const globalFile = 'global.safetensors';
 export const siteFile = (site: number) => `site-${String(site).padStart(4, '0')}.safetensors`;
-/** Pictures of a site: no two sites count the same. */
+/** Images of a site: no two sites count the same. */
 export const examplesOf = (site: number) => 20 + ((site * 37) % 181);
 
 /**

@@ -13,7 +13,7 @@ import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
 import { graphFacts } from '../../core/engine/graph-facts.ts';
 import { initialState } from '../../core/engine/initial-state.ts';
-import { picturesPerLane, threadsPerLane } from '../../core/engine/lanes.ts';
+import { imagesPerLane, threadsPerLane } from '../../core/engine/lanes.ts';
 import { createAdamW, type Optimiser } from '../../core/engine/optimiser.ts';
 import {
   buildTrainingGraph,
@@ -30,8 +30,8 @@ import {
   type Description,
   descriptionFile,
   descriptionSchema,
+  imagesFile,
   parametersFile,
-  picturesFile,
 } from './description.ts';
 import { requestSchema } from './messages.ts';
 import { openModel } from './open-model.ts';
@@ -46,7 +46,7 @@ interface Side {
   base: BaseModel;
   executable: Executable;
   microBatch: number;
-  pictures: Uint8Array;
+  images: Uint8Array;
   parameters: Map<string, FloatTensor>;
   feeds: {
     pixels: FloatTensor;
@@ -88,13 +88,13 @@ async function prepare() {
   );
   const state = withParameters(fresh, parameters, []);
   const trainables = [...stateParameters(state).keys()];
-  const build = (pictures: number) =>
-    buildTrainingGraph(base, { ...graphShape(state, { batch: pictures }), trainables, labelSmoothing: 0 });
+  const build = (images: number) =>
+    buildTrainingGraph(base, { ...graphShape(state, { batch: images }), trainables, labelSmoothing: 0 });
   const threads = Number(threadsText);
   const microBatchWish = Number(microBatchText) || undefined;
   const wishes = { engine: engine.name, device: 'cpu', threads, microBatch: microBatchWish } as const;
   const plan = planTraining(wishes, batch, (size) => graphFacts(build(size)));
-  const microBatch = picturesPerLane(plan);
+  const microBatch = imagesPerLane(plan);
   const { lanes } = plan;
   const compileStartMs = performance.now();
   const graph = build(microBatch);
@@ -111,7 +111,7 @@ async function prepare() {
     base,
     executable,
     microBatch,
-    pictures: readFileSync(join(folder, picturesFile)),
+    images: readFileSync(join(folder, imagesFile)),
     parameters: stateParameters(state),
     feeds: createFeeds(description, microBatch),
     optimiser: createOptimiser(description, stateParameters(state)),
@@ -154,14 +154,14 @@ function createOptimiser({ training }: Description, parameters: Map<string, Floa
   return createAdamW({ groups, steps: scheduleSteps, warmupShare: 0, clipNorm, proximal: 0 });
 }
 
-/** Writes the pictures of one part of a step's batch into the feeds. */
-function fill({ description, feeds, pictures, microBatch }: Side, step: number, start: number): void {
+/** Writes the images of one part of a step's batch into the feeds. */
+function fill({ description, feeds, images, microBatch }: Side, step: number, start: number): void {
   const size = 3 * description.side ** 2;
   for (let slot = 0; slot < microBatch; slot++) {
-    const picture = (step * description.batch + start + slot) % description.pictures;
-    const crop = pictures.subarray(picture * size, (picture + 1) * size);
+    const image = (step * description.batch + start + slot) % description.images;
+    const crop = images.subarray(image * size, (image + 1) * size);
     writePlanes(crop, description.side, feeds.pixels.data.subarray(slot * size, (slot + 1) * size));
-    feeds.labels.data[slot] = BigInt(picture % description.classes);
+    feeds.labels.data[slot] = BigInt(image % description.classes);
   }
 }
 

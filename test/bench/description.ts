@@ -1,7 +1,7 @@
 /** What both sides of a benchmark read: one folder per network, made by prepare-network.ts. */
 import { z } from 'zod';
 
-/** `description.json`; beside it `parameters.safetensors` and `pictures.bin` (uint8 RGB [count, side, side, 3]). */
+/** `description.json`; beside it `parameters.safetensors` and `images.bin` (uint8 RGB [count, side, side, 3]). */
 export const descriptionSchema = z.object({
   network: z.string(),
   kind: z.enum(['vit', 'face-resnet']),
@@ -15,7 +15,7 @@ export const descriptionSchema = z.object({
   classes: z.number().int().positive(),
   batch: z.number().int().positive(),
   side: z.number().int().positive(),
-  pictures: z.number().int().positive(),
+  images: z.number().int().positive(),
   seed: z.number().int(),
   training: z.object({
     learningRate: z.number(),
@@ -29,4 +29,4 @@ export type Description = z.infer<typeof descriptionSchema>;
 
 export const descriptionFile = 'description.json';
 export const parametersFile = 'parameters.safetensors';
-export const picturesFile = 'pictures.bin';
+export const imagesFile = 'images.bin';

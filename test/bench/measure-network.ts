@@ -26,7 +26,7 @@ type Side = MeasuredProcess<Ready>;
 export interface NetworkResult {
   network: string;
   batch: number;
-  /** Pictures of a part, and how many parts are computed at the same time. */
+  /** Images of a part, and how many parts are computed at the same time. */
   microBatch: number;
   lanes: number;
   imagesPerSecond: number;

@@ -15,7 +15,7 @@ export const readySchema = z.object({
   prepareSeconds: z.number(),
   /** Anneal only: building the graph and compiling it. */
   compileSeconds: z.number().optional(),
-  /** Anneal only: pictures that a lane computes at once. */
+  /** Anneal only: images that a lane computes at once. */
   microBatch: z.number().int().positive().optional(),
   /** Anneal only: threads that compute parts of a batch at the same time. */
   lanes: z.number().int().positive().optional(),
@@ -36,7 +36,7 @@ export const steppedSchema = z.object({
 export const peakReadySchema = z.object({ type: z.literal('ready') });
 export const peakSchema = z.object({ type: z.literal('stepped'), flopsPerSecond: z.number().positive() });
 
-/** See pictures.ts. */
+/** See images.ts. */
 export const pipelineSchema = z.object({
   /** Crops imported: read, decoded, fitted to a square, stored. */
   importCropsPerSecond: z.number(),

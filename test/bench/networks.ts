@@ -57,14 +57,14 @@ export const benchTraining = {
   scale: 2,
   classes: 4,
   seed: 1,
-  // Small, so that the few pictures are not learnt by heart: vanishing gradients take other time to compute.
+  // Small, so that the few images are not learnt by heart: vanishing gradients take other time to compute.
   learningRate: 1e-5,
   headLearningRate: 1e-5,
   weightDecay: 0.01,
   clipNorm: 1,
 } as const;
 
-/** Side of a network's pictures in pixels. */
+/** Side of a network's images in pixels. */
 export function sideOf(id: string): number {
   return benchNetworks.find((network) => network.id === id)?.vit?.imageSize ?? 150;
 }

@@ -22,7 +22,7 @@ const schema = z.object({
   spinning: z.boolean().default(false),
   compile: z.boolean().default(false),
   'ours-only': z.boolean().default(false),
-  'no-pictures': z.boolean().default(false),
+  'no-images': z.boolean().default(false),
 });
 
 export interface BenchOptions {
@@ -34,7 +34,7 @@ export interface BenchOptions {
   microBatch: number | undefined;
   spinning: boolean;
   compile: boolean;
-  pictures: boolean;
+  images: boolean;
   /** Interpreter with PyTorch; undefined measures Anneal alone. */
   python: string | undefined;
 }
@@ -45,11 +45,11 @@ export const usage = `npm run bench:train -- [options]
   --pairs N          interleaved pairs of turns (7)
   --seconds S        length of one turn (2)
   --threads N        threads of each side (2)
-  --micro-batch N    pictures computed at once, on Anneal's side
+  --micro-batch N    images computed at once, on Anneal's side
   --spinning         Anneal's threads wait for work by spinning
   --compile          measure torch.compile as well, apart
-  --quick            3 pairs of half a second, no pictures
-  --no-pictures      leave out import, decoding and augmentation
+  --quick            3 pairs of half a second, no images
+  --no-images      leave out import, decoding and augmentation
   --ours-only        without PyTorch
 BENCH_PYTHON names a Python interpreter that has torch, numpy and safetensors.`;
 
@@ -61,7 +61,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     args: [...args],
     options: {
       ...{ json: text, networks: text, pairs: text, seconds: text, threads: text, 'micro-batch': text },
-      ...{ quick: flag, spinning: flag, compile: flag, 'ours-only': flag, 'no-pictures': flag },
+      ...{ quick: flag, spinning: flag, compile: flag, 'ours-only': flag, 'no-images': flag },
     },
   });
   const parsed = schema.safeParse(values);
@@ -83,7 +83,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     microBatch: options['micro-batch'],
     spinning: options.spinning,
     compile: options.compile,
-    pictures: !options.quick && !options['no-pictures'],
+    images: !options.quick && !options['no-images'],
     python,
   };
 }

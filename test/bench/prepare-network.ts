@@ -1,5 +1,5 @@
 /**
- * Writes what both sides of a benchmark start from: weights, factors, head and pictures.
+ * Writes what both sides of a benchmark start from: weights, factors, head and images.
  * Run as `node prepare-network.ts NETWORK FOLDER BATCH`, in a process of its own so that its memory is given back.
  */
 import { existsSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { resolveTargetModules } from '../../core/models/target-modules.ts';
 import { createVit, randomVitWeights, type VitConfig } from '../../core/models/vit.ts';
 import { createRandom, mixSeed } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
-import { type Description, descriptionFile, parametersFile, picturesFile } from './description.ts';
+import { type Description, descriptionFile, imagesFile, parametersFile } from './description.ts';
 import { type BenchNetwork, benchNetworks, benchTraining } from './networks.ts';
 
 /** The real weights that this project may have beside its checkout. */
@@ -39,8 +39,8 @@ async function prepare(network: BenchNetwork, folder: string): Promise<void> {
   for (const { b } of state.lora.values())
     for (let i = 0; i < b.data.length; i++) b.data[i] = 0.02 * random.normal();
   await writeFile(join(folder, parametersFile), encodeSafetensors(stateParameters(state), {}));
-  const pictures = 2 * network.batch;
-  await writeFile(join(folder, picturesFile), randomPictures(pictures, base.inputSize, seed));
+  const images = 2 * network.batch;
+  await writeFile(join(folder, imagesFile), randomImages(images, base.inputSize, seed));
   const description: Description = {
     network: network.id,
     kind: network.vit ? 'vit' : 'face-resnet',
@@ -52,7 +52,7 @@ async function prepare(network: BenchNetwork, folder: string): Promise<void> {
     classes,
     batch: network.batch,
     side: base.inputSize,
-    pictures,
+    images,
     seed,
     training,
   };
@@ -118,12 +118,12 @@ function joinAttention(weights: ReadonlyMap<string, FloatTensor>): Map<string, F
   return joined;
 }
 
-/** Coarse patches of colour with noise on them: pictures that differ from one another. */
-function randomPictures(count: number, side: number, seed: number): Uint8Array {
+/** Coarse patches of colour with noise on them: images that differ from one another. */
+function randomImages(count: number, side: number, seed: number): Uint8Array {
   const cells = 8;
   const random = createRandom(mixSeed(seed, 'pictures'));
   const bytes = new Uint8Array(count * side * side * 3);
-  for (let picture = 0, at = 0; picture < count; picture++) {
+  for (let image = 0, at = 0; image < count; image++) {
     const colours = Array.from({ length: cells * cells * 3 }, () => random.integer(208));
     for (let y = 0; y < side; y++) {
       const row = Math.floor((y * cells) / side) * cells;

@@ -13,7 +13,7 @@ export interface BenchReport {
   matrixPeakGigaflopsPerSecond: number;
   results: NetworkResult[];
   /** By side of the crops in pixels. */
-  pictures: (Pipeline & { side: number })[];
+  images: (Pipeline & { side: number })[];
 }
 
 const mebibytes = (bytes: number | null) => (bytes === null ? '' : (bytes / 2 ** 20).toFixed(0));
@@ -88,23 +88,23 @@ export function formatReport(report: BenchReport): string {
       .join(', '),
     `largest matrix product: ${report.matrixPeakGigaflopsPerSecond.toFixed(0)} GFLOP/s`,
   ];
-  return [...heading, '', speed.toString(), '', inside.toString(), ...formatPictures(report)].join('\n');
+  return [...heading, '', speed.toString(), '', inside.toString(), ...formatImages(report)].join('\n');
 }
 
-/** "32 by 2 × 8": two lanes that compute 8 pictures each. */
+/** "32 by 2 × 8": two lanes that compute 8 images each. */
 function partsText({ batch, microBatch, lanes }: NetworkResult): string {
   if (microBatch === batch) return String(batch);
   return `${batch} by ${lanes === 1 ? '' : `${lanes} × `}${microBatch}`;
 }
 
-function formatPictures({ pictures, results }: BenchReport): string[] {
-  const tables = pictures.map((rates) => {
+function formatImages({ images, results }: BenchReport): string[] {
+  const tables = images.map((rates) => {
     const { side, importCropsPerSecond, importPhotographsPerSecond, firstEpochPerSecond } = rates;
     const eaten = results.filter(({ network }) => sideOf(network) === side);
     const fastest = Math.max(...eaten.map((result) => result.imagesPerSecond));
     const ratio = (value: number) => against(value / fastest, 3, 'least');
     const together = 1 / (1 / importCropsPerSecond + 1 / firstEpochPerSecond);
-    const rows = plainTable([`pictures of ${side} pixels`, 'images/s', 'against what training eats']);
+    const rows = plainTable([`images of ${side} pixels`, 'images/s', 'against what training eats']);
     rows.push(
       ['import of crops, decoding, augmentation', fixed(together, 0), ratio(together)],
       ['  import of crops', fixed(importCropsPerSecond, 0), ratio(importCropsPerSecond)],
@@ -114,7 +114,7 @@ function formatPictures({ pictures, results }: BenchReport): string[] {
         fixed(rates.laterEpochsPerSecond, 0),
         ratio(rates.laterEpochsPerSecond),
       ],
-      ['import of photographs, faces found', fixed(importPhotographsPerSecond, 1), 'once per picture'],
+      ['import of photographs, faces found', fixed(importPhotographsPerSecond, 1), 'once per image'],
     );
     return rows.toString();
   });

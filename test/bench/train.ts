@@ -36,7 +36,7 @@ async function measure(options: BenchOptions): Promise<BenchReport> {
     versions: {},
     matrixPeakGigaflopsPerSecond: 0,
     results: [],
-    pictures: [],
+    images: [],
   };
   const measurePeak = async () => {
     const best = (await matrixPeak(options.threads)) / 1e9;
@@ -49,10 +49,10 @@ async function measure(options: BenchOptions): Promise<BenchReport> {
     Object.assign(report.versions, result.versions);
     await measurePeak();
   }
-  if (!options.pictures) return report;
+  if (!options.images) return report;
   for (const side of new Set(report.results.map(({ network }) => sideOf(network)))) {
-    progress(`pictures of ${side} pixels`);
-    report.pictures.push({ side, ...(await inFolder((folder) => measurePictures(folder, side))) });
+    progress(`images of ${side} pixels`);
+    report.images.push({ side, ...(await inFolder((folder) => measureImages(folder, side))) });
   }
   return report;
 }
@@ -66,8 +66,8 @@ async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   }
 }
 
-async function measurePictures(folder: string, side: number): Promise<Pipeline> {
-  const file = join(import.meta.dirname, 'pictures.ts');
+async function measureImages(folder: string, side: number): Promise<Pipeline> {
+  const file = join(import.meta.dirname, 'images.ts');
   const { stdout } = await promisify(execFile)(process.execPath, [file, folder, String(side)]);
   return pipelineSchema.parse(JSON.parse(stdout));
 }

@@ -98,13 +98,13 @@ const withOptions: [string, Variant][] = [
 const settings = (changes: Variant) => runSettings(base, changes);
 
 /** Every value that a result has, to compare results that should be the same but for rounding. */
-function effectOf({ state, foundation }: Pick<AggregateResult, 'state' | 'foundation'>) {
+function effectOf({ state, frozenBaseDelta }: Pick<AggregateResult, 'state' | 'frozenBaseDelta'>) {
   const effect = weightedSum([
     [1, deltas(state)],
-    [1, deltas(foundation ?? { lora: new Map() })],
+    [1, deltas(frozenBaseDelta ?? { lora: new Map() })],
   ]);
   for (const [name, tensor] of state.head) effect.set(`head.${name}`, tensor);
-  for (const [name, tensor] of [...(foundation?.base ?? []), ...state.base])
+  for (const [name, tensor] of [...(frozenBaseDelta?.base ?? []), ...state.base])
     effect.set(`base.${name}`, tensor);
   return effect;
 }
@@ -166,7 +166,10 @@ describe.each([...plain, ...withOptions])('%s', (_name, changes) => {
       expect(result.drift.spread).toBeGreaterThan(0);
       expect(result.drift.share).toBeGreaterThan(0);
       expect(result.drift.share).toBeLessThanOrEqual(1);
-      for (const state of [result.state, ...(result.foundation === null ? [] : [result.foundation])]) {
+      for (const state of [
+        result.state,
+        ...(result.frozenBaseDelta === null ? [] : [result.frozenBaseDelta]),
+      ]) {
         expect(state.baseSha256).toBe(base.sha256);
         expect(state.classes).toEqual(config.classes);
         expect(statesEqual(decodeModelState(encodeModelState(state), 'global'), state)).toBe(true);
@@ -236,7 +239,7 @@ describe.each(plain)('%s without options', (_name, changes) => {
     const state = trainAs(config, base, start, 0, 4);
     const result = await aggregateOnce(config, base, 0, start, [{ siteId: 'only', examples: 17, state }]);
     // In the first round the rank stays, or factors begin at ΔW = 0.
-    expect(relativeError(effectOf(result), effectOf({ state, foundation: null }))).toBeLessThan(1e-5);
+    expect(relativeError(effectOf(result), effectOf({ state, frozenBaseDelta: null }))).toBeLessThan(1e-5);
     expect(result.energyKept).toBeCloseTo(1, 6);
     expect(result.drift.share).toBeLessThan(1e-9);
     expect(result.exclusions).toEqual([]);

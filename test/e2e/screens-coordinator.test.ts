@@ -129,7 +129,7 @@ test('a run with privacy and a robust rule tells what was spent, who counted les
     'unaffected',
     'phenotype-b',
   ]);
-  await recall.getByText('too few pictures').waitFor();
+  await recall.getByText('too few images').waitFor();
   await page.getByRole('figure', { name: 'Drift between sites' }).waitFor();
   const excluded = page.getByRole('table', { name: 'Updates that counted less' });
   expect(await excluded.getByRole('row').count()).toBe(1 + 4);

@@ -16,7 +16,7 @@ test('a browser must give the access code first', async () => {
 
   await field('Code').fill('ABCDE-FGHJK');
   await button('Continue').click();
-  await heading('Training on this site’s pictures').waitFor();
+  await heading('Training on this site’s images').waitFor();
   expect(page.url()).not.toContain('ABCDE');
 });
 
@@ -158,7 +158,7 @@ test('subjects: search, withdraw after a warning, record again, trace', async ()
 
 test('import: the missing file is named, then progress and a report', async () => {
   await open('site', '/dataset/import', { expected: 400 });
-  const add = page.getByRole('button', { name: 'Add pictures', exact: true });
+  const add = page.getByRole('button', { name: 'Add images', exact: true });
   await add.click();
   await page.getByText('Give the folder that holds the photographs.').waitFor();
 
@@ -169,8 +169,8 @@ test('import: the missing file is named, then progress and a report', async () =
 
   await field('CSV file').fill('/data/labels.csv');
   await add.click();
-  await page.getByText(/Pictures: \d+ of 120/).waitFor();
-  await page.getByText('118 pictures added.').waitFor();
+  await page.getByText(/Images: \d+ of 120/).waitFor();
+  await page.getByText('118 images added.').waitFor();
   await button('See what was set aside and why').click();
   await page.getByRole('cell', { name: 'no face found' }).waitFor();
 });
@@ -181,14 +181,14 @@ test('in the desktop app a folder is chosen in the system’s own dialog', async
       const chooseFile = async (filters: { extensions: string[] }[]) =>
         `/home/anna/labels.${filters[0]?.extensions[0]}`;
       Object.assign(window, {
-        anneal: { platform: 'linux', chooseFolder: async () => '/home/anna/Pictures', chooseFile },
+        anneal: { platform: 'linux', chooseFolder: async () => '/home/anna/Images', chooseFile },
       });
     },
   });
   await button('Choose: Folder of photographs').click();
   await button('Choose: CSV file').click();
   expect(await page.getByLabel('Folder of photographs', { exact: true }).inputValue()).toBe(
-    '/home/anna/Pictures',
+    '/home/anna/Images',
   );
   expect(await page.getByLabel('CSV file', { exact: true }).inputValue()).toBe('/home/anna/labels.csv');
 });

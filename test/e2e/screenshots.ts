@@ -1,6 +1,6 @@
 /**
- * The README's pictures: `npm run screenshots`. A real coordinator and three real sites on this machine with
- * generated cartoon faces; the pictures are taken in the middle of a run.
+ * The README's images: `npm run screenshots`. A real coordinator and three real sites on this machine with
+ * generated cartoon faces; the images are taken in the middle of a run.
  */
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +13,8 @@ import { startFederation, until } from '../fixtures/federation.ts';
 
 const imagesFolder = fileURLToPath(new URL('../../docs/images/', import.meta.url));
 const rounds = 10;
-/** Rounds that are done when the pictures are taken: charts have a shape, and something still moves. */
-const picturedAfter = 6;
+/** Rounds that are done when the images are taken: charts have a shape, and something still moves. */
+const imagedAfter = 6;
 
 async function openSignedIn(browser: Browser, agent: AgentProcess, scheme: 'light' | 'dark'): Promise<Desk> {
   const desk = await openDeskAt(browser, agent, scheme);
@@ -22,7 +22,7 @@ async function openSignedIn(browser: Browser, agent: AgentProcess, scheme: 'ligh
   return desk;
 }
 
-async function takePicture({ page }: Desk, name: string): Promise<void> {
+async function takeImage({ page }: Desk, name: string): Promise<void> {
   // A pointer over a chart would draw its marker.
   await page.mouse.move(120, 500);
   // Charts draw themselves in over most of a second.
@@ -38,7 +38,7 @@ await using federation = await startFederation(3, {
   siteNames: ['University Hospital North', 'Lakeside Children’s Clinic', 'Harbour Genetics Centre'],
   screens: true,
   subjectsPerSite: 40,
-  picturesPerSubject: 3,
+  imagesPerSubject: 3,
   alpha: 2,
   withdrawnPerSite: 1,
 });
@@ -56,11 +56,11 @@ const site = await openSignedIn(browser, first!.agent, 'light');
 await light.page.goto(`${federation.coordinator.url}#/runs/${id}`);
 
 await until(
-  `round ${picturedAfter + 1} at work`,
+  `round ${imagedAfter + 1} at work`,
   async () => {
     const { done } = await federation.run();
     const open = done.find((round) => round.status === 'open');
-    return open !== undefined && open.round >= picturedAfter && open.sites.some((row) => (row.step ?? 0) > 0);
+    return open !== undefined && open.round >= imagedAfter && open.sites.some((row) => (row.step ?? 0) > 0);
   },
   600_000,
 );
@@ -68,9 +68,9 @@ await light.page
   .getByRole('progressbar', { name: /^Steps of/ })
   .nth(1)
   .waitFor();
-await takePicture(light, 'coordinator');
-await takePicture(dark, 'coordinator-dark');
+await takeImage(light, 'coordinator');
+await takeImage(dark, 'coordinator-dark');
 
-await site.heading('Training on this site’s pictures').waitFor({ timeout: 60_000 });
+await site.heading('Training on this site’s images').waitFor({ timeout: 60_000 });
 await site.page.getByText(/^Step: \d+ of \d+$/).waitFor();
-await takePicture(site, 'site');
+await takeImage(site, 'site');

@@ -19,7 +19,7 @@ const runTimeoutMs = 90_000;
 
 let folder: string;
 let browser: Browser;
-let pictures: DemoSite;
+let images: DemoSite;
 let coordinator: Desk;
 let site: Desk;
 let invitation: string;
@@ -30,17 +30,17 @@ beforeAll(async () => {
   browser = await launchBrowser();
   const [faces, first, second] = await Promise.all([
     generateDemoFaces({
-      outFolder: join(folder, 'pictures'),
+      outFolder: join(folder, 'images'),
       sites: 1,
       seed: 3,
       subjectsPerSite: subjects,
-      picturesPerSubject: 2,
+      imagesPerSubject: 2,
       withdrawnPerSite: 1,
     }),
     openDesk(browser, join(folder, 'coordinator')),
     openDesk(browser, join(folder, 'site')),
   ]);
-  pictures = faces[0]!;
+  images = faces[0]!;
   coordinator = first;
   site = second;
 }, 120_000);
@@ -96,20 +96,20 @@ test('the other joins with the invitation, and the coordinator sees it come onli
   await site.button('Join').click();
 
   await site.page.getByText('Member of Nordic Faces').waitFor();
-  await site.heading('Connected, but without pictures').waitFor();
+  await site.heading('Connected, but without images').waitFor();
   await coordinator.page.getByText('1 of 1 online').waitFor();
 });
 
-test('the site adds its pictures and sees whose consent is active', async () => {
+test('the site adds its images and sees whose consent is active', async () => {
   const { page, button, field, goTo } = site;
-  await page.getByRole('link', { name: 'Add pictures' }).click();
-  await field('Folder of photographs').fill(pictures.imagesFolder);
-  await field('CSV file').fill(pictures.labelsFile);
-  await page.getByLabel('The pictures are already cropped to one face').check();
-  await button('Add pictures').click();
-  await page.getByText(`${subjects * 2} pictures added.`).waitFor();
+  await page.getByRole('link', { name: 'Add images' }).click();
+  await field('Folder of photographs').fill(images.imagesFolder);
+  await field('CSV file').fill(images.labelsFile);
+  await page.getByLabel('The images are already cropped to one face').check();
+  await button('Add images').click();
+  await page.getByText(`${subjects * 2} images added.`).waitFor();
 
-  await goTo('Pictures and consent');
+  await goTo('Images and consent');
   await page.getByText(`${subjects} subjects`).waitFor();
   expect(await page.getByText('Consent active').count()).toBe(subjects - 1);
   expect(await page.getByText('Withdrawn').count()).toBe(1);
@@ -153,7 +153,7 @@ test('approved, the site trains; both screens follow it to the end', async () =>
   await site.button('Approve and take part').click();
 
   await Promise.all([
-    site.heading('Training on this site’s pictures').waitFor(),
+    site.heading('Training on this site’s images').waitFor(),
     site.page.getByText(/^Step: \d+ of \d+$/).waitFor(),
     page.getByRole('progressbar', { name: 'Steps of Clinic East' }).waitFor(),
   ]);
@@ -181,7 +181,7 @@ test('a subject can be followed into the run, and its consent withdrawn', async 
   const { page, button, goTo } = site;
   const { trained, pseudonym } = await oneTrainedSubject();
   expect(trained).toEqual([0, 1, 2]);
-  await goTo('Pictures and consent');
+  await goTo('Images and consent');
   await button(`Which runs is ${pseudonym} in?`).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByText('1–3', { exact: true }).waitFor();

@@ -30,7 +30,7 @@ const floats = (values: readonly number[]) => floatTensor([values.length], Float
 const float = (value: number) => ({ float: value });
 
 const x34 = { x: spacedTensor([3, 4], 'composite') };
-const picture = { x: randomTensor([2, 4, 3, 2], 'picture') };
+const image = { x: randomTensor([2, 4, 3, 2], 'image') };
 const wide = { x: spacedTensor([1, 1, 4, 5], 'pad') };
 
 const activations = [
@@ -121,8 +121,8 @@ const shifts = [0.4, 0.9];
 const perChannel = (values: number[]) => values.flatMap((value) => [value, value]);
 
 const networks = [
-  compositeCase('GlobalMaxPool', 'of pictures', { x: spacedTensor([2, 3, 3, 2], 'gmp') }),
-  compositeCase('GroupNormalization', 'two groups', picture, {
+  compositeCase('GlobalMaxPool', 'of images', { x: spacedTensor([2, 3, 3, 2], 'gmp') }),
+  compositeCase('GroupNormalization', 'two groups', image, {
     inputs: ['x', floats(perChannel(scales)), floats(perChannel(shifts))],
     // Opset 18 to 20 have one scale and bias per group.
     nativeInputs: ['x', floats(scales), floats(shifts)],
@@ -144,7 +144,7 @@ const roundings = ['round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil'];
 
 const resizes = [
   ...transformations.flatMap((coordinate_transformation_mode) => [
-    compositeCase('Resize', `linear, ${coordinate_transformation_mode}, to a size`, picture, {
+    compositeCase('Resize', `linear, ${coordinate_transformation_mode}, to a size`, image, {
       inputs: ['x', '', '', int64([2, 4, 5, 7])],
       attributes: { mode: 'linear', coordinate_transformation_mode },
     }),
@@ -159,7 +159,7 @@ const resizes = [
       }),
     ),
   ]),
-  compositeCase('Resize', 'nearest by 2 and 3', picture, {
+  compositeCase('Resize', 'nearest by 2 and 3', image, {
     inputs: ['x', '', floats([1, 1, 2, 3])],
     attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
   }),
@@ -172,11 +172,11 @@ const resizes = [
       attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
     },
   ),
-  compositeCase('Resize', 'listed axes', picture, {
+  compositeCase('Resize', 'listed axes', image, {
     inputs: ['x', '', '', int64([4, 6])],
     attributes: { mode: 'linear', axes: [2, 3] },
   }),
-  compositeCase('Resize', 'to the same size', picture, { inputs: ['x', '', floats([1, 1, 1, 1])] }),
+  compositeCase('Resize', 'to the same size', image, { inputs: ['x', '', floats([1, 1, 1, 1])] }),
 ];
 
 export const compositeCases: readonly CompositeCase[] = [

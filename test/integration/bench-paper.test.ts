@@ -19,7 +19,7 @@ let plan: Plan;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'anneal-paper-'));
-  const faces = { sites: 1, seed: 3, subjectsPerSite: 40, picturesPerSubject: 2, withdrawnPerSite: 0 };
+  const faces = { sites: 1, seed: 3, subjectsPerSite: 40, imagesPerSubject: 2, withdrawnPerSite: 0 };
   const [site] = await generateDemoFaces({ outFolder: join(folder, 'faces'), ...faces });
   dataSet = {
     name: 'cifar10',

@@ -9,8 +9,8 @@ import {
   type CommandLine,
   type Outcome,
   openCommandLine,
+  writeImages,
   writeLabels,
-  writePictures,
 } from '../fixtures/command-line.ts';
 
 const testTimeoutMs = 120_000;
@@ -79,13 +79,13 @@ describe('an import', () => {
       (cli, rows) => writeLabels(join(cli.folder, 'labels.csv'), [...rows.slice(0, 2), 'p2.png,s1']),
     ],
     [
-      'of an unreadable picture',
+      'of an unreadable image',
       'IMAGE_UNREADABLE',
       /"p3\.png"/,
-      (cli) => writeFileSync(join(cli.folder, 'images', 'p3.png'), 'no picture'),
+      (cli) => writeFileSync(join(cli.folder, 'images', 'p3.png'), 'no image'),
     ],
     [
-      'of a picture that is missing',
+      'of an image that is missing',
       'IMAGES_MISSING',
       /"p2\.png" of line 4/,
       (cli) => spawnSync('rm', [join(cli.folder, 'images', 'p2.png')]),
@@ -93,7 +93,7 @@ describe('an import', () => {
   ];
   test.each(cases)('%s is refused and leaves nothing behind', async (_name, code, sentence, spoil) => {
     await using cli = openCommandLine();
-    const { rows } = await writePictures(cli.folder, { count: 4, labels: ['a', 'b'], side: 32 });
+    const { rows } = await writeImages(cli.folder, { count: 4, labels: ['a', 'b'], side: 32 });
     spoil(cli, rows);
 
     const plain = await cli.anneal('site', ...importArguments);
@@ -106,7 +106,7 @@ describe('an import', () => {
 
   test('with a label outside the classes of the run in progress is refused', async () => {
     await using cli = openCommandLine();
-    const { rows } = await writePictures(cli.folder, { count: 4, labels: ['a', 'b'], side: 32 });
+    const { rows } = await writeImages(cli.folder, { count: 4, labels: ['a', 'b'], side: 32 });
     const before = await cli.anneal('site', ...importArguments, '--json');
     const store = openStore(join(cli.folder, 'site', 'anneal.db'));
     const { defaultRunConfig } = await import('../../core/strategy/defaults.ts');
@@ -128,7 +128,7 @@ describe('an import', () => {
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', disk]).status === 0;
     context.skip(!mounted, 'a small file system can only be mounted by root');
     try {
-      await writePictures(cli.folder, { count: 60, labels: ['a', 'b'] });
+      await writeImages(cli.folder, { count: 60, labels: ['a', 'b'] });
 
       const plain = await cli.anneal('disk/site', ...importArguments);
       const json = await cli.anneal('disk/site', ...importArguments, '--json');

@@ -20,7 +20,7 @@ const testTimeoutMs = 120_000;
 /** More rounds than a test would wait for. */
 const experiment = `
 data:
-  faces: {subjects: 24, picturesPerSubject: 2}
+  faces: {subjects: 24, imagesPerSubject: 2}
 base: {path: ${join(repository, 'test/fixtures/peft/small-vit')}, id: small-vit}
 sites: 2
 settings: {rounds: 900, training: {batchSize: 8, epochs: 1}}

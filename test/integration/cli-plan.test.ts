@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import { afterAll, describe, expect, it } from 'vitest';
 import { addPlanCommand } from '../../core/cli/commands/plan.ts';
 import { type Outcome, openCommandLine } from '../fixtures/command-line.ts';
-import { finishedRun } from '../fixtures/lab-runs.ts';
+import { finishedRun } from '../fixtures/simulated-runs.ts';
 
 const cli = openCommandLine();
 afterAll(() => cli[Symbol.asyncDispose]());
@@ -110,7 +110,7 @@ describe('anneal report', () => {
     expect(await readFile(out, 'utf8')).toContain('2 of 2 runs finished');
   });
 
-  it('takes the folder that the lab wrote, and says what it needs where there are no results', async () => {
+  it('takes the folder that the simulation wrote, and says what it needs where there are no results', async () => {
     mkdirSync(join(cli.folder, 'results'));
     fileWith('results/runs.jsonl', `${JSON.stringify(finishedRun())}\n`);
 

@@ -2,12 +2,12 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type CommandLine, openCommandLine, writePictures } from '../fixtures/command-line.ts';
+import { type CommandLine, openCommandLine, writeImages } from '../fixtures/command-line.ts';
 
 const testTimeoutMs = 180_000;
 const classes = ['circle', 'square'];
 
-/** A coordinator and one site that has joined and imported its pictures; nothing runs but the coordinator. */
+/** A coordinator and one site that has joined and imported its images; nothing runs but the coordinator. */
 async function prepareFederation(cli: CommandLine) {
   const coordinator = await cli.start(
     'coordinator',
@@ -18,7 +18,7 @@ async function prepareFederation(cli: CommandLine) {
     ...['coordinator', 'invite', '--site', 'Klinik Nord', '--out', 'invitation.txt', '--json'],
   );
   const joined = await cli.anneal('site', 'site', 'join', '--invitation', 'invitation.txt', '--json');
-  await writePictures(cli.folder, { count: 24, labels: classes });
+  await writeImages(cli.folder, { count: 24, labels: classes });
   const imported = await cli.anneal(
     'site',
     ...['site', 'import', '--images', 'images', '--labels', 'labels.csv', '--already-cropped', '--json'],

@@ -37,10 +37,10 @@ async function describeFaces(): Promise<Crop[]> {
     const photograph = `sample${number}.jpg`;
     const file = path.join(packageFolder, 'demo', photograph);
     const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
-    const picture = tf.tensor3d(data, [info.height, info.width, 3], 'int32');
+    const image = tf.tensor3d(data, [info.height, info.width, 3], 'int32');
     const options = new faceApi.TinyFaceDetectorOptions({ inputSize: 416, scoreThreshold: 0.4 });
-    const faces = await faceApi.detectAllFaces(picture as never, options).withFaceLandmarks();
-    picture.dispose();
+    const faces = await faceApi.detectAllFaces(image as never, options).withFaceLandmarks();
+    image.dispose();
     for (const { alignedRect } of faces) {
       const { x, y, width, height } = alignedRect.box;
       const left = Math.max(0, Math.floor(x));

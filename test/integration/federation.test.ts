@@ -118,10 +118,10 @@ test(
     const actions = rows.map((row) => row.action);
     expect(actions).toContain('round-restarted');
     const announced = rows.find((row) => row.action === 'update-announced')!;
-    const pictures = subjects.find((subject) => subject.pseudonym === trained)!.images;
+    const images = subjects.find((subject) => subject.pseudonym === trained)!.images;
     const all = (await federation.run()).done[0]!.sites[0]!.examples!;
-    expect(announced.details['pictures']).toBe(all);
-    expect(traces.filter((trace) => trace.runs.length > 0).length * pictures - pictures).toBe(all);
+    expect(announced.details['images']).toBe(all);
+    expect(traces.filter((trace) => trace.runs.length > 0).length * images - images).toBe(all);
   },
   testTimeoutMs,
 );

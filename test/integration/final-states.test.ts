@@ -15,8 +15,8 @@ import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { readExperiment } from '../../core/simulation/experiment.ts';
-import { openLab } from '../../core/simulation/lab.ts';
 import { readRunLines } from '../../core/simulation/record.ts';
+import { openSimulation } from '../../core/simulation/simulation.ts';
 import { strategies } from '../../core/strategy/registry.ts';
 
 const fixtureFile = fileURLToPath(new URL('../fixtures/final-states.json', import.meta.url));
@@ -24,7 +24,7 @@ const smallVit = fileURLToPath(new URL('../fixtures/peft/small-vit', import.meta
 
 const experimentText = `
 data:
-  faces: {subjects: 16, picturesPerSubject: 2}
+  faces: {subjects: 16, imagesPerSubject: 2}
 base: {path: ${smallVit}, id: small-vit}
 sites: 3
 seeds: [1]
@@ -78,12 +78,12 @@ async function simulate() {
     await writeFile(file, experimentText);
     const experiment = { ...(await readExperiment(file)), out: join(folder, 'out') };
     const signal = AbortSignal.timeout(280_000);
-    const lab = await openLab({ experiment, version: 'test', logger: silentLogger, signal });
+    const simulation = await openSimulation({ experiment, version: 'test', logger: silentLogger, signal });
     try {
-      await lab.run(lab.runs, { workers: 1, threads: 1, atOnce: 1 });
+      await simulation.run(simulation.runs, { workers: 1, threads: 1, atOnce: 1 });
       return await readRunLines(join(experiment.out, 'runs.jsonl'));
     } finally {
-      lab.close();
+      simulation.close();
     }
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** The lab end to end: deployed coordinator, sites, stores and trainers, with a small vision transformer. */
+/** The simulation end to end: deployed coordinator, sites, stores and trainers, with a small vision transformer. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
@@ -8,21 +8,21 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { readExperiment } from '../../core/simulation/experiment.ts';
-import { openLab } from '../../core/simulation/lab.ts';
 import { type FinishedRun, type RunLine, readRunLines } from '../../core/simulation/record.ts';
+import { openSimulation } from '../../core/simulation/simulation.ts';
 
 const repository = fileURLToPath(new URL('../../', import.meta.url));
 const command = join(repository, 'core/cli/anneal.ts');
 let folder = '';
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'anneal-lab-'));
+  folder = await mkdtemp(join(tmpdir(), 'anneal-simulation-'));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const header = `
 data:
-  faces: {subjects: 32, picturesPerSubject: 2}
+  faces: {subjects: 32, imagesPerSubject: 2}
 base: {path: ${join(repository, 'test/fixtures/peft/small-vit')}, id: small-vit}
 sites: 3
 partitions: [{dirichlet: 0.5}]
@@ -47,19 +47,24 @@ async function writeExperiment(name: string, rest: string): Promise<string> {
 async function simulate(file: string, out: string, options: { stopAfter?: number; workers?: number } = {}) {
   const abort = new AbortController();
   const experiment = { ...(await readExperiment(file)), out: join(folder, out) };
-  const lab = await openLab({ experiment, version: 'test', logger: silentLogger, signal: abort.signal });
+  const simulation = await openSimulation({
+    experiment,
+    version: 'test',
+    logger: silentLogger,
+    signal: abort.signal,
+  });
   let rounds = 0;
   try {
-    await lab.run(lab.runs, {
+    await simulation.run(simulation.runs, {
       workers: options.workers ?? 2,
       threads: 1,
       onEvent(event) {
         if (event.type === 'round' && ++rounds === options.stopAfter) abort.abort();
       },
     });
-    return { lab, rounds, lines: await readRunLines(join(folder, out, 'runs.jsonl')) };
+    return { simulation, rounds, lines: await readRunLines(join(folder, out, 'runs.jsonl')) };
   } finally {
-    lab.close();
+    simulation.close();
   }
 }
 
@@ -114,7 +119,7 @@ describe('anneal simulate', () => {
     const lines = finished(first.lines);
     expect(lines).toHaveLength(4);
     for (const line of lines) {
-      const run = first.lab.runs.find(({ id }) => id === line.id)!;
+      const run = first.simulation.runs.find(({ id }) => id === line.id)!;
       expect(line.rounds).toHaveLength(3);
       // Every update and every state travels once on a link that loses nothing.
       expect(line.totals.bytesSent).toBe(run.planned.bytesSent);
@@ -225,7 +230,7 @@ strategies:
     });
   });
 
-  test('an output folder belongs to one lab at a time', async () => {
+  test('an output folder belongs to one simulation at a time', async () => {
     const file = await writeExperiment('busy', 'strategies: [head-only]\n');
     const experiment = await readExperiment(file);
     const options = {
@@ -234,11 +239,11 @@ strategies:
       logger: silentLogger,
       signal: new AbortController().signal,
     };
-    const lab = await openLab(options);
+    const simulation = await openSimulation(options);
     try {
-      await expect(openLab(options)).rejects.toMatchObject({ code: 'DATA_FOLDER_IN_USE' });
+      await expect(openSimulation(options)).rejects.toMatchObject({ code: 'DATA_FOLDER_IN_USE' });
     } finally {
-      lab.close();
+      simulation.close();
     }
   });
 });

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
 import { localTrainingDefaults } from '../../core/engine/local-training.ts';
-import { decodeOwnPart } from '../../core/site/own-part.ts';
+import { decodeLocalParameters } from '../../core/site/local-parameters.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
@@ -146,7 +146,7 @@ describe("a site's own part", () => {
       node.receiveManifest(manifest);
       const first = await announcement(site, 0);
       const [memory] = store.siteMemory.list();
-      const own = decodeOwnPart(await blobs.read(memory!.sha256), 'own', initial);
+      const own = decodeLocalParameters(await blobs.read(memory!.sha256), 'own', initial);
 
       const modules = [...initial.lora.keys()];
       expect([...own.kept.keys()].sort()).toEqual(

@@ -70,7 +70,7 @@ function distance(a: ModelState, b: ModelState): number {
 }
 
 describe('a LoRA job', () => {
-  test('lowers the loss and raises accuracy on pictures it has not seen', async () => {
+  test('lowers the loss and raises accuracy on images it has not seen', async () => {
     const progress: TrainProgress[] = [];
     const before = await evaluate(stateFile);
     const job = shapeJob({ stateFile, outFile: out('learned') }, trainingSet, {
@@ -221,7 +221,7 @@ describe('a job that cannot work', () => {
       { code: 'LABEL_UNKNOWN' },
       () => attempt({ examples: [{ file: few()[0]!.file, label: 3 }] }),
     ],
-    ['no pictures', { code: 'NOT_ENOUGH_DATA' }, () => attempt({ examples: [] })],
+    ['no images', { code: 'NOT_ENOUGH_DATA' }, () => attempt({ examples: [] })],
     [
       'a missing crop',
       { code: 'IMAGE_UNREADABLE' },

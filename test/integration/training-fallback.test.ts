@@ -24,7 +24,7 @@ import { largestDifference, shapeJob, writeShapeCrops, writeShapeStart } from '.
 type Outputs = Record<string, Tensor>;
 interface Run {
   device: string;
-  /** Pictures of the graph. */
+  /** Images of the graph. */
   batch: number;
   /** Runs on any device before this one. */
   number: number;
@@ -94,7 +94,7 @@ function contextWith(fault: Fault): JobContext & { prepared: number[] } {
   };
 }
 
-/** Four steps of six pictures. */
+/** Four steps of six images. */
 async function train(name: string, changes: Partial<Omit<TrainJob, 'training'>>, fault: Fault) {
   const context = contextWith(fault);
   const job = shapeJob({ stateFile, outFile: out(name) }, examples, {
@@ -131,7 +131,7 @@ describe('out of memory', () => {
     expect(await differenceOf(out('halved'))).toBeLessThan(1e-3);
   });
 
-  test('on an accelerator with one picture goes to the processor', async () => {
+  test('on an accelerator with one image goes to the processor', async () => {
     const result = await train('one', { device: 'webgpu', microBatch: 1 }, ({ device }) => {
       if (device === 'webgpu') throw outOfMemory();
       return undefined;
@@ -141,14 +141,14 @@ describe('out of memory', () => {
     expect(await differenceOf(out('one'))).toBeLessThan(1e-3);
   });
 
-  test('on the processor with one picture is the end, and nothing is written', async () => {
+  test('on the processor with one image is the end, and nothing is written', async () => {
     const running = train('never', { microBatch: 2 }, () => {
       throw outOfMemory();
     });
 
     await expect(running).rejects.toMatchObject({
       code: 'TRAINING_FAILED',
-      message: 'The memory is not enough for even one picture at once.',
+      message: 'The memory is not enough for even one image at once.',
     });
     expect(existsSync(out('never'))).toBe(false);
   });

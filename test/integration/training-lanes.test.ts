@@ -41,7 +41,7 @@ function lanesJob(name: string, changes: Partial<Omit<TrainJob, 'training'>> = {
   });
 }
 
-/** Four steps on twelve pictures: three of ten, cut into four, four and two (or five and five), and one of six. */
+/** Four steps on twelve images: three of ten, cut into four, four and two (or five and five), and one of six. */
 async function train(
   name: string,
   compile: Engine['compile'],
@@ -76,19 +76,16 @@ function watched(seen: (number | undefined)[]): Engine['compile'] {
 /** The real engine without lanes: the parts are the same, computed one after the other. */
 const oneByOne: Engine['compile'] = (graph, options) => real.compile(graph, { ...options, lanes: 1 });
 
-test.each([8, 10])(
-  '%s pictures at once in two lanes give the bytes of one part after the other',
-  async (n) => {
-    const seen: (number | undefined)[] = [];
-    await train(`lanes-${n}`, watched(seen), { microBatch: n });
-    await train(`again-${n}`, watched(seen), { microBatch: n });
-    await train(`single-${n}`, oneByOne, { microBatch: n });
+test.each([8, 10])('%s images at once in two lanes give the bytes of one part after the other', async (n) => {
+  const seen: (number | undefined)[] = [];
+  await train(`lanes-${n}`, watched(seen), { microBatch: n });
+  await train(`again-${n}`, watched(seen), { microBatch: n });
+  await train(`single-${n}`, oneByOne, { microBatch: n });
 
-    expect(seen).toEqual([2, 2]);
-    expect((await bytesOf(`again-${n}`)).equals(await bytesOf(`lanes-${n}`))).toBe(true);
-    expect((await bytesOf(`single-${n}`)).equals(await bytesOf(`lanes-${n}`))).toBe(true);
-  },
-);
+  expect(seen).toEqual([2, 2]);
+  expect((await bytesOf(`again-${n}`)).equals(await bytesOf(`lanes-${n}`))).toBe(true);
+  expect((await bytesOf(`single-${n}`)).equals(await bytesOf(`lanes-${n}`))).toBe(true);
+});
 
 test('a trainer process that is killed while it computes in lanes goes on to the same bytes', async () => {
   await using trainer = startTrainer({ oomKills: () => 0 });

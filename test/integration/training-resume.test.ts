@@ -84,7 +84,7 @@ describe('a killed trainer process', () => {
     ]);
   });
 
-  test('that ran out of memory is given half as many pictures at once', async () => {
+  test('that ran out of memory is given half as many images at once', async () => {
     let kills = 7;
     await using trainer = startTrainer({ oomKills: () => kills });
     const { onProgress } = killAt(2, trainer);
@@ -139,7 +139,7 @@ describe('a checkpoint', () => {
     expect(existsSync(checkpoint(name))).toBe(true);
   }
 
-  test('of another cohort is thrown away: a withdrawn picture leaves no trace', async () => {
+  test('of another cohort is thrown away: a withdrawn image leaves no trace', async () => {
     await leaveCheckpoint('withdrawn');
     await using trainer = startTrainer();
     const fewer = { examples: examples.slice(1) };

@@ -24,7 +24,7 @@ test('a job that trains one factor moves it and leaves the other bit for bit, de
   const start = trainedState(initialState(base, options), 4);
   const stateFile = path.join(folder.dir, 'start.safetensors');
   await writeFile(stateFile, encodeModelState(start));
-  const examples = await writeShapeCrops(path.join(folder.dir, 'pictures'), 3, 1);
+  const examples = await writeShapeCrops(path.join(folder.dir, 'images'), 3, 1);
   await using trainer = startTrainer({ modelsFolder });
 
   for (const trains of ['a', 'b'] as const) {

@@ -39,7 +39,7 @@ function drawFaces(folder: string): { sites: z.infer<typeof demoSites>; classes:
   const script = `
     const { generateDemoFaces, demoLabels } = await import(process.argv[1]);
     const sites = await generateDemoFaces({
-      outFolder: process.argv[2], sites: 2, seed: 3, subjectsPerSite: 16, picturesPerSubject: 2, heldOutShare: 0.25,
+      outFolder: process.argv[2], sites: 2, seed: 3, subjectsPerSite: 16, imagesPerSubject: 2, heldOutShare: 0.25,
     });
     process.stdout.write(JSON.stringify({ sites, classes: demoLabels }));`;
   const module = pathToFileURL(join(app.root, 'core/data/demo-faces.ts')).href;

@@ -22,7 +22,7 @@ import {
 
 const base = shapeOnlyBase();
 
-/** A run's settings, its first state and five sites with equal numbers of pictures. */
+/** A run's settings, its first state and five sites with equal numbers of images. */
 function firstRound(strategy: StrategyName, changes: Partial<RunConfig> = {}) {
   const config = runSettings(base, { strategy, weighting: 'equal', ...changes });
   const start = createRunState(config, base);

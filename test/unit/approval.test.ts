@@ -106,7 +106,7 @@ describe('the sentences of the approval card', () => {
 
     expect(tensors).toBe(2 * 3 + 2);
     expect(leaves[0]).toBe(
-      'LoRA factors of 3 layers and the classification head, after training on your pictures, rounded to 8 bits',
+      'LoRA factors of 3 layers and the classification head, after training on your images, rounded to 8 bits',
     );
     expect(leaves.join()).toContain('No noise is added');
   });

@@ -66,7 +66,7 @@ describe('augmentation', () => {
     }
   });
 
-  test('a shift by a whole pixel moves the picture and repeats its edge', () => {
+  test('a shift by a whole pixel moves the image and repeats its edge', () => {
     const crop = randomCrop(4);
     const plain = augmented(crop, {});
 
@@ -76,13 +76,13 @@ describe('augmentation', () => {
     expect(shifted[0]).toBeCloseTo(plain[0]!, 3);
   });
 
-  test('a quarter turn turns the picture', () => {
+  test('a quarter turn turns the image', () => {
     const crop = randomCrop(5);
     const plain = augmented(crop, {});
 
     const turned = augmented(crop, { rotationDegrees: 90 });
 
-    // Row y, column x of the turned picture comes from row (last - x), column y, or its opposite corner.
+    // Row y, column x of the turned image comes from row (last - x), column y, or its opposite corner.
     const clockwise = Array.from({ length: side * side }, (_, i) => {
       const y = Math.floor(i / side);
       const x = i % side;
@@ -134,7 +134,7 @@ describe('augmentation', () => {
     expect(blurred.subarray(size * size, 2 * size * size)).toEqual(plane);
   });
 
-  test('blur leaves an even picture as it is, to its border', () => {
+  test('blur leaves an even image as it is, to its border', () => {
     const crop = new Uint8Array(3 * side * side).fill(90);
     for (const value of augmented(crop, { blur: 0.2 })) expect(value).toBeCloseTo(90, 3);
   });

@@ -20,7 +20,7 @@ import {
   standardPlan,
 } from '../bench/paper/plan-of-runs.ts';
 import { type ResultRow, rowsOf } from '../bench/paper/table-rows.ts';
-import { finishedRun, type MadeUpRun } from '../fixtures/lab-runs.ts';
+import { finishedRun, type MadeUpRun } from '../fixtures/simulated-runs.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-/** Rows of these runs, by way of the file that the lab writes. */
+/** Rows of these runs, by way of the file that the simulation writes. */
 async function rowsFrom(runs: readonly MadeUpRun[]): Promise<ResultRow[]> {
   const file = join(folder, 'runs.jsonl');
   await writeFile(file, runs.map((run) => `${JSON.stringify(finishedRun(run))}\n`).join(''));
@@ -190,7 +190,7 @@ describe('the plan of runs', () => {
   const rates = new Map(fullPlan().dataSets[0]!.methods.map(({ name }) => [name, 0.005]));
 
   it.each([standardPlan(), fullPlan()])(
-    'gives every method as many trials, never on test pictures ($size)',
+    'gives every method as many trials, never on test images ($size)',
     (plan) => {
       for (const dataSet of plan.dataSets) {
         const counts = new Set(
@@ -262,7 +262,7 @@ describe('what was published', () => {
       return {
         dataset,
         rows,
-        pictures: { train: 9, validation: 3, test: 5 },
+        images: { train: 9, validation: 3, test: 5 },
         target: 0.5,
         search: [],
         claims: claimsOf(rows),

@@ -23,7 +23,7 @@ const freeze = (store: Store, round = 0, runId = 'r1') => freezeCohort(store, { 
 const names = (images: { sourceName: string }[]) => images.map((image) => image.sourceName).sort();
 
 describe('a frozen cohort', () => {
-  test('holds exactly the ready training pictures of consenting subjects', () => {
+  test('holds exactly the ready training images of consenting subjects', () => {
     using opened = openTestStore();
     const { store } = opened;
     addImage(store, 'P1', 'in');
@@ -143,7 +143,7 @@ describe('a frozen cohort', () => {
     expect(cohortsTouchedBySubject(store, 'P1').map((cohort) => cohort.id)).toEqual([first.cohortId]);
   });
 
-  test('never holds a picture of somebody who withdrew, over any course of events', () => {
+  test('never holds an image of somebody who withdrew, over any course of events', () => {
     const steps = fc.array(
       fc.record({ subject: fc.nat(3), what: fc.constantFrom('agree', 'withdraw', 'import', 'freeze') }),
       { minLength: 1, maxLength: 25 },

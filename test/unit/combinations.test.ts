@@ -86,7 +86,7 @@ const refused: Example[] = [
     /"robust.rule" \(multi-krum\) and "siteRanks"/,
   ],
   [
-    'noise of the coordinator and weights by pictures',
+    'noise of the coordinator and weights by images',
     { strategy: 'ffa-lora', privacy },
     /"privacy.at" \(coordinator\) and "weighting" \(examples\)/,
   ],

@@ -35,7 +35,7 @@ async function errorOf(work: Promise<unknown>): Promise<AppError> {
 
 describe('decodeImage', () => {
   test('applies the EXIF rotation', async () => {
-    // Orientation 6: the camera was turned, the picture must be rotated by 90° clockwise.
+    // Orientation 6: the camera was turned, the image must be rotated by 90° clockwise.
     const jpeg = await sharp(await twoColours(), { raw })
       .withMetadata({ orientation: 6 })
       .jpeg({ quality: 95 })
@@ -48,7 +48,7 @@ describe('decodeImage', () => {
     expect(near(colourAt(image, 10, 36), blue)).toBe(true);
   });
 
-  test('gives three channels of 8 bit for grey, 16-bit, palette and CMYK pictures', async () => {
+  test('gives three channels of 8 bit for grey, 16-bit, palette and CMYK images', async () => {
     const pixels = await twoColours();
     const variants: [string, Buffer][] = [
       ['grey', await sharp(pixels, { raw }).greyscale().png().toBuffer()],
@@ -115,7 +115,7 @@ describe('decodeImage refuses', () => {
     expect(error.code).toBe('IMAGE_TOO_LARGE');
   });
 
-  test('pictures that are cut short, are no pictures, or are of another kind', async () => {
+  test('images that are cut short, are no images, or are of another kind', async () => {
     const noise = Buffer.from(Array.from({ length: 60 * 60 * 3 }, (_, index) => (index * 7919) % 256));
     const whole = { raw: { width: 60, height: 60, channels: 3 } } as const;
     const jpeg = await sharp(noise, whole).jpeg().toBuffer();
@@ -123,7 +123,7 @@ describe('decodeImage refuses', () => {
     const cases: [string, Uint8Array][] = [
       ['cut.jpg', jpeg.subarray(0, jpeg.length / 2)],
       ['cut.png', png.subarray(0, png.length / 2)],
-      ['text.jpg', Buffer.from('this is no picture')],
+      ['text.jpg', Buffer.from('this is no image')],
       ['empty.jpg', new Uint8Array(0)],
       ['drawing.svg', Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')],
       [

@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const small = { sites: 2, subjectsPerSite: 10, picturesPerSubject: 2, size: 64 };
+const small = { sites: 2, subjectsPerSite: 10, imagesPerSubject: 2, size: 64 };
 
 async function hashesOf(outFolder: string): Promise<Record<string, string>> {
   const files = await readdir(outFolder, { recursive: true, withFileTypes: true });
@@ -39,12 +39,12 @@ describe('generateDemoFaces', () => {
 
     expect(Object.keys(first)).toHaveLength(2 * 10 * 2 + 2);
     expect(second).toEqual(first);
-    const pictures = new Set(Object.values(first));
-    expect(pictures.size).toBe(42);
-    expect(Object.values(third).filter((hash) => pictures.has(hash))).toEqual([]);
+    const images = new Set(Object.values(first));
+    expect(images.size).toBe(42);
+    expect(Object.values(third).filter((hash) => images.has(hash))).toEqual([]);
   });
 
-  test('writes pictures that can be read and a CSV that agrees with its report', async () => {
+  test('writes images that can be read and a CSV that agrees with its report', async () => {
     const outFolder = join(folder, 'csv');
     const sites = await generateDemoFaces({ ...small, outFolder, seed: 5 });
 

@@ -44,8 +44,8 @@ function exactMacroAuc(labels: readonly number[], logits: readonly (readonly num
   return areas.length === 0 ? null : areas.reduce((sum, area) => sum + area, 0) / areas.length;
 }
 
-/** Labels and logits of a site; `classes` of them, some may have no picture. */
-const pictures = (classes: number) =>
+/** Labels and logits of a site; `classes` of them, some may have no image. */
+const images = (classes: number) =>
   fc.array(
     fc.tuple(
       fc.nat(classes - 1),
@@ -80,7 +80,7 @@ describe('metrics of counts', () => {
 
   test('the AUC of all sites is as near to the one without bins as it says', () => {
     fc.assert(
-      fc.property(fc.array(pictures(3), { minLength: 1, maxLength: 4 }), (sites) => {
+      fc.property(fc.array(images(3), { minLength: 1, maxLength: 4 }), (sites) => {
         const parts = sites.map((site) =>
           tally(
             site.map(([label]) => label),
@@ -102,9 +102,9 @@ describe('metrics of counts', () => {
     );
   });
 
-  test('sites add up to the counts of all their pictures, in any order', () => {
+  test('sites add up to the counts of all their images, in any order', () => {
     fc.assert(
-      fc.property(fc.array(pictures(7), { minLength: 1, maxLength: 4 }), (sites) => {
+      fc.property(fc.array(images(7), { minLength: 1, maxLength: 4 }), (sites) => {
         const parts = sites.map((site) =>
           tally(
             site.map(([label]) => label),

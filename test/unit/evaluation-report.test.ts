@@ -7,7 +7,7 @@ import { maxEnvelopeBytes } from '../../core/transport/envelope.ts';
 import { evaluationSchema } from '../../core/transport/messages.ts';
 import { addRun, openTestStore } from '../fixtures/store.ts';
 
-/** Every second class is taken for its neighbour once in three pictures. */
+/** Every second class is taken for its neighbour once in three images. */
 function tallied(classes: number, perClass: number) {
   const tally = createEvaluationTally(classes);
   for (let label = 0; label < classes; label++) {
@@ -83,7 +83,7 @@ test('the terminal shows what may be told of the newest evaluated state, and not
 
   const text = describeMetrics(run as unknown as Parameters<typeof describeMetrics>[0])!;
 
-  expect(text).toMatch(/After round 1, on 120 held-out pictures/);
+  expect(text).toMatch(/After round 1, on 120 held-out images/);
   expect(text).toMatch(/macro AUC.*97\.0 % ± 1\.2 %.*100\.0 %/);
   expect(text).toMatch(/macro-F1.*85\.0 %.*50\.0 %/);
   expect(text).toMatch(/recall of Noonan.*80\.0 %/);

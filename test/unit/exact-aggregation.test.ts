@@ -93,8 +93,8 @@ describe('exact aggregation', () => {
             const freezing = await aggregate(round, rank, { ...changes, cutOff: 'freeze' });
             // What trains on is the same; the rest lies under it.
             expect(relativeError(deltas(freezing.state), deltas(dropping.state))).toBeLessThan(1e-6);
-            expect(dropping.foundation).toBeNull();
-            const under = freezing.foundation ?? { lora: new Map() };
+            expect(dropping.frozenBaseDelta).toBeNull();
+            const under = freezing.frozenBaseDelta ?? { lora: new Map() };
             let [kept, whole] = [0, 0];
             for (const [module, tensor] of denseMean(round)) {
               const [own, frozen] = [freezing.state.lora.get(module)!, under.lora.get(module)];
@@ -169,7 +169,7 @@ describe('exact aggregation', () => {
     );
   });
 
-  it('gives every site the same weight when it is told so, whatever its number of pictures', async () => {
+  it('gives every site the same weight when it is told so, whatever its number of images', async () => {
     await fc.assert(
       fc.asyncProperty(randomRounds({ mixed: true }), async (round) => {
         const { state } = await aggregate(round, 100, { weighting: 'equal' });

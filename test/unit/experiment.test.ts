@@ -55,7 +55,7 @@ describe('parseExperiment', () => {
     ['a partition without meaning', 5, '  - random', /line 6: "partitions\.2": is none of/],
     ['a partition with a wrong number', 4, '  - dirichlet: 0', /line 5: "partitions\.1"/],
     ['no sites', 1, 'sites: 0', /line 2: "sites\.0"/],
-    ['pictures without labels', 0, 'data: {images: here}', /line 1: "data": "images" and "labels" belong/],
+    ['images without labels', 0, 'data: {images: here}', /line 1: "data": "images" and "labels" belong/],
     ['two strategies of one name', 14, '  - name: fedavg-lora', /line 15: two strategies are called/],
     ['text that is no YAML', 2, 'partitions: [', /line \d+: /],
   ])('names the line of %s', (_what, index, line, message) => {
@@ -81,14 +81,14 @@ test('readExperiment takes paths from the file and names the results after it', 
   const folder = await mkdtemp(join(tmpdir(), 'anneal-experiment-'));
   try {
     const file = join(folder, 'quick.yaml');
-    await writeFile(file, changed(0, 'data: {images: pictures, labels: pictures/labels.csv}'));
+    await writeFile(file, changed(0, 'data: {images: images, labels: images/labels.csv}'));
 
     const experiment = await readExperiment(file);
 
     expect(experiment).toMatchObject({
       name: 'quick',
       out: join(folder, 'quick-results'),
-      data: { images: join(folder, 'pictures'), labels: join(folder, 'pictures/labels.csv') },
+      data: { images: join(folder, 'images'), labels: join(folder, 'images/labels.csv') },
     });
     await expect(readExperiment(join(folder, 'none.yaml'))).rejects.toMatchObject({ code: 'NOT_FOUND' });
   } finally {

@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => detector.close());
 
-/** Two pictures of the same size: 1 when equal, about 0 when they have nothing to do with each other. */
+/** Two images of the same size: 1 when equal, about 0 when they have nothing to do with each other. */
 function correlation(a: RgbImage, b: RgbImage): number {
   const mean = (image: RgbImage) => image.data.reduce((sum, value) => sum + value, 0) / image.data.length;
   const [meanA, meanB] = [mean(a), mean(b)];
@@ -59,7 +59,7 @@ describe('the face detector', () => {
     expect(await detector.detect({ width: 200, height: 200, data })).toEqual([]);
   });
 
-  test('keeps the picture that it was given, and the event loop free', async () => {
+  test('keeps the image that it was given, and the event loop free', async () => {
     const image = await sample('sample1.jpg');
     const before = image.data.length;
     let longestMs = 0;

@@ -1,12 +1,12 @@
-/** Annealing with A fixed: exact means, best cuts within the drawn rows, and few numbers that stand for A. */
+/** Annealing with A fixed: exact means, best cuts within the seeded rows, and few numbers that stand for A. */
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
-import { drawRows, layerDirections, mixingOf, mixRows } from '../../core/lora/drawn-rows.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
+import { coefficientsOf, combineRows, drawSeededRows, layerDirections } from '../../core/lora/seeded-rows.ts';
 import { nameOfA, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
@@ -68,7 +68,7 @@ function rowsOf({ dims, data }: FloatTensor): Matrix {
 
 /** ‖part of A outside the space of the rows‖ / ‖A‖. */
 function outside(a: FloatTensor, rows: FloatTensor): number {
-  const fitted = rowsOf(mixingOf(a, rows)).mmul(rowsOf(rows));
+  const fitted = rowsOf(coefficientsOf(a, rows)).mmul(rowsOf(rows));
   return Matrix.sub(rowsOf(a), fitted).norm('frobenius') / rowsOf(a).norm('frobenius');
 }
 
@@ -99,15 +99,15 @@ function layerOf({
 }): LoraLayer {
   const r = Math.min(rank, out, elementCount(inDims));
   const b = randomTensor(inDims.length > 1 ? [out, r, 1, 1] : [out, r], createRandom(seed));
-  return { module: 'layer', r, scale: 1.5, a: drawRows(seed, 'layer', r, inDims), b };
+  return { module: 'layer', r, scale: 1.5, a: drawSeededRows(seed, 'layer', r, inDims), b };
 }
 
 describe('drawn rows', () => {
   it('of a lower rank are the first of a higher one, and those that a run starts with', () => {
-    const rows = drawRows(1, 'body.q', 6, [12]);
-    expect(drawRows(1, 'body.q', 4, [12]).data).toEqual(rows.data.subarray(0, 48));
+    const rows = drawSeededRows(1, 'body.q', 6, [12]);
+    expect(drawSeededRows(1, 'body.q', 4, [12]).data).toEqual(rows.data.subarray(0, 48));
     expect(createRunState(settings(), base).lora.get('body.q')!.a).toEqual(rows);
-    expect(drawRows(2, 'body.q', 6, [12]).data).not.toEqual(rows.data);
+    expect(drawSeededRows(2, 'body.q', 6, [12]).data).not.toEqual(rows.data);
   });
 
   it('a cut is the best approximation of its rank, with rows of A that are mixtures of the drawn ones', () => {
@@ -125,14 +125,14 @@ describe('drawn rows', () => {
         const lost = relativeError(of(deltaWeight({ ...layer, r: rank, scale: 3, a, b })), of(whole)) ** 2;
         expect(lost).toBeLessThan(sumOfSquares(sizes.slice(rank)) / sumOfSquares(sizes) + 1e-6);
         expect(keptEnergy / energy).toBeCloseTo(sumOfSquares(sizes.slice(0, rank)) / sumOfSquares(sizes), 5);
-        const mixing = mixingOf(a, layer.a);
+        const coefficients = coefficientsOf(a, layer.a);
         // What rounding of the mixture can do; much where a few random rows are all but dependent.
-        const [m, own, all] = [mixing, a, layer.a].map((tensor) => rowsOf(tensor).norm('frobenius'));
+        const [m, own, all] = [coefficients, a, layer.a].map((tensor) => rowsOf(tensor).norm('frobenius'));
         const rounding = (2 ** -22 * m! * all!) / own!;
         expect(outside(a, layer.a)).toBeLessThan(rounding);
         // As long as rows are drawn, whatever the sizes.
         for (const row of rowsOf(a).to2DArray()) expect(sumOfSquares(row)).toBeCloseTo(1 / 3, 5);
-        expect(relativeError(of(mixRows(mixing, layer.a)), of(a))).toBeLessThan(rounding);
+        expect(relativeError(of(combineRows(coefficients, layer.a)), of(a))).toBeLessThan(rounding);
       }),
       { numRuns: 200 },
     );
@@ -292,7 +292,9 @@ it('refuses a state whose rank no drawn rows can have, or that does not say how 
       { ...metadata, ...change },
     );
   const bare = rewritten({}, (name) => !name.endsWith('body.q.lora_A.mixing'));
-  expect(() => decodeGlobalState(bare, 'global', context)).toThrow(/body\.q\.lora_A\.mixing" is missing/);
+  expect(() => decodeGlobalState(bare, 'global', context)).toThrow(
+    /body\.q\.lora_A\.mixing" is missing/,
+  );
   const lora = JSON.parse(metadata!['lora']!) as Record<string, { r: number }>;
   lora['body.q']!.r = 7;
   const high = rewritten({ lora: JSON.stringify(lora) }, () => true);

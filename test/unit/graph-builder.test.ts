@@ -56,7 +56,7 @@ describe('GraphBuilder', () => {
     ['Concat along an axis where others differ', (g) => g.concat(['a', 'b'], 0)],
     ['Conv of other channels', (g) => g.conv('image', g.constant(floatTensor([2, 3, 1, 1])))],
     [
-      'Conv with a kernel larger than the picture',
+      'Conv with a kernel larger than the image',
       (g) => g.conv('image', g.constant(floatTensor([1, 2, 9, 9]))),
     ],
     ['Squeeze of a long axis', (g) => g.squeeze('a', [0])],

@@ -33,7 +33,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-async function picture(file: string, seed: number, width = 24, height = 24): Promise<void> {
+async function image(file: string, seed: number, width = 24, height = 24): Promise<void> {
   const random = createRandom(seed);
   const pixels = Uint8Array.from({ length: width * height * 3 }, () => random.integer(256));
   await sharp(pixels, { raw: { width, height, channels: 3 } })
@@ -41,11 +41,11 @@ async function picture(file: string, seed: number, width = 24, height = 24): Pro
     .toFile(join(images, file));
 }
 
-/** `count` pictures of two labels, two pictures per subject. */
-async function pictures(count: number): Promise<string[]> {
+/** `count` images of two labels, two images per subject. */
+async function writeImages(count: number): Promise<string[]> {
   const lines: string[] = [];
   for (let index = 0; index < count; index++) {
-    await picture(`p${index}.png`, index);
+    await image(`p${index}.png`, index);
     lines.push(`p${index}.png,s${Math.floor(index / 2)},${index % 4 < 2 ? 'x' : 'y'}`);
   }
   return lines;
@@ -93,10 +93,10 @@ async function errorOf(work: Promise<unknown>): Promise<AppError> {
 const header = 'file,subject,label';
 
 describe('an import that succeeds', () => {
-  test('records pictures, crops, splits by subject and an audit entry', async () => {
+  test('records images, crops, splits by subject and an audit entry', async () => {
     const progress: number[] = [];
 
-    const report = await importCsv([header, ...(await pictures(32))], {
+    const report = await importCsv([header, ...(await writeImages(32))], {
       onProgress: ({ done }) => progress.push(done),
     });
 
@@ -146,12 +146,12 @@ describe('an import that succeeds', () => {
       },
     };
 
-    await importCsv([header, ...(await pictures(3))], { blobs: watchedBlobs, store: watchedStore });
+    await importCsv([header, ...(await writeImages(3))], { blobs: watchedBlobs, store: watchedStore });
 
     expect(order).toEqual(['put', 'put', 'put', 'settle', 'settled', 'transaction']);
   });
 
-  test('pads a picture that is not square instead of stretching it', async () => {
+  test('pads an image that is not square instead of stretching it', async () => {
     await sharp({ create: { width: 40, height: 20, channels: 3, background: '#ffffff' } })
       .jpeg()
       .toFile(join(images, 'wide.jpg'));
@@ -168,7 +168,7 @@ describe('an import that succeeds', () => {
   test('of the same files again adds nothing', async () => {
     const lines = [
       `${header},consent,consent_document,consent_expires`,
-      ...(await pictures(8)).map((line) => `${line},granted,v1,2030-01-01`),
+      ...(await writeImages(8)).map((line) => `${line},granted,v1,2030-01-01`),
     ];
     await importCsv(lines);
     const before = [store.images.list(), store.consentEvents.all(), await blobCount()];
@@ -179,12 +179,12 @@ describe('an import that succeeds', () => {
     expect([store.images.list(), store.consentEvents.all(), await blobCount()]).toEqual(before);
   });
 
-  test('keeps new pictures of a known subject on its side', async () => {
-    await importCsv([header, ...(await pictures(32))]);
+  test('keeps new images of a known subject on its side', async () => {
+    await importCsv([header, ...(await writeImages(32))]);
     const sideOf = new Map(store.images.list().map(({ pseudonym, split }) => [pseudonym, split]));
     const more: string[] = [];
     for (let index = 0; index < 16; index++) {
-      await picture(`n${index}.png`, 100 + index);
+      await image(`n${index}.png`, 100 + index);
       more.push(`n${index}.png,s${index},${index % 2 === 0 ? 'x' : 'y'}`);
     }
 
@@ -196,7 +196,7 @@ describe('an import that succeeds', () => {
 
 describe('consent in the CSV', () => {
   test('is recorded once per subject and counted in the report', async () => {
-    const [a, b, c, d, e, f] = await pictures(6);
+    const [a, b, c, d, e, f] = await writeImages(6);
 
     const report = await importCsv([
       `${header},consent,consent_document,consent_from,consent_expires`,
@@ -218,11 +218,11 @@ describe('consent in the CSV', () => {
   });
 
   test('that was withdrawn since is not brought back by an old CSV', async () => {
-    const [a, b] = await pictures(2);
+    const [a, b] = await writeImages(2);
     const lines = [`${header},consent,consent_document`, `${a},granted,v1`, `${b},granted,v1`];
     await importCsv(lines);
     withdrawConsent(store, { pseudonym: 's0', recordedBy: 'nurse' });
-    await picture('new.png', 77);
+    await image('new.png', 77);
 
     const report = await importCsv([...lines, 'new.png,s0,x,granted,v1']);
 
@@ -232,9 +232,9 @@ describe('consent in the CSV', () => {
 });
 
 describe('an import that fails leaves nothing behind', () => {
-  test('when a picture in the middle is damaged', async () => {
-    const lines = await pictures(9);
-    await writeFile(join(images, 'p5.png'), 'no picture');
+  test('when an image in the middle is damaged', async () => {
+    const lines = await writeImages(9);
+    await writeFile(join(images, 'p5.png'), 'no image');
 
     const error = await errorOf(importCsv([`${header},consent`, ...lines.map((line) => `${line},granted`)]));
 
@@ -243,8 +243,8 @@ describe('an import that fails leaves nothing behind', () => {
     await expectNothingRecorded();
   });
 
-  test('when a picture is missing, which is found before any is decoded', async () => {
-    const lines = await pictures(3);
+  test('when an image is missing, which is found before any is decoded', async () => {
+    const lines = await writeImages(3);
     const done: number[] = [];
 
     const error = await errorOf(
@@ -254,18 +254,16 @@ describe('an import that fails leaves nothing behind', () => {
     );
 
     expect(error.code).toBe('IMAGES_MISSING');
-    expect(error.message).toBe(
-      'The picture "gone.png" of line 5 is not in the folder of images, and 1 more.',
-    );
+    expect(error.message).toBe('The image "gone.png" of line 5 is not in the folder of images, and 1 more.');
     expect(done).toEqual([]);
     await expectNothingRecorded();
   });
 
-  test('when a file is larger than any picture, before any is decoded or while the import goes on', async () => {
-    const lines = await pictures(20);
+  test('when a file is larger than any image, before any is decoded or while the import goes on', async () => {
+    const lines = await writeImages(20);
     const done: number[] = [];
     const late = await errorOf(
-      // The last file is read long after the first picture is done.
+      // The last file is read long after the first image is done.
       importCsv([header, ...lines], {
         onProgress: (progress) => {
           if (done.push(progress.done) === 1) truncateSync(join(images, 'p19.png'), 64 * 2 ** 20 + 1);
@@ -296,7 +294,7 @@ describe('an import that fails leaves nothing behind', () => {
     const controller = new AbortController();
 
     const error = await errorOf(
-      importCsv([header, ...(await pictures(8))], {
+      importCsv([header, ...(await writeImages(8))], {
         signal: controller.signal,
         onProgress: ({ done }) => done === 4 && controller.abort(),
       }),
@@ -312,7 +310,7 @@ describe('an import that fails leaves nothing behind', () => {
       settle: () => Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC' })),
     };
 
-    const error = await errorOf(importCsv([header, ...(await pictures(6))], { blobs: fullDisk }));
+    const error = await errorOf(importCsv([header, ...(await writeImages(6))], { blobs: fullDisk }));
 
     expect(error.code).toBe('DISK_FULL');
     await expectNothingRecorded();
@@ -330,14 +328,14 @@ describe('an import that fails leaves nothing behind', () => {
       },
     };
 
-    const error = await errorOf(importCsv([header, ...(await pictures(6))], { blobs: fullDisk }));
+    const error = await errorOf(importCsv([header, ...(await writeImages(6))], { blobs: fullDisk }));
 
     expect(error.code).toBe('DISK_FULL');
     await expectNothingRecorded();
   });
 
   test('when the database refuses in the middle of recording', async () => {
-    const lines = await pictures(6);
+    const lines = await writeImages(6);
     let inserts = 0;
     const failing: Store = {
       ...store,
@@ -361,9 +359,9 @@ describe('an import that fails leaves nothing behind', () => {
   });
 
   test('but crops that another import wrote stay', async () => {
-    const lines = await pictures(4);
+    const lines = await writeImages(4);
     await importCsv([header, ...lines]);
-    await writeFile(join(images, 'bad.png'), 'no picture');
+    await writeFile(join(images, 'bad.png'), 'no image');
 
     await errorOf(importCsv([header, ...lines, 'bad.png,s9,x'], { dataset: 'other' }));
 
@@ -372,22 +370,22 @@ describe('an import that fails leaves nothing behind', () => {
   });
 });
 
-describe('the same picture twice', () => {
+describe('the same image twice', () => {
   test('under two labels is refused, naming both lines', async () => {
-    await picture('a.png', 1);
+    await image('a.png', 1);
     await copyFile(join(images, 'a.png'), join(images, 'b.png'));
 
     const error = await errorOf(importCsv([header, 'a.png,s,x', 'b.png,s,y']));
 
     expect(error.code).toBe('CSV_MALFORMED');
     expect(error.message).toBe(
-      'labels.csv, line 3, column "label": "b.png" is the same picture as "a.png" in line 2, with another label.',
+      'labels.csv, line 3, column "label": "b.png" is the same image as "a.png" in line 2, with another label.',
     );
     await expectNothingRecorded();
   });
 
   test('under the same label is recorded once', async () => {
-    await picture('a.png', 1);
+    await image('a.png', 1);
     await copyFile(join(images, 'a.png'), join(images, 'b.png'));
 
     expect(await importCsv([header, 'a.png,s,x', 'b.png,s,x'])).toMatchObject({
@@ -397,7 +395,7 @@ describe('the same picture twice', () => {
   });
 
   test('imported before under another subject is refused', async () => {
-    await picture('a.png', 1);
+    await image('a.png', 1);
     await importCsv([header, 'a.png,s,x']);
 
     const error = await errorOf(importCsv([header, 'a.png,t,x']));
@@ -408,7 +406,7 @@ describe('the same picture twice', () => {
   });
 });
 
-test('pictures without exactly one face are set aside with the reason, and a crop brings them back', async () => {
+test('images without exactly one face are set aside with the reason, and a crop brings them back', async () => {
   const samples = join(
     dirname(createRequire(import.meta.url).resolve('@vladmandic/face-api/package.json')),
     'demo',
@@ -419,7 +417,7 @@ test('pictures without exactly one face are set aside with the reason, and a cro
     .jpeg()
     .toFile(join(images, 'one.jpg'));
   await copyFile(join(samples, 'sample1.jpg'), join(images, 'several.jpg'));
-  await picture('noise.png', 5, 200, 200);
+  await image('noise.png', 5, 200, 200);
   const lines = [header, 'one.jpg,s1,x', 'several.jpg,s2,x', 'noise.png,s3,y'];
 
   const report = await importCsv(lines, { alreadyCropped: false, inputSize: 150 });

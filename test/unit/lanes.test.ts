@@ -4,7 +4,7 @@ import { planTraining } from '../../core/engine/compute-plan.ts';
 import type { Executable, Lane } from '../../core/engine/engine.ts';
 import { fallBack } from '../../core/engine/fallback.ts';
 import { graphFacts } from '../../core/engine/graph-facts.ts';
-import { picturesPerLane } from '../../core/engine/lanes.ts';
+import { imagesPerLane } from '../../core/engine/lanes.ts';
 import { startLane } from '../../core/engine/onnxruntime/lane.ts';
 import { compile } from '../../core/engine/onnxruntime/session.ts';
 import { LaneEndedError } from '../../core/engine/run-error.ts';
@@ -34,16 +34,16 @@ const plan = (changes: object, batchSize = 16, facts = convolutional) =>
 describe('the number of lanes', () => {
   test('is that of the threads for a convolutional network on the processor', () => {
     expect(plan({})).toEqual({ device: 'cpu', microBatch: 16, lanes: 2 });
-    expect(picturesPerLane(plan({}))).toBe(8);
+    expect(imagesPerLane(plan({}))).toBe(8);
     expect(plan({ threads: 3 })).toMatchObject({ lanes: 3 });
-    expect(picturesPerLane(plan({ threads: 3 }))).toBe(6);
+    expect(imagesPerLane(plan({ threads: 3 }))).toBe(6);
   });
 
   test.each([
     ['one thread', { threads: 1 }],
     ['another engine', { engine: 'tensorflow' }],
     ['another device', { device: 'webgpu' }],
-    ['few pictures at once', { microBatch: 7 }],
+    ['few images at once', { microBatch: 7 }],
   ])('is one for %s', (_title, changes) => {
     expect(plan(changes).lanes).toBe(1);
   });
@@ -55,14 +55,14 @@ describe('the number of lanes', () => {
     expect(plan({}, 16, { ...convolutional, outputBytes: 90e6 }).lanes).toBe(1);
   });
 
-  test('multiplies the pictures at once that nobody has chosen', () => {
+  test('multiplies the images at once that nobody has chosen', () => {
     const free = { microBatch: undefined, memoryBudgetBytes: 1e9 };
     expect(plan(free, 64)).toMatchObject({ microBatch: 32, lanes: 2 });
     expect(plan({ ...free, threads: 1 }, 64)).toMatchObject({ microBatch: 16, lanes: 1 });
     expect(plan(free, 6)).toMatchObject({ microBatch: 6, lanes: 1 });
   });
 
-  test('leaves every lane some pictures', () => {
+  test('leaves every lane some images', () => {
     expect(plan({ threads: 64 }).lanes).toBe(4);
     expect(plan({ threads: 64, microBatch: 9 }, 9).lanes).toBe(2);
   });
@@ -79,7 +79,7 @@ describe('a fallback', () => {
     expect(() => fallBack(new LaneEndedError(), next, undefined)).toThrow(LaneEndedError);
   });
 
-  test('from a lack of memory leaves no lane too few pictures', () => {
+  test('from a lack of memory leaves no lane too few images', () => {
     const failure = new Error('bad_alloc');
     const { plan: half } = fallBack(failure, started, undefined);
     const { plan: quarter } = fallBack(failure, half, undefined);

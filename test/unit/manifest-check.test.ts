@@ -30,7 +30,7 @@ function manifestOf(config: RunConfig, round: number, plan: Partial<RoundPlan> =
     round,
     plan: { ...due, ...plan },
     state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    foundation: [],
+    frozenBaseDelta: [],
     participants: null,
     deadlineAt: null,
   };

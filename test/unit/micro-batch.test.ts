@@ -21,14 +21,14 @@ describe('peakBytes', () => {
     expect(peakBytes(smallGraph(10))).toBe(4 * (32 + 40 + 160));
   });
 
-  test('of two batch sizes gives what is fixed and what a picture takes', () => {
+  test('of two batch sizes gives what is fixed and what an image takes', () => {
     const at = (batch: number) => ({ batch, peakBytes: peakBytes(smallGraph(batch)) });
-    expect(stepMemory(at(1), at(10))).toEqual({ fixedBytes: 4 * 32, bytesPerPicture: 4 * 20 });
+    expect(stepMemory(at(1), at(10))).toEqual({ fixedBytes: 4 * 32, bytesPerImage: 4 * 20 });
   });
 });
 
 describe('chooseMicroBatch', () => {
-  const question = { batchSize: 32, fixedBytes: 100, bytesPerPicture: 10 };
+  const question = { batchSize: 32, fixedBytes: 100, bytesPerImage: 10 };
   const choose = (memoryBudgetBytes: number, changes = {}) =>
     chooseMicroBatch({ ...question, memoryBudgetBytes, ...changes });
 
@@ -89,7 +89,7 @@ describe('classWeights', () => {
     expect(labels.reduce((sum, label) => sum + weights[label]!, 0)).toBeCloseTo(labels.length, 10);
   });
 
-  test('balanced: a single odd picture does not outweigh everything', () => {
+  test('balanced: a single odd image does not outweigh everything', () => {
     const weights = classWeights([...Array(500).fill(0), 1], 2, 'balanced');
     expect(weights[1]! / weights[0]!).toBeCloseTo(10, 10);
   });

@@ -84,15 +84,15 @@ describe('files that do not fit together', () => {
     ],
     'an opset that is too old': [sketch({ opset: 10 }), /opset 11 to 22, found 10/],
     'an opset that is too new': [sketch({ opset: 23 }), /opset 11 to 22, found 23/],
-    'two pictures': [
+    'two images': [
       sketch({
         inputs: ['input', 'second'],
         nodes: [{ op: 'Add', in: ['input', 'second'], out: ['s'] }, { ...convNode, in: ['s', 'w'] }, ...tail],
       }),
       /takes 2 inputs \("input", "second"\)/,
     ],
-    'grey pictures': [sketch({ inputDims: ['batch', 1, 8, 8] }), /without 3 colour channels/],
-    'pictures that are no squares': [sketch({ inputDims: ['batch', 3, 8, 9] }), /8 × 9 instead of squares/],
+    'grey images': [sketch({ inputDims: ['batch', 1, 8, 8] }), /without 3 colour channels/],
+    'images that are no squares': [sketch({ inputDims: ['batch', 3, 8, 9] }), /8 × 9 instead of squares/],
     'an output that is no embedding': [
       sketch({ nodes: [{ ...convNode, out: ['output'] }] }),
       /"output" has shape \[2, 4, 6, 6\] instead of \[batch, d\]/,

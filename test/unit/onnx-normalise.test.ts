@@ -191,7 +191,7 @@ const forms: Record<string, Form> = {
     width: 4,
     isMatrix: true,
   },
-  'a picture that the file wants channels last': {
+  'an image that the file wants channels last': {
     inputDims: ['batch', 8, 8, 3],
     nodes: [
       { op: 'Transpose', in: ['input'], out: ['n'], attributes: { perm: [0, 3, 1, 2] } },
@@ -311,8 +311,8 @@ function channelsLast(pixels: Float32Array, batch: number, side: number): Float3
   for (let index = 0; index < pixels.length; index++) {
     const place = index % area;
     const channel = Math.floor(index / area) % 3;
-    const picture = Math.floor(index / (3 * area));
-    result[(picture * area + place) * 3 + channel] = pixels[index]!;
+    const image = Math.floor(index / (3 * area));
+    result[(image * area + place) * 3 + channel] = pixels[index]!;
   }
   expect(result.length).toBe(batch * 3 * area);
   return result;

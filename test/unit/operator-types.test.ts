@@ -103,7 +103,7 @@ describe('shapes that do not fit', () => {
     ['Expand to a negative size', (g) => g.expand(g.scalar(1), [-2]), 'impossible'],
     ['Pad that leaves less than nothing', (g) => g.pad('matrix', [0, -4, 0, 0]), 'impossible'],
     [
-      'Pad by reflection beyond the picture',
+      'Pad by reflection beyond the image',
       (g) => g.append1('Pad', ['matrix', g.integers([2, 0, 0, 0])], { mode: 'reflect' }),
       'reach',
     ],

@@ -85,8 +85,8 @@ test('largestRemainder keeps the sum and is never off by one or more', () => {
   );
 });
 
-/** `subjects` subjects of each label with `each` pictures. */
-function pictures(labels: string[], subjects: number, each: number): Splittable[] {
+/** `subjects` subjects of each label with `each` images. */
+function images(labels: string[], subjects: number, each: number): Splittable[] {
   return labels.flatMap((label) =>
     Array.from({ length: subjects * each }, (_, index) => {
       const subject = `${label}${Math.floor(index / each)}`;
@@ -112,7 +112,7 @@ describe('assignSplits', () => {
             split: null,
           }));
           const splits = assignSplits(items, { seed });
-          // Subjects with a picture of a label that is split by subject.
+          // Subjects with an image of a label that is split by subject.
           const bySubject = new Set(
             items
               .filter(({ label }) => {
@@ -131,7 +131,7 @@ describe('assignSplits', () => {
   });
 
   test('holds out a quarter of the subjects of every label', () => {
-    const items = pictures(['a', 'b'], 12, 3);
+    const items = images(['a', 'b'], 12, 3);
     const splits = assignSplits(items, { seed: 3 });
     for (const label of ['a', 'b']) {
       const held = items.filter((item, index) => item.label === label && splits[index] === 'test');
@@ -140,8 +140,8 @@ describe('assignSplits', () => {
     }
   });
 
-  test('holds out single pictures where a label has few subjects, but never all', () => {
-    const items = [...pictures(['a'], 1, 10), ...pictures(['b'], 1, 1), ...pictures(['c'], 3, 1)];
+  test('holds out single images where a label has few subjects, but never all', () => {
+    const items = [...images(['a'], 1, 10), ...images(['b'], 1, 1), ...images(['c'], 3, 1)];
     const splits = assignSplits(items, { seed: 3 });
     const held = (label: string) =>
       items.filter((item, index) => item.label === label && splits[index] === 'test').length;
@@ -149,7 +149,7 @@ describe('assignSplits', () => {
   });
 
   test('keeps what the CSV says, and its subjects together', () => {
-    const items = pictures(['a'], 8, 2);
+    const items = images(['a'], 8, 2);
     items[0] = { ...items[0]!, split: 'test' };
     items[2] = { ...items[2]!, split: 'train' };
     const splits = assignSplits(items, { seed: 3 });
@@ -158,15 +158,15 @@ describe('assignSplits', () => {
   });
 
   test('keeps subjects of an earlier import on their side', () => {
-    const items = pictures(['a'], 8, 2);
+    const items = images(['a'], 8, 2);
     const first = assignSplits(items, { seed: 3 });
     const known = new Map(items.map(({ subject }, index) => [subject, first[index]!]));
     const more = items.map((item) => ({ ...item, key: `${item.key}-new` }));
     expect(assignSplits(more, { seed: 99, known })).toEqual(first);
   });
 
-  test('does not depend on the order of the pictures', () => {
-    const items = pictures(['a', 'b'], 9, 2);
+  test('does not depend on the order of the images', () => {
+    const items = images(['a', 'b'], 9, 2);
     const reversed = items.toReversed();
     expect(assignSplits(reversed, { seed: 8 }).toReversed()).toEqual(assignSplits(items, { seed: 8 }));
   });

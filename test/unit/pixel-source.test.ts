@@ -125,12 +125,12 @@ describe('crops', () => {
     expect(() => decodeCrop(encodeRawSafetensors(tensors, {}), 'a.crop')).toThrow(
       expect.objectContaining({
         code: 'MODEL_FILE_INVALID',
-        message: 'The file "a.crop" does not hold one RGB picture.',
+        message: 'The file "a.crop" does not hold one RGB image.',
       }),
     );
   });
 
-  test('grey and transparent pictures become RGB', async () => {
+  test('grey and transparent images become RGB', async () => {
     const file = path.join(folder, 'grey.png');
     await sharp(new Uint8Array(side * side).fill(77), { raw: { width: side, height: side, channels: 1 } })
       .png()
@@ -165,7 +165,7 @@ describe('the worker thread', () => {
   test('names an unreadable crop without its path and serves the next request', async () => {
     source = createPixelSource(1e6);
     const broken = path.join(folder, 'broken.png');
-    await writeFile(broken, 'no picture');
+    await writeFile(broken, 'no image');
     const file = await writeCrop('sound.png', randomCrop(3));
     const fill = (name: string) =>
       source.fill([{ file: name, augmentation: undefined }], side, new Float32Array(sampleSize));

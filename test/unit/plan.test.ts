@@ -12,7 +12,7 @@ import type { RoundPlan, RunConfig } from '../../core/strategy/strategy.ts';
 import {
   decodeGlobalState,
   decodeUpdate,
-  encodeFoundation,
+  encodeFrozenBase,
   encodeGlobalState,
   encodeUpdate,
 } from '../../core/strategy/wire/wire.ts';
@@ -53,7 +53,7 @@ async function reallySent(config: RunConfig, sites: number) {
   const rounds: Sent[] = [];
   const fetchAll = (plan: RoundPlan): { bytes: number; state: ModelState } => {
     const file = encodeGlobalState(global, { config, plan, base });
-    const under = part === null ? null : encodeFoundation(part, { config, base });
+    const under = part === null ? null : encodeFrozenBase(part, { config, base });
     const bytes = file.length + (under?.length ?? 0);
     send(bytes, valuesIn(file) + (part === null ? 0 : countParameters(part)), sites);
     part = null;
@@ -77,7 +77,7 @@ async function reallySent(config: RunConfig, sites: number) {
     for (const { bytes, parameters } of sizes) send(bytes, parameters);
     rounds.push({ up: sizes.at(-1)!.bytes, down, parameters: sizes.at(-1)!.parameters });
     const result = await aggregateOnce(config, base, round, fetched, updates, { memory });
-    ({ state: global, memory, foundation: part } = result);
+    ({ state: global, memory, frozenBaseDelta: part } = result);
   }
   fetchAll(strategy.configureTrain(config, config.rounds - 1));
   return { rounds, ...total };

@@ -78,7 +78,7 @@ async function aggregate(
     next: strategy.configureTrain(config, 1),
     global: start,
     updates: {
-      // Numbers of pictures as far apart as can be: they must not matter.
+      // Numbers of images as far apart as can be: they must not matter.
       sites: states.map((_, i) => ({ siteId: String(i), examples: 10 ** i })),
       read: async (siteId) => states[Number(siteId)]!,
     },

@@ -68,7 +68,7 @@ describe('a recommendation', () => {
     expect(recommend([device('cpu', sizes)], 16)).toMatchObject({ microBatch: 8, imagesPerSecond: 39 });
   });
 
-  test('never takes more pictures at once than the batch has, and a batch that they divide', () => {
+  test('never takes more images at once than the batch has, and a batch that they divide', () => {
     const sizes = [measured(5, 30), measured(20, 60)];
 
     expect(recommend([device('cpu', sizes)], 12)).toMatchObject({ microBatch: 5, batchSize: 10 });
@@ -90,7 +90,7 @@ describe('sizes and memory', () => {
   test('the next size lies on the line through the last two', () => {
     expect(expectedMemoryBytes([measured(4, 1, 300)], 8)).toBe(600 * 2 ** 20);
     expect(expectedMemoryBytes([measured(4, 1, 300), measured(8, 1, 400)], 16)).toBe(600 * 2 ** 20);
-    // Noise must not foretell that more pictures take less.
+    // Noise must not foretell that more images take less.
     expect(expectedMemoryBytes([measured(4, 1, 300), measured(8, 1, 290)], 16)).toBe(290 * 2 ** 20);
   });
 
@@ -158,7 +158,7 @@ describe('device.json', () => {
     }
   });
 
-  test('decides where a job runs; pictures at once only for the base model that was measured', () => {
+  test('decides where a job runs; images at once only for the base model that was measured', () => {
     expect(computeSettings(choice, 'face-resnet-128')).toEqual({
       engine: 'onnxruntime',
       device: 'webgpu',

@@ -28,7 +28,7 @@ describe('restartAfter', () => {
     expect(restartAfter(how, job('cpu'), 9)?.job).toMatchObject({ device: 'cpu', microBatch: 4 });
   });
 
-  test('with one picture at once only another device can help', () => {
+  test('with one image at once only another device can help', () => {
     const how = end({ signal: 'SIGKILL', oomKilled: true });
     expect(restartAfter(how, job('cuda'), 1)?.job).toMatchObject({ device: 'cpu' });
     expect(restartAfter(how, job('cpu'), 1)).toBeUndefined();

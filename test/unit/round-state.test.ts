@@ -7,17 +7,21 @@ import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { createRandom } from '../../core/shared/random.ts';
-import { createFoundationMerge } from '../../core/site/foundation-merge.ts';
+import { createFrozenBaseMerge } from '../../core/site/frozen-base-merge.ts';
+import { decodeLocalParameters, encodeLocalParameters, takeKept } from '../../core/site/local-parameters.ts';
 import { makeUpdate } from '../../core/site/make-update.ts';
-import { decodeOwnPart, encodeOwnPart, takeKept } from '../../core/site/own-part.ts';
 import { createRoundStates, type RoundSource } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { defaultRunConfig } from '../../core/strategy/defaults.ts';
-import { addFoundationPart, applyFoundation, type MergedWeights } from '../../core/strategy/foundation.ts';
+import {
+  addFrozenBasePart,
+  applyFrozenBaseDelta,
+  type MergedWeights,
+} from '../../core/strategy/frozen-base-delta.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import type { RunConfig } from '../../core/strategy/strategy.ts';
-import { decodeUpdate, encodeFoundation, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
+import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { BlobReference } from '../../core/transport/messages.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 import { addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
@@ -83,12 +87,12 @@ function setUp(config: RunConfig, siteName = 'clinic') {
     context,
     initial,
     offer,
-    source(state: ModelState, foundation: readonly BlobReference[] = []): RoundSource {
+    source(state: ModelState, frozenBaseDelta: readonly BlobReference[] = []): RoundSource {
       const bytes = encodeGlobalState(state, context);
-      return { runId: 'run', config, baseId: base.id, round: 1, plan, state: offer(bytes), foundation };
+      return { runId: 'run', config, baseId: base.id, round: 1, plan, state: offer(bytes), frozenBaseDelta };
     },
     async remember(round: number, kept: ModelState, parts: Parameters<typeof takeKept>[1]) {
-      const bytes = encodeOwnPart({ kept: takeKept(kept, parts), residual: null }, kept)!;
+      const bytes = encodeLocalParameters({ kept: takeKept(kept, parts), residual: null }, kept)!;
       opened.store.siteMemory.put({ runId: 'run', round, sha256: await blobs.put(bytes) });
     },
     [Symbol.dispose]() {
@@ -164,10 +168,10 @@ describe('the state that a site works with', () => {
     );
   });
 
-  test('lies on a foundation that is fetched once and grows round by round', async () => {
+  test('lies on a frozenBaseDelta that is fetched once and grows round by round', async () => {
     using site = setUp(configOf({ strategy: 'flora-stack' }));
     const parts = [stack(1, 6), stack(2, 9), stack(3, 4)];
-    const references = parts.map((part) => site.offer(encodeFoundation(part, site.context)));
+    const references = parts.map((part) => site.offer(encodeFrozenBase(part, site.context)));
     const global = trainedState(site.initial, 1);
 
     for (const count of [1, 2, 3]) {
@@ -175,14 +179,16 @@ describe('the state that a site works with', () => {
       await site.states.fetch(source, never);
       const { stateFile } = await site.states.compose(source, 'train');
       expect(
-        statesEqual(await readState(stateFile), applyFoundation(base, parts.slice(0, count), global)),
+        statesEqual(await readState(stateFile), applyFrozenBaseDelta(base, parts.slice(0, count), global)),
       ).toBe(true);
     }
     expect(site.fetched).toHaveLength(4);
-    // Another run's foundation is none of this one's.
+    // Another run's frozen base delta is none of this one's.
     const source = site.source(global, references.slice(1));
     const { stateFile } = await site.states.compose(source, 'train');
-    expect(statesEqual(await readState(stateFile), applyFoundation(base, parts.slice(1), global))).toBe(true);
+    expect(statesEqual(await readState(stateFile), applyFrozenBaseDelta(base, parts.slice(1), global))).toBe(
+      true,
+    );
   });
 });
 
@@ -190,8 +196,8 @@ describe('a merge that sites share', () => {
   const [first, second] = [stack(1, 6), stack(2, 9)];
   const config = configOf({ strategy: 'flora-stack' });
   const initial = createRunState(config, base);
-  const files = [first, second].map((part) => encodeFoundation(part, { config, base }));
-  const foundation = files.map((bytes) => ({
+  const files = [first, second].map((part) => encodeFrozenBase(part, { config, base }));
+  const frozenBaseDelta = files.map((bytes) => ({
     sha256: sha256(bytes),
     sizeBytes: bytes.length,
     chunkBytes: 262_144,
@@ -203,7 +209,7 @@ describe('a merge that sites share', () => {
       read: async (wanted: string) => {
         read.push(wanted);
         if (read.length <= failures) throw new Error('gone');
-        return Uint8Array.from(files[foundation.findIndex((each) => each.sha256 === wanted)]!);
+        return Uint8Array.from(files[frozenBaseDelta.findIndex((each) => each.sha256 === wanted)]!);
       },
       count: () => read.length,
     };
@@ -211,26 +217,29 @@ describe('a merge that sites share', () => {
   const bits = (merged: MergedWeights) => new Map([...merged].sort());
 
   test('reads each part once, whoever asks, and gives all the same weights', async () => {
-    const shared = createFoundationMerge();
+    const shared = createFrozenBaseMerge();
     const blobs = blobsThatCount();
-    const ask = (parts: typeof foundation) =>
-      shared.merge({ config, foundation: parts }, base, initial, blobs);
+    const ask = (parts: typeof frozenBaseDelta) =>
+      shared.merge({ config, frozenBaseDelta: parts }, base, initial, blobs);
 
-    const [one, other] = await Promise.all([ask(foundation.slice(0, 1)), ask(foundation.slice(0, 1))]);
-    const both = await Promise.all([ask(foundation), ask(foundation)]);
+    const [one, other] = await Promise.all([
+      ask(frozenBaseDelta.slice(0, 1)),
+      ask(frozenBaseDelta.slice(0, 1)),
+    ]);
+    const both = await Promise.all([ask(frozenBaseDelta), ask(frozenBaseDelta)]);
 
     expect(other).toBe(one);
     expect(both[1]).toBe(both[0]);
     expect(blobs.count()).toBe(2);
     let expected: MergedWeights = new Map();
-    for (const part of [first, second]) expected = addFoundationPart(base, expected, part);
+    for (const part of [first, second]) expected = addFrozenBasePart(base, expected, part);
     expect(bits(both[0]!)).toEqual(bits(expected));
   });
 
   test('reads a part again that could not be read', async () => {
-    const shared = createFoundationMerge();
+    const shared = createFrozenBaseMerge();
     const blobs = blobsThatCount(1);
-    const ask = () => shared.merge({ config, foundation }, base, initial, blobs);
+    const ask = () => shared.merge({ config, frozenBaseDelta }, base, initial, blobs);
 
     await expect(Promise.all([ask(), ask()])).rejects.toThrow('gone');
 
@@ -238,7 +247,7 @@ describe('a merge that sites share', () => {
   });
 });
 
-describe('a foundation', () => {
+describe('a frozenBaseDelta', () => {
   test('is the sum of its products on the base weights that it replaces, below those of the state', () => {
     const [first, second] = [stack(1, 6), { ...stack(2, 9), base: new Map() }];
     const ownWeight = trainedState(first, 5, { base, baseNames: ['stem.conv.weight'] }).base;
@@ -246,7 +255,7 @@ describe('a foundation', () => {
     const bias = { ...first.lora.get('body.q')!.a, dims: [20], data: new Float32Array(20).fill(3) };
     const withBias = { ...first, base: new Map([['body.q.bias', bias]]) };
 
-    const applied = applyFoundation(base, [withBias, second], state);
+    const applied = applyFrozenBaseDelta(base, [withBias, second], state);
 
     expect(applied.lora).toBe(state.lora);
     expect(applied.base.get('body.q.bias')).toEqual(bias);
@@ -265,13 +274,13 @@ describe('a foundation', () => {
     const parts = [stack(1, 6), stack(2, 9)];
     const state = createRunState(configOf({}), base);
     let merged: MergedWeights = new Map();
-    for (const part of parts) merged = addFoundationPart(base, merged, part);
+    for (const part of parts) merged = addFrozenBasePart(base, merged, part);
 
-    expect(new Map([...applyFoundation(base, parts, state).base].sort())).toEqual(
+    expect(new Map([...applyFrozenBaseDelta(base, parts, state).base].sort())).toEqual(
       new Map([...merged].sort()),
     );
     const foreign = { ...parts[0]!, baseSha256: 'cd'.repeat(32) };
-    expect(() => applyFoundation(base, [foreign], state)).toThrow(
+    expect(() => applyFrozenBaseDelta(base, [foreign], state)).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
     );
   });
@@ -279,18 +288,18 @@ describe('a foundation', () => {
 
 describe('the own part’s file', () => {
   const state = trainedState(createRunState(configOf({}), base), 3);
-  const bytes = encodeOwnPart(
+  const bytes = encodeLocalParameters(
     { kept: takeKept(state, { a: true, b: false, head: true }), residual: null },
     state,
   )!;
 
   test('comes back as it was, and is none when nothing stays', () => {
-    const { kept, residual } = decodeOwnPart(bytes, 'own', state);
+    const { kept, residual } = decodeLocalParameters(bytes, 'own', state);
 
     expect(kept.get('head.bias')).toEqual(state.head.get('bias'));
     expect(kept.has('lora.body.q.b')).toBe(false);
     expect(residual).toBeNull();
-    expect(encodeOwnPart({ kept: new Map(), residual: null }, state)).toBeNull();
+    expect(encodeLocalParameters({ kept: new Map(), residual: null }, state)).toBeNull();
   });
 
   test.each([
@@ -298,7 +307,7 @@ describe('the own part’s file', () => {
     ['of another base model', { ...state, baseSha256: 'cd'.repeat(32) }, bytes, 'another base model'],
     ['that is another file', state, encodeModelState(state), 'metadata'],
   ])('%s is refused', (_what, expected, file, sentence) => {
-    const read = () => decodeOwnPart(file, 'own', expected);
+    const read = () => decodeLocalParameters(file, 'own', expected);
     expect(read).toThrow(expect.objectContaining({ code: 'MODEL_FILE_INVALID' }));
     expect(read).toThrow(sentence);
   });
@@ -323,7 +332,7 @@ describe('noise at the site', () => {
     const given = options({});
     const made = makeUpdate({ ...given, noise: createRandom(1) });
 
-    const { kept } = decodeOwnPart(made.memory!, 'own', given.start);
+    const { kept } = decodeLocalParameters(made.memory!, 'own', given.start);
     expect(kept.get('head.weight')).toEqual(given.trained.head.get('weight'));
     expect(kept.get('lora.body.q.b')).toEqual(given.trained.lora.get('body.q')!.b);
     const values = change(made, given);
@@ -340,7 +349,7 @@ describe('noise at the site', () => {
     const made = makeUpdate({ ...given, noise: createRandom(1) });
     const another = makeUpdate({ ...given, noise: createRandom(2) });
 
-    const left = decodeOwnPart(made.memory!, 'own', given.start).residual!;
+    const left = decodeLocalParameters(made.memory!, 'own', given.start).residual!;
     const arrived = decodeUpdate(made.bytes, 'update', given).lora.get('body.q')!.a.data;
     const exact = makeUpdate({ ...options({}), noise: createRandom(1) });
     const wanted = decodeUpdate(exact.bytes, 'update', options({})).lora.get('body.q')!.a.data;

@@ -67,8 +67,8 @@ describe('figures', () => {
   });
 
   test('one thing is singular', () => {
-    expect(formatPlural(1, 'picture')).toBe('1 picture');
-    expect(formatPlural(0, 'picture')).toBe('0 pictures');
+    expect(formatPlural(1, 'image')).toBe('1 image');
+    expect(formatPlural(0, 'image')).toBe('0 images');
     expect(formatPlural(2, 'person', 'people')).toBe('2 people');
   });
 

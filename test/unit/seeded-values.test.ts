@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { seededPictures, seededUniform } from '../fixtures/pytorch/seeded-values.ts';
+import { seededImages, seededUniform } from '../fixtures/pytorch/seeded-values.ts';
 
 // Expected values: seeded_values.py.
 describe('seeded values', () => {
@@ -7,6 +7,6 @@ describe('seeded values', () => {
     expect([...seededUniform('a/b', [4], [-1, 1]).data]).toEqual([
       0.2586916983127594, 0.4896458387374878, 0.06545770168304443, -0.07397013902664185,
     ]);
-    expect([...seededPictures('p', 2, 10).subarray(-6)]).toEqual([4, 5, 143, 47, 168, 30]);
+    expect([...seededImages('p', 2, 10).subarray(-6)]).toEqual([4, 5, 143, 47, 168, 30]);
   });
 });

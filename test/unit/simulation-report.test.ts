@@ -7,7 +7,7 @@ import { renderReport } from '../../core/simulation/report/page.ts';
 import { scenariosOf } from '../../core/simulation/report/scenarios.ts';
 import { resultTable, toCsv, toLatex, toMarkdown } from '../../core/simulation/report/tables.ts';
 import { writeReport } from '../../core/simulation/report/write-report.ts';
-import { failedRun, finishedRun } from '../fixtures/lab-runs.ts';
+import { failedRun, finishedRun } from '../fixtures/simulated-runs.ts';
 
 const two = () => [
   finishedRun({ label: 'annealed', seed: 1, accuracy: [0.4, 0.7, 0.8] }),
@@ -30,14 +30,14 @@ describe('scenariosOf', () => {
     expect(scenarios[0]!.failed).toHaveLength(1);
   });
 
-  it('keeps runs over other pictures apart, also when all else is the same', () => {
+  it('keeps runs over other images apart, also when all else is the same', () => {
     const other = two().map((run) => ({ ...run, dataSha256: 'ef'.repeat(32) }));
 
     const scenarios = scenariosOf([...two(), ...other]);
 
     expect(scenarios.map(({ title }) => title)).toEqual([
-      'Dirichlet α = 0.5, 4 sites, pictures cdcdcdcd',
-      'Dirichlet α = 0.5, 4 sites, pictures efefefef',
+      'Dirichlet α = 0.5, 4 sites, images cdcdcdcd',
+      'Dirichlet α = 0.5, 4 sites, images efefefef',
     ]);
     expect(scenarios.map(({ methods }) => methods[0]!.runs.length)).toEqual([2, 2]);
   });
@@ -122,7 +122,7 @@ describe('renderReport', () => {
     expect(lines.map((points) => points.length)).toEqual([3, 3]);
     for (const points of lines) {
       const steps = points.slice(1).map(([x, y], index) => [x - points[index]![0], y - points[index]![1]]);
-      // Accuracy rises, and the picture's y axis points down.
+      // Accuracy rises, and the image's y axis points down.
       for (const [right, down] of steps) expect([right! > 0, down! < 0]).toEqual([true, true]);
     }
     // 0.45, 0.75, 0.85: the first step is three times the second.
@@ -166,7 +166,7 @@ describe('renderReport', () => {
     );
     const page = renderReport(runs);
     const legend = page.slice(page.indexOf('class="legend"'), page.indexOf('class="plots"'));
-    // Identifiers inside the pictures differ anyway.
+    // Identifiers inside the images differ anyway.
     const looks = legend.match(/<svg.*?<\/svg>/gs)!.map((svg) => svg.replaceAll(/zr\d+[\w-]*/g, ''));
     expect(new Set(looks).size).toBe(10);
     expect(page.match(/<section id="s/g)).toHaveLength(2);

@@ -33,7 +33,7 @@ async function split(lines: string[], options: Partial<SiteFoldersOptions> = {})
   return { sites, rows };
 }
 
-/** `people` labels, one subject each, with `each` pictures, the last `test` of them held out. */
+/** `people` labels, one subject each, with `each` images, the last `test` of them held out. */
 function identities(people: number, each: number, test: number): string[] {
   const lines = ['file,subject,label,split'];
   for (let person = 0; person < people; person++) {
@@ -48,7 +48,7 @@ function identities(people: number, each: number, test: number): string[] {
 const testsAt = (site: SiteFolder) => Object.values(site.byLabel).reduce((sum, { test }) => sum + test, 0);
 const trainsAt = (site: SiteFolder) => Object.values(site.byLabel).reduce((sum, { train }) => sum + train, 0);
 
-test('every picture is at one site; the test split is kept and spread evenly', async () => {
+test('every image is at one site; the test split is kept and spread evenly', async () => {
   const lines = identities(40, 10, 5);
 
   const { sites, rows } = await split(lines);
@@ -65,7 +65,7 @@ test('every picture is at one site; the test split is kept and spread evenly', a
   expect(Math.max(...shares)).toBeGreaterThanOrEqual(2);
 });
 
-test('pictures stay where they are: only CSV files are written', async () => {
+test('images stay where they are: only CSV files are written', async () => {
   const { sites } = await split(identities(6, 6, 2));
 
   const written = await readdir(join(folder, 'sites'), { recursive: true });
@@ -142,7 +142,7 @@ test('file names with separators and quotation marks survive', async () => {
   expect(rows[0]!.map(({ file }) => file)).toEqual(['a, b "c".png', 'd;e.png']);
 });
 
-test('a site without training pictures, or a line without a site, is one clear error', async () => {
+test('a site without training images, or a line without a site, is one clear error', async () => {
   const few = split(['file,subject,label,split', 'a.png,s,x,train', 'b.png,s,x,test']);
   await expect(few).rejects.toThrow(AppError);
   await expect(few).rejects.toMatchObject({ code: 'NOT_ENOUGH_DATA' });

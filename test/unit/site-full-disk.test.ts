@@ -53,7 +53,7 @@ test('a site that cannot write its answer shows a problem and lives on', async (
     round: 0,
     plan: getStrategy(config.strategy).configureTrain(config, 0),
     state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    foundation: [],
+    frozenBaseDelta: [],
     participants: null,
     deadlineAt: null,
   });

@@ -50,7 +50,7 @@ test('a site that is asked for approval hears at once that it lacks the base mod
     round: 0,
     plan: getStrategy(config.strategy).configureTrain(config, 0),
     state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    foundation: [],
+    frozenBaseDelta: [],
     participants: null,
     deadlineAt: null,
   });

@@ -8,7 +8,7 @@ import { metricsOf } from '../../core/strategy/evaluation/metrics.ts';
 import { suppressSmallCells } from '../../core/strategy/evaluation/suppress-small-cells.ts';
 import { attackAll } from '../fixtures/evaluation/attack.ts';
 
-/** Logits of pictures that are mostly right, as many as `sizes` says of each class. */
+/** Logits of images that are mostly right, as many as `sizes` says of each class. */
 const evaluated = (classes: number, largest = 40) =>
   fc
     .tuple(
@@ -37,14 +37,14 @@ function signedSums(cells: readonly number[]): Set<number> {
   return sums;
 }
 
-describe('whoever knows the rule and tries every table of pictures that could lie behind what was published', () => {
+describe('whoever knows the rule and tries every table of images that could lie behind what was published', () => {
   test.each([
     [2, 3, 15],
     [2, 4, 18],
     [2, 5, 20],
     [3, 3, 9],
-  ])('learns no cell of %i classes below %i, up to %i pictures', (classes, smallCell, pictures) => {
-    const { published, told } = attackAll(classes, smallCell, pictures);
+  ])('learns no cell of %i classes below %i, up to %i images', (classes, smallCell, images) => {
+    const { published, told } = attackAll(classes, smallCell, images);
 
     expect(published).toBeGreaterThan(100);
     expect(told).toEqual([]);
@@ -128,7 +128,7 @@ describe('what leaves a site', () => {
     );
   });
 
-  test('of fewer than k pictures nothing leaves', () => {
+  test('of fewer than k images nothing leaves', () => {
     fc.assert(
       fc.property(evaluated(6, 3), (counts) => {
         expect(suppressSmallCells(counts, counts.total + 2)).toEqual({
@@ -170,7 +170,7 @@ describe('what leaves a site', () => {
     const shown = metricsOf(mergeCounts([suppressSmallCells(counts.counts(), 5)], 3));
 
     const { accuracy, macroF1, perClassRecall, coverage } = full;
-    // Scores are rounded to multiples of 5, and with them the pictures behind the AUC.
+    // Scores are rounded to multiples of 5, and with them the images behind the AUC.
     expect(shown).toMatchObject({ accuracy, macroF1, perClassRecall });
     expect(shown.coverage).toEqual({ ...coverage, macroAuc: expect.any(Number) });
     expect(shown.coverage.macroAuc).toBeGreaterThan(0.9);
@@ -213,16 +213,16 @@ describe('counts from outside', () => {
   });
 
   test.each<[string, (counts: EvaluationCounts) => void, RegExp]>([
-    ['more right than there are', (c) => (c.correct = 45), /more pictures are right/],
+    ['more right than there are', (c) => (c.correct = 45), /more images are right/],
     ['a small total of right ones', (c) => (c.correct = 3), /below the small-cell limit/],
     ['a small total of wrong ones', (c) => (c.correct = 38), /below the small-cell limit/],
     ['five of two classes', (c) => (c.top5 = 35), /five classes or fewer/],
     ['a row too many', (c) => c.perClass!.push(c.perClass![0]!), /as many rows/],
-    ['class totals above the total', (c) => (c.perClass![0]!.total = 30), /more pictures than/],
-    ['class totals below the total', (c) => (c.perClass![0]!.total = 15), /fewer pictures than/],
+    ['class totals above the total', (c) => (c.perClass![0]!.total = 30), /more images than/],
+    ['class totals below the total', (c) => (c.perClass![0]!.total = 15), /fewer images than/],
     ['more right of a class than it has', (c) => (c.perClass![0]!.correct = 25), /more right answers/],
     ['a small cell of a class', (c) => (c.perClass![0]!.correct = 17), /below the small-cell limit/],
-    ['right answers without pictures', (c) => (c.perClass![0]!.total = null), /without pictures/],
+    ['right answers without images', (c) => (c.perClass![0]!.total = null), /without images/],
     ['confidences that do not add up', (c) => c.calibration!.pop(), /do not add up/],
     ['confidences out of order', (c) => c.calibration!.reverse(), /ascend/],
     ['a small cell of a confidence', (c) => (c.calibration![1]!.correct = 18), /below the small-cell/],
@@ -233,7 +233,7 @@ describe('counts from outside', () => {
     ['too few rows of scores', (c) => c.scores!.pop(), /rows of scores/],
     ['a bin beyond the last', (c) => (c.scores![0]![1] = [16, 32, 15, 5]), /./],
     ['a negative count', (c) => (c.total = -1), /./],
-    ['a part of a picture', (c) => (c.correct = 30.5), /./],
+    ['a part of an image', (c) => (c.correct = 30.5), /./],
     ['unheard-of fields', (c) => Object.assign(c, { name: 'x' }), /Unrecognized/],
     ['more than 1000 classes', (c) => (c.perClass = Array(1001).fill(c.perClass![0]!)), /./],
   ])('are refused: %s', (_, change, message) => {

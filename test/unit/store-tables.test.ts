@@ -50,7 +50,7 @@ describe('subjects', () => {
     expect(search('')).toHaveLength(3);
   });
 
-  test('are listed with their ready pictures and labels only', () => {
+  test('are listed with their ready images and labels only', () => {
     using opened = openTestStore();
     addImage(opened.store, 'P1', 'one', { label: 'b' });
     addImage(opened.store, 'P1', 'two', { label: 'a' });
@@ -106,7 +106,7 @@ describe('images', () => {
     expect(names).toEqual(['one.png', 'three.png']);
   });
 
-  test('a ready picture needs its crop', () => {
+  test('a ready image needs its crop', () => {
     using opened = openTestStore();
 
     expect(() => addImage(opened.store, 'P1', 'one', { cropSha256: null })).toThrow(/CHECK/);

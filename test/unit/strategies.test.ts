@@ -24,7 +24,7 @@ const base = shapeOnlyBase();
 const settings = (strategy: StrategyName, changes: Partial<RunConfig> = {}) =>
   runSettings(base, { strategy, ...changes });
 
-/** Three sites with 10, 20 and 30 pictures. */
+/** Three sites with 10, 20 and 30 images. */
 function threeSites(config: RunConfig, global: ModelState, round = 0) {
   return [1, 2, 3].map((site) => ({
     siteId: `site ${site}`,
@@ -237,9 +237,9 @@ describe('flora-stack', () => {
     await fc.assert(
       fc.asyncProperty(randomRounds({ mixed: true }), async (round) => {
         const config = settings('flora-stack');
-        const { state, foundation } = await aggregateOnce(config, base, 0, round.global, round.sites);
-        expect(relativeError(deltas(foundation!), denseMean(round))).toBeLessThan(1e-5);
-        for (const [module, layer] of foundation!.lora) {
+        const { state, frozenBaseDelta } = await aggregateOnce(config, base, 0, round.global, round.sites);
+        expect(relativeError(deltas(frozenBaseDelta!), denseMean(round))).toBeLessThan(1e-5);
+        for (const [module, layer] of frozenBaseDelta!.lora) {
           const sum = round.sites.reduce((r, site) => r + site.state.lora.get(module)!.r, 0);
           const [, ...inDims] = layer.a.dims;
           expect(layer.r).toBe(
@@ -269,7 +269,7 @@ describe('flora-stack', () => {
     expect(a(again.state)).toEqual(a(first.state));
     expect(a(second.state)).not.toEqual(a(first.state));
     expect(a(first.state)).not.toEqual(a(start));
-    expect(first.foundation!.head.size).toBe(0);
+    expect(first.frozenBaseDelta!.head.size).toBe(0);
   });
 });
 
@@ -280,14 +280,14 @@ describe('sa-fedlora', () => {
     for (let round = 0; round < 4; round++) {
       const sites = threeSites(config, state, round);
       const result = await aggregateOnce(config, base, round, state, sites);
-      if (round !== 1) expect(result.foundation).toBeNull();
+      if (round !== 1) expect(result.frozenBaseDelta).toBeNull();
       else {
         const mean = meanOf(
           sites.map((site) => site.state),
           (each) => each.base,
         );
-        expect(relativeError(result.foundation!.base, mean)).toBeLessThan(1e-6);
-        expect([result.foundation!.lora.size, result.foundation!.head.size]).toEqual([0, 0]);
+        expect(relativeError(result.frozenBaseDelta!.base, mean)).toBeLessThan(1e-6);
+        expect([result.frozenBaseDelta!.lora.size, result.frozenBaseDelta!.head.size]).toEqual([0, 0]);
         for (const { a, b, r } of result.state.lora.values()) {
           expect([r, isZero(a), isZero(b)]).toEqual([6, false, true]);
         }
@@ -301,7 +301,7 @@ describe('sa-fedlora', () => {
     const config = settings('sa-fedlora', { initiatingMode: 'full', initiatingRounds: 1, rounds: 1 });
     const start = createRunState(config, base);
     const result = await aggregateOnce(config, base, 0, start, threeSites(config, start));
-    expect(result.foundation).toBeNull();
+    expect(result.frozenBaseDelta).toBeNull();
     expect(result.state.base.size).toBe(base.weights.size);
   });
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { sweepBlobs } from '../../core/agent/sweep-blobs.ts';
-import { foundationKey } from '../../core/site/round-state.ts';
+import { frozenBaseKey } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { addImage, addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -31,21 +31,21 @@ test('files that nothing refers to go, crops and adapters stay', async () => {
   expect(blobs.list().sort()).toEqual([crop, adapter].sort());
 });
 
-test("of the run in progress updates, the server's memory and parts of the foundation stay", async () => {
+test("of the run in progress updates, the server's memory and parts of the frozenBaseDelta stay", async () => {
   using opened = openTestStore();
   using folder = temporaryFolder();
   const { store } = opened;
   const blobs = createBlobStore(join(folder.dir, 'blobs'));
   const put = (text: string) => blobs.put(Buffer.from(text));
   const startSha256 = await put('start');
-  const [update, memorySha256, foundationSha256] = [
+  const [update, memorySha256, frozenBaseSha256] = [
     await put('update'),
     await put('memory'),
-    await put('foundation'),
+    await put('frozenBaseDelta'),
   ];
   const round = { runId: 'run', stage: 'baseline', rank: 2, trainableParameters: 1, startSha256 } as const;
   store.runs.insert({ id: 'run', config: {}, status: 'running', round: 1 });
-  store.rounds.insert({ ...round, round: 0, status: 'closed', memorySha256, foundationSha256 });
+  store.rounds.insert({ ...round, round: 0, status: 'closed', memorySha256, frozenBaseSha256 });
   store.rounds.insert({ ...round, round: 1 });
   store.roundSites.upsert({
     runId: 'run',
@@ -61,25 +61,25 @@ test("of the run in progress updates, the server's memory and parts of the found
   await sweepBlobs(store, blobs);
 
   expect(sweptInRun).toBe(0);
-  expect(keptInRun).toEqual([startSha256, update, memorySha256, foundationSha256].sort());
+  expect(keptInRun).toEqual([startSha256, update, memorySha256, frozenBaseSha256].sort());
   // Of a finished run, what its adapters are nothing without.
-  expect(blobs.list()).toEqual([foundationSha256]);
+  expect(blobs.list()).toEqual([frozenBaseSha256]);
 });
 
-test('a site keeps its own part of a finished run, and the foundation of the run it knows', async () => {
+test('a site keeps its own part of a finished run, and the frozenBaseDelta of the run it knows', async () => {
   using opened = openTestStore();
   using folder = temporaryFolder();
   const blobs = createBlobStore(join(folder.dir, 'blobs'));
-  const [own, foundation, former] = await Promise.all(
-    ['own part', 'foundation', 'former foundation'].map((text) => blobs.put(Buffer.from(text))),
+  const [own, frozenBaseDelta, former] = await Promise.all(
+    ['own part', 'frozenBaseDelta', 'former frozenBaseDelta'].map((text) => blobs.put(Buffer.from(text))),
   );
   addRun(opened.store, 'run');
   opened.store.runs.update('run', { status: 'finished' });
   opened.store.siteMemory.put({ runId: 'run', round: 0, sha256: own! });
-  opened.store.settings.set(foundationKey, [foundation!]);
+  opened.store.settings.set(frozenBaseKey, [frozenBaseDelta!]);
 
   await sweepBlobs(opened.store, blobs);
 
-  expect(blobs.list().sort()).toEqual([own, foundation].sort());
+  expect(blobs.list().sort()).toEqual([own, frozenBaseDelta].sort());
   expect(blobs.has(former!)).toBe(false);
 });

@@ -4,8 +4,8 @@ import mqttPacket from 'mqtt-packet';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../core/shared/errors.ts';
 import { decodeChunkFrame, encodeChunkFrame } from '../../core/transport/chunk-frame.ts';
+import { createConcurrencyLimiter } from '../../core/transport/concurrency-limiter.ts';
 import { createFrameScanner } from '../../core/transport/frame-guard.ts';
-import { createGrantQueue } from '../../core/transport/grant-queue.ts';
 import { chunkBytes } from '../../core/transport/messages.ts';
 import { createSendWindow } from '../../core/transport/send-window.ts';
 import { createSubscriptions } from '../../core/transport/subscriptions.ts';
@@ -124,7 +124,7 @@ describe('the frame scanner', () => {
 
 describe('the grant queue', () => {
   test('runs a few at a time, in order, and lets waiting ones be cancelled', async () => {
-    const queue = createGrantQueue(2);
+    const queue = createConcurrencyLimiter(2);
     const started: number[] = [];
     const gates = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
     const stop = new AbortController();
@@ -154,7 +154,7 @@ describe('the grant queue', () => {
   });
 
   test('a task that fails gives its place on', async () => {
-    const queue = createGrantQueue(1);
+    const queue = createConcurrencyLimiter(1);
     const failing = queue.run(() => Promise.reject(new Error('no')));
     const next = queue.run(() => 'done');
     await expect(failing).rejects.toThrow('no');

@@ -93,7 +93,7 @@ describe('a vision transformer folder is refused, in a sentence that names the f
       /embeddings\.patch_embeddings\.projection\.weight" is missing/,
     ],
     [
-      'the pictures have one channel',
+      'the images have one channel',
       (copy) =>
         copy.editTensors((all) =>
           all.set('embeddings.patch_embeddings.projection.weight', floatTensor([12, 1, 4, 4])),
@@ -117,11 +117,11 @@ describe('a vision transformer folder is refused, in a sentence that names the f
       /num_hidden_layers is 3.*2/,
     ],
     [
-      'the configuration says another picture size',
+      'the configuration says another image size',
       (copy) => copy.editConfig({ image_size: 20 }),
       /image_size is 20.*16/,
     ],
-    ['the picture is no square', (copy) => copy.editConfig({ image_size: [16, 32] }), /expected a square/],
+    ['the image is no square', (copy) => copy.editConfig({ image_size: [16, 32] }), /expected a square/],
     [
       'the activation is unknown',
       (copy) => copy.editConfig({ hidden_act: 'relu' }),
@@ -158,7 +158,7 @@ describe('a vision transformer folder is refused, in a sentence that names the f
 
   test.each<[string, string, VitOptions, RegExp]>([
     [
-      'the picture size is no multiple of the patch size',
+      'the image size is no multiple of the patch size',
       'dinov2',
       { ...options, imageSize: 18 },
       /18.*not a multiple.*4/,
@@ -304,7 +304,7 @@ describe('modules are called', () => {
     expect(transformers5Module(layerModule(naming, 3, part, false), naming)).toBe(wanted);
   });
 
-  test('the same with a prefix; picture size and pooling make another base model', async () => {
+  test('the same with a prefix; image size and pooling make another base model', async () => {
     using copy = copyOf('dinov2');
     copy.editTensors((all) => {
       for (const [name, tensor] of [...all]) {

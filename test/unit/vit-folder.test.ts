@@ -6,7 +6,7 @@ import type { BaseModel } from '../../core/models/base-model.ts';
 import { resizePositions } from '../../core/models/position-embeddings.ts';
 import { openVitFolder, type VitOptions } from '../../core/models/vit-folder.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
-import { patternPictures } from '../fixtures/vit/pictures.ts';
+import { patternImages } from '../fixtures/vit/images.ts';
 
 const fixtures = new URL('../fixtures/vit/', import.meta.url);
 const vitTinyFolder = '../shared/models/vit-tiny-patch16-224';
@@ -38,7 +38,7 @@ async function embed(base: BaseModel): Promise<number[]> {
     device: 'cpu',
     threads: 1,
   });
-  const { embedding } = await executable.run({ pixels: patternPictures(base.inputSize) });
+  const { embedding } = await executable.run({ pixels: patternImages(base.inputSize) });
   await executable.release();
   return [...(embedding!.data as Float32Array)];
 }
@@ -82,7 +82,7 @@ describe('a vision transformer from a folder embeds as PyTorch does', () => {
   );
 });
 
-describe('position embeddings for another picture size', () => {
+describe('position embeddings for another image size', () => {
   test.each(made.positions)('$source² to $target², antialias $antialias: as PyTorch interpolates', (one) => {
     const { source, target, antialias } = one;
     const positions = floatTensor([1, 1 + source ** 2, 2], Float32Array.from(one.positions));

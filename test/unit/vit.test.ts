@@ -16,7 +16,7 @@ describe('createVit', () => {
     expect(countVitParameters(vitTiny)).toBe(5_717_416 - 1000 * 193);
   });
 
-  test('embeds every picture of a batch on its own', async () => {
+  test('embeds every image of a batch on its own', async () => {
     const engine = createOnnxRuntimeEngine();
     const base = createVit(small, randomVitWeights(small, 1));
     const pixels = Float32Array.from({ length: 2 * 3 * 32 * 32 }, (_, index) => (index * 7919) % 251);
@@ -59,7 +59,7 @@ describe('createVit', () => {
   });
 
   test.each<[string, Partial<VitConfig>]>([
-    ['a picture that patches do not fill', { imageSize: 33 }],
+    ['an image that patches do not fill', { imageSize: 33 }],
     ['a width that heads do not share', { heads: 5 }],
   ])('refuses %s', (_title, change) => {
     expect(() => createVit({ ...small, ...change }, randomVitWeights(small, 1))).toThrow(

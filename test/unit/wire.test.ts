@@ -7,14 +7,14 @@ import { encodeModelState, stateShape, statesEqual, tensorsOf } from '../../core
 import { createRandom } from '../../core/shared/random.ts';
 import { cutLayer } from '../../core/strategy/site-rank.ts';
 import {
-  decodeFoundation,
+  decodeFrozenBase,
   decodeGlobalState,
   decodeUpdate,
-  encodeFoundation,
+  encodeFrozenBase,
   encodeGlobalState,
   encodeUpdate,
-  foundationSizeBytes,
-  foundationValueCount,
+  frozenBaseSizeBytes,
+  frozenBaseValueCount,
   globalStateSizeBytes,
   globalStateValueCount,
   type Residual,
@@ -265,7 +265,7 @@ describe('a global state', () => {
   });
 });
 
-describe('a foundation part', () => {
+describe('a frozenBaseDelta part', () => {
   const part: ModelState = {
     ...start,
     lora: new Map(
@@ -285,14 +285,14 @@ describe('a foundation part', () => {
   test.each(precisions)('travels in %s at any rank, without a head', (precision) => {
     const { config } = contextOf({ precision, sends: 'a', localHead: true });
 
-    const bytes = encodeFoundation(part, { config, base });
-    const arrived = decodeFoundation(bytes, 'part', { config, base, initial: start });
+    const bytes = encodeFrozenBase(part, { config, base });
+    const arrived = decodeFrozenBase(bytes, 'part', { config, base, initial: start });
 
-    expect(bytes).toHaveLength(foundationSizeBytes(stateShape(part), { config }));
+    expect(bytes).toHaveLength(frozenBaseSizeBytes(stateShape(part), { config }));
     expect(arrived.head.size).toBe(0);
     expect([...arrived.lora.keys()].sort()).toEqual(['body.conv', 'body.q']);
     expect(arrived.lora.get('body.q')!.b.dims).toEqual([20, 11]);
-    expect(foundationValueCount(stateShape(part))).toBe(countParameters({ ...part, head: new Map() }));
+    expect(frozenBaseValueCount(stateShape(part))).toBe(countParameters({ ...part, head: new Map() }));
     const bound = { fp32: 0, fp16: 1e-3, int8: 0.01 }[precision];
     expect(distance(arrived.lora.get('body.q')!.b.data, part.lora.get('body.q')!.b.data)).toBeLessThanOrEqual(
       bound,

@@ -32,7 +32,7 @@ export function addDoctorCommand(program: Command): void {
     .command('doctor')
     .description('list the devices that can train, measure real training steps on each and recommend one')
     .option('--base <id>', 'base model to measure with', 'face-resnet-128')
-    .option('--batch <number>', 'pictures of one training step', readWholeNumber, defaultBatchSize)
+    .option('--batch <number>', 'images of one training step', readWholeNumber, defaultBatchSize)
     .option('--time <seconds>', 'time for all measurements, about', readWholeNumber, defaultTimeSeconds)
     .option('--save', 'keep the recommendation: this installation then trains so', false)
     .option('--data <folder>', 'data folder: its imported models, and where --save keeps it')

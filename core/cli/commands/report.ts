@@ -1,4 +1,4 @@
-/** `anneal report`: the HTML report of the lab's results, again or of several files together. */
+/** `anneal report`: the HTML report of the simulation's results, again or of several files together. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';

@@ -7,15 +7,15 @@ import { version } from '../../agent/version.ts';
 import { type DeviceKind, deviceKinds } from '../../engine/engine.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { readExperiment } from '../../simulation/experiment.ts';
-import { type Lab, openLab, outFolderUnusable } from '../../simulation/lab.ts';
 import type { RunLine } from '../../simulation/record.ts';
 import { writeReport } from '../../simulation/report/write-report.ts';
 import { describePartition, selectRuns } from '../../simulation/run-selection.ts';
-import type { LabRun } from '../../simulation/simulate-run.ts';
+import type { SimulatedRun } from '../../simulation/simulate-run.ts';
+import { openSimulation, outFolderUnusable, type Simulation } from '../../simulation/simulation.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatPercent, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-import { createLabProgress } from '../simulate/progress.ts';
+import { createSimulationProgress } from '../simulate/progress.ts';
 import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 
 interface Options {
@@ -30,14 +30,14 @@ interface Options {
 }
 
 /** Runs to do, and those that are done. */
-function stateOf(lab: Lab, run: LabRun): string {
-  return lab.results.lines.get(run.id)?.status ?? 'to do';
+function stateOf(simulation: Simulation, run: SimulatedRun): string {
+  return simulation.results.lines.get(run.id)?.status ?? 'to do';
 }
 
-function listRuns(lab: Lab, runs: readonly LabRun[], asJson: boolean): void {
+function listRuns(simulation: Simulation, runs: readonly SimulatedRun[], asJson: boolean): void {
   const rows = runs.map((run) => ({
     id: run.id,
-    state: stateOf(lab, run),
+    state: stateOf(simulation, run),
     label: run.label,
     strategy: run.config.strategy,
     partition: describePartition(run.partition),
@@ -108,10 +108,10 @@ async function simulate(file: string, options: Options, signal: AbortSignal): Pr
   const written = await readExperiment(file);
   const experiment = options.out === undefined ? written : { ...written, out: resolve(options.out) };
   const device = readDevice(options.device);
-  const progress = createLabProgress(options.json ? process.stderr : process.stdout);
+  const progress = createSimulationProgress(options.json ? process.stderr : process.stdout);
   const logger = openLog(experiment.out);
   try {
-    const lab = await openLab({
+    const simulation = await openSimulation({
       experiment,
       version,
       modelsFolder: join(options.data ?? defaultDataFolder(), 'models'),
@@ -120,19 +120,19 @@ async function simulate(file: string, options: Options, signal: AbortSignal): Pr
       onImport: (at) => progress.onImport(at),
     });
     try {
-      const runs = options.only === undefined ? lab.runs : selectRuns(lab.runs, options.only);
+      const runs = options.only === undefined ? simulation.runs : selectRuns(simulation.runs, options.only);
       if (options.list) {
         progress.end();
-        listRuns(lab, runs, options.json);
+        listRuns(simulation, runs, options.json);
         return 0;
       }
-      const done = runs.filter(({ id }) => lab.results.finished.has(id));
+      const done = runs.filter(({ id }) => simulation.results.finished.has(id));
       const rounds = done.reduce((sum, run) => sum + run.config.rounds, 0);
       progress.begin(
         runs.filter((run) => !done.includes(run)),
         { runs: done.length, rounds },
       );
-      const lines = await lab.run(runs, {
+      const lines = await simulation.run(runs, {
         workers: options.workers ?? (device === 'cpu' ? undefined : 1),
         threads: options.threads,
         device,
@@ -140,16 +140,16 @@ async function simulate(file: string, options: Options, signal: AbortSignal): Pr
       });
       progress.end();
       const report = join(experiment.out, 'report.html');
-      await writeReport([...lab.results.lines.values()], report, { title: experiment.name });
-      const all = runs.flatMap(({ id }) => lab.results.lines.get(id) ?? []);
-      if (options.json) printJson({ results: lab.results.file, report, ran: lines.length, runs: all });
+      await writeReport([...simulation.results.lines.values()], report, { title: experiment.name });
+      const all = runs.flatMap(({ id }) => simulation.results.lines.get(id) ?? []);
+      if (options.json) printJson({ results: simulation.results.file, report, ran: lines.length, runs: all });
       else {
         printLine(describeLines(all));
-        printLine(`Results: ${nearby(lab.results.file)}   report: ${nearby(report)}`);
+        printLine(`Results: ${nearby(simulation.results.file)}   report: ${nearby(report)}`);
       }
       return all.some(({ status }) => status === 'failed') ? 1 : 0;
     } finally {
-      lab.close();
+      simulation.close();
     }
   } finally {
     progress.end();

@@ -34,7 +34,7 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
       : `Site "${name}" of "${federation}": ${overview.activity}.`,
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
-    `${subjects.total} subjects, ${subjects.withConsent} with active consent; ${images.ready} pictures ready, ${images.setAside} set aside.`,
+    `${subjects.total} subjects, ${subjects.withConsent} with active consent; ${images.ready} images ready, ${images.setAside} set aside.`,
     ...(overview.run === null
       ? []
       : [
@@ -70,13 +70,13 @@ export function addSiteCommands(program: Command): void {
 
   site
     .command('import')
-    .description('import a folder of pictures with a CSV of labels and consents')
+    .description('import a folder of images with a CSV of labels and consents')
     .requiredOption('--images <folder>', 'folder of JPEG or PNG files')
     .requiredOption(
       '--labels <file>',
       'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',
     )
-    .option('--already-cropped', 'the pictures are aligned face crops: look for no face', false)
+    .option('--already-cropped', 'the images are aligned face crops: look for no face', false)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
@@ -90,7 +90,7 @@ export function addSiteCommands(program: Command): void {
       );
       if (options.json) return printJson(report);
       printLine(
-        `${report.imported} pictures imported, ${report.setAside.length} set aside, ${report.alreadyThere} were there already.`,
+        `${report.imported} images imported, ${report.setAside.length} set aside, ${report.alreadyThere} were there already.`,
       );
       if (report.withoutConsent > 0)
         printLine(`${report.withoutConsent} of them have no active consent and are not used.`);

@@ -1,11 +1,6 @@
-/** The demo's pictures: generated cartoon faces, or a folder of one's own, spread over the sites. */
+/** The demo's images: generated cartoon faces, or a folder of one's own, spread over the sites. */
 import { join } from 'node:path';
-import {
-  type DemoSite,
-  demoLabels,
-  demoPicturesAreCropped,
-  generateDemoFaces,
-} from '../../data/demo-faces.ts';
+import { type DemoSite, demoImagesAreCropped, demoLabels, generateDemoFaces } from '../../data/demo-faces.ts';
 import { splitFolderForSites } from '../../data/site-folders.ts';
 import type { DemoOptions } from './options.ts';
 
@@ -21,7 +16,7 @@ export async function prepareDemoData(
   onProgress: (share: number) => void,
   signal: AbortSignal,
 ): Promise<DemoData> {
-  const outFolder = join(folder, 'pictures');
+  const outFolder = join(folder, 'images');
   if (options.images === undefined || options.labels === undefined) {
     const sites = await generateDemoFaces({
       outFolder,
@@ -30,7 +25,7 @@ export async function prepareDemoData(
       onProgress: ({ done, total }) => onProgress(done / total),
       signal,
     });
-    return { sites, classes: [...demoLabels], alreadyCropped: demoPicturesAreCropped };
+    return { sites, classes: [...demoLabels], alreadyCropped: demoImagesAreCropped };
   }
   const sites = await splitFolderForSites({
     imagesFolder: options.images,
@@ -39,8 +34,8 @@ export async function prepareDemoData(
     seed: options.seed,
     alpha: 0.5,
     outFolder,
-    // Whoever runs the demo on their own pictures says that they may; each site records it as a consent.
-    consentDocument: 'demo on own pictures',
+    // Whoever runs the demo on their own images says that they may; each site records it as a consent.
+    consentDocument: 'demo on own images',
   });
   const classes = [...new Set(sites.flatMap((site) => Object.keys(site.byLabel)))].sort();
   return { sites, classes, alreadyCropped: options.alreadyCropped };

@@ -91,7 +91,7 @@ export function renderReportPage(report: DemoReport): string {
       { name: 'loss', kind: 'line', values: rounds.map((round) => round.meanLoss) },
     ]),
     plot(
-      'Accuracy on held-out pictures',
+      'Accuracy on held-out images',
       numbers,
       [
         { name: 'SA-FedLoRA', kind: 'line', values: rounds.map((round) => round.accuracy) },
@@ -101,7 +101,7 @@ export function renderReportPage(report: DemoReport): string {
     ),
   ];
   const figures: [string, string][] = [
-    [formatPercent(report.finalAccuracy), 'accuracy on held-out pictures'],
+    [formatPercent(report.finalAccuracy), 'accuracy on held-out images'],
     [formatPercent(report.headOnlyAccuracy), 'a head on the frozen network'],
     [formatPercent(report.parameterReduction), 'fewer parameters sent than FedAvg of the whole network'],
     [formatPercent(report.reductionAgainstFixedRank), 'fewer than LoRA at the highest rank'],
@@ -142,7 +142,7 @@ ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
     ],
   )}
 <h2>Sites</h2>${table(
-    ['Site', 'Classes', 'Training pictures', 'Held-out pictures'],
+    ['Site', 'Classes', 'Training images', 'Held-out images'],
     report.sites.map((site) => [
       site.name,
       Object.entries(site.byLabel)

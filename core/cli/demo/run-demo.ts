@@ -16,8 +16,8 @@ import { renderReportPage } from './report-page.ts';
 const pollMs = 400;
 /** The head alone learns from cached features, so many epochs cost next to nothing: a fair baseline. */
 const headOnlyEpochs = 20;
-/** Pictures that a round should show to the network over all sites; few pictures are shown more often. */
-const picturesPerRound = 700;
+/** Images that a round should show to the network over all sites; few images are shown more often. */
+const imagesPerRound = 700;
 const maxEpochs = 4;
 
 export interface DemoHooks {
@@ -51,7 +51,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
   const agents: AgentProcess[] = [];
   try {
     view.say(
-      options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the pictures …',
+      options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the images …',
     );
     const data = await prepareDemoData(options, workFolder, () => {}, signal);
     const coordinator = await startCoordinator(options, workFolder, agents, hooks);
@@ -69,7 +69,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
       runSettings(
         options,
         data,
-        sites.reduce((sum, site) => sum + countPictures(site.imported, 'train'), 0),
+        sites.reduce((sum, site) => sum + countImages(site.imported, 'train'), 0),
       ),
       'SA-FedLoRA',
       view,
@@ -146,7 +146,7 @@ async function startSites(
       alreadyCropped: data.alreadyCropped,
     });
     view.say(
-      `${site.name}: joined; ${countPictures(imported, 'train')} training and ${countPictures(imported, 'test')} held-out pictures, ${imported.setAside.length} set aside, ${imported.withoutConsent} without consent`,
+      `${site.name}: joined; ${countImages(imported, 'train')} training and ${countImages(imported, 'test')} held-out images, ${imported.setAside.length} set aside, ${imported.withoutConsent} without consent`,
     );
     return { name: site.name, agent, imported };
   });
@@ -168,8 +168,8 @@ function commonSettings(options: DemoOptions, data: DemoData) {
 }
 
 /** Few rounds leave less room for the fixed parts of the schedule. */
-function runSettings(options: DemoOptions, data: DemoData, trainingPictures: number) {
-  const epochs = Math.min(maxEpochs, Math.max(1, Math.round(picturesPerRound / trainingPictures)));
+function runSettings(options: DemoOptions, data: DemoData, trainingImages: number) {
+  const epochs = Math.min(maxEpochs, Math.max(1, Math.round(imagesPerRound / trainingImages)));
   const initiatingRounds = Math.min(2, Math.max(0, options.rounds - 1));
   const coolingRounds = options.rounds - initiatingRounds >= 3 ? 1 : 0;
   return {
@@ -235,7 +235,7 @@ async function exportGlobalAdapter(client: AgentClient, run: RunDetail, outFolde
   return last.sha256;
 }
 
-function countPictures({ byLabel }: ImportReport, split: 'train' | 'test'): number {
+function countImages({ byLabel }: ImportReport, split: 'train' | 'test'): number {
   return Object.values(byLabel).reduce((sum, label) => sum + label[split], 0);
 }
 
@@ -243,8 +243,8 @@ function describeSite(site: DemoSiteProcess): DemoReport['sites'][number] {
   const { name, imported } = site;
   return {
     name,
-    train: countPictures(imported, 'train'),
-    test: countPictures(imported, 'test'),
+    train: countImages(imported, 'train'),
+    test: countImages(imported, 'test'),
     byLabel: imported.byLabel,
   };
 }
@@ -252,7 +252,7 @@ function describeSite(site: DemoSiteProcess): DemoReport['sites'][number] {
 async function keepLogs(workFolder: string, outFolder: string): Promise<void> {
   try {
     for (const entry of await readdir(workFolder, { withFileTypes: true })) {
-      if (!entry.isDirectory() || entry.name === 'pictures') continue;
+      if (!entry.isDirectory() || entry.name === 'images') continue;
       await cp(join(workFolder, entry.name, 'logs'), join(outFolder, 'logs', entry.name), {
         recursive: true,
       });

@@ -40,7 +40,7 @@ export function renderTotals(report: DemoReport): string {
       [1, 2],
     ),
     '',
-    `Accuracy on held-out pictures: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
+    `Accuracy on held-out images: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
     `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${report.sites.length} sites, ${formatBytes(report.bytesSent)} sent in all.`,
   ].join('\n');
 }

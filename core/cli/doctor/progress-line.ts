@@ -19,9 +19,9 @@ export function createProgressLine(output: Output): ProgressLine {
   };
   return {
     show(device, { microBatch, threads }) {
-      const pictures = microBatch === 1 ? '1 picture' : `${microBatch} pictures`;
+      const images = microBatch === 1 ? '1 image' : `${microBatch} images`;
       const used = threads === 1 ? '1 thread' : `${threads} threads`;
-      const text = `Measuring ${device.engine} on ${device.kind}: ${pictures} at once, ${used} …`;
+      const text = `Measuring ${device.engine} on ${device.kind}: ${images} at once, ${used} …`;
       write(text.slice(0, (output.columns ?? 80) - 1));
     },
     clear: () => write(''),

@@ -1,26 +1,26 @@
-/** What the terminal shows while the lab runs: a bar with the time left on a terminal, a line for each event elsewhere. */
+/** What the terminal shows while the simulation runs: a bar with the time left on a terminal, a line for each event elsewhere. */
 import { createLogUpdate } from 'log-update';
-import type { LabEvent } from '../../simulation/lab.ts';
 import { describeRun } from '../../simulation/run-selection.ts';
-import type { LabRun } from '../../simulation/simulate-run.ts';
+import type { SimulatedRun } from '../../simulation/simulate-run.ts';
+import type { SimulationEvent } from '../../simulation/simulation.ts';
 import { formatBar, formatBytes, formatPercent } from '../format.ts';
 
-export interface LabProgress {
+export interface SimulationProgress {
   onImport(progress: { done: number; total: number }): void;
   /** Call it before the runs begin. @param done rounds of runs that are finished already */
-  begin(runs: readonly LabRun[], done: { runs: number; rounds: number }): void;
-  onEvent(event: LabEvent): void;
+  begin(runs: readonly SimulatedRun[], done: { runs: number; rounds: number }): void;
+  onEvent(event: SimulationEvent): void;
   end(): void;
 }
 
 /** How often the clock alone redraws the bar. */
 const redrawMs = 1_000;
 
-export function createLabProgress(stream: NodeJS.WriteStream): LabProgress {
+export function createSimulationProgress(stream: NodeJS.WriteStream): SimulationProgress {
   const redraws = stream.isTTY === true;
   const update = createLogUpdate(stream);
   const left = createTimeLeft();
-  const active = new Map<string, { run: LabRun; rounds: number; accuracy: number | null }>();
+  const active = new Map<string, { run: SimulatedRun; rounds: number; accuracy: number | null }>();
   const counts = { runs: 0, ended: 0, rounds: 0, endedRounds: 0 };
   let timer: NodeJS.Timeout | undefined;
   let lastImport = 0;
@@ -45,10 +45,10 @@ export function createLabProgress(stream: NodeJS.WriteStream): LabProgress {
 
   return {
     onImport({ done, total }) {
-      if (redraws) update(`pictures ${formatBar(done / total, 30)} ${done} of ${total}`);
+      if (redraws) update(`images ${formatBar(done / total, 30)} ${done} of ${total}`);
       else if (done === total || done - lastImport >= 1000) {
         lastImport = done;
-        stream.write(`pictures: ${done} of ${total}\n`);
+        stream.write(`images: ${done} of ${total}\n`);
       }
     },
     begin(runs, done) {

@@ -18,7 +18,7 @@ const deviceChoiceSchema = z.object({
   threads: z.number().int().min(1).max(1024),
   /** Base model that was measured; `microBatch` is good for this one only. */
   baseId: z.string(),
-  /** Pictures that go through the network at once; a batch is made of several when it is larger. */
+  /** Images that go through the network at once; a batch is made of several when it is larger. */
   microBatch: z.number().int().min(1).max(65_536),
   /** What the trainer may use: of the computer's memory on the processor, else of the device's where known. */
   memoryBudgetBytes: z.number().int().positive(),
@@ -35,7 +35,7 @@ export type ComputeSettings = Pick<DeviceChoice, 'engine' | 'device' | 'threads'
 const fileName = 'device.json';
 
 /**
- * Where a job on `baseId` runs: the processor when nothing was chosen. Pictures at once hold for the base model that
+ * Where a job on `baseId` runs: the processor when nothing was chosen. Images at once hold for the base model that
  * was measured; for another one the job finds them from the memory.
  * @param threads what a person asked for by option; goes before what was measured
  */

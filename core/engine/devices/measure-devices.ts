@@ -1,11 +1,11 @@
-/** Measures real training steps on a device, with growing numbers of pictures at once, within a time limit. */
+/** Measures real training steps on a device, with growing numbers of images at once, within a time limit. */
 import { AppError, toAppError } from '../../shared/errors.ts';
 import type { Device } from '../engine.ts';
 import { startTrainer } from '../trainer.ts';
 
 export interface Measurement {
   threads: number;
-  /** Pictures that went through the network at once. */
+  /** Images that went through the network at once. */
   microBatch: number;
   stepsPerSecond: number;
   imagesPerSecond: number;
@@ -27,7 +27,7 @@ export interface MeasureSettings {
   baseId: string;
   /** Where imported base models are. */
   modelsFolder?: string;
-  /** Numbers of pictures at once, the smallest first. */
+  /** Numbers of images at once, the smallest first. */
   microBatches: readonly number[];
   /** Numbers of processor threads; the first one for every size, the others at the best size on the processor. */
   threads: readonly number[];
@@ -79,7 +79,7 @@ export async function measureDevice(device: Device, settings: MeasureSettings): 
     if (measurements.length === 0) {
       return { ...device, available: false, reason: outcome, measurements, tried: true };
     }
-    note = `${microBatch} pictures at once: ${outcome}`;
+    note = `${microBatch} images at once: ${outcome}`;
     break;
   }
   const best = fastest(measurements);
@@ -98,7 +98,7 @@ export async function measureDevice(device: Device, settings: MeasureSettings): 
   return { ...device, measurements, tried: true, ...(note === undefined ? {} : { note }) };
 }
 
-/** The measurement with the most pictures per second. */
+/** The measurement with the most images per second. */
 export function fastest(measurements: readonly Measurement[]): Measurement | undefined {
   return [...measurements].sort((a, b) => b.imagesPerSecond - a.imagesPerSecond)[0];
 }
@@ -113,10 +113,10 @@ function foreseeLimit(
   const last = measured.at(-1);
   if (last === undefined) return undefined;
   if (expectedMemoryBytes(measured, microBatch) > memoryBudgetBytes) {
-    return `${microBatch} pictures at once would need more memory than is free.`;
+    return `${microBatch} images at once would need more memory than is free.`;
   }
   return performance.now() + expectedMs(last, microBatch) > deadlineMs
-    ? `${microBatch} pictures at once were left out: the time was up.`
+    ? `${microBatch} images at once were left out: the time was up.`
     : undefined;
 }
 
@@ -125,8 +125,8 @@ export function expectedMemoryBytes(measured: readonly Measurement[], microBatch
   const last = measured.at(-1)!;
   const before = measured.at(-2);
   if (before === undefined) return (last.peakMemoryBytes * microBatch) / last.microBatch;
-  const perPicture = (last.peakMemoryBytes - before.peakMemoryBytes) / (last.microBatch - before.microBatch);
-  return last.peakMemoryBytes + Math.max(0, perPicture) * (microBatch - last.microBatch);
+  const perImage = (last.peakMemoryBytes - before.peakMemoryBytes) / (last.microBatch - before.microBatch);
+  return last.peakMemoryBytes + Math.max(0, perImage) * (microBatch - last.microBatch);
 }
 
 /** Compiling, a first step and one more. */

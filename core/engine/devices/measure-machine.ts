@@ -11,7 +11,7 @@ export interface CheckupSettings {
   baseId: string;
   /** Where imported base models are. */
   modelsFolder?: string;
-  /** Pictures of one optimiser step. */
+  /** Images of one optimiser step. */
   batchSize: number;
   /** For all devices together, in milliseconds. */
   timeLimitMs: number;

@@ -1,4 +1,4 @@
-/** Chooses device, threads and pictures at once from what was measured. */
+/** Chooses device, threads and images at once from what was measured. */
 import type { DeviceKind, EngineName } from '../engine.ts';
 import type { MeasuredDevice, Measurement } from './measure-devices.ts';
 
@@ -8,9 +8,9 @@ export interface Recommendation {
   /** What a person calls the device. */
   name: string;
   threads: number;
-  /** Pictures of one optimiser step. */
+  /** Images of one optimiser step. */
   batchSize: number;
-  /** Pictures computed at once; `batchSize` is a multiple of it. */
+  /** Images computed at once; `batchSize` is a multiple of it. */
   microBatch: number;
   imagesPerSecond: number;
   peakMemoryBytes: number;

@@ -91,7 +91,7 @@ function sessionOptions(
     graphOptimizationLevel: 'all',
     executionMode: 'sequential',
     logSeverityLevel: errorSeverity,
-    // Between two runs nobody spins: the next pictures are decoded then.
+    // Between two runs nobody spins: the next images are decoded then.
     extra: {
       session: {
         intra_op: { allow_spinning: '1', ...(spinning === true ? {} : { spin_duration_us: briefSpinUs }) },

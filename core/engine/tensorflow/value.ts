@@ -1,5 +1,5 @@
 /**
- * A value of the graph on the backend, in the arrangements in which operators want it. Graphs count pictures
+ * A value of the graph on the backend, in the arrangements in which operators want it. Graphs count images
  * as [batch, channels, height, width]; TensorFlow's convolutions on processors want the channels last. A value
  * is turned at most once per run, and only when an operator asks for the arrangement that it does not have.
  */
@@ -24,10 +24,10 @@ export interface Value {
   plain(): tf.Tensor;
   /**
    * Of rank 4 with the channels last; a value of lower rank gets axes of size 1 in front first, so that it
-   * still broadcasts against pictures.
+   * still broadcasts against images.
    */
   channelsLast(): tf.Tensor;
-  /** Whether it is a picture (rank 4) that lies channels-last already, so that using it so costs nothing. */
+  /** Whether it is an image (rank 4) that lies channels-last already, so that using it so costs nothing. */
   hasChannelsLast(): boolean;
   /** Another arrangement, made once and kept: a convolution's filter, for one. `make` may leave tensors lying. */
   form(name: string, make: (plainTensor: tf.Tensor) => tf.Tensor): tf.Tensor;

@@ -3,7 +3,7 @@ import { integerOf, stringOf } from '../attributes.ts';
 import { repeatWhole } from '../repeat.ts';
 import { type CompositeRequest, constantNumbers, inputName, unfit, unsupported } from './composite-rule.ts';
 
-/** Sizes of a picture [batch, channels, height, width] and the block size. */
+/** Sizes of an image [batch, channels, height, width] and the block size. */
 function blocksOf(request: CompositeRequest): [number, number, number, number, number] {
   const dims = request.builder.dimsOf(inputName(request, 0));
   const block = integerOf(request.attributes, 'blocksize', 0);

@@ -7,7 +7,7 @@ export interface GroupedWindow extends Window {
   readonly group: number;
 }
 
-/** Up to this many places per picture one product over the whole batch beats one per picture (measured). */
+/** Up to this many places per image one product over the whole batch beats one per image (measured). */
 const smallArea = 300;
 
 /** Cuts out of `padded` what each kernel position sees, one value per position. */
@@ -52,7 +52,7 @@ function denseGradient(builder: GraphBuilder, x: string, gradient: string, windo
     const [i, j] = shiftGradient ? [rows - 1 - row, columns - 1 - column] : [row, column];
     return [i * window.dilations[0]!, j * window.dilations[1]!];
   });
-  const padded = padPicture(builder, arranged(moving), shiftGradient ? rest : window.pads);
+  const padded = padImage(builder, arranged(moving), shiftGradient ? rest : window.pads);
   const cuts = cutPositions(builder, padded, starts, size, window.strides);
   const total = wholeBatch
     ? productOverBatch(builder, arranged(still), joined(builder, cuts, 1), batch * area)
@@ -72,8 +72,8 @@ function joinedBehindChannels(
   return builder.reshape(joined(builder, separate, 2), [batch, -1, area]);
 }
 
-/** Zeros around a picture; nothing is appended when there are none. @param pads [top, left, bottom, right] */
-function padPicture(builder: GraphBuilder, x: string, pads: readonly number[]): string {
+/** Zeros around an image; nothing is appended when there are none. @param pads [top, left, bottom, right] */
+function padImage(builder: GraphBuilder, x: string, pads: readonly number[]): string {
   const [top, left, bottom, right] = pads as [number, number, number, number];
   return pads.some((size) => size > 0) ? builder.pad(x, [0, 0, top, left, 0, 0, bottom, right]) : x;
 }
@@ -116,7 +116,7 @@ export function weightGradient(
 }
 
 /**
- * One input channel per group: each picture's channel is convolved with its own gradient as the kernel, strides
+ * One input channel per group: each image's channel is convolved with its own gradient as the kernel, strides
  * and dilations exchanged, which copies nothing for the kernel positions.
  */
 function depthwiseGradient(
@@ -146,7 +146,7 @@ function groupedGradient(builder: GraphBuilder, x: string, gradient: string, win
   const [, out, ...outputSize] = builder.dimsOf(gradient) as [number, number, number, number];
   const [rows, columns] = window.kernel as [number, number];
   const area = outputSize[0]! * outputSize[1]!;
-  const padded = padPicture(builder, x, window.pads);
+  const padded = padImage(builder, x, window.pads);
   const starts = Array.from({ length: rows * columns }, (_, position): [number, number] => [
     Math.floor(position / columns) * window.dilations[0]!,
     (position % columns) * window.dilations[1]!,

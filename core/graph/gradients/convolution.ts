@@ -46,7 +46,7 @@ function swapWithinGroups(
 }
 
 /**
- * Up to this many places per picture turning a kernel that is fed takes longer than ConvTranspose, which needs none,
+ * Up to this many places per image turning a kernel that is fed takes longer than ConvTranspose, which needs none,
  * loses against Conv. Measured with face-resnet-128: at 4 × 4 places and 256 channels half of the time, at 8 × 8 and
  * 128 a fifth less, at 17 × 17 and 64 a tenth more.
  */

@@ -26,7 +26,7 @@ function geometryOf({ builder, node }: GradientRequest): PoolGeometry {
   };
 }
 
-/** Windows that cover the picture side by side, without padding between them. */
+/** Windows that cover the image side by side, without padding between them. */
 function isTiled({ window }: PoolGeometry): boolean {
   return (
     window.pads.every((size) => size === 0) &&

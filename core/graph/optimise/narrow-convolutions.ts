@@ -1,6 +1,6 @@
 /**
  * Convolutions with few output channels and weights that are fed, as LoRA's factor A has them, for processors.
- * ONNX Runtime copies the picture once per kernel position before it multiplies; written as the ConvTranspose with
+ * ONNX Runtime copies the image once per kernel position before it multiplies; written as the ConvTranspose with
  * the turned kernel, which is the same sum, it multiplies first and adds up the few results in their places.
  */
 import { integerOf } from '../attributes.ts';

@@ -3,9 +3,9 @@ import type { Graph } from '../graph.ts';
 import { mergeCommonSubexpressions } from './common-subexpressions.ts';
 import { turnNarrowConvolutions } from './narrow-convolutions.ts';
 import { splitPrelu } from './split-prelu.ts';
-import { composeTransposes, readTurnedFactors, withoutUnread } from './transposed-factors.ts';
+import { composeTransposes, readRotatedFactors, withoutUnread } from './transposed-factors.ts';
 
 export function lowerForProcessor(graph: Graph): Graph {
   const convolved = turnNarrowConvolutions(splitPrelu(graph));
-  return withoutUnread(mergeCommonSubexpressions(readTurnedFactors(composeTransposes(convolved))));
+  return withoutUnread(mergeCommonSubexpressions(readRotatedFactors(composeTransposes(convolved))));
 }

@@ -30,7 +30,7 @@ export function composeTransposes(graph: Graph): Graph {
 }
 
 /** MatMul(a, Transpose(b)) reads b turned wherever the Transpose moves b's innermost axis away from the end. */
-export function readTurnedFactors(graph: Graph): Graph {
+export function readRotatedFactors(graph: Graph): Graph {
   const index = indexGraph(graph);
   const types = new Map(graph.types);
   const nodes = graph.nodes.flatMap((node): GraphNode[] => {

@@ -21,7 +21,7 @@ export interface ExportOptions {
 
 export interface ExportResult {
   readonly sizeBytes: number;
-  /** Whether the file takes any number of pictures at once; otherwise one. */
+  /** Whether the file takes any number of images at once; otherwise one. */
   readonly isBatchOpen: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** How the network takes its picture, from the file's input and the person's settings. */
+/** How the network takes its image, from the file's input and the person's settings. */
 
 import type { Graph } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
@@ -11,7 +11,7 @@ const half = [0.5, 0.5, 0.5] as const;
 /** FLOAT, FLOAT16, DOUBLE and BFLOAT16: all of them become float32. */
 const floatTypes = new Set([1, 10, 11, 16]);
 
-/** @throws AppError MODEL_FILE_INVALID when the input is no square colour picture, CONFIG_INVALID when a setting contradicts it */
+/** @throws AppError MODEL_FILE_INVALID when the input is no square colour image, CONFIG_INVALID when a setting contradicts it */
 export function frameInput(input: FileValue, options: OnnxOptions, label: string): Framing {
   const { dims, elementType, name } = input;
   if (!floatTypes.has(elementType)) {
@@ -51,19 +51,16 @@ function sideOf(
     );
   }
   if (known.some((size) => size !== side)) {
-    throw invalidFile(
-      label,
-      `its input "${name}" takes pictures of ${spatial.join(' × ')} instead of squares`,
-    );
+    throw invalidFile(label, `its input "${name}" takes images of ${spatial.join(' × ')} instead of squares`);
   }
   if (inputSize !== undefined && inputSize !== side) {
     throw new AppError(
       'CONFIG_INVALID',
-      `${label} takes pictures of ${side} × ${side}, but the setting "inputSize" says ${inputSize}.`,
+      `${label} takes images of ${side} × ${side}, but the setting "inputSize" says ${inputSize}.`,
     );
   }
   if (side > 4096)
-    throw invalidFile(label, `its input "${name}" takes pictures of ${side} × ${side}, at most 4096`);
+    throw invalidFile(label, `its input "${name}" takes images of ${side} × ${side}, at most 4096`);
   return side;
 }
 

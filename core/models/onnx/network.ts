@@ -1,4 +1,4 @@
-/** The part of an ONNX file that leads from the picture to the embedding, with its weights loaded. */
+/** The part of an ONNX file that leads from the image to the embedding, with its weights loaded. */
 import { openExternalData } from './external-data.ts';
 import type { HostTensor } from './host-tensor.ts';
 import { inlineFunctions } from './inline-functions.ts';
@@ -49,7 +49,7 @@ export function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShap
   if (input === undefined) throw invalidFile(label, `its output "${output}" depends on no input`);
   if (fed.length > 1) {
     const names = fed.map(({ name }) => `"${name}"`).join(', ');
-    throw invalidFile(label, `it takes ${fed.length} inputs (${names}) instead of one picture`);
+    throw invalidFile(label, `it takes ${fed.length} inputs (${names}) instead of one image`);
   }
   const weightNames = [...graph.initializers.keys()].filter((name) => read.has(name));
   return { label, opset, nodes: ordered, input, output, weightNames };

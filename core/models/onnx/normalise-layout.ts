@@ -47,7 +47,7 @@ function rebatchedDims(context: NodeContext, from: readonly number[]): number[] 
     const dims = oldTo.map((size, index) => (index === at ? (size * from[axis!]!) / oldFrom[axis!]! : size));
     if (dims.every(Number.isInteger) && elementCount(dims) === elementCount(from)) return dims;
   }
-  throw new NodeProblem('unsupported', 'mixes the pictures of a batch of fixed size');
+  throw new NodeProblem('unsupported', 'mixes the images of a batch of fixed size');
 }
 
 export const expand: NodeRule = (context) => {
@@ -82,7 +82,7 @@ export const concat: NodeRule = (context) => {
   return [computed(names.length === 1 ? names[0]! : builder.concat(names, axis))];
 };
 
-/** Parts that are the same for every picture, such as a class token, were written for the file's batch of one. */
+/** Parts that are the same for every image, such as a class token, were written for the file's batch of one. */
 function spreadConstants(context: NodeContext, names: string[], axis: number, batch: number): void {
   for (const [index, name] of names.entries()) {
     const dims = context.builder.dimsOf(name);
@@ -176,9 +176,9 @@ export const transpose: NodeRule = (context) => {
   const perm = intsAttribute(context.node.attributes, 'perm') ?? [...Array(rank).keys()].reverse();
   const x = context.read(0);
   const before = builder.nodes.at(-1);
-  const isTurned = before?.op === 'Transpose' && before.outputs[0] === x;
-  const inner = isTurned ? before.attributes['perm'] : undefined;
-  // Files in NHWC order turn our picture back at once.
+  const isRotated = before?.op === 'Transpose' && before.outputs[0] === x;
+  const inner = isRotated ? before.attributes['perm'] : undefined;
+  // Files in NHWC order turn our image back at once.
   if (Array.isArray(inner) && perm.every((axis, index) => Number(inner[axis]) === index)) {
     return [computed(before!.inputs[0]!)];
   }

@@ -4,7 +4,7 @@ import { graphAttributes, intAttribute, intsAttribute, NodeProblem, stringAttrib
 import { computed, type NodeContext, type NodeRule } from './value.ts';
 
 interface Window {
-  /** Sizes of the input picture. */
+  /** Sizes of the input image. */
   readonly spatial: readonly number[];
   readonly strides: readonly number[];
   /** Extents of the dilated kernel. */
@@ -131,14 +131,14 @@ function roundedUpPads(
     const stride = strides[axis]!;
     const padded = size + pads[axis]! + pads[axis + 2]!;
     let windows = Math.ceil((padded - reach[axis]!) / stride) + 1;
-    // A window that would begin behind the picture is left out.
+    // A window that would begin behind the image is left out.
     if ((windows - 1) * stride >= size + pads[axis]!) windows--;
     const lacking = (windows - 1) * stride + reach[axis]! - padded;
     if (lacking <= 0) continue;
     if (countPads) throw new NodeProblem('unsupported', 'joins ceil_mode with count_include_pad');
     result[axis + 2] = pads[axis + 2]! + lacking;
     if (result[axis + 2]! >= kernel[axis]!) {
-      throw new NodeProblem('unsupported', 'has a window that ceil_mode pushes off the picture');
+      throw new NodeProblem('unsupported', 'has a window that ceil_mode pushes off the image');
     }
   }
   return result;

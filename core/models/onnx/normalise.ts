@@ -129,5 +129,5 @@ export function isReadable(node: FileNode): boolean {
 export function normalisationRule(node: FileNode): NodeRule {
   const rule = ruleFor(node);
   if (rule !== undefined) return rule;
-  throw new NodeProblem('unsupported', canFold(node) ? 'works on values that depend on the picture' : '');
+  throw new NodeProblem('unsupported', canFold(node) ? 'works on values that depend on the image' : '');
 }

@@ -73,7 +73,7 @@ function prepare(
   const folded = new Map<string, readonly HostTensor[]>();
   const fixed = fixedBatchOf(network.input);
   const batch = fixed ?? referenceBatch;
-  if (batch > 4096) throw invalidFile(network.label, `it fixes a batch of ${batch} pictures`);
+  if (batch > 4096) throw invalidFile(network.label, `it fixes a batch of ${batch} images`);
   const write = (names: ReadonlyMap<string, string>, size: number, reference?: Reference): Specialised => {
     const written = specialise(network, framing, { folded, names }, size, reference);
     return { ...written, graph: fusePatterns(written.graph) };

@@ -12,7 +12,7 @@ import type { FileNode } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
 import { computed, type Known, NodeContext, type Reference, type Value } from './value.ts';
 
-/** How a picture is fed and what comes out, settled from the file and the person's settings. */
+/** How an image is fed and what comes out, settled from the file and the person's settings. */
 export interface Framing {
   readonly inputSize: number;
   /** The network takes [batch, height, width, channels]. */
@@ -107,7 +107,7 @@ export function specialise(
   const result = values.get(network.output);
   if (result === undefined)
     throw invalidFile(network.label, `its output "${network.output}" is optional and absent`);
-  if (result.kind === 'known') throw invalidFile(network.label, 'its output does not depend on the picture');
+  if (result.kind === 'known') throw invalidFile(network.label, 'its output does not depend on the image');
   frameEmbedding(builder, network, framing, batch, result.name);
   const dims = new Map<string, readonly number[]>();
   for (const [name, value] of values) {
@@ -208,7 +208,7 @@ function framePixels(builder: GraphBuilder, framing: Framing, batch: number): st
   return framing.channelsLast ? builder.transpose(ordered, [0, 2, 3, 1]) : ordered;
 }
 
-/** One row per picture. @throws AppError MODEL_FILE_INVALID when the output is no embedding */
+/** One row per image. @throws AppError MODEL_FILE_INVALID when the output is no embedding */
 function frameEmbedding(
   builder: GraphBuilder,
   { label, output }: Network,
@@ -221,7 +221,7 @@ function frameEmbedding(
   if (dims[0] !== batch || dtype !== 'float32') {
     throw invalidFile(
       label,
-      `its output "${output}" has shape ${shape} for ${batch} pictures instead of one row each`,
+      `its output "${output}" has shape ${shape} for ${batch} images instead of one row each`,
     );
   }
   let rows = value;

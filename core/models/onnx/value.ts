@@ -4,7 +4,7 @@ import { NodeProblem, toSize } from './attributes.ts';
 import type { HostTensor } from './host-tensor.ts';
 import type { FileNode } from './onnx-file.ts';
 
-/** A value that does not depend on the pictures. */
+/** A value that does not depend on the images. */
 export interface Known {
   readonly kind: 'known';
   readonly tensor: HostTensor;
@@ -88,7 +88,7 @@ export class NodeContext {
     const value = this.inputs[index];
     if (value === undefined) return undefined;
     if (value.kind === 'computed') {
-      throw new NodeProblem('unsupported', `takes its input ${index} from the picture`);
+      throw new NodeProblem('unsupported', `takes its input ${index} from the image`);
     }
     return value.tensor;
   }

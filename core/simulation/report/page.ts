@@ -1,4 +1,4 @@
-/** The report of a lab's runs: one file without scripts that needs nothing else. */
+/** The report of a simulation's runs: one file without scripts that needs nothing else. */
 import type { RunLine } from '../record.ts';
 import { byRound, type ChartAxis, heatMap, lineChart, swatch } from './charts.ts';
 import { figuresOf, type ScenarioFigures } from './figures.ts';
@@ -22,7 +22,7 @@ const wideRange = 20;
 export function renderReport(runs: readonly RunLine[], options: ReportOptions = {}): string {
   const scenarios = scenariosOf(runs);
   const names = [...new Set(runs.map((run) => run.experiment))].join(', ');
-  const title = options.title ?? (names === '' ? 'Report of the simulation lab' : names);
+  const title = options.title ?? (names === '' ? 'Report of the simulation simulation' : names);
   const finished = runs.filter((run) => run.status === 'finished').length;
   const contents =
     scenarios.length < 2
@@ -156,7 +156,7 @@ function recallMap({ methods, classes }: Scenario, figures: ScenarioFigures): st
     ]),
     'Recall by class',
   );
-  return `${figure('Recall by class at the end, percent; empty where too few pictures were there to say', map)}
+  return `${figure('Recall by class at the end, percent; empty where too few images were there to say', map)}
 <details><summary>Recall by class as a table</summary>${numbers}</details>`;
 }
 

@@ -1,4 +1,4 @@
-/** A lab's runs, sorted for comparison: what was compared with what, and each method's course over its seeds. */
+/** A simulation's runs, sorted for comparison: what was compared with what, and each method's course over its seeds. */
 import type { FailedRun, FinishedRun, Partition, RoundRecord, RunLine } from '../record.ts';
 import { meanInterval } from '../statistics.ts';
 
@@ -29,7 +29,7 @@ export interface Method {
   readonly epsilon: Course;
 }
 
-/** Runs that are comparable: the same data, base model, sites and way of spreading the pictures. */
+/** Runs that are comparable: the same data, base model, sites and way of spreading the images. */
 export interface Scenario {
   readonly title: string;
   readonly classes: readonly string[];
@@ -65,8 +65,8 @@ export function scenariosOf(runs: readonly RunLine[]): Scenario[] {
       describePartition(first.partition),
       first.sites === 1 ? '1 site' : `${first.sites} sites`,
       ...(bases.size > 1 ? [first.config.baseId] : []),
-      ...(first.evaluateOn === 'validation' ? ['validation pictures'] : []),
-      ...(data.size > 1 ? [`pictures ${first.dataSha256.slice(0, 8)}`] : []),
+      ...(first.evaluateOn === 'validation' ? ['validation images'] : []),
+      ...(data.size > 1 ? [`images ${first.dataSha256.slice(0, 8)}`] : []),
     ].join(', ');
     return {
       title,

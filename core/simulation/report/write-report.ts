@@ -1,4 +1,4 @@
-/** The report of a lab's runs as a file. */
+/** The report of a simulation's runs as a file. */
 import { basename } from 'node:path';
 import { AppError } from '../../shared/errors.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';

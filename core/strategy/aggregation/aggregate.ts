@@ -15,8 +15,8 @@ import { type WeighedUpdate, weighUpdates } from './weighed-updates.ts';
 export interface MergedLayers {
   /** The layers with which the next round starts. */
   lora: ReadonlyMap<string, LoraLayer>;
-  /** Layers that become part of the base model; see `ModelFoundation`. None by default. */
-  foundation?: ReadonlyMap<string, LoraLayer>;
+  /** Layers that become part of the base model; see `FrozenBaseDelta`. None by default. */
+  frozenBaseDelta?: ReadonlyMap<string, LoraLayer>;
   /** 1 by default. */
   energyKept?: number;
   /** What the server optimiser keeps of the layers. */
@@ -51,7 +51,8 @@ export async function aggregate(
   const merged = await layers?.finish(sums);
   return {
     state: merged === undefined ? state : { ...state, lora: merged.lora },
-    foundation: merged?.foundation === undefined ? null : foundationOf(global, { lora: merged.foundation }),
+    frozenBaseDelta:
+      merged?.frozenBaseDelta === undefined ? null : frozenBaseOf(global, { lora: merged.frozenBaseDelta }),
     memory: joined(memory, merged?.memory),
     energyKept: merged?.energyKept ?? 1,
     drift: await driftOf(values, sums),
@@ -60,7 +61,7 @@ export async function aggregate(
 }
 
 /** A part for under the global state: layers, base weights or both; never a head. */
-export function foundationOf(
+export function frozenBaseOf(
   { baseSha256, classes }: ModelState,
   part: Partial<Pick<ModelState, 'lora' | 'base'>>,
 ): ModelState {

@@ -17,7 +17,7 @@ const spectralCap = 4;
 /**
  * ΔW = Σ w·s·B·A, cut to the best approximation of the next rank (docs/method.md). With `spectral` the ranks of all
  * layers together come from one budget; the sum of the ranks is the same as with `uniform`. With the cut-off `freeze`
- * the directions between a layer's next rank and the rank that it had become part of the foundation.
+ * the directions between a layer's next rank and the rank that it had become part of the frozen base delta.
  * @throws AppError SHAPE_MISMATCH when the global state names no layers; UPDATE_REJECTED when a sum is not finite
  */
 export function exactLayers(
@@ -121,7 +121,7 @@ async function cutLayers(
     frozen.set(module, { module, r: kept - rank, scale: 1, a: rest.a, b: rest.b });
   }
   const energyKept = energy === 0 ? 1 : Math.min(1, keptEnergy / energy);
-  return { lora, energyKept, ...(frozen.size === 0 ? {} : { foundation: frozen }) };
+  return { lora, energyKept, ...(frozen.size === 0 ? {} : { frozenBaseDelta: frozen }) };
 }
 
 /** The server optimiser's momentum joins the sum as low-rank terms of its own. */

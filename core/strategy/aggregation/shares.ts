@@ -4,8 +4,8 @@ import { rejected } from '../check-update.ts';
 import type { RunConfig, Updates } from '../strategy.ts';
 
 /**
- * Share w_k of each site in a round, by its number of training pictures or all equal; the shares add up to 1.
- * @throws AppError UPDATE_REJECTED for a number of pictures that is none; QUORUM_NOT_REACHED without sites
+ * Share w_k of each site in a round, by its number of training images or all equal; the shares add up to 1.
+ * @throws AppError UPDATE_REJECTED for a number of images that is none; QUORUM_NOT_REACHED without sites
  */
 export function sharesOf(
   { weighting }: Pick<RunConfig, 'weighting'>,
@@ -14,7 +14,7 @@ export function sharesOf(
   if (sites.length === 0) throw new AppError('QUORUM_NOT_REACHED', 'No update arrived in this round.');
   const weights = sites.map(({ examples }) => {
     if (!(Number.isFinite(examples) && examples > 0)) {
-      throw rejected('it does not say on how many pictures it was trained');
+      throw rejected('it does not say on how many images it was trained');
     }
     return weighting === 'equal' ? 1 : examples;
   });

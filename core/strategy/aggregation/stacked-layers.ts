@@ -34,19 +34,19 @@ export function stackedLayers({ config, global, next }: AggregateRound): LayerMe
     async finish(sums) {
       const rankOf = layerRanks(config, next.rank);
       const scaleOf = layerScales(config);
-      const [lora, foundation] = [new Map<string, LoraLayer>(), new Map<string, LoraLayer>()];
+      const [lora, frozenBaseDelta] = [new Map<string, LoraLayer>(), new Map<string, LoraLayer>()];
       for (const [module, { a, b }] of global.lora) {
         await setImmediate();
         const fits = (ranks.get(module) ?? 0) <= limitOf(module);
         const part = fits ? stacked(stacks.get(module)!) : sums.sum(module).toPart();
-        foundation.set(module, { module, r: part.a.dims[0]!, scale: 1, a: part.a, b: part.b });
+        frozenBaseDelta.set(module, { module, r: part.a.dims[0]!, scale: 1, a: part.a, b: part.b });
         const r = Math.min(rankOf(module), limitOf(module));
         const scale = scaleOf(module, r);
         const seed = mixSeed(config.seed, 'fresh', next.round, module);
         const fresh = createFactorSum(a.dims, b.dims).truncate(r, scale, { seed });
         lora.set(module, { module, r, scale, a: fresh.a, b: fresh.b });
       }
-      return { lora, foundation };
+      return { lora, frozenBaseDelta };
     },
   };
 }

@@ -8,19 +8,19 @@ export interface SiteEvaluation {
   siteId: string;
   correct: number;
   total: number;
-  /** `EvaluationCounts`; null from a site that told right answers and pictures only. */
+  /** `EvaluationCounts`; null from a site that released right answers and images only. */
   counts: unknown;
 }
 
 /**
- * Over all sites that may report, each picture counting the same.
+ * Over all sites that may report, each image counting the same.
  * @param classes of the run
  */
 export function aggregateEvaluations(results: readonly SiteEvaluation[], classes: number): EvaluationMetrics {
   const parts = results.map(({ correct, total, counts }): EvaluationCounts => {
     if (counts !== null) return evaluationCountsShape.parse(counts);
-    const untold = { top5: null, perClass: null, calibration: null, scores: null };
-    return { smallCell: 1, classes, total, correct, ...untold };
+    const withheld = { top5: null, perClass: null, calibration: null, scores: null };
+    return { smallCell: 1, classes, total, correct, ...withheld };
   });
   return metricsOf(mergeCounts(parts, classes));
 }

@@ -1,4 +1,4 @@
-/** Whether counts can be those of one and the same set of pictures, as far as rounding lets tell. */
+/** Whether counts can be those of one and the same set of images, as far as rounding lets tell. */
 import {
   type ClassCounts,
   type EvaluationCounts,
@@ -26,9 +26,9 @@ const isSmall = (cell: number, smallCell: number) => cell > 0 && cell < smallCel
 const slackOf = (smallCell: number) => Math.floor(smallCell / 2);
 
 function checkTotals({ smallCell, classes, total, correct, top5 }: EvaluationCounts): string | null {
-  if (correct > total) return 'more pictures are right than there are';
+  if (correct > total) return 'more images are right than there are';
   if (top5 !== null && (top5 < correct || top5 > total))
-    return 'pictures right among five do not lie between those right at once and all';
+    return 'images right among five do not lie between those right at once and all';
   if (top5 !== null && classes <= topCount)
     return 'right among five means nothing with five classes or fewer';
   const cells = [total, correct, total - correct, ...(top5 === null ? [] : [top5 - correct, total - top5])];
@@ -42,10 +42,10 @@ function checkClasses({ smallCell, classes, total, correct, perClass }: Evaluati
   if (perClass.length !== classes) return 'there are not as many rows as classes';
   for (const row of perClass) {
     if ((row.total === null && row.correct !== null) || (row.correct === null && row.predicted !== null))
-      return 'a class tells right answers without pictures, or predictions without right answers';
+      return 'a class tells right answers without images, or predictions without right answers';
     const cells = [row.total, row.correct, less(row.total, row.correct), less(row.predicted, row.correct)];
     if (cells.some((cell) => cell !== null && cell < 0))
-      return 'a class has more right answers than pictures or predictions';
+      return 'a class has more right answers than images or predictions';
     if (cells.some((cell) => cell !== null && isSmall(cell, smallCell)))
       return 'a count of a class is below the small-cell limit';
   }
@@ -62,9 +62,9 @@ function less(whole: number | null, part: number | null): number | null {
 
 function checkColumn(rows: readonly ClassCounts[], column: keyof ClassCounts, whole: number): string | null {
   const sum = rows.reduce((known, row) => known + (row[column] ?? 0), 0);
-  if (sum > whole) return 'the classes have more pictures than there are';
+  if (sum > whole) return 'the classes have more images than there are';
   const isComplete = rows.every((row) => row[column] !== null);
-  return isComplete && sum < whole ? 'the classes have fewer pictures than there are' : null;
+  return isComplete && sum < whole ? 'the classes have fewer images than there are' : null;
 }
 
 function checkCalibration({ smallCell, total, correct, calibration }: EvaluationCounts): string | null {
@@ -72,16 +72,16 @@ function checkCalibration({ smallCell, total, correct, calibration }: Evaluation
   if (calibration.some((block, index) => block.confidence <= (calibration[index - 1]?.confidence ?? -1)))
     return 'confidences do not ascend';
   if (calibration.some((block) => block.correct > block.total || block.total === 0))
-    return 'a confidence has more right answers than pictures';
+    return 'a confidence has more right answers than images';
   if (
     calibration.some((block) =>
       [block.correct, block.total - block.correct].some((n) => isSmall(n, smallCell)),
     )
   )
     return 'a count of a confidence is below the small-cell limit';
-  const pictures = calibration.reduce((sum, block) => sum + block.total, 0);
+  const images = calibration.reduce((sum, block) => sum + block.total, 0);
   const right = calibration.reduce((sum, block) => sum + block.correct, 0);
-  return pictures === total && right === correct ? null : 'confidences do not add up to all pictures';
+  return images === total && right === correct ? null : 'confidences do not add up to all images';
 }
 
 function checkScores(counts: EvaluationCounts): string | null {
@@ -95,10 +95,10 @@ function checkScores(counts: EvaluationCounts): string | null {
     const slack = blocks.length * slackOf(smallCell);
     const positives = blocks.reduce((sum, block) => sum + block[2], 0);
     const negatives = blocks.reduce((sum, block) => sum + block[3], 0);
-    if (Math.abs(positives + negatives - total) > 2 * slack) return 'scores do not add up to all pictures';
+    if (Math.abs(positives + negatives - total) > 2 * slack) return 'scores do not add up to all images';
     const row = perClass?.[index];
     if (row?.total != null && Math.abs(positives - row.total) > slack)
-      return 'scores do not add up to the pictures of their class';
+      return 'scores do not add up to the images of their class';
   }
   return null;
 }

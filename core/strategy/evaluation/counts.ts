@@ -1,5 +1,5 @@
 /**
- * What an evaluation counts over held-out pictures, and nothing but counts. A site keeps its own in full; what leaves
+ * What an evaluation counts over held-out images, and nothing but counts. A site keeps its own in full; what leaves
  * has been through `suppressSmallCells`. docs/evaluation.md says what can be learnt from it.
  */
 import { z } from 'zod';
@@ -21,7 +21,7 @@ const binsPerUnit = 2;
 const count = z.int().nonnegative().max(1_000_000_000);
 
 /**
- * Of one class: pictures of it, those called right, and those that were taken for it, rightly or wrongly. Null where
+ * Of one class: images of it, those called right, and those that were taken for it, rightly or wrongly. Null where
  * it is withheld; without `total` the others are, too, and without `correct` also `predicted`.
  */
 export const classCountsSchema = z.strictObject({
@@ -31,7 +31,7 @@ export const classCountsSchema = z.strictObject({
 });
 export type ClassCounts = z.infer<typeof classCountsSchema>;
 
-/** Pictures whose predicted class got a probability of about so many percent (their mean, rounded). */
+/** Images whose predicted class got a probability of about so many percent (their mean, rounded). */
 export const calibrationBlockSchema = z.strictObject({
   confidence: z.int().min(0).max(100),
   total: count,
@@ -40,7 +40,7 @@ export const calibrationBlockSchema = z.strictObject({
 export type CalibrationBlock = z.infer<typeof calibrationBlockSchema>;
 
 const scoreBin = z.int().nonnegative().lt(scoreBins);
-/** [first bin, last bin, pictures of the class, pictures of other classes] with the class's score in these bins. */
+/** [first bin, last bin, images of the class, images of other classes] with the class's score in these bins. */
 export const scoreBlockSchema = z.tuple([scoreBin, scoreBin, count, count]);
 export type ScoreBlock = z.infer<typeof scoreBlockSchema>;
 
@@ -49,10 +49,10 @@ export const evaluationCountsShape = z.strictObject({
   /** The k of `suppressSmallCells` that these counts have been through; 1: as counted. */
   smallCell: z.int().min(1).max(1_000_000),
   classes: z.int().min(2).max(1_000_000),
-  /** Held-out pictures; 0 when there are fewer than k. */
+  /** Held-out images; 0 when there are fewer than k. */
   total: count,
   correct: count,
-  /** Pictures whose class is among the five most probable ones; null with five classes or fewer. */
+  /** Images whose class is among the five most probable ones; null with five classes or fewer. */
   top5: count.nullable(),
   /** By class index; null where it was withheld. */
   perClass: z.array(classCountsSchema).max(maxCountedClasses).nullable(),

@@ -2,29 +2,29 @@
 import { AppError } from '../../shared/errors.ts';
 import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';
 
-/** What the sites tell of one class; a site that withholds a part is in none of that part's numbers. */
+/** What the sites release of one class; a site that withholds a part is in none of that part's numbers. */
 export interface FederatedClass {
   recall: Share;
-  /** Of sites that tell predictions, too. */
+  /** Of sites that release predictions, too. */
   f1: Share & { predicted: number };
 }
 
-/** A figure's right answers and the pictures of the sites that told them. */
+/** A figure's right answers and the images of the sites that released them. */
 export interface Share {
   total: number;
   correct: number;
 }
 
 export interface FederatedCounts {
-  /** Pictures of all sites that may report. */
+  /** Images of all sites that may report. */
   total: number;
   top1: Share;
   top5: Share;
-  /** By class index; zeros where no site may tell. */
+  /** By class index; zeros where no site may release any. */
   perClass: FederatedClass[];
   /** By confidence, ascending. */
   calibration: CalibrationBlock[];
-  /** By class index, sorted by bins; blocks of different sites may overlap. Empty where no site may tell. */
+  /** By class index, sorted by bins; blocks of different sites may overlap. Empty where no site may release any. */
   scores: ScoreBlock[][];
 }
 

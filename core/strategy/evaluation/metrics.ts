@@ -1,11 +1,11 @@
-/** Figures of one state over the held-out pictures of all sites, computed from counts alone. */
+/** Figures of one state over the held-out images of all sites, computed from counts alone. */
 import { z } from 'zod';
 import type { ScoreBlock } from './counts.ts';
 import type { FederatedCounts } from './merge-counts.ts';
 
 const share = z.number().min(0).max(1);
 
-/** Which share of the pictures each figure rests on; 0 where it is null. */
+/** Which share of the images each figure rests on; 0 where it is null. */
 export const coverageSchema = z.object({
   accuracy: share,
   top5: share,
@@ -16,9 +16,9 @@ export const coverageSchema = z.object({
 });
 
 export const evaluationMetricsSchema = z.object({
-  /** Pictures of the sites that may report; see `coverage` for how many of them a figure rests on. */
+  /** Images of the sites that may report; see `coverage` for how many of them a figure rests on. */
   total: z.int().nonnegative(),
-  /** Share of the pictures whose most probable class is right. */
+  /** Share of the images whose most probable class is right. */
   accuracy: share.nullable(),
   top5: share.nullable(),
   macroF1: share.nullable(),
@@ -75,11 +75,11 @@ function calibrationError(blocks: FederatedCounts['calibration']): number | null
 interface Auc {
   value: number;
   within: number;
-  /** Pictures of the classes behind it. */
+  /** Images of the classes behind it. */
   positives: number;
 }
 
-/** Mean over the classes that have pictures on both sides; null without any. */
+/** Mean over the classes that have images on both sides; null without any. */
 function macroAuc(scores: FederatedCounts['scores']): Auc | null {
   const known = scores.map(oneVersusRest).filter((auc) => auc !== null);
   const value = meanOf(known.map((auc) => auc.value));
@@ -89,7 +89,7 @@ function macroAuc(scores: FederatedCounts['scores']): Auc | null {
 }
 
 /**
- * Share of the pairs of one picture of the class and one of others in which the first has the greater score. Pairs
+ * Share of the pairs of one image of the class and one of others in which the first has the greater score. Pairs
  * whose blocks overlap count half: each may be wrong by one half at most, which is what `within` sums up.
  */
 function oneVersusRest(blocks: readonly ScoreBlock[]): Auc | null {
@@ -112,7 +112,7 @@ function ratio(part: number, whole: number): number | null {
   return whole === 0 ? null : part / whole;
 }
 
-/** Rounded counts may add up to a little more than all pictures. */
+/** Rounded counts may add up to a little more than all images. */
 function coverage(part: number, whole: number): number {
   return whole === 0 ? 0 : Math.min(1, part / whole);
 }

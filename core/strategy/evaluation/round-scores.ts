@@ -2,7 +2,7 @@
 import { type ClassCounts, type ScoreBlock, scoreBins } from './counts.ts';
 import { isSafe } from './safe-cells.ts';
 
-/** Null for a class of which nothing is shown, or whose pictures cannot be told from others. */
+/** Null for a class of which nothing is shown, or whose images cannot be told from others. */
 export function roundScores(
   rows: readonly (readonly ScoreBlock[] | null)[],
   classes: readonly ClassCounts[],
@@ -14,7 +14,7 @@ export function roundScores(
   return rounded.every((row) => row === null) ? null : rounded;
 }
 
-/** From the greatest scores down: bins are merged until a block has 0 or at least k pictures on either side. */
+/** From the greatest scores down: bins are merged until a block has 0 or at least k images on either side. */
 function roundBlocks(bins: readonly ScoreBlock[], smallCell: number): ScoreBlock[] | null {
   const isWhole = ([, , positives, negatives]: ScoreBlock) =>
     isSafe(positives, smallCell) && isSafe(negatives, smallCell);

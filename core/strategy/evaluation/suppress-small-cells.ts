@@ -3,10 +3,10 @@
  * tell such a cell. docs/evaluation.md has the argument in full. In short:
  *
  * - Totals, classes and confidences are exact counts of cells that are 0 or at least k, each table a partition of the
- *   same pictures, and what a table leaves out is a cell like any other (see `poolSafely`). Right and wrong are told
+ *   same images, and what a table leaves out is a cell like any other (see `poolSafely`). Right and wrong are released
  *   apart in tables only where the totals tell them apart.
  * - Scores of a class hang together with all of these (a probability above one half is the predicted class's), so their
- *   blocks, too, hold 0 or at least k pictures, and are then rounded to multiples of k: sums and differences of
+ *   blocks, too, hold 0 or at least k images, and are then rounded to multiples of k: sums and differences of
  *   multiples of k are multiples of k.
  */
 import { AppError } from '../../shared/errors.ts';
@@ -89,36 +89,36 @@ function publishClasses(
           isSafe(cells[index]!.total - cells[index]!.right, smallCell),
       );
   if (shown.size === 0) return null;
-  const told = tellPredictions(cells, split, smallCell);
+  const released = releasePredictions(cells, split, smallCell);
   return cells.map(({ total, right, taken }, index) => ({
     total: shown.has(index) ? total : null,
     correct: split.has(index) ? right : null,
-    predicted: told.has(index) ? right + taken : null,
+    predicted: released.has(index) ? right + taken : null,
   }));
 }
 
-/** Classes of which pictures of others that were taken for them may be told. */
-function tellPredictions(
+/** Classes of which images of others that were taken for them may be released. */
+function releasePredictions(
   cells: readonly { total: number; right: number; taken: number }[],
   split: ReadonlySet<number>,
   smallCell: number,
 ): Set<number> {
   const taken = cells.map((cell) => cell.taken);
-  const told = poolSafely(
+  const released = poolSafely(
     { smallCell, sizes: cells.map((cell) => cell.total) },
     [{ cells: taken, atLeast: () => 0 }],
     (index) => split.has(index) && isSafe(taken[index]!, smallCell),
   );
   const wrong = cells.reduce((sum, cell) => sum + cell.total - cell.right, 0);
-  // Wrong pictures that have nothing to do with a class are a difference, too.
-  const isSafeWithoutClass = [...told].every((index) => {
+  // Wrong images that have nothing to do with a class are a difference, too.
+  const isSafeWithoutClass = [...released].every((index) => {
     const { total, right } = cells[index]!;
     return isSafe(wrong - (total - right) - taken[index]!, smallCell);
   });
-  return isSafeWithoutClass ? told : new Set();
+  return isSafeWithoutClass ? released : new Set();
 }
 
-/** From the greatest confidence down: merged until a block has 0 or at least k right and wrong pictures. */
+/** From the greatest confidence down: merged until a block has 0 or at least k right and wrong images. */
 function mergeConfidences(blocks: readonly CalibrationBlock[], smallCell: number): CalibrationBlock[] {
   const merged: (CalibrationBlock & { weighted: number })[] = [];
   const isWhole = ({ total, correct }: CalibrationBlock) =>

@@ -1,6 +1,6 @@
 /** Sources of standard normal numbers for the Gaussian mechanism. */
 
-/** A seeded `Random` is one, too, for the lab and tests; who knows the seed can take its noise away again. */
+/** A seeded `Random` is one, too, for the simulation and tests; who knows the seed can take its noise away again. */
 export interface GaussianSource {
   /** A draw from N(0, 1), float64. */
   normal(): number;

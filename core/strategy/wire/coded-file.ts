@@ -56,8 +56,8 @@ const metadataSchema = z.strictObject({
   lora: z.string(),
 });
 
-const partsText = ({ a, b, head, drawn }: Parts) =>
-  [a && 'lora_A', drawn !== undefined && 'lora_A.mixing', b && 'lora_B', head && 'head', 'base']
+const partsText = ({ a, b, head, seeded }: Parts) =>
+  [a && 'lora_A', seeded !== undefined && 'lora_A.mixing', b && 'lora_B', head && 'head', 'base']
     .filter((part) => part !== false)
     .join(' ');
 

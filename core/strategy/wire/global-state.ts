@@ -3,9 +3,10 @@
  * files. Otherwise a coded file: factors and head as they are, base weights as differences from the base model's own.
  * The coordinator goes on with what the file says, not with what it was made of, so that both ends have the same bits.
  */
-import { mixingOf, mixRows } from '../../lora/drawn-rows.ts';
+
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { invalid, requireFinite } from '../../lora/safetensors.ts';
+import { coefficientsOf, combineRows } from '../../lora/seeded-rows.ts';
 import {
   decodeModelState,
   encodeModelState,
@@ -16,7 +17,7 @@ import {
   tensorsOf,
 } from '../../lora/state-file.ts';
 import { floatTensor } from '../../shared/tensor.ts';
-import { drawnRank, drawnRowsOf, shapeOfLayer } from '../fixed-factor.ts';
+import { seededRank, seededRowsOf, shapeOfLayer } from '../fixed-factor.ts';
 import {
   codedSizeBytes,
   encodeCoded,
@@ -29,7 +30,7 @@ import {
 import { assemble, baseEntries, baseWeightOf, requireSame } from './update.ts';
 import {
   globalPartsOf,
-  nameOfMixing,
+  nameOfCoefficients,
   type Parts,
   travellingValues,
   type WireBase,
@@ -44,7 +45,7 @@ export interface DecodeGlobalOptions extends WireContext {
 }
 
 /** Factors under a state always travel whole. */
-const foundationParts: Parts = { a: true, b: true, head: false };
+const frozenBaseParts: Parts = { a: true, b: true, head: false };
 
 function globalForm(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
   return { kind: 'global', precision: context.config.wire.down, parts: globalPartsOf(context) };
@@ -80,8 +81,8 @@ export function decodeGlobalState(bytes: Uint8Array, name: string, options: Deco
   for (const module of initial.lora.keys()) {
     if (!layers.has(module)) throw invalid(name, `the layer "${module}" is missing`);
   }
-  if (form.parts.drawn !== undefined) {
-    return readTurnedState(file, { ...initial, lora: layers }, form, options, name);
+  if (form.parts.seeded !== undefined) {
+    return readRotatedState(file, { ...initial, lora: layers }, form, options, name);
   }
   for (const [module, layer] of form.parts.a && form.parts.b ? [] : layers) {
     const own = initial.lora.get(module)!;
@@ -108,18 +109,18 @@ export function globalStateValueCount(
   return travellingValues(shape, globalPartsOf(context));
 }
 
-interface FoundationContext {
+interface FrozenBaseContext {
   config: WireConfig;
   base: WireBase;
 }
 
-function foundationForm({ wire }: WireConfig): FileForm {
-  return { kind: 'foundation', precision: wire.down, parts: foundationParts };
+function frozenBaseForm({ wire }: WireConfig): FileForm {
+  return { kind: 'foundation', precision: wire.down, parts: frozenBaseParts };
 }
 
 /** A part that goes under the global state: layers of any rank and base weights; its head does not travel. */
-export function encodeFoundation(part: ModelState, { config, base }: FoundationContext): Uint8Array {
-  const form = foundationForm(config);
+export function encodeFrozenBase(part: ModelState, { config, base }: FrozenBaseContext): Uint8Array {
+  const form = frozenBaseForm(config);
   const bare = { ...part, head: new Map() };
   return form.precision === 'fp32' ? encodeModelState(bare) : encodeState(bare, form, { config, base });
 }
@@ -128,13 +129,13 @@ export function encodeFoundation(part: ModelState, { config, base }: FoundationC
  * @param options `initial` names the layers that a part may have
  * @throws AppError MODEL_FILE_INVALID
  */
-export function decodeFoundation(
+export function decodeFrozenBase(
   bytes: Uint8Array,
   name: string,
-  options: FoundationContext & { initial: ModelState },
+  options: FrozenBaseContext & { initial: ModelState },
 ): ModelState {
   const { config, base, initial } = options;
-  const form = foundationForm(config);
+  const form = frozenBaseForm(config);
   if (form.precision === 'fp32') {
     const part = decodeModelState(bytes, name);
     requireSame(part, initial, name);
@@ -146,27 +147,27 @@ export function decodeFoundation(
   return readState(file, { ...initial, lora: layers, head: new Map() }, form, base, name);
 }
 
-/** Exact size in bytes of the file of a foundation part of this shape. */
-export function foundationSizeBytes(
+/** Exact size in bytes of the file of a frozen base delta part of this shape. */
+export function frozenBaseSizeBytes(
   shape: StateShape,
-  { config }: Pick<FoundationContext, 'config'>,
+  { config }: Pick<FrozenBaseContext, 'config'>,
 ): number {
-  const form = foundationForm(config);
+  const form = frozenBaseForm(config);
   const bare = { ...shape, head: [] };
   return form.precision === 'fp32' ? modelStateSizeBytes(bare) : codedSizeBytes(bare, form);
 }
 
 /** Number of model values in that file. */
-export function foundationValueCount(shape: StateShape): number {
-  return travellingValues(shape, foundationParts);
+export function frozenBaseValueCount(shape: StateShape): number {
+  return travellingValues(shape, frozenBaseParts);
 }
 
-function encodeState(state: ModelState, form: FileForm, { config, base }: FoundationContext): Uint8Array {
+function encodeState(state: ModelState, form: FileForm, { config, base }: FrozenBaseContext): Uint8Array {
   const tensors = tensorsOf(state);
-  const { drawn } = form.parts;
-  for (const layer of drawn === undefined ? [] : state.lora.values()) {
-    if (layer.r === drawn?.(shapeOfLayer(layer))) continue;
-    tensors.set(nameOfMixing(layer.module), mixingOf(layer.a, drawnRowsOf(config, layer)));
+  const { seeded } = form.parts;
+  for (const layer of seeded === undefined ? [] : state.lora.values()) {
+    if (layer.r === seeded?.(shapeOfLayer(layer))) continue;
+    tensors.set(nameOfCoefficients(layer.module), coefficientsOf(layer.a, seededRowsOf(config, layer)));
   }
   return encodeCoded(stateShape(state), tensors, form, {
     predicted: (name) => baseWeightOf(base, name),
@@ -186,17 +187,17 @@ function readState(
   return assemble(frame, tensors, shape.base);
 }
 
-/** As {@link readState}, with each layer's A made of its drawn rows: all of them, or mixtures as the file says. */
-function readTurnedState(
+/** As {@link readState}, with each layer's A made of its seeded rows: all of them, or mixtures as the file says. */
+function readRotatedState(
   file: OpenedFile,
   frame: ModelState,
   form: FileForm,
   { config, base, initial }: DecodeGlobalOptions,
   name: string,
 ): ModelState {
-  const drawn = drawnRank(config);
+  const seeded = seededRank(config);
   for (const layer of frame.lora.values()) {
-    const most = drawn(shapeOfLayer(layer));
+    const most = seeded(shapeOfLayer(layer));
     if (layer.r > most)
       throw invalid(name, `layer "${layer.module}" has rank ${layer.r}: it has ${most} in this run at most`);
   }
@@ -206,9 +207,9 @@ function readTurnedState(
     const { module } = layer;
     // Most runs begin with all rows: drawn anew they would take as long as a training step.
     const own = initial.lora.get(module)!;
-    const rows = own.r === drawn(shapeOfLayer(layer)) ? own.a : drawnRowsOf(config, layer);
-    const mixing = tensors.get(nameOfMixing(module));
-    const a = mixing === undefined ? rows : mixRows(mixing, rows);
+    const rows = own.r === seeded(shapeOfLayer(layer)) ? own.a : seededRowsOf(config, layer);
+    const coefficients = tensors.get(nameOfCoefficients(module));
+    const a = coefficients === undefined ? rows : combineRows(coefficients, rows);
     requireFinite(a.data, nameOfA(module), name);
     tensors.set(nameOfA(module), a);
   }

@@ -9,11 +9,11 @@ import {
 } from '../../lora/state-file.ts';
 import type { BaseModel } from '../../models/base-model.ts';
 import { elementCount, type FloatTensor } from '../../shared/tensor.ts';
-import { type DrawnConfig, drawnRank, fixesA, type LayerShape } from '../fixed-factor.ts';
+import { fixesA, type LayerShape, type SeededRowsConfig, seededRank } from '../fixed-factor.ts';
 import type { RoundPlan, RunConfig } from '../strategy.ts';
 
 /** Settings of a run that say what travels, and how precisely. */
-export type WireConfig = Pick<RunConfig, 'strategy' | 'wire' | 'localHead' | 'freezeA'> & DrawnConfig;
+export type WireConfig = Pick<RunConfig, 'strategy' | 'wire' | 'localHead' | 'freezeA'> & SeededRowsConfig;
 /** Part of a round's plan that says what travels. */
 export type WirePlan = Pick<RoundPlan, 'sends'>;
 /** Base weights travel as differences from those of the base model, unless a state has replaced them before. */
@@ -34,10 +34,10 @@ export interface Parts {
   b: boolean;
   head: boolean;
   /**
-   * Set where A is fixed but turns when the rank falls: of how many drawn rows a layer's A is made. Then layers of a
-   * lower rank send how they are mixed (`mixingOf`), [r, drawn], in the place of A.
+   * Set where A is fixed but rotates when the rank falls: of how many seeded rows a layer's A is made. Then layers of a
+   * lower rank send how they are mixed (`coefficientsOf`), [r, seeded], in the place of A.
    */
-  drawn?: (layer: LayerShape) => number;
+  seeded?: (layer: LayerShape) => number;
 }
 
 export function partsOf({ config, plan }: Pick<WireContext, 'config' | 'plan'>): Parts {
@@ -47,11 +47,11 @@ export function partsOf({ config, plan }: Pick<WireContext, 'config' | 'plan'>):
 /** What of a global state travels, at the plan of the round that starts from it. */
 export function globalPartsOf({ config, plan }: Pick<WireContext, 'config' | 'plan'>): Parts {
   const parts = partsOf({ config, plan });
-  return fixesA(config) && !parts.a ? { ...parts, drawn: drawnRank(config) } : parts;
+  return fixesA(config) && !parts.a ? { ...parts, seeded: seededRank(config) } : parts;
 }
 
-/** Of the [r, drawn] numbers that say how A is made of drawn rows. */
-export const nameOfMixing = (module: string): string => `lora.${module}.lora_A.mixing`;
+/** Of the [r, seeded] numbers that say how A is made of seeded rows. */
+export const nameOfCoefficients = (module: string): string => `lora.${module}.lora_A.mixing`;
 
 export const isWhole = ({ a, b, head }: Parts): boolean => a && b && head;
 
@@ -67,9 +67,9 @@ export function wireEntries(shape: Pick<StateShape, 'lora' | 'head' | 'base'>, p
   const entries: WireEntry[] = [];
   for (const layer of shape.lora) {
     const { module, r, aDims, bDims } = layer;
-    const drawn = parts.drawn?.(layer) ?? r;
+    const seeded = parts.seeded?.(layer) ?? r;
     if (parts.a) entries.push({ name: nameOfA(module), dims: aDims, axis: 0 });
-    else if (r < drawn) entries.push({ name: nameOfMixing(module), dims: [r, drawn], axis: 0 });
+    else if (r < seeded) entries.push({ name: nameOfCoefficients(module), dims: [r, seeded], axis: 0 });
     // A scale per component of the factors, not per output: B is tall and narrow.
     if (parts.b) entries.push({ name: nameOfB(module), dims: bDims, axis: 1 });
   }

@@ -1,12 +1,12 @@
 /** What travels between sites and the coordinator, as files. docs/protocol.md describes the formats. */
 export {
   type DecodeGlobalOptions,
-  decodeFoundation,
+  decodeFrozenBase,
   decodeGlobalState,
-  encodeFoundation,
+  encodeFrozenBase,
   encodeGlobalState,
-  foundationSizeBytes,
-  foundationValueCount,
+  frozenBaseSizeBytes,
+  frozenBaseValueCount,
   globalStateSizeBytes,
   globalStateValueCount,
 } from './global-state.ts';

@@ -8,14 +8,14 @@ export interface TriedRate {
   readonly strategy: string;
   readonly setting: string;
   readonly value: number;
-  /** On validation pictures, at the end; null when the run failed. */
+  /** On validation images, at the end; null when the run failed. */
   readonly accuracy: number | null;
   /** What decides: see {@link scoreOf}. */
   readonly score: number | null;
   readonly chosen: boolean;
 }
 
-/** So many of the last rounds count: one round alone says little with few pictures. */
+/** So many of the last rounds count: one round alone says little with few images. */
 const lastRounds = 2;
 
 /** Mean accuracy of the last rounds; null when none of them has one. */

@@ -24,9 +24,9 @@ export function resultsOf(plan: Plan, parts: readonly Part[]) {
     formatVersion: 1,
     command: 'npm run bench:paper',
     ...settings,
-    datasets: parts.map(({ dataset, pictures, target, seconds, versions, machine }) => {
+    datasets: parts.map(({ dataset, images, target, seconds, versions, machine }) => {
       const { methods, ...rest } = dataset;
-      return { ...rest, methods, pictures, targetAccuracy: target, seconds, versions, machine };
+      return { ...rest, methods, images, targetAccuracy: target, seconds, versions, machine };
     }),
     results: of(({ rows }) => rows),
     claims: of(({ claims }) => claims),
@@ -50,12 +50,12 @@ export async function readPublishedPart(docsFolder: string, dataset: DataSet): P
   const published = JSON.parse(text) as ReturnType<typeof resultsOf>;
   const found = published.datasets.find(({ name }) => name === dataset.name);
   if (found === undefined) return null;
-  const { pictures, targetAccuracy, seconds, versions, machine, ...settings } = found;
+  const { images, targetAccuracy, seconds, versions, machine, ...settings } = found;
   if (canonicalJson(settings) !== canonicalJson(JSON.parse(JSON.stringify(dataset)))) return null;
   const own = <T extends { dataset: string }>(all: readonly T[]) =>
     all.filter((each) => each.dataset === dataset.name);
   return {
-    ...{ dataset, pictures, target: targetAccuracy, seconds, versions, machine, plots },
+    ...{ dataset, images, target: targetAccuracy, seconds, versions, machine, plots },
     rows: own(published.results),
     claims: own(published.claims),
     search: own(published.search),
@@ -89,7 +89,7 @@ export function renderPage(plan: Plan, parts: readonly Part[]): string {
 
 <!-- Written by "npm run bench:paper"; do not edit. What the figures mean: results-discussion.md. -->
 
-Every strategy on ${plan.sites} simulated sites with the code that hospitals run, pictures spread by Dirichlet
+Every strategy on ${plan.sites} simulated sites with the code that hospitals run, images spread by Dirichlet
 ${plan.alpha}; ± is half of the 95 % interval of the mean over seeds (Student's t). The
 [discussion](results-discussion.md) says what the figures mean and what they do not; [results.json](results.json) holds
 them with all settings. Repeat it with \`${command(plan)}\`.
@@ -100,18 +100,18 @@ ${parts.map((part) => section(plan, part)).join('\n')}`;
 const command = ({ size }: Plan) => `npm run bench:paper${size === 'full' ? ' -- --full' : ''}`;
 
 function section(plan: Plan, part: Part): string {
-  const { dataset, pictures, target, rows } = part;
+  const { dataset, images, target, rows } = part;
   const { settings } = dataset;
   const seeds = Math.max(...rows.map((row) => row.seeds.length));
   return `## ${dataset.title}
 
-${pictures.train} training and ${pictures.test} test pictures, ${String(settings['rounds'])} rounds, ${seeds === 1 ? 'one seed' : `${seeds} seeds`}.
+${images.train} training and ${images.test} test images, ${String(settings['rounds'])} rounds, ${seeds === 1 ? 'one seed' : `${seeds} seeds`}.
 Target: ${percent(target)} %, which is 95 % of the best mean accuracy.
 
 ${resultTable(part)}
 
 Parameters and bytes are those that all sites sent and fetched, as counted. \`fedsa-lora\` gives each site a model of
-its own; its accuracy is that of each site's model on the site's even share of the test pictures.
+its own; its accuracy is that of each site's model on the site's even share of the test images.
 
 ![Accuracy by bytes and by round, rank and drift by round](${plotsPathOf(dataset)})
 
@@ -185,14 +185,14 @@ function claimTable({ claims }: Part): string {
   });
 }
 
-function searchText(plan: Plan, { dataset, pictures }: Part): string {
+function searchText(plan: Plan, { dataset, images }: Part): string {
   const tried = Math.max(...Object.values(dataset.rates).map((values) => values.length));
   const rounds = String({ ...dataset.settings, ...dataset.searchSettings }['rounds']);
   const followers = dataset.methods.flatMap(({ name, follows }) =>
     follows === undefined ? [] : [`\`${name}\` takes the rate of \`${follows}\`.`],
   );
   return `${tried} values for one learning rate of every method, ${rounds} rounds each, seed ${plan.searchSeed}, on
-${pictures.validation} validation pictures held out from the training pictures; test pictures had no part in it. The
+${images.validation} validation images held out from the training images; test images had no part in it. The
 score is the mean accuracy of the last two rounds. ${followers.join(' ')}`;
 }
 

@@ -1,4 +1,4 @@
-/** The lab's experiments behind the table: a search on validation pictures, then the runs on test pictures. */
+/** The simulation's experiments behind the table: a search on validation images, then the runs on test images. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Experiment, experimentSchema } from '../../../core/simulation/experiment.ts';
@@ -16,11 +16,11 @@ export interface Trial {
   readonly method: string;
   readonly tunes: TunedRate;
   readonly rate: number;
-  /** What the lab calls its run. */
+  /** What the simulation calls its run. */
   readonly label: string;
 }
 
-/** Every method's trials: as many for each, on the same sites and pictures. Methods that follow another have none. */
+/** Every method's trials: as many for each, on the same sites and images. Methods that follow another have none. */
 export function trialsOf(dataSet: DataSet): Trial[] {
   return dataSet.methods
     .filter(({ follows }) => follows === undefined)
@@ -32,7 +32,7 @@ export function trialsOf(dataSet: DataSet): Trial[] {
     );
 }
 
-/** Test pictures have no part in it: a share of the training pictures is held out instead. */
+/** Test images have no part in it: a share of the training images is held out instead. */
 export function searchExperiment(plan: Plan, dataSet: DataSet, place: Place): Experiment {
   const methodOf = new Map(dataSet.methods.map((method) => [method.name, method]));
   return experimentOf(plan, dataSet, place, {
@@ -85,8 +85,8 @@ function experimentOf(
     base: base.path === undefined ? base : { ...base, path: join(sharedFolder, base.path) },
     sites,
     partitions: [{ dirichlet: alpha }],
-    // Every subject has pictures of one class only, of which some lie at several sites.
-    keepTogether: 'picture',
+    // Every subject has images of one class only, of which some lie at several sites.
+    keepTogether: 'image',
     validationShare,
   });
   return { ...parsed, name: parts.name, out: outFolder };

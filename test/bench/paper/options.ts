@@ -25,8 +25,8 @@ export interface PaperOptions {
 export const usage = `npm run bench:paper -- [options]
   --only DATASET  one of ${dataSetNames.join(', ')}; the others keep what an earlier call found or published
   --seeds N       seeds of every row (3; with --full 5)
-  --full          more pictures and rounds, and variants of sa-fedlora; hours
-  --out FOLDER    where the lab keeps its runs (out/paper); the same command goes on with what is there
+  --full          more images and rounds, and variants of sa-fedlora; hours
+  --out FOLDER    where the simulation keeps its runs (out/paper); the same command goes on with what is there
   --docs FOLDER   where results.md, results.json and images/ are written (docs)
   --json FILE     results.json there as well
 Ctrl-C stops it; the same command goes on.`;

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createLabProgress } from '../../../core/cli/simulate/progress.ts';
+import { createSimulationProgress } from '../../../core/cli/simulate/progress.ts';
 import { toAppError } from '../../../core/shared/errors.ts';
 import { readPublishedPart, writeDocuments } from './document.ts';
 import { requireFiles } from './experiments.ts';
@@ -39,7 +39,7 @@ async function main(signal: AbortSignal): Promise<void> {
       sharedFolder,
       outFolder,
       signal,
-      createProgress: () => createLabProgress(process.stderr),
+      createProgress: () => createSimulationProgress(process.stderr),
     };
     parts.push(await runDataSet(plan, dataSet, place));
   }

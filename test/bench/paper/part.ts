@@ -17,7 +17,7 @@ export interface Failure {
 
 export interface Part {
   readonly dataset: DataSet;
-  readonly pictures: { readonly train: number; readonly validation: number; readonly test: number };
+  readonly images: { readonly train: number; readonly validation: number; readonly test: number };
   readonly target: number;
   readonly rows: readonly ResultRow[];
   readonly search: readonly TriedRate[];

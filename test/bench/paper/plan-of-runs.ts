@@ -33,7 +33,7 @@ export interface DataSet {
   };
   readonly base: { readonly id: string; readonly path?: string } & Readonly<Record<string, unknown>>;
   readonly validationShare: number;
-  /** At most so many validation pictures of each class in the search. */
+  /** At most so many validation images of each class in the search. */
   readonly validationPerClass?: number;
   readonly settings: Readonly<Record<string, unknown>> & {
     readonly training: Readonly<Record<string, unknown>>;
@@ -177,7 +177,7 @@ const olivetti: DataSet = {
   settings: {
     ...common,
     rounds: 6,
-    // Thirty people and three pictures of each: with one epoch a round not even the head alone comes far.
+    // Thirty people and three images of each: with one epoch a round not even the head alone comes far.
     training: { ...training, epochs: 2, headLearningRate: 3e-1 },
   },
   searchSettings,
@@ -197,7 +197,7 @@ export function standardPlan(seeds = 3): Plan {
   return { size: 'standard', ...sites, seeds: countFrom1(seeds), dataSets: [cifar10, olivetti] };
 }
 
-/** More pictures, rounds, seeds and variants of sa-fedlora; hours. */
+/** More images, rounds, seeds and variants of sa-fedlora; hours. */
 export function fullPlan(seeds = 5): Plan {
   const longer = (dataSet: DataSet, maxPerClass: DataSet['data']['maxPerClass']): DataSet => ({
     ...dataSet,

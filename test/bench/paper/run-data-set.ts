@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { createFileLogger } from '../../../core/agent/log-file.ts';
 import { version } from '../../../core/agent/version.ts';
-import type { LabProgress } from '../../../core/cli/simulate/progress.ts';
+import type { SimulationProgress } from '../../../core/cli/simulate/progress.ts';
 import type { Experiment } from '../../../core/simulation/experiment.ts';
-import { openLab } from '../../../core/simulation/lab.ts';
 import type { FinishedRun, RunLine } from '../../../core/simulation/record.ts';
 import { scenariosOf } from '../../../core/simulation/report/scenarios.ts';
+import { openSimulation } from '../../../core/simulation/simulation.ts';
 import { chooseRates } from './choice.ts';
 import { claimsOf } from './claims.ts';
 import { type Place, searchExperiment, tableExperiment, trialsOf } from './experiments.ts';
@@ -19,11 +19,11 @@ export interface RunPlace extends Place {
   /** Trainer processes; default: one for each processor core. */
   workers?: number | undefined;
   signal: AbortSignal;
-  createProgress(): LabProgress;
+  createProgress(): SimulationProgress;
 }
 
 /**
- * @throws AppError CANCELLED when the signal was aborted, and what the lab throws
+ * @throws AppError CANCELLED when the signal was aborted, and what the simulation throws
  * @throws Error when all trials or all seeds of a method failed
  */
 export async function runDataSet(plan: Plan, dataSet: DataSet, place: RunPlace): Promise<Part> {
@@ -53,21 +53,21 @@ async function runExperiment(experiment: Experiment, place: RunPlace): Promise<R
   const logger = createFileLogger(join(place.outFolder, 'logs'), 'paper');
   const { signal } = place;
   try {
-    const lab = await openLab({
+    const simulation = await openSimulation({
       ...{ experiment, version, logger, signal },
       onImport: (at) => progress.onImport(at),
     });
     try {
-      const done = lab.runs.filter(({ id }) => lab.results.finished.has(id));
+      const done = simulation.runs.filter(({ id }) => simulation.results.finished.has(id));
       const rounds = done.reduce((sum, run) => sum + run.config.rounds, 0);
-      const waiting = lab.runs.filter((run) => !done.includes(run));
+      const waiting = simulation.runs.filter((run) => !done.includes(run));
       progress.begin(waiting, { runs: done.length, rounds });
       // Seed by seed, so that a table that is stopped early has whole seeds: "--seeds 1" and "--seeds 2" can be had first.
-      const bySeed = lab.runs.toSorted((a, b) => a.seed - b.seed);
-      await lab.run(bySeed, { workers: place.workers, onEvent: (event) => progress.onEvent(event) });
-      return lab.runs.map(({ id }) => lab.results.lines.get(id)!);
+      const bySeed = simulation.runs.toSorted((a, b) => a.seed - b.seed);
+      await simulation.run(bySeed, { workers: place.workers, onEvent: (event) => progress.onEvent(event) });
+      return simulation.runs.map(({ id }) => simulation.results.lines.get(id)!);
     } finally {
-      lab.close();
+      simulation.close();
     }
   } finally {
     progress.end();
@@ -91,7 +91,7 @@ function partOf(
     runs.reduce((sum, { totals }) => sum + totals.computeMs, 0) / 1000;
   return {
     dataset,
-    pictures: {
+    images: {
       train: count(first, 'train'),
       validation: count(finishedOf(tried)[0]!, 'evaluation'),
       test: count(first, 'evaluation'),

@@ -1,4 +1,4 @@
-/** The rows of the paper's table from the lab's runs. */
+/** The rows of the paper's table from the simulation's runs. */
 import type { FinishedRun } from '../../../core/simulation/record.ts';
 import { estimate, type Method, type Scenario } from '../../../core/simulation/report/scenarios.ts';
 
@@ -6,7 +6,7 @@ export interface ResultRow {
   readonly dataset: string;
   readonly strategy: string;
   readonly seeds: readonly number[];
-  /** Of the last global state on the test pictures, 0…1. */
+  /** Of the last global state on the test images, 0…1. */
   readonly accuracyMean: number;
   /** 95 % interval of the mean over seeds (Student's t); both ends are the mean with one seed. */
   readonly accuracyInterval: readonly [number, number];

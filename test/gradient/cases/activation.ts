@@ -5,7 +5,7 @@ import { type RuleCase, ruleCase } from './rule-case.ts';
 
 const spaced = { x: spacedTensor([4, 5], 'activation') };
 const wide = { x: randomTensor([4, 5], 'wide', 2) };
-const picture = { x: spacedTensor([2, 3, 2, 3], 'prelu') };
+const image = { x: spacedTensor([2, 3, 2, 3], 'prelu') };
 const slopes = (values: number[]) => floatTensor([values.length, 1, 1], Float32Array.from(values));
 
 export const activationCases: readonly RuleCase[] = [
@@ -28,16 +28,16 @@ export const activationCases: readonly RuleCase[] = [
   ruleCase('Clip', 'lower bound only', spaced, (g) => g.clip('x', { min: 0 })),
   ruleCase('Clip', 'upper bound only', spaced, (g) => g.clip('x', { max: 0.4 })),
   ruleCase('Clip', 'no bound', spaced, (g) => g.clip('x', {})),
-  ruleCase('PRelu', 'a trained slope per channel', { ...picture, slope: slopes([0.2, -0.4, 1.5]) }, (g) =>
+  ruleCase('PRelu', 'a trained slope per channel', { ...image, slope: slopes([0.2, -0.4, 1.5]) }, (g) =>
     g.prelu('x', 'slope'),
   ),
-  ruleCase('PRelu', 'one trained slope', { ...picture, slope: floatTensor([1], Float32Array.of(0.3)) }, (g) =>
+  ruleCase('PRelu', 'one trained slope', { ...image, slope: floatTensor([1], Float32Array.of(0.3)) }, (g) =>
     g.prelu('x', 'slope'),
   ),
-  ruleCase('PRelu', 'frozen slopes of either sign', picture, (g) =>
+  ruleCase('PRelu', 'frozen slopes of either sign', image, (g) =>
     g.prelu('x', g.constant(slopes([0.2, -0.4, 0]))),
   ),
-  ruleCase('PRelu', 'frozen slopes that are not negative', picture, (g) =>
+  ruleCase('PRelu', 'frozen slopes that are not negative', image, (g) =>
     g.prelu('x', g.constant(slopes([0.2, 0, 1]))),
   ),
 ];

@@ -25,14 +25,14 @@ const convSettings: readonly ConvCase[] = [
   { title: 'fewer channels out than in, dilated', x: [1, 3, 6, 6], w: [1, 3, 2, 3], dilations: [2, 1] },
   { title: 'fewer channels out than in, stride 2', x: [2, 3, 6, 6], w: [2, 3, 3, 3], strides: [2, 2] },
   {
-    title: 'fewer channels out than in, large picture',
+    title: 'fewer channels out than in, large image',
     x: [2, 2, 18, 17],
     w: [1, 2, 3, 3],
     pads: [1, 1, 1, 1],
   },
-  { title: 'fewer channels in than out, large picture', x: [2, 1, 19, 18], w: [2, 1, 2, 2] },
+  { title: 'fewer channels in than out, large image', x: [2, 1, 19, 18], w: [2, 1, 2, 2] },
   {
-    title: 'dilated, uneven pads, large picture',
+    title: 'dilated, uneven pads, large image',
     x: [1, 2, 12, 13],
     w: [3, 2, 3, 2],
     dilations: [2, 3],
@@ -80,8 +80,8 @@ const groupedSettings: readonly (ConvCase & { group: number })[] = [
     dilations: [2, 1],
     pads: [0, 2, 1, 1],
   },
-  { title: 'two groups, large picture', x: [1, 4, 11, 10], w: [2, 2, 3, 3], group: 2, pads: [1, 1, 1, 1] },
-  { title: 'depthwise, large picture', x: [1, 2, 11, 10], w: [4, 1, 2, 3], group: 2, pads: [1, 1, 0, 1] },
+  { title: 'two groups, large image', x: [1, 4, 11, 10], w: [2, 2, 3, 3], group: 2, pads: [1, 1, 1, 1] },
+  { title: 'depthwise, large image', x: [1, 2, 11, 10], w: [4, 1, 2, 3], group: 2, pads: [1, 1, 0, 1] },
   { title: 'depthwise', x: [2, 3, 5, 4], w: [3, 1, 3, 3], group: 3, pads: [1, 1, 1, 1] },
   { title: 'depthwise, multiplier 2', x: [2, 2, 4, 5], w: [4, 1, 3, 2], group: 2, pads: [1, 0, 1, 1] },
   {
@@ -108,7 +108,7 @@ const groupedSettings: readonly (ConvCase & { group: number })[] = [
     dilations: [2, 3],
     pads: [1, 2, 0, 1],
   },
-  { title: 'depthwise, the whole picture at once', x: [2, 3, 3, 2], w: [3, 1, 3, 2], group: 3 },
+  { title: 'depthwise, the whole image at once', x: [2, 3, 3, 2], w: [3, 1, 3, 2], group: 3 },
   { title: 'one channel out of each group', x: [1, 6, 3, 3], w: [2, 3, 2, 2], group: 2 },
 ];
 

@@ -3,7 +3,7 @@ import type { GraphBuilder } from '../../../core/graph/graph-builder.ts';
 import { type Feeds, randomTensor, uniformTensor } from '../finite-differences.ts';
 import { type RuleCase, ruleCase } from './rule-case.ts';
 
-const picture = randomTensor([2, 3, 2, 3], 'normalised', 2, 0.5);
+const image = randomTensor([2, 3, 2, 3], 'normalised', 2, 0.5);
 const scale = randomTensor([3], 'channel scale');
 const bias = randomTensor([3], 'channel bias');
 const variance = uniformTensor([3], 'variance', 0.3, 2);
@@ -48,14 +48,14 @@ export const normalisationCases: readonly RuleCase[] = [
     { x: randomTensor([2, 3, 4], 'ln2', 2), scale: randomTensor([3, 4], 'scale2') },
     (g) => g.layerNormalization('x', 'scale', undefined, { axis: 1 }),
   ),
-  ...channelCases('BatchNormalization', { x: picture }, batchNormalization),
+  ...channelCases('BatchNormalization', { x: image }, batchNormalization),
   ruleCase('BatchNormalization', 'rank 2', { x: randomTensor([4, 3], 'bn2'), scale, bias }, (g) =>
     batchNormalization(g, 'scale', 'bias'),
   ),
   ruleCase(
     'BatchNormalization',
     'variance that is fed',
-    { x: picture, v: variance },
+    { x: image, v: variance },
     (g) =>
       g.batchNormalization('x', {
         scale: g.constant(scale),
@@ -65,7 +65,7 @@ export const normalisationCases: readonly RuleCase[] = [
       }),
     ['x'],
   ),
-  ...channelCases('InstanceNormalization', { x: picture }, (g, s, b) =>
+  ...channelCases('InstanceNormalization', { x: image }, (g, s, b) =>
     g.instanceNormalization('x', s, b, { epsilon: 1e-3 }),
   ),
   ruleCase('InstanceNormalization', 'rank 3', { x: randomTensor([2, 3, 5], 'in3'), scale, bias }, (g) =>

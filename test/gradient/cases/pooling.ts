@@ -8,7 +8,7 @@ const windowCases: RuleCase[] = (
     ['3×3 by 1, padded, overlapping', [2, 1, 4, 4], [3, 3], { pads: [1, 1, 1, 1] }],
     ['2×2 by 2, side by side', [2, 2, 4, 6], [2, 2], { strides: [2, 2] }],
     ['2×3 by 2 and 3, side by side, leftover', [1, 2, 5, 8], [2, 3], { strides: [2, 3] }],
-    ['the whole picture', [2, 2, 3, 4], [3, 4], { strides: [3, 4] }],
+    ['the whole image', [2, 2, 3, 4], [3, 4], { strides: [3, 4] }],
     ['2×2 by 1', [1, 2, 3, 4], [2, 2], {}],
     ['2×2 by 3, gaps, leftover', [1, 2, 7, 8], [2, 2], { strides: [3, 3] }],
     ['dilated, uneven pads', [1, 2, 6, 5], [2, 2], { dilations: [2, 3], pads: [1, 0, 0, 1] }],

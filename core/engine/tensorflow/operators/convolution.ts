@@ -18,7 +18,7 @@ interface ConvolutionSettings {
 
 function settingsOf(request: NodeRequest): ConvolutionSettings {
   const weight = request.inputs[1]!;
-  if (weight.dims.length !== 4) throw unsupported(request, 'it has pictures of two dimensions only');
+  if (weight.dims.length !== 4) throw unsupported(request, 'it has images of two dimensions only');
   const window = windowOf(request.attributes, weight.dims.slice(2));
   return {
     window,
@@ -79,7 +79,7 @@ function withBias(y: tf.Tensor, bias: Value | undefined): tf.Tensor {
   return bias === undefined ? y : tf.add(y, bias.plain());
 }
 
-/** Splits pictures and filters, whose last axes hold the groups, and joins what comes out. */
+/** Splits images and filters, whose last axes hold the groups, and joins what comes out. */
 function byGroups(
   x: tf.Tensor4D,
   filter: tf.Tensor4D,
@@ -87,10 +87,10 @@ function byGroups(
   compute: (x: tf.Tensor4D, filter: tf.Tensor4D) => tf.Tensor4D,
 ): tf.Tensor4D {
   if (group === 1) return compute(x, filter);
-  const pictures: tf.Tensor4D[] = tf.split(x, group, 3);
+  const images: tf.Tensor4D[] = tf.split(x, group, 3);
   const filters: tf.Tensor4D[] = tf.split(filter, group, 3);
   return tf.concat(
-    pictures.map((picture, index) => compute(picture, filters[index]!)),
+    images.map((image, index) => compute(image, filters[index]!)),
     3,
   );
 }
@@ -102,8 +102,8 @@ function depthwise(settings: ConvolutionSettings, channels: number): Kernel {
   const even = strides[0] === strides[1];
   return ([x, weight, bias]) => {
     const filter = depthwiseFilterOf(weight!, channels, dilations);
-    const pictures = x!.channelsLast() as tf.Tensor4D;
-    const full = tf.depthwiseConv2d(pictures, filter, even ? strides : [1, 1], padding);
+    const images = x!.channelsLast() as tf.Tensor4D;
+    const full = tf.depthwiseConv2d(images, filter, even ? strides : [1, 1], padding);
     const y = even ? full : tf.stridedSlice(full, [0, 0, 0, 0], full.shape, [1, ...strides, 1]);
     return [channelsLast(withBias(y, bias))];
   };
@@ -119,9 +119,9 @@ const conv: Operator = (request) => {
   const left: Pair = isOne(strides) ? dilations : [1, 1];
   return ([x, weight, bias]) => {
     const filter = filterOf(weight!, spread);
-    const pictures = x!.channelsLast() as tf.Tensor4D;
-    const y = byGroups(pictures, filter, group, (picture, part) =>
-      tf.conv2d(picture, part, strides, padding, 'NHWC', left),
+    const images = x!.channelsLast() as tf.Tensor4D;
+    const y = byGroups(images, filter, group, (image, part) =>
+      tf.conv2d(image, part, strides, padding, 'NHWC', left),
     );
     return [channelsLast(withBias(y, bias))];
   };
@@ -159,8 +159,8 @@ const convTranspose: Operator = (request) => {
   }) as Pair;
   return ([x, weight, bias]) => {
     const filter = filterOf(weight!, dilations);
-    const y = byGroups(x!.channelsLast() as tf.Tensor4D, filter, group, (picture, part) =>
-      tf.conv2dTranspose(picture, part, [batch, ...fullSize, outChannels], strides, 'valid'),
+    const y = byGroups(x!.channelsLast() as tf.Tensor4D, filter, group, (image, part) =>
+      tf.conv2dTranspose(image, part, [batch, ...fullSize, outChannels], strides, 'valid'),
     );
     return [channelsLast(withBias(windowOfOutput(y, start, outputSize), bias))];
   };

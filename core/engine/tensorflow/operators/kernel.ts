@@ -37,12 +37,12 @@ export function plainKernel(compute: (...inputs: tf.Tensor[]) => tf.Tensor): Ker
 
 /**
  * A kernel that computes the same in either arrangement: each output value depends on the input values of the
- * same (broadcast) place. Stays channels-last when a picture comes so.
+ * same (broadcast) place. Stays channels-last when an image comes so.
  */
 export function placewise(compute: (...inputs: tf.Tensor[]) => tf.Tensor): Kernel {
   return (inputs) => {
-    const pictures = inputs.some((input) => input.hasChannelsLast());
-    if (!pictures || inputs.some((input) => input.dims.length > 4)) return plainKernel(compute)(inputs);
+    const images = inputs.some((input) => input.hasChannelsLast());
+    if (!images || inputs.some((input) => input.dims.length > 4)) return plainKernel(compute)(inputs);
     return [channelsLast(compute(...inputs.map((input) => input.channelsLast())))];
   };
 }

@@ -54,7 +54,7 @@ const layerNormalization: Operator = (request) => {
   };
 };
 
-/** A value per channel in the shape that broadcasts over pictures. */
+/** A value per channel in the shape that broadcasts over images. */
 function perChannel(vector: Value, rank: number, last: boolean): tf.Tensor {
   const tensor = vector.plain();
   return last ? tensor : tensor.reshape([tensor.size, ...Array(rank - 2).fill(1)]);
@@ -76,7 +76,7 @@ const batchNormalization: Operator = (request) => {
   };
 };
 
-/** Over the places of each channel of each picture. */
+/** Over the places of each channel of each image. */
 const instanceNormalization: Operator = (request) => {
   const epsilon = epsilonOf(request);
   const rank = rankOf(request);

@@ -1,4 +1,4 @@
-/** Pooling over windows and over whole pictures. */
+/** Pooling over windows and over whole images. */
 import * as tf from '@tensorflow/tfjs';
 import { integerOf, integersOf } from '../../../graph/attributes.ts';
 import { type Window, windowOf } from '../../../graph/infer-convolution.ts';
@@ -14,13 +14,13 @@ interface PoolSettings {
   readonly strides: Pair;
   readonly inputSize: Pair;
   readonly outputSize: Pair;
-  /** Places around the picture that windows see, per axis [before, after]. */
+  /** Places around the image that windows see, per axis [before, after]. */
   readonly margins: readonly [Pair, Pair];
 }
 
 function settingsOf(request: NodeRequest): PoolSettings {
   const { dims } = request.inputs[0]!;
-  if (dims.length !== 4) throw unsupported(request, 'it has pictures of two dimensions only');
+  if (dims.length !== 4) throw unsupported(request, 'it has images of two dimensions only');
   if (request.node.outputs.filter((name) => name !== '').length > 1) {
     throw unsupported(request, 'it gives the pooled values only, not their places');
   }
@@ -68,10 +68,10 @@ function positionsOf(x: tf.Tensor4D, { window, kernel, strides, outputSize }: Po
 const maxPool: Operator = (request) => {
   const settings = settingsOf(request);
   return ([x]) => {
-    const pictures = surrounded(x!.channelsLast() as tf.Tensor4D, settings, lowest);
+    const images = surrounded(x!.channelsLast() as tf.Tensor4D, settings, lowest);
     const y = isDilated(settings)
-      ? positionsOf(pictures, settings).reduce((a, b) => tf.maximum(a, b))
-      : tf.maxPool(pictures, settings.kernel, settings.strides, 'valid');
+      ? positionsOf(images, settings).reduce((a, b) => tf.maximum(a, b))
+      : tf.maxPool(images, settings.kernel, settings.strides, 'valid');
     return [channelsLast(y)];
   };
 };
@@ -105,16 +105,16 @@ const averagePool: Operator = (request) => {
     ? undefined
     : request.keep(dims, () => tf.tensor(factors, dims));
   return ([x]) => {
-    const pictures = surrounded(x!.channelsLast() as tf.Tensor4D, settings, 0);
+    const images = surrounded(x!.channelsLast() as tf.Tensor4D, settings, 0);
     const mean = isDilated(settings)
-      ? tf.div(tf.addN(positionsOf(pictures, settings)), elementCount(settings.kernel))
-      : tf.avgPool(pictures, settings.kernel, settings.strides, 'valid');
+      ? tf.div(tf.addN(positionsOf(images, settings)), elementCount(settings.kernel))
+      : tf.avgPool(images, settings.kernel, settings.strides, 'valid');
     return [channelsLast(correction === undefined ? mean : tf.mul(mean, correction.plain()))];
   };
 };
 
 /** Over everything behind the channels, whose axes stay with size 1. */
-function wholePicture(reduce: (x: tf.Tensor, axes: number[]) => tf.Tensor): Operator {
+function wholeImage(reduce: (x: tf.Tensor, axes: number[]) => tf.Tensor): Operator {
   return () =>
     ([x]) => {
       if (x!.hasChannelsLast()) return [channelsLast(reduce(x!.channelsLast(), [1, 2]))];
@@ -126,5 +126,5 @@ function wholePicture(reduce: (x: tf.Tensor, axes: number[]) => tf.Tensor): Oper
 export const poolingOperators: OperatorTable = {
   MaxPool: maxPool,
   AveragePool: averagePool,
-  GlobalAveragePool: wholePicture((x, axes) => tf.mean(x, axes, true)),
+  GlobalAveragePool: wholeImage((x, axes) => tf.mean(x, axes, true)),
 };

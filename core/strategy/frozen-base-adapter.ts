@@ -1,10 +1,10 @@
-/** A run's foundation and its global state as one adapter of the plain base model, for programs that know no foundation. */
+/** A run's frozen base delta and its global state as one adapter of the plain base model, for programs that know no frozen base delta. */
 import { rankLimit } from '../lora/factor-sum.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { floatTensor } from '../shared/tensor.ts';
 import { createExactSum } from './exact-sum.ts';
-import type { ModelFoundation } from './strategy.ts';
+import type { FrozenBaseDelta } from './strategy.ts';
 
 /**
  * Sums the products of all parts and of the state. Factors are stacked, so that nothing is rounded but the scales'
@@ -13,7 +13,7 @@ import type { ModelFoundation } from './strategy.ts';
  * @param parts oldest first
  * @throws AppError CONFIG_INVALID when weights of the base model itself were changed, which factors cannot say
  */
-export async function sumIntoAdapter(parts: ModelFoundation, state: ModelState): Promise<ModelState> {
+export async function sumIntoAdapter(parts: FrozenBaseDelta, state: ModelState): Promise<ModelState> {
   if (state.base.size > 0 || parts.some((part) => part.base.size > 0)) {
     throw new AppError(
       'CONFIG_INVALID',

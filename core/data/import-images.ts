@@ -1,4 +1,4 @@
-/** First half of an import: every picture is found, decoded and cropped before anything is recorded. */
+/** First half of an import: every image is found, decoded and cropped before anything is recorded. */
 import { open, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pMap, { pMapIterable } from 'p-map';
@@ -11,11 +11,11 @@ import { decodeImage, defaultDecodeLimits, fitToSquare, type RgbImage, tooLargeF
 import { alignFace, createFaceDetector, type FaceDetector } from './faces.ts';
 import type { LabelRow } from './labels-csv.ts';
 
-/** A picture as it will be recorded. */
-export interface PreparedPicture {
+/** An image as it will be recorded. */
+export interface PreparedImage {
   row: LabelRow;
   sha256: string;
-  /** Null when the picture is kept aside. */
+  /** Null when the image is kept aside. */
   cropSha256: string | null;
   /** Why it is kept aside. */
   reason: string | null;
@@ -32,7 +32,7 @@ export interface PrepareOptions {
   labelsName: string;
   inputSize: number;
   alreadyCropped: boolean;
-  /** The dataset's picture with these bytes, if it has one. */
+  /** The dataset's image with these bytes, if it has one. */
   existing(sha256: string): ImageRecord | null;
   detector?: FaceDetector | undefined;
   onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
@@ -40,7 +40,7 @@ export interface PrepareOptions {
 }
 
 export interface PreparedImport {
-  pictures: PreparedPicture[];
+  images: PreparedImage[];
   alreadyThere: number;
   /** Removes the crops that this import wrote, if it comes to nothing. */
   discard(): Promise<void>;
@@ -50,16 +50,16 @@ export interface PreparedImport {
  * So many are decoded, cropped and written at the same time: decoding takes the processor, writing waits for the
  * disk. More would only take more memory.
  */
-const picturesAtOnce = 8;
+const imagesAtOnce = 8;
 /** Files that are read before their turn, so that decoding never waits for the disk. */
 const filesAhead = 4;
 
 /**
- * Decodes all pictures and writes their crops to the blob store; on any error the crops are removed again.
- * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one picture under two
+ * Decodes all images and writes their crops to the blob store; on any error the crops are removed again.
+ * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one image under two
  *   subjects or labels), DISK_FULL, CANCELLED
  */
-export async function preparePictures(
+export async function prepareImages(
   rows: readonly LabelRow[],
   options: PrepareOptions,
 ): Promise<PreparedImport> {
@@ -68,7 +68,7 @@ export async function preparePictures(
   const discard = async () => {
     for (const hash of written) await options.blobs.delete(hash);
   };
-  // Started with the first picture that needs it: an import of crops never loads the networks.
+  // Started with the first image that needs it: an import of crops never loads the networks.
   let owned: Promise<FaceDetector> | null = null;
   const detector = async () => {
     if (options.detector) return options.detector;
@@ -76,11 +76,11 @@ export async function preparePictures(
     return owned;
   };
   const firstRow = new Map<string, LabelRow>();
-  const pictures: PreparedPicture[] = [];
+  const images: PreparedImage[] = [];
   let alreadyThere = 0;
-  const advance = () => options.onProgress?.({ done: pictures.length + alreadyThere, total: rows.length });
+  const advance = () => options.onProgress?.({ done: images.length + alreadyThere, total: rows.length });
 
-  async function prepare(found: FoundPicture): Promise<PreparedPicture> {
+  async function prepare(found: FoundImage): Promise<PreparedImage> {
     const { row, bytes, hash, existing } = found;
     const image = await decodeImage(bytes, basename(row.file));
     const crop = options.alreadyCropped
@@ -93,16 +93,16 @@ export async function preparePictures(
   }
 
   /** In the order of the rows, whichever is ready first. */
-  const underWay: Promise<PreparedPicture>[] = [];
+  const underWay: Promise<PreparedImage>[] = [];
   const takeOldest = async () => {
-    pictures.push(await underWay[0]!);
+    images.push(await underWay[0]!);
     underWay.shift();
     advance();
   };
   try {
     const files = pMapIterable(
       rows,
-      async (row) => ({ row, bytes: await readPicture(options.imagesFolder, row.file) }),
+      async (row) => ({ row, bytes: await readImage(options.imagesFolder, row.file) }),
       { concurrency: filesAhead },
     );
     for await (const { row, bytes } of files) {
@@ -110,7 +110,7 @@ export async function preparePictures(
       const hash = sha256(bytes);
       const existing = options.existing(hash);
       const same = firstRow.get(hash) ?? (existing && fromRecord(existing));
-      if (same) checkSamePicture(row, same, options.labelsName);
+      if (same) checkSameImage(row, same, options.labelsName);
       const retry = existing?.status === 'set-aside' && options.alreadyCropped;
       if (firstRow.has(hash) || (existing && !retry)) {
         alreadyThere += 1;
@@ -121,13 +121,13 @@ export async function preparePictures(
         underWay.at(-1)!.catch(() => {});
       }
       firstRow.set(hash, firstRow.get(hash) ?? row);
-      if (underWay.length === picturesAtOnce) await takeOldest();
+      if (underWay.length === imagesAtOnce) await takeOldest();
     }
     while (underWay.length > 0) await takeOldest();
     // Once for all of them: nothing names a crop before the caller records it.
     await options.blobs.settle();
     checkNotCancelled(options.signal);
-    return { pictures, alreadyThere, discard };
+    return { images, alreadyThere, discard };
   } catch (error) {
     // Nothing is still being written when the crops are removed; of two failures the earlier row's is told.
     const settled = await Promise.allSettled(underWay);
@@ -140,7 +140,7 @@ export async function preparePictures(
 }
 
 /** A row whose file was read and is new. */
-interface FoundPicture {
+interface FoundImage {
   row: LabelRow;
   bytes: Uint8Array;
   hash: string;
@@ -165,28 +165,28 @@ function checkNotCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AppError('CANCELLED', 'The import was stopped; nothing was imported.');
 }
 
-/** Before a single picture is decoded: a missing file is told at once, not after an hour. */
+/** Before a single image is decoded: a missing file is told at once, not after an hour. */
 async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
   const folder = await stat(imagesFolder).catch(() => null);
   if (!folder?.isDirectory()) {
     throw new AppError('IMAGES_MISSING', `The folder of images "${basename(imagesFolder)}" is not there.`);
   }
   const files = await pMap(rows, ({ file }) => stat(join(imagesFolder, file)).catch(() => null), {
-    concurrency: picturesAtOnce,
+    concurrency: imagesAtOnce,
   });
   const [first, ...others] = rows.filter((_, index) => files[index]?.isFile() !== true);
   if (first) {
     const more = others.length > 0 ? `, and ${others.length} more` : '';
     throw new AppError(
       'IMAGES_MISSING',
-      `The picture "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
+      `The image "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
     );
   }
   const tooLarge = rows.find((_, index) => files[index]!.size > defaultDecodeLimits.maxFileBytes);
   if (tooLarge) throw tooLargeFile(basename(tooLarge.file));
 }
 
-async function readPicture(imagesFolder: string, file: string): Promise<Uint8Array> {
+async function readImage(imagesFolder: string, file: string): Promise<Uint8Array> {
   try {
     const opened = await open(join(imagesFolder, file), 'r');
     try {
@@ -198,34 +198,34 @@ async function readPicture(imagesFolder: string, file: string): Promise<Uint8Arr
     }
   } catch (error) {
     if (error instanceof AppError) throw error;
-    throw new AppError('IMAGE_UNREADABLE', `The picture "${file}" could not be read from the disk.`, {
+    throw new AppError('IMAGE_UNREADABLE', `The image "${file}" could not be read from the disk.`, {
       action: 'Check that you may read the file, and import again.',
       cause: error,
     });
   }
 }
 
-interface SeenPicture {
+interface SeenImage {
   subject: string;
   label: string;
   /** Where it was seen, in words. */
   where: string;
 }
 
-const fromRecord = (record: ImageRecord): SeenPicture => ({
+const fromRecord = (record: ImageRecord): SeenImage => ({
   subject: record.pseudonym,
   label: record.label,
-  where: `the picture "${record.sourceName}" imported before`,
+  where: `the image "${record.sourceName}" imported before`,
 });
 
 /** The same bytes under another subject or label would train the model on a contradiction. */
-function checkSamePicture(row: LabelRow, same: LabelRow | SeenPicture, labelsName: string): void {
+function checkSameImage(row: LabelRow, same: LabelRow | SeenImage, labelsName: string): void {
   if (row.subject === same.subject && row.label === same.label) return;
   const column = row.subject === same.subject ? 'label' : 'subject';
   const other = 'where' in same ? same.where : `"${same.file}" in line ${same.line}`;
   throw new AppError(
     'CSV_MALFORMED',
-    `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same picture as ${other}, with another ${column}.`,
+    `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same image as ${other}, with another ${column}.`,
   );
 }
 

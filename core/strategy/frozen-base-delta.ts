@@ -1,10 +1,10 @@
-/** A run's foundation written into the weights of the base model, under the global state. */
+/** A run's frozen base delta written into the weights of the base model, under the global state. */
 import { mergeState } from '../lora/merge.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { withReplacedWeights } from '../models/replaced-weights.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import type { ModelFoundation } from './strategy.ts';
+import type { FrozenBaseDelta } from './strategy.ts';
 
 /** Weights that differ from the base model's own. */
 export type MergedWeights = ReadonlyMap<string, FloatTensor>;
@@ -14,19 +14,19 @@ export type MergedWeights = ReadonlyMap<string, FloatTensor>;
  * rounded once to float32. Adding parts one by one gives the same bits as adding them all.
  * @throws AppError SHAPE_MISMATCH
  */
-export function addFoundationPart(base: BaseModel, below: MergedWeights, part: ModelState): MergedWeights {
+export function addFrozenBasePart(base: BaseModel, below: MergedWeights, part: ModelState): MergedWeights {
   const merged = mergeState(withReplacedWeights(base, below), part);
   return new Map([...merged].filter(([name, tensor]) => tensor !== base.weights.get(name)));
 }
 
 /**
- * The state with the foundation under it: `base` holds the merged weights, and over them the state's own.
+ * The state with the frozen base delta under it: `base` holds the merged weights, and over them the state's own.
  * @param parts oldest first
  * @throws AppError SHAPE_MISMATCH when a part does not belong to the base model
  */
-export function applyFoundation(base: BaseModel, parts: ModelFoundation, state: ModelState): ModelState {
+export function applyFrozenBaseDelta(base: BaseModel, parts: FrozenBaseDelta, state: ModelState): ModelState {
   let merged: MergedWeights = new Map();
-  for (const part of parts) merged = addFoundationPart(base, merged, part);
+  for (const part of parts) merged = addFrozenBasePart(base, merged, part);
   return onMergedWeights(state, merged);
 }
 

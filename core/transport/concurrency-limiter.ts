@@ -1,7 +1,7 @@
 /** Lets a few go at a time, in order: uploads that the coordinator grants, chunks that are being sent. */
 import { AppError } from '../shared/errors.ts';
 
-export interface GrantQueue {
+export interface ConcurrencyLimiter {
   readonly running: number;
   readonly waiting: number;
   /** Runs the task when its turn comes. @throws AppError CANCELLED when `signal` aborts while it waits */
@@ -9,7 +9,7 @@ export interface GrantQueue {
 }
 
 /** @param limit tasks at once; eight sites with a window of four chunks keep a coordinator's line busy */
-export function createGrantQueue(limit = 8): GrantQueue {
+export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
   const turns: (() => void)[] = [];
   let running = 0;
 

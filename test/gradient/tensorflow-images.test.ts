@@ -1,5 +1,5 @@
 /**
- * Operators behind a convolution, where this engine holds pictures with the channels last: every operator has
+ * Operators behind a convolution, where this engine holds images with the channels last: every operator has
  * to see the axes of the graph's order all the same. Compared with ONNX Runtime.
  */
 import * as tf from '@tensorflow/tfjs';
@@ -14,7 +14,7 @@ const tolerance = 1e-4;
 /** All sizes differ, so that an exchanged axis cannot go unseen. */
 const dims = [2, 3, 4, 5] as const;
 
-type Build = (g: GraphBuilder, picture: string) => string;
+type Build = (g: GraphBuilder, image: string) => string;
 const constant = (g: GraphBuilder, shape: readonly number[], seed = 'constant') =>
   g.constant(randomTensor(shape, seed));
 const positive = (g: GraphBuilder, shape: readonly number[]) =>
@@ -24,7 +24,7 @@ const operators: Readonly<Record<string, Build>> = {
   'a channel vector added': (g, x) => g.add(x, constant(g, [3, 1, 1])),
   'a row added': (g, x) => g.add(x, constant(g, [5])),
   'a column added, in front': (g, x) => g.sub(constant(g, [4, 1]), x),
-  'a picture of the graph’s order added': (g, x) => g.mul(x, constant(g, dims)),
+  'an image of the graph’s order added': (g, x) => g.mul(x, constant(g, dims)),
   'a scalar': (g, x) => g.mul(x, g.scalar(3)),
   'chosen by comparison': (g, x) =>
     g.where(g.greater(x, constant(g, [3, 1, 1])), x, constant(g, [2, 1, 1, 5])),
@@ -40,9 +40,9 @@ const operators: Readonly<Record<string, Build>> = {
   'sum over channels, kept': (g, x) => g.reduceSum(x, [1]),
   'mean over rows, dropped': (g, x) => g.reduceMean(x, [2], false),
   'largest per channel': (g, x) => g.reduceMax(x, [0, 2, 3], false),
-  'mean per picture and channel, dropped': (g, x) => g.reduceMean(x, [2, 3], false),
+  'mean per image and channel, dropped': (g, x) => g.reduceMean(x, [2, 3], false),
   'sum of all': (g, x) => g.reduceSum(x, undefined, false),
-  'pool of whole pictures': (g, x) => g.globalAveragePool(x),
+  'pool of whole images': (g, x) => g.globalAveragePool(x),
   'pool, flattened': (g, x) => g.flatten(g.globalAveragePool(x)),
   flattened: (g, x) => g.flatten(x),
   reshaped: (g, x) => g.reshape(x, [2, 3, 20]),
@@ -98,10 +98,10 @@ describe.each(tensorFlowLegs().map((leg) => [leg.title, leg] as const))('%s', (_
   test.each(Object.entries(operators))('%s', async (name, build) => {
     const builder = new GraphBuilder();
     builder.input('x', 'float32', [2, 2, 4, 5]);
-    const picture = builder.conv('x', constant(builder, [3, 2, 1, 1], 'first'), {
+    const image = builder.conv('x', constant(builder, [3, 2, 1, 1], 'first'), {
       bias: constant(builder, [3]),
     });
-    const result = build(builder, picture);
+    const result = build(builder, image);
     builder.output(result, 'result');
     if (!['cast', 'chosen by comparison'].includes(name)) {
       const weights = builder.constant(randomTensor(builder.dimsOf(result), 'weights'));

@@ -1,33 +1,33 @@
-/** The weights of a base model with a run's foundation in them, kept from round to round. */
+/** The weights of a base model with a run's frozen base delta in them, kept from round to round. */
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import { addFoundationPart, type MergedWeights } from '../strategy/foundation.ts';
+import { addFrozenBasePart, type MergedWeights } from '../strategy/frozen-base-delta.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
-import { decodeFoundation } from '../strategy/wire/wire.ts';
+import { decodeFrozenBase } from '../strategy/wire/wire.ts';
 import type { BlobReference } from '../transport/messages.ts';
 
-export interface FoundationMerge {
+export interface FrozenBaseMerge {
   /**
    * A part that is added costs its own products only, and who asks for the same parts gets the same weights: they are
-   * not to be written to. Several sites of one run in one process may share a merge, as in the lab.
+   * not to be written to. Several sites of one run in one process may share a merge, as in the simulation.
    * @param blobs hold the parts
    * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT
    */
   merge(
-    source: { readonly config: RunConfig; readonly foundation: readonly BlobReference[] },
+    source: { readonly config: RunConfig; readonly frozenBaseDelta: readonly BlobReference[] },
     base: BaseModel,
     initial: ModelState,
     blobs: Pick<BlobStore, 'read'>,
   ): Promise<MergedWeights>;
 }
 
-export function createFoundationMerge(): FoundationMerge {
+export function createFrozenBaseMerge(): FrozenBaseMerge {
   let known: { baseSha256: string; parts: readonly string[]; merged: Promise<MergedWeights> } | null = null;
 
   return {
-    async merge({ config, foundation }, base, initial, blobs) {
-      const parts = foundation.map(({ sha256 }) => sha256);
+    async merge({ config, frozenBaseDelta }, base, initial, blobs) {
+      const parts = frozenBaseDelta.map(({ sha256 }) => sha256);
       if (parts.length === 0) {
         known = null;
         return new Map();
@@ -54,8 +54,8 @@ export function createFoundationMerge(): FoundationMerge {
         let merged = await below.merged;
         for (const sha256 of names) {
           const file = await blobs.read(sha256);
-          const part = decodeFoundation(file, 'a part under the global state', { config, base, initial });
-          merged = addFoundationPart(base, merged, part);
+          const part = decodeFrozenBase(file, 'a part under the global state', { config, base, initial });
+          merged = addFrozenBasePart(base, merged, part);
         }
         return merged;
       }

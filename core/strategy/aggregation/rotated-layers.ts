@@ -1,8 +1,8 @@
 /** Layers with a fixed A, merged value by value, at the next round's ranks. */
 import { setImmediate } from 'node:timers/promises';
-import { drawRows, type LayerDirections, layerDirections } from '../../lora/drawn-rows.ts';
 import { rankLimit } from '../../lora/factor-sum.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
+import { drawSeededRows, type LayerDirections, layerDirections } from '../../lora/seeded-rows.ts';
 import { floatTensor } from '../../shared/tensor.ts';
 import { spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
@@ -12,11 +12,11 @@ type Layers = ReadonlyMap<string, LoraLayer>;
 type Ranks = ReadonlyMap<string, number>;
 
 /**
- * Cuts each layer of more than its next rank to the best approximation of that rank, by a turn of A within the space of
+ * Cuts each layer of more than its next rank to the best approximation of that rank, by a rotation of A within the space of
  * its rows; others stay as they are. Layers that have no factors yet get the rows that the run's seed draws, and B zero.
  * With the allocation `spectral` the ranks of all layers come from one budget, but none rises again.
  */
-export async function turnedLayers(
+export async function rotatedLayers(
   { config, next }: AggregateRound,
   merged: AggregateResult,
 ): Promise<AggregateResult> {
@@ -78,14 +78,14 @@ function spectrumRanks(directions: ReadonlyMap<string, LayerDirections>, wanted:
   return spectralRanksFor(sizes, wanted, limits);
 }
 
-/** The first drawn rows and B zero, for layers that had no factors. */
+/** The first seeded rows and B zero, for layers that had no factors. */
 function freshLayers(config: RunConfig, lora: Layers, ranks: Ranks): Layers {
   const scaleOf = layerScales(config);
   const fresh = (layer: LoraLayer): LoraLayer => {
     const { module } = layer;
     const r = ranks.get(module)!;
     const [out = 0, , ...bTail] = layer.b.dims;
-    const a = drawRows(config.seed, module, r, layer.a.dims.slice(1));
+    const a = drawSeededRows(config.seed, module, r, layer.a.dims.slice(1));
     return { module, r, scale: scaleOf(module, r), a, b: floatTensor([out, r, ...bTail]) };
   };
   return new Map([...lora].map(([module, layer]) => [module, fresh(layer)]));

@@ -1,7 +1,7 @@
 /**
  * Factors A that both ends of a transfer know without sending them: rows drawn from a seed, and mixtures of such rows. A
- * layer whose A is fixed keeps to the space of its drawn rows; a cut to a lower rank turns them within it, and the few
- * numbers of the turn stand for the whole factor.
+ * layer whose A is fixed keeps to the space of its seeded rows; a cut to a lower rank rotates them within it, and the few
+ * coefficients of the rotation stand for the whole factor.
  */
 import { CholeskyDecomposition, Matrix } from 'ml-matrix';
 import { mixSeed } from '../shared/random.ts';
@@ -21,7 +21,12 @@ import { decomposeStack } from './small-core.ts';
  * A as it starts, [r, ...inDims]: Kaiming-uniform with a = √5 as in Hugging Face PEFT, that is uniform in ±1/√fan_in. A
  * lower rank gives the first rows of a higher one.
  */
-export function drawRows(seed: number, module: string, r: number, inDims: readonly number[]): FloatTensor {
+export function drawSeededRows(
+  seed: number,
+  module: string,
+  r: number,
+  inDims: readonly number[],
+): FloatTensor {
   const row = randomRows(inDims, mixSeed(seed, 'lora_A', module));
   const width = elementCount(inDims);
   const data = new Float32Array(r * width);
@@ -36,7 +41,7 @@ export function drawRows(seed: number, module: string, r: number, inDims: readon
  * @param rows [R, ...inDims], linearly independent
  * @returns [r, R]
  */
-export function mixingOf(a: FloatTensor, rows: FloatTensor): FloatTensor {
+export function coefficientsOf(a: FloatTensor, rows: FloatTensor): FloatTensor {
   const gram = new CholeskyDecomposition(productsOf(rows, rows));
   const first = gram.solve(productsOf(rows, a));
   const missing = { dims: a.dims, data: differenceOf(a, first, rows) };
@@ -45,8 +50,8 @@ export function mixingOf(a: FloatTensor, rows: FloatTensor): FloatTensor {
 }
 
 /** M·rows in float64, rounded once: the same bits wherever it is computed. @returns [r, ...inDims] */
-export function mixRows(mixing: FloatTensor, rows: FloatTensor): FloatTensor {
-  const [r = 0, count = 0] = mixing.dims;
+export function combineRows(coefficients: FloatTensor, rows: FloatTensor): FloatTensor {
+  const [r = 0, count = 0] = coefficients.dims;
   const [, ...inDims] = rows.dims;
   const width = elementCount(inDims);
   const data = new Float32Array(r * width);
@@ -54,7 +59,7 @@ export function mixRows(mixing: FloatTensor, rows: FloatTensor): FloatTensor {
   for (let i = 0; i < r; i++) {
     sum.fill(0);
     for (let j = 0; j < count; j++) {
-      const weight = mixing.data[i * count + j]!;
+      const weight = coefficients.data[i * count + j]!;
       for (let x = 0; x < width; x++) sum[x]! += weight * rows.data[j * width + x]!;
     }
     data.set(sum, i * width);
@@ -127,13 +132,13 @@ function productsOf(x: Rows, y: Rows): Matrix {
   return products;
 }
 
-/** A − Mᵀ·rows in float64. @param mixing Mᵀ, [R, r] */
-function differenceOf(a: FloatTensor, mixing: Matrix, rows: FloatTensor): Float64Array {
+/** A − Mᵀ·rows in float64. @param coefficients Mᵀ, [R, r] */
+function differenceOf(a: FloatTensor, coefficients: Matrix, rows: FloatTensor): Float64Array {
   const width = elementCount(a.dims.slice(1));
   const left = Float64Array.from(a.data);
-  for (let i = 0; i < mixing.columns; i++) {
-    for (let j = 0; j < mixing.rows; j++) {
-      const weight = mixing.get(j, i);
+  for (let i = 0; i < coefficients.columns; i++) {
+    for (let j = 0; j < coefficients.rows; j++) {
+      const weight = coefficients.get(j, i);
       for (let k = 0; k < width; k++) left[i * width + k]! -= weight * rows.data[j * width + k]!;
     }
   }

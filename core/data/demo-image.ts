@@ -1,11 +1,11 @@
-/** One picture of an invented person: pose, expression, light, colour, blur and noise, all but the class. */
+/** One image of an invented person: pose, expression, light, colour, blur and noise, all but the class. */
 import { svgsIndex } from 'facesjs';
 import sharp from 'sharp';
 import { createRandom, type Random } from '../shared/random.ts';
 import { drawPortrait, type Expression, type Pose } from './demo-drawing.ts';
 import { type DemoPerson, hsl } from './demo-person.ts';
 
-export interface DemoPicture {
+export interface DemoImage {
   bytes: Uint8Array;
   extension: 'jpg' | 'png';
 }
@@ -44,7 +44,7 @@ function drawBackground(random: Random): string {
   return `<rect width="100" height="100" fill="${colour()}"/>${shapes.join('')}`;
 }
 
-/** Standard normal values, drawn once: a picture's noise is a stretch of it, from a random start. */
+/** Standard normal values, drawn once: an image's noise is a stretch of it, from a random start. */
 const noiseTable = (() => {
   const random = createRandom(20_260_101);
   return Float32Array.from({ length: 1 << 17 }, () => random.normal());
@@ -90,8 +90,8 @@ function expose(pixels: Uint8Array, size: number, light: Light, random: Random):
   }
 }
 
-/** Takes one picture of a person; about two in three are JPEG files, the others PNG. */
-export async function takePicture(person: DemoPerson, size: number, random: Random): Promise<DemoPicture> {
+/** Takes one image of a person; about two in three are JPEG files, the others PNG. */
+export async function takeImage(person: DemoPerson, size: number, random: Random): Promise<DemoImage> {
   const svg = drawPortrait(
     person,
     drawPose(random),
@@ -103,8 +103,8 @@ export async function takePicture(person: DemoPerson, size: number, random: Rand
   const drawn = sharp(Buffer.from(svg)).removeAlpha();
   const pixels = await (blur < 0.3 ? drawn : drawn.blur(blur)).raw().toBuffer();
   expose(pixels, size, drawLight(random), random);
-  const picture = sharp(pixels, { raw: { width: size, height: size, channels: 3 } });
-  if (random.uniform() < 0.34) return { bytes: await picture.png().toBuffer(), extension: 'png' };
+  const image = sharp(pixels, { raw: { width: size, height: size, channels: 3 } });
+  if (random.uniform() < 0.34) return { bytes: await image.png().toBuffer(), extension: 'png' };
   const quality = 70 + random.integer(26);
-  return { bytes: await picture.jpeg({ quality }).toBuffer(), extension: 'jpg' };
+  return { bytes: await image.jpeg({ quality }).toBuffer(), extension: 'jpg' };
 }

@@ -6,7 +6,7 @@ import { sha256 } from '../../core/shared/hash.ts';
 import { type FailedRun, readRunLines } from '../../core/simulation/record.ts';
 import { openResults } from '../../core/simulation/results.ts';
 import { selectRuns } from '../../core/simulation/run-selection.ts';
-import type { LabRun } from '../../core/simulation/simulate-run.ts';
+import type { SimulatedRun } from '../../core/simulation/simulate-run.ts';
 import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
@@ -97,7 +97,7 @@ test('selectRuns knows ids and words, and names a word that means nothing', () =
       seed,
       partition: { kind: 'iid' },
       sites: [{}, {}],
-    }) as unknown as LabRun;
+    }) as unknown as SimulatedRun;
   const runs = [run('x', 1), run('x', 11), run('y', 1)];
 
   expect(selectRuns(runs, ['x'])).toEqual([runs[0], runs[1]]);

@@ -1,4 +1,4 @@
-/** The lab: prepares an experiment's model and pictures once, and runs what is not in its results yet. */
+/** The simulation: prepares an experiment's model and images once, and runs what is not in its results yet. */
 import { readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -10,16 +10,16 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { lockDataFolder } from '../store/data-folder.ts';
 import { makeFolder } from '../store/make-folder.ts';
-import { type LabData, prepareData } from './dataset.ts';
+import { prepareData, type SimulationData } from './dataset.ts';
 import { describeMachine, readVersions } from './environment.ts';
 import { expandExperiment } from './expand.ts';
 import type { Experiment } from './experiment.ts';
 import type { RoundRecord, RunLine } from './record.ts';
 import { openResults, type Results } from './results.ts';
-import { forgetRun, type LabContext, type LabRun, simulateRun } from './simulate-run.ts';
+import { forgetRun, type SimulatedRun, type SimulationContext, simulateRun } from './simulate-run.ts';
 import { createTrainerPool } from './trainer-pool.ts';
 
-export interface LabOptions {
+export interface SimulationOptions {
   experiment: Experiment;
   /** Anneal's version, for the results. */
   version: string;
@@ -30,10 +30,10 @@ export interface LabOptions {
   onImport?: ((progress: ImportProgress) => void) | undefined;
 }
 
-/** An experiment whose output folder is locked, with its pictures and its model at hand. */
-export interface Lab {
-  readonly runs: readonly LabRun[];
-  readonly data: Pick<LabData, 'setAside' | 'withoutConsent'> & { pictures: number };
+/** An experiment whose output folder is locked, with its images and its model at hand. */
+export interface Simulation {
+  readonly runs: readonly SimulatedRun[];
+  readonly data: Pick<SimulationData, 'setAside' | 'withoutConsent'> & { images: number };
   readonly results: Results;
   /**
    * Runs those that are not finished, several at a time, and appends a line for each. A run that fails is recorded,
@@ -41,7 +41,7 @@ export interface Lab {
    * @returns the lines written by this call
    * @throws AppError CANCELLED when the signal was aborted, DISK_FULL; finished runs are kept
    */
-  run(runs: readonly LabRun[], options: RunOptions): Promise<RunLine[]>;
+  run(runs: readonly SimulatedRun[], options: RunOptions): Promise<RunLine[]>;
   close(): void;
 }
 
@@ -53,13 +53,13 @@ export interface RunOptions {
   /** Runs at the same time; default: one more than there are trainers, so that none waits for a coordinator. */
   atOnce?: number | undefined;
   device?: ComputeSettings['device'] | undefined;
-  onEvent?: ((event: LabEvent) => void) | undefined;
+  onEvent?: ((event: SimulationEvent) => void) | undefined;
 }
 
-export type LabEvent =
-  | { type: 'run-started'; run: LabRun }
-  | { type: 'round'; run: LabRun; round: RoundRecord }
-  | { type: 'run-ended'; run: LabRun; line: RunLine };
+export type SimulationEvent =
+  | { type: 'run-started'; run: SimulatedRun }
+  | { type: 'round'; run: SimulatedRun; round: RoundRecord }
+  | { type: 'run-ended'; run: SimulatedRun; line: RunLine };
 
 const workName = 'work';
 
@@ -71,10 +71,10 @@ export function outFolderUnusable(cause: unknown): AppError {
 }
 
 /**
- * Locks the output folder, imports the base model and the pictures where that was not done, and works out the runs.
+ * Locks the output folder, imports the base model and the images where that was not done, and works out the runs.
  * @throws AppError DATA_FOLDER_IN_USE, and what `prepareData`, `expandExperiment` and an import of a model throw
  */
-export async function openLab(options: LabOptions): Promise<Lab> {
+export async function openSimulation(options: SimulationOptions): Promise<Simulation> {
   const { experiment, signal } = options;
   const workFolder = join(experiment.out, workName);
   try {
@@ -92,16 +92,16 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     const data = await prepareData({
       data: experiment.data,
       inputSize: base.inputSize,
-      folder: join(workFolder, 'pictures'),
+      folder: join(workFolder, 'images'),
       onProgress: options.onImport,
       signal,
     });
     const runs = await expandExperiment(experiment, base, data);
     const results = await openResults(experiment.out);
-    const { setAside, withoutConsent, pictures } = data;
+    const { setAside, withoutConsent, images } = data;
     return {
       runs,
-      data: { setAside, withoutConsent, pictures: pictures.length },
+      data: { setAside, withoutConsent, images: images.length },
       results,
       async run(chosen, runOptions) {
         await clearAway(workFolder, results);
@@ -116,9 +116,9 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   }
 }
 
-/** The model from its path into the lab's own models folder, or by its id from the installation's. */
+/** The model from its path into the simulation's own models folder, or by its id from the installation's. */
 async function prepareBase(
-  { experiment, modelsFolder: installed }: LabOptions,
+  { experiment, modelsFolder: installed }: SimulationOptions,
   own: string,
 ): Promise<{ catalogue: Catalogue; modelsFolder: string; baseId: string }> {
   const { path, ...settings } = experiment.base;
@@ -151,9 +151,9 @@ interface Place {
 }
 
 async function runAll(
-  runs: readonly LabRun[],
+  runs: readonly SimulatedRun[],
   { workFolder, crops, catalogue, modelsFolder, results }: Place,
-  { version, logger, signal }: LabOptions,
+  { version, logger, signal }: SimulationOptions,
   options: RunOptions,
 ): Promise<RunLine[]> {
   const cores = availableParallelism();
@@ -163,7 +163,7 @@ async function runAll(
   const waiting = runs.filter(({ id }) => !results.finished.has(id));
   const versions = await readVersions(version);
   await using pool = createTrainerPool({ workers, modelsFolder, logger });
-  const context: LabContext = {
+  const context: SimulationContext = {
     workFolder,
     crops,
     catalogue,

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { openSqlite } from '../../core/store/sqlite.ts';
-import { createCourier } from '../../core/transport/courier.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
+import { createOutboxRelay } from '../../core/transport/outbox-relay.ts';
 import { openTestStore } from '../fixtures/store.ts';
 
 const text = (id: string) => Buffer.from(JSON.stringify({ id, type: 'evaluation', body: {} }));
@@ -12,12 +12,12 @@ test('what was answered over a day ago is forgotten, what waits for an answer is
   // The store's clock stands two days back: what it marks as answered is old by now.
   using opened = openTestStore(new Date(Date.now() - 2 * 24 * 3_600_000).toISOString());
   const link = createMemoryBroker().connect({ clientId: 'site' });
-  const courier = createCourier({ link, store: opened.store, logger: silentLogger });
-  courier.enqueue('topic', text('answered'));
-  courier.enqueue('topic', text('waiting'));
+  const outboxRelay = createOutboxRelay({ link, store: opened.store, logger: silentLogger });
+  outboxRelay.enqueue('topic', text('answered'));
+  outboxRelay.enqueue('topic', text('waiting'));
 
-  courier.settle(({ id }) => id === 'answered');
-  courier.close();
+  outboxRelay.settle(({ id }) => id === 'answered');
+  outboxRelay.close();
 
   const db = openSqlite(opened.file, { readOnly: true });
   const kept = db.get(z.object({ rows: z.number() }), 'SELECT count(*) AS rows FROM outbox');

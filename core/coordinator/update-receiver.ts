@@ -15,7 +15,7 @@ import type { RunPorts } from './ports.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
-export interface UpdateIntakeOptions {
+export interface UpdateReceiverOptions {
   ledger: RunLedger;
   store: Store;
   blobs: BlobStore;
@@ -26,7 +26,7 @@ export interface UpdateIntakeOptions {
   onChange(): void;
 }
 
-export interface UpdateIntake {
+export interface UpdateReceiver {
   /** Repeating an announcement changes nothing but may repeat the answer. Call it in the run's turn. */
   announced(siteId: string, body: AnnounceBody): Promise<void>;
   /** Stops every transfer; what arrived is kept. */
@@ -36,7 +36,7 @@ export interface UpdateIntake {
 /** For differences in what a file says beside its values. */
 const sizeSlackBytes = 64 * 1024;
 
-export function createUpdateIntake(options: UpdateIntakeOptions): UpdateIntake {
+export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateReceiver {
   const { ledger, store, blobs, ports, logger } = options;
   const { runId, config, base } = ledger;
   const pulls = new Map<string, AbortController>();

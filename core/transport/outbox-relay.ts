@@ -16,7 +16,7 @@ const keepAnsweredMs = 24 * 3_600_000;
 const storedSchema = z.object({ id: z.string(), type: z.string(), body: z.record(z.string(), z.unknown()) });
 export type StoredMessage = z.infer<typeof storedSchema>;
 
-export interface Courier {
+export interface OutboxRelay {
   /** Call in the transaction that changes the state it speaks of. `payload` is a sealed envelope. */
   enqueue(topic: string, payload: Uint8Array): void;
   /** Sends everything pending now; called by itself at each connection and every few seconds. */
@@ -26,11 +26,11 @@ export interface Courier {
   close(): void;
 }
 
-export function createCourier(options: {
+export function createOutboxRelay(options: {
   link: Link;
   store: Pick<Store, 'outbox'>;
   logger: Logger;
-}): Courier {
+}): OutboxRelay {
   const { link, store, logger } = options;
   let sending = false;
   let again = false;

@@ -1,5 +1,5 @@
 /**
- * A site's own part of a run: factors and a head that do not travel, and what rounding took from its last update. One
+ * A site's local parameters of a run: factors and a head that do not travel, and what rounding took from its last update. One
  * safetensors file per round, named by the store's table `site_memory`.
  */
 import { z } from 'zod';
@@ -14,7 +14,7 @@ const formatVersion = '1';
 const keptPrefix = 'kept.';
 const residualPrefix = 'residual.';
 
-export interface OwnPart {
+export interface LocalParameters {
   /** By `lora.<module>.a`, `lora.<module>.b` and `head.<name>`. */
   kept: ReadonlyMap<string, FloatTensor>;
   residual: Residual | null;
@@ -38,8 +38,8 @@ export function keptParts(config: Pick<RunConfig, 'localHead'>, plan: Pick<Round
 
 type Kept = ReturnType<typeof keptParts>;
 
-/** Whether a site has an own part in such a run. */
-export function hasOwnPart(
+/** Whether a site has an local parameters in such a run. */
+export function hasLocalParameters(
   config: Pick<RunConfig, 'localHead' | 'wire'>,
   plan: Pick<RoundPlan, 'trains' | 'sends'>,
 ): boolean {
@@ -75,8 +75,8 @@ export function withKept(state: ModelState, own: ReadonlyMap<string, FloatTensor
 }
 
 /** Null when there is nothing to keep. */
-export function encodeOwnPart(
-  { kept, residual }: OwnPart,
+export function encodeLocalParameters(
+  { kept, residual }: LocalParameters,
   { baseSha256, classes }: Pick<ModelState, 'baseSha256' | 'classes'>,
 ): Uint8Array | null {
   if (kept.size === 0 && (residual === null || residual.size === 0)) return null;
@@ -88,11 +88,11 @@ export function encodeOwnPart(
 }
 
 /** @throws AppError MODEL_FILE_INVALID for another base model, other classes, or anything that is no such file */
-export function decodeOwnPart(
+export function decodeLocalParameters(
   bytes: Uint8Array,
   name: string,
   { baseSha256, classes }: Pick<ModelState, 'baseSha256' | 'classes'>,
-): OwnPart {
+): LocalParameters {
   const file = decodeSafetensors(bytes, name, { finite: true });
   const metadata = metadataSchema.safeParse(file.metadata);
   if (!metadata.success) throw invalid(name, `expected the metadata of an ${format}`, metadata.error);

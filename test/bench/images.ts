@@ -1,12 +1,12 @@
 /**
- * How fast pictures reach a training: import, decoding and augmentation as the product does them, each alone.
+ * How fast images reach a training: import, decoding and augmentation as the product does them, each alone.
  * Arguments: FOLDER SIDE. Writes one line of JSON.
  */
 import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { generateDemoFaces } from '../../core/data/demo-faces.ts';
-import { preparePictures } from '../../core/data/import-pictures.ts';
+import { prepareImages } from '../../core/data/import-images.ts';
 import { type LabelRow, readLabelsCsv } from '../../core/data/labels-csv.ts';
 import { augmentationOf, drawAugmentation } from '../../core/engine/augmentation.ts';
 import { createPixelSource, type PixelSample } from '../../core/engine/pixel-source.ts';
@@ -36,7 +36,7 @@ const rows = await readLabelsCsv(site!.labelsFile);
 const crops = [];
 for (let round = 0; round < rounds; round++) {
   const blobs = createBlobStore(join(folder, `blobs-${round}`));
-  const imported = await timed(rows.length, () => importPictures(blobs, rows, site!.imagesFolder, true));
+  const imported = await timed(rows.length, () => importImages(blobs, rows, site!.imagesFolder, true));
   const epochs = await measureEpochs(blobs.list().map((hash) => blobs.path(hash)));
   crops.push({ imported, ...epochs });
 }
@@ -48,14 +48,14 @@ const result = {
 };
 process.stdout.write(`${JSON.stringify(result)}\n`);
 
-function importPictures(
+function importImages(
   blobs: BlobStore,
   labels: readonly LabelRow[],
   imagesFolder: string,
   alreadyCropped: boolean,
 ): Promise<unknown> {
   const options = { blobs, imagesFolder, labelsName: 'labels.csv', inputSize: side, alreadyCropped };
-  return preparePictures(labels, { ...options, existing: () => null });
+  return prepareImages(labels, { ...options, existing: () => null });
 }
 
 /** The face library's own photographs; starting its networks is part of the first round, which is not counted. */
@@ -65,11 +65,11 @@ async function importPhotographs(): Promise<number> {
   const files = (await readdir(imagesFolder)).filter((name) => /^sample\d\.jpg$/.test(name));
   const blobs = createBlobStore(join(folder, 'blobs-photographs'));
   const labels = files.map((file, index) => ({ ...rows[0]!, file, subject: file, line: index + 2 }));
-  await importPictures(blobs, labels.slice(0, 1), imagesFolder, false);
-  const startup = await secondsOf(() => importPictures(blobs, labels.slice(0, 1), imagesFolder, false));
+  await importImages(blobs, labels.slice(0, 1), imagesFolder, false);
+  const startup = await secondsOf(() => importImages(blobs, labels.slice(0, 1), imagesFolder, false));
   let seconds = 0;
   for (let round = 0; round < photographRounds; round++) {
-    seconds += (await secondsOf(() => importPictures(blobs, labels, imagesFolder, false))) - startup;
+    seconds += (await secondsOf(() => importImages(blobs, labels, imagesFolder, false))) - startup;
   }
   return (photographRounds * (files.length - 1)) / seconds;
 }

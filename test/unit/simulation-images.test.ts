@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { columnPartition, evenPartition, shardsPartition } from '../../core/data/partition.ts';
 import { sha256 } from '../../core/shared/hash.ts';
-import type { LabPicture } from '../../core/simulation/dataset.ts';
-import { choosePictures, type SpreadOptions, spreadPictures } from '../../core/simulation/spread.ts';
+import type { SimulationImage } from '../../core/simulation/dataset.ts';
+import { chooseImages, type SpreadOptions, spreadImages } from '../../core/simulation/spread.ts';
 
 const labelsOf = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 90 });
 const sizes = (siteOf: readonly number[], sites: number) =>
@@ -44,8 +44,8 @@ describe('partitions', () => {
   });
 });
 
-/** `perLabel` subjects of each label with two pictures; the last of each label is held out. */
-function pictures(labels: readonly string[], perLabel: number): LabPicture[] {
+/** `perLabel` subjects of each label with two images; the last of each label is held out. */
+function images(labels: readonly string[], perLabel: number): SimulationImage[] {
   return labels.flatMap((label) =>
     Array.from({ length: perLabel * 2 }, (_, index) => {
       const subject = `${label}${Math.floor(index / 2)}`;
@@ -71,10 +71,10 @@ const choice = {
   validationShare: 0.25,
 };
 
-describe('choosePictures', () => {
-  test('a validation takes whole subjects from the training pictures and no test picture', () => {
-    const all = pictures(['a', 'b'], 9);
-    const used = choosePictures(all, { ...choice, evaluateOn: 'validation' });
+describe('chooseImages', () => {
+  test('a validation takes whole subjects from the training images and no test image', () => {
+    const all = images(['a', 'b'], 9);
+    const used = chooseImages(all, { ...choice, evaluateOn: 'validation' });
 
     const test = new Set(all.filter(({ split }) => split === 'test').map(({ sha256: hash }) => hash));
     expect([...used.train, ...used.evaluation].some(({ sha256: hash }) => test.has(hash))).toBe(false);
@@ -86,21 +86,21 @@ describe('choosePictures', () => {
 
   test('takes at most so many of a class, the same ones each time', () => {
     const limited = { ...choice, data: { ...choice.data, maxPerClass: { train: 5, test: 1 } } };
-    const used = choosePictures(pictures(['a', 'b'], 9), limited);
+    const used = chooseImages(images(['a', 'b'], 9), limited);
 
     expect(used.train).toHaveLength(10);
     expect(used.evaluation).toHaveLength(2);
     expect(used.classes).toEqual(['a', 'b']);
-    expect(choosePictures(pictures(['a', 'b'], 9), limited)).toEqual(used);
+    expect(chooseImages(images(['a', 'b'], 9), limited)).toEqual(used);
   });
 
-  test('takes the first classes by name, and the same of their pictures as without the others', () => {
+  test('takes the first classes by name, and the same of their images as without the others', () => {
     const limited = { ...choice, data: { ...choice.data, maxClasses: 2, maxPerClass: { train: 5 } } };
-    const used = choosePictures(pictures(['c', 'a', 'b'], 9), limited);
+    const used = chooseImages(images(['c', 'a', 'b'], 9), limited);
 
     expect(used.classes).toEqual(['a', 'b']);
     expect(new Set(used.evaluation.map(({ label }) => label))).toEqual(new Set(['a', 'b']));
-    const all = choosePictures(pictures(['c', 'a', 'b'], 9), {
+    const all = chooseImages(images(['c', 'a', 'b'], 9), {
       ...choice,
       data: { ...choice.data, maxPerClass: { train: 5 } },
     });
@@ -108,14 +108,14 @@ describe('choosePictures', () => {
   });
 
   test('refuses one class, and nothing to evaluate on', () => {
-    expect(() => choosePictures(pictures(['a'], 4), choice)).toThrow(/fewer than two classes/);
-    const train = pictures(['a', 'b'], 4).filter(({ split }) => split === 'train');
-    expect(() => choosePictures(train, choice)).toThrow(/No picture is left/);
+    expect(() => chooseImages(images(['a'], 4), choice)).toThrow(/fewer than two classes/);
+    const train = images(['a', 'b'], 4).filter(({ split }) => split === 'train');
+    expect(() => chooseImages(train, choice)).toThrow(/No image is left/);
   });
 });
 
-describe('spreadPictures', () => {
-  const used = choosePictures(pictures(['a', 'b', 'c'], 12), choice);
+describe('spreadImages', () => {
+  const used = chooseImages(images(['a', 'b', 'c'], 12), choice);
   const options: SpreadOptions = {
     partition: { kind: 'dirichlet', alpha: 0.3 },
     sites: 4,
@@ -124,13 +124,13 @@ describe('spreadPictures', () => {
     evaluationSpread: 'even',
   };
 
-  test('every picture lies at one site, and a subject with all of its pictures', () => {
+  test('every image lies at one site, and a subject with all of its images', () => {
     for (const partition of [
       { kind: 'iid' } as const,
       { kind: 'shards', perSite: 2 } as const,
       options.partition,
     ]) {
-      const sites = spreadPictures(used, { ...options, partition });
+      const sites = spreadImages(used, { ...options, partition });
 
       const placed = sites.flatMap(({ train }) => train.map(({ sha256: hash }) => hash));
       expect(placed.toSorted()).toEqual(used.train.map(({ sha256: hash }) => hash).toSorted());
@@ -146,7 +146,7 @@ describe('spreadPictures', () => {
       [...used.train, ...used.evaluation].map(({ file, label }) => [file, `clinic ${label}`]),
     );
     const byColumn = { ...options, partition: { kind: 'column', column: 'clinic' } as const };
-    const sites = spreadPictures(used, { ...byColumn, column });
+    const sites = spreadImages(used, { ...byColumn, column });
 
     expect(sites.map(({ siteId, name }) => [siteId, name])).toEqual([
       ['site-01', 'clinic a'],
@@ -155,14 +155,14 @@ describe('spreadPictures', () => {
     ]);
     const { file } = used.train[0]!;
     column.set(file, '');
-    expect(() => spreadPictures(used, { ...byColumn, column })).toThrow(file);
+    expect(() => spreadImages(used, { ...byColumn, column })).toThrow(file);
   });
 
   test('evaluation like training follows the sites’ shares of each class', () => {
     const column = new Map([...used.train].map(({ file, label }) => [file, label]));
     expect(column.size).toBe(66);
     const partition = { kind: 'dirichlet', alpha: 0.05 } as const;
-    const sites = spreadPictures(used, { ...options, partition, evaluationSpread: 'like-training' });
+    const sites = spreadImages(used, { ...options, partition, evaluationSpread: 'like-training' });
 
     for (const { train, evaluation } of sites) {
       const trained = new Set(train.map(({ label }) => label));
@@ -171,9 +171,9 @@ describe('spreadPictures', () => {
     expect(sites.flatMap(({ evaluation }) => evaluation)).toHaveLength(6);
   });
 
-  test('more sites than pictures to place are refused', () => {
-    expect(() => spreadPictures(used, { ...options, sites: 50, keepTogether: 'subject' })).toThrow(
-      /no picture to train with/,
+  test('more sites than images to place are refused', () => {
+    expect(() => spreadImages(used, { ...options, sites: 50, keepTogether: 'subject' })).toThrow(
+      /no image to train with/,
     );
   });
 });
