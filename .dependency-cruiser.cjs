@@ -1,8 +1,8 @@
 // The import rule of docs/architecture.md, as a lint: imports point downwards only.
 const layers = [
   ['shared'],
-  ['graph', 'store'],
-  ['lora'],
+  ['graph', 'linalg', 'store'],
+  ['evaluation', 'lora'],
   ['models'],
   ['consent', 'data', 'engine', 'strategy', 'transport', 'enrolment'],
   ['site', 'coordinator', 'simulation'],

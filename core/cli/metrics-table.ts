@@ -1,6 +1,6 @@
 /** Figures of a run's newest evaluated state as the terminal shows them. */
 import type { RunDetail } from '../api/contract.ts';
-import type { EvaluationMetrics } from '../strategy/evaluation/metrics.ts';
+import type { EvaluationMetrics } from '../evaluation/metrics.ts';
 import { formatPercent, formatTable } from './format.ts';
 
 type Figure = Exclude<keyof EvaluationMetrics['coverage'], 'perClassRecall'>;

@@ -3,13 +3,14 @@
  * so that a killed coordinator goes on with the round it was in: `resume()` derives the manifest, the missing
  * transfers and an interrupted aggregation from the store alone.
  */
+
+import { aggregateEvaluations } from '../evaluation/aggregate.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
-import { aggregateEvaluations } from '../strategy/evaluation/aggregate.ts';
 import { participantsOf } from '../strategy/participation.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';

@@ -1,6 +1,7 @@
 /** Shapes of what a coordinator shows; core/api/contract.ts passes them on to the screens. */
+
+import type { EvaluationMetrics } from '../evaluation/metrics.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { EvaluationMetrics } from '../strategy/evaluation/metrics.ts';
 import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 import type { Drift, RunConfig, Stage } from '../strategy/strategy.ts';
 

@@ -7,7 +7,7 @@ import {
   scoreBinOf,
   scoreBins,
   topCount,
-} from '../strategy/evaluation/counts.ts';
+} from '../evaluation/counts.ts';
 
 export interface EvaluationTally {
   /** @param logits one row: the head's, without margin, over all classes */

@@ -3,7 +3,7 @@
  * Images and states travel as file paths inside the data folder, never as bytes in a message.
  */
 import { z } from 'zod';
-import { evaluationCountsSchema } from '../strategy/evaluation/check-counts.ts';
+import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { deviceKinds, engineNames } from './engine.ts';
 import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 

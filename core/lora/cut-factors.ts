@@ -1,7 +1,8 @@
 /** From singular values and their directions to a layer's factors of some rank. */
+
+import type { SingularVectors } from '../linalg/small-core.ts';
 import { createRandom } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import type { SingularVectors } from './small-core.ts';
 
 export interface TruncatedFactors {
   /** ΔW = scale·B·A with the scale asked for. */

@@ -6,9 +6,9 @@ import {
   releaseMatrix,
   sumTermsPlainly,
   type WeightedTerms,
-} from './matrix-products.ts';
-import { rowsOf } from './orthonormal-rows.ts';
-import type { VectorStack } from './small-core.ts';
+} from '../linalg/matrix-products.ts';
+import { rowsOf } from '../linalg/orthonormal-rows.ts';
+import type { VectorStack } from '../linalg/small-core.ts';
 
 export interface FactorStore {
   /**

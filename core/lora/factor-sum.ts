@@ -2,6 +2,10 @@
  * Exact sums of low-rank products. Σ w·s·B·A over sites is kept as stacked factors, or as the product itself where
  * that is smaller, and cut to a rank by its singular values; docs/method.md derives it. All sums are in float64.
  */
+
+import { leadingDirections } from '../linalg/leading-directions.ts';
+import { createPlainProducts, type DenseMatrix, type MatrixProducts } from '../linalg/matrix-products.ts';
+import { decomposeStack, type SingularVectors } from '../linalg/small-core.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, sameDims } from '../shared/tensor.ts';
 import {
@@ -16,9 +20,6 @@ import {
   type TruncatedFactors,
 } from './cut-factors.ts';
 import { createFactorStore } from './factor-store.ts';
-import { leadingDirections } from './leading-directions.ts';
-import { createPlainProducts, type DenseMatrix, type MatrixProducts } from './matrix-products.ts';
-import { decomposeStack, type SingularVectors } from './small-core.ts';
 
 /** weight·scale·B·A with the shapes of a LoRA layer's factors. */
 export interface FactorPart {

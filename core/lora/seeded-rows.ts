@@ -4,6 +4,7 @@
  * coefficients of the rotation stand for the whole factor.
  */
 import { CholeskyDecomposition, Matrix } from 'ml-matrix';
+import { decomposeStack } from '../linalg/small-core.ts';
 import { mixSeed } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import {
@@ -15,7 +16,6 @@ import {
   type TruncatedFactors,
 } from './cut-factors.ts';
 import type { LoraLayer } from './model-state.ts';
-import { decomposeStack } from './small-core.ts';
 
 /**
  * A as it starts, [r, ...inDims]: Kaiming-uniform with a = √5 as in Hugging Face PEFT, that is uniform in ±1/√fan_in. A

@@ -5,8 +5,8 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
+import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
-import { evaluationMetricsSchema } from '../strategy/evaluation/metrics.ts';
 import { runConfigSchema, stageSchema } from '../strategy/strategy.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);

@@ -1,6 +1,6 @@
 /** A site's evaluation of a global state on its held-out images: what is counted, and what of it is released. */
 import { heldOutImages } from '../consent/cohort.ts';
-import { suppressSmallCells } from '../strategy/evaluation/suppress-small-cells.ts';
+import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
 import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
 
 /**

@@ -1,6 +1,6 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
-import { evaluationCountsSchema } from '../strategy/evaluation/check-counts.ts';
+import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);

@@ -2,11 +2,11 @@ import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createEvaluationTally } from '../../core/engine/evaluation-tally.ts';
-import { aggregateEvaluations } from '../../core/strategy/evaluation/aggregate.ts';
-import { evaluationCountsSchema } from '../../core/strategy/evaluation/check-counts.ts';
-import type { EvaluationCounts } from '../../core/strategy/evaluation/counts.ts';
-import { mergeCounts } from '../../core/strategy/evaluation/merge-counts.ts';
-import { metricsOf } from '../../core/strategy/evaluation/metrics.ts';
+import { aggregateEvaluations } from '../../core/evaluation/aggregate.ts';
+import { evaluationCountsSchema } from '../../core/evaluation/check-counts.ts';
+import type { EvaluationCounts } from '../../core/evaluation/counts.ts';
+import { mergeCounts } from '../../core/evaluation/merge-counts.ts';
+import { metricsOf } from '../../core/evaluation/metrics.ts';
 
 interface Reference {
   labels: number[];

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { describeMetrics } from '../../core/cli/metrics-table.ts';
 import { createEvaluationTally } from '../../core/engine/evaluation-tally.ts';
+import { suppressSmallCells } from '../../core/evaluation/suppress-small-cells.ts';
 import { sha256 } from '../../core/shared/hash.ts';
-import { suppressSmallCells } from '../../core/strategy/evaluation/suppress-small-cells.ts';
 import { maxEnvelopeBytes } from '../../core/transport/envelope.ts';
 import { evaluationSchema } from '../../core/transport/messages.ts';
 import { addRun, openTestStore } from '../fixtures/store.ts';

@@ -292,9 +292,7 @@ it('refuses a state whose rank no drawn rows can have, or that does not say how 
       { ...metadata, ...change },
     );
   const bare = rewritten({}, (name) => !name.endsWith('body.q.lora_A.mixing'));
-  expect(() => decodeGlobalState(bare, 'global', context)).toThrow(
-    /body\.q\.lora_A\.mixing" is missing/,
-  );
+  expect(() => decodeGlobalState(bare, 'global', context)).toThrow(/body\.q\.lora_A\.mixing" is missing/);
   const lora = JSON.parse(metadata!['lora']!) as Record<string, { r: number }>;
   lora['body.q']!.r = 7;
   const high = rewritten({ lora: JSON.stringify(lora) }, () => true);

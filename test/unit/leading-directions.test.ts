@@ -1,9 +1,9 @@
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
-import { leadingDirections } from '../../core/lora/leading-directions.ts';
-import { createPlainProducts, type DenseMatrix } from '../../core/lora/matrix-products.ts';
-import type { SingularVectors } from '../../core/lora/small-core.ts';
+import { leadingDirections } from '../../core/linalg/leading-directions.ts';
+import { createPlainProducts, type DenseMatrix } from '../../core/linalg/matrix-products.ts';
+import type { SingularVectors } from '../../core/linalg/small-core.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
 const products = createPlainProducts();

@@ -3,13 +3,13 @@ import { Matrix } from 'ml-matrix';
 import { InferenceSession } from 'onnxruntime-node';
 import { describe, expect, it, vi } from 'vitest';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
-import { createFactorSum, type FactorPart } from '../../core/lora/factor-sum.ts';
 import {
   createPlainProducts,
   type DenseMatrix,
   type RoughMatrix,
   releaseMatrix,
-} from '../../core/lora/matrix-products.ts';
+} from '../../core/linalg/matrix-products.ts';
+import { createFactorSum, type FactorPart } from '../../core/lora/factor-sum.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { randomLayer } from '../fixtures/random-state.ts';
 

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createEvaluationTally } from '../../core/engine/evaluation-tally.ts';
-import { evaluationCountsSchema } from '../../core/strategy/evaluation/check-counts.ts';
-import type { EvaluationCounts } from '../../core/strategy/evaluation/counts.ts';
-import { mergeCounts } from '../../core/strategy/evaluation/merge-counts.ts';
-import { metricsOf } from '../../core/strategy/evaluation/metrics.ts';
-import { suppressSmallCells } from '../../core/strategy/evaluation/suppress-small-cells.ts';
+import { evaluationCountsSchema } from '../../core/evaluation/check-counts.ts';
+import type { EvaluationCounts } from '../../core/evaluation/counts.ts';
+import { mergeCounts } from '../../core/evaluation/merge-counts.ts';
+import { metricsOf } from '../../core/evaluation/metrics.ts';
+import { suppressSmallCells } from '../../core/evaluation/suppress-small-cells.ts';
 import { attackAll } from '../fixtures/evaluation/attack.ts';
 
 /** Logits of images that are mostly right, as many as `sizes` says of each class. */

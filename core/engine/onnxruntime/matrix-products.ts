@@ -3,7 +3,7 @@
 import onnxProto, { type onnx } from 'onnx-proto';
 import * as ort from 'onnxruntime-node';
 import { irVersion, opsetVersion } from '../../graph/encode.ts';
-import { createPlainProducts, type MatrixProducts, productSize } from '../../lora/matrix-products.ts';
+import { createPlainProducts, type MatrixProducts, productSize } from '../../linalg/matrix-products.ts';
 
 const { AttributeProto, ModelProto, TensorProto } = onnxProto.onnx;
 

@@ -9,7 +9,7 @@
  *   blocks, too, hold 0 or at least k images, and are then rounded to multiples of k: sums and differences of
  *   multiples of k are multiples of k.
  */
-import { AppError } from '../../shared/errors.ts';
+import { AppError } from '../shared/errors.ts';
 import type { CalibrationBlock, ClassCounts, EvaluationCounts } from './counts.ts';
 import { roundScores } from './round-scores.ts';
 import { isSafe, type Pooled, poolSafely } from './safe-cells.ts';

@@ -1,5 +1,5 @@
 /** The sum of several sites' counts, each with what it may show. */
-import { AppError } from '../../shared/errors.ts';
+import { AppError } from '../shared/errors.ts';
 import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';
 
 /** What the sites release of one class; a site that withholds a part is in none of that part's numbers. */
