@@ -1,6 +1,6 @@
 /** A run and its rounds as the terminal shows them. */
 import type { RoundRow, RunDetail } from '../api/contract.ts';
-import type { PrivacySettings } from '../strategy/round-options.ts';
+import type { PrivacySettings } from '../config/round-options.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
 import { describeMetrics } from './metrics-table.ts';
 

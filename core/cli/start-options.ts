@@ -1,8 +1,8 @@
 /** Options of `anneal coordinator run`: those that decide what travels, and how updates are weighed, merged and protected. */
 import type { Command } from 'commander';
+import { loraScalingSchema } from '../config/lora-settings.ts';
+import { privacySchema, robustSchema, serverOptimiserSchema } from '../config/round-options.ts';
 import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.ts';
-import { loraScalingSchema } from '../strategy/lora-settings.ts';
-import { privacySchema, robustSchema, serverOptimiserSchema } from '../strategy/round-options.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
 import { readList, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 import { addTrafficOptions, choice, readTrafficSettings, type TrafficOptions } from './run-options.ts';

@@ -1,10 +1,10 @@
 /** What a coordinator may choose when starting a run; everything else has a default. */
 import type { z } from 'zod';
-import { statisticWeights } from '../engine/trainable-weights.ts';
+import { defaultRunConfig } from '../config/defaults.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
-import { defaultRunConfig } from '../strategy/defaults.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';

@@ -1,7 +1,8 @@
 /** Random changes of a face crop while training: drawn from a seed, recorded as numbers, then applied. */
+
+import { type AugmentationSettings, augmentationSettingsSchema } from '../config/local-training.ts';
 import type { Random } from '../shared/random.ts';
 import { blurPlanes } from './blur.ts';
-import { type AugmentationSettings, augmentationSettingsSchema } from './local-training.ts';
 
 /** What is done to one image; these numbers and the image give its pixels again. */
 export interface Augmentation {

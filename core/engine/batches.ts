@@ -1,7 +1,8 @@
 /** Which images a run shows in which order, and how a batch is cut into parts that fit the memory. */
+
+import type { AugmentationSettings } from '../config/local-training.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { type Augmentation, drawAugmentation } from './augmentation.ts';
-import type { AugmentationSettings } from './local-training.ts';
 
 /** One sample of a batch. */
 export interface Draw {

@@ -1,11 +1,12 @@
 /** A few real training steps on random pixels, to compare devices and batch sizes. */
+
+import { initialState } from '../models/initial-state.ts';
 import { createRandom } from '../shared/random.ts';
 import { floatTensor, type Tensor } from '../shared/tensor.ts';
 import { planTraining } from './compute-plan.ts';
 import type { Executable } from './engine.ts';
 import { loadEngine } from './engines.ts';
 import { graphFacts } from './graph-facts.ts';
-import { initialState } from './initial-state.ts';
 import type { JobContext } from './job-context.ts';
 import { imagesPerLane, threadsPerLane } from './lanes.ts';
 import type { MeasureJob, MeasureResult } from './trainer-protocol.ts';

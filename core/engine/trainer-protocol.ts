@@ -3,19 +3,19 @@
  * Images and states travel as file paths inside the data folder, never as bytes in a message.
  */
 import { z } from 'zod';
+import {
+  headSettingsSchema,
+  localTrainingSchema,
+  trainedFactorsSchema,
+  trainModeSchema,
+} from '../config/local-training.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { deviceKinds, engineNames } from './engine.ts';
-import { headSettingsSchema, localTrainingSchema } from './local-training.ts';
 
-export { type LocalTraining, localTrainingSchema } from './local-training.ts';
+export { type LocalTraining, localTrainingSchema } from '../config/local-training.ts';
 
 /** One image: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
 export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
-
-export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
-
-/** Factors of every layer that train in mode `lora`; the other keeps the values that the job started with. */
-export const trainedFactorsSchema = z.enum(['both', 'a', 'b']);
 
 const jobBase = {
   /** Catalogue id of the base model, for instance `face-resnet-128`. */

@@ -11,7 +11,7 @@ import { AppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { type ArcShape, appendHead, appendLoss, type HeadShape, headInputs } from './loss.ts';
 
-export { trainableWeights } from './trainable-weights.ts';
+export { trainableWeights } from '../models/trainable-weights.ts';
 
 /** What decides the form of a graph; equal shapes give interchangeable graphs. */
 export interface GraphShape {

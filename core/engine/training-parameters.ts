@@ -1,12 +1,13 @@
 /** What a job feeds and trains, and the optimiser over it. */
+
+import type { HeadSettings, LocalTraining } from '../config/local-training.ts';
 import { loraAName, loraBName } from '../lora/inject.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { statisticWeights, trainableWeights } from '../models/trainable-weights.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import type { HeadSettings, LocalTraining } from './local-training.ts';
 import { type ArcShape, headInputs } from './loss.ts';
 import { createAdamW, createSgd, type Optimiser, type ParameterGroup } from './optimiser.ts';
-import { statisticWeights, trainableWeights } from './trainable-weights.ts';
 import type { TrainJob } from './trainer-protocol.ts';
 import { stateParameters } from './training-graph.ts';
 

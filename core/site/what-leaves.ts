@@ -1,7 +1,7 @@
 /** What leaves a site in a run and what stays, in sentences for the person who approves it. */
 
-import { trainableWeights } from '../engine/trainable-weights.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import { adaptedLayers } from '../strategy/lora-settings.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 import { type Leaving, leavingOf } from './approval.ts';

@@ -1,11 +1,11 @@
 /** Runs in which A is fixed while the rank falls (`freezeA`): who has one, and the rows that its A is made of. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import { rankLimit } from '../lora/factor-sum.ts';
 import type { LoraLayer } from '../lora/model-state.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { layerRanks } from './lora-settings.ts';
-import type { RunConfig } from './run-config.ts';
 
 /** Another strategy may carry the setting, without a meaning. */
 export function fixesA({ strategy, freezeA }: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {

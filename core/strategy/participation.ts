@@ -1,6 +1,7 @@
 /** Which sites train in a round: client sampling as in federated averaging (McMahan et al., arXiv 1602.05629). */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
-import type { RunConfig } from './run-config.ts';
 
 type SamplingConfig = Pick<RunConfig, 'participation' | 'quorum' | 'seed'>;
 

@@ -1,8 +1,9 @@
 /** Sizes of what travels in a run, from the shapes of the base model and the settings. */
-import { trainableWeights } from '../engine/trainable-weights.ts';
+
 import { loraDims } from '../lora/inject.ts';
 import type { StateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';

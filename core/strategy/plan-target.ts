@@ -1,6 +1,7 @@
 /** Which settings send so much less than full averaging: answers by counting, see plan.ts. */
+
+import { maxRank } from '../config/lora-settings.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { maxRank } from './lora-settings.ts';
 import { countSent } from './plan.ts';
 import type { RunConfig } from './strategy.ts';
 

@@ -1,7 +1,8 @@
 /** The global state with which a run starts. */
-import { initialState } from '../engine/initial-state.ts';
+
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { initialState } from '../models/initial-state.ts';
 import { floatTensor } from '../shared/tensor.ts';
 import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';

@@ -1,12 +1,12 @@
 /** The interface of a federated strategy; names follow Flower's. One algorithm per file. */
 import { z } from 'zod';
-import { trainModeSchema } from '../engine/trainer-protocol.ts';
+import { trainModeSchema } from '../config/local-training.ts';
+import { maxRank } from '../config/lora-settings.ts';
+import type { RunConfig, StrategyName } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import { maxRank } from './lora-settings.ts';
-import type { RunConfig, StrategyName } from './run-config.ts';
 
-export * from './run-config.ts';
+export * from '../config/run-config.ts';
 
 export const stageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
 export type Stage = z.infer<typeof stageSchema>;

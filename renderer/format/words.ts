@@ -5,7 +5,7 @@ import type {
   RobustSettings,
   ServerOptimiserSettings,
   WirePrecision,
-} from '../../core/strategy/round-options.ts';
+} from '../../core/config/round-options.ts';
 import type { RunConfig, ScheduleShape, Stage, StrategyName } from '../../core/strategy/strategy.ts';
 
 export interface StatusWord {

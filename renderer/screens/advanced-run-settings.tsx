@@ -1,6 +1,6 @@
 import { Fieldset, NumberInput, Select, SimpleGrid, Stack, Switch } from '@mantine/core';
 import type { ReactNode } from 'react';
-import type { PrivacySettings, RobustSettings, WirePrecision } from '../../core/strategy/round-options.ts';
+import type { PrivacySettings, RobustSettings, WirePrecision } from '../../core/config/round-options.ts';
 import { isAnnealed, type RunSettings } from '../api/run-settings.ts';
 import { SliderField } from '../components/slider-field.tsx';
 import { formatPercent } from '../format/format.ts';

@@ -12,7 +12,6 @@ import { planTraining } from '../../core/engine/compute-plan.ts';
 import type { Executable } from '../../core/engine/engine.ts';
 import { loadEngine } from '../../core/engine/engines.ts';
 import { graphFacts } from '../../core/engine/graph-facts.ts';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { imagesPerLane, threadsPerLane } from '../../core/engine/lanes.ts';
 import { createAdamW, type Optimiser } from '../../core/engine/optimiser.ts';
 import {
@@ -25,6 +24,7 @@ import {
 import { countFlops } from '../../core/graph/count-flops.ts';
 import { decodeSafetensors, encodeSafetensors } from '../../core/lora/safetensors.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../../core/shared/tensor.ts';
 import {
   type Description,

@@ -5,11 +5,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { stateParameters } from '../../core/engine/training-graph.ts';
 import { encodeSafetensors } from '../../core/lora/safetensors.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { resolveTargetModules } from '../../core/models/target-modules.ts';
 import { createVit, randomVitWeights, type VitConfig } from '../../core/models/vit.ts';
 import { createRandom, mixSeed } from '../../core/shared/random.ts';

@@ -2,10 +2,10 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeModelState } from '../../core/lora/state-file.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { type CommandLine, openCommandLine } from '../fixtures/command-line.ts';
 
 let line: CommandLine;

@@ -4,13 +4,13 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { buildTrainingGraph, graphShape, stateParameters } from '../../core/engine/training-graph.ts';
 import { appendGradients } from '../../core/graph/autodiff.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { createVit, randomVitWeights, vitTiny } from '../../core/models/vit.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../../core/shared/tensor.ts';

@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { EngineName } from '../../core/engine/engine.ts';
-import { initialState } from '../../core/engine/initial-state.ts';
 import {
   folderVariable,
   readInstallation,
@@ -18,6 +17,7 @@ import type { Example } from '../../core/engine/trainer-protocol.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 let folder: string;

@@ -8,11 +8,11 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { encodeModelState } from '../../core/lora/state-file.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 let folder: string;

@@ -4,13 +4,13 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { startTrainer, type TrainerHandle } from '../../core/engine/trainer.ts';
 import type { Example, TrainProgress } from '../../core/engine/trainer-protocol.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 let folder: string;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { approvalFor, approvalSchema, covers, leavingOf } from '../../core/site/approval.ts';
 import { whatLeaves } from '../../core/site/what-leaves.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import type { RunConfig } from '../../core/strategy/strategy.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 

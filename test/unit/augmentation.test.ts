@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { augmentationSettingsSchema } from '../../core/config/local-training.ts';
 import {
   type Augmentation,
   augmentationOf,
@@ -6,7 +7,6 @@ import {
   writeAugmentedPlanes,
   writePlanes,
 } from '../../core/engine/augmentation.ts';
-import { augmentationSettingsSchema } from '../../core/engine/local-training.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
 const side = 6;

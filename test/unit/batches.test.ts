@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { augmentationSettingsSchema } from '../../core/config/local-training.ts';
 import {
   countSteps,
   cutBatch,
@@ -6,7 +7,6 @@ import {
   drawBatches,
   sequentialBatches,
 } from '../../core/engine/batches.ts';
-import { augmentationSettingsSchema } from '../../core/engine/local-training.ts';
 
 describe('drawBatches', () => {
   const options = {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import type { TrainMode } from '../../core/engine/trainer-protocol.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { checkUpdate } from '../../core/strategy/check-update.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { randomLayer, randomTensor, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 

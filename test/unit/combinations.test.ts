@@ -1,13 +1,13 @@
 /** Settings that make no sense together: each rule has an example, and the docs' table says what the code says. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import {
   type CombinationRule,
   combinationRules,
   refuseCombinations,
 } from '../../core/strategy/combinations.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { type RunConfig, runConfigSchema, strategyNameSchema } from '../../core/strategy/strategy.ts';
 
 function settings(changes: Partial<RunConfig>): RunConfig {

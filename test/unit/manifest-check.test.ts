@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
@@ -8,7 +9,6 @@ import { checkManifest } from '../../core/site/manifest-check.ts';
 import type { SiteMessage } from '../../core/site/ports.ts';
 import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, strategyNameSchema } from '../../core/strategy/strategy.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { createShapeOnlyVit, vitPresets } from '../../core/models/vit-presets.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { findLimits } from '../../core/strategy/plan-target.ts';
 import type { RunConfig } from '../../core/strategy/strategy.ts';

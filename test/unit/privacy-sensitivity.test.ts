@@ -1,11 +1,11 @@
 /** What the noise of a coordinator relies on: no site moves a round's result by more than the clipping norm / sites. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { changeNorm } from '../../core/strategy/privacy/change.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
@@ -12,7 +13,6 @@ import { decodeLocalParameters, encodeLocalParameters, takeKept } from '../../co
 import { makeUpdate } from '../../core/site/make-update.ts';
 import { createRoundStates, type RoundSource } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import {
   addFrozenBasePart,
   applyFrozenBaseDelta,

@@ -2,12 +2,12 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createTimeLeft, formatDuration } from '../../core/cli/simulate/progress.ts';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { type FailedRun, readRunLines } from '../../core/simulation/record.ts';
 import { openResults } from '../../core/simulation/results.ts';
 import { selectRuns } from '../../core/simulation/run-selection.ts';
 import type { SimulatedRun } from '../../core/simulation/simulate-run.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
 const config = defaultRunConfig({

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test, vi } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { compileModuleSelector, compilePatternTable, endsWithName } from '../../core/lora/module-pattern.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { presetNames, resolveTargetModules } from '../../core/models/target-modules.ts';
 import { createVit, randomVitWeights, vitTiny } from '../../core/models/vit.ts';
-import { defaultRunConfig } from '../../core/strategy/defaults.ts';
 import {
   checkLoraSettings,
   highestRank,

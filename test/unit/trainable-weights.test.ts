@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
-import { statisticWeights, trainableWeights } from '../../core/engine/trainable-weights.ts';
 import { collectParameters } from '../../core/engine/training-parameters.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { AdaptableLayer, BaseModel } from '../../core/models/base-model.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { initialState } from '../../core/models/initial-state.ts';
+import { statisticWeights, trainableWeights } from '../../core/models/trainable-weights.ts';
 import { createVit, randomVitWeights, type VitConfig, vitTiny } from '../../core/models/vit.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { gentleTraining } from '../fixtures/shape-crops.ts';

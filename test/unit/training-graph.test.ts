@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
 import {
   buildEvaluationGraph,
@@ -15,6 +14,7 @@ import {
 import type { Graph } from '../../core/graph/graph.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { listBaseModels, loadBaseModel } from '../../core/models/catalogue.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../../core/shared/tensor.ts';
 

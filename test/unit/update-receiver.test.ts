@@ -1,9 +1,9 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { PrivacySettings } from '../../core/config/round-options.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
-import type { PrivacySettings } from '../../core/strategy/round-options.ts';
 import { receiptSchema } from '../../core/transport/messages.ts';
 import { openLoneRun, runId } from '../fixtures/lone-run.ts';
 

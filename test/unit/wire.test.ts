@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { initialState } from '../../core/engine/initial-state.ts';
 import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeModelState, stateShape, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
+import { initialState } from '../../core/models/initial-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { cutLayer } from '../../core/strategy/site-rank.ts';
 import {

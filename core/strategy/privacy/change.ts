@@ -3,11 +3,12 @@
  * started from, over all tensors that travel (factors, head, base weights), as one vector. McMahan et al. 2018, arXiv
  * 1710.06963; docs/strategy-options.md says what this protects from whom.
  */
+
+import type { PrivacySettings } from '../../config/round-options.ts';
 import type { ModelState } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';
-import type { PrivacySettings } from '../round-options.ts';
 import { startOf, stateTensors, type Travels, withStateTensors } from '../state-tensors.ts';
 import type { GaussianSource } from './gaussian-noise.ts';
 

@@ -1,5 +1,5 @@
 /** What the noise of a run will be worth, before it runs; see accountant.ts. */
-import type { RunConfig } from '../run-config.ts';
+import type { RunConfig } from '../../config/run-config.ts';
 import { drawnShare, epsilonOfParticipations, noiseMultiplierFor } from './accountant.ts';
 
 export interface PlannedPrivacy {

@@ -3,6 +3,7 @@
  * what travels and how precisely; the reader refuses a file that says something else than the run's settings.
  */
 import { z } from 'zod';
+import type { WirePrecision } from '../../config/round-options.ts';
 import {
   fillFloat32,
   invalid,
@@ -22,7 +23,6 @@ import type { StateShape } from '../../lora/state-file.ts';
 import { AppError } from '../../shared/errors.ts';
 import { canonicalJson } from '../../shared/hash.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
-import type { WirePrecision } from '../round-options.ts';
 import { codeTensor, groupCount, nameOfScales, scaleIntegers, typeOf } from './numbers.ts';
 import { isWhole, type Parts, type Residual, type WireEntry, wireEntries } from './wire-context.ts';
 

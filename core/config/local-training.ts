@@ -84,9 +84,15 @@ export const localTrainingSchema = z.object({
   loraDropout: z.number().min(0).max(0.9).default(localTrainingDefaults.loraDropout),
 });
 
+export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
+
+/** Factors of every layer that train in mode `lora`; the other keeps the values that the job started with. */
+export const trainedFactorsSchema = z.enum(['both', 'a', 'b']);
+
 /** How the head turns embeddings into logits; what evaluation has to know. */
 export const headSettingsSchema = localTrainingSchema.pick({ head: true, arcScale: true });
 
 export type AugmentationSettings = z.infer<typeof augmentationSettingsSchema>;
 export type LocalTraining = z.infer<typeof localTrainingSchema>;
 export type HeadSettings = z.infer<typeof headSettingsSchema>;
+export type TrainMode = z.infer<typeof trainModeSchema>;

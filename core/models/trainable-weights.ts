@@ -1,7 +1,8 @@
 /** Which weights of a base model train in a mode, whatever the model. */
+
+import type { TrainMode } from '../config/local-training.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
-import type { BaseModel } from '../models/base-model.ts';
-import type { TrainMode } from './trainer-protocol.ts';
+import type { BaseModel } from './base-model.ts';
 
 /** A BatchNormalization's running mean and variance: measured, never trained. */
 const statisticInputs = [3, 4];

@@ -1,5 +1,5 @@
 /** Sensible settings of a run, for people who change nothing. */
-import { localTrainingDefaults } from '../engine/local-training.ts';
+import { localTrainingDefaults } from './local-training.ts';
 import { optionDefaults, type RunConfig } from './run-config.ts';
 
 /** What has no default: the base model and the classes. */

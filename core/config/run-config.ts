@@ -1,6 +1,6 @@
 /** Everything that the coordinator decides about a run; hashed and shown to each site before it trains. */
 import { z } from 'zod';
-import { localTrainingSchema } from '../engine/trainer-protocol.ts';
+import { localTrainingSchema } from './local-training.ts';
 import { loraSettingsShape, maxRank } from './lora-settings.ts';
 import { privacySchema, robustSchema, serverOptimiserSchema, wireSchema } from './round-options.ts';
 

@@ -3,10 +3,10 @@
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import type { ModuleSelector } from '../lora/module-pattern.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';
-import type { BaseModel } from '../models/base-model.ts';
-import { resolveTargetModules } from '../models/target-modules.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import type { BaseModel } from './base-model.ts';
+import { resolveTargetModules } from './target-modules.ts';
 
 export interface InitialStateOptions {
   classes: readonly string[];
