@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
-import { splitPrelu } from '../../core/graph/optimise/split-prelu.ts';
+import { splitPrelu } from '../../core/graph/optimise/split-activations.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { execute, randomTensor } from '../gradient/finite-differences.ts';
 
