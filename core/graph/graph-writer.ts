@@ -111,14 +111,8 @@ export abstract class GraphWriter {
   output(value: string, as?: string): string {
     let name = value;
     if (as !== undefined && as !== value) {
-      this.declareValue(as, this.typeOf(value));
-      this.nodeList.push({
-        op: 'Identity',
-        name: this.freshName('identity'),
-        inputs: [value],
-        outputs: [as],
-        attributes: {},
-      });
+      const node = { op: 'Identity', name: this.freshName('identity'), inputs: [value], outputs: [as] };
+      this.copyNode({ ...node, attributes: {} }, new Map([[as, this.typeOf(value)]]));
       name = as;
     }
     this.typeOf(name);

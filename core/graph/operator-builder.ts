@@ -3,7 +3,7 @@
  * needs no method.
  */
 import type { DataType } from '../shared/tensor.ts';
-import { type Attributes, definedAttributes } from './attributes.ts';
+import { definedAttributes } from './attributes.ts';
 import { castTypeCodes } from './graph.ts';
 import { GraphWriter } from './graph-writer.ts';
 
@@ -25,10 +25,6 @@ export interface PoolOptions {
   strides?: readonly number[];
   pads?: readonly number[];
   dilations?: readonly number[];
-}
-
-export interface EpsilonOption {
-  epsilon?: number;
 }
 
 export interface GemmOptions {
@@ -85,18 +81,6 @@ export abstract class OperatorBuilder extends GraphWriter {
   max(a: string, b: string): string {
     return this.append1('Max', [a, b]);
   }
-  /** Keeps values within the bounds; an absent bound does not bound. */
-  clip(x: string, bounds: { min?: number; max?: number }): string {
-    const names = [bounds.min, bounds.max].map((bound) => (bound === undefined ? '' : this.scalar(bound)));
-    return this.append1('Clip', [x, ...names]);
-  }
-  leakyRelu(x: string, alpha = 0.01): string {
-    return this.append1('LeakyRelu', [x], { alpha: { float: alpha } });
-  }
-  /** x where positive, else slope · x. @param slope broadcasts to the shape of x: [channels, 1, 1] for images */
-  prelu(x: string, slope: string): string {
-    return this.append1('PRelu', [x, slope]);
-  }
   elu(x: string, alpha = 1): string {
     return this.append1('Elu', [x], { alpha: { float: alpha } });
   }
@@ -146,33 +130,22 @@ export abstract class OperatorBuilder extends GraphWriter {
   }
   /** alpha·A·B + beta·C on matrices; C broadcasts. */
   gemm(a: string, b: string, c?: string, options: GemmOptions = {}): string {
-    const attributes = definedAttributes({
-      alpha: options.alpha === undefined ? undefined : { float: options.alpha },
-      beta: options.beta === undefined ? undefined : { float: options.beta },
-      transA: options.transA === true ? 1 : undefined,
-      transB: options.transB === true ? 1 : undefined,
-    });
-    return this.append1('Gemm', c === undefined ? [a, b] : [a, b, c], attributes);
+    const { alpha, beta, transA, transB } = options;
+    const attributes = { alpha: float(alpha), beta: float(beta), transA: flag(transA), transB: flag(transB) };
+    return this.append1('Gemm', present(a, b, c), definedAttributes(attributes));
   }
 
   // Convolution and pooling; x is [batch, channels, height, width].
   /** @param weight [out, in / group, kh, kw] */
   conv(x: string, weight: string, options: ConvOptions = {}): string {
     const { bias, ...attributes } = options;
-    return this.append1(
-      'Conv',
-      bias === undefined ? [x, weight] : [x, weight, bias],
-      definedAttributes(attributes),
-    );
+    return this.append1('Conv', present(x, weight, bias), definedAttributes(attributes));
   }
   /** @param weight [in, out / group, kh, kw] */
   convTranspose(x: string, weight: string, options: ConvTransposeOptions = {}): string {
-    const { bias, outputPadding, ...attributes } = options;
-    return this.append1(
-      'ConvTranspose',
-      bias === undefined ? [x, weight] : [x, weight, bias],
-      definedAttributes({ ...attributes, output_padding: outputPadding }),
-    );
+    const { bias, outputPadding, ...rest } = options;
+    const attributes = definedAttributes({ ...rest, output_padding: outputPadding });
+    return this.append1('ConvTranspose', present(x, weight, bias), attributes);
   }
   maxPool(x: string, kernel: readonly number[], options: PoolOptions = {}): string {
     return this.append1('MaxPool', [x], definedAttributes({ kernel_shape: kernel, ...options }));
@@ -184,15 +157,8 @@ export abstract class OperatorBuilder extends GraphWriter {
     options: PoolOptions & { countIncludePad?: boolean } = {},
   ): string {
     const { countIncludePad, ...rest } = options;
-    return this.append1(
-      'AveragePool',
-      [x],
-      definedAttributes({
-        kernel_shape: kernel,
-        ...rest,
-        count_include_pad: countIncludePad === true ? 1 : undefined,
-      }),
-    );
+    const attributes = { kernel_shape: kernel, ...rest, count_include_pad: flag(countIncludePad) };
+    return this.append1('AveragePool', [x], definedAttributes(attributes));
   }
   /** [batch, channels, height, width] to [batch, channels, 1, 1]. */
   globalAveragePool(x: string): string {
@@ -213,43 +179,13 @@ export abstract class OperatorBuilder extends GraphWriter {
     bias?: string,
     options: { axis?: number; epsilon?: number } = {},
   ): string {
-    return this.append1(
-      'LayerNormalization',
-      bias === undefined ? [x, scale] : [x, scale, bias],
-      definedAttributes({
-        axis: options.axis ?? -1,
-        epsilon: options.epsilon === undefined ? undefined : { float: options.epsilon },
-      }),
-    );
-  }
-
-  /** (x − mean) / √(variance + epsilon) · scale + bias per channel (axis 1); all four have shape [channels]. */
-  batchNormalization(
-    x: string,
-    parameters: { scale: string; bias: string; mean: string; variance: string },
-    options: EpsilonOption = {},
-  ): string {
-    const { scale, bias, mean, variance } = parameters;
-    return this.append1('BatchNormalization', [x, scale, bias, mean, variance], epsilonOf(options));
+    const attributes = definedAttributes({ axis: options.axis ?? -1, epsilon: float(options.epsilon) });
+    return this.append1('LayerNormalization', present(x, scale, bias), attributes);
   }
   /** Normalises each channel of each sample over its other axes. @param scale [channels] @param bias [channels] */
-  instanceNormalization(x: string, scale: string, bias: string, options: EpsilonOption = {}): string {
-    return this.append1('InstanceNormalization', [x, scale, bias], epsilonOf(options));
-  }
-  /** Normalises groups of channels of each sample. @param scale [channels] @param bias [channels] */
-  groupNormalization(
-    x: string,
-    groups: number,
-    scale: string,
-    bias: string,
-    options: EpsilonOption = {},
-  ): string {
-    const attributes = { num_groups: groups, ...epsilonOf(options) };
-    return this.append1('GroupNormalization', [x, scale, bias], attributes);
-  }
-  /** x divided by its norm along `axis`; zeros stay zeros. */
-  lpNormalization(x: string, options: { p?: 1 | 2; axis?: number } = {}): string {
-    return this.append1('LpNormalization', [x], { p: options.p ?? 2, axis: options.axis ?? -1 });
+  instanceNormalization(x: string, scale: string, bias: string, options: { epsilon?: number } = {}): string {
+    const attributes = definedAttributes({ epsilon: float(options.epsilon) });
+    return this.append1('InstanceNormalization', [x, scale, bias], attributes);
   }
 
   // Reductions; without axes over all of them.
@@ -261,10 +197,6 @@ export abstract class OperatorBuilder extends GraphWriter {
   }
   reduceMax(x: string, axes?: readonly number[], keepDims = true): string {
     return this.reduce('ReduceMax', x, axes, keepDims);
-  }
-
-  reduceMin(x: string, axes?: readonly number[], keepDims = true): string {
-    return this.reduce('ReduceMin', x, axes, keepDims);
   }
   /** The Euclidean norm. */
   reduceL2(x: string, axes?: readonly number[], keepDims = true): string {
@@ -334,6 +266,6 @@ export abstract class OperatorBuilder extends GraphWriter {
   }
 }
 
-function epsilonOf({ epsilon }: EpsilonOption): Attributes {
-  return epsilon === undefined ? {} : { epsilon: { float: epsilon } };
-}
+const float = (value: number | undefined) => (value === undefined ? undefined : { float: value });
+const flag = (value: boolean | undefined) => (value === true ? 1 : undefined);
+const present = (...names: readonly (string | undefined)[]) => names.filter((name) => name !== undefined);

@@ -73,6 +73,34 @@ function patternedPad(request: OperatorRequest): string[] | undefined {
   return [value === x ? builder.identity(x) : value];
 }
 
+/** A slice of an axis. */
+type Cut = readonly [start: number, end: number, step: number];
+
+interface Borders {
+  /** How many places the mode can fill on either side. */
+  readonly reach: number;
+  readonly first: Cut;
+  readonly last: Cut;
+}
+
+/** What a mode puts before and behind an axis of this size; undefined for an unknown mode. */
+function bordersOf(mode: string, size: number, before: number, after: number): Borders | undefined {
+  switch (mode) {
+    case 'edge':
+      return {
+        reach: size === 0 ? 0 : Number.POSITIVE_INFINITY,
+        first: [0, 1, 1],
+        last: [size - 1, size, 1],
+      };
+    case 'reflect':
+      return { reach: size - 1, first: [before, 0, -1], last: [size - 2, size - 2 - after - size, -1] };
+    case 'wrap':
+      return { reach: size, first: [size - before, size, 1], last: [0, after, 1] };
+    default:
+      return undefined;
+  }
+}
+
 function padAxis(
   request: OperatorRequest,
   x: string,
@@ -83,32 +111,17 @@ function padAxis(
   if (before === 0 && after === 0) return x;
   const { builder } = request;
   const dims = builder.dimsOf(x);
-  const size = dims[axis]!;
-  const reach = { reflect: size - 1, wrap: size, edge: size === 0 ? 0 : Number.MAX_SAFE_INTEGER }[mode];
-  if (reach === undefined) throw unsupported(request, `has no mode "${mode}"`);
-  if (Math.max(before, after) > reach) throw mismatch(request, `mode "${mode}" cannot reach that far`);
-  const repeated = (index: number, count: number) =>
-    builder.expand(
-      builder.slice(x, [index], [index + 1], [axis]),
-      dims.map((length, a) => (a === axis ? count : length)),
-    );
-  const pieces: Record<string, () => [string, string]> = {
-    // A piece of no length is never asked for, see below.
-    edge: () => [before > 0 ? repeated(0, before) : '', after > 0 ? repeated(size - 1, after) : ''],
-    reflect: () => [
-      before > 0 ? builder.slice(x, [before], [0], [axis], [-1]) : '',
-      after > 0 ? builder.slice(x, [size - 2], [size - 2 - after - size], [axis], [-1]) : '',
-    ],
-    wrap: () => [
-      before > 0 ? builder.slice(x, [size - before], [size], [axis]) : '',
-      after > 0 ? builder.slice(x, [0], [after], [axis]) : '',
-    ],
+  const borders = bordersOf(mode, dims[axis]!, before, after);
+  if (borders === undefined) throw unsupported(request, `has no mode "${mode}"`);
+  if (Math.max(before, after) > borders.reach) {
+    throw mismatch(request, `mode "${mode}" cannot reach that far`);
+  }
+  const taken = (count: number, [start, end, step]: Cut) => {
+    if (count === 0) return [];
+    const cut = builder.slice(x, [start], [end], [axis], step === 1 ? undefined : [step]);
+    return [mode === 'edge' ? builder.expand(cut, dims.with(axis, count)) : cut];
   };
-  const [first, last] = pieces[mode]!();
-  return builder.concat(
-    [first, x, last].filter((piece) => piece !== ''),
-    axis,
-  );
+  return builder.concat([...taken(before, borders.first), x, ...taken(after, borders.last)], axis);
 }
 
 export const paddingOperators: OperatorTable = {

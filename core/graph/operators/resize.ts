@@ -22,21 +22,24 @@ interface AxisResize {
 }
 
 /** Where an output place lies among the input's, in float32 as runtimes compute it. */
-const coordinates: Readonly<Record<string, (place: number, axis: AxisResize) => number>> = {
-  half_pixel: (place, { scale }) => halfPixel(place, scale),
-  pytorch_half_pixel: (place, { to, scale }) => (to > 1 ? halfPixel(place, scale) : 0),
-  align_corners: (place, { from, to }) => (to === 1 ? 0 : Math.fround((place * (from - 1)) / (to - 1))),
-  asymmetric: (place, { scale }) => Math.fround(place / scale),
-  half_pixel_symmetric: (place, { from, to, scale }) =>
-    Math.fround((from / 2) * (1 - to / (scale * from)) + halfPixel(place, scale)),
-};
+const coordinates = new Map<string, (place: number, axis: AxisResize) => number>([
+  ['half_pixel', (place, { scale }) => halfPixel(place, scale)],
+  ['pytorch_half_pixel', (place, { to, scale }) => (to > 1 ? halfPixel(place, scale) : 0)],
+  ['align_corners', (place, { from, to }) => (to === 1 ? 0 : Math.fround((place * (from - 1)) / (to - 1)))],
+  ['asymmetric', (place, { scale }) => Math.fround(place / scale)],
+  [
+    'half_pixel_symmetric',
+    (place, { from, to, scale }) =>
+      Math.fround((from / 2) * (1 - to / (scale * from)) + halfPixel(place, scale)),
+  ],
+]);
 
-const roundings: Readonly<Record<string, (coordinate: number) => number>> = {
-  round_prefer_floor: (coordinate) => Math.ceil(coordinate - 0.5),
-  round_prefer_ceil: (coordinate) => Math.floor(coordinate + 0.5),
-  floor: Math.floor,
-  ceil: Math.ceil,
-};
+const roundings = new Map<string, (coordinate: number) => number>([
+  ['round_prefer_floor', (coordinate) => Math.ceil(coordinate - 0.5)],
+  ['round_prefer_ceil', (coordinate) => Math.floor(coordinate + 0.5)],
+  ['floor', Math.floor],
+  ['ceil', Math.ceil],
+]);
 
 function halfPixel(place: number, scale: number): number {
   return Math.fround(Math.fround((place + 0.5) / scale) - 0.5);
@@ -73,8 +76,8 @@ function weightsOf(request: OperatorRequest, axis: AxisResize): Float32Array {
   const transformation = stringOf(attributes, 'coordinate_transformation_mode', 'half_pixel');
   const nearest = stringOf(attributes, 'nearest_mode', 'round_prefer_floor');
   const mode = stringOf(attributes, 'mode', 'nearest');
-  const coordinate = coordinates[transformation];
-  const round = roundings[nearest];
+  const coordinate = coordinates.get(transformation);
+  const round = roundings.get(nearest);
   if (coordinate === undefined) throw unsupported(request, `does not know "${transformation}"`);
   if (round === undefined || !['nearest', 'linear'].includes(mode)) {
     throw unsupported(request, `does not know the mode "${mode}" (${nearest})`);

@@ -1,6 +1,6 @@
 /** Operators that give values another shape or order, or repeat them. */
 import { elementCount } from '../../shared/tensor.ts';
-import { integerOf, integersOf, stringOf } from '../attributes.ts';
+import { type Attributes, integerOf, integersOf, stringOf } from '../attributes.ts';
 import {
   broadcastDims,
   constantIntegers,
@@ -63,10 +63,15 @@ const toInputShape: GradientRule = ({ builder, node, gradient }) => [
   reshaped(builder, gradient, builder.dimsOf(node.inputs[0]!)),
 ];
 
+/** Which axis of a value of this rank Transpose puts in each place. */
+export function permutationOf(attributes: Attributes, rank: number): number[] {
+  const reversed = Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
+  return integersOf(attributes, 'perm', reversed);
+}
+
 const inferTranspose: InferenceRule = (request) => {
   const { dtype, dims } = inputOf(request, 0);
-  const fallback = dims.map((_, axis) => dims.length - 1 - axis);
-  const permutation = integersOf(request.attributes, 'perm', fallback);
+  const permutation = permutationOf(request.attributes, dims.length);
   if ([...permutation].sort((a, b) => a - b).join() !== dims.map((_, axis) => axis).join()) {
     throw mismatch(request, `[${permutation.join(', ')}] is not a permutation of its axes`);
   }
@@ -74,9 +79,7 @@ const inferTranspose: InferenceRule = (request) => {
 };
 
 const throughTranspose: GradientRule = ({ builder, node, gradient }) => {
-  const rank = builder.dimsOf(gradient).length;
-  const reversed = Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
-  const permutation = integersOf(node.attributes, 'perm', reversed);
+  const permutation = permutationOf(node.attributes, builder.dimsOf(gradient).length);
   const inverse = permutation.map((_, axis) => permutation.indexOf(axis));
   return [builder.transpose(gradient, inverse)];
 };
