@@ -1,38 +1,20 @@
 /**
  * Reverse-mode differentiation: appends the nodes of the backward pass to a graph.
- * One table of rules, one loop backwards (after tinygrad's gradient.py).
+ * Each operator brings its rule, one loop goes backwards (after tinygrad's gradient.py).
  */
 import { AppError } from '../shared/errors.ts';
 import { elementCount } from '../shared/tensor.ts';
-import { activationGradients } from './gradients/activation.ts';
-import { channelNormalisationGradients } from './gradients/channel-normalisation.ts';
-import { convolutionGradients } from './gradients/convolution.ts';
-import { elementwiseGradients } from './gradients/elementwise.ts';
-import { geluGradients } from './gradients/gelu.ts';
-import { filled, type GradientRule } from './gradients/gradient-rule.ts';
-import { linearGradients } from './gradients/linear.ts';
-import { normalisationGradients } from './gradients/normalisation.ts';
-import { poolingGradients } from './gradients/pooling.ts';
-import { reductionGradients } from './gradients/reduction.ts';
-import { shapeGradients } from './gradients/shape.ts';
 import type { GraphNode } from './graph.ts';
-import type { GraphBuilder } from './graph-builder.ts';
-
-export const gradientRules: Readonly<Record<string, GradientRule>> = {
-  ...elementwiseGradients,
-  ...activationGradients,
-  ...channelNormalisationGradients,
-  ...geluGradients,
-  ...normalisationGradients,
-  ...reductionGradients,
-  ...shapeGradients,
-  ...linearGradients,
-  ...convolutionGradients,
-  ...poolingGradients,
-};
+import type { OperatorBuilder } from './operator-builder.ts';
+import { filled, sumTo } from './operators/shared-nodes.ts';
+import { operators } from './operators.ts';
 
 /** Every float value that changes when one of `wrt` does; only these ever get a gradient. */
-function dependents(builder: GraphBuilder, nodes: readonly GraphNode[], wrt: readonly string[]): Set<string> {
+function dependents(
+  builder: OperatorBuilder,
+  nodes: readonly GraphNode[],
+  wrt: readonly string[],
+): Set<string> {
   const changing = new Set(wrt);
   for (const node of nodes) {
     if (!node.inputs.some((input) => changing.has(input))) continue;
@@ -53,7 +35,7 @@ function dependents(builder: GraphBuilder, nodes: readonly GraphNode[], wrt: rea
  *   loss has more than one element
  */
 export function appendGradients(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   loss: string,
   wrt: readonly string[],
 ): Map<string, string> {
@@ -69,14 +51,15 @@ export function appendGradients(
     const gradient = incoming.find((value) => value !== undefined);
     const needed = node.inputs.map((input) => changing.has(input));
     if (gradient === undefined || !needed.includes(true)) continue;
-    const rule = gradientRules[node.op];
+    const rule = operators.get(node.op)?.gradient;
     if (rule === undefined) {
       throw new AppError('OPERATOR_UNSUPPORTED', `The operator ${node.op} (${node.name}) cannot be trained.`);
     }
     const outgoing = rule({ builder, node, gradient, gradients: incoming, needed });
     for (const [index, input] of node.inputs.entries()) {
-      const part = outgoing[index];
-      if (part === undefined || !needed[index]) continue;
+      const given = outgoing[index];
+      if (given === undefined || !needed[index]) continue;
+      const part = sumTo(builder, given, builder.dimsOf(input));
       const known = gradients.get(input);
       gradients.set(input, known === undefined ? part : builder.add(known, part));
     }

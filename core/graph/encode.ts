@@ -2,8 +2,7 @@
 // The package is CommonJS without names that Node could see: its default export holds them.
 import onnxProto, { type onnx } from 'onnx-proto';
 import type { Tensor } from '../shared/tensor.ts';
-import type { Attribute, Graph, GraphNode, ValueType } from './graph.ts';
-import { castTypeCodes } from './infer.ts';
+import { type Attribute, castTypeCodes, type Graph, type GraphNode, type ValueType } from './graph.ts';
 
 export const irVersion = 10;
 export const opsetVersion = 20;

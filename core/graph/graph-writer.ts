@@ -3,7 +3,6 @@ import { AppError } from '../shared/errors.ts';
 import { type DataType, elementCount, type Tensor } from '../shared/tensor.ts';
 import type { Attributes } from './attributes.ts';
 import type { Graph, GraphNode, ValueType } from './graph.ts';
-import { inferTypes } from './infer.ts';
 
 /** Constants up to this many values are shared when equal (axes, shapes, scalars). */
 const sharedConstantLimit = 64;
@@ -13,7 +12,7 @@ function constantKey({ dtype, dims, data }: Tensor): string {
   return `${dtype}[${dims.join()}]${bytes.toString('base64')}`;
 }
 
-export class GraphWriter {
+export abstract class GraphWriter {
   protected readonly inputNames: string[] = [];
   protected readonly outputNames: string[] = [];
   protected readonly nodeList: GraphNode[] = [];
@@ -59,27 +58,17 @@ export class GraphWriter {
   }
 
   /**
-   * Appends one operator; the types of its outputs are inferred.
+   * Appends one operator, or those that it is made of; the types of its outputs are inferred.
    * @param inputs value names; '' for an absent optional input
    * @returns the names of its outputs
    * @throws AppError OPERATOR_UNSUPPORTED or SHAPE_MISMATCH
    */
-  append(op: string, inputs: readonly string[], attributes: Attributes = {}, outputCount = 1): string[] {
-    const name = this.freshName(op.toLowerCase());
-    const inferred = inferTypes({
-      op,
-      name,
-      inputs: inputs.map((input) => (input === '' ? undefined : this.typeOf(input))),
-      constants: inputs.map((input) => this.constants.get(input)),
-      attributes,
-      outputCount,
-    });
-    const outputs = inferred.map((_, index) => (inferred.length === 1 ? name : `${name}:${index}`));
-    for (const [index, output] of outputs.entries()) this.declareValue(output, inferred[index]!);
-    this.nodeNames.add(name);
-    this.nodeList.push({ op, name, inputs: [...inputs], outputs, attributes });
-    return outputs;
-  }
+  abstract append(
+    op: string,
+    inputs: readonly string[],
+    attributes?: Attributes,
+    outputCount?: number,
+  ): string[];
 
   /** {@link append} for operators of one output. */
   append1(op: string, inputs: readonly string[], attributes: Attributes = {}): string {
@@ -122,14 +111,8 @@ export class GraphWriter {
   output(value: string, as?: string): string {
     let name = value;
     if (as !== undefined && as !== value) {
-      this.declareValue(as, this.typeOf(value));
-      this.nodeList.push({
-        op: 'Identity',
-        name: this.freshName('identity'),
-        inputs: [value],
-        outputs: [as],
-        attributes: {},
-      });
+      const node = { op: 'Identity', name: this.freshName('identity'), inputs: [value], outputs: [as] };
+      this.copyNode({ ...node, attributes: {} }, new Map([[as, this.typeOf(value)]]));
       name = as;
     }
     this.typeOf(name);
@@ -184,6 +167,15 @@ export class GraphWriter {
     for (const [name, type] of graph.types) this.types.set(name, type);
   }
 
+  protected addNode(node: Omit<GraphNode, 'outputs'>, types: readonly ValueType[]): string[] {
+    const { name, inputs } = node;
+    const outputs = types.map((_, index) => (types.length === 1 ? name : `${name}:${index}`));
+    for (const [index, output] of outputs.entries()) this.declareValue(output, types[index]!);
+    this.nodeNames.add(name);
+    this.nodeList.push({ ...node, inputs: [...inputs], outputs });
+    return outputs;
+  }
+
   private addConstant(tensor: Tensor, name: string): string {
     if (tensor.data.length !== elementCount(tensor.dims)) {
       throw new AppError(
@@ -203,7 +195,7 @@ export class GraphWriter {
     this.types.set(name, { dtype: type.dtype, dims: [...type.dims] });
   }
 
-  private freshName(stem: string): string {
+  protected freshName(stem: string): string {
     let count = this.counters.get(stem) ?? 0;
     let name: string;
     do name = `${stem}_${count++}`;

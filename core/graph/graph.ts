@@ -4,6 +4,9 @@
  */
 import type { DataType, Tensor } from '../shared/tensor.ts';
 
+/** TensorProto.DataType of ONNX, as `Cast` takes it. */
+export const castTypeCodes: Record<DataType, number> = { float32: 1, int64: 7, bool: 9 };
+
 export type Attribute =
   | number
   | string

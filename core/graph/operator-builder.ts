@@ -1,6 +1,11 @@
-/** The operators of GraphBuilder that are not elementwise. */
-import { type Attributes, definedAttributes } from './attributes.ts';
-import { ElementwiseBuilder } from './elementwise-builder.ts';
+/**
+ * The operators as methods, for those who write graphs by hand. What is missing here goes by `append`: an operator
+ * needs no method.
+ */
+import type { DataType } from '../shared/tensor.ts';
+import { definedAttributes } from './attributes.ts';
+import { castTypeCodes } from './graph.ts';
+import { GraphWriter } from './graph-writer.ts';
 
 export interface ConvOptions {
   /** [out] */
@@ -22,10 +27,6 @@ export interface PoolOptions {
   dilations?: readonly number[];
 }
 
-export interface EpsilonOption {
-  epsilon?: number;
-}
-
 export interface GemmOptions {
   alpha?: number;
   beta?: number;
@@ -34,7 +35,94 @@ export interface GemmOptions {
 }
 
 /** Values are named by strings; each operator method returns the name of its output. */
-export class OperatorBuilder extends ElementwiseBuilder {
+export abstract class OperatorBuilder extends GraphWriter {
+  // Elementwise, with numpy's broadcasting.
+  add(a: string, b: string): string {
+    return this.append1('Add', [a, b]);
+  }
+  sub(a: string, b: string): string {
+    return this.append1('Sub', [a, b]);
+  }
+  mul(a: string, b: string): string {
+    return this.append1('Mul', [a, b]);
+  }
+  div(a: string, b: string): string {
+    return this.append1('Div', [a, b]);
+  }
+  pow(a: string, b: string): string {
+    return this.append1('Pow', [a, b]);
+  }
+  equal(a: string, b: string): string {
+    return this.append1('Equal', [a, b]);
+  }
+  greater(a: string, b: string): string {
+    return this.append1('Greater', [a, b]);
+  }
+  less(a: string, b: string): string {
+    return this.append1('Less', [a, b]);
+  }
+  /** `condition` is bool; takes `a` where true, else `b`. */
+  where(condition: string, a: string, b: string): string {
+    return this.append1('Where', [condition, a, b]);
+  }
+  abs(x: string): string {
+    return this.append1('Abs', [x]);
+  }
+  /** -1, 0 or 1; no gradient goes through it. */
+  sign(x: string): string {
+    return this.append1('Sign', [x]);
+  }
+  reciprocal(x: string): string {
+    return this.append1('Reciprocal', [x]);
+  }
+  min(a: string, b: string): string {
+    return this.append1('Min', [a, b]);
+  }
+  max(a: string, b: string): string {
+    return this.append1('Max', [a, b]);
+  }
+  elu(x: string, alpha = 1): string {
+    return this.append1('Elu', [x], { alpha: { float: alpha } });
+  }
+  /** log(1 + exp x) */
+  softplus(x: string): string {
+    return this.append1('Softplus', [x]);
+  }
+  neg(x: string): string {
+    return this.append1('Neg', [x]);
+  }
+  sqrt(x: string): string {
+    return this.append1('Sqrt', [x]);
+  }
+  exp(x: string): string {
+    return this.append1('Exp', [x]);
+  }
+  log(x: string): string {
+    return this.append1('Log', [x]);
+  }
+  erf(x: string): string {
+    return this.append1('Erf', [x]);
+  }
+  tanh(x: string): string {
+    return this.append1('Tanh', [x]);
+  }
+  sigmoid(x: string): string {
+    return this.append1('Sigmoid', [x]);
+  }
+  relu(x: string): string {
+    return this.append1('Relu', [x]);
+  }
+  /** The exact form x·Φ(x). */
+  gelu(x: string): string {
+    return this.append1('Gelu', [x]);
+  }
+  identity(x: string): string {
+    return this.append1('Identity', [x]);
+  }
+  cast(x: string, to: DataType): string {
+    return this.append1('Cast', [x], { to: castTypeCodes[to] });
+  }
+
   // Linear algebra.
   /** Batched matrix product with numpy's broadcasting of the leading axes. */
   matMul(a: string, b: string): string {
@@ -42,33 +130,22 @@ export class OperatorBuilder extends ElementwiseBuilder {
   }
   /** alpha·A·B + beta·C on matrices; C broadcasts. */
   gemm(a: string, b: string, c?: string, options: GemmOptions = {}): string {
-    const attributes = definedAttributes({
-      alpha: options.alpha === undefined ? undefined : { float: options.alpha },
-      beta: options.beta === undefined ? undefined : { float: options.beta },
-      transA: options.transA === true ? 1 : undefined,
-      transB: options.transB === true ? 1 : undefined,
-    });
-    return this.append1('Gemm', c === undefined ? [a, b] : [a, b, c], attributes);
+    const { alpha, beta, transA, transB } = options;
+    const attributes = { alpha: float(alpha), beta: float(beta), transA: flag(transA), transB: flag(transB) };
+    return this.append1('Gemm', present(a, b, c), definedAttributes(attributes));
   }
 
   // Convolution and pooling; x is [batch, channels, height, width].
   /** @param weight [out, in / group, kh, kw] */
   conv(x: string, weight: string, options: ConvOptions = {}): string {
     const { bias, ...attributes } = options;
-    return this.append1(
-      'Conv',
-      bias === undefined ? [x, weight] : [x, weight, bias],
-      definedAttributes(attributes),
-    );
+    return this.append1('Conv', present(x, weight, bias), definedAttributes(attributes));
   }
   /** @param weight [in, out / group, kh, kw] */
   convTranspose(x: string, weight: string, options: ConvTransposeOptions = {}): string {
-    const { bias, outputPadding, ...attributes } = options;
-    return this.append1(
-      'ConvTranspose',
-      bias === undefined ? [x, weight] : [x, weight, bias],
-      definedAttributes({ ...attributes, output_padding: outputPadding }),
-    );
+    const { bias, outputPadding, ...rest } = options;
+    const attributes = definedAttributes({ ...rest, output_padding: outputPadding });
+    return this.append1('ConvTranspose', present(x, weight, bias), attributes);
   }
   maxPool(x: string, kernel: readonly number[], options: PoolOptions = {}): string {
     return this.append1('MaxPool', [x], definedAttributes({ kernel_shape: kernel, ...options }));
@@ -80,15 +157,8 @@ export class OperatorBuilder extends ElementwiseBuilder {
     options: PoolOptions & { countIncludePad?: boolean } = {},
   ): string {
     const { countIncludePad, ...rest } = options;
-    return this.append1(
-      'AveragePool',
-      [x],
-      definedAttributes({
-        kernel_shape: kernel,
-        ...rest,
-        count_include_pad: countIncludePad === true ? 1 : undefined,
-      }),
-    );
+    const attributes = { kernel_shape: kernel, ...rest, count_include_pad: flag(countIncludePad) };
+    return this.append1('AveragePool', [x], definedAttributes(attributes));
   }
   /** [batch, channels, height, width] to [batch, channels, 1, 1]. */
   globalAveragePool(x: string): string {
@@ -109,43 +179,13 @@ export class OperatorBuilder extends ElementwiseBuilder {
     bias?: string,
     options: { axis?: number; epsilon?: number } = {},
   ): string {
-    return this.append1(
-      'LayerNormalization',
-      bias === undefined ? [x, scale] : [x, scale, bias],
-      definedAttributes({
-        axis: options.axis ?? -1,
-        epsilon: options.epsilon === undefined ? undefined : { float: options.epsilon },
-      }),
-    );
-  }
-
-  /** (x − mean) / √(variance + epsilon) · scale + bias per channel (axis 1); all four have shape [channels]. */
-  batchNormalization(
-    x: string,
-    parameters: { scale: string; bias: string; mean: string; variance: string },
-    options: EpsilonOption = {},
-  ): string {
-    const { scale, bias, mean, variance } = parameters;
-    return this.append1('BatchNormalization', [x, scale, bias, mean, variance], epsilonOf(options));
+    const attributes = definedAttributes({ axis: options.axis ?? -1, epsilon: float(options.epsilon) });
+    return this.append1('LayerNormalization', present(x, scale, bias), attributes);
   }
   /** Normalises each channel of each sample over its other axes. @param scale [channels] @param bias [channels] */
-  instanceNormalization(x: string, scale: string, bias: string, options: EpsilonOption = {}): string {
-    return this.append1('InstanceNormalization', [x, scale, bias], epsilonOf(options));
-  }
-  /** Normalises groups of channels of each sample. @param scale [channels] @param bias [channels] */
-  groupNormalization(
-    x: string,
-    groups: number,
-    scale: string,
-    bias: string,
-    options: EpsilonOption = {},
-  ): string {
-    const attributes = { num_groups: groups, ...epsilonOf(options) };
-    return this.append1('GroupNormalization', [x, scale, bias], attributes);
-  }
-  /** x divided by its norm along `axis`; zeros stay zeros. */
-  lpNormalization(x: string, options: { p?: 1 | 2; axis?: number } = {}): string {
-    return this.append1('LpNormalization', [x], { p: options.p ?? 2, axis: options.axis ?? -1 });
+  instanceNormalization(x: string, scale: string, bias: string, options: { epsilon?: number } = {}): string {
+    const attributes = definedAttributes({ epsilon: float(options.epsilon) });
+    return this.append1('InstanceNormalization', [x, scale, bias], attributes);
   }
 
   // Reductions; without axes over all of them.
@@ -157,10 +197,6 @@ export class OperatorBuilder extends ElementwiseBuilder {
   }
   reduceMax(x: string, axes?: readonly number[], keepDims = true): string {
     return this.reduce('ReduceMax', x, axes, keepDims);
-  }
-
-  reduceMin(x: string, axes?: readonly number[], keepDims = true): string {
-    return this.reduce('ReduceMin', x, axes, keepDims);
   }
   /** The Euclidean norm. */
   reduceL2(x: string, axes?: readonly number[], keepDims = true): string {
@@ -230,6 +266,6 @@ export class OperatorBuilder extends ElementwiseBuilder {
   }
 }
 
-function epsilonOf({ epsilon }: EpsilonOption): Attributes {
-  return epsilon === undefined ? {} : { epsilon: { float: epsilon } };
-}
+const float = (value: number | undefined) => (value === undefined ? undefined : { float: value });
+const flag = (value: boolean | undefined) => (value === true ? 1 : undefined);
+const present = (...names: readonly (string | undefined)[]) => names.filter((name) => name !== undefined);

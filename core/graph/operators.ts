@@ -1,46 +1,54 @@
-/** Which ONNX operators the graph layer knows, and where gradients flow through them. */
-import { gradientRules } from './autodiff.ts';
-import { compositeOperators } from './composites.ts';
-import { inferenceRules } from './infer.ts';
+/** The ONNX operators that the graph layer knows: opset 20 forms; GroupNormalization of opset 21. */
+import { AppError } from '../shared/errors.ts';
+import { elementCount } from '../shared/tensor.ts';
+import type { ValueType } from './graph.ts';
+import { activationOperators } from './operators/activation.ts';
+import { channelNormalisationOperators } from './operators/channel-normalisation.ts';
+import { convolutionOperators } from './operators/convolution.ts';
+import { elementwiseOperators } from './operators/elementwise.ts';
+import { linearOperators } from './operators/linear.ts';
+import { normalisationOperators } from './operators/normalisation.ts';
+import { mismatch, type Operator, type OperatorRequest } from './operators/operator.ts';
+import { paddingOperators } from './operators/padding.ts';
+import { poolingOperators } from './operators/pooling.ts';
+import { reductionOperators } from './operators/reduction.ts';
+import { resizeOperators } from './operators/resize.ts';
+import { shapeOperators } from './operators/shape.ts';
+import { slicingOperators } from './operators/slicing.ts';
 
-/**
- * Where a gradient goes: `both` to the data and to the weights of the operator (or to every float operand),
- * `input` to its one float input only, `none` nowhere: training through it is refused.
- */
-export type Trainable = 'both' | 'input' | 'none';
+/** Every operator that {@link GraphBuilder.append} takes, by name. */
+export const operators: ReadonlyMap<string, Operator> = new Map(
+  [
+    elementwiseOperators,
+    activationOperators,
+    linearOperators,
+    convolutionOperators,
+    poolingOperators,
+    normalisationOperators,
+    channelNormalisationOperators,
+    reductionOperators,
+    shapeOperators,
+    slicingOperators,
+    paddingOperators,
+    resizeOperators,
+  ].flatMap(Object.entries<Operator>),
+);
 
-export interface SupportedOperator {
-  readonly op: string;
-  readonly trainable: Trainable;
-  /** Built by {@link GraphBuilder.append} from other operators; no engine ever sees it. */
-  readonly composite: boolean;
-}
+/** More values than any machine holds; a file that asks for more is damaged or hostile. */
+const largestTensor = 2 ** 36;
 
-/** Rules with one float input; all other rules reach every float input. */
-const oneInput = new Set<string>([
-  ...['Neg', 'Abs', 'Sqrt', 'Exp', 'Log', 'Reciprocal', 'Identity', 'Cast', 'Clip'],
-  ...['Erf', 'Tanh', 'Sigmoid', 'Relu', 'LeakyRelu', 'Elu', 'HardSigmoid', 'Softplus', 'Gelu'],
-  ...['Softmax', 'LogSoftmax', 'LpNormalization'],
-  ...['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL2', 'ReduceLogSumExp'],
-  ...['Transpose', 'Reshape', 'Flatten', 'Slice', 'Split', 'Pad', 'Gather', 'Squeeze', 'Unsqueeze', 'Expand'],
-  ...['MaxPool', 'AveragePool', 'GlobalAveragePool'],
-]);
-
-/** Every operator that {@link GraphBuilder.append} takes, by name. Opset 20 forms; GroupNormalization of opset 21. */
-export function supportedOperators(): readonly SupportedOperator[] {
-  const nodes = Object.keys(inferenceRules)
-    .filter((op) => !Object.hasOwn(compositeOperators, op))
-    .map((op): SupportedOperator => {
-      const trainable = !Object.hasOwn(gradientRules, op) ? 'none' : oneInput.has(op) ? 'input' : 'both';
-      return { op, trainable, composite: false };
-    });
-  const composites = Object.entries(compositeOperators).map(
-    ([op, { trainable }]): SupportedOperator => ({ op, trainable, composite: true }),
-  );
-  return [...nodes, ...composites].sort((a, b) => (a.op < b.op ? -1 : 1));
-}
-
-/** Whether {@link GraphBuilder.append} knows the operator. */
-export function isSupportedOperator(op: string): boolean {
-  return Object.hasOwn(inferenceRules, op) || Object.hasOwn(compositeOperators, op);
+/** @throws AppError OPERATOR_UNSUPPORTED for an unknown operator, SHAPE_MISMATCH when the inputs do not fit */
+export function inferTypes(request: OperatorRequest): ValueType[] {
+  const infer = operators.get(request.op)?.infer;
+  if (infer === undefined) {
+    throw new AppError('OPERATOR_UNSUPPORTED', `The operator ${request.op} is not supported.`);
+  }
+  const types = infer(request);
+  for (const { dims } of types) {
+    const isWhole = dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+    if (!isWhole || elementCount(dims) > largestTensor) {
+      throw mismatch(request, `a result of shape [${dims.join(', ')}] is impossible`);
+    }
+  }
+  return types;
 }

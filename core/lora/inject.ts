@@ -1,7 +1,6 @@
 /** Rewrites a forward graph so that weights can train: LoRA factors beside them, or the weights themselves. */
 import type { Graph, GraphNode } from '../graph/graph.ts';
-import type { GraphBuilder } from '../graph/graph-builder.ts';
-import { builderWithoutNodes } from '../graph/rewrite-graph.ts';
+import { builderWithoutNodes, type GraphBuilder } from '../graph/graph-builder.ts';
 import { AppError } from '../shared/errors.ts';
 import { sameDims } from '../shared/tensor.ts';
 

@@ -47,12 +47,7 @@ describe('shapes that do not fit', () => {
     [
       'BatchNormalization with a short mean',
       (g) =>
-        g.batchNormalization('image', {
-          scale: vector(g, 4),
-          bias: vector(g, 4),
-          mean: vector(g, 3),
-          variance: vector(g, 4),
-        }),
+        g.append1('BatchNormalization', ['image', vector(g, 4), vector(g, 4), vector(g, 3), vector(g, 4)]),
       'input 3',
     ],
     [
@@ -70,18 +65,18 @@ describe('shapes that do not fit', () => {
     ],
     [
       'GroupNormalization with groups that do not divide',
-      (g) => g.groupNormalization('image', 3, vector(g, 4), vector(g, 4)),
+      (g) => g.append1('GroupNormalization', ['image', vector(g, 4), vector(g, 4)], { num_groups: 3 }),
       'groups',
     ],
     [
       'GroupNormalization with a scale per group',
-      (g) => g.groupNormalization('image', 2, vector(g, 2), vector(g, 2)),
+      (g) => g.append1('GroupNormalization', ['image', vector(g, 2), vector(g, 2)], { num_groups: 2 }),
       '[4]',
     ],
     ['LpNormalization with p 3', (g) => g.append1('LpNormalization', ['matrix'], { p: 3 }), 'p = 3'],
     [
       'PRelu with a slope that would grow the input',
-      (g) => g.prelu('matrix', weights(g, [4, 2, 3])),
+      (g) => g.append1('PRelu', ['matrix', weights(g, [4, 2, 3])]),
       'slope',
     ],
     ['Clip with a vector as bound', (g) => g.append1('Clip', ['matrix', vector(g, 3)]), 'scalars'],
@@ -148,6 +143,16 @@ describe('shapes that do not fit', () => {
       'Pad in an unknown mode',
       (g) => g.append1('Pad', ['matrix', g.integers([1, 0, 0, 0])], { mode: 'mirror' }),
     ],
+    [
+      'Pad in a mode named like a method of every object',
+      (g) => g.append1('Pad', ['matrix', g.integers([1, 0, 0, 0])], { mode: 'constructor' }),
+    ],
+    ...['coordinate_transformation_mode', 'nearest_mode'].map(
+      (setting): [string, (g: GraphBuilder) => unknown] => [
+        `Resize with a ${setting} named like a method of every object`,
+        (g) => g.append1('Resize', ['matrix', '', '', g.integers([4, 6])], { [setting]: 'valueOf' }),
+      ],
+    ),
     ['Reshape to a computed shape', (g) => g.append1('Reshape', ['matrix', 'whole'])],
     ['Tile by computed repeats', (g) => g.append1('Tile', ['matrix', 'whole'])],
   ])('%s is named as not supported', (title, build) => {

@@ -5,8 +5,7 @@ import { appendGradients } from '../../core/graph/autodiff.ts';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import { foldNormalisationAffine } from '../../core/graph/optimise/normalisation-affine.ts';
-import { optimiseTrainingGraph } from '../../core/graph/optimise/optimise.ts';
-import { lowerForProcessor } from '../../core/graph/optimise/processor.ts';
+import { lowerForProcessor, optimiseTrainingGraph } from '../../core/graph/optimise/optimise.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { elementCount, floatTensor, type Tensor } from '../../core/shared/tensor.ts';
 

@@ -94,7 +94,10 @@ describe('settings of a run', () => {
         const [scale = '', bias = '', mean = '', variance = ''] = ['scale', 'bias', 'mean', 'variance'].map(
           (name) => builder.constant(weights.get(`norm.${name}`)!, `norm.${name}`),
         );
-        builder.output(builder.batchNormalization(pixels, { scale, bias, mean, variance }), 'embedding');
+        builder.output(
+          builder.append1('BatchNormalization', [pixels, scale, bias, mean, variance]),
+          'embedding',
+        );
         return builder.build();
       },
     };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
-import { splitPrelu } from '../../core/graph/optimise/split-prelu.ts';
+import { splitPrelu } from '../../core/graph/optimise/split-activations.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { execute, randomTensor } from '../gradient/finite-differences.ts';
 
@@ -12,7 +12,7 @@ function network(slopes: readonly number[], fed: boolean) {
   builder.input('x', 'float32', x.dims);
   if (fed) builder.input('slope', 'float32', slope.dims);
   else builder.constant(slope, 'slope');
-  const y = builder.prelu(builder.mul('x', builder.scalar(2)), 'slope');
+  const y = builder.append1('PRelu', [builder.mul('x', builder.scalar(2)), 'slope']);
   builder.output(y, 'y');
   return { graph: builder.build(), feeds: fed ? { x, slope } : { x } };
 }

@@ -2,7 +2,7 @@
 import * as ort from 'onnxruntime-node';
 import { encodeOnnxModelApart } from '../../graph/encode.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { lowerForProcessor } from '../../graph/optimise/processor.ts';
+import { lowerForProcessor } from '../../graph/optimise/optimise.ts';
 import { AppError } from '../../shared/errors.ts';
 import type { DataType, Tensor } from '../../shared/tensor.ts';
 import { checkFeeds } from '../check-feeds.ts';

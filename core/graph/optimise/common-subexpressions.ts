@@ -2,15 +2,6 @@
 import type { Tensor } from '../../shared/tensor.ts';
 import type { Attribute, Graph, GraphNode } from '../graph.ts';
 
-/** Operators whose repetition is not the same value. */
-const stateful = new Set([
-  'Dropout',
-  'RandomNormal',
-  'RandomUniform',
-  'RandomNormalLike',
-  'RandomUniformLike',
-]);
-
 /** Constants up to this many values are compared. */
 const comparedValues = 64;
 
@@ -58,7 +49,7 @@ export function mergeCommonSubexpressions(graph: Graph): Graph {
     const inputs = original.inputs.map((input) => renamed.get(input) ?? input);
     const node = { ...original, inputs };
     const key = keyOf(node);
-    const twin = stateful.has(node.op) ? undefined : known.get(key);
+    const twin = known.get(key);
     if (twin !== undefined && !node.outputs.some((output) => outputs.has(output))) {
       for (const [index, output] of node.outputs.entries()) renamed.set(output, twin.outputs[index]!);
       continue;

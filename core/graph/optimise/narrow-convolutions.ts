@@ -5,9 +5,8 @@
  */
 import { integerOf } from '../attributes.ts';
 import type { Graph, GraphNode } from '../graph.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
-import { turnedPads, type Window, windowOf } from '../infer-convolution.ts';
-import { rewriteNodes } from '../rewrite-graph.ts';
+import { type GraphBuilder, rewriteNodes } from '../graph-builder.ts';
+import { turnedPads, type Window, windowOf } from '../operators/window.ts';
 
 /** Measured with r = 8: between 32 and 256 channels it takes half to a third of the time. */
 const leastNarrowing = 2;

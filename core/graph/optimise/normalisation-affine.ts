@@ -5,8 +5,7 @@
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { floatOf, integerOf } from '../attributes.ts';
 import type { Graph, GraphNode } from '../graph.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
-import { rewriteNodes } from '../rewrite-graph.ts';
+import { type GraphBuilder, rewriteNodes } from '../graph-builder.ts';
 import { type GraphIndex, indexGraph } from './graph-index.ts';
 
 interface Affine {

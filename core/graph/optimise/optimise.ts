@@ -1,20 +1,28 @@
-/**
- * Rewrites a training graph into one that computes the same with fewer passes over memory. The runtime fuses
- * what it knows from inference; these are the patterns that only a backward pass has.
- */
+/** The order in which graphs are rewritten before they run. */
 import type { Graph } from '../graph.ts';
-import { chainSums } from './chained-sums.ts';
 import { mergeCommonSubexpressions } from './common-subexpressions.ts';
-import { absorbScalarFactors } from './scalar-factors.ts';
-import { shareGelu } from './shared-gelu.ts';
+import { absorbScalarFactors, chainSums } from './gemm-terms.ts';
+import { turnNarrowConvolutions } from './narrow-convolutions.ts';
+import { shareGelu, splitPrelu } from './split-activations.ts';
+import { composeTransposes, readRotatedFactors, withoutUnread } from './transposed-factors.ts';
 
 /** Each pass can open the way for another one; after this many rounds nothing is left to find. */
 const rounds = 3;
 
+/**
+ * Rewrites a training graph into one that computes the same with fewer passes over memory. The runtime fuses
+ * what it knows from inference; these are the patterns that only a backward pass has.
+ */
 export function optimiseTrainingGraph(graph: Graph): Graph {
   let result = mergeCommonSubexpressions(shareGelu(mergeCommonSubexpressions(graph)));
   for (let round = 0; round < rounds; round++) result = chainSums(absorbScalarFactors(result));
   return withoutUnusedValues(result);
+}
+
+/** What pays on processors with ONNX Runtime, and may not on other devices. */
+export function lowerForProcessor(graph: Graph): Graph {
+  const convolved = turnNarrowConvolutions(splitPrelu(graph));
+  return withoutUnread(mergeCommonSubexpressions(readRotatedFactors(composeTransposes(convolved))));
 }
 
 /** Types and constants that no node names any more are dropped. */

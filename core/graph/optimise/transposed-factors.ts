@@ -3,14 +3,9 @@
  * second factor turned as it lies. What is left to move keeps its innermost axis, which is several times faster,
  * and is often there already.
  */
-import { integersOf } from '../attributes.ts';
 import type { Graph, GraphNode } from '../graph.ts';
+import { permutationOf } from '../operators/shape.ts';
 import { indexGraph } from './graph-index.ts';
-
-function permutationOf(node: GraphNode, rank: number): number[] {
-  const reversed = Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
-  return integersOf(node.attributes, 'perm', reversed);
-}
 
 /** Transpose of a Transpose becomes one of the first one's input. */
 export function composeTransposes(graph: Graph): Graph {
@@ -18,7 +13,7 @@ export function composeTransposes(graph: Graph): Graph {
   const nodes = graph.nodes.map((node) => {
     if (node.op !== 'Transpose') return node;
     const [input, output] = [node.inputs[0]!, node.outputs[0]!];
-    const permutation = permutationOf(node, graph.types.get(input)!.dims.length);
+    const permutation = permutationOf(node.attributes, graph.types.get(input)!.dims.length);
     const earlier = sources.get(input);
     const whole = earlier
       ? { input: earlier.input, permutation: permutation.map((axis) => earlier.permutation[axis]!) }
@@ -39,7 +34,7 @@ export function readRotatedFactors(graph: Graph): Graph {
     const source = turned.inputs[0]!;
     const { dtype, dims } = graph.types.get(source)!;
     const rank = dims.length;
-    const permutation = permutationOf(turned, rank);
+    const permutation = permutationOf(turned.attributes, rank);
     if (
       rank < 3 ||
       graph.types.get(node.inputs[0]!)!.dims.length !== rank ||

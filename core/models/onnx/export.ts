@@ -2,9 +2,8 @@
 import path from 'node:path';
 import onnxProto, { type onnx } from 'onnx-proto';
 import { encodeOnnxModel } from '../../graph/encode.ts';
-import type { Graph } from '../../graph/graph.ts';
+import { castTypeCodes, type Graph } from '../../graph/graph.ts';
 import { GraphBuilder } from '../../graph/graph-builder.ts';
-import { castTypeCodes } from '../../graph/infer.ts';
 import { mergeState } from '../../lora/merge.ts';
 import type { ModelState } from '../../lora/model-state.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';

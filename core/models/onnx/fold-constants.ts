@@ -1,5 +1,5 @@
 /** Computes operators whose inputs are all known at import: shape arithmetic, transposed or quantised weights. */
-import { resolveSlice } from '../../graph/infer-shape.ts';
+import { resolveSlice } from '../../graph/operators/slicing.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { intAttribute, intsAttribute, NodeProblem, toSize } from './attributes.ts';
 import {

@@ -1,5 +1,5 @@
 /** Normalisations, activations and casts: older forms, and what the file's types say beyond ours. */
-import { castTypeCodes } from '../../graph/infer.ts';
+import { castTypeCodes } from '../../graph/graph.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { floatAttribute, graphAttributes, intAttribute, NodeProblem, stringAttribute } from './attributes.ts';
 import { strided } from './fold-layout.ts';

@@ -2,7 +2,8 @@
  * How each operator of a file is written in our graph: opset 20 words, static shapes.
  * Source of the operators' meaning in each opset: https://onnx.ai/onnx/operators/
  */
-import { isSupportedOperator } from '../../graph/operators.ts';
+import { reductionOperators } from '../../graph/operators/reduction.ts';
+import { operators } from '../../graph/operators.ts';
 import { graphAttributes, NodeProblem } from './attributes.ts';
 import { canFold } from './fold-constants.ts';
 import {
@@ -38,43 +39,20 @@ import { conv, convTranspose, pool } from './normalise-window.ts';
 import type { FileNode } from './onnx-file.ts';
 import { computed, type NodeRule } from './value.ts';
 
-/** Operators that mean the same from opset 11 to 22, with the attributes that count. */
-const unchanged: Readonly<Record<string, readonly string[]>> = {
-  ...Object.fromEntries(
-    [
-      ...['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Abs', 'Sign', 'Sqrt', 'Exp', 'Log', 'Reciprocal'],
-      ...['Erf', 'Tanh', 'Sigmoid', 'Relu', 'PRelu', 'Softplus', 'Softsign', 'HardSwish', 'Mish'],
-      ...['Equal', 'Greater', 'Less', 'Where', 'Min', 'Max', 'Sum', 'Mean', 'MatMul'],
-      ...['GlobalAveragePool', 'GlobalMaxPool', 'Tile'],
-    ].map((op) => [op, []]),
-  ),
-  LeakyRelu: ['alpha'],
-  Elu: ['alpha'],
-  Selu: ['alpha', 'gamma'],
-  HardSigmoid: ['alpha', 'beta'],
-  Gemm: ['alpha', 'beta', 'transA', 'transB'],
-  InstanceNormalization: ['epsilon'],
-  LpNormalization: ['axis', 'p'],
-  DepthToSpace: ['blocksize', 'mode'],
-  SpaceToDepth: ['blocksize'],
-};
-
+/** Takes over an operator that means the same from opset 11 to 22. */
 const plain: NodeRule = (context) => {
   const { node, builder } = context;
   const inputs = node.inputs.map((_, index) => context.readOptional(index));
   while (inputs.at(-1) === '') inputs.pop();
-  const attributes = graphAttributes(node.attributes, unchanged[node.op]!);
+  const attributes = graphAttributes(node.attributes, operators.get(node.op)!.fileAttributes!);
   return [computed(builder.append1(node.op, inputs, attributes))];
 };
 
-const reductions = [
-  ...['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL1', 'ReduceL2'],
-  ...['ReduceLogSum', 'ReduceLogSumExp', 'ReduceSumSquare'],
-];
+const unchanged = [...operators].filter(([, { fileAttributes }]) => fileAttributes !== undefined);
 
 const rules: Readonly<Record<string, NodeRule>> = {
-  ...Object.fromEntries(Object.keys(unchanged).map((op) => [op, plain])),
-  ...Object.fromEntries(reductions.map((op) => [op, reduction])),
+  ...Object.fromEntries(unchanged.map(([op]) => [op, plain])),
+  ...Object.fromEntries(Object.keys(reductionOperators).map((op) => [op, reduction])),
   Identity: identity,
   Dropout: dropout,
   Cast: cast,
@@ -111,7 +89,7 @@ const dissolved = new Set(['Identity', 'Dropout', 'CastLike']);
 function ruleFor({ op, domain }: FileNode): NodeRule | undefined {
   const table = domain === '' ? rules : domain === 'com.microsoft' ? microsoftRules : {};
   if (!Object.hasOwn(table, op)) return undefined;
-  const isKnown = domain !== '' || dissolved.has(op) || isSupportedOperator(op);
+  const isKnown = domain !== '' || dissolved.has(op) || operators.has(op);
   return isKnown ? table[op] : undefined;
 }
 

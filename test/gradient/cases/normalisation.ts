@@ -10,11 +10,9 @@ const variance = uniformTensor([3], 'variance', 0.3, 2);
 const mean = randomTensor([3], 'mean');
 
 const batchNormalization = (g: GraphBuilder, scaleName: string, biasName: string) =>
-  g.batchNormalization(
-    'x',
-    { scale: scaleName, bias: biasName, mean: g.constant(mean), variance: g.constant(variance) },
-    { epsilon: 1e-3 },
-  );
+  g.append1('BatchNormalization', ['x', scaleName, biasName, g.constant(mean), g.constant(variance)], {
+    epsilon: { float: 1e-3 },
+  });
 
 /** Scale and bias as trained inputs, as constants, and scale alone trained. */
 function channelCases(
@@ -57,12 +55,7 @@ export const normalisationCases: readonly RuleCase[] = [
     'variance that is fed',
     { x: image, v: variance },
     (g) =>
-      g.batchNormalization('x', {
-        scale: g.constant(scale),
-        bias: g.constant(bias),
-        mean: g.constant(mean),
-        variance: 'v',
-      }),
+      g.append1('BatchNormalization', ['x', ...[scale, bias, mean].map((value) => g.constant(value)), 'v']),
     ['x'],
   ),
   ...channelCases('InstanceNormalization', { x: image }, (g, s, b) =>
@@ -77,11 +70,11 @@ export const normalisationCases: readonly RuleCase[] = [
         'LpNormalization',
         `p ${p}, axis ${axis}`,
         { x: uniformTensor([3, 4, 2], `lp${axis}`, 0.3, 2) },
-        (g) => g.lpNormalization(g.sub('x', g.scalar(0.15)), { p, axis }),
+        (g) => g.append1('LpNormalization', [g.sub('x', g.scalar(0.15))], { p, axis }),
       ),
     ),
   ),
   ruleCase('LpNormalization', 'values of either sign', { x: randomTensor([3, 8], 'lp signs', 2) }, (g) =>
-    g.lpNormalization('x', { p: 2 }),
+    g.append1('LpNormalization', ['x'], { p: 2, axis: -1 }),
   ),
 ];

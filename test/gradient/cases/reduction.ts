@@ -12,7 +12,9 @@ export const reductionCases: RuleCase[] = [
   ...axesCases.flatMap(([title, axes, keep]) => [
     ruleCase('ReduceSum', title, { x: randomTensor([2, 3, 4], 's') }, (g) => g.reduceSum('x', axes, keep)),
     ruleCase('ReduceMean', title, { x: randomTensor([2, 3, 4], 'm') }, (g) => g.reduceMean('x', axes, keep)),
-    ruleCase('ReduceMin', title, { x: spacedTensor([2, 3, 4], 'n') }, (g) => g.reduceMin('x', axes, keep)),
+    ruleCase('ReduceMin', title, { x: spacedTensor([2, 3, 4], 'n') }, (g) =>
+      g.append1('ReduceMin', ['x', ...(axes ? [g.integers(axes)] : [])], { keepdims: keep ? 1 : 0 }),
+    ),
     ruleCase('ReduceL2', title, { x: randomTensor([2, 3, 4], 'l') }, (g) => g.reduceL2('x', axes, keep)),
     ruleCase('ReduceLogSumExp', title, { x: randomTensor([2, 3, 4], 'e') }, (g) =>
       g.append1('ReduceLogSumExp', ['x', ...(axes ? [g.integers(axes)] : [])], { keepdims: keep ? 1 : 0 }),

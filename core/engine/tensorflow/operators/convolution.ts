@@ -1,7 +1,7 @@
 /** Convolutions, channels last: the one order that TensorFlow has on processors and that its WASM backend has. */
 import * as tf from '@tensorflow/tfjs';
 import { integerOf } from '../../../graph/attributes.ts';
-import { type Window, windowOf } from '../../../graph/infer-convolution.ts';
+import { type Window, windowOf } from '../../../graph/operators/window.ts';
 import { channelsLast, type Value } from '../value.ts';
 import { type Kernel, type NodeRequest, type Operator, type OperatorTable, unsupported } from './kernel.ts';
 

@@ -1,7 +1,7 @@
 /** Operators whose output values each depend on the inputs' values of the same place. */
 import * as tf from '@tensorflow/tfjs';
 import { floatOf, integerOf, stringOf } from '../../../graph/attributes.ts';
-import { castTypeCodes } from '../../../graph/infer.ts';
+import { castTypeCodes } from '../../../graph/graph.ts';
 import type { DataType } from '../../../shared/tensor.ts';
 import { type NodeRequest, type Operator, type OperatorTable, placewise, unsupported } from './kernel.ts';
 

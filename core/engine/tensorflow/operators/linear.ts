@@ -1,7 +1,7 @@
 /** Matrix products. */
 import * as tf from '@tensorflow/tfjs';
 import { floatOf, integerOf } from '../../../graph/attributes.ts';
-import { broadcastDims } from '../../../graph/infer-support.ts';
+import { broadcastDims } from '../../../graph/operators/operator.ts';
 import { elementCount, sameDims } from '../../../shared/tensor.ts';
 import { type Operator, type OperatorTable, plainKernel } from './kernel.ts';
 

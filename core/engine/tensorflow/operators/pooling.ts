@@ -1,7 +1,7 @@
 /** Pooling over windows and over whole images. */
 import * as tf from '@tensorflow/tfjs';
 import { integerOf, integersOf } from '../../../graph/attributes.ts';
-import { type Window, windowOf } from '../../../graph/infer-convolution.ts';
+import { type Window, windowOf } from '../../../graph/operators/window.ts';
 import { elementCount } from '../../../shared/tensor.ts';
 import { channelsLast, plain } from '../value.ts';
 import { type NodeRequest, type Operator, type OperatorTable, unsupported } from './kernel.ts';

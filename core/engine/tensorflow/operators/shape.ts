@@ -1,7 +1,7 @@
 /** Operators that move, cut, join or repeat values. */
 import * as tf from '@tensorflow/tfjs';
 import { integerOf, integersOf, stringOf } from '../../../graph/attributes.ts';
-import { resolveSlice, type SlicedAxis } from '../../../graph/infer-shape.ts';
+import { resolveSlice, type SlicedAxis } from '../../../graph/operators/slicing.ts';
 import { channelsLast, type Produced, placeInLast, plain } from '../value.ts';
 import { tfTypes } from './elementwise.ts';
 import {

@@ -1,11 +1,33 @@
-/** Gradients of pooling. */
+/** Pooling. */
 import { elementCount, floatTensor } from '../../shared/tensor.ts';
 import { integerOf, integersOf } from '../attributes.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
-import { reachOf, turnedPads, type Window, windowOf } from '../infer-convolution.ts';
-import { repeatEach } from '../repeat.ts';
-import { expanded, filled, type GradientRequest, type GradientRule, scaled } from './gradient-rule.ts';
-import { asMask } from './masks.ts';
+import type { OperatorBuilder } from '../operator-builder.ts';
+import {
+  type Composition,
+  type GradientRequest,
+  type GradientRule,
+  type InferenceRule,
+  inputName,
+  inputOf,
+  mismatch,
+  type OperatorTable,
+} from './operator.ts';
+import { asMask, expanded, filled, repeatEach, scaled } from './shared-nodes.ts';
+import { checkedWindow, checkWindow, leftover, slide, turnedPads, type Window, windowOf } from './window.ts';
+
+const inferPool: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  checkWindow(request, x.dims.length);
+  if (request.outputCount !== 1) throw mismatch(request, 'only the pooled values are supported as output');
+  const window = checkedWindow(request, integersOf(request.attributes, 'kernel_shape', []));
+  return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...slide(request, x.dims.slice(2), window)] }];
+};
+
+const inferGlobalPool: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  if (x.dims.length < 3) throw mismatch(request, 'there are no axes to pool');
+  return [{ dtype: x.dtype, dims: [...x.dims.slice(0, 2), ...x.dims.slice(2).map(() => 1)] }];
+};
 
 interface PoolGeometry {
   readonly window: Window;
@@ -35,20 +57,12 @@ function isTiled({ window }: PoolGeometry): boolean {
   );
 }
 
-/** Rows and columns that no window reaches. */
-function leftover({ window, inputSize, outputSize }: PoolGeometry): number[] {
-  return outputSize.map((count, axis) => {
-    const covered = (count - 1) * window.strides[axis]! + reachOf(window, axis);
-    return inputSize[axis]! + window.pads[axis]! + window.pads[axis + 2]! - covered;
-  });
-}
-
 /**
  * Adds window values back to the input they came from. `values` is [batch, channels, positions, oh, ow];
  * one-hot kernels put each position in its place, so this is one ConvTranspose over batch · channels.
  */
 function scatterWindows(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   values: string,
   kernels: string,
   geometry: PoolGeometry,
@@ -57,13 +71,13 @@ function scatterWindows(
   const positions = builder.dimsOf(kernels)[0]!;
   const images = builder.reshape(values, [batch * channels, positions, ...outputSize]);
   const { strides, pads, dilations } = window;
-  const outputPadding = leftover(geometry);
+  const outputPadding = leftover(window, inputSize, outputSize);
   const scattered = builder.convTranspose(images, kernels, { strides, pads, dilations, outputPadding });
   return builder.reshape(scattered, [batch, channels, ...inputSize]);
 }
 
 /** A kernel per position with a one in that place. */
-function oneHotKernels(builder: GraphBuilder, [height, width]: readonly [number, number]): string {
+function oneHotKernels(builder: OperatorBuilder, [height, width]: readonly [number, number]): string {
   const positions = height * width;
   const data = new Float32Array(positions * positions);
   for (let position = 0; position < positions; position++) data[position * (positions + 1)] = 1;
@@ -71,7 +85,7 @@ function oneHotKernels(builder: GraphBuilder, [height, width]: readonly [number,
 }
 
 /** The first of equal maxima (row by row) takes the whole gradient. */
-const maxPool: GradientRule = (request) => {
+const throughMaxPool: GradientRule = (request) => {
   const { builder: b, node, gradient } = request;
   const geometry = geometryOf(request);
   const { window, batch, channels, outputSize } = geometry;
@@ -115,16 +129,16 @@ function windowShares({ window, inputSize, outputSize }: PoolGeometry, countPadd
 }
 
 /** Each window's share of its gradient goes to all that it covers. */
-const averagePool: GradientRule = (request) => {
+const throughAveragePool: GradientRule = (request) => {
   const { builder: b, node, gradient } = request;
   const geometry = geometryOf(request);
-  const { window, outputSize } = geometry;
+  const { window, inputSize, outputSize } = geometry;
   const shares = windowShares(geometry, integerOf(node.attributes, 'count_include_pad', 0) !== 0);
   const even = shares.every((share) => share === shares[0]);
   const weights = even ? b.scalar(shares[0]!) : b.constant(floatTensor([1, 1, ...outputSize], shares));
   if (isTiled(geometry)) {
     const covered = repeatEach(b, b.mul(gradient, weights), [1, 1, ...window.kernel]);
-    const [bottom, right] = leftover(geometry) as [number, number];
+    const [bottom, right] = leftover(window, inputSize, outputSize) as [number, number];
     return [bottom + right > 0 ? b.pad(covered, [0, 0, 0, 0, 0, 0, bottom, right]) : covered];
   }
   const back = turnedPads(window);
@@ -142,13 +156,26 @@ const averagePool: GradientRule = (request) => {
   return [scatterWindows(b, b.mul(gradient, weights), kernels, geometry)];
 };
 
-const globalAveragePool: GradientRule = ({ builder, node, gradient }) => {
+const throughGlobalAveragePool: GradientRule = ({ builder, node, gradient }) => {
   const dims = builder.dimsOf(node.inputs[0]!);
   return [expanded(builder, scaled(builder, gradient, 1 / elementCount(dims.slice(2))), dims)];
 };
 
-export const poolingGradients: Readonly<Record<string, GradientRule>> = {
-  MaxPool: maxPool,
-  AveragePool: averagePool,
-  GlobalAveragePool: globalAveragePool,
+/** The largest value of each channel; equal ones share the gradient. */
+const globalMaxPool: Composition = (request) => {
+  const x = inputName(request, 0);
+  const spatial = [...request.builder.dimsOf(x).keys()].slice(2);
+  return [request.builder.reduceMax(x, spatial)];
+};
+
+export const poolingOperators: OperatorTable = {
+  MaxPool: { trainable: 'input', infer: inferPool, gradient: throughMaxPool },
+  AveragePool: { trainable: 'input', infer: inferPool, gradient: throughAveragePool },
+  GlobalAveragePool: {
+    trainable: 'input',
+    fileAttributes: [],
+    infer: inferGlobalPool,
+    gradient: throughGlobalAveragePool,
+  },
+  GlobalMaxPool: { trainable: 'input', fileAttributes: [], compose: globalMaxPool },
 };

@@ -1,11 +1,44 @@
-/** Gradients of what normalises along axes: Softmax, LogSoftmax, LayerNormalization. */
+/** What normalises along axes. */
 import { sameDims } from '../../shared/tensor.ts';
 import { integerOf } from '../attributes.ts';
 import type { GraphNode } from '../graph.ts';
-import type { GraphBuilder } from '../graph-builder.ts';
-import { type GradientRequest, type GradientRule, sumTo } from './gradient-rule.ts';
+import type { OperatorBuilder } from '../operator-builder.ts';
+import {
+  type GradientRequest,
+  type GradientRule,
+  type InferenceRule,
+  inputOf,
+  mismatch,
+  type OperatorTable,
+  optionalInput,
+} from './operator.ts';
 
-const softmax: GradientRule = (request) => {
+const inferNormalised: InferenceRule = (request) => {
+  const x = inputOf(request, 0);
+  const axis = integerOf(request.attributes, 'axis', -1);
+  if (axis < -x.dims.length || axis >= x.dims.length) throw mismatch(request, `there is no axis ${axis}`);
+  return [x];
+};
+
+const inferLayerNormalization: InferenceRule = (request) => {
+  const [x] = inferNormalised(request);
+  const tail = x!.dims.slice(integerOf(request.attributes, 'axis', -1));
+  for (const index of [1, 2]) {
+    const parameter = optionalInput(request, index);
+    if (parameter !== undefined && parameter.dims.join() !== tail.join()) {
+      throw mismatch(request, `scale and bias need shape [${tail.join(', ')}]`);
+    }
+  }
+  return [x!];
+};
+
+const inferLpNormalization: InferenceRule = (request) => {
+  const p = integerOf(request.attributes, 'p', 2);
+  if (p !== 1 && p !== 2) throw mismatch(request, `the norm p = ${p} is not supported`);
+  return inferNormalised(request);
+};
+
+const throughSoftmax: GradientRule = (request) => {
   const { builder: b, node, gradient } = request;
   const y = node.outputs[0]!;
   const axis = integerOf(node.attributes, 'axis', -1);
@@ -43,11 +76,11 @@ function isGradientOfProduct({ op, inputs }: GraphNode, weights: string): boolea
   return (op === 'Transpose' && inputs[0] === weights) || (op === 'MatMul' && inputs[1] === weights);
 }
 
-function producerOf(builder: GraphBuilder, value: string): GraphNode | undefined {
+function producerOf(builder: OperatorBuilder, value: string): GraphNode | undefined {
   return builder.nodes.findLast(({ outputs }) => outputs.includes(value));
 }
 
-const logSoftmax: GradientRule = ({ builder: b, node, gradient }) => {
+const throughLogSoftmax: GradientRule = ({ builder: b, node, gradient }) => {
   const axis = integerOf(node.attributes, 'axis', -1);
   return [b.sub(gradient, b.mul(b.exp(node.outputs[0]!), b.reduceSum(gradient, [axis])))];
 };
@@ -56,14 +89,14 @@ const logSoftmax: GradientRule = ({ builder: b, node, gradient }) => {
  * Ba, Kiros and Hinton 2016: dx = (g − mean(g) − x̂·mean(g∘x̂))/σ with g the gradient times the scale. Mean and 1/σ
  * are further outputs of the operator itself.
  */
-const layerNormalization: GradientRule = ({ builder: b, node, gradient, needed }) => {
+const throughLayerNormalization: GradientRule = ({ builder: b, node, gradient, needed }) => {
   const [x, scale, bias] = node.inputs as [string, string, string | undefined];
   const dims = b.dimsOf(x);
   const first = integerOf(node.attributes, 'axis', -1);
   const from = first < 0 ? first + dims.length : first;
   const axes = dims.map((_, axis) => axis).slice(from);
   const result: (string | undefined)[] = [undefined, undefined, undefined];
-  if (bias && needed[2]) result[2] = sumTo(b, gradient, b.dimsOf(bias));
+  if (needed[2]) result[2] = gradient;
   if (!needed[0] && !needed[1]) return result;
   const statistics = { dtype: 'float32' as const, dims: dims.map((size, axis) => (axis < from ? size : 1)) };
   const [, mean, inverseDeviation] = b.extendOutputs(node, [statistics, statistics]) as [
@@ -73,7 +106,7 @@ const layerNormalization: GradientRule = ({ builder: b, node, gradient, needed }
   ];
   const isPlain = isFilledWith(b, scale, 1) && (!bias || isFilledWith(b, bias, 0));
   const normal = isPlain ? node.outputs[0]! : b.mul(b.sub(x, mean), inverseDeviation);
-  if (needed[1]) result[1] = sumTo(b, b.mul(gradient, normal), b.dimsOf(scale));
+  if (needed[1]) result[1] = b.mul(gradient, normal);
   if (!needed[0]) return result;
   const inner = isPlain ? gradient : b.mul(gradient, scale);
   const drift = b.reduceMean(b.mul(inner, normal), axes);
@@ -82,12 +115,33 @@ const layerNormalization: GradientRule = ({ builder: b, node, gradient, needed }
   return result;
 };
 
-function isFilledWith(builder: GraphBuilder, name: string, value: number): boolean {
+function isFilledWith(builder: OperatorBuilder, name: string, value: number): boolean {
   return builder.constantOf(name)?.data.every((item) => item === value) ?? false;
 }
 
-export const normalisationGradients: Readonly<Record<string, GradientRule>> = {
-  Softmax: softmax,
-  LogSoftmax: logSoftmax,
-  LayerNormalization: layerNormalization,
+/** y = x / n: dx = (g − n′ · Σ g · y) / n with n′ = y for p = 2 and the sign of x for p = 1; 0 where n is 0. */
+const throughLpNormalization: GradientRule = ({ builder: b, node, gradient }) => {
+  const [x, y] = [node.inputs[0]!, node.outputs[0]!];
+  const axes = [integerOf(node.attributes, 'axis', -1)];
+  const first = integerOf(node.attributes, 'p', 2) === 1;
+  const norm = first ? b.reduceSum(b.abs(x), axes) : b.reduceL2(x, axes);
+  const inverse = b.where(b.greater(norm, b.scalar(0)), b.reciprocal(norm), b.scalar(0));
+  const drift = b.mul(first ? b.sign(x) : y, b.reduceSum(b.mul(gradient, y), axes));
+  return [b.mul(b.sub(gradient, drift), inverse)];
+};
+
+export const normalisationOperators: OperatorTable = {
+  Softmax: { trainable: 'input', infer: inferNormalised, gradient: throughSoftmax },
+  LogSoftmax: { trainable: 'input', infer: inferNormalised, gradient: throughLogSoftmax },
+  LpNormalization: {
+    trainable: 'input',
+    fileAttributes: ['axis', 'p'],
+    infer: inferLpNormalization,
+    gradient: throughLpNormalization,
+  },
+  LayerNormalization: {
+    trainable: 'both',
+    infer: inferLayerNormalization,
+    gradient: throughLayerNormalization,
+  },
 };

@@ -5,8 +5,15 @@
  */
 import { floatTensor } from '../../shared/tensor.ts';
 import { integerOf, integersOf, stringOf } from '../attributes.ts';
-import { repeatEach } from '../repeat.ts';
-import { type CompositeRequest, constantNumbers, inputName, unfit, unsupported } from './composite-rule.ts';
+import {
+  constantNumbers,
+  inputName,
+  mismatch,
+  type OperatorRequest,
+  type OperatorTable,
+  unsupported,
+} from './operator.ts';
+import { repeatEach } from './shared-nodes.ts';
 
 interface AxisResize {
   readonly from: number;
@@ -15,35 +22,37 @@ interface AxisResize {
 }
 
 /** Where an output place lies among the input's, in float32 as runtimes compute it. */
-const coordinates: Readonly<Record<string, (place: number, axis: AxisResize) => number>> = {
-  half_pixel: (place, { scale }) => halfPixel(place, scale),
-  pytorch_half_pixel: (place, { to, scale }) => (to > 1 ? halfPixel(place, scale) : 0),
-  align_corners: (place, { from, to }) => (to === 1 ? 0 : Math.fround((place * (from - 1)) / (to - 1))),
-  asymmetric: (place, { scale }) => Math.fround(place / scale),
-  half_pixel_symmetric: (place, { from, to, scale }) =>
-    Math.fround((from / 2) * (1 - to / (scale * from)) + halfPixel(place, scale)),
-};
+const coordinates = new Map<string, (place: number, axis: AxisResize) => number>([
+  ['half_pixel', (place, { scale }) => halfPixel(place, scale)],
+  ['pytorch_half_pixel', (place, { to, scale }) => (to > 1 ? halfPixel(place, scale) : 0)],
+  ['align_corners', (place, { from, to }) => (to === 1 ? 0 : Math.fround((place * (from - 1)) / (to - 1)))],
+  ['asymmetric', (place, { scale }) => Math.fround(place / scale)],
+  [
+    'half_pixel_symmetric',
+    (place, { from, to, scale }) =>
+      Math.fround((from / 2) * (1 - to / (scale * from)) + halfPixel(place, scale)),
+  ],
+]);
 
-const roundings: Readonly<Record<string, (coordinate: number) => number>> = {
-  round_prefer_floor: (coordinate) => Math.ceil(coordinate - 0.5),
-  round_prefer_ceil: (coordinate) => Math.floor(coordinate + 0.5),
-  floor: Math.floor,
-  ceil: Math.ceil,
-};
+const roundings = new Map<string, (coordinate: number) => number>([
+  ['round_prefer_floor', (coordinate) => Math.ceil(coordinate - 0.5)],
+  ['round_prefer_ceil', (coordinate) => Math.floor(coordinate + 0.5)],
+  ['floor', Math.floor],
+  ['ceil', Math.ceil],
+]);
 
 function halfPixel(place: number, scale: number): number {
   return Math.fround(Math.fround((place + 0.5) / scale) - 0.5);
 }
 
 /** Old and new size of every axis. @throws AppError SHAPE_MISMATCH | OPERATOR_UNSUPPORTED */
-function axesOf(request: CompositeRequest): AxisResize[] {
+function axesOf(request: OperatorRequest): AxisResize[] {
   const dims = request.builder.dimsOf(inputName(request, 0));
   const scales = constantNumbers(request, 2);
   const sizes = constantNumbers(request, 3);
   const given = scales ?? sizes;
   const listed = integersOf(request.attributes, 'axes', [...dims.keys()]);
-  if (given === undefined || given.length !== listed.length)
-    throw unfit(request, 'it needs one size per axis');
+  if (given?.length !== listed.length) throw mismatch(request, 'it needs one size per axis');
   if (stringOf(request.attributes, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch') {
     throw unsupported(request, 'is supported with the aspect policy "stretch" only');
   }
@@ -51,9 +60,9 @@ function axesOf(request: CompositeRequest): AxisResize[] {
   for (const [index, axis] of listed.entries()) {
     const resolved = axis < 0 ? axis + dims.length : axis;
     const from = dims[resolved];
-    if (from === undefined) throw unfit(request, `there is no axis ${axis}`);
+    if (from === undefined) throw mismatch(request, `there is no axis ${axis}`);
     const to = scales === undefined ? given[index]! : Math.floor(Math.fround(from * given[index]!));
-    if (!Number.isInteger(to) || to < 1) throw unfit(request, `axis ${axis} would have ${to} places`);
+    if (!Number.isInteger(to) || to < 1) throw mismatch(request, `axis ${axis} would have ${to} places`);
     result[resolved] = { from, to, scale: scales === undefined ? Math.fround(to / from) : given[index]! };
   }
   const fixed = result.slice(0, -2).every(({ from, to }) => from === to);
@@ -62,13 +71,13 @@ function axesOf(request: CompositeRequest): AxisResize[] {
 }
 
 /** Weights [to, from] that give each output place from the input's places. */
-function weightsOf(request: CompositeRequest, axis: AxisResize): Float32Array {
+function weightsOf(request: OperatorRequest, axis: AxisResize): Float32Array {
   const { attributes } = request;
   const transformation = stringOf(attributes, 'coordinate_transformation_mode', 'half_pixel');
   const nearest = stringOf(attributes, 'nearest_mode', 'round_prefer_floor');
   const mode = stringOf(attributes, 'mode', 'nearest');
-  const coordinate = coordinates[transformation];
-  const round = roundings[nearest];
+  const coordinate = coordinates.get(transformation);
+  const round = roundings.get(nearest);
   if (coordinate === undefined) throw unsupported(request, `does not know "${transformation}"`);
   if (round === undefined || !['nearest', 'linear'].includes(mode)) {
     throw unsupported(request, `does not know the mode "${mode}" (${nearest})`);
@@ -99,7 +108,7 @@ function repeatsOf({ from, to }: AxisResize, weights: Float32Array): number | un
   return factor;
 }
 
-export function resize(request: CompositeRequest): string[] {
+function resize(request: OperatorRequest): string[] {
   const { builder, attributes } = request;
   if (integerOf(attributes, 'antialias', 0) !== 0) throw unsupported(request, 'has no antialias');
   const axes = axesOf(request);
@@ -129,3 +138,5 @@ function transposed(matrix: Float32Array, rows: number, columns: number): Float3
   }
   return result;
 }
+
+export const resizeOperators: OperatorTable = { Resize: { trainable: 'input', compose: resize } };

@@ -1,6 +1,6 @@
 /** Gradients of convolutions with respect to their weights. */
-import type { GraphBuilder } from '../graph-builder.ts';
-import { turnedPads, type Window } from '../infer-convolution.ts';
+import type { OperatorBuilder } from '../operator-builder.ts';
+import { turnedPads, type Window } from './window.ts';
 
 /** A window with the number of groups that its channels fall into. */
 export interface GroupedWindow extends Window {
@@ -12,7 +12,7 @@ const smallArea = 300;
 
 /** Cuts out of `padded` what each kernel position sees, one value per position. */
 function cutPositions(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   padded: string,
   starts: readonly (readonly [number, number])[],
   size: readonly [number, number],
@@ -24,7 +24,7 @@ function cutPositions(
   });
 }
 
-const joined = (builder: GraphBuilder, cuts: readonly string[], axis: number) =>
+const joined = (builder: OperatorBuilder, cuts: readonly string[], axis: number) =>
   cuts.length === 1 ? cuts[0]! : builder.concat(cuts, axis);
 
 /**
@@ -35,7 +35,7 @@ const joined = (builder: GraphBuilder, cuts: readonly string[], axis: number) =>
  * Cuts are joined behind their channel, so that where the input is shifted the product lies as the weights do: ONNX
  * Runtime takes longer to turn [kh, kw, in, out] round than to compute it.
  */
-function denseGradient(builder: GraphBuilder, x: string, gradient: string, window: Window): string {
+function denseGradient(builder: OperatorBuilder, x: string, gradient: string, window: Window): string {
   const [batch, channels, ...inputSize] = builder.dimsOf(x) as [number, number, number, number];
   const [, out, ...outputSize] = builder.dimsOf(gradient) as [number, number, number, number];
   const [rows, columns] = window.kernel as [number, number];
@@ -64,7 +64,7 @@ function denseGradient(builder: GraphBuilder, x: string, gradient: string, windo
 
 /** Cuts [batch, channels, …] to [batch, channels · cuts, area]. */
 function joinedBehindChannels(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   cuts: readonly string[],
   [batch, area]: [number, number],
 ): string {
@@ -73,13 +73,13 @@ function joinedBehindChannels(
 }
 
 /** Zeros around an image; nothing is appended when there are none. @param pads [top, left, bottom, right] */
-function padImage(builder: GraphBuilder, x: string, pads: readonly number[]): string {
+function padImage(builder: OperatorBuilder, x: string, pads: readonly number[]): string {
   const [top, left, bottom, right] = pads as [number, number, number, number];
   return pads.some((size) => size > 0) ? builder.pad(x, [0, 0, top, left, 0, 0, bottom, right]) : x;
 }
 
 /** [a, batch, …] and [b, batch, …] to their product [a, b] over all else. */
-function productOverBatch(builder: GraphBuilder, a: string, b: string, inner: number): string {
+function productOverBatch(builder: OperatorBuilder, a: string, b: string, inner: number): string {
   const matrix = (value: string) => builder.reshape(value, [-1, inner]);
   return builder.gemm(matrix(a), matrix(b), undefined, { transB: true });
 }
@@ -89,7 +89,7 @@ function productOverBatch(builder: GraphBuilder, a: string, b: string, inner: nu
  * since a product takes longer when its second factor is the larger one.
  */
 function turnedSumOfProducts(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   a: string,
   b: string,
   [batch, area]: [number, number],
@@ -104,7 +104,7 @@ function turnedSumOfProducts(
  * gradient [batch, out, oh, ow] of its output.
  */
 export function weightGradient(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   x: string,
   gradient: string,
   window: GroupedWindow,
@@ -120,7 +120,7 @@ export function weightGradient(
  * and dilations exchanged, which copies nothing for the kernel positions.
  */
 function depthwiseGradient(
-  builder: GraphBuilder,
+  builder: OperatorBuilder,
   x: string,
   gradient: string,
   window: GroupedWindow,
@@ -140,7 +140,12 @@ function depthwiseGradient(
 }
 
 /** Per group the products of all shifted inputs with the gradient, summed over the batch. */
-function groupedGradient(builder: GraphBuilder, x: string, gradient: string, window: GroupedWindow): string {
+function groupedGradient(
+  builder: OperatorBuilder,
+  x: string,
+  gradient: string,
+  window: GroupedWindow,
+): string {
   const { group } = window;
   const [batch, channels] = builder.dimsOf(x) as [number, number, number, number];
   const [, out, ...outputSize] = builder.dimsOf(gradient) as [number, number, number, number];
