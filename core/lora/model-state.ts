@@ -44,6 +44,21 @@ export type ModelState = StateOf<FloatTensor>;
 /** Names and shapes without values: enough to count and to measure. Every {@link ModelState} is one. */
 export type StateShape = StateOf<Shape>;
 
+/** The shapes of a layer's factors. */
+export type FactorShapes = Pick<LayerOf<Shape>, 'a' | 'b'>;
+
+/** Those that they have at rank `r`. */
+export function shapesAtRank({ a, b }: FactorShapes, r: number): FactorShapes {
+  const [, ...inDims] = a.dims;
+  const [out = 0, , ...bTail] = b.dims;
+  return { a: { dims: [r, ...inDims] }, b: { dims: [out, r, ...bTail] } };
+}
+
+/** Largest rank that a product of factors of these shapes can have. */
+export function rankLimit({ a, b }: FactorShapes): number {
+  return Math.min(b.dims[0]!, elementCount(a.dims.slice(1)));
+}
+
 /** Which tensors of a state are meant: factors A and B of all layers, the head, base weights. */
 export interface Parts {
   readonly a: boolean;

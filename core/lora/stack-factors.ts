@@ -1,6 +1,6 @@
 /** Factors of one layer on top of each other, blocks cut out of them, and zeros to fill them up. */
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';
-import type { LoraLayer } from './model-state.ts';
+import { type LoraLayer, shapesAtRank } from './model-state.ts';
 
 /** With the shapes of a {@link LoraLayer}'s. */
 export interface Factors {
@@ -23,12 +23,12 @@ export interface StackPart {
 export function stackFactors(parts: readonly StackPart[], rows?: number): Factors {
   const [first] = parts;
   if (first === undefined) throw new RangeError('there are no factors to stack');
-  const [, ...inDims] = first.factors.a.dims;
-  const [ownRows = 0, , ...bTail] = first.factors.b.dims;
   const r = parts.reduce((sum, { factors }) => sum + factors.a.dims[0]!, 0);
-  const a = floatTensor([r, ...inDims]);
-  const b = floatTensor([rows ?? ownRows, r, ...bTail]);
-  const width = elementCount(inDims);
+  const shapes = shapesAtRank(first.factors, r);
+  const [ownRows = 0, ...bTail] = shapes.b.dims;
+  const a = floatTensor(shapes.a.dims);
+  const b = floatTensor([rows ?? ownRows, ...bTail]);
+  const width = elementCount(a.dims.slice(1));
   let rankStart = 0;
   for (const { factors, weight, rowStart = 0 } of parts) {
     const own = factors.a.dims[0]!;
@@ -79,12 +79,10 @@ export function cutLayer(layer: LoraLayer, r: number): LoraLayer {
 /** The layer with zeros as further rows of A and columns of B, up to rank `r`; itself when it has as many. */
 export function padLayer(layer: LoraLayer, r: number): LoraLayer {
   if (layer.r >= r) return layer;
-  const [, ...inDims] = layer.a.dims;
-  const [rows = 0, , ...bTail] = layer.b.dims;
-  const a = floatTensor([r, ...inDims]);
-  const b = floatTensor([rows, r, ...bTail]);
+  const shapes = shapesAtRank(layer, r);
+  const [a, b] = [floatTensor(shapes.a.dims), floatTensor(shapes.b.dims)];
   a.data.set(layer.a.data);
-  for (let row = 0; row < rows; row++)
+  for (let row = 0; row < b.dims[0]!; row++)
     b.data.set(layer.b.data.subarray(row * layer.r, (row + 1) * layer.r), row * r);
   return { ...layer, r, a, b };
 }

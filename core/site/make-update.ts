@@ -1,6 +1,5 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. */
-import { rankLimit } from '../lora/factor-sum.ts';
-import type { ModelState } from '../lora/model-state.ts';
+import { type ModelState, rankLimit } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { layerRanks } from '../strategy/lora-settings.ts';
@@ -61,9 +60,9 @@ export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { r
   const rankOf = layerRanks(config, rank);
   let planned = 0;
   let found = 0;
-  for (const [module, { r, a, b }] of lora) {
-    planned += Math.min(rankOf(module), rankLimit(a.dims, b.dims));
-    found += r;
+  for (const [module, layer] of lora) {
+    planned += Math.min(rankOf(module), rankLimit(layer));
+    found += layer.r;
   }
   if (found <= planned) return;
   throw new AppError(

@@ -1,8 +1,7 @@
 /** Runs in which A is fixed while the rank falls (`freezeA`): who has one, and the rows that its A is made of. */
 
 import type { RunConfig } from '../config/run-config.ts';
-import { rankLimit } from '../lora/factor-sum.ts';
-import type { LayerOf, Shape } from '../lora/model-state.ts';
+import { type LayerOf, rankLimit, type Shape } from '../lora/model-state.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { layerRanks } from './lora-settings.ts';
@@ -18,7 +17,7 @@ export type SeededRowsConfig = Pick<RunConfig, 'seed' | 'rMax' | 'rankPattern'>;
 /** How many rows are drawn for a layer: its rank where the run's is r_max. */
 export function seededRank(config: SeededRowsConfig): (layer: LayerOf<Shape>) => number {
   const rankOf = layerRanks(config, config.rMax);
-  return ({ module, a, b }) => Math.min(rankOf(module), rankLimit(a.dims, b.dims));
+  return (layer) => Math.min(rankOf(layer.module), rankLimit(layer));
 }
 
 /** The rows that a layer's A is made of, [`seededRank`, ...inDims]. @param layer of any rank */

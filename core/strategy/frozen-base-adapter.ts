@@ -1,6 +1,5 @@
 /** A run's frozen base delta and its global state as one adapter of the plain base model, for programs that know no frozen base delta. */
-import { rankLimit } from '../lora/factor-sum.ts';
-import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import { type LoraLayer, type ModelState, rankLimit } from '../lora/model-state.ts';
 import { stackFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
 import { createExactSum } from './exact-sum.ts';
@@ -38,7 +37,7 @@ export async function sumIntoAdapter(parts: FrozenBaseDelta, state: ModelState):
 /** ΔW = s · [s₁/s·B₁ | s₂/s·B₂ | …] · [A₁; A₂; …] */
 async function sumLayers(shape: LoraLayer, layers: readonly LoraLayer[]): Promise<LoraLayer> {
   const r = layers.reduce((sum, layer) => sum + layer.r, 0);
-  const limit = rankLimit(shape.a.dims, shape.b.dims);
+  const limit = rankLimit(shape);
   if (r > limit) return decompose(shape, layers, limit);
   const parts = layers.map((layer) => ({ factors: layer, weight: layer.scale / shape.scale }));
   return { ...shape, r, ...stackFactors(parts) };

@@ -1,7 +1,7 @@
 /** Stacked factors: the sum of the sites' products as one pair of factors, put under all later states. */
 import { setImmediate } from 'node:timers/promises';
-import { createFactorSum, rankLimit } from '../../lora/factor-sum.ts';
-import type { LoraLayer } from '../../lora/model-state.ts';
+import { createFactorSum } from '../../lora/factor-sum.ts';
+import { type LoraLayer, rankLimit } from '../../lora/model-state.ts';
 import { type StackPart, stackFactors } from '../../lora/stack-factors.ts';
 import { mixSeed } from '../../shared/random.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
@@ -18,10 +18,7 @@ export function stackedLayers({ config, global, next }: AggregateRound): LayerMe
   const stacks = new Map<string, StackPart[]>();
   const ranks = new Map<string, number>();
   for (const module of global.lora.keys()) stacks.set(module, []);
-  const limitOf = (module: string) => {
-    const { a, b } = global.lora.get(module)!;
-    return rankLimit(a.dims, b.dims);
-  };
+  const limitOf = (module: string) => rankLimit(global.lora.get(module)!);
 
   return {
     add({ share, state }) {

@@ -11,6 +11,7 @@ import {
   nameOfA,
   type Shape,
   type StateShape,
+  shapesAtRank,
   tensorsOf,
 } from '../../lora/model-state.ts';
 import { invalid, requireFinite } from '../../lora/safetensors.ts';
@@ -145,9 +146,7 @@ function layersOf(table: LayerTable, initial: ModelState, name: string): Map<str
   for (const [module, { r, scale }] of Object.entries(table)) {
     const own = initial.lora.get(module);
     if (own === undefined) throw invalid(name, `the layer "${module}" is none of this run`);
-    const [, ...inDims] = own.a.dims;
-    const [out = 0, , ...bTail] = own.b.dims;
-    layers.set(module, { module, r, scale, a: { dims: [r, ...inDims] }, b: { dims: [out, r, ...bTail] } });
+    layers.set(module, { module, r, scale, ...shapesAtRank(own, r) });
   }
   return layers;
 }
