@@ -6,7 +6,7 @@ import { type ExportOptions, type TrainedWith, writeAdapter } from '../models/ad
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
-import { decodeLocalParameters, keptParts, withKept } from '../site/local-parameters.ts';
+import { decodeLocalParameters, withKept } from '../site/local-parameters.ts';
 import { leavesUnchanged } from '../site/make-update.ts';
 import { frozenBaseKey, frozenBaseSchema } from '../site/round-state.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -17,6 +17,7 @@ import { applyFrozenBaseDelta } from '../strategy/frozen-base-delta.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type FrozenBaseDelta, type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
+import { localParts } from '../strategy/what-travels.ts';
 import { decodeFrozenBase, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
 
 export interface ExportSources {
@@ -82,7 +83,7 @@ async function readGlobal(
   base: BaseModel,
 ): Promise<RunAdapter> {
   const plan = planOf(config, round + 1);
-  const { a, b, head } = keptParts(config, plan);
+  const { a, b, head } = localParts(config, plan);
   // Of what a site keeps the coordinator has the first values only: an adapter of those would look whole and be none.
   if (a || b || head) {
     throw new AppError(
@@ -134,7 +135,7 @@ async function readOwn(
   const state = decodeUpdate(bytes, 'adapter', { config, plan, base, start });
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   if (memory?.round !== round) {
-    if (Object.values(keptParts(config, plan)).includes(true)) throw notHere('the part that the site kept');
+    if (Object.values(localParts(config, plan)).includes(true)) throw notHere('the part that the site kept');
     return { state, frozenBaseDelta };
   }
   const own = decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);

@@ -3,7 +3,6 @@ import { setImmediate } from 'node:timers/promises';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeSafetensors } from '../lora/safetensors.ts';
 import { encodeSafetensors } from '../lora/safetensors-writer.ts';
-import { stateShape } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
@@ -14,7 +13,8 @@ import {
   decodeUpdate,
   encodeFrozenBase,
   encodeGlobalState,
-  globalStateValueCount,
+  fileValueCount,
+  globalForm,
 } from '../strategy/wire/wire.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
@@ -198,7 +198,7 @@ async function recordResult(
       round,
       kind: 'global',
       rank: plan.rank,
-      parameters: globalStateValueCount(stateShape(state), context),
+      parameters: fileValueCount(state, globalForm(context)),
       sizeBytes: blobs.sizeBytes(sha256),
     });
     store.runs.update(runId, isLast ? { status: 'evaluating' } : { round: round + 1 });

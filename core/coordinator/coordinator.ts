@@ -1,6 +1,5 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
-import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
@@ -11,7 +10,7 @@ import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts'
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type AggregateRound, runConfigSchema } from '../strategy/strategy.ts';
-import { encodeGlobalState, globalStateValueCount } from '../strategy/wire/wire.ts';
+import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import type {
   AnnounceBody,
   DeclinedBody,
@@ -235,7 +234,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
           round: -1,
           kind: 'global',
           rank: plan.rank,
-          parameters: globalStateValueCount(stateShape(state), context),
+          parameters: fileValueCount(state, globalForm(context)),
           sizeBytes: blobs.sizeBytes(sha256),
         });
         store.audit.append({

@@ -1,6 +1,5 @@
 /** What the store says about one run, in the words of the state machine. */
 import type { ModelState } from '../lora/model-state.ts';
-import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
@@ -10,7 +9,12 @@ import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
-import { decodeFrozenBase, decodeGlobalState, frozenBaseValueCount } from '../strategy/wire/wire.ts';
+import {
+  decodeFrozenBase,
+  decodeGlobalState,
+  fileValueCount,
+  frozenBaseForm,
+} from '../strategy/wire/wire.ts';
 import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
 
 export interface RunLedger {
@@ -145,7 +149,7 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       for (const sha256 of frozenBaseOf(config.rounds)) {
         if (counted.has(sha256)) continue;
         const part = decodeFrozenBase(await blobs.read(sha256), 'frozenBaseDelta', { config, base, initial });
-        counted.set(sha256, frozenBaseValueCount(stateShape(part)));
+        counted.set(sha256, fileValueCount(part, frozenBaseForm({ config })));
       }
     },
     offers: (sha256) => isGlobalState(sha256) || frozenBaseOf(config.rounds).includes(sha256),

@@ -3,6 +3,7 @@ import { trainableWeights } from '../engine/training-graph.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import { trainedParts } from '../strategy/what-travels.ts';
 
 /** Values that a site trains which starts from `state`: factors or base weights, and the head. */
 export function countTrainable(
@@ -11,12 +12,9 @@ export function countTrainable(
   { lastK }: Pick<RunConfig, 'lastK'>,
   base: BaseModel,
 ): number {
-  let count = countParameters({ ...state, lora: new Map(), base: new Map() });
-  for (const name of trainableWeights(base, plan.mode, lastK)) count += base.weights.get(name)!.data.length;
-  if (plan.mode !== 'lora') return count;
-  for (const { a, b } of state.lora.values()) {
-    if (plan.trains !== 'b') count += a.data.length;
-    if (plan.trains !== 'a') count += b.data.length;
-  }
-  return count;
+  const weights = trainableWeights(base, plan.mode, lastK).map(
+    (name) => [name, base.weights.get(name)!] as const,
+  );
+  const lora: ModelState['lora'] = plan.mode === 'lora' ? state.lora : new Map();
+  return countParameters({ ...state, lora, base: new Map(weights) }, trainedParts(plan));
 }

@@ -1,7 +1,6 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
 import { trainableWeights } from '../engine/training-graph.ts';
 import type { ModelState } from '../lora/model-state.ts';
-import { stateShape } from '../lora/state-file.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -9,7 +8,7 @@ import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { siteStart } from '../strategy/site-rank.ts';
-import { decodeUpdate, updateSizeBytes, updateValueCount } from '../strategy/wire/wire.ts';
+import { decodeUpdate, fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { type AnnounceBody, type ReceiptBody, shortReason } from '../transport/messages.ts';
 import type { RunPorts } from './ports.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
@@ -127,7 +126,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       const bytes = await blobs.read(sha256);
       const state = decodeUpdate(bytes, 'update', { config, plan, base, start: global });
       checkUpdate(state, { base, global, plan, trained: trainableWeights(base, plan.mode, config.lastK) });
-      return updateValueCount(stateShape(state), { config, plan });
+      return fileValueCount(state, updateForm({ config, plan }));
     } catch (thrown) {
       const error = toAppError(thrown);
       if (error.code === 'DISK_FULL') throw thrown;
@@ -150,10 +149,10 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
     const plan = ledger.planOf(round);
     const weights = trainableWeights(base, plan.mode, config.lastK);
     const shape = {
-      ...stateShape(await startOf(siteId, round)),
-      base: weights.map((name) => ({ name, dims: base.weights.get(name)!.dims })),
+      ...(await startOf(siteId, round)),
+      base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
     };
-    return update.sizeBytes > updateSizeBytes(shape, { config, plan }) + sizeSlackBytes;
+    return update.sizeBytes > fileSizeBytes(shape, updateForm({ config, plan })) + sizeSlackBytes;
   }
 
   /** From here on the update counts as sent, whatever becomes of it. */

@@ -4,8 +4,8 @@ import type { Graph } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { foldNormalisationAffine } from '../graph/optimise/normalisation-affine.ts';
 import { optimiseTrainingGraph } from '../graph/optimise/optimise.ts';
-import { injectLora, loraAName, loraBName, promoteToInputs } from '../lora/inject.ts';
-import type { ModelState } from '../lora/model-state.ts';
+import { injectLora, inputNameOf, promoteToInputs } from '../lora/inject.ts';
+import { allParts, type ModelState, mapTensors, tensorsOf } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
@@ -37,17 +37,11 @@ const gradientPrefix = 'gradient/';
 
 export const gradientOutput = (parameter: string): string => `${gradientPrefix}${parameter}`;
 
-/** The tensors of a state by the names of the graph inputs that take them. */
-export function stateParameters(state: ModelState): Map<string, FloatTensor> {
-  const parameters = new Map<string, FloatTensor>();
-  for (const { module, r, a, b } of state.lora.values()) {
-    if (r === 0) continue;
-    parameters.set(loraAName(module), a);
-    parameters.set(loraBName(module), b);
-  }
-  for (const [name, tensor] of state.head) parameters.set(`head.${name}`, tensor);
-  for (const [name, tensor] of state.base) parameters.set(name, tensor);
-  return parameters;
+/** The tensors of a state by the names of the graph inputs that take them; a layer of rank 0 has none. */
+export function stateParameters(state: ModelState, parts = allParts): Map<string, FloatTensor> {
+  const lora = new Map([...state.lora].filter(([, { r }]) => r > 0));
+  const tensors = [...tensorsOf({ ...state, lora }, parts)];
+  return new Map(tensors.map(([name, tensor]) => [inputNameOf(name), tensor]));
 }
 
 /** {@link stateParameters} turned back into a state of the same form. */
@@ -56,16 +50,8 @@ export function withParameters(
   parameters: ReadonlyMap<string, FloatTensor>,
   baseNames: readonly string[],
 ): ModelState {
-  const lora = [...state.lora].map(([module, layer]) => {
-    const a = parameters.get(loraAName(module)) ?? layer.a;
-    const b = parameters.get(loraBName(module)) ?? layer.b;
-    return [module, { ...layer, a, b }] as const;
-  });
-  const head = [...state.head].map(
-    ([name, tensor]) => [name, parameters.get(`head.${name}`) ?? tensor] as const,
-  );
-  const base = baseNames.map((name) => [name, parameters.get(name)!] as const);
-  return { ...state, lora: new Map(lora), head: new Map(head), base: new Map(base) };
+  const base = new Map(baseNames.map((name) => [name, parameters.get(name)!]));
+  return mapTensors({ ...state, base }, (own, name) => parameters.get(inputNameOf(name)) ?? own);
 }
 
 /** Shape of the graphs that a state needs. */

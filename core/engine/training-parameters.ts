@@ -1,8 +1,7 @@
 /** What a job feeds and trains, and the optimiser over it. */
 
 import type { HeadSettings, LocalTraining } from '../config/local-training.ts';
-import { loraAName, loraBName } from '../lora/inject.ts';
-import type { ModelState } from '../lora/model-state.ts';
+import { factorParts, type ModelState, nameOfHead } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights, trainableWeights } from '../models/trainable-weights.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
@@ -47,10 +46,12 @@ export function collectParameters(
     const { dims, data } = base.weights.get(name)!;
     if (!all.has(name)) all.set(name, floatTensor(dims, data.slice()));
   }
-  const wholeHead = [...state.head.keys()].map((name) => `head.${name}`);
+  const wholeHead = [...state.head.keys()].map(nameOfHead);
   const statistics = weights.length === 0 ? new Set<string>() : statisticWeights(base, weights);
   const body =
-    job.mode === 'lora' ? factorNames(state, job.trains) : weights.filter((name) => !statistics.has(name));
+    job.mode === 'lora'
+      ? [...stateParameters(state, { ...factorParts(job.trains), head: false, base: false }).keys()]
+      : weights.filter((name) => !statistics.has(name));
   const arc = arcOf(job.training, job.training.arcMargin);
   const head = headInputs(arc).filter((name) => wholeHead.includes(name));
   return {
@@ -60,16 +61,6 @@ export function collectParameters(
     builtIn,
     trainedWeights: weights,
   };
-}
-
-/** Names of the factors that train, layer by layer; a layer of rank 0 has none. */
-function factorNames({ lora }: ModelState, trains: TrainJob['trains']): string[] {
-  return [...lora.values()]
-    .filter(({ r }) => r > 0)
-    .flatMap(({ module }) => [
-      ...(trains === 'b' ? [] : [loraAName(module)]),
-      ...(trains === 'a' ? [] : [loraBName(module)]),
-    ]);
 }
 
 /** Groups by learning rate and decay; biases and the like do not decay. */

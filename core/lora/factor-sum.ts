@@ -83,11 +83,6 @@ export interface FactorSum {
   truncate(rank: number, scale: number, options: CutOptions): TruncatedFactors;
 }
 
-/** Largest rank that a product of this shape can have. */
-export function rankLimit(aDims: readonly number[], bDims: readonly number[]): number {
-  return Math.min(bDims[0]!, elementCount(aDims.slice(1)));
-}
-
 /**
  * An empty sum for a layer with factors of these shapes (their own rank does not matter). Memory does not
  * grow with the number of parts: at most out·in float64 and 128·(out + in) float32 values: few factors are stacked, many are multiplied block by block.

@@ -3,6 +3,7 @@ import type { Graph, GraphNode } from '../graph/graph.ts';
 import { builderWithoutNodes, type GraphBuilder } from '../graph/graph-builder.ts';
 import { AppError } from '../shared/errors.ts';
 import { sameDims } from '../shared/tensor.ts';
+import { basePrefix, isFactorName } from './model-state.ts';
 
 /** What injection needs to know of a layer; `AdaptableLayer` of a base model has it all. */
 export interface LoraTarget {
@@ -38,6 +39,12 @@ export function loraBName(module: string): string {
 /** Name of the graph input that takes the dropout mask of a layer, in the shape of what the layer reads. */
 export function loraMaskName(module: string): string {
   return `${module}.lora_mask`;
+}
+
+/** Name of the graph input that takes a tensor of a state: factors and base weights by their names in the model. */
+export function inputNameOf(name: string): string {
+  if (isFactorName(name)) return name.slice('lora.'.length, -'.weight'.length);
+  return name.startsWith(basePrefix) ? name.slice(basePrefix.length) : name;
 }
 
 /** Shapes of A and B for a layer at rank r, as `LoraLayer` has them. */

@@ -3,8 +3,7 @@
  */
 import type { Graph } from '../graph/graph.ts';
 import { AppError } from '../shared/errors.ts';
-import { type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
-import { exactDelta } from './factors.ts';
+import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import type { LoraTarget } from './inject.ts';
 import type { LoraLayer, ModelState } from './model-state.ts';
 
@@ -131,4 +130,22 @@ function addDelta(weight: FloatTensor, layer: LoraLayer, sign: 1 | -1, inputFirs
     sum[index] = weight.data[index]! + sign * values[at]!;
   }
   return floatTensor(weight.dims, sum);
+}
+
+/** ΔW = s·B·A as a matrix of the layer's weight, [out, in] or [out, in, kh, kw], not rounded. */
+export function exactDelta(layer: LoraLayer): { dims: number[]; values: Float64Array } {
+  const { a, b, r, scale } = layer;
+  const [rows, inDims] = [b.dims[0]!, a.dims.slice(1)];
+  const cols = elementCount(inDims);
+  const delta = new Float64Array(rows * cols);
+  for (let i = 0; i < rows; i++) {
+    const row = delta.subarray(i * cols, (i + 1) * cols);
+    for (let k = 0; k < r; k++)
+      addScaled(row, scale * b.data[i * r + k]!, a.data.subarray(k * cols, (k + 1) * cols));
+  }
+  return { dims: [rows, ...inDims], values: delta };
+}
+
+function addScaled(target: Float64Array, factor: number, values: Float32Array): void {
+  for (let j = 0; j < target.length; j++) target[j]! += factor * values[j]!;
 }

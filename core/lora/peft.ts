@@ -11,11 +11,12 @@ import { sha256 } from '../shared/hash.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { makeFolder } from '../store/make-folder.ts';
-import { fuseLayers, type PeftModule, sliceFactors } from './fused-factors.ts';
 import type { LoraLayer, ModelState } from './model-state.ts';
 import { compilePatternTable } from './module-pattern.ts';
 import {
+  fuseLayers,
   ownPeftNames,
+  type PeftModule,
   type PeftNames,
   peftConfigName,
   peftPrefix,
@@ -25,6 +26,7 @@ import {
   scaledTensor,
 } from './peft-format.ts';
 import { decodeSafetensors, encodeSafetensors, invalid } from './safetensors.ts';
+import { sliceFactors } from './stack-factors.ts';
 import { checkedLayer } from './state-file.ts';
 
 const baseWeightsName = 'anneal_base_weights.safetensors';

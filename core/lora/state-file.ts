@@ -1,47 +1,31 @@
 /**
  * A ModelState as one safetensors file (float32). The same state always gives the same bytes, whatever
  * the order of its maps, so the file's SHA-256 identifies the state.
- *
- * Tensors: `lora.<module>.lora_A.weight`, `lora.<module>.lora_B.weight`, `head.<name>`, `base.<name>`.
+ * Its tensors have the names of `tensorsOf`.
  */
 import { z } from 'zod';
 import { canonicalJson } from '../shared/hash.ts';
-import { elementCount, type FloatTensor } from '../shared/tensor.ts';
-import type { LoraLayer, ModelState } from './model-state.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import {
+  basePrefix,
+  headPrefix,
+  type LoraLayer,
+  type ModelState,
+  nameOfA,
+  nameOfB,
+  type StateShape,
+  tensorsOf,
+} from './model-state.ts';
 import {
   decodeSafetensors,
   encodeSafetensors,
   invalid,
   parseMetadataJson,
   safetensorsSizeBytes,
-  type TensorEntry,
 } from './safetensors.ts';
 
 const format = 'anneal-model-state';
 const formatVersion = '1';
-const headPrefix = 'head.';
-
-/** Names of a state's tensors in its files. */
-export const nameOfA = (module: string): string => `lora.${module}.lora_A.weight`;
-export const nameOfB = (module: string): string => `lora.${module}.lora_B.weight`;
-export const nameOfHead = (name: string): string => `${headPrefix}${name}`;
-export const basePrefix = 'base.';
-export const nameOfBase = (name: string): string => `${basePrefix}${name}`;
-
-/** Names and shapes of a state without its values: enough to count and to measure it. */
-export interface StateShape {
-  readonly baseSha256: string;
-  readonly classes: readonly string[];
-  readonly lora: readonly {
-    readonly module: string;
-    readonly r: number;
-    readonly scale: number;
-    readonly aDims: readonly number[];
-    readonly bDims: readonly number[];
-  }[];
-  readonly head: readonly TensorEntry[];
-  readonly base: readonly TensorEntry[];
-}
 
 const metadataSchema = z.object({
   format: z.literal(format),
@@ -51,90 +35,49 @@ const metadataSchema = z.object({
   lora: z.string(),
 });
 const classesSchema = z.array(z.string());
-const loraSchema = z.record(
+const layersSchema = z.record(
   z.string(),
-  z.strictObject({ r: z.number().int().nonnegative(), scale: z.number().positive() }),
+  z.strictObject({ r: z.int().nonnegative().max(1_000_000), scale: z.number().positive() }),
 );
+export type LayerTable = Readonly<z.infer<typeof layersSchema>>;
 
-/** Shape of a state. */
-export function stateShape(state: ModelState): StateShape {
-  const entries = (tensors: ReadonlyMap<string, FloatTensor>) =>
-    [...tensors].map(([name, { dims }]) => ({ name, dims }));
+/** What every file of a state says about it beside its tensors, sorted by name. @param more about the file itself */
+export function stateMetadata(
+  { baseSha256, classes, lora }: StateShape,
+  more: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const layers = Object.fromEntries([...lora].map(([module, { r, scale }]) => [module, { r, scale }]));
+  const all = { baseSha256, classes: JSON.stringify(classes), lora: canonicalJson(layers), ...more };
+  return Object.fromEntries(inFileOrder(new Map(Object.entries(all))));
+}
+
+/** @throws AppError MODEL_FILE_INVALID */
+export function readStateMetadata(
+  { classes, lora }: { classes: string; lora: string },
+  name: string,
+): { classes: string[]; layers: LayerTable } {
   return {
-    baseSha256: state.baseSha256,
-    classes: state.classes,
-    lora: [...state.lora.values()].map(({ module, r, scale, a, b }) => ({
-      module,
-      r,
-      scale,
-      aDims: a.dims,
-      bDims: b.dims,
-    })),
-    head: entries(state.head),
-    base: entries(state.base),
+    classes: parseMetadataJson(classes, classesSchema, 'classes', name),
+    layers: parseMetadataJson(lora, layersSchema, 'lora', name),
   };
 }
 
-/** Number of values of a state of this shape; what `countParameters` gives for the state itself. */
-export function countShapeParameters(shape: StateShape): number {
-  const dims = [
-    ...shape.lora.flatMap((layer) => [layer.aDims, layer.bDims]),
-    ...shape.head.map((entry) => entry.dims),
-    ...shape.base.map((entry) => entry.dims),
-  ];
-  return dims.reduce((sum, each) => sum + elementCount(each), 0);
+const metadataOf = (shape: StateShape) => stateMetadata(shape, { format, formatVersion });
+
+/** By name in the order in which files hold them: UTF-16 code units, the same on every machine. */
+export function inFileOrder<T>(entries: ReadonlyMap<string, T>): [string, T][] {
+  return [...entries].sort(([x], [y]) => (x < y ? -1 : 1));
 }
 
 /** Size in bytes of the file that {@link encodeModelState} makes of a state of this shape. */
 export function modelStateSizeBytes(shape: StateShape): number {
-  return safetensorsSizeBytes(layout(shape), metadataOf(shape));
-}
-
-/** The file's tensors in the order in which they are written. */
-function layout(shape: StateShape): TensorEntry[] {
-  const entries = [
-    ...shape.lora.flatMap(({ module, aDims, bDims }) => [
-      { name: nameOfA(module), dims: aDims },
-      { name: nameOfB(module), dims: bDims },
-    ]),
-    ...shape.head.map(({ name, dims }) => ({ name: nameOfHead(name), dims })),
-    ...shape.base.map(({ name, dims }) => ({ name: nameOfBase(name), dims })),
-  ];
-  return entries.sort((x, y) => compareText(x.name, y.name));
-}
-
-function metadataOf(shape: StateShape): Record<string, string> {
-  const lora = Object.fromEntries(shape.lora.map(({ module, r, scale }) => [module, { r, scale }]));
-  return {
-    baseSha256: shape.baseSha256,
-    classes: JSON.stringify(shape.classes),
-    format,
-    formatVersion,
-    lora: canonicalJson(lora),
-  };
-}
-
-/** By UTF-16 code units: the same on every machine, unlike localeCompare. */
-export function compareText(x: string, y: string): number {
-  if (x === y) return 0;
-  return x < y ? -1 : 1;
-}
-
-/** All tensors of a state by their names in files. */
-export function tensorsOf(state: Pick<ModelState, 'lora' | 'head' | 'base'>): Map<string, FloatTensor> {
-  const tensors = new Map<string, FloatTensor>();
-  for (const [module, { a, b }] of state.lora) tensors.set(nameOfA(module), a).set(nameOfB(module), b);
-  for (const [name, tensor] of state.head) tensors.set(nameOfHead(name), tensor);
-  for (const [name, tensor] of state.base) tensors.set(nameOfBase(name), tensor);
-  return tensors;
+  const entries = inFileOrder(tensorsOf(shape)).map(([name, { dims }]) => ({ name, dims }));
+  return safetensorsSizeBytes(entries, metadataOf(shape));
 }
 
 /** The state as one safetensors file. */
 export function encodeModelState(state: ModelState): Uint8Array {
-  const tensors = tensorsOf(state);
-  const shape = stateShape(state);
-  const ordered = new Map(layout(shape).map(({ name }) => [name, tensors.get(name)!]));
-  return encodeSafetensors(ordered, metadataOf(shape));
+  return encodeSafetensors(new Map(inFileOrder(tensorsOf(state))), metadataOf(state));
 }
 
 /**
@@ -153,8 +96,8 @@ export function decodeModelState(
   if (!metadata.success) {
     throw invalid(name, `expected the metadata of an ${format} of version ${formatVersion}`, metadata.error);
   }
-  const classes = parseMetadataJson(metadata.data.classes, classesSchema, 'classes', name);
-  const layers = parseMetadataJson(metadata.data.lora, loraSchema, 'lora', name);
+  const { baseSha256 } = metadata.data;
+  const { classes, layers } = readStateMetadata(metadata.data, name);
 
   const rest = new Map(file.tensors);
   const lora = new Map<string, LoraLayer>();
@@ -170,7 +113,7 @@ export function decodeModelState(
     else if (tensor.startsWith(basePrefix)) base.set(tensor.slice(basePrefix.length), value);
     else throw invalid(name, `tensor "${tensor}" was not expected`);
   }
-  return { baseSha256: metadata.data.baseSha256, classes, lora, head, base };
+  return { baseSha256, classes, lora, head, base };
 }
 
 function take(tensors: Map<string, FloatTensor>, tensor: string, name: string): FloatTensor {

@@ -1,11 +1,11 @@
 /** Adapters of Hugging Face PEFT as states of a base model, and the way back. */
 import { z } from 'zod';
-import { dropZeroColumns, sliceFactors } from '../lora/fused-factors.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { readPeftFolder, writePeftFolder } from '../lora/peft.ts';
 import { type PeftAdapter, readPeftAdapter } from '../lora/peft-adapter.ts';
 import { peftConfigName, peftWeightsName, readNamed, scaledTensor } from '../lora/peft-format.ts';
 import { invalid } from '../lora/safetensors.ts';
+import { dropZeroColumns, sliceFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';

@@ -3,10 +3,11 @@
  * safetensors file per round, named by the store's table `site_memory`.
  */
 import { z } from 'zod';
-import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import { type ModelState, mapTensors, memoryName, type Parts, tensorsOf } from '../lora/model-state.ts';
 import { decodeSafetensors, encodeSafetensors, invalid } from '../lora/safetensors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import { localParts } from '../strategy/what-travels.ts';
 import type { Residual } from '../strategy/wire/wire.ts';
 
 const format = 'anneal-site-memory';
@@ -15,7 +16,7 @@ const keptPrefix = 'kept.';
 const residualPrefix = 'residual.';
 
 export interface LocalParameters {
-  /** By `lora.<module>.a`, `lora.<module>.b` and `head.<name>`. */
+  /** What trains and does not travel, by `memoryName`. */
   kept: ReadonlyMap<string, FloatTensor>;
   residual: Residual | null;
 }
@@ -27,51 +28,25 @@ const metadataSchema = z.object({
   classes: z.string(),
 });
 
-/** Which parts of its model a site keeps to itself: what trains and does not travel. */
-export function keptParts(config: Pick<RunConfig, 'localHead'>, plan: Pick<RoundPlan, 'trains' | 'sends'>) {
-  return {
-    a: plan.sends === 'b' && plan.trains !== 'b',
-    b: plan.sends === 'a' && plan.trains !== 'a',
-    head: config.localHead,
-  };
-}
-
-type Kept = ReturnType<typeof keptParts>;
-
-/** Whether a site has an local parameters in such a run. */
+/** Whether a site has local parameters in such a run. */
 export function hasLocalParameters(
   config: Pick<RunConfig, 'localHead' | 'wire'>,
   plan: Pick<RoundPlan, 'trains' | 'sends'>,
 ): boolean {
-  const { a, b, head } = keptParts(config, plan);
-  return a || b || head || config.wire.errorFeedback;
+  return Object.values(localParts(config, plan)).includes(true) || config.wire.errorFeedback;
 }
 
 /** Those tensors of a trained state. */
-export function takeKept(state: ModelState, kept: Kept): Map<string, FloatTensor> {
-  const tensors = new Map<string, FloatTensor>();
-  for (const [module, { a, b }] of state.lora) {
-    if (kept.a) tensors.set(`lora.${module}.a`, a);
-    if (kept.b) tensors.set(`lora.${module}.b`, b);
-  }
-  if (kept.head) for (const [name, tensor] of state.head) tensors.set(`head.${name}`, tensor);
-  return tensors;
+export function takeKept(state: ModelState, parts: Parts): Map<string, FloatTensor> {
+  return new Map([...tensorsOf(state, parts)].map(([name, tensor]) => [memoryName(name), tensor]));
 }
 
 /** The state with the site's own tensors in it. One that has another shape by now stays as the state has it. */
-export function withKept(state: ModelState, own: ReadonlyMap<string, FloatTensor>): ModelState {
-  const pick = (name: string, tensor: FloatTensor) => {
-    const mine = own.get(name);
-    return mine !== undefined && sameDims(mine.dims, tensor.dims) ? mine : tensor;
-  };
-  const lora = new Map<string, LoraLayer>();
-  for (const [module, layer] of state.lora) {
-    const a = pick(`lora.${module}.a`, layer.a);
-    const b = pick(`lora.${module}.b`, layer.b);
-    lora.set(module, { ...layer, a, b });
-  }
-  const head = new Map([...state.head].map(([name, tensor]) => [name, pick(`head.${name}`, tensor)]));
-  return { ...state, lora, head };
+export function withKept(state: ModelState, kept: ReadonlyMap<string, FloatTensor>): ModelState {
+  return mapTensors(state, (tensor, name) => {
+    const own = kept.get(memoryName(name));
+    return own !== undefined && sameDims(own.dims, tensor.dims) ? own : tensor;
+  });
 }
 
 /** Null when there is nothing to keep. */

@@ -1,26 +1,39 @@
-/** What leaves a site after training, and what stays: clipping and noise, then coding. No input or output here. */
-import { rankLimit } from '../lora/factor-sum.ts';
-import type { ModelState } from '../lora/model-state.ts';
-import { stateShape } from '../lora/state-file.ts';
+/** What leaves a site after training, and what stays: clipping and noise, then coding. */
+import { type ModelState, rankLimit } from '../lora/model-state.ts';
+import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
-import { encodeUpdate, updateValueCount, type WireBase } from '../strategy/wire/wire.ts';
-import { encodeLocalParameters, keptParts, type LocalParameters, takeKept } from './local-parameters.ts';
+import { localParts } from '../strategy/what-travels.ts';
+import {
+  encodeUpdate,
+  fileValueCount,
+  isPlainFile,
+  updateForm,
+  type WireBase,
+} from '../strategy/wire/wire.ts';
+import { encodeLocalParameters, type LocalParameters, takeKept } from './local-parameters.ts';
 
 export interface UpdateOptions {
   config: RunConfig;
   plan: RoundPlan;
-  base: WireBase;
-  /** The decoded global state with which the round started. */
-  start: ModelState;
-  trained: ModelState;
-  /** What the site kept from its last round. */
-  own: LocalParameters | null;
+  /** What the trainer wrote. */
+  file: Uint8Array;
   /** Of the noise at the site, where the run asks for it. */
   noise: GaussianSource;
+  /** Asked only where the file is not what leaves. */
+  start(): Promise<UpdateStart>;
+}
+
+/** What the round started from. */
+export interface UpdateStart {
+  base: WireBase;
+  /** The decoded global state. */
+  global: ModelState;
+  /** What the site kept from its last round. */
+  own: LocalParameters | null;
 }
 
 export interface MadeUpdate {
@@ -35,8 +48,7 @@ export interface MadeUpdate {
 
 /** Whether an update is the very file that the trainer wrote. */
 export function leavesUnchanged({ config, plan }: Pick<UpdateOptions, 'config' | 'plan'>): boolean {
-  const { wire, localHead, privacy } = config;
-  return wire.up === 'fp32' && plan.sends === 'both' && !localHead && privacy?.at !== 'site';
+  return isPlainFile(updateForm({ config, plan })) && config.privacy?.at !== 'site';
 }
 
 /**
@@ -48,9 +60,9 @@ export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { r
   const rankOf = layerRanks(config, rank);
   let planned = 0;
   let found = 0;
-  for (const [module, { r, a, b }] of lora) {
-    planned += Math.min(rankOf(module), rankLimit(a.dims, b.dims));
-    found += r;
+  for (const [module, layer] of lora) {
+    planned += Math.min(rankOf(module), rankLimit(layer));
+    found += layer.r;
   }
   if (found <= planned) return;
   throw new AppError(
@@ -62,27 +74,30 @@ export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { r
 
 /**
  * Noise is added before rounding, so that the file and the rounding's leftovers are both made of protected values only.
- * @throws AppError TRAINING_FAILED | UPDATE_REJECTED when the trained values are not finite
+ * @throws AppError CONFIG_INVALID for more directions than planned; TRAINING_FAILED | UPDATE_REJECTED when the trained
+ *   values are not finite
  */
-export function makeUpdate(options: UpdateOptions): MadeUpdate {
-  const { config, plan, base, start, trained, own, noise } = options;
+export async function makeUpdate({ config, plan, file, noise, start }: UpdateOptions): Promise<MadeUpdate> {
+  const trained = decodeModelState(file, 'the trained state');
+  requirePlannedRanks(trained, config, plan);
+  const values = fileValueCount(trained, updateForm({ config, plan }));
+  if (leavesUnchanged({ config, plan })) return { bytes: file, values, memory: null, clipped: null };
+  const { base, global, own } = await start();
   const { privacy } = config;
-  const protectedState =
+  const shielded =
     privacy?.at === 'site'
-      ? protectUpdate(trained, start, { config, plan, baseWeights: base.weights, privacy, random: noise })
+      ? protectUpdate(trained, global, { config, plan, baseWeights: base.weights, privacy, random: noise })
       : null;
-  const state = protectedState?.state ?? trained;
-  const context = { config, plan, base };
   const { bytes, residual } = encodeUpdate({
-    ...context,
-    start,
-    trained: state,
+    ...{ config, plan, base },
+    start: global,
+    trained: shielded?.state ?? trained,
     residual: own?.residual ?? null,
   });
   return {
     bytes,
-    values: updateValueCount(stateShape(state), context),
-    memory: encodeLocalParameters({ kept: takeKept(trained, keptParts(config, plan)), residual }, start),
-    clipped: protectedState && { norm: protectedState.norm, factor: protectedState.factor },
+    values,
+    memory: encodeLocalParameters({ kept: takeKept(trained, localParts(config, plan)), residual }, global),
+    clipped: shielded && { norm: shielded.norm, factor: shielded.factor },
   };
 }

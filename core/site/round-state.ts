@@ -15,7 +15,7 @@ import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
-import { decodeGlobalState } from '../strategy/wire/wire.ts';
+import { decodeGlobalState, globalForm, isPlainFile } from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
 import { createFrozenBaseMerge, type FrozenBaseMerge } from './frozen-base-merge.ts';
 import {
@@ -113,11 +113,8 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
 
   /** Whether the trainer can take the global state as it came. */
   function isReady({ config, plan, frozenBaseDelta }: RoundSource, purpose: Purpose): boolean {
-    const { wire, localHead, siteRanks } = config;
-    const isCut = purpose === 'train' && Object.hasOwn(siteRanks, options.siteName);
-    return (
-      wire.down === 'fp32' && plan.sends === 'both' && !localHead && frozenBaseDelta.length === 0 && !isCut
-    );
+    const isCut = purpose === 'train' && Object.hasOwn(config.siteRanks, options.siteName);
+    return isPlainFile(globalForm({ config, plan })) && frozenBaseDelta.length === 0 && !isCut;
   }
 
   return {

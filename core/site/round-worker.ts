@@ -6,15 +6,13 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type FrozenCohort, freezeCohort } from '../consent/cohort.ts';
 import type { LocalTraining, TrainResult } from '../engine/trainer-protocol.ts';
-import { countParameters } from '../lora/model-state.ts';
-import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { Store } from '../store/store.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { chunkBytes } from '../transport/messages.ts';
-import { leavesUnchanged, type MadeUpdate, makeUpdate, requirePlannedRanks } from './make-update.ts';
-import type { RoundStart, RoundState } from './round-state.ts';
+import { type MadeUpdate, makeUpdate } from './make-update.ts';
+import type { RoundState } from './round-state.ts';
 import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
 
 /** The run's hyper-parameters as they are in this round. */
@@ -132,12 +130,8 @@ async function finishedUpdate(
   start: RoundState,
   outFile: string,
 ): Promise<FinishedUpdate> {
-  const bytes = await readFile(outFile);
-  const trained = decodeModelState(bytes, 'the trained state');
-  requirePlannedRanks(trained, config, plan);
-  const made = leavesUnchanged({ config, plan })
-    ? { bytes, values: countParameters(trained), memory: null, clipped: null }
-    : makeUpdate({ config, plan, trained, noise, ...renamed(await start.read()) });
+  const file = await readFile(outFile);
+  const made = await makeUpdate({ config, plan, file, noise, start: () => start.read() });
   return {
     sha256: await blobs.put(made.bytes),
     sizeBytes: made.bytes.length,
@@ -146,8 +140,6 @@ async function finishedUpdate(
     clipped: made.clipped,
   };
 }
-
-const renamed = ({ base, global, own }: RoundStart) => ({ base, start: global, own });
 
 /** State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing. */
 async function announce(

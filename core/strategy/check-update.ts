@@ -1,6 +1,6 @@
 /** The one place where updates of sites are judged before they may touch the global state. */
 import { factorInnerProduct } from '../lora/factor-inner-product.ts';
-import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import { type LoraLayer, type ModelState, shapesAtRank } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
@@ -76,10 +76,9 @@ export function checkAgainstGlobal(update: ModelState, global: ModelState): void
 
 function checkLayer(sent: LoraLayer, asked: LoraLayer): void {
   const { module, r, scale, a, b } = sent;
-  const [, ...inDims] = asked.a.dims;
-  const [out = 0, , ...bTail] = asked.b.dims;
-  const fits = sameDims(a.dims, [r, ...inDims]) && sameDims(b.dims, [out, r, ...bTail]);
-  if (!fits) throw rejected(`the factors of layer "${module}" have the wrong shape`);
+  const wanted = shapesAtRank(asked, r);
+  if (!(sameDims(a.dims, wanted.a.dims) && sameDims(b.dims, wanted.b.dims)))
+    throw rejected(`the factors of layer "${module}" have the wrong shape`);
   if (r > asked.r) throw rejected(`layer "${module}" has rank ${r}, but the round asks for ${asked.r}`);
   if (!(Number.isFinite(scale) && scale > 0)) throw rejected(`layer "${module}" has the scale ${scale}`);
   checkFinite(`layer "${module}"`, a);

@@ -1,8 +1,7 @@
 /** A run's frozen base delta and its global state as one adapter of the plain base model, for programs that know no frozen base delta. */
-import { rankLimit } from '../lora/factor-sum.ts';
-import type { LoraLayer, ModelState } from '../lora/model-state.ts';
+import { type LoraLayer, type ModelState, rankLimit } from '../lora/model-state.ts';
+import { stackFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
-import { floatTensor } from '../shared/tensor.ts';
 import { createExactSum } from './exact-sum.ts';
 import type { FrozenBaseDelta } from './strategy.ts';
 
@@ -35,28 +34,13 @@ export async function sumIntoAdapter(parts: FrozenBaseDelta, state: ModelState):
   return { ...state, lora };
 }
 
-async function sumLayers(shape: LoraLayer, layers: readonly LoraLayer[]): Promise<LoraLayer> {
-  const rank = layers.reduce((sum, { r }) => sum + r, 0);
-  const limit = rankLimit(shape.a.dims, shape.b.dims);
-  return rank <= limit ? stack(shape, layers, rank) : decompose(shape, layers, limit);
-}
-
 /** ΔW = s · [s₁/s·B₁ | s₂/s·B₂ | …] · [A₁; A₂; …] */
-function stack(shape: LoraLayer, layers: readonly LoraLayer[], r: number): LoraLayer {
-  const [, ...inDims] = shape.a.dims;
-  const [out = 0, , ...bTail] = shape.b.dims;
-  const a = floatTensor([r, ...inDims]);
-  const b = floatTensor([out, r, ...bTail]);
-  let start = 0;
-  for (const layer of layers) {
-    a.data.set(layer.a.data, start * (layer.a.data.length / layer.r));
-    const ratio = layer.scale / shape.scale;
-    for (let row = 0; row < out; row++)
-      for (let column = 0; column < layer.r; column++)
-        b.data[row * r + start + column] = ratio * layer.b.data[row * layer.r + column]!;
-    start += layer.r;
-  }
-  return { ...shape, r, a, b };
+async function sumLayers(shape: LoraLayer, layers: readonly LoraLayer[]): Promise<LoraLayer> {
+  const r = layers.reduce((sum, layer) => sum + layer.r, 0);
+  const limit = rankLimit(shape);
+  if (r > limit) return decompose(shape, layers, limit);
+  const parts = layers.map((layer) => ({ factors: layer, weight: layer.scale / shape.scale }));
+  return { ...shape, r, ...stackFactors(parts) };
 }
 
 async function decompose(shape: LoraLayer, layers: readonly LoraLayer[], limit: number): Promise<LoraLayer> {

@@ -1,21 +1,16 @@
 /** Sizes of what travels in a run, from the shapes of the base model and the settings. */
 
 import { loraDims } from '../lora/inject.ts';
-import type { StateShape } from '../lora/state-file.ts';
+import { countParameters, type StateShape } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
-import {
-  frozenBaseSizeBytes,
-  frozenBaseValueCount,
-  globalStateSizeBytes,
-  globalStateValueCount,
-  updateSizeBytes,
-  updateValueCount,
-} from './wire/wire.ts';
+import { trainedParts } from './what-travels.ts';
+import { fileSizeBytes, fileValueCount, frozenBaseForm, globalForm, updateForm } from './wire/wire.ts';
+import type { FileForm } from './wire/wire-context.ts';
 
 export interface TransferSize {
   /** Model values. */
@@ -81,55 +76,51 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
     const { own = Number.POSITIVE_INFINITY, stacked, beyond = 0 } = variant;
     const rankOf = layerRanks(config, rank);
     const innerRankOf = layerRanks(config, beyond);
+    const lora = layers.map((layer) => {
+      const { module, weightDims } = layer;
+      const [out = 0, ...inDims] = weightDims;
+      const limit = Math.min(out, elementCount(inDims));
+      const whole = Math.min(rankOf(module), limit);
+      const inner = Math.min(innerRankOf(module), limit);
+      const r = Math.min(stacked === undefined ? own : limit, stackedRank(whole, stacked)) - inner;
+      const scale = stacked === undefined && beyond === 0 ? scaleOf(module, whole) : 1;
+      const { a, b } = loraDims(layer, r);
+      return [module, { module, r, scale, a: { dims: a }, b: { dims: b } }] as const;
+    });
     return {
       baseSha256: config.baseSha256,
       classes: config.classes,
-      lora: layers.map((layer) => {
-        const [out = 0, ...inDims] = layer.weightDims;
-        const limit = Math.min(out, elementCount(inDims));
-        const whole = Math.min(rankOf(layer.module), limit);
-        const inner = Math.min(innerRankOf(layer.module), limit);
-        const r = Math.min(stacked === undefined ? own : limit, stackedRank(whole, stacked)) - inner;
-        const scale = stacked === undefined && beyond === 0 ? scaleOf(layer.module, whole) : 1;
-        const { a, b } = loraDims(layer, r);
-        return { module: layer.module, r, scale, aDims: a, bDims: b };
-      }),
-      head: [
-        { name: 'weight', dims: [config.classes.length, base.embeddingSize] },
-        { name: 'bias', dims: [config.classes.length] },
-      ],
-      base: weights.map((name) => ({ name, dims: base.weights.get(name)!.dims })),
+      lora: new Map(lora),
+      head: new Map([
+        ['weight', { dims: [config.classes.length, base.embeddingSize] }],
+        ['bias', { dims: [config.classes.length] }],
+      ]),
+      base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
     };
   }
 
+  const measured = (shape: StateShape, form: FileForm): TransferSize => ({
+    parameters: fileValueCount(shape, form),
+    bytes: fileSizeBytes(shape, form),
+  });
+
   return {
     trainedWeights: ({ mode }) => trainableWeights(base, mode, config.lastK),
-    trainable({ rank, trains }, weights) {
-      // All that would travel if what trains were what is sent.
-      const context = { config: { ...config, localHead: false }, plan: { sends: trains } };
-      return updateValueCount(shapeOf(rank, weights), context);
-    },
+    trainable: (plan, weights) => countParameters(shapeOf(plan.rank, weights), trainedParts(plan)),
     update: (plan, weights, own) =>
-      remembered(['up', plan.rank, plan.sends, own, weights.length], () => {
-        const shape = shapeOf(plan.rank, weights, { own });
-        const context = { config, plan };
-        return { parameters: updateValueCount(shape, context), bytes: updateSizeBytes(shape, context) };
-      }),
+      remembered(['up', plan.rank, plan.sends, own, weights.length], () =>
+        measured(shapeOf(plan.rank, weights, { own }), updateForm({ config, plan })),
+      ),
     globalState: (plan, weights) =>
-      remembered(['down', plan.rank, plan.sends, weights.length], () => {
-        const shape = shapeOf(plan.rank, weights);
-        const context = { config, plan };
-        return {
-          parameters: globalStateValueCount(shape, context),
-          bytes: globalStateSizeBytes(shape, context),
-        };
-      }),
+      remembered(['down', plan.rank, plan.sends, weights.length], () =>
+        measured(shapeOf(plan.rank, weights), globalForm({ config, plan })),
+      ),
     frozenBaseDelta: ({ weights, rank, layers: made }) =>
       remembered(['frozenBaseDelta', rank, made, weights.length], () => {
         const whole = shapeOf(rank, weights, made);
         // A layer of a rank pattern may keep its rank where others lose some.
-        const shape = { ...whole, lora: whole.lora.filter(({ r }) => r > 0) };
-        return { parameters: frozenBaseValueCount(shape), bytes: frozenBaseSizeBytes(shape, { config }) };
+        const lora = new Map([...whole.lora].filter(([, { r }]) => r > 0));
+        return measured({ ...whole, lora }, frozenBaseForm({ config }));
       }),
   };
 }

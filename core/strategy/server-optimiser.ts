@@ -5,7 +5,7 @@
 
 import type { ServerOptimiserSettings } from '../config/round-options.ts';
 import type { FactorPart } from '../lora/factor-sum.ts';
-import type { LoraLayer } from '../lora/model-state.ts';
+import { type LoraLayer, memoryName } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import type { ServerMemory } from './strategy.ts';
@@ -45,18 +45,19 @@ export function applyServerOptimiser(
         `"${name}" of the merged state has no counterpart in the global one.`,
       );
     }
+    const own = memoryName(name);
     const moment = (prefix: string, first: number) =>
-      momentOf(memory, `${prefix}.${name}`, merged.dims, first);
+      momentOf(memory, `${prefix}.${own}`, merged.dims, first);
     if (settings.kind === 'momentum') {
       const velocity = moment(velocityName, 0);
       tensors.set(name, momentumStep(settings, old, merged, velocity));
-      kept.set(`${velocityName}.${name}`, velocity);
+      kept.set(`${velocityName}.${own}`, velocity);
     } else {
       const mean = moment(meanName, 0);
       const square = moment(squareName, settings.epsilon ** 2);
       tensors.set(name, adamStep(settings, old, merged, { mean, square }));
-      kept.set(`${meanName}.${name}`, mean);
-      kept.set(`${squareName}.${name}`, square);
+      kept.set(`${meanName}.${own}`, mean);
+      kept.set(`${squareName}.${own}`, square);
     }
   }
   return { tensors, memory: kept };

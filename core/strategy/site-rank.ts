@@ -1,27 +1,9 @@
-/** Factors cut to the rank that a site can afford: the leading rows of A and columns of B. */
-import type { LoraLayer, ModelState } from '../lora/model-state.ts';
-import { floatTensor } from '../shared/tensor.ts';
+/** States cut to ranks: with which a site trains, and with which its update is compared. */
+import { type LoraLayer, type ModelState, mapLayers } from '../lora/model-state.ts';
+import { cutLayer } from '../lora/stack-factors.ts';
+import type { FloatTensor } from '../shared/tensor.ts';
+import { rejected } from './check-update.ts';
 import type { RunConfig } from './strategy.ts';
-
-/**
- * The first `r` rows of A and columns of B with the same scale, as HetLoRA cuts (Cho et al. 2024, arXiv 2401.06432).
- * The layer itself when it has no more. After an exact aggregation the components stand in the order of their size,
- * so that this keeps the largest ones.
- */
-export function cutLayer(layer: LoraLayer, r: number): LoraLayer {
-  if (layer.r <= r) return layer;
-  const [, ...inDims] = layer.a.dims;
-  const [out = 0, , ...bTail] = layer.b.dims;
-  const width = layer.r === 0 ? 0 : layer.a.data.length / layer.r;
-  const b = new Float32Array(out * r);
-  for (let row = 0; row < out; row++) b.set(layer.b.data.subarray(row * layer.r, row * layer.r + r), row * r);
-  return {
-    ...layer,
-    r,
-    a: floatTensor([r, ...inDims], layer.a.data.slice(0, r * width)),
-    b: floatTensor([out, r, ...bTail], b),
-  };
-}
 
 /** The state with which a site trains: cut to its entry in `siteRanks`, or the state itself when it has none. */
 export function siteStart(
@@ -31,7 +13,36 @@ export function siteStart(
 ): ModelState {
   // A name such as "constructor" must not find what every object has.
   const own = Object.hasOwn(siteRanks, siteName) ? siteRanks[siteName]! : undefined;
-  if (own === undefined) return state;
-  const lora = [...state.lora].map(([module, layer]) => [module, cutLayer(layer, own)] as const);
-  return { ...state, lora: new Map(lora) };
+  return own === undefined ? state : mapLayers(state, (layer) => cutLayer(layer, own));
+}
+
+/**
+ * The start state as far as `state` has counterparts: layers cut to the state's rank (first rows of A, first columns
+ * of B), and base weights from `baseWeights`, the base model's own, where no round has replaced them yet.
+ * @throws AppError UPDATE_REJECTED naming what has no counterpart, a higher rank or another scale
+ */
+export function startOf(
+  state: ModelState,
+  start: ModelState,
+  baseWeights: ReadonlyMap<string, FloatTensor> = new Map(),
+): ModelState {
+  const lora = new Map<string, LoraLayer>();
+  for (const [module, layer] of state.lora) {
+    const own = start.lora.get(module);
+    if (own === undefined) throw rejected(`the layer "${module}" was not asked for`);
+    if (layer.scale !== own.scale) {
+      throw rejected(`layer "${module}" has the scale ${layer.scale} instead of ${own.scale}`);
+    }
+    if (layer.r > own.r) {
+      throw rejected(`layer "${module}" has rank ${layer.r}, but the round asks for ${own.r}`);
+    }
+    lora.set(module, cutLayer(own, layer.r));
+  }
+  const base = new Map<string, FloatTensor>();
+  for (const name of state.base.keys()) {
+    const own = start.base.get(name) ?? baseWeights.get(name);
+    if (own === undefined) throw rejected(`"${name}" is no weight of the base model`);
+    base.set(name, own);
+  }
+  return { ...start, lora, base };
 }

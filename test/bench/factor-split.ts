@@ -5,7 +5,7 @@
  * Five sites fit y = ΔW*·x (48 × 48, rank 8, falling spectrum), each on inputs of which half of the axes are strong,
  * other halves at each site. Local training: AdamW's steps without decay, 20 a round, warm-up and cosine.
  */
-import { createFactorSum } from '../../core/lora/factors.ts';
+import { createFactorSum } from '../../core/lora/factor-sum.ts';
 import { createRandom, type Random } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 

@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
-import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { writePeftFolder } from '../../core/lora/peft.ts';
 import { readPeftAdapter } from '../../core/lora/peft-adapter.ts';
@@ -18,6 +17,7 @@ import { exportPeftFolder, importPeftFolder } from '../../core/models/peft-impor
 import { peftNames } from '../../core/models/peft-names.ts';
 import { openVitFolder } from '../../core/models/vit-folder.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { adaptedLogits, largestDifference } from '../fixtures/peft/adapted-logits.ts';
 
 const fixtures = join(import.meta.dirname, '../fixtures/peft');

@@ -1,13 +1,13 @@
 /** What options do in the aggregation of a round: their place in it, and what reaches the result. */
 import { describe, expect, it } from 'vitest';
-import { deltaWeight } from '../../core/lora/factors.ts';
-import type { ModelState } from '../../core/lora/model-state.ts';
+import { type ModelState, nameOfB } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import { stateTensors } from '../../core/strategy/state-tensors.ts';
 import type { RunConfig, SiteUpdate, StrategyName } from '../../core/strategy/strategy.ts';
+import { sentTensors } from '../../core/strategy/what-travels.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import {
   aggregateOnce,
@@ -36,7 +36,7 @@ function firstRound(strategy: StrategyName, changes: Partial<RunConfig> = {}) {
 
 /** All values of a state that travel. */
 function valuesOf(config: RunConfig, state: ModelState): Map<string, FloatTensor> {
-  return stateTensors(state, roundOf(config, base, 0, state, []));
+  return sentTensors(state, roundOf(config, base, 0, state, []));
 }
 
 /** Another site's update with its change multiplied. */
@@ -168,7 +168,7 @@ describe('robust rules', () => {
     const round = firstRound('fedavg-lora', { robust: { rule: 'median' } });
     const { config, start, sites } = round;
     const { state } = await aggregateOnce(config, base, 0, start, sites);
-    const name = 'lora.body.q.b';
+    const name = nameOfB('body.q');
     const found = valuesOf(config, state).get(name)!.data;
     found.forEach((value, i) => {
       const sorted = sites

@@ -1,16 +1,13 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
+import type { TruncatedFactors } from '../../core/lora/cut-factors.ts';
 import { factorInnerProduct } from '../../core/lora/factor-inner-product.ts';
-import {
-  createFactorSum,
-  deltaWeight,
-  type FactorPart,
-  type TruncatedFactors,
-} from '../../core/lora/factors.ts';
+import { createFactorSum, type FactorPart } from '../../core/lora/factor-sum.ts';
 import { mergeLora } from '../../core/lora/merge.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
 function stackAndTruncate(

@@ -2,12 +2,11 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
-import { deltaWeight } from '../../core/lora/factors.ts';
-import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
+import { type LoraLayer, type ModelState, nameOfA, tensorsOf } from '../../core/lora/model-state.ts';
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { coefficientsOf, combineRows, drawSeededRows, layerDirections } from '../../core/lora/seeded-rows.ts';
-import { nameOfA, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
+import { statesEqual } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { layerRanks } from '../../core/strategy/lora-settings.ts';
@@ -21,6 +20,7 @@ import {
   encodeGlobalState,
   encodeUpdate,
 } from '../../core/strategy/wire/wire.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomTensor, shapeOnlyBase } from '../fixtures/random-state.ts';
 import {
   aggregateOnce,

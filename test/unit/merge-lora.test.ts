@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
-import { deltaWeight } from '../../core/lora/factors.ts';
 import { type MergeBase, mergeLora, mergeState, unmergeLora, unmergeState } from '../../core/lora/merge.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
 /** Largest difference as a share of the largest value. */

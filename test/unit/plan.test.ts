@@ -7,8 +7,8 @@ import { planRun } from '../../core/strategy/plan.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { siteStart } from '../../core/strategy/site-rank.ts';
-import { stateTensors } from '../../core/strategy/state-tensors.ts';
 import type { RoundPlan, RunConfig } from '../../core/strategy/strategy.ts';
+import { sentTensors } from '../../core/strategy/what-travels.ts';
 import {
   decodeGlobalState,
   decodeUpdate,
@@ -39,7 +39,7 @@ async function reallySent(config: RunConfig, sites: number) {
     total.parameters += times * parameters;
   };
   const valuesOf = (state: ModelState, plan: RoundPlan) =>
-    [...stateTensors(state, { plan, config }).values()].reduce((sum, { data }) => sum + data.length, 0);
+    [...sentTensors(state, { plan, config }).values()].reduce((sum, { data }) => sum + data.length, 0);
 
   const valuesIn = (file: Uint8Array) =>
     [...parseSafetensors(file, 'global').entries].reduce(

@@ -1,7 +1,7 @@
 /** Clipping and noise on a change: norms, what is touched, and the distribution of the noise. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
+import { type LoraLayer, type ModelState, nameOfA, nameOfB } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import {
@@ -12,7 +12,7 @@ import {
   protectUpdate,
 } from '../../core/strategy/privacy/change.ts';
 import { createCryptographicNoise, type GaussianSource } from '../../core/strategy/privacy/gaussian-noise.ts';
-import { stateTensors } from '../../core/strategy/state-tensors.ts';
+import { sentTensors } from '../../core/strategy/what-travels.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
 const whole = {
@@ -44,10 +44,10 @@ interface MutableState extends ModelState {
 function differences(
   state: ModelState,
   start: ModelState,
-  options: Parameters<typeof stateTensors>[1],
+  options: Parameters<typeof sentTensors>[1],
 ): number[] {
-  const before = stateTensors(start, options);
-  return [...stateTensors(state, options)].flatMap(([name, { data }]) =>
+  const before = sentTensors(start, options);
+  return [...sentTensors(state, options)].flatMap(([name, { data }]) =>
     [...data].map((value, i) => value - before.get(name)!.data[i]!),
   );
 }
@@ -62,12 +62,12 @@ describe('the norm of a change', () => {
   });
 
   it.each([
-    ['only A travels', { ...whole, plan: { sends: 'a' } as const }, 'lora.q.b'],
-    ['only B travels', { ...whole, plan: { sends: 'b' } as const }, 'lora.q.a'],
+    ['only A travels', { ...whole, plan: { sends: 'a' } as const }, nameOfB('q')],
+    ['only B travels', { ...whole, plan: { sends: 'b' } as const }, nameOfA('q')],
     ['the head stays', { ...whole, config: { ...whole.config, localHead: true } }, 'head.bias'],
   ])('leaves out what stays at the site: %s', (_what, options, absent) => {
     const [start, state] = [randomState(1), randomState(2)];
-    expect(stateTensors(state, options).has(absent)).toBe(false);
+    expect(sentTensors(state, options).has(absent)).toBe(false);
     expect(changeNorm(state, start, options)).toBeCloseTo(lengthOf(differences(state, start, options)), 9);
     expect(changeNorm(state, start, options)).toBeLessThan(changeNorm(state, start, whole));
   });

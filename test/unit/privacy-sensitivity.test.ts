@@ -3,14 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
-import type { ModelState } from '../../core/lora/model-state.ts';
+import { type ModelState, withTensors } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { changeNorm } from '../../core/strategy/privacy/change.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import { stateTensors, withStateTensors } from '../../core/strategy/state-tensors.ts';
 import type { RunConfig, StrategyName } from '../../core/strategy/strategy.ts';
+import { sentTensors } from '../../core/strategy/what-travels.ts';
 import { shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 
 const base = shapeOnlyBase();
@@ -50,8 +50,8 @@ function startOfRound(config: RunConfig): ModelState {
 function siteState(config: RunConfig, start: ModelState, seed: number, size: number): ModelState {
   const plan = getStrategy(config.strategy).configureTrain(config, 0);
   const trained = trainedState(start, seed, { base, baseNames: [...start.base.keys()] });
-  const before = stateTensors(start, { plan, config });
-  const moved = [...stateTensors(trained, { plan, config })].map(([name, { dims, data }]) => {
+  const before = sentTensors(start, { plan, config });
+  const moved = [...sentTensors(trained, { plan, config })].map(([name, { dims, data }]) => {
     const own = before.get(name)!.data;
     return [
       name,
@@ -61,7 +61,7 @@ function siteState(config: RunConfig, start: ModelState, seed: number, size: num
       ),
     ] as const;
   });
-  return withStateTensors({ ...start, base: trained.base }, new Map(moved));
+  return withTensors({ ...start, base: trained.base }, new Map(moved));
 }
 
 async function aggregate(
@@ -131,8 +131,8 @@ describe.each(strategies)('%s', (strategy) => {
     const plain = await aggregate(config, start, states, silence);
     const noisy = await aggregate(config, start, states, createRandom(9));
 
-    const values = [...stateTensors(noisy, travels)].flatMap(([name, { data }]) => {
-      const own = stateTensors(plain, travels).get(name)!.data;
+    const values = [...sentTensors(noisy, travels)].flatMap(([name, { data }]) => {
+      const own = sentTensors(plain, travels).get(name)!.data;
       return [...data].map((value, i) => value - own[i]!);
     });
     const deviation = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);

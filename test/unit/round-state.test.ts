@@ -3,7 +3,6 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';
@@ -23,6 +22,7 @@ import { createRunState } from '../../core/strategy/run-state.ts';
 import type { RunConfig } from '../../core/strategy/strategy.ts';
 import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { BlobReference } from '../../core/transport/messages.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 import { addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -122,8 +122,8 @@ describe('the state that a site works with', () => {
   test('has the own part of the round before; behind the last round that of the round itself', async () => {
     using site = setUp(configOf({ strategy: 'fedsa-lora', localHead: true }));
     const [mine, newer] = [trainedState(site.initial, 7), trainedState(site.initial, 8)];
-    await site.remember(0, mine, { a: false, b: true, head: true });
-    await site.remember(1, newer, { a: false, b: true, head: true });
+    await site.remember(0, mine, { a: false, b: true, head: true, base: false });
+    await site.remember(1, newer, { a: false, b: true, head: true, base: false });
     const global = trainedState(site.initial, 1);
     const source = site.source(global);
     await site.states.fetch(source, never);
@@ -289,7 +289,7 @@ describe('a frozenBaseDelta', () => {
 describe('the own part’s file', () => {
   const state = trainedState(createRunState(configOf({}), base), 3);
   const bytes = encodeLocalParameters(
-    { kept: takeKept(state, { a: true, b: false, head: true }), residual: null },
+    { kept: takeKept(state, { a: true, b: false, head: true, base: false }), residual: null },
     state,
   )!;
 
@@ -313,14 +313,19 @@ describe('the own part’s file', () => {
   });
 });
 
-describe('noise at the site', () => {
+describe('noise at the site', async () => {
   const privacy = { at: 'site' as const, clipNorm: 0.5, noiseMultiplier: 2, delta: 1e-5 };
   const options = (change: Partial<RunConfig>) => {
     const config = configOf({ strategy: 'fedsa-lora', localHead: true, privacy, ...change });
     const start = createRunState(config, base);
     const plan = getStrategy(config.strategy).configureTrain(config, 0);
-    return { config, plan, base, start, trained: trainedState(start, 3), own: null };
+    return { config, plan, base, start, trained: trainedState(start, 3) };
   };
+  const make = ({ config, plan, start, trained }: ReturnType<typeof options>, seed: number) =>
+    makeUpdate({
+      ...{ config, plan, file: encodeModelState(trained), noise: createRandom(seed) },
+      start: async () => ({ base, global: start, own: null }),
+    });
   const change = (made: { bytes: Uint8Array }, given: ReturnType<typeof options>) => {
     const arrived = decodeUpdate(made.bytes, 'update', given);
     return [...arrived.lora].flatMap(([module, { a }]) =>
@@ -328,9 +333,9 @@ describe('noise at the site', () => {
     );
   };
 
-  test('is added to what travels alone, after clipping; what stays is as it was trained', () => {
+  test('is added to what travels alone, after clipping; what stays is as it was trained', async () => {
     const given = options({});
-    const made = makeUpdate({ ...given, noise: createRandom(1) });
+    const made = await make(given, 1);
 
     const { kept } = decodeLocalParameters(made.memory!, 'own', given.start);
     expect(kept.get('head.weight')).toEqual(given.trained.head.get('weight'));
@@ -344,14 +349,14 @@ describe('noise at the site', () => {
     expect(made.clipped).toMatchObject({ factor: expect.closeTo(0.5 / made.clipped!.norm, 6) });
   });
 
-  test('leaves nothing of the unprotected change in what rounding left over', () => {
+  test('leaves nothing of the unprotected change in what rounding left over', async () => {
     const given = options({ wire: { up: 'int8', down: 'fp32', errorFeedback: true } });
-    const made = makeUpdate({ ...given, noise: createRandom(1) });
-    const another = makeUpdate({ ...given, noise: createRandom(2) });
+    const made = await make(given, 1);
+    const another = await make(given, 2);
 
     const left = decodeLocalParameters(made.memory!, 'own', given.start).residual!;
     const arrived = decodeUpdate(made.bytes, 'update', given).lora.get('body.q')!.a.data;
-    const exact = makeUpdate({ ...options({}), noise: createRandom(1) });
+    const exact = await make(options({}), 1);
     const wanted = decodeUpdate(exact.bytes, 'update', options({})).lora.get('body.q')!.a.data;
     left.get('lora.body.q.lora_A.weight')!.data.forEach((value, i) => {
       expect(Math.abs(arrived[i]! + value - wanted[i]!)).toBeLessThan(1e-5);
@@ -359,12 +364,26 @@ describe('noise at the site', () => {
     expect(another.bytes).not.toEqual(made.bytes);
   });
 
-  test('is not added when the coordinator adds it', () => {
+  test('is not added when the coordinator adds it', async () => {
     const given = options({ privacy: { ...privacy, at: 'coordinator' } });
-    const made = makeUpdate({ ...given, noise: createRandom(1) });
+    const made = await make(given, 1);
 
     expect(made.clipped).toBeNull();
     const arrived = decodeUpdate(made.bytes, 'update', given);
     expect(arrived.lora.get('body.q')!.a).toEqual(given.trained.lora.get('body.q')!.a);
+  });
+
+  test('is no reason to change a whole update in float32 of a run without it, which is the trained file', async () => {
+    const config = configOf({ strategy: 'sa-fedlora' });
+    const start = createRunState(config, base);
+    const file = encodeModelState(trainedState(start, 3));
+    const made = await makeUpdate({
+      ...{ config, plan: getStrategy(config.strategy).configureTrain(config, 0), file },
+      noise: createRandom(1),
+      start: () => Promise.reject(new Error('nobody needs what the round started from')),
+    });
+
+    expect(made.bytes).toBe(file);
+    expect(made).toMatchObject({ memory: null, clipped: null });
   });
 });

@@ -1,6 +1,6 @@
 /** Server optimisers against their papers' formulas written out, and momentum on products against dense matrices. */
 import { describe, expect, it } from 'vitest';
-import { createFactorSum, deltaWeight } from '../../core/lora/factors.ts';
+import { createFactorSum } from '../../core/lora/factor-sum.ts';
 import type { LoraLayer } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
@@ -11,6 +11,7 @@ import {
   rememberLayers,
 } from '../../core/strategy/server-optimiser.ts';
 import type { ServerMemory } from '../../core/strategy/strategy.ts';
+import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
 const rounds = 6;

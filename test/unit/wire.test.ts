@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
+import { countParameters, type ModelState, mapLayers, tensorsOf } from '../../core/lora/model-state.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
-import { encodeModelState, stateShape, statesEqual, tensorsOf } from '../../core/lora/state-file.ts';
+import { cutLayer } from '../../core/lora/stack-factors.ts';
+import { encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
-import { cutLayer } from '../../core/strategy/site-rank.ts';
 import {
   decodeFrozenBase,
   decodeGlobalState,
@@ -13,13 +13,12 @@ import {
   encodeFrozenBase,
   encodeGlobalState,
   encodeUpdate,
-  frozenBaseSizeBytes,
-  frozenBaseValueCount,
-  globalStateSizeBytes,
-  globalStateValueCount,
+  fileSizeBytes,
+  fileValueCount,
+  frozenBaseForm,
+  globalForm,
   type Residual,
-  updateSizeBytes,
-  updateValueCount,
+  updateForm,
   type WireContext,
 } from '../../core/strategy/wire/wire.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
@@ -60,10 +59,7 @@ const everyContext = precisions.flatMap((precision) =>
 );
 
 /** Cuts every layer, as a site with a rank of its own does. */
-function cut(state: ModelState, r: number): ModelState {
-  const lora = [...state.lora].map(([module, layer]) => [module, cutLayer(layer, r)] as const);
-  return { ...state, lora: new Map(lora) };
-}
+const cut = (state: ModelState, r: number) => mapLayers(state, (layer) => cutLayer(layer, r));
 
 /** Largest distance of two tensors' values. */
 function distance(x: Float32Array, y: Float32Array): number {
@@ -79,8 +75,8 @@ describe('an update', () => {
     const { bytes } = encodeUpdate({ ...context, start, trained });
     const arrived = decodeUpdate(bytes, 'update', { ...context, start });
 
-    expect(bytes).toHaveLength(updateSizeBytes(stateShape(trained), context));
-    const [before, wanted, found] = [cut(start, 3), trained, arrived].map(tensorsOf);
+    expect(bytes).toHaveLength(fileSizeBytes(trained, updateForm(context)));
+    const [before, wanted, found] = [cut(start, 3), trained, arrived].map((state) => tensorsOf(state));
     expect([...found!.keys()].sort()).toEqual([...wanted!.keys()].sort());
     let values = 0;
     for (const [name, tensor] of found!) {
@@ -95,7 +91,7 @@ describe('an update', () => {
       expect(distance(tensor.data, expected.data), name).toBeLessThanOrEqual(bound);
       if (!stays) values += tensor.data.length;
     }
-    expect(updateValueCount(stateShape(trained), context)).toBe(values);
+    expect(fileValueCount(trained, updateForm(context))).toBe(values);
   });
 
   test('in float32 and whole is the state file itself', () => {
@@ -104,7 +100,7 @@ describe('an update', () => {
 
     expect(bytes).toEqual(encodeModelState(trained));
     expect(residual).toBeNull();
-    expect(updateValueCount(stateShape(trained), contextOf({}))).toBe(countParameters(trained));
+    expect(fileValueCount(trained, updateForm(contextOf({})))).toBe(countParameters(trained));
   });
 
   test('may hold layers without factors', () => {
@@ -240,10 +236,8 @@ describe('a global state', () => {
     const [coordinator, site] = [1, 2].map(() => decodeGlobalState(bytes, 'state', options));
 
     expect(statesEqual(coordinator!, site!)).toBe(true);
-    expect(encodeGlobalState(site!, context)).toHaveLength(globalStateSizeBytes(stateShape(state), context));
-    expect(globalStateValueCount(stateShape(state), context)).toBe(
-      updateValueCount(stateShape(state), context),
-    );
+    expect(encodeGlobalState(site!, context)).toHaveLength(fileSizeBytes(state, globalForm(context)));
+    expect(fileValueCount(state, globalForm(context))).toBe(fileValueCount(state, updateForm(context)));
     if (change.localHead) expect(site!.head).toEqual(start.head);
     if (change.sends === 'a') expect(site!.lora.get('body.q')!.b).toEqual(start.lora.get('body.q')!.b);
     // Coded against the base model's own weights, of size 1, not as they are.
@@ -288,11 +282,13 @@ describe('a frozenBaseDelta part', () => {
     const bytes = encodeFrozenBase(part, { config, base });
     const arrived = decodeFrozenBase(bytes, 'part', { config, base, initial: start });
 
-    expect(bytes).toHaveLength(frozenBaseSizeBytes(stateShape(part), { config }));
+    expect(bytes).toHaveLength(fileSizeBytes(part, frozenBaseForm({ config })));
     expect(arrived.head.size).toBe(0);
     expect([...arrived.lora.keys()].sort()).toEqual(['body.conv', 'body.q']);
     expect(arrived.lora.get('body.q')!.b.dims).toEqual([20, 11]);
-    expect(frozenBaseValueCount(stateShape(part))).toBe(countParameters({ ...part, head: new Map() }));
+    expect(fileValueCount(part, frozenBaseForm({ config }))).toBe(
+      countParameters({ ...part, head: new Map() }),
+    );
     const bound = { fp32: 0, fp16: 1e-3, int8: 0.01 }[precision];
     expect(distance(arrived.lora.get('body.q')!.b.data, part.lora.get('body.q')!.b.data)).toBeLessThanOrEqual(
       bound,
@@ -443,7 +439,7 @@ describe('a file that is not what the round expects is refused with one sentence
 
 test('an int8 update of small layers is less than half a 16-bit one, scales included', () => {
   const size = (precision: 'fp16' | 'int8', state: ModelState) =>
-    updateSizeBytes(stateShape(state), contextOf({ precision }));
+    fileSizeBytes(state, updateForm(contextOf({ precision })));
   const wide = {
     ...start,
     lora: new Map([['body.q', randomLayer('body.q', [768, 768], 8, 1, createRandom(1))]]),

@@ -1,7 +1,7 @@
 /** The sum of a round's low-rank products, layer by layer: Σ w_k·s_k·B_k·A_k, never averaged factor by factor. */
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
-import { type Decomposition, type FactorPart, type FactorSum, rankLimit } from '../../lora/factor-sum.ts';
-import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
+import type { Decomposition, FactorPart, FactorSum } from '../../lora/factor-sum.ts';
+import { type LoraLayer, type ModelState, rankLimit } from '../../lora/model-state.ts';
 import { createExactSum } from '../exact-sum.ts';
 
 /** Sums over some of the sites, and what drift needs of them. */
@@ -64,10 +64,7 @@ export function createProductSums(global: ModelState): ProductSums {
       squares,
     }),
     sum: sumOf,
-    limit(module) {
-      const { a, b } = global.lora.get(module)!;
-      return rankLimit(a.dims, b.dims);
-    },
+    limit: (module) => rankLimit(global.lora.get(module)!),
     async decompose(module, maxRank) {
       const found = await sumOf(module).decompose(maxRank);
       if (!energies.has(module)) energies.set(module, found.energy);

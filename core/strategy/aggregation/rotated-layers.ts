@@ -1,7 +1,6 @@
 /** Layers with a fixed A, merged value by value, at the next round's ranks. */
 import { setImmediate } from 'node:timers/promises';
-import { rankLimit } from '../../lora/factor-sum.ts';
-import type { LoraLayer } from '../../lora/model-state.ts';
+import { type LoraLayer, rankLimit, shapesAtRank } from '../../lora/model-state.ts';
 import { drawSeededRows, type LayerDirections, layerDirections } from '../../lora/seeded-rows.ts';
 import { floatTensor } from '../../shared/tensor.ts';
 import { spectralRanksFor } from '../allocation.ts';
@@ -56,9 +55,7 @@ function withLayers(merged: AggregateResult, lora: Layers, energyKept: number): 
 /** Of a round of rank `rank`, with the same for every layer but for rank patterns and small layers. */
 function plannedRanks(config: RunConfig, rank: number, lora: Layers): Ranks {
   const rankOf = layerRanks(config, rank);
-  return new Map(
-    [...lora].map(([module, { a, b }]) => [module, Math.min(rankOf(module), rankLimit(a.dims, b.dims))]),
-  );
+  return new Map([...lora].map(([module, layer]) => [module, Math.min(rankOf(module), rankLimit(layer))]));
 }
 
 async function directionsOf(lora: Layers): Promise<ReadonlyMap<string, LayerDirections>> {
@@ -84,9 +81,8 @@ function freshLayers(config: RunConfig, lora: Layers, ranks: Ranks): Layers {
   const fresh = (layer: LoraLayer): LoraLayer => {
     const { module } = layer;
     const r = ranks.get(module)!;
-    const [out = 0, , ...bTail] = layer.b.dims;
     const a = drawSeededRows(config.seed, module, r, layer.a.dims.slice(1));
-    return { module, r, scale: scaleOf(module, r), a, b: floatTensor([out, r, ...bTail]) };
+    return { module, r, scale: scaleOf(module, r), a, b: floatTensor(shapesAtRank(layer, r).b.dims) };
   };
   return new Map([...lora].map(([module, layer]) => [module, fresh(layer)]));
 }

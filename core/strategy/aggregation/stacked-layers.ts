@@ -1,9 +1,9 @@
 /** Stacked factors: the sum of the sites' products as one pair of factors, put under all later states. */
 import { setImmediate } from 'node:timers/promises';
-import { createFactorSum, rankLimit } from '../../lora/factor-sum.ts';
-import type { LoraLayer } from '../../lora/model-state.ts';
+import { createFactorSum } from '../../lora/factor-sum.ts';
+import { type LoraLayer, rankLimit } from '../../lora/model-state.ts';
+import { type StackPart, stackFactors } from '../../lora/stack-factors.ts';
 import { mixSeed } from '../../shared/random.ts';
-import { elementCount, floatTensor } from '../../shared/tensor.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import type { AggregateRound } from '../strategy.ts';
 import type { LayerMerge } from './aggregate.ts';
@@ -14,20 +14,19 @@ import type { LayerMerge } from './aggregate.ts';
  * the matrix itself, in factors of rank min(out, in).
  */
 export function stackedLayers({ config, global, next }: AggregateRound): LayerMerge {
-  const stacks = new Map<string, { share: number; layer: LoraLayer }[]>();
+  /** Σ w_k·s_k·B_k·A_k, layer by layer. */
+  const stacks = new Map<string, StackPart[]>();
   const ranks = new Map<string, number>();
   for (const module of global.lora.keys()) stacks.set(module, []);
-  const limitOf = (module: string) => {
-    const { a, b } = global.lora.get(module)!;
-    return rankLimit(a.dims, b.dims);
-  };
+  const limitOf = (module: string) => rankLimit(global.lora.get(module)!);
 
   return {
     add({ share, state }) {
       for (const [module, layer] of state.lora) {
         const rank = (ranks.get(module) ?? 0) + layer.r;
         ranks.set(module, rank);
-        if (rank <= limitOf(module)) stacks.get(module)!.push({ share, layer });
+        if (rank <= limitOf(module))
+          stacks.get(module)!.push({ factors: layer, weight: share * layer.scale });
         else stacks.set(module, []);
       }
     },
@@ -38,7 +37,7 @@ export function stackedLayers({ config, global, next }: AggregateRound): LayerMe
       for (const [module, { a, b }] of global.lora) {
         await setImmediate();
         const fits = (ranks.get(module) ?? 0) <= limitOf(module);
-        const part = fits ? stacked(stacks.get(module)!) : sums.sum(module).toPart();
+        const part = fits ? stackFactors(stacks.get(module)!) : sums.sum(module).toPart();
         frozenBaseDelta.set(module, { module, r: part.a.dims[0]!, scale: 1, a: part.a, b: part.b });
         const r = Math.min(rankOf(module), limitOf(module));
         const scale = scaleOf(module, r);
@@ -49,26 +48,4 @@ export function stackedLayers({ config, global, next }: AggregateRound): LayerMe
       return { lora, frozenBaseDelta };
     },
   };
-}
-
-/** [A_1; A_2; …] and [w_1 s_1 B_1 | w_2 s_2 B_2 | …], so that their product is the weighted sum. */
-function stacked(sites: readonly { share: number; layer: LoraLayer }[]): Pick<LoraLayer, 'a' | 'b'> {
-  const first = sites[0]!.layer;
-  const [, ...inDims] = first.a.dims;
-  const [rows = 0, , ...bTail] = first.b.dims;
-  const cols = elementCount(inDims);
-  const rank = sites.reduce((sum, { layer }) => sum + layer.r, 0);
-  const a = new Float32Array(rank * cols);
-  const b = new Float32Array(rows * rank);
-  let done = 0;
-  for (const { share, layer } of sites) {
-    a.set(layer.a.data, done * cols);
-    for (let i = 0; i < rows; i++) {
-      for (let k = 0; k < layer.r; k++) {
-        b[i * rank + done + k] = share * layer.scale * layer.b.data[i * layer.r + k]!;
-      }
-    }
-    done += layer.r;
-  }
-  return { a: floatTensor([rank, ...inDims], a), b: floatTensor([rows, rank, ...bTail], b) };
 }

@@ -2,15 +2,16 @@
  * Everything that is merged value by value: head, base weights and, for rules that average factors, the factors.
  * Merge, then noise of the coordinator, then the server optimiser.
  */
-import type { ModelState } from '../../lora/model-state.ts';
+import { isFactorName, type ModelState, tensorsOf, withTensors } from '../../lora/model-state.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';
 import { noiseOfMean } from '../privacy/change.ts';
 import { createCryptographicNoise } from '../privacy/gaussian-noise.ts';
 import { combineAllRobustly } from '../robust/combine.ts';
 import { applyServerOptimiser } from '../server-optimiser.ts';
-import { startOf, stateTensors, withStateTensors } from '../state-tensors.ts';
+import { startOf } from '../site-rank.ts';
 import type { AggregateRound, ServerMemory } from '../strategy.ts';
+import { sentParts } from '../what-travels.ts';
 import { createTensorMean, type NamedTensors } from './tensor-mean.ts';
 import type { WeighedUpdate } from './weighed-updates.ts';
 
@@ -37,10 +38,13 @@ export function createValueMerge(round: AggregateRound, withFactors: boolean): V
   let start = global;
   let startValues: NamedTensors = new Map();
 
+  const sent = sentParts(round);
+  const parts = withFactors ? sent : { ...sent, a: false, b: false };
   /** Sites may leave out layers that have no factors yet. */
-  const factorsOf = ({ lora }: ModelState) =>
-    new Map(withFactors ? [...lora].filter(([module]) => global.lora.get(module)!.r > 0) : []);
-  const valuesOf = (state: ModelState) => stateTensors({ ...state, lora: factorsOf(state) }, round);
+  const valuesOf = (state: ModelState) => {
+    const lora = new Map([...state.lora].filter(([module]) => global.lora.get(module)!.r > 0));
+    return tensorsOf({ ...state, lora }, parts);
+  };
 
   return {
     add({ share, state }) {
@@ -66,7 +70,7 @@ export function createValueMerge(round: AggregateRound, withFactors: boolean): V
       const noisy = withNoise(merged, round, sites);
       const step = { before: startValues, after: noisy, memory: round.memory };
       const { tensors, memory } = applyServerOptimiser(config.serverOptimiser, step);
-      return { state: withStateTensors(start, tensors), memory };
+      return { state: withTensors(start, tensors), memory };
     },
   };
 }
@@ -94,7 +98,7 @@ function withNoise(
  */
 function drifting(values: NamedTensors, { plan }: AggregateRound): NamedTensors {
   if (plan.sends === 'a') return values;
-  return new Map([...values].filter(([name]) => !name.startsWith('lora.')));
+  return new Map([...values].filter(([name]) => !isFactorName(name)));
 }
 
 function squaredChange(now: FloatTensor, before: FloatTensor | undefined): number {

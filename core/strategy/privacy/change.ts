@@ -5,11 +5,12 @@
  */
 
 import type { PrivacySettings } from '../../config/round-options.ts';
-import type { ModelState } from '../../lora/model-state.ts';
+import { type ModelState, withTensors } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';
-import { startOf, stateTensors, type Travels, withStateTensors } from '../state-tensors.ts';
+import { startOf } from '../site-rank.ts';
+import { sentTensors, type Travels } from '../what-travels.ts';
 import type { GaussianSource } from './gaussian-noise.ts';
 
 export interface ChangeOptions extends Travels {
@@ -117,12 +118,12 @@ function mapChange(
       ),
     );
   }
-  return withStateTensors(state, tensors);
+  return withTensors(state, tensors);
 }
 
 function pairs(state: ModelState, start: ModelState, options: ChangeOptions) {
-  const starts = stateTensors(startOf(state, start, options.baseWeights), options);
-  return [...stateTensors(state, options)].map(([name, now]) => {
+  const starts = sentTensors(startOf(state, start, options.baseWeights), options);
+  return [...sentTensors(state, options)].map(([name, now]) => {
     const before = starts.get(name);
     if (before === undefined || !sameDims(now.dims, before.dims)) {
       throw rejected(`"${name}" differs in name or shape from what the round started with`);

@@ -6,11 +6,12 @@
 import { setImmediate } from 'node:timers/promises';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
+import { stackFactors } from '../../lora/stack-factors.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { fixesA } from '../fixed-factor.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
-import { stateTensors, type Travels } from '../state-tensors.ts';
 import type { RunConfig, StrategyName } from '../strategy.ts';
+import { sentTensors, type Travels } from '../what-travels.ts';
 
 /** Strategies whose result depends on the sites' ΔW alone, not on the factors behind them; but not with a fixed A. */
 const mergesProducts: ReadonlySet<StrategyName> = new Set(['sa-fedlora', 'flexlora', 'flora-stack']);
@@ -31,7 +32,7 @@ export async function squaredDistances(
   const products = sumsProducts(travels.config);
   const sites = states.map((state) => ({
     // Of the layers only what is compared value by value.
-    tensors: stateTensors(products ? { ...state, lora: new Map() } : state, travels),
+    tensors: sentTensors(products ? { ...state, lora: new Map() } : state, travels),
     own: products ? layerProduct(state, state) : 0,
   }));
   const matrix = states.map(() => new Float64Array(states.length));
@@ -86,22 +87,9 @@ export function scaleMergedChange(
 function mixedLayer(layer: LoraLayer, factor: number, own: LoraLayer): LoraLayer {
   const ofOwn = ((1 - factor) * own.scale) / layer.scale;
   const isZero = own.b.data.every((value) => value === 0);
-  const parts: [LoraLayer, number][] = [[layer, factor]];
-  if (!isZero) parts.push([own, ofOwn]);
-  const r = parts.reduce((sum, [part]) => sum + part.r, 0);
-  const [, ...inDims] = layer.a.dims;
-  const [out = 0, , ...bTail] = layer.b.dims;
-  const a = new Float32Array(parts.reduce((sum, [part]) => sum + part.a.data.length, 0));
-  const b = new Float32Array(out * r);
-  let before = 0;
-  for (const [part, weight] of parts) {
-    a.set(part.a.data, (a.length / Math.max(1, r)) * before);
-    for (let row = 0; row < out; row++) {
-      for (let k = 0; k < part.r; k++) b[row * r + before + k] = weight * part.b.data[row * part.r + k]!;
-    }
-    before += part.r;
-  }
-  return { ...layer, r, a: floatTensor([r, ...inDims], a), b: floatTensor([out, r, ...bTail], b) };
+  const parts = [{ factors: layer, weight: factor }, ...(isZero ? [] : [{ factors: own, weight: ofOwn }])];
+  const stack = stackFactors(parts);
+  return { ...layer, ...stack, r: stack.a.dims[0]! };
 }
 
 /** Σ over the layers that both have of ⟨ΔW, ΔW'⟩. */

@@ -4,10 +4,10 @@
  */
 import { z } from 'zod';
 import type { WirePrecision } from '../../config/round-options.ts';
+import type { StateShape } from '../../lora/model-state.ts';
 import {
   fillFloat32,
   invalid,
-  parseMetadataJson,
   parseSafetensors,
   type RawSafetensors,
   requireFinite,
@@ -19,32 +19,27 @@ import {
   safetensorsSizeBytes,
   type TensorEntry,
 } from '../../lora/safetensors-writer.ts';
-import type { StateShape } from '../../lora/state-file.ts';
+import {
+  type LayerTable,
+  modelStateSizeBytes,
+  readStateMetadata,
+  stateMetadata,
+} from '../../lora/state-file.ts';
 import { AppError } from '../../shared/errors.ts';
-import { canonicalJson } from '../../shared/hash.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import { codeTensor, groupCount, nameOfScales, scaleIntegers, typeOf } from './numbers.ts';
-import { isWhole, type Parts, type Residual, type WireEntry, wireEntries } from './wire-context.ts';
+import {
+  type FileForm,
+  isPlainFile,
+  type Residual,
+  type WireEntry,
+  type WireParts,
+  wireEntries,
+} from './wire-context.ts';
 
 const format = 'anneal-wire';
 const formatVersion = '1';
 
-export type FileKind = 'update' | 'global' | 'foundation';
-
-/** What both ends agree on before the file is written or read. */
-export interface FileForm {
-  kind: FileKind;
-  precision: WirePrecision;
-  parts: Parts;
-}
-
-export type LayerTable = Readonly<Record<string, { r: number; scale: number }>>;
-
-const layerSchema = z.strictObject({
-  r: z.int().nonnegative().max(1_000_000),
-  scale: z.number().positive(),
-});
-const layersSchema = z.record(z.string(), layerSchema);
 const metadataSchema = z.strictObject({
   format: z.literal(format),
   formatVersion: z.literal(formatVersion),
@@ -56,31 +51,23 @@ const metadataSchema = z.strictObject({
   lora: z.string(),
 });
 
-const partsText = ({ a, b, head, seeded }: Parts) =>
+const partsText = ({ a, b, head, seeded }: WireParts) =>
   [a && 'lora_A', seeded !== undefined && 'lora_A.mixing', b && 'lora_B', head && 'head', 'base']
     .filter((part) => part !== false)
     .join(' ');
 
-function metadataOf(shape: StateShape, { kind, precision, parts }: FileForm): Record<string, string> {
-  const lora = Object.fromEntries(shape.lora.map(({ module, r, scale }) => [module, { r, scale }]));
-  return {
-    baseSha256: shape.baseSha256,
-    classes: JSON.stringify(shape.classes),
-    format,
-    formatVersion,
-    kind,
-    lora: canonicalJson(lora),
-    parts: partsText(parts),
-    precision,
-  };
+const metadataOf = (shape: StateShape, { kind, precision, parts }: FileForm) =>
+  stateMetadata(shape, { format, formatVersion, kind, precision, parts: partsText(parts) });
+
+/** Number of model values in the file of a state of this shape; scales of int8 are bytes but no values. */
+export function fileValueCount(shape: StateShape, { parts }: FileForm): number {
+  return wireEntries(shape, parts).reduce((sum, { dims }) => sum + elementCount(dims), 0);
 }
 
-/** Whether the file of this form is the state's own: nothing rounded, nothing kept back. */
-export const isPlain = ({ precision, parts }: FileForm): boolean => precision === 'fp32' && isWhole(parts);
-
-/** Exact size of the file of a state of this shape. */
-export function codedSizeBytes(shape: StateShape, form: FileForm): number {
+/** Exact size in bytes of the file of a state of this shape. */
+export function fileSizeBytes(shape: StateShape, form: FileForm): number {
   const { precision, parts } = form;
+  if (isPlainFile(form)) return modelStateSizeBytes(parts.head ? shape : { ...shape, head: new Map() });
   const values = wireEntries(shape, parts);
   const entries: TensorEntry[] = values.map(({ name, dims }) => ({ name, dims, dtype: typeOf[precision] }));
   const groups = values.reduce((sum, entry) => sum + groupCount(entry), 0);
@@ -192,14 +179,10 @@ export function openCoded(bytes: Uint8Array, name: string, form: FileForm): Open
     const wanted = expected[key as keyof typeof expected];
     if (found !== wanted) throw invalid(name, `its ${key} is "${found}": this round expects "${wanted}"`);
   }
-  const classes = parseMetadataJson(parsed.data.classes, z.array(z.string()), 'classes', name);
-  const layers = parseMetadataJson(parsed.data.lora, layersSchema, 'lora', name);
-  const names = [...file.entries.keys()];
   return {
     baseSha256,
-    classes,
-    layers,
-    names,
+    ...readStateMetadata(parsed.data, name),
+    names: [...file.entries.keys()],
     read: (entries, predicted) => readTensors(file, name, form.precision, entries, predicted),
   };
 }

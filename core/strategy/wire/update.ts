@@ -3,31 +3,29 @@
  * coded file (coded-file.ts) of what travels; values of less than 32 bits are differences from the state that the round
  * started from, which both ends have bit for bit.
  */
-import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
-import { invalid } from '../../lora/safetensors.ts';
 import {
-  basePrefix,
-  decodeModelState,
-  encodeModelState,
-  modelStateSizeBytes,
-  nameOfA,
-  nameOfB,
-  nameOfBase,
-  nameOfHead,
-  type StateShape,
-  stateShape,
+  isFactorName,
+  type LoraLayer,
+  type ModelState,
   tensorsOf,
-} from '../../lora/state-file.ts';
+  withTensors,
+} from '../../lora/model-state.ts';
+import { invalid } from '../../lora/safetensors.ts';
+import { cutLayer } from '../../lora/stack-factors.ts';
+import { decodeModelState, encodeModelState } from '../../lora/state-file.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
 import { fixesA } from '../fixed-factor.ts';
-import { cutLayer } from '../site-rank.ts';
 import type { StrategyName } from '../strategy.ts';
-import { codedSizeBytes, encodeCoded, type FileForm, isPlain, openCoded } from './coded-file.ts';
+import { encodeCoded, openCoded } from './coded-file.ts';
 import {
-  partsOf,
+  baseWeightOf,
+  isPlainFile,
   type Residual,
-  travellingValues,
+  replacedWeights,
+  requireSame,
+  updateForm,
   type WireBase,
+  type WireConfig,
   type WireContext,
   wireEntries,
 } from './wire-context.ts';
@@ -55,16 +53,13 @@ export interface DecodeUpdateOptions extends WireContext {
  * an exact aggregation the factors are other ones, and what rounding took from the old ones means nothing to them. With a
  * fixed A they go on until a cut, after which the shape is another one.
  */
-const continuesFactors: ReadonlySet<StrategyName> = new Set([
+const averagesFactors: ReadonlySet<StrategyName> = new Set([
   'fedavg-lora',
   'ffa-lora',
   'fedsa-lora',
   'hetlora',
 ]);
-
-function formOf(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
-  return { kind: 'update', precision: context.config.wire.up, parts: partsOf(context) };
-}
+const continuesFactors = (config: WireConfig) => averagesFactors.has(config.strategy) || fixesA(config);
 
 /**
  * @throws AppError TRAINING_FAILED when values are not finite (but for a plain file, which the coordinator judges)
@@ -72,14 +67,20 @@ function formOf(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
  */
 export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
   const { config, base, start, trained, residual } = options;
-  const form = formOf(options);
+  const form = updateForm(options);
+  if (isPlainFile(form)) return { bytes: encodeModelState(trained), residual: null };
+  const lora = new Map<string, LoraLayer>();
+  for (const { module, r } of trained.lora.values()) {
+    const layer = start.lora.get(module);
+    if (layer === undefined) throw new RangeError(`the round's start state has no layer "${module}"`);
+    lora.set(module, cutLayer(layer, r));
+  }
   const feedback = config.wire.errorFeedback && form.precision !== 'fp32';
-  if (isPlain(form)) return { bytes: encodeModelState(trained), residual: null };
-  const file = encodeCoded(stateShape(trained), tensorsOf(trained), form, {
-    predicted: predictionOf(start, ranksOf(trained), base),
+  const carriesFactors = continuesFactors(config);
+  const file = encodeCoded(trained, tensorsOf(trained), form, {
+    predicted: predictionOf({ ...start, lora }, base),
     residual: residual ?? undefined,
-    carries: (name) =>
-      feedback && (!name.startsWith('lora.') || continuesFactors.has(config.strategy) || fixesA(config)),
+    carries: (name) => feedback && (carriesFactors || !isFactorName(name)),
   });
   return { bytes: file.bytes, residual: feedback ? file.residual : null };
 }
@@ -92,105 +93,24 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
  */
 export function decodeUpdate(bytes: Uint8Array, name: string, options: DecodeUpdateOptions): ModelState {
   const { base, start } = options;
-  const form = formOf(options);
-  if (isPlain(form)) return decodeModelState(bytes, name, { handedOver: true });
+  const form = updateForm(options);
+  if (isPlainFile(form)) return decodeModelState(bytes, name, { handedOver: true });
   const file = openCoded(bytes, name, form);
   requireSame(file, start, name);
-  const layers = new Map<string, LoraLayer>();
+  const lora = new Map<string, LoraLayer>();
   for (const [module, { r, scale }] of Object.entries(file.layers)) {
     const asked = start.lora.get(module);
     if (asked === undefined) throw invalid(name, `the layer "${module}" was not asked for`);
     if (r > asked.r)
       throw invalid(name, `layer "${module}" has rank ${r}, but the round asks for ${asked.r}`);
-    layers.set(module, { ...cutLayer(asked, r), scale });
+    lora.set(module, { ...cutLayer(asked, r), scale });
   }
-  const shape = {
-    lora: [...layers.values()].map((layer) => ({ ...layer, aDims: layer.a.dims, bDims: layer.b.dims })),
-    head: [...start.head].map(([tensor, { dims }]) => ({ name: tensor, dims })),
-    base: baseEntries(file.names, base, name),
-  };
-  const ranks = new Map([...layers].map(([module, { r }]) => [module, r] as const));
-  const tensors = file.read(wireEntries(shape, form.parts), predictionOf(start, ranks, base));
-  return assemble({ ...start, lora: layers, base: new Map() }, tensors, shape.base);
+  const own = { ...start, lora, base: replacedWeights(file.names, base, name) };
+  return withTensors(own, file.read(wireEntries(own, form.parts), predictionOf({ ...start, lora }, base)));
 }
 
-/** Exact size in bytes of the update of a site whose trained state has this shape. */
-export function updateSizeBytes(shape: StateShape, context: Pick<WireContext, 'config' | 'plan'>): number {
-  const form = formOf(context);
-  return isPlain(form) ? modelStateSizeBytes(shape) : codedSizeBytes(shape, form);
-}
-
-/** Number of model values in that update. */
-export function updateValueCount(shape: StateShape, context: Pick<WireContext, 'config' | 'plan'>): number {
-  return travellingValues(shape, partsOf(context));
-}
-
-function ranksOf({ lora }: ModelState): Map<string, number> {
-  return new Map([...lora].map(([module, { r }]) => [module, r]));
-}
-
-/** From what a site's values are differences: the start state, and below it the base model. */
-function predictionOf(
-  start: ModelState,
-  ranks: ReadonlyMap<string, number>,
-  base: WireBase,
-): (name: string) => FloatTensor | undefined {
-  const lora = [...ranks].map(([module, r]) => {
-    const layer = start.lora.get(module);
-    if (layer === undefined) throw new RangeError(`the round's start state has no layer "${module}"`);
-    return [module, cutLayer(layer, r)] as const;
-  });
-  const known = tensorsOf({ lora: new Map(lora), head: start.head, base: start.base });
+/** From what a site's values are differences: the start state at the site's ranks, and below it the base model. */
+function predictionOf(start: ModelState, base: WireBase): (name: string) => FloatTensor | undefined {
+  const known = tensorsOf(start);
   return (name) => known.get(name) ?? baseWeightOf(base, name);
-}
-
-/** The base model's own weight behind a name in a file. */
-export function baseWeightOf({ weights }: WireBase, name: string): FloatTensor | undefined {
-  return name.startsWith(basePrefix) ? weights.get(name.slice(basePrefix.length)) : undefined;
-}
-
-/** @throws AppError MODEL_FILE_INVALID when the file is of another base model or other classes */
-export function requireSame(
-  file: { baseSha256: string; classes: readonly string[] },
-  expected: Pick<ModelState, 'baseSha256' | 'classes'>,
-  name: string,
-): void {
-  if (file.baseSha256 !== expected.baseSha256) throw invalid(name, 'it belongs to another base model');
-  const { classes } = expected;
-  const same = file.classes.length === classes.length && classes.every((own, i) => own === file.classes[i]);
-  if (!same) throw invalid(name, 'its classes are not those of the run');
-}
-
-/** Base weights that a file holds, with the shapes that they must have. @throws AppError MODEL_FILE_INVALID */
-export function baseEntries(
-  names: readonly string[],
-  { weights }: WireBase,
-  file: string,
-): { name: string; dims: readonly number[] }[] {
-  return names
-    .filter((name) => name.startsWith(basePrefix))
-    .map((name) => {
-      const own = name.slice(basePrefix.length);
-      const weight = weights.get(own);
-      if (weight === undefined) throw invalid(file, `the base model has no weight "${own}"`);
-      return { name: own, dims: weight.dims };
-    });
-}
-
-/** The state with what arrived in place of its own. */
-export function assemble(
-  state: ModelState,
-  tensors: ReadonlyMap<string, FloatTensor>,
-  base: readonly { name: string }[],
-): ModelState {
-  const lora = [...state.lora].map(([module, layer]) => {
-    const a = tensors.get(nameOfA(module)) ?? layer.a;
-    const b = tensors.get(nameOfB(module)) ?? layer.b;
-    return [module, { ...layer, a, b }] as const;
-  });
-  const head = [...state.head].map(
-    ([name, tensor]) => [name, tensors.get(nameOfHead(name)) ?? tensor] as const,
-  );
-  const weights = base.map(({ name }) => [name, tensors.get(nameOfBase(name))!] as const);
-  return { ...state, lora: new Map(lora), head: new Map(head), base: new Map(weights) };
 }

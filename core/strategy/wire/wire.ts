@@ -1,14 +1,11 @@
 /** What travels between sites and the coordinator, as files. docs/protocol.md describes the formats. */
+export { fileSizeBytes, fileValueCount } from './coded-file.ts';
 export {
   type DecodeGlobalOptions,
   decodeFrozenBase,
   decodeGlobalState,
   encodeFrozenBase,
   encodeGlobalState,
-  frozenBaseSizeBytes,
-  frozenBaseValueCount,
-  globalStateSizeBytes,
-  globalStateValueCount,
 } from './global-state.ts';
 export {
   type DecodeUpdateOptions,
@@ -16,7 +13,15 @@ export {
   type EncodedUpdate,
   type EncodeUpdateOptions,
   encodeUpdate,
-  updateSizeBytes,
-  updateValueCount,
 } from './update.ts';
-export type { Residual, WireBase, WireConfig, WireContext, WirePlan } from './wire-context.ts';
+export {
+  frozenBaseForm,
+  globalForm,
+  isPlainFile,
+  type Residual,
+  updateForm,
+  type WireBase,
+  type WireConfig,
+  type WireContext,
+  type WirePlan,
+} from './wire-context.ts';
