@@ -1,7 +1,7 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
-import { trainableWeights } from '../engine/training-graph.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';

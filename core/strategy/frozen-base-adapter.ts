@@ -1,9 +1,9 @@
 /** A run's frozen base delta and its global state as one adapter of the plain base model, for programs that know no frozen base delta. */
-import { rankLimit } from '../lora/factor-sum.ts';
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
+import { createFactorSum, rankLimit } from '../lora/factor-sum.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { AppError } from '../shared/errors.ts';
 import { floatTensor } from '../shared/tensor.ts';
-import { createExactSum } from './exact-sum.ts';
 import type { FrozenBaseDelta } from './strategy.ts';
 
 /**
@@ -13,7 +13,11 @@ import type { FrozenBaseDelta } from './strategy.ts';
  * @param parts oldest first
  * @throws AppError CONFIG_INVALID when weights of the base model itself were changed, which factors cannot say
  */
-export async function sumIntoAdapter(parts: FrozenBaseDelta, state: ModelState): Promise<ModelState> {
+export async function sumIntoAdapter(
+  parts: FrozenBaseDelta,
+  state: ModelState,
+  products: MatrixProducts,
+): Promise<ModelState> {
   if (state.base.size > 0 || parts.some((part) => part.base.size > 0)) {
     throw new AppError(
       'CONFIG_INVALID',
@@ -30,15 +34,25 @@ export async function sumIntoAdapter(parts: FrozenBaseDelta, state: ModelState):
     const below = parts.flatMap((part) => part.lora.get(module) ?? []);
     // Fresh factors above a stack, B = 0, add nothing but rank.
     const all = [...below, layer].filter(({ b }) => b.data.some((value) => value !== 0));
-    lora.set(module, all.length === 0 ? layer : await sumLayers(layer, all));
+    lora.set(module, all.length === 0 ? layer : await sumLayers(layer, all, products));
   }
   return { ...state, lora };
 }
 
-async function sumLayers(shape: LoraLayer, layers: readonly LoraLayer[]): Promise<LoraLayer> {
+async function sumLayers(
+  shape: LoraLayer,
+  layers: readonly LoraLayer[],
+  products: MatrixProducts,
+): Promise<LoraLayer> {
   const rank = layers.reduce((sum, { r }) => sum + r, 0);
   const limit = rankLimit(shape.a.dims, shape.b.dims);
-  return rank <= limit ? stack(shape, layers, rank) : decompose(shape, layers, limit);
+  if (rank <= limit) return stack(shape, layers, rank);
+  const sum = createFactorSum(shape.a.dims, shape.b.dims, products);
+  for (const layer of layers) await sum.add({ weight: 1, ...layer });
+  const found = await sum.decompose(limit);
+  const r = Math.max(1, found.sizes.filter((size) => size > 0).length);
+  const { a, b } = found.cut(r, shape.scale, { seed: 0 });
+  return { ...shape, r: a.dims[0]!, a, b };
 }
 
 /** ΔW = s · [s₁/s·B₁ | s₂/s·B₂ | …] · [A₁; A₂; …] */
@@ -57,13 +71,4 @@ function stack(shape: LoraLayer, layers: readonly LoraLayer[], r: number): LoraL
     start += layer.r;
   }
   return { ...shape, r, a, b };
-}
-
-async function decompose(shape: LoraLayer, layers: readonly LoraLayer[], limit: number): Promise<LoraLayer> {
-  const sum = createExactSum(shape);
-  for (const layer of layers) await sum.add({ weight: 1, ...layer });
-  const found = await sum.decompose(limit);
-  const r = Math.max(1, found.sizes.filter((size) => size > 0).length);
-  const { a, b } = found.cut(r, shape.scale, { seed: 0 });
-  return { ...shape, r: a.dims[0]!, a, b };
 }

@@ -19,9 +19,8 @@ import {
   tensorsOf,
 } from '../../lora/state-file.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
-import { fixesA } from '../fixed-factor.ts';
+import { getStrategy } from '../registry.ts';
 import { cutLayer } from '../site-rank.ts';
-import type { StrategyName } from '../strategy.ts';
 import { codedSizeBytes, encodeCoded, type FileForm, isPlain, openCoded } from './coded-file.ts';
 import {
   partsOf,
@@ -50,18 +49,6 @@ export interface DecodeUpdateOptions extends WireContext {
   start: ModelState;
 }
 
-/**
- * Strategies that average factors apart, so that a factor of the next round is the continuation of this round's. After
- * an exact aggregation the factors are other ones, and what rounding took from the old ones means nothing to them. With a
- * fixed A they go on until a cut, after which the shape is another one.
- */
-const continuesFactors: ReadonlySet<StrategyName> = new Set([
-  'fedavg-lora',
-  'ffa-lora',
-  'fedsa-lora',
-  'hetlora',
-]);
-
 function formOf(context: Pick<WireContext, 'config' | 'plan'>): FileForm {
   return { kind: 'update', precision: context.config.wire.up, parts: partsOf(context) };
 }
@@ -74,12 +61,13 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
   const { config, base, start, trained, residual } = options;
   const form = formOf(options);
   const feedback = config.wire.errorFeedback && form.precision !== 'fp32';
+  // New factors are made of summed products: what rounding took from the old ones means nothing to them.
+  const continues = getStrategy(config.strategy).traits(config).merges === 'factors';
   if (isPlain(form)) return { bytes: encodeModelState(trained), residual: null };
   const file = encodeCoded(stateShape(trained), tensorsOf(trained), form, {
     predicted: predictionOf(start, ranksOf(trained), base),
     residual: residual ?? undefined,
-    carries: (name) =>
-      feedback && (!name.startsWith('lora.') || continuesFactors.has(config.strategy) || fixesA(config)),
+    carries: (name) => feedback && (continues || !name.startsWith('lora.')),
   });
   return { bytes: file.bytes, residual: feedback ? file.residual : null };
 }
