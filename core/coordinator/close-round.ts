@@ -146,7 +146,7 @@ export async function aggregateRound(
     memory: await readMemory(store, blobs, ledger, round),
     base,
     products,
-    ...(noise === undefined ? {} : { noise }),
+    noise,
   });
   // Encoding takes a while, too: a broker in this process speaks first.
   await setImmediate();

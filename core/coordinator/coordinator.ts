@@ -126,7 +126,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       products: options.products,
       onChange: () => options.onChange('run'),
       ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
-      ...(options.noise === undefined ? {} : { noise: options.noise }),
+      noise: options.noise,
     });
   }
 

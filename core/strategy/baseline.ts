@@ -53,7 +53,7 @@ export function baseline(
 /** A baseline that averages what travels value by value. */
 export function averaging(plan: BaselinePlan): Omit<Strategy, 'name'> {
   return {
-    ...baseline(plan, { merges: 'factors', linear: true, siteRanks: false }),
+    ...baseline(plan, { merges: 'values', linear: true, siteRanks: false }),
     aggregateTrain: (round) => aggregate(round, null),
   };
 }

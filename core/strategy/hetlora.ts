@@ -15,7 +15,7 @@ import { baseline } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const hetLora: Strategy = {
-  ...baseline({ mode: 'lora' }, { merges: 'factors', linear: false, siteRanks: true }),
+  ...baseline({ mode: 'lora' }, { merges: 'values', linear: false, siteRanks: true }),
   name: 'hetlora',
   aggregateTrain: (round) => aggregate(round, paddedLayers),
 };

@@ -85,7 +85,7 @@ export const saFedLora: Strategy = {
   adaptsLayers: true,
   rules,
   traits: ({ freezeA }) => ({
-    merges: freezeA ? 'factors' : 'products',
+    merges: freezeA ? 'values' : 'products',
     linear: freezeA,
     siteRanks: !freezeA,
     anneals: true,

@@ -74,7 +74,7 @@ export interface AggregateRound {
    */
   base: { readonly weights: ReadonlyMap<string, FloatTensor> };
   /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the simulation give one. */
-  noise?: { normal(): number };
+  noise?: { normal(): number } | undefined;
   /** Multiplies what is summed up exactly. */
   products: MatrixProducts;
 }
@@ -122,8 +122,8 @@ export interface EvaluatePlan extends HeadSettings {
 
 /** What other code may ask of a strategy instead of its name; which factors train and travel is part of its plans. */
 export interface StrategyTraits {
-  /** What two updates are compared by: values of their factors, or their ΔW, where new factors are made of the sum. */
-  readonly merges: 'factors' | 'products';
+  /** What is merged, and by what two updates are compared: single values, or ΔW, of whose sum new factors are made. */
+  readonly merges: 'values' | 'products';
   /**
    * Whether the result follows from Σ w_k x_k of what travels alone, as secure aggregation and the coordinator's noise
    * want it, as long as no robust rule looks at single updates.

@@ -38,7 +38,7 @@ export interface LayerMerge {
 export async function aggregate(
   round: AggregateRound,
   rule: ((round: AggregateRound) => LayerMerge) | null,
-  merges: StrategyTraits['merges'] = 'factors',
+  merges: StrategyTraits['merges'] = 'values',
 ): Promise<AggregateResult> {
   const { global, plan } = round;
   refuseUnprotected(round, rule !== null);

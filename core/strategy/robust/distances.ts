@@ -53,7 +53,7 @@ export function mergedChangeNorm(
   start: ModelState,
   options: ChangeOptions & Space,
 ): number {
-  if (options.merges === 'factors') return changeNorm(state, start, options);
+  if (options.merges === 'values') return changeNorm(state, start, options);
   const values = changeNorm({ ...state, lora: new Map() }, start, options);
   const layers = layerProduct(state, state) + layerProduct(start, start) - 2 * layerProduct(state, start);
   return Math.sqrt(values ** 2 + Math.max(0, layers));
@@ -69,7 +69,7 @@ export function scaleMergedChange(
   factor: number,
   options: ChangeOptions & Space,
 ): ModelState {
-  if (factor === 1 || options.merges === 'factors') {
+  if (factor === 1 || options.merges === 'values') {
     return scaleChange(state, start, factor, options);
   }
   const values = scaleChange({ ...state, lora: new Map() }, start, factor, options);

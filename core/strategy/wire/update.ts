@@ -62,7 +62,7 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
   const form = formOf(options);
   const feedback = config.wire.errorFeedback && form.precision !== 'fp32';
   // New factors are made of summed products: what rounding took from the old ones means nothing to them.
-  const continues = getStrategy(config.strategy).traits(config).merges === 'factors';
+  const continues = getStrategy(config.strategy).traits(config).merges === 'values';
   if (isPlain(form)) return { bytes: encodeModelState(trained), residual: null };
   const file = encodeCoded(stateShape(trained), tensorsOf(trained), form, {
     predicted: predictionOf(start, ranksOf(trained), base),
