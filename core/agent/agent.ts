@@ -6,6 +6,7 @@ import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { importFolder } from '../data/import-folder.ts';
 import { listAllDevices } from '../engine/devices/all-devices.ts';
 import type { Device } from '../engine/engine.ts';
+import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import type { ExportOptions } from '../models/adapter-files.ts';
@@ -63,6 +64,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
   const events = createEventHub();
   const catalogue = createCatalogue(data.modelsDir);
+  const products = createOnnxRuntimeProducts();
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;
   let startProblem: ErrorReport | null = null;
@@ -73,7 +75,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   async function startRole(identity: Identity): Promise<void> {
     const shared = { data, store, logger, events, catalogue };
     if (identity.mode === 'coordinator') {
-      coordinator = await startCoordinatorRole({ ...shared, identity });
+      coordinator = await startCoordinatorRole({ ...shared, identity, products });
     } else {
       site = await startSiteRole({
         ...shared,
@@ -204,7 +206,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     folder: string,
     options: ExportOptions = {},
   ): Promise<{ folder: string }> {
-    await exportAdapterOf({ store, blobs: data.blobs, catalogue }, sha256, folder, options);
+    await exportAdapterOf({ store, blobs: data.blobs, catalogue, products }, sha256, folder, options);
     store.audit.append({
       actor: 'person',
       action: 'adapter-exported',

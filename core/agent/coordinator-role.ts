@@ -5,6 +5,7 @@ import { type CoordinatorNode, createCoordinator } from '../coordinator/coordina
 import { createAuthority } from '../enrolment/authority.ts';
 import { startEnrolmentDesk } from '../enrolment/desk.ts';
 import { loadOrCreateSigner } from '../enrolment/key-files.ts';
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { DataFolder } from '../store/data-folder.ts';
@@ -42,9 +43,9 @@ function listenAddress(hosts: readonly string[]): string {
 
 /** @throws AppError PORT_IN_USE | DATA_FOLDER_UNUSABLE */
 export async function startCoordinatorRole(
-  options: RoleOptions<CoordinatorIdentity>,
+  options: RoleOptions<CoordinatorIdentity> & { products: MatrixProducts },
 ): Promise<CoordinatorRole> {
-  const { identity, data, store, logger, events, catalogue } = options;
+  const { identity, data, store, logger, events, catalogue, products } = options;
   const { federation, federationName, hosts } = identity;
   const authority = await createAuthority(data.keysDir, federation);
   const signer = await loadOrCreateSigner(data.keysDir, coordinatorId);
@@ -105,6 +106,7 @@ export async function startCoordinatorRole(
       logger,
       catalogue,
       ports: connection.ports,
+      products,
       createInvitation: async (siteName, validHours) => issueInvitation(store, terms, siteName, validHours),
       disconnect: (siteId) => broker.disconnect(siteId),
       onChange: (what) => events.emit({ type: 'changed', what }),

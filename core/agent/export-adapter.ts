@@ -1,5 +1,6 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { type ExportOptions, type TrainedWith, writeAdapter } from '../models/adapter-files.ts';
@@ -8,7 +9,6 @@ import { type Catalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import { decodeLocalParameters, withKept } from '../site/local-parameters.ts';
 import { leavesUnchanged } from '../site/make-update.ts';
-import { frozenBaseKey, frozenBaseSchema } from '../site/round-state.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { AdapterRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
@@ -24,6 +24,7 @@ export interface ExportSources {
   store: ReadOnlyStore;
   blobs: BlobStore;
   catalogue: Catalogue;
+  products: MatrixProducts;
 }
 
 /**
@@ -52,7 +53,7 @@ export async function exportAdapterOf(
   const { state, frozenBaseDelta } = await readAdapter(sources, row, config, base);
   const whole =
     (options.format ?? 'peft') === 'peft'
-      ? await sumIntoAdapter(frozenBaseDelta, state)
+      ? await sumIntoAdapter(frozenBaseDelta, state, sources.products)
       : applyFrozenBaseDelta(base, frozenBaseDelta, state);
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
 }
@@ -83,12 +84,12 @@ async function readGlobal(
   base: BaseModel,
 ): Promise<RunAdapter> {
   const plan = planOf(config, round + 1);
-  const { a, b, head } = localParts(config, plan);
   // Of what a site keeps the coordinator has the first values only: an adapter of those would look whole and be none.
-  if (a || b || head) {
+  if (getStrategy(config.strategy).configureEvaluate(config, plan.round).perSite) {
+    const kept = config.localHead ? 'its head' : 'some of its factors';
     throw new AppError(
       'CONFIG_INVALID',
-      `In this run each site keeps ${head ? 'its head' : 'some of its factors'} to itself; the coordinator does not have it.`,
+      `In this run each site keeps ${kept} to itself; the coordinator does not have it.`,
       { action: 'Export an adapter at a site: there it is whole.' },
     );
   }
@@ -115,16 +116,17 @@ async function readFrozenBase(
 
 /** A site's update with what the site kept to itself: its own model after the round. */
 async function readOwn(
-  { store, blobs }: ExportSources,
+  sources: ExportSources,
   { sha256, runId, round }: AdapterRecord,
   config: RunConfig,
   base: BaseModel,
 ): Promise<RunAdapter> {
+  const { store, blobs } = sources;
   const plan = planOf(config, round);
   const bytes = await blobs.read(sha256);
   const initial = createRunState(config, base);
   const context = { config, base, initial };
-  const frozenBaseDelta = await readFrozenBase(blobs, partsAtSite(store, config, runId, round), context);
+  const frozenBaseDelta = await readFrozenBase(blobs, partsAtSite(sources, config, runId, round), context);
   if (leavesUnchanged({ config, plan }))
     return { state: decodeModelState(bytes, 'adapter'), frozenBaseDelta };
 
@@ -142,17 +144,30 @@ async function readOwn(
   return { state: withKept(state, own.kept), frozenBaseDelta };
 }
 
-/** Parts under a site's update of a round; a site keeps those of its newest run. */
-function partsAtSite(store: ReadOnlyStore, config: RunConfig, runId: string, round: number): string[] {
-  const { strategy, initiatingMode, initiatingRounds } = config;
-  // After every round a stack of factors; after an initiating stage of base weights, once, those weights.
-  const isInitiated = initiatingMode !== 'lora' && initiatingRounds > 0 && round >= initiatingRounds;
-  const count = strategy === 'flora-stack' ? round : strategy === 'sa-fedlora' && isInitiated ? 1 : 0;
-  if (count === 0) return [];
-  const parts =
-    store.runs.list()[0]?.id === runId ? (store.settings.get(frozenBaseKey, frozenBaseSchema) ?? []) : [];
-  if (parts.length < count) throw notHere('what the run had put under it');
-  return parts.slice(0, count);
+/** Parts that lay under the state from which a site's update was trained. */
+function partsAtSite(
+  { store, blobs }: ExportSources,
+  config: RunConfig,
+  runId: string,
+  round: number,
+): string[] {
+  const record = store.rounds.get(runId, round);
+  if (record?.frozenBaseParts == null && mayHaveFrozen(config, round))
+    throw new AppError(
+      'NOT_FOUND',
+      'An older version trained this adapter and did not record what the run had put under it.',
+      { action: 'Export the result of that round at the coordinator.' },
+    );
+  const parts = record?.frozenBaseParts ?? [];
+  if (!parts.every((sha256) => blobs.has(sha256))) throw notHere('what the run had put under it');
+  return parts;
+}
+
+/** Whether rounds before this one may have put something under the global state. */
+function mayHaveFrozen(config: RunConfig, round: number): boolean {
+  const { configureTrain, frozenAfter } = getStrategy(config.strategy);
+  const plans = Array.from({ length: round + 1 }, (_, each) => configureTrain(config, each));
+  return plans.slice(1).some((next, before) => frozenAfter(config, plans[before]!, next) !== 'nothing');
 }
 
 function notHere(what: string): AppError {

@@ -127,7 +127,7 @@ export async function aggregateRound(
   blobs: BlobStore,
   ledger: RunLedger,
   round: number,
-  noise?: AggregateRound['noise'],
+  { noise, products }: Pick<AggregateRound, 'noise' | 'products'>,
 ): Promise<ClosedRound> {
   const { config, strategy, base } = ledger;
   // In one order, so that sums are the same to the last bit.
@@ -145,7 +145,8 @@ export async function aggregateRound(
     updates: storedUpdates(ledger, blobs, { rows, round, start }),
     memory: await readMemory(store, blobs, ledger, round),
     base,
-    ...(noise === undefined ? {} : { noise }),
+    products,
+    noise,
   });
   // Encoding takes a while, too: a broker in this process speaks first.
   await setImmediate();

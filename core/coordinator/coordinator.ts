@@ -47,6 +47,7 @@ export interface CoordinatorOptions {
   offlineGraceMs?: number;
   /** See `RunEngineOptions`. */
   noise?: AggregateRound['noise'];
+  products: AggregateRound['products'];
 }
 
 /** What the site's messages call; see connection.ts. */
@@ -121,9 +122,10 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       base,
       ports,
       logger,
+      products: options.products,
       onChange: () => options.onChange('run'),
       ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
-      ...(options.noise === undefined ? {} : { noise: options.noise }),
+      noise: options.noise,
     });
   }
 

@@ -4,7 +4,6 @@
  * transfers and an interrupted aggregation from the store alone.
  */
 
-import { aggregateEvaluations } from '../evaluation/aggregate.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -34,6 +33,7 @@ export interface RunEngineOptions {
   offlineGraceMs?: number;
   /** Of noise for privacy; the operating system's cryptographic one when absent. Only tests and the simulation give one. */
   noise?: AggregateRound['noise'];
+  products: AggregateRound['products'];
 }
 
 export interface RunEngine {
@@ -175,7 +175,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     }
     // Sites that did not evaluate by now are left out of the accuracy of the state this round began with.
     recordAccuracy(record.startSha256);
-    const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options.noise);
+    const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFrozenBase();
     await tidyUp();
@@ -195,7 +195,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const round = store.rounds.listOfRun(runId).find((candidate) => candidate.resultSha256 === stateSha256);
     if (round === undefined) return;
     const rows = store.evaluations.ofState(runId, stateSha256);
-    const metrics = aggregateEvaluations(rows, config.classes.length);
+    const metrics = ledger.strategy.aggregateEvaluate(config, rows);
     store.rounds.update(runId, round.round, { accuracy: metrics.accuracy, metrics });
   }
 

@@ -6,6 +6,7 @@ import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
+import { getStrategy } from '../strategy/registry.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 
@@ -156,7 +157,7 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
     throw invalid('The smallest rank (rMin) is larger than the largest (rMax).');
   }
   const fixed = config.initiatingRounds + config.heatingRounds + config.coolingRounds;
-  if (config.strategy === 'sa-fedlora' && fixed > config.rounds) {
+  if (getStrategy(config.strategy).traits(config).anneals && fixed > config.rounds) {
     throw invalid(
       `Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`,
     );
@@ -171,9 +172,10 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
 
 /** Noise can push a running variance below zero, and then the network computes nothing but NaN at every site. */
 function refuseNoisyStatistics(config: RunConfig, base: BaseModel): void {
-  const { strategy, privacy, initiatingMode, initiatingRounds } = config;
-  const initiates = strategy === 'sa-fedlora' && initiatingMode === 'full' && initiatingRounds > 0;
-  const sendsAll = strategy === 'fedavg-full' || strategy === 'fedprox-full' || initiates;
+  const { privacy } = config;
+  const strategy = getStrategy(config.strategy);
+  const rounds = Array.from({ length: config.rounds }, (_, round) => strategy.configureTrain(config, round));
+  const sendsAll = rounds.some(({ mode }) => mode === 'full');
   if (privacy === null || privacy.noiseMultiplier === 0 || !sendsAll) return;
   if (statisticWeights(base, [...base.weights.keys()]).size === 0) return;
   throw invalid(

@@ -1,7 +1,8 @@
 /** How much trains in a round, for the screens. */
-import { trainableWeights } from '../engine/training-graph.ts';
+
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { trainedParts } from '../strategy/what-travels.ts';
 

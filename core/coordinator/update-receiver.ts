@@ -1,6 +1,6 @@
 /** How a site's update comes in: announced, pulled when its turn comes, judged, answered with a receipt. */
-import { trainableWeights } from '../engine/training-graph.ts';
 import type { ModelState } from '../lora/model-state.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';

@@ -8,6 +8,7 @@ import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import { loadOrCreateSigner } from '../enrolment/key-files.ts';
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorCode } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -36,6 +37,7 @@ export interface FederationOptions {
   catalogue: Catalogue;
   trainer: RunTrainer;
   compute: ComputeSettings;
+  products: MatrixProducts;
   version: string;
   logger: Logger;
   /** Something about the run changed at the coordinator. */
@@ -167,6 +169,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
     },
     disconnect: () => {},
     noise,
+    products: options.products,
     onChange() {
       const [run] = store.runs.list();
       if (run !== undefined) noise.follow(run.round);

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -37,6 +38,7 @@ export interface SimulationContext {
   catalogue: Catalogue;
   pool: TrainerPool;
   compute: ComputeSettings;
+  products: MatrixProducts;
   versions: FinishedRun['versions'];
   machine: FinishedRun['machine'];
   logger: Logger;
@@ -132,6 +134,7 @@ async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: Ru
       catalogue: context.catalogue,
       trainer,
       compute: context.compute,
+      products: context.products,
       version: context.versions.anneal,
       logger: context.logger,
       onChange: () => watch?.(),

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
+import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -169,6 +170,7 @@ async function runAll(
     catalogue,
     pool,
     compute: { engine: 'onnxruntime', device: options.device ?? 'cpu', threads },
+    products: createOnnxRuntimeProducts(),
     versions,
     machine: describeMachine(workers, threads),
     logger,

@@ -1,6 +1,7 @@
 /** A site's evaluation of a global state on its held-out images: what is counted, and what of it is released. */
 import { heldOutImages } from '../consent/cohort.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
+import { getStrategy } from '../strategy/registry.ts';
 import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
 
 /**
@@ -14,20 +15,21 @@ export async function evaluateState(
   signal: AbortSignal,
 ): Promise<void> {
   const { store, blobs, trainer, ports } = options;
-  const { runId, siteId, config, baseId, state } = work;
+  const { runId, siteId, config, baseId, round, state } = work;
   if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
   options.onActivity('evaluating', null);
+  const { configureEvaluate } = getStrategy(config.strategy);
+  const { batchSize, head, arcScale, smallCell } = configureEvaluate(config, round);
   const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
   const evaluate = async () => {
     const { stateFile, release } = await options.states.compose(work, isLast ? 'evaluate-last' : 'evaluate');
-    const { batchSize, head, arcScale } = config.training;
     const examples = toExamples(images, config, blobs);
     const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
     return trainer.evaluate(job, { signal }).finally(release);
   };
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   // What would say something about single patients does not leave the site: of too few images nothing but that.
-  const shown = result.counts && suppressSmallCells(result.counts, config.smallCell);
+  const shown = result.counts && suppressSmallCells(result.counts, smallCell);
   store.transaction(() => {
     store.evaluations.upsert({
       runId,

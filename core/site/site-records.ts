@@ -21,7 +21,7 @@ export function recordApproval(store: Store, { runId, config }: ManifestBody, ac
 
 /** The site's own rows of the run and the round, which its other rows refer to. */
 export function recordRun(store: Store, current: ManifestBody): void {
-  const { runId, phase, round, plan, state, deadlineAt } = current;
+  const { runId, phase, round, plan, state, frozenBaseDelta, deadlineAt } = current;
   store.transaction(() => {
     if (store.runs.get(runId) === null) store.runs.insert({ id: runId, config: current.config });
     const over = phase === 'finished' || phase === 'stopped';
@@ -35,6 +35,7 @@ export function recordRun(store: Store, current: ManifestBody): void {
       rank: plan.rank,
       trainableParameters: 0,
       startSha256: state.sha256,
+      frozenBaseParts: frozenBaseDelta.map(({ sha256 }) => sha256),
       deadlineAt,
     });
   });

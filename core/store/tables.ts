@@ -155,6 +155,7 @@ type RoundDefaults =
   | 'energyKept'
   | 'participants'
   | 'frozenBaseSha256'
+  | 'frozenBaseParts'
   | 'memorySha256'
   | 'driftSpread'
   | 'driftShare'

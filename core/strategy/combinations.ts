@@ -3,44 +3,28 @@
  * table in docs/strategy-options.md.
  */
 import { AppError } from '../shared/errors.ts';
-import { fixesA } from './fixed-factor.ts';
+import { getStrategy, strategies } from './registry.ts';
 import { trimmedCount } from './robust/combine.ts';
-import { sumsProducts } from './robust/distances.ts';
 import { krumQuorum } from './robust/select.ts';
-import type { RunConfig, StrategyName } from './strategy.ts';
+import type { CombinationRule, RuleSetting, RunConfig, Strategy, StrategyTraits } from './strategy.ts';
 
-/** A setting by its path in {@link RunConfig}, and its values that the rule is about, in words. */
-interface RuleSetting {
-  setting: string;
-  values: string;
+/** The strategies for which something holds, in words: "sa-fedlora without freezeA, flexlora". */
+function namesWhere(holds: (traits: StrategyTraits, strategy: Strategy) => boolean): string {
+  const named = Object.values(strategies).flatMap((strategy) => {
+    const [plain, fixed] = [false, true].map((freezeA) => holds(strategy.traits({ freezeA }), strategy));
+    if (plain === fixed) return plain ? strategy.name : [];
+    return `${strategy.name} ${plain ? 'without' : 'with'} freezeA`;
+  });
+  return named.join(', ');
 }
 
-export interface CombinationRule {
-  /** The option. */
-  option: RuleSetting;
-  /** What it does not go with. */
-  with: RuleSetting;
-  /** Goes on from "do not go together: …". */
-  why: string;
-  /** What to choose instead. */
-  instead: string;
-  refuses(config: RunConfig): boolean;
-}
+const traitsOf = (config: RunConfig) => getStrategy(config.strategy).traits(config);
+const hasSiteRanks = ({ siteRanks }: RunConfig) => Object.keys(siteRanks).length > 0;
 
-const oneOf = (...names: StrategyName[]) => ({
-  setting: 'strategy',
-  values: names.join(', '),
-});
 /** Strategies whose result is no mean of the sites' values: products, stacks, or weights that follow from the values. */
-const notMeans: RuleSetting = {
-  setting: 'strategy',
-  values: 'sa-fedlora (unless freezeA), flexlora, flora-stack, hetlora',
-};
-const isMean = (config: RunConfig) => !sumsProducts(config) && config.strategy !== 'hetlora';
-
-/** Strategies in which sites may have ranks of their own. */
-const takesSiteRanks = ({ strategy }: RunConfig) =>
-  ['hetlora', 'flexlora', 'flora-stack', 'sa-fedlora'].includes(strategy);
+const notMeans: RuleSetting = { setting: 'strategy', values: namesWhere(({ linear }) => !linear) };
+const isMean = (config: RunConfig) => traitsOf(config).linear;
+const averaging = namesWhere(({ linear }, { adaptsLayers }) => linear && adaptsLayers);
 
 const isValuewise = ({ robust }: RunConfig) => robust.rule === 'median' || robust.rule === 'trimmed-mean';
 const atCoordinator = ({ privacy }: RunConfig) => privacy?.at === 'coordinator';
@@ -50,8 +34,7 @@ const robustRules: readonly CombinationRule[] = [
     option: { setting: 'robust.rule', values: 'median, trimmed-mean' },
     with: notMeans,
     why: 'single values of the factors have no meaning that all sites share, so that a middle value among them has none',
-    instead:
-      'Choose the rule "norm-bound" or "multi-krum", the strategy "ffa-lora" or "fedavg-lora", or "freezeA" with sa-fedlora.',
+    instead: `Choose the rule "norm-bound" or "multi-krum", or a strategy that averages factors (${averaging}).`,
     refuses: (config) => isValuewise(config) && !isMean(config),
   },
   {
@@ -88,7 +71,7 @@ const robustRules: readonly CombinationRule[] = [
     with: { setting: 'siteRanks', values: 'any' },
     why: 'an honest site of a low rank lies as far from the others as a hostile one, by what was cut off',
     instead: 'Remove "siteRanks", or choose the rule "norm-bound".',
-    refuses: ({ robust, siteRanks }) => robust.rule === 'multi-krum' && Object.keys(siteRanks).length > 0,
+    refuses: (config) => config.robust.rule === 'multi-krum' && hasSiteRanks(config),
   },
 ];
 
@@ -97,8 +80,7 @@ const privacyRules: readonly CombinationRule[] = [
     option: { setting: 'privacy.at', values: 'coordinator' },
     with: notMeans,
     why: 'its result is no sum of the changes that were clipped, so that the noise would not be worth the ε reported',
-    instead:
-      'Set "privacy.at" to "site", or choose the strategy "ffa-lora" or "fedavg-lora", or "freezeA" with sa-fedlora.',
+    instead: `Set "privacy.at" to "site", or choose a strategy that averages factors (${averaging}).`,
     refuses: (config) => atCoordinator(config) && !isMean(config),
   },
   {
@@ -122,60 +104,15 @@ const otherRules: readonly CombinationRule[] = [
     option: { setting: 'serverOptimiser.kind', values: 'adam' },
     with: notMeans,
     why: 'moments of single values mean nothing where factors are decomposed anew or padded with zeros in each round',
-    instead: 'Choose the server optimiser "momentum" (not with flora-stack) or "none".',
+    instead: 'Choose the server optimiser "momentum" where the strategy allows it, or "none".',
     refuses: (config) => config.serverOptimiser.kind === 'adam' && !isMean(config),
   },
   {
-    option: { setting: 'serverOptimiser.kind', values: 'momentum' },
-    with: oneOf('flora-stack'),
-    why: "each round's stack becomes part of the model and new factors begin, so that there is nothing to carry on",
-    instead: 'Choose the server optimiser "none", or the strategy "flexlora".',
-    refuses: ({ serverOptimiser, strategy }) =>
-      serverOptimiser.kind === 'momentum' && strategy === 'flora-stack',
-  },
-  {
-    option: { setting: 'serverOptimiser.kind', values: 'momentum' },
-    with: { setting: 'cutOff', values: 'freeze' },
-    why: 'the momentum would see frozen directions as a change of the model and push it back',
-    instead: 'Choose the server optimiser "none", or set "cutOff" to "drop".',
-    refuses: ({ serverOptimiser, strategy, cutOff }) =>
-      serverOptimiser.kind === 'momentum' && strategy === 'sa-fedlora' && cutOff === 'freeze',
-  },
-  {
-    option: { setting: 'freezeA', values: 'true' },
-    with: { setting: 'cutOff', values: 'freeze' },
-    why: 'what is frozen would need factors A of its own, which do not travel',
-    instead: 'Set "cutOff" to "drop", or "freezeA" to false.',
-    refuses: (config) => fixesA(config) && config.cutOff === 'freeze',
-  },
-  {
-    option: { setting: 'freezeA', values: 'true' },
-    with: { setting: 'siteRanks', values: 'any' },
-    why: 'the mean is taken of factors B of one shape',
-    instead: 'Remove "siteRanks", or set "freezeA" to false.',
-    refuses: (config) => fixesA(config) && Object.keys(config.siteRanks).length > 0,
-  },
-  {
-    option: { setting: 'serverOptimiser.kind', values: 'momentum, adam' },
-    with: { setting: 'freezeA', values: 'true' },
-    why: 'moments of single values lose their meaning whenever the factors rotate, as they do when the rank falls',
-    instead: 'Choose the server optimiser "none", or set "freezeA" to false.',
-    refuses: (config) => fixesA(config) && config.serverOptimiser.kind !== 'none',
-  },
-  {
-    option: { setting: 'localHead', values: 'true' },
-    with: oneOf('head-only'),
-    why: 'then nothing would travel at all',
-    instead: 'Set "localHead" to false, or choose a strategy that trains more than the head.',
-    refuses: ({ localHead, strategy }) => localHead && strategy === 'head-only',
-  },
-  {
     option: { setting: 'siteRanks', values: 'any' },
-    with: oneOf('fedavg-lora', 'ffa-lora', 'fedsa-lora', 'fedavg-full', 'fedprox-full', 'head-only'),
+    with: { setting: 'strategy', values: namesWhere(({ siteRanks }) => !siteRanks) },
     why: 'this strategy averages tensors of one shape, or has no factors',
-    instead:
-      'Choose the strategy "hetlora", "flexlora", "flora-stack" or "sa-fedlora", or remove "siteRanks".',
-    refuses: (config) => Object.keys(config.siteRanks).length > 0 && !takesSiteRanks(config),
+    instead: `Choose another strategy (${namesWhere(({ siteRanks }) => siteRanks)}), or remove "siteRanks".`,
+    refuses: (config) => hasSiteRanks(config) && !traitsOf(config).siteRanks,
   },
   {
     option: { setting: 'wire.errorFeedback', values: 'true' },
@@ -184,32 +121,23 @@ const otherRules: readonly CombinationRule[] = [
     instead: 'Set "wire.up" to "fp16" or "int8", or "wire.errorFeedback" to false.',
     refuses: ({ wire }) => wire.errorFeedback && wire.up === 'fp32',
   },
-  {
-    option: { setting: 'lastK', values: '0' },
-    with: { setting: 'initiatingMode', values: 'last-k' },
-    why: 'no block would train, and the sites would have nothing to send in the initiating stage',
-    instead: 'Set "lastK" to 1 or more, or choose another "initiatingMode".',
-    refuses: ({ strategy, initiatingMode, initiatingRounds, lastK }) =>
-      strategy === 'sa-fedlora' && initiatingMode === 'last-k' && initiatingRounds > 0 && lastK === 0,
-  },
-  {
-    option: { setting: 'proximal', values: '0' },
-    with: oneOf('fedprox-full'),
-    why: 'without its pull this strategy is fedavg-full',
-    instead: 'Set "proximal" above 0 (0.01, for instance), or choose the strategy "fedavg-full".',
-    refuses: ({ proximal, strategy }) => proximal === 0 && strategy === 'fedprox-full',
-  },
 ];
 
-/** All rules, in the order in which they are looked at. */
-export const combinationRules: readonly CombinationRule[] = [...robustRules, ...privacyRules, ...otherRules];
+const generalRules = [...robustRules, ...privacyRules, ...otherRules];
+const ownRules = ({ rules = [] }: Strategy) => rules;
+
+/** All rules; those of single strategies last. */
+export const combinationRules: readonly CombinationRule[] = [
+  ...generalRules,
+  ...Object.values(strategies).flatMap(ownRules),
+];
 
 /**
- * Refuses settings that contradict each other.
+ * Refuses settings that contradict each other. A strategy's own rules are looked at first: they say more.
  * @throws AppError CONFIG_INVALID naming both settings and their values, with what to choose instead
  */
 export function refuseCombinations(config: RunConfig): void {
-  for (const rule of combinationRules) {
+  for (const rule of [...ownRules(getStrategy(config.strategy)), ...generalRules]) {
     if (!rule.refuses(config)) continue;
     const [option, other] = [rule.option.setting, rule.with.setting].map((path) => named(config, path));
     throw new AppError(

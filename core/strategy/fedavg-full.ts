@@ -6,13 +6,10 @@
  * Here AdamW trains at the sites instead of plain gradient steps; running means and variances of batch normalisation
  * are averaged like weights.
  */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgFull: Strategy = {
+  ...averaging({ mode: 'full' }),
   name: 'fedavg-full',
-  adaptsLayers: false,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'full' }),
-  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -6,13 +6,10 @@
  * The mean of the Bs times the mean of the As is not the mean of the products: the cross terms B_j·A_k of different
  * sites come in, and products of the same site count w_k² instead of w_k. Exact aggregation does away with that error.
  */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedAvgLora: Strategy = {
+  ...averaging({ mode: 'lora' }),
   name: 'fedavg-lora',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora' }),
-  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -7,14 +7,21 @@
  * λ is the run's `proximal`, μ in the paper. The paper also takes in sites that trained for less than they were asked
  * to; here a site that does not finish is absent from the round.
  */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging, baselineRound } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedProxFull: Strategy = {
+  ...averaging({ mode: 'full' }),
   name: 'fedprox-full',
-  adaptsLayers: false,
+  rules: [
+    {
+      option: { setting: 'proximal', values: '0' },
+      with: { setting: 'strategy', values: 'fedprox-full' },
+      why: 'without its pull this strategy is fedavg-full',
+      instead: 'Set "proximal" above 0 (0.01, for instance), or choose the strategy "fedavg-full".',
+      refuses: ({ proximal }) => proximal === 0,
+    },
+  ],
   configureTrain: (config, round) =>
     baselineRound(config, round, { mode: 'full', proximal: config.proximal }),
-  aggregateTrain: (round) => aggregate(round, null),
 };

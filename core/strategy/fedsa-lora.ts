@@ -8,13 +8,10 @@
  * state change nothing, and an export of it is the base model with the averaged head. A site that joins late, or lost
  * its memory, starts with B = 0. The head is averaged unless the run keeps it local.
  */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const fedSaLora: Strategy = {
+  ...averaging({ mode: 'lora', sends: 'a' }),
   name: 'fedsa-lora',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora', sends: 'a' }),
-  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -8,13 +8,10 @@
  * A follows from the run's seed at every site and never travels. The paper draws A from a normal distribution; here it
  * is PEFT's uniform one, as for all strategies.
  */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const ffaLora: Strategy = {
+  ...averaging({ mode: 'lora', trains: 'b', sends: 'b' }),
   name: 'ffa-lora',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora', trains: 'b', sends: 'b' }),
-  aggregateTrain: (round) => aggregate(round, null),
 };

@@ -5,10 +5,11 @@ import { type LayerOf, rankLimit, type Shape } from '../lora/model-state.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { layerRanks } from './lora-settings.ts';
+import { getStrategy } from './registry.ts';
 
 /** Another strategy may carry the setting, without a meaning. */
-export function fixesA({ strategy, freezeA }: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {
-  return freezeA && strategy === 'sa-fedlora';
+export function fixesA(config: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {
+  return getStrategy(config.strategy).traits(config).rotatesA;
 }
 
 /** Settings from which both ends draw A. */

@@ -9,13 +9,12 @@
  */
 import { aggregate } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';
-import { baselineRound } from './baseline-round.ts';
+import { baseline } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const flexLora: Strategy = {
+  ...baseline({ mode: 'lora' }, { merges: 'products', linear: false, siteRanks: true }),
   name: 'flexlora',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora' }),
   aggregateTrain: (round) =>
-    aggregate(round, (each) => exactLayers(each, { allocation: 'uniform', cutOff: 'drop' })),
+    aggregate(round, (each) => exactLayers(each, { allocation: 'uniform', cutOff: 'drop' }), 'products'),
 };

@@ -10,12 +10,21 @@
  */
 import { aggregate } from './aggregation/aggregate.ts';
 import { stackedLayers } from './aggregation/stacked-layers.ts';
-import { baselineRound } from './baseline-round.ts';
+import { baseline } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const floraStack: Strategy = {
+  ...baseline({ mode: 'lora' }, { merges: 'products', linear: false, siteRanks: true }),
   name: 'flora-stack',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora' }),
-  aggregateTrain: (round) => aggregate(round, stackedLayers),
+  rules: [
+    {
+      option: { setting: 'serverOptimiser.kind', values: 'momentum' },
+      with: { setting: 'strategy', values: 'flora-stack' },
+      why: "each round's stack becomes part of the model and new factors begin, so that there is nothing to carry on",
+      instead: 'Choose the server optimiser "none", or the strategy "flexlora".',
+      refuses: ({ serverOptimiser }) => serverOptimiser.kind === 'momentum',
+    },
+  ],
+  aggregateTrain: (round) => aggregate(round, stackedLayers, 'products'),
+  frozenAfter: () => 'stacked factors',
 };

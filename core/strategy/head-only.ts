@@ -1,11 +1,17 @@
 /** Baseline: a classification head on the frozen base model, averaged; what any adaptation has to beat. */
-import { aggregate } from './aggregation/aggregate.ts';
-import { baselineRound } from './baseline-round.ts';
+import { averaging } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const headOnly: Strategy = {
+  ...averaging({ mode: 'head' }),
   name: 'head-only',
-  adaptsLayers: false,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'head' }),
-  aggregateTrain: (round) => aggregate(round, null),
+  rules: [
+    {
+      option: { setting: 'localHead', values: 'true' },
+      with: { setting: 'strategy', values: 'head-only' },
+      why: 'then nothing would travel at all',
+      instead: 'Set "localHead" to false, or choose a strategy that trains more than the head.',
+      refuses: ({ localHead }) => localHead,
+    },
+  ],
 };

@@ -11,12 +11,11 @@
  */
 import { aggregate } from './aggregation/aggregate.ts';
 import { paddedLayers } from './aggregation/padded-layers.ts';
-import { baselineRound } from './baseline-round.ts';
+import { baseline } from './baseline.ts';
 import type { Strategy } from './strategy.ts';
 
 export const hetLora: Strategy = {
+  ...baseline({ mode: 'lora' }, { merges: 'values', linear: false, siteRanks: true }),
   name: 'hetlora',
-  adaptsLayers: true,
-  configureTrain: (config, round) => baselineRound(config, round, { mode: 'lora' }),
   aggregateTrain: (round) => aggregate(round, paddedLayers),
 };

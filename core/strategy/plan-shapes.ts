@@ -120,6 +120,7 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
         const whole = shapeOf(rank, weights, made);
         // A layer of a rank pattern may keep its rank where others lose some.
         const lora = new Map([...whole.lora].filter(([, { r }]) => r > 0));
+        if (lora.size === 0 && weights.length === 0) return { parameters: 0, bytes: 0 };
         return measured({ ...whole, lora }, frozenBaseForm({ config }));
       }),
   };
@@ -148,14 +149,16 @@ export function frozenBaseAfter(
   },
 ): { part: FrozenBasePart | null; replaced: readonly string[] } {
   const { plan, next, replaced, participants, siteRanks } = round;
-  if (config.strategy === 'flora-stack') {
-    const stacked = { siteRanks, share: participants / siteRanks.length };
-    return { part: { weights: [], rank: plan.rank, layers: { stacked } }, replaced };
+  switch (getStrategy(config.strategy).frozenAfter(config, plan, next)) {
+    case 'stacked factors': {
+      const stacked = { siteRanks, share: participants / siteRanks.length };
+      return { part: { weights: [], rank: plan.rank, layers: { stacked } }, replaced };
+    }
+    case 'base weights':
+      return { part: { weights: replaced, rank: 0 }, replaced: [] };
+    case 'cut directions':
+      return { part: { weights: [], rank: plan.rank, layers: { beyond: next.rank } }, replaced };
+    default:
+      return { part: null, replaced };
   }
-  // The last averaged base weights of an initiating stage: fetched once, then under every later state.
-  if (config.strategy === 'sa-fedlora' && plan.mode !== 'lora' && next.mode === 'lora')
-    return { part: { weights: replaced, rank: 0 }, replaced: [] };
-  if (config.strategy === 'sa-fedlora' && config.cutOff === 'freeze' && next.rank < plan.rank)
-    return { part: { weights: [], rank: plan.rank, layers: { beyond: next.rank } }, replaced };
-  return { part: null, replaced };
 }

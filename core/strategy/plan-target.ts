@@ -3,6 +3,7 @@
 import { maxRank } from '../config/lora-settings.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { countSent } from './plan.ts';
+import { getStrategy, yardsticks } from './registry.ts';
 import type { RunConfig } from './strategy.ts';
 
 export interface ReachedTarget {
@@ -30,10 +31,11 @@ const maxRounds = 1000;
  * @throws AppError CONFIG_INVALID for settings that contradict each other
  */
 export function findLimits(config: RunConfig, base: BaseModel, sites: number, target: number): TargetAnswer {
-  const { strategy } = config;
+  const strategy = getStrategy(config.strategy);
   const reductionWith = (changes: Partial<RunConfig>): number => {
     const changed = { ...config, ...changes };
-    const full = countSent({ ...changed, strategy: 'fedavg-full', siteRanks: {} }, base, sites).parameters;
+    const whole = { ...changed, strategy: yardsticks.wholeModel.name, siteRanks: {} };
+    const full = countSent(whole, base, sites).parameters;
     return 1 - countSent(changed, base, sites).parameters / full;
   };
   const reaches = (changes: Partial<RunConfig>) => reductionWith(changes) >= target;
@@ -43,11 +45,11 @@ export function findLimits(config: RunConfig, base: BaseModel, sites: number, ta
   };
 
   const rank = (r: number) => ({ rMax: r, ...(config.rMin > r ? { rMin: r } : {}) });
-  if (config.strategy !== 'head-only' && !isFull(config)) {
+  if (strategy.adaptsLayers) {
     const highest = largest(1, maxRank, (r) => reaches(rank(r)));
     add(highest === null ? null : rank(highest));
   }
-  if (strategy === 'sa-fedlora') {
+  if (strategy.traits(config).anneals) {
     const most = config.rounds - config.heatingRounds - config.coolingRounds;
     for (const mode of initiatingModes(config, base)) {
       const withRounds = (initiatingRounds: number) => ({ ...mode, initiatingRounds });
@@ -61,7 +63,6 @@ export function findLimits(config: RunConfig, base: BaseModel, sites: number, ta
   return { parameterReduction, reached: parameterReduction >= target, limits };
 }
 
-const isFull = ({ strategy }: RunConfig) => strategy === 'fedavg-full' || strategy === 'fedprox-full';
 const oneFullRound = { initiatingMode: 'full', initiatingRounds: 1 } as const;
 
 /** `full`, and `last-k` with the run's own number of blocks as far as there are more than those. */

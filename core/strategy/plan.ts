@@ -6,8 +6,8 @@
 import type { BaseModel } from '../models/base-model.ts';
 import { participantsOf } from './participation.ts';
 import { createStateShapes, frozenBaseAfter, type TransferSize } from './plan-shapes.ts';
-import { getStrategy } from './registry.ts';
-import type { RoundPlan, RunConfig } from './strategy.ts';
+import { getStrategy, yardsticks } from './registry.ts';
+import type { RoundPlan, RunConfig, Strategy } from './strategy.ts';
 
 /** A round as planned, before it runs. Bytes are those of the state files, without the transport's envelopes. */
 export interface PlannedRound extends RoundPlan {
@@ -54,10 +54,10 @@ export interface PlannedRun {
 export function planRun(config: RunConfig, base: BaseModel, sites: number): PlannedRun {
   const own = countRun(config, base, sites);
   // Ranks by site belong to strategies that know what to do with them.
-  const baseline = (strategy: 'fedavg-full' | 'fedavg-lora') =>
-    countRun({ ...config, strategy, siteRanks: {} }, base, sites).sent;
-  const full = baseline('fedavg-full');
-  const fixed = baseline('fedavg-lora');
+  const sentBy = ({ name }: Strategy) =>
+    countRun({ ...config, strategy: name, siteRanks: {} }, base, sites).sent;
+  const full = sentBy(yardsticks.wholeModel);
+  const fixed = sentBy(yardsticks.fixedRank);
   return {
     plan: own.plan,
     totals: {

@@ -24,6 +24,9 @@ export const strategies: Readonly<Record<StrategyName, Strategy>> = {
   'head-only': headOnly,
 };
 
+/** What a run is compared with: all weights averaged, and LoRA at a fixed rank. */
+export const yardsticks = { wholeModel: fedAvgFull, fixedRank: fedAvgLora } as const;
+
 export function getStrategy(name: StrategyName): Strategy {
   return strategies[name];
 }

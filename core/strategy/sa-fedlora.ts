@@ -22,25 +22,92 @@
 import { aggregate, frozenBaseOf } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';
 import { rotatedLayers } from './aggregation/rotated-layers.ts';
-import { fixesA } from './fixed-factor.ts';
+import { heldOutEvaluation } from './baseline.ts';
 import { scheduledRound } from './schedule.ts';
-import type { AggregateResult, AggregateRound, Strategy } from './strategy.ts';
+import type {
+  AggregateResult,
+  AggregateRound,
+  CombinationRule,
+  RoundPlan,
+  RunConfig,
+  Strategy,
+} from './strategy.ts';
+
+const rules: readonly CombinationRule[] = [
+  {
+    option: { setting: 'serverOptimiser.kind', values: 'momentum' },
+    with: { setting: 'cutOff', values: 'freeze' },
+    why: 'the momentum would see frozen directions as a change of the model and push it back',
+    instead: 'Choose the server optimiser "none", or set "cutOff" to "drop".',
+    refuses: ({ serverOptimiser, cutOff }) => serverOptimiser.kind === 'momentum' && cutOff === 'freeze',
+  },
+  {
+    option: { setting: 'freezeA', values: 'true' },
+    with: { setting: 'cutOff', values: 'freeze' },
+    why: 'what is frozen would need factors A of its own, which do not travel',
+    instead: 'Set "cutOff" to "drop", or "freezeA" to false.',
+    refuses: ({ freezeA, cutOff }) => freezeA && cutOff === 'freeze',
+  },
+  {
+    option: { setting: 'freezeA', values: 'true' },
+    with: { setting: 'siteRanks', values: 'any' },
+    why: 'the mean is taken of factors B of one shape',
+    instead: 'Remove "siteRanks", or set "freezeA" to false.',
+    refuses: ({ freezeA, siteRanks }) => freezeA && Object.keys(siteRanks).length > 0,
+  },
+  {
+    option: { setting: 'serverOptimiser.kind', values: 'momentum, adam' },
+    with: { setting: 'freezeA', values: 'true' },
+    why: 'moments of single values lose their meaning whenever the factors rotate, as they do when the rank falls',
+    instead: 'Choose the server optimiser "none", or set "freezeA" to false.',
+    refuses: ({ freezeA, serverOptimiser }) => freezeA && serverOptimiser.kind !== 'none',
+  },
+  {
+    option: { setting: 'lastK', values: '0' },
+    with: { setting: 'initiatingMode', values: 'last-k' },
+    why: 'no block would train, and the sites would have nothing to send in the initiating stage',
+    instead: 'Set "lastK" to 1 or more, or choose another "initiatingMode".',
+    refuses: ({ initiatingMode, initiatingRounds, lastK }) =>
+      initiatingMode === 'last-k' && initiatingRounds > 0 && lastK === 0,
+  },
+];
+
+function configureTrain(config: RunConfig, round: number): RoundPlan {
+  const plan = scheduledRound(config, round);
+  return config.freezeA && plan.mode === 'lora' ? { ...plan, trains: 'b', sends: 'b' } : plan;
+}
+
+/** When an initiating stage ends, its base weights become part of the base model. */
+const endsInitiating = (plan: RoundPlan, next: RoundPlan) => plan.mode !== 'lora' && next.mode === 'lora';
 
 export const saFedLora: Strategy = {
   name: 'sa-fedlora',
   adaptsLayers: true,
-
-  configureTrain(config, round) {
-    const plan = scheduledRound(config, round);
-    return fixesA(config) && plan.mode === 'lora' ? { ...plan, trains: 'b', sends: 'b' } : plan;
-  },
+  rules,
+  traits: ({ freezeA }) => ({
+    merges: freezeA ? 'values' : 'products',
+    linear: freezeA,
+    siteRanks: !freezeA,
+    anneals: true,
+    rotatesA: freezeA,
+  }),
+  configureTrain,
 
   async aggregateTrain(round) {
-    const result = fixesA(round.config)
+    const { config, plan, next } = round;
+    const result = config.freezeA
       ? await rotatedLayers(round, await aggregate(round, null))
-      : await aggregate(round, (each) => exactLayers(each, each.config));
-    return round.plan.mode !== 'lora' && round.next.mode === 'lora' ? founded(round, result) : result;
+      : await aggregate(round, (each) => exactLayers(each, config), 'products');
+    return endsInitiating(plan, next) ? founded(round, result) : result;
   },
+
+  frozenAfter({ cutOff, allocation }, plan, next) {
+    if (endsInitiating(plan, next)) return 'base weights';
+    const cuts = next.rank < plan.rank || allocation === 'spectral';
+    return cutOff === 'freeze' && plan.mode === 'lora' && cuts ? 'cut directions' : 'nothing';
+  },
+
+  ...heldOutEvaluation(configureTrain),
 };
 
 /** Base weights leave the state for the frozen base delta, and their moments the memory: they do not train again. */

@@ -1,8 +1,11 @@
 /** The interface of a federated strategy; names follow Flower's. One algorithm per file. */
 import { z } from 'zod';
-import { trainModeSchema } from '../config/local-training.ts';
+import { type HeadSettings, trainModeSchema } from '../config/local-training.ts';
 import { maxRank } from '../config/lora-settings.ts';
 import type { RunConfig, StrategyName } from '../config/run-config.ts';
+import type { SiteEvaluation } from '../evaluation/aggregate.ts';
+import type { EvaluationMetrics } from '../evaluation/metrics.ts';
+import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 
@@ -71,7 +74,9 @@ export interface AggregateRound {
    */
   base: { readonly weights: ReadonlyMap<string, FloatTensor> };
   /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the simulation give one. */
-  noise?: { normal(): number };
+  noise?: { normal(): number } | undefined;
+  /** Multiplies what is summed up exactly. */
+  products: MatrixProducts;
 }
 
 /** A site whose update counts less than sent or not at all, by a robust rule. */
@@ -106,6 +111,54 @@ export interface Drift {
   share: number;
 }
 
+/** What sites evaluate a round's start state with. */
+export interface EvaluatePlan extends HeadSettings {
+  /** Whether each site puts its local parameters into the state first, so that it evaluates a model of its own. */
+  perSite: boolean;
+  batchSize: number;
+  /** Counts below this never leave a site. */
+  smallCell: number;
+}
+
+/** What other code may ask of a strategy instead of its name; which factors train and travel is part of its plans. */
+export interface StrategyTraits {
+  /** What is merged, and by what two updates are compared: single values, or ΔW, of whose sum new factors are made. */
+  readonly merges: 'values' | 'products';
+  /**
+   * Whether the result follows from Σ w_k x_k of what travels alone, as secure aggregation and the coordinator's noise
+   * want it, as long as no robust rule looks at single updates.
+   */
+  readonly linear: boolean;
+  /** Whether sites may have ranks of their own (`siteRanks`). */
+  readonly siteRanks: boolean;
+  /** Whether rounds follow the schedule of stages and ranks, and layers share a budget of directions. */
+  readonly anneals: boolean;
+  /** Whether A is made of the run's seeded rows and rotates within their space when the rank falls. */
+  readonly rotatesA: boolean;
+}
+
+/** What becomes part of the frozen base when a round closes. */
+export type FrozenPart = 'nothing' | 'base weights' | 'stacked factors' | 'cut directions';
+
+/** A setting by its path in {@link RunConfig}, and its values that a rule is about, in words. */
+export interface RuleSetting {
+  setting: string;
+  values: string;
+}
+
+/** Two settings that make no sense together. */
+export interface CombinationRule {
+  /** The option. */
+  option: RuleSetting;
+  /** What it does not go with. */
+  with: RuleSetting;
+  /** Goes on from "do not go together: …". */
+  why: string;
+  /** What to choose instead. */
+  instead: string;
+  refuses(config: RunConfig): boolean;
+}
+
 /**
  * Parts that a run has put under its global state, oldest first. Base weights of a part replace those below it; its
  * LoRA layers are added to the base weights as products s·B·A.
@@ -116,6 +169,9 @@ export interface Strategy {
   readonly name: StrategyName;
   /** Whether the global state names layers for LoRA factors. */
   readonly adaptsLayers: boolean;
+  /** Settings that make no sense with this strategy, beyond what its traits say. */
+  readonly rules?: readonly CombinationRule[];
+  traits(config: Pick<RunConfig, 'freezeA'>): StrategyTraits;
   /** The plan of round `round` (0-based). */
   configureTrain(config: RunConfig, round: number): RoundPlan;
   /**
@@ -124,4 +180,13 @@ export interface Strategy {
    * @throws AppError UPDATE_REJECTED | SHAPE_MISMATCH | QUORUM_NOT_REACHED
    */
   aggregateTrain(round: AggregateRound): Promise<AggregateResult>;
+  /**
+   * What `aggregateTrain` gives as frozen base delta between a round and the next. With the allocation `spectral`, cut
+   * directions may turn out to be none.
+   */
+  frozenAfter(config: RunConfig, plan: RoundPlan, next: RoundPlan): FrozenPart;
+  /** How sites evaluate the state with which round `round` (0-based) starts. */
+  configureEvaluate(config: RunConfig, round: number): EvaluatePlan;
+  /** Metrics of one state, over all sites that reported on it. */
+  aggregateEvaluate(config: RunConfig, reports: readonly SiteEvaluation[]): EvaluationMetrics;
 }

@@ -6,6 +6,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { type StrategyName, strategyNameSchema } from '../../core/strategy/strategy.ts';
@@ -50,6 +51,7 @@ async function aggregate(folder: string, strategyName: StrategyName, sites: numb
     },
     memory: null,
     base: { weights: new Map() },
+    products: createOnnxRuntimeProducts(),
   });
   const bytes = encodeModelState(state);
   const cpu = process.cpuUsage(cpuStart);

@@ -1,14 +1,16 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
-import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
+import { trainableWeights } from '../../core/models/trainable-weights.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { checkUpdate } from '../../core/strategy/check-update.ts';
 import { refuseCombinations } from '../../core/strategy/combinations.ts';
 import { getStrategy, strategies } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
+import { siteStart } from '../../core/strategy/site-rank.ts';
+import { localParts } from '../../core/strategy/what-travels.ts';
 import {
   type AggregateResult,
   type RunConfig,
@@ -109,6 +111,30 @@ function effectOf({ state, frozenBaseDelta }: Pick<AggregateResult, 'state' | 'f
   return effect;
 }
 
+/** What became part of the frozen base is what the strategy had said. */
+function expectFrozen(
+  part: ModelState | null,
+  { config, global, round }: { config: RunConfig; global: ModelState; round: number },
+): void {
+  const strategy = getStrategy(config.strategy);
+  const plan = strategy.configureTrain(config, round);
+  const next = strategy.configureTrain(config, Math.min(round + 1, config.rounds - 1));
+  const said = strategy.frozenAfter(config, plan, next);
+  const ranks = [...(part?.lora.values() ?? [])].reduce((sum, { r }) => sum + r, 0);
+  const layers = global.lora.size;
+  if (said === 'nothing') expect(part).toBeNull();
+  else if (said === 'base weights') {
+    const trained = trainableWeights(base, plan.mode, config.lastK);
+    expect([[...part!.base.keys()].sort(), part!.lora.size]).toEqual([trained.sort(), 0]);
+  } else if (said === 'stacked factors') {
+    expect([...part!.lora.keys()]).toEqual([...global.lora.keys()]);
+    expect(ranks).toBeGreaterThanOrEqual(layers * plan.rank);
+  } else if (config.allocation === 'uniform') {
+    expect(ranks).toBe(layers * (plan.rank - next.rank));
+    expect(ranks).toBeGreaterThan(0);
+  } else expect(part?.base.size ?? 0).toBe(0);
+}
+
 it('every strategy of the configuration exists under its own name and is tested here', () => {
   expect(Object.keys(strategies).sort()).toEqual([...strategyNameSchema.options].sort());
   for (const name of strategyNameSchema.options) expect(getStrategy(name).name).toBe(name);
@@ -174,6 +200,7 @@ describe.each([...plain, ...withOptions])('%s', (_name, changes) => {
         expect(state.classes).toEqual(config.classes);
         expect(statesEqual(decodeModelState(encodeModelState(state), 'global'), state)).toBe(true);
       }
+      expectFrozen(result.frozenBaseDelta, { config, global, round });
       expect(result.state.base.size > 0).toBe(next.mode === 'full' || next.mode === 'last-k');
       global = result.state;
       memory = result.memory;
@@ -263,5 +290,123 @@ describe.each(plain)('%s without options', (_name, changes) => {
       expect(relativeError(byExamples.state[part], mean(0.75))).toBeLessThan(1e-6);
       expect(relativeError(alike.state[part], mean(0.5))).toBeLessThan(1e-6);
     }
+  });
+});
+
+/** The mean of two states, tensor by tensor. */
+function meanOf(x: ModelState, y: ModelState, share: number): ModelState {
+  const mean = (one: ModelState['head'], other: ModelState['head']) =>
+    weightedSum([
+      [share, one],
+      [1 - share, other],
+    ]);
+  const factors = ({ lora }: ModelState) =>
+    new Map(
+      [...lora].flatMap(([module, { a, b }]) => [[`${module} a`, a] as const, [`${module} b`, b] as const]),
+    );
+  const both = mean(factors(x), factors(y));
+  const lora = [...x.lora].map(([module, layer]) => {
+    const [a, b] = [both.get(`${module} a`)!, both.get(`${module} b`)!];
+    return [module, { ...layer, a, b }] as const;
+  });
+  return { ...x, lora: new Map(lora), head: mean(x.head, y.head), base: mean(x.base, y.base) };
+}
+
+/** The same ΔW from other factors. */
+function withOtherFactors(state: ModelState): ModelState {
+  const times = (factor: number, { dims, data }: { dims: readonly number[]; data: Float32Array }) =>
+    floatTensor(
+      dims,
+      data.map((value) => factor * value),
+    );
+  const lora = [...state.lora].map(([module, layer]) => {
+    return [module, { ...layer, a: times(4, layer.a), b: times(0.25, layer.b) }] as const;
+  });
+  return { ...state, lora: new Map(lora) };
+}
+
+describe.each(plain)('%s is what its traits say', (_name, changes) => {
+  const config = settings(changes);
+  const strategy = getStrategy(config.strategy);
+  const traits = strategy.traits(config);
+  const plans = Array.from({ length: config.rounds }, (_, round) => strategy.configureTrain(config, round));
+  const start = createRunState(config, base);
+  const sites = (x: ModelState, y: ModelState): SiteUpdate[] => [
+    { siteId: 'x', examples: 30, state: x },
+    { siteId: 'y', examples: 10, state: y },
+  ];
+
+  /** In each round with factors, or without for strategies that have none. */
+  async function eachRound(
+    look: (round: number, global: ModelState, x: ModelState, y: ModelState) => Promise<void>,
+  ) {
+    let global = start;
+    for (const { round, rank } of plans) {
+      const [x, y] = [1, 2].map((site) => trainAs(config, base, global, round, 10 * round + site));
+      if (rank > 0 || !strategy.adaptsLayers) await look(round, global, x!, y!);
+      global = (await aggregateOnce(config, base, round, global, sites(x!, y!))).state;
+    }
+  }
+
+  it(`is ${traits.linear ? '' : 'not '}linear in what travels`, async () => {
+    await eachRound(async (round, global, x, y) => {
+      const two = await aggregateOnce(config, base, round, global, sites(x, y));
+      const mean = { siteId: 'both', examples: 40, state: meanOf(x, y, 0.75) };
+      const one = await aggregateOnce(config, base, round, global, [mean]);
+      const apart = relativeError(effectOf(one), effectOf(two));
+      if (traits.linear) expect(apart).toBeLessThan(1e-5);
+      else expect(apart).toBeGreaterThan(1e-3);
+    });
+  });
+
+  it(`merges ${traits.merges}: other factors of the same product ${traits.merges === 'products' ? 'do not ' : ''}matter`, async () => {
+    await eachRound(async (round, global, x, y) => {
+      const plan = plans[round]!;
+      // What travels alone has no product.
+      if (plan.sends !== 'both' || plan.rank === 0) return;
+      const one = await aggregateOnce(config, base, round, global, sites(x, y));
+      const other = await aggregateOnce(config, base, round, global, sites(withOtherFactors(x), y));
+      const apart = relativeError(effectOf(other), effectOf(one));
+      if (traits.merges === 'products') expect(apart).toBeLessThan(1e-5);
+      else expect(apart).toBeGreaterThan(1e-3);
+    });
+  });
+
+  it(`takes ${traits.siteRanks ? '' : 'no '}ranks of single sites`, async () => {
+    const own = { ...config, siteRanks: { x: 1 } };
+    if (!traits.siteRanks) expect(() => refuseCombinations(own)).toThrow(/"siteRanks"/);
+    else refuseCombinations(own);
+    await eachRound(async (round, global, _x, y) => {
+      if (plans[round]!.rank < 2) return;
+      const x = trainAs(own, base, siteStart(own, 'x', global), round, round);
+      const result = aggregateOnce(own, base, round, global, sites(x, y));
+      if (!traits.siteRanks) await expect(result).rejects.toMatchObject({ code: 'UPDATE_REJECTED' });
+      else expect((await result).state.lora.size).toBe(global.lora.size);
+    });
+  });
+
+  it(`${traits.anneals ? 'follows the schedule' : 'has one stage'}; A ${traits.rotatesA ? 'rotates' : 'does not rotate'}`, () => {
+    expect(plans.every(({ stage }) => (stage !== 'baseline') === traits.anneals)).toBe(true);
+    const falls = plans.some(({ rank, sends }) => rank > 0 && rank < config.rMax && sends === 'b');
+    expect(falls).toBe(traits.rotatesA);
+  });
+
+  it.each([false, true])('evaluates as configured, with heads at the sites: %s', (localHead) => {
+    const own = { ...config, localHead };
+    for (const plan of plans) {
+      const { perSite, ...job } = strategy.configureEvaluate(own, plan.round);
+      const { batchSize, head, arcScale } = config.training;
+      expect(job).toEqual({ batchSize, head, arcScale, smallCell: config.smallCell });
+      expect(perSite).toBe(Object.values(localParts(own, plan)).includes(true));
+    }
+    const reports = [
+      { siteId: 'x', correct: 8, total: 10, counts: null },
+      { siteId: 'y', correct: 10, total: 30, counts: null },
+    ];
+    expect(strategy.aggregateEvaluate(own, reports)).toMatchObject({ total: 40, accuracy: 18 / 40 });
+    expect(strategy.aggregateEvaluate(own, reports.toReversed())).toEqual(
+      strategy.aggregateEvaluate(own, reports),
+    );
+    expect(strategy.aggregateEvaluate(own, []).accuracy).toBeNull();
   });
 });

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
+import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { elementCount, type FloatTensor } from '../../core/shared/tensor.ts';
 import { createProductSums } from '../../core/strategy/aggregation/product-sums.ts';
@@ -18,6 +19,8 @@ import {
   runSettings,
   squaredNorm,
 } from '../fixtures/strategy-rounds.ts';
+
+const products = createOnnxRuntimeProducts();
 
 const base = shapeOnlyBase();
 const runs = { numRuns: 60 };
@@ -184,11 +187,11 @@ describe('exact aggregation', () => {
     await fc.assert(
       fc.asyncProperty(randomRounds({ mixed: true }), fc.nat(), async ({ global, sites, shares }, cut) => {
         const parts = [sites.slice(0, cut % sites.length), sites.slice(cut % sites.length)];
-        const [whole, merged] = [createProductSums(global), createProductSums(global)];
+        const [whole, merged] = [createProductSums(global, products), createProductSums(global, products)];
         const [mean, mergedMean] = [createTensorMean(), createTensorMean()];
         let site = 0;
         for (const part of parts) {
-          const [sums, heads] = [createProductSums(global), createTensorMean()];
+          const [sums, heads] = [createProductSums(global, products), createTensorMean()];
           for (const { state } of part) {
             const share = shares[site++]!;
             for (const each of [whole, sums]) await each.add(state, share);

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import { type ModelState, withTensors } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -85,6 +86,7 @@ async function aggregate(
     memory: null,
     base,
     noise,
+    products: createOnnxRuntimeProducts(),
   });
   return state;
 }

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { createRandom, type Random } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
 import {
   mergedChangeNorm,
   scaleMergedChange,
@@ -33,7 +34,11 @@ function randomUpdate(random: Random, r = 3, scale = 2): ModelState {
 }
 
 const travels = (strategy: StrategyName) =>
-  ({ plan: { sends: 'both' }, config: { localHead: false, strategy, freezeA: false } }) as const;
+  ({
+    plan: { sends: 'both' },
+    config: { localHead: false, strategy, freezeA: false },
+    merges: getStrategy(strategy).traits({ freezeA: false }).merges,
+  }) as const;
 
 /** ΔW of all layers and the head as one list, written out. */
 const dense = (state: ModelState) =>

@@ -10,6 +10,7 @@ import { elementCount } from '../../shared/tensor.ts';
 import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
 import { noiseFor, planPrivacy } from '../../strategy/privacy/planned-privacy.ts';
+import { getStrategy } from '../../strategy/registry.ts';
 import type { RunConfig } from '../../strategy/strategy.ts';
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
@@ -179,7 +180,7 @@ function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
       [1, 2, 3, 4],
     ),
   );
-  if (config.allocation === 'spectral' && config.strategy === 'sa-fedlora') {
+  if (config.allocation === 'spectral' && getStrategy(config.strategy).traits(config).anneals) {
     printLine(
       'With the allocation "spectral" the ranks of single layers follow from the data; counted is the mean.',
     );

@@ -7,7 +7,7 @@
  */
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
-import type { AggregateResult, AggregateRound, Drift, ServerMemory } from '../strategy.ts';
+import type { AggregateResult, AggregateRound, Drift, ServerMemory, StrategyTraits } from '../strategy.ts';
 import { createProductSums, type ProductSums } from './product-sums.ts';
 import { createValueMerge, type ValueMerge } from './value-merge.ts';
 import { type WeighedUpdate, weighUpdates } from './weighed-updates.ts';
@@ -31,16 +31,23 @@ export interface LayerMerge {
   finish(sums: ProductSums): Promise<MergedLayers>;
 }
 
-/** @param rule null when factors are averaged value by value, like head and base weights, or there are none */
+/**
+ * @param rule null when factors are averaged value by value, like head and base weights, or there are none
+ * @param merges by what robust rules compare updates; as the strategy's traits say
+ */
 export async function aggregate(
   round: AggregateRound,
   rule: ((round: AggregateRound) => LayerMerge) | null,
+  merges: StrategyTraits['merges'] = 'values',
 ): Promise<AggregateResult> {
   const { global, plan } = round;
   refuseUnprotected(round, rule !== null);
-  const updates = await weighUpdates(round);
+  const updates = await weighUpdates(round, merges);
   const values = createValueMerge(round, rule === null);
-  const sums = createProductSums(plan.sends === 'a' ? { ...global, lora: new Map() } : global);
+  const sums = createProductSums(
+    plan.sends === 'a' ? { ...global, lora: new Map() } : global,
+    round.products,
+  );
   const layers = rule?.(round) ?? null;
   for await (const update of updates.read()) {
     values.add(update);

@@ -1,8 +1,14 @@
 /** The sum of a round's low-rank products, layer by layer: Σ w_k·s_k·B_k·A_k, never averaged factor by factor. */
+
+import type { MatrixProducts } from '../../linalg/matrix-products.ts';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
-import type { Decomposition, FactorPart, FactorSum } from '../../lora/factor-sum.ts';
+import {
+  createFactorSum,
+  type Decomposition,
+  type FactorPart,
+  type FactorSum,
+} from '../../lora/factor-sum.ts';
 import { type LoraLayer, type ModelState, rankLimit } from '../../lora/model-state.ts';
-import { createExactSum } from '../exact-sum.ts';
 
 /** Sums over some of the sites, and what drift needs of them. */
 export interface PartialSums {
@@ -33,8 +39,10 @@ export interface ProductSums {
 }
 
 /** Empty sums for the layers of a global state. */
-export function createProductSums(global: ModelState): ProductSums {
-  const sums = new Map([...global.lora].map(([module, layer]) => [module, createExactSum(layer)]));
+export function createProductSums(global: ModelState, products: MatrixProducts): ProductSums {
+  const sums = new Map(
+    [...global.lora].map(([module, { a, b }]) => [module, createFactorSum(a.dims, b.dims, products)]),
+  );
   const starts = new Map([...global.lora].filter(([, layer]) => changesSomething(layer)));
   const energies = new Map<string, number>();
   const along = new Map<string, number>();

@@ -5,7 +5,7 @@ import { checkAgainstGlobal } from '../check-update.ts';
 import { type ChangeOptions, clipChange } from '../privacy/change.ts';
 import { mergedChangeNorm, scaleMergedChange, squaredDistances } from '../robust/distances.ts';
 import { multiKrum, normBound } from '../robust/select.ts';
-import type { AggregateRound, Exclusion } from '../strategy.ts';
+import type { AggregateRound, Exclusion, StrategyTraits } from '../strategy.ts';
 import { sharesAmong, sharesOf } from './shares.ts';
 
 export interface WeighedUpdate {
@@ -35,9 +35,12 @@ export function changeOptions({ plan, config, base }: AggregateRound): ChangeOpt
  * multi-Krum holds all of them at once for its distances.
  * @throws AppError UPDATE_REJECTED | QUORUM_NOT_REACHED
  */
-export async function weighUpdates(round: AggregateRound): Promise<WeighedUpdates> {
+export async function weighUpdates(
+  round: AggregateRound,
+  merges: StrategyTraits['merges'],
+): Promise<WeighedUpdates> {
   const { config, global, updates } = round;
-  const options = changeOptions(round);
+  const options = { ...changeOptions(round), merges };
   const shares = sharesOf(config, updates.sites);
   const clipNorm = config.privacy?.at === 'coordinator' ? config.privacy.clipNorm : null;
 

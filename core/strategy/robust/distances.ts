@@ -8,17 +8,12 @@ import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { stackFactors } from '../../lora/stack-factors.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
-import { fixesA } from '../fixed-factor.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
-import type { RunConfig, StrategyName } from '../strategy.ts';
+import type { StrategyTraits } from '../strategy.ts';
 import { sentTensors, type Travels } from '../what-travels.ts';
 
-/** Strategies whose result depends on the sites' ΔW alone, not on the factors behind them; but not with a fixed A. */
-const mergesProducts: ReadonlySet<StrategyName> = new Set(['sa-fedlora', 'flexlora', 'flora-stack']);
-
-export function sumsProducts(config: Pick<RunConfig, 'strategy' | 'freezeA'>): boolean {
-  return mergesProducts.has(config.strategy) && !fixesA(config);
-}
+/** The space in which updates are merged. */
+type Space = Pick<StrategyTraits, 'merges'>;
 
 /**
  * Squared distances between updates, a symmetric matrix with rows in the order of `states`; equal to those between their
@@ -27,9 +22,9 @@ export function sumsProducts(config: Pick<RunConfig, 'strategy' | 'freezeA'>): b
  */
 export async function squaredDistances(
   states: readonly ModelState[],
-  travels: Travels,
+  travels: Travels & Space,
 ): Promise<Float64Array[]> {
-  const products = sumsProducts(travels.config);
+  const products = travels.merges === 'products';
   const sites = states.map((state) => ({
     // Of the layers only what is compared value by value.
     tensors: sentTensors(products ? { ...state, lora: new Map() } : state, travels),
@@ -54,8 +49,12 @@ export async function squaredDistances(
  * L2 norm of an update's change in that space.
  * @throws AppError UPDATE_REJECTED when the update does not fit the start state
  */
-export function mergedChangeNorm(state: ModelState, start: ModelState, options: ChangeOptions): number {
-  if (!sumsProducts(options.config)) return changeNorm(state, start, options);
+export function mergedChangeNorm(
+  state: ModelState,
+  start: ModelState,
+  options: ChangeOptions & Space,
+): number {
+  if (options.merges === 'values') return changeNorm(state, start, options);
   const values = changeNorm({ ...state, lora: new Map() }, start, options);
   const layers = layerProduct(state, state) + layerProduct(start, start) - 2 * layerProduct(state, start);
   return Math.sqrt(values ** 2 + Math.max(0, layers));
@@ -69,9 +68,9 @@ export function scaleMergedChange(
   state: ModelState,
   start: ModelState,
   factor: number,
-  options: ChangeOptions,
+  options: ChangeOptions & Space,
 ): ModelState {
-  if (factor === 1 || !sumsProducts(options.config)) {
+  if (factor === 1 || options.merges === 'values') {
     return scaleChange(state, start, factor, options);
   }
   const values = scaleChange({ ...state, lora: new Map() }, start, factor, options);

@@ -14,8 +14,7 @@ import { invalid } from '../../lora/safetensors.ts';
 import { cutLayer } from '../../lora/stack-factors.ts';
 import { decodeModelState, encodeModelState } from '../../lora/state-file.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
-import { fixesA } from '../fixed-factor.ts';
-import type { StrategyName } from '../strategy.ts';
+import { getStrategy } from '../registry.ts';
 import { encodeCoded, openCoded } from './coded-file.ts';
 import {
   baseWeightOf,
@@ -25,7 +24,6 @@ import {
   requireSame,
   updateForm,
   type WireBase,
-  type WireConfig,
   type WireContext,
   wireEntries,
 } from './wire-context.ts';
@@ -49,19 +47,6 @@ export interface DecodeUpdateOptions extends WireContext {
 }
 
 /**
- * Strategies that average factors apart, so that a factor of the next round is the continuation of this round's. After
- * an exact aggregation the factors are other ones, and what rounding took from the old ones means nothing to them. With a
- * fixed A they go on until a cut, after which the shape is another one.
- */
-const averagesFactors: ReadonlySet<StrategyName> = new Set([
-  'fedavg-lora',
-  'ffa-lora',
-  'fedsa-lora',
-  'hetlora',
-]);
-const continuesFactors = (config: WireConfig) => averagesFactors.has(config.strategy) || fixesA(config);
-
-/**
  * @throws AppError TRAINING_FAILED when values are not finite (but for a plain file, which the coordinator judges)
  * @throws RangeError when `trained` has a layer that `start` lacks
  */
@@ -76,11 +61,12 @@ export function encodeUpdate(options: EncodeUpdateOptions): EncodedUpdate {
     lora.set(module, cutLayer(layer, r));
   }
   const feedback = config.wire.errorFeedback && form.precision !== 'fp32';
-  const carriesFactors = continuesFactors(config);
+  // New factors are made of summed products: what rounding took from the old ones means nothing to them.
+  const continues = getStrategy(config.strategy).traits(config).merges === 'values';
   const file = encodeCoded(trained, tensorsOf(trained), form, {
     predicted: predictionOf({ ...start, lora }, base),
     residual: residual ?? undefined,
-    carries: (name) => feedback && (carriesFactors || !isFactorName(name)),
+    carries: (name) => feedback && (continues || !isFactorName(name)),
   });
   return { bytes: file.bytes, residual: feedback ? file.residual : null };
 }
