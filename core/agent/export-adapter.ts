@@ -16,7 +16,7 @@ import { sumIntoAdapter } from '../strategy/frozen-base-adapter.ts';
 import { applyFrozenBaseDelta } from '../strategy/frozen-base-delta.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type FrozenBaseDelta, type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
+import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 import { localParts } from '../strategy/what-travels.ts';
 import { decodeFrozenBase, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
 
@@ -50,7 +50,13 @@ export async function exportAdapterOf(
   const base = await sources.catalogue.load(
     await sources.catalogue.resolve(config.baseId, config.baseSha256),
   );
-  const { state, frozenBaseDelta } = await readAdapter(sources, row, config, base);
+  const context = { ...sources, config, base, initial: createRunState(config, base) };
+  const { state, parts } = await (row.kind === 'global' ? readGlobal : readOwn)(context, row);
+  const frozenBaseDelta: ModelState[] = [];
+  for (const part of parts) {
+    const bytes = await sources.blobs.read(part);
+    frozenBaseDelta.push(decodeFrozenBase(bytes, 'a part under the adapter', context));
+  }
   const whole =
     (options.format ?? 'peft') === 'peft'
       ? await sumIntoAdapter(frozenBaseDelta, state, sources.products)
@@ -63,26 +69,18 @@ function trainedWith({ training }: RunConfig): TrainedWith {
   return { loraDropout, ...(head === 'arcface' ? { arcScale } : {}) };
 }
 
+/** What belongs to a run, to read its files with. */
+type RunContext = ExportSources &
+  Parameters<typeof decodeFrozenBase>[2] & { config: RunConfig; base: BaseModel };
+
 interface RunAdapter {
   state: ModelState;
-  frozenBaseDelta: FrozenBaseDelta;
+  /** What lies under it, oldest first. */
+  parts: readonly string[];
 }
 
-async function readAdapter(
-  sources: ExportSources,
-  row: AdapterRecord,
-  config: RunConfig,
-  base: BaseModel,
-): Promise<RunAdapter> {
-  return row.kind === 'global' ? readGlobal(sources, row, config, base) : readOwn(sources, row, config, base);
-}
-
-async function readGlobal(
-  { store, blobs }: ExportSources,
-  { sha256, runId, round }: AdapterRecord,
-  config: RunConfig,
-  base: BaseModel,
-): Promise<RunAdapter> {
+async function readGlobal(context: RunContext, { sha256, runId, round }: AdapterRecord): Promise<RunAdapter> {
+  const { store, blobs, config } = context;
   const plan = planOf(config, round + 1);
   // Of what a site keeps the coordinator has the first values only: an adapter of those would look whole and be none.
   if (getStrategy(config.strategy).configureEvaluate(config, plan.round).perSite) {
@@ -93,42 +91,20 @@ async function readGlobal(
       { action: 'Export an adapter at a site: there it is whole.' },
     );
   }
-  const initial = createRunState(config, base);
-  const context = { config, base, initial };
   const parts = store.rounds
     .listOfRun(runId)
     .flatMap((record) => (record.round <= round ? (record.frozenBaseSha256 ?? []) : []));
-  const frozenBaseDelta = await readFrozenBase(blobs, parts, context);
   const state = decodeGlobalState(await blobs.read(sha256), 'adapter', { ...context, plan });
-  return { state, frozenBaseDelta };
-}
-
-async function readFrozenBase(
-  blobs: BlobStore,
-  parts: readonly string[],
-  context: Parameters<typeof decodeFrozenBase>[2],
-): Promise<ModelState[]> {
-  const frozenBaseDelta: ModelState[] = [];
-  for (const part of parts)
-    frozenBaseDelta.push(decodeFrozenBase(await blobs.read(part), 'a part under the adapter', context));
-  return frozenBaseDelta;
+  return { state, parts };
 }
 
 /** A site's update with what the site kept to itself: its own model after the round. */
-async function readOwn(
-  sources: ExportSources,
-  { sha256, runId, round }: AdapterRecord,
-  config: RunConfig,
-  base: BaseModel,
-): Promise<RunAdapter> {
-  const { store, blobs } = sources;
+async function readOwn(context: RunContext, { sha256, runId, round }: AdapterRecord): Promise<RunAdapter> {
+  const { store, blobs, config, base } = context;
   const plan = planOf(config, round);
   const bytes = await blobs.read(sha256);
-  const initial = createRunState(config, base);
-  const context = { config, base, initial };
-  const frozenBaseDelta = await readFrozenBase(blobs, partsAtSite(sources, config, runId, round), context);
-  if (leavesUnchanged({ config, plan }))
-    return { state: decodeModelState(bytes, 'adapter'), frozenBaseDelta };
+  const parts = partsAtSite(context, runId, round);
+  if (leavesUnchanged({ config, plan })) return { state: decodeModelState(bytes, 'adapter'), parts };
 
   const startSha256 = store.rounds.get(runId, round)?.startSha256;
   if (startSha256 === undefined || !blobs.has(startSha256))
@@ -138,19 +114,14 @@ async function readOwn(
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   if (memory?.round !== round) {
     if (Object.values(localParts(config, plan)).includes(true)) throw notHere('the part that the site kept');
-    return { state, frozenBaseDelta };
+    return { state, parts };
   }
   const own = decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);
-  return { state: withKept(state, own.kept), frozenBaseDelta };
+  return { state: withKept(state, own.kept), parts };
 }
 
 /** Parts that lay under the state from which a site's update was trained. */
-function partsAtSite(
-  { store, blobs }: ExportSources,
-  config: RunConfig,
-  runId: string,
-  round: number,
-): string[] {
+function partsAtSite({ store, blobs, config }: RunContext, runId: string, round: number): readonly string[] {
   const record = store.rounds.get(runId, round);
   if (record?.frozenBaseParts == null && mayHaveFrozen(config, round))
     throw new AppError(

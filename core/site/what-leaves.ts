@@ -1,8 +1,8 @@
 /** What leaves a site in a run and what stays, in sentences for the person who approves it. */
 
 import type { BaseModel } from '../models/base-model.ts';
+import { resolveTargetModules } from '../models/target-modules.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
-import { adaptedLayers } from '../strategy/lora-settings.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 import { type Leaving, leavingOf } from './approval.ts';
 
@@ -22,7 +22,7 @@ const precisionWords = {
 /** @param siteName a run may give single sites a rank of their own */
 export function whatLeaves(config: RunConfig, base: BaseModel, siteName: string): WhatLeaves {
   const leaving = leavingOf(config);
-  const layers = adaptedLayers(config, base).length;
+  const layers = resolveTargetModules(base, config.targetModules, config.excludeModules).length;
   const weights = trainableWeights(base, leaving.weights === 'none' ? 'lora' : leaving.weights, config.lastK);
   const head = leaving.head ? 2 : 0;
   const factors = layers * (Number(leaving.a) + Number(leaving.b));

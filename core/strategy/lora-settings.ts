@@ -1,6 +1,6 @@
 /** Rank and scale of each adapted layer in a round, from the settings of a run; words are those of PEFT. */
 import type { LoraSettings } from '../config/lora-settings.ts';
-import { compilePatternTable, longestKeyFirst, type ModuleSelector } from '../lora/module-pattern.ts';
+import { compilePatternTable, longestKeyFirst } from '../lora/module-pattern.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { AppError } from '../shared/errors.ts';
@@ -69,15 +69,4 @@ export function checkLoraSettings(settings: LoraSettings, base: BaseModel): void
     );
   }
   layerScales(settings);
-}
-
-/** The layers that a run adapts. @throws AppError CONFIG_INVALID */
-export function adaptedLayers(
-  {
-    targetModules,
-    excludeModules,
-  }: { targetModules: ModuleSelector; excludeModules?: ModuleSelector | undefined },
-  base: BaseModel,
-): ReturnType<typeof resolveTargetModules> {
-  return resolveTargetModules(base, targetModules, excludeModules);
 }

@@ -3,9 +3,10 @@
 import { loraDims } from '../lora/inject.ts';
 import { countParameters, type StateShape } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { resolveTargetModules } from '../models/target-modules.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { elementCount } from '../shared/tensor.ts';
-import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
+import { layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RoundPlan, RunConfig } from './strategy.ts';
 import { trainedParts } from './what-travels.ts';
@@ -52,7 +53,9 @@ export interface StateShapes {
  * @throws AppError CONFIG_INVALID for an unknown preset of modules
  */
 export function createStateShapes(config: RunConfig, base: BaseModel): StateShapes {
-  const layers = getStrategy(config.strategy).adaptsLayers ? adaptedLayers(config, base) : [];
+  const layers = getStrategy(config.strategy).adaptsLayers
+    ? resolveTargetModules(base, config.targetModules, config.excludeModules)
+    : [];
   const scaleOf = layerScales(config);
   const known = new Map<string, TransferSize>();
   /** Weights of one run are all, those of the last blocks, or none: their number tells which. */

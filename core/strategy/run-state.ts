@@ -3,8 +3,9 @@
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { initialState } from '../models/initial-state.ts';
+import { resolveTargetModules } from '../models/target-modules.ts';
 import { floatTensor } from '../shared/tensor.ts';
-import { adaptedLayers, layerRanks, layerScales } from './lora-settings.ts';
+import { layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
 import type { RunConfig } from './strategy.ts';
 
@@ -29,10 +30,15 @@ export function createRunState(config: RunConfig, base: BaseModel): ModelState {
     seed,
   });
   if (!adaptsLayers || rank > 0) return state;
-  const lora = adaptedLayers(config, base).map(({ module, kind, weightDims }) => {
-    const [out = 0, ...inDims] = weightDims;
-    const b = floatTensor(kind === 'conv' ? [out, 0, 1, 1] : [out, 0]);
-    return [module, { module, r: 0, scale: scaleOf(module, 0), a: floatTensor([0, ...inDims]), b }] as const;
-  });
+  const lora = resolveTargetModules(base, targetModules, excludeModules).map(
+    ({ module, kind, weightDims }) => {
+      const [out = 0, ...inDims] = weightDims;
+      const b = floatTensor(kind === 'conv' ? [out, 0, 1, 1] : [out, 0]);
+      return [
+        module,
+        { module, r: 0, scale: scaleOf(module, 0), a: floatTensor([0, ...inDims]), b },
+      ] as const;
+    },
+  );
   return { ...state, lora: new Map(lora) };
 }

@@ -10,7 +10,6 @@ import { refuseCombinations } from '../../core/strategy/combinations.ts';
 import { getStrategy, strategies } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { siteStart } from '../../core/strategy/site-rank.ts';
-import { localParts } from '../../core/strategy/what-travels.ts';
 import {
   type AggregateResult,
   type RunConfig,
@@ -19,6 +18,7 @@ import {
   type StrategyName,
   strategyNameSchema,
 } from '../../core/strategy/strategy.ts';
+import { localParts } from '../../core/strategy/what-travels.ts';
 import { randomLayer, shapeOnlyBase } from '../fixtures/random-state.ts';
 import {
   aggregateOnce,

@@ -9,7 +9,7 @@ import { openPlanningBase } from '../../models/planning-base.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
-import { noiseFor, planPrivacy } from '../../strategy/privacy/planned-privacy.ts';
+import { noiseFor, planPrivacy } from '../../strategy/privacy/accountant.ts';
 import { getStrategy } from '../../strategy/registry.ts';
 import type { RunConfig } from '../../strategy/strategy.ts';
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
