@@ -6,7 +6,7 @@
 import type { RunSummary } from '../coordinator/view-types.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { SiteActivity } from '../site/site-node.ts';
+import type { SiteActivity } from '../site/round-reducer.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
 

@@ -27,8 +27,7 @@ export interface CohortRequest {
 /**
  * Freezes exactly the ready training images of subjects whose consent to `purpose` is active at this instant, and
  * stores the list with its hash. Asking again for a round whose list has not changed gives the same cohort; otherwise
- * the new one supersedes those of the round from which no update was announced. May be empty: the caller decides
- * what to do then.
+ * the new one supersedes the one in progress. May be empty: the caller decides what to do then.
  */
 export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort {
   const { runId, round, purpose, datasetId, labels } = request;
@@ -36,19 +35,12 @@ export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort
     const at = request.at ?? store.now();
     const images = consentedImages(store, { split: 'train', purpose, at, datasetId, labels });
     const sha256 = cohortHash(purpose, images);
-    const earlier = store.cohorts
+    const open = cohortInProgress(store, runId, round);
+    const same = store.cohorts
       .byRun(runId)
-      .filter((cohort) => cohort.round === round && !cohort.superseded);
-    const same = earlier.find((cohort) => cohort.sha256 === sha256);
+      .find((cohort) => cohort.round === round && !cohort.superseded && cohort.sha256 === sha256);
+    if (open !== null && open.id !== same?.id) store.cohorts.supersede(open.id);
     if (same !== undefined) return { cohortId: same.id, sha256, images };
-
-    const announced = new Set(
-      store.roundSites
-        .list(runId, round)
-        .flatMap((row) => (row.updateSha256 === null ? [] : [row.cohortSha256])),
-    );
-    const superseded = earlier.filter((cohort) => !announced.has(cohort.sha256));
-    for (const cohort of superseded) store.cohorts.supersede(cohort.id);
     const members = images.map(({ id, subjectId }) => ({ imageId: id, subjectId }));
     const cohort = store.cohorts.insert({ runId, round, sha256, purpose, frozenAt: at, members });
     store.audit.append({
@@ -61,11 +53,31 @@ export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort
         cohortSha256: sha256,
         images: images.length,
         subjects: new Set(members.map((member) => member.subjectId)).size,
-        supersedes: superseded.map((old) => old.sha256),
+        supersedes: open === null ? [] : [open.sha256],
       },
     });
     return { cohortId: cohort.id, sha256, images };
   });
+}
+
+/** The newest cohort of a round, until an update made of it is announced; older ones that still stand were announced. */
+export function cohortInProgress(store: ReadOnlyStore, runId: string, round: number): CohortRecord | null {
+  const newest = store.cohorts
+    .byRun(runId)
+    .findLast((cohort) => cohort.round === round && !cohort.superseded);
+  const isAnnounced = store.roundSites
+    .list(runId, round)
+    .some((row) => row.updateSha256 !== null && row.cohortSha256 === newest?.sha256);
+  return newest === undefined || isAnnounced ? null : newest;
+}
+
+/** Whether somebody in the cohort has withdrawn the consent to its purpose. */
+export function hasWithdrawn(store: ReadOnlyStore, cohortId: number): boolean {
+  const { purpose, frozenAt } = store.cohorts.get(cohortId)!;
+  const events = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
+  return store.cohorts
+    .members(cohortId)
+    .some(({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, frozenAt) === 'withdrawn');
 }
 
 /** Ready held-out images of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */
@@ -78,7 +90,6 @@ export function heldOutImages(
 
 /**
  * Cohorts that hold an image of the subject and may have left their mark: superseded ones did not.
- * A site asks this at a withdrawal, to see whether the round in progress must start again without the subject.
  * @throws AppError SUBJECT_UNKNOWN
  */
 export function cohortsTouchedBySubject(store: ReadOnlyStore, pseudonym: string): CohortRecord[] {

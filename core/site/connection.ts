@@ -16,7 +16,7 @@ import {
 import { createOutboxRelay } from '../transport/outbox-relay.ts';
 import type { Signer } from '../transport/signature.ts';
 import { coordinatorId, createTopics } from '../transport/topics.ts';
-import type { SitePorts } from './ports.ts';
+import type { SitePorts } from './site-node.ts';
 
 export interface SiteConnectionOptions {
   link: Link;

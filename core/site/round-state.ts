@@ -24,11 +24,12 @@ import {
   type LocalParameters,
   withKept,
 } from './local-parameters.ts';
-import type { SitePorts } from './ports.ts';
+import type { SitePorts } from './site-node.ts';
 
-/** What the manifest says about the state of a round. */
-export interface RoundSource {
+/** What a site works by in a round, from the manifest. */
+export interface RoundContext {
   runId: string;
+  siteId: string;
   config: RunConfig;
   /** The id under which this site holds the base model of the run. */
   baseId: string;
@@ -39,20 +40,16 @@ export interface RoundSource {
   frozenBaseDelta: readonly BlobReference[];
 }
 
-export interface RoundState {
+export interface ComposedState {
   /** For the trainer. */
   stateFile: string;
-  /** What the round started from, read when asked for: runs that send whole float32 states never need it. */
-  read(): Promise<RoundStart>;
+  /**
+   * What it was made of, read when asked for, because runs that send whole float32 states never need it: `start` is the
+   * decoded global state, as the coordinator has it.
+   */
+  read(): Promise<{ base: BaseModel; start: ModelState; own: LocalParameters | null }>;
   /** Deletes the file unless it is the received one. */
   release(): Promise<void>;
-}
-
-export interface RoundStart {
-  base: BaseModel;
-  /** The decoded global state, as the coordinator has it. */
-  global: ModelState;
-  own: LocalParameters | null;
 }
 
 export interface RoundStatesOptions {
@@ -64,7 +61,6 @@ export interface RoundStatesOptions {
   loadBase(baseId: string): Promise<BaseModel>;
   /** Of this site alone when absent. */
   frozenBases?: FrozenBaseMerge | undefined;
-  onDownload(): void;
 }
 
 /** To train from, or to be evaluated; behind a run's last round the local parameters that this round made counts, too. */
@@ -72,11 +68,15 @@ export type Purpose = 'train' | 'evaluate' | 'evaluate-last';
 
 export interface RoundStates {
   /** Fetches the state and those parts of the frozen base delta that are not here yet. */
-  fetch(source: Pick<RoundSource, 'state' | 'frozenBaseDelta'>, signal: AbortSignal): Promise<void>;
+  fetch(
+    context: Pick<RoundContext, 'state' | 'frozenBaseDelta'>,
+    signal: AbortSignal,
+    onDownload: () => void,
+  ): Promise<void>;
   /**
    * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL
    */
-  compose(source: RoundSource, purpose: Purpose): Promise<RoundState>;
+  compose(context: RoundContext, purpose: Purpose): Promise<ComposedState>;
 }
 
 /** Settings key: blobs of the frozen base delta that `sweepBlobs` must leave alone. */
@@ -89,36 +89,36 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
   /** Of the last run: drawn anew it would take as long as a training step. */
   let known: { runId: string; base: BaseModel; initial: ModelState } | null = null;
 
-  function initialOf({ runId, config }: RoundSource, base: BaseModel): ModelState {
+  function initialOf({ runId, config }: RoundContext, base: BaseModel): ModelState {
     if (known?.runId !== runId || known.base !== base)
       known = { runId, base, initial: createRunState(config, base) };
     return known.initial;
   }
 
-  async function read(source: RoundSource, purpose: Purpose): Promise<RoundStart & { initial: ModelState }> {
-    const { runId, round, config, plan, baseId, state } = source;
+  async function read(context: RoundContext, purpose: Purpose) {
+    const { runId, round, config, plan, baseId, state } = context;
     const base = await options.loadBase(baseId);
-    const initial = initialOf(source, base);
+    const initial = initialOf(context, base);
     const bytes = await blobs.read(state.sha256);
-    const global = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
+    const start = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
     const memory = hasLocalParameters(config, plan)
       ? store.siteMemory.newestBefore(runId, purpose === 'evaluate-last' ? round + 1 : round)
       : null;
     const own =
       memory === null
         ? null
-        : decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", global);
-    return { base, initial, global, own };
+        : decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);
+    return { base, initial, start, own };
   }
 
   /** Whether the trainer can take the global state as it came. */
-  function isReady({ config, plan, frozenBaseDelta }: RoundSource, purpose: Purpose): boolean {
+  function isReady({ config, plan, frozenBaseDelta }: RoundContext, purpose: Purpose): boolean {
     const isCut = purpose === 'train' && Object.hasOwn(config.siteRanks, options.siteName);
     return isPlainFile(globalForm({ config, plan })) && frozenBaseDelta.length === 0 && !isCut;
   }
 
   return {
-    async fetch({ state, frozenBaseDelta }, signal) {
+    async fetch({ state, frozenBaseDelta }, signal, onDownload) {
       const missing = [state, ...frozenBaseDelta].filter(({ sha256 }) => !blobs.has(sha256));
       // Before they are fetched: a sweep after a crash must not throw away what has arrived.
       if (frozenBaseDelta.length > 0)
@@ -126,28 +126,28 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
           frozenBaseKey,
           frozenBaseDelta.map(({ sha256 }) => sha256),
         );
-      if (missing.length > 0) options.onDownload();
+      if (missing.length > 0) onDownload();
       for (const reference of missing) await options.ports.fetch(reference, signal);
     },
 
-    async compose(source, purpose) {
-      if (isReady(source, purpose)) {
-        const stateFile = blobs.path(source.state.sha256);
-        return { stateFile, read: () => read(source, purpose), release: async () => {} };
+    async compose(context, purpose) {
+      if (isReady(context, purpose)) {
+        const stateFile = blobs.path(context.state.sha256);
+        return { stateFile, read: () => read(context, purpose), release: async () => {} };
       }
-      const { config, plan } = source;
-      const start = await read(source, purpose);
-      const { base, initial, global, own } = start;
+      const { config, plan } = context;
+      const parts = await read(context, purpose);
+      const { base, initial, start, own } = parts;
       // A whole global state is evaluated as it is; one that needs the site's own factors must have their rank.
       const isCut = purpose === 'train' || plan.sends !== 'both';
-      const cut = isCut ? siteStart(config, options.siteName, global) : global;
+      const cut = isCut ? siteStart(config, options.siteName, start) : start;
       const personal = own === null ? cut : withKept(cut, own.kept);
-      const composed = onMergedWeights(personal, await frozenBases.merge(source, base, initial, blobs));
+      const composed = onMergedWeights(personal, await frozenBases.merge(context, base, initial, blobs));
       await mkdir(workFolder, { recursive: true });
-      const name = purpose === 'train' ? `${source.runId}-${source.round}.start` : 'evaluated';
+      const name = purpose === 'train' ? `${context.runId}-${context.round}.start` : 'evaluated';
       const stateFile = join(workFolder, `${name}.safetensors`);
       await writeFileAtomically(stateFile, encodeModelState(composed));
-      return { stateFile, read: async () => start, release: () => rm(stateFile, { force: true }) };
+      return { stateFile, read: async () => parts, release: () => rm(stateFile, { force: true }) };
     },
   };
 }

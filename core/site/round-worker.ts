@@ -1,19 +1,102 @@
 /**
- * One site's training in one round: freeze the cohort, train, announce. Each step writes its result to the store before
- * the next begins, so that a killed site does again only what it had not finished.
+ * The steps of one site's work in one round: fetch, evaluate, train, announce. Each writes its result to the store
+ * before the next begins, and does nothing that the store knows of already, so that a killed site does again only what
+ * it had not finished.
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type FrozenCohort, freezeCohort } from '../consent/cohort.ts';
-import type { LocalTraining, TrainResult } from '../engine/trainer-protocol.ts';
+import { heldOutImages } from '../consent/cohort.ts';
+import type { ComputeSettings } from '../engine/devices/device-choice.ts';
+import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
 import { AppError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logger.ts';
 import { mixSeed } from '../shared/random.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { ImageRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
+import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
+import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
-import { chunkBytes } from '../transport/messages.ts';
-import { type MadeUpdate, makeUpdate } from './make-update.ts';
-import type { RoundState } from './round-state.ts';
-import { type RoundWork, type RoundWorkerOptions, toExamples } from './round-work.ts';
+import { makeUpdate } from './make-update.ts';
+import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
+import type { SitePorts } from './site-node.ts';
+import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
+
+export interface RoundWorkerOptions {
+  store: Store;
+  blobs: BlobStore;
+  trainer: Trainer;
+  ports: SitePorts;
+  states: RoundStates;
+  /** Of the noise that a run may ask a site for. */
+  noise: GaussianSource;
+  logger: Logger;
+  workFolder: string;
+  /** Part of the training seed, so that a run with the same seed and site names repeats. */
+  siteName: string;
+  /** Where a job on a base model runs. */
+  compute: (baseId: string) => ComputeSettings;
+}
+
+/** What a step is told by who runs it. */
+export interface StepControl {
+  signal: AbortSignal;
+  onActivity(activity: 'downloading' | 'evaluating' | 'training', progress: TrainProgress | null): void;
+}
+
+/** Images whose label is one of the run's classes, as the trainer wants them. */
+function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
+  return images.map((image) => ({
+    file: blobs.path(image.cropSha256!),
+    label: config.classes.indexOf(image.label),
+  }));
+}
+
+/**
+ * Evaluates a global state, with the site's local parameters in it, on held-out images and reports counts, once per state.
+ * @param isLast the run is over but for this evaluation
+ */
+export async function evaluateState(
+  options: RoundWorkerOptions,
+  context: RoundContext,
+  isLast: boolean,
+  { signal, onActivity }: StepControl,
+): Promise<void> {
+  const { store, blobs, trainer, ports } = options;
+  const { runId, siteId, config, baseId, round, state } = context;
+  if (store.evaluations.ofState(runId, state.sha256).some((row) => row.siteId === siteId)) return;
+  onActivity('evaluating', null);
+  const { configureEvaluate } = getStrategy(config.strategy);
+  const { batchSize, head, arcScale, smallCell } = configureEvaluate(config, round);
+  const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
+  const evaluate = async () => {
+    const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');
+    const { stateFile } = composed;
+    const examples = toExamples(images, config, blobs);
+    const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
+    return trainer.evaluate(job, { signal }).finally(composed.release);
+  };
+  const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
+  signal.throwIfAborted();
+  // What would say something about single patients does not leave the site: of too few images nothing but that.
+  const shown = result.counts && suppressSmallCells(result.counts, smallCell);
+  const { correct, total, counts } = result;
+  store.transaction(() => {
+    store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });
+    ports.enqueue({
+      type: 'evaluation',
+      body: {
+        runId,
+        stateSha256: state.sha256,
+        correct: shown?.correct ?? 0,
+        total: shown?.total ?? 0,
+        ...(shown && { counts: shown }),
+      },
+    });
+  });
+  ports.flush();
+}
 
 /** The run's hyper-parameters as they are in this round. */
 function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: RoundPlan): LocalTraining {
@@ -34,21 +117,20 @@ async function keepOnly(folder: string, file: string | undefined): Promise<void>
 }
 
 /**
- * Training goes on from a checkpoint when the site was stopped in the middle of the round. The trainer takes one
- * only for the very same images: after a withdrawal the round is trained anew, without the withdrawn ones.
+ * Freezes the cohort and trains. Training goes on from a checkpoint when the site was stopped in the middle of the round. The
+ * trainer takes one only for the very same images: after a withdrawal the round is trained anew, without the withdrawn ones.
+ * @param onFrozen hears which cohort it is
  * @throws AppError NOT_ENOUGH_DATA when no consented image fits the run
  */
 export async function trainRound(
   options: RoundWorkerOptions,
-  work: RoundWork,
-  signal: AbortSignal,
-): Promise<void> {
-  const { store } = options;
-  const { runId, siteId, round } = work;
-  const earlier = store.roundSites.get(runId, round, siteId);
-  if (earlier !== null && earlier.status !== 'working') return;
-
-  const cohort = freezeRoundCohort(store, work);
+  context: RoundContext,
+  { signal, onActivity }: StepControl,
+  onFrozen: (cohortId: number) => void,
+): Promise<TrainedRound> {
+  const { runId, round } = context;
+  const cohort = freezeRoundCohort(options.store, context);
+  onFrozen(cohort.cohortId);
   await mkdir(options.workFolder, { recursive: true });
   const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
   // A site works on one round at a time: whatever else is there is left from a round that it did not finish.
@@ -57,79 +139,46 @@ export async function trainRound(
   if (cohort.images.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', 'No image with an active consent fits the classes of this run.');
   }
-  const start = await options.states.compose(work, 'train');
+  const start = await options.states.compose(context, 'train');
   try {
-    const files = { stateFile: start.stateFile, outFile, checkpointFile };
-    const result = await runTraining(options, work, cohort, files, signal);
+    const { baseId, config, plan } = context;
+    onActivity('training', null);
+    const job = {
+      baseId,
+      stateFile: start.stateFile,
+      outFile,
+      checkpointFile,
+      examples: toExamples(cohort.images, config, options.blobs),
+      mode: plan.mode,
+      lastK: config.lastK,
+      trains: plan.trains,
+      training: trainingOf(config, plan),
+      seed: mixSeed(config.seed, options.siteName, round),
+      ...options.compute(baseId),
+    };
+    const result = await options.trainer.train(job, {
+      signal,
+      onProgress(progress) {
+        onActivity('training', progress);
+        const { step, steps, loss } = progress;
+        options.ports.sendProgress({ runId, round, step, steps, loss });
+      },
+    });
     signal.throwIfAborted();
-    await announce(options, work, cohort, result, await finishedUpdate(options, work, start, outFile));
+    return { cohort, result, update: await finishedUpdate(options, context, start, outFile) };
   } finally {
     await start.release();
     await rm(outFile, { force: true });
   }
 }
 
-/** The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back. */
-function freezeRoundCohort(store: Store, { runId, round, siteId, config }: RoundWork): FrozenCohort {
-  return store.transaction(() => {
-    const frozen = freezeCohort(store, {
-      runId,
-      round,
-      purpose: config.purpose,
-      at: store.now(),
-      labels: config.classes,
-    });
-    store.roundSites.upsert({ runId, round, siteId, status: 'working', cohortSha256: frozen.sha256 });
-    return frozen;
-  });
-}
-
-function runTraining(
-  options: RoundWorkerOptions,
-  { runId, config, baseId, round, plan }: RoundWork,
-  cohort: FrozenCohort,
-  files: { stateFile: string; outFile: string; checkpointFile: string },
-  signal: AbortSignal,
-): Promise<TrainResult> {
-  options.onActivity('training', null);
-  const job = {
-    baseId,
-    ...files,
-    examples: toExamples(cohort.images, config, options.blobs),
-    mode: plan.mode,
-    lastK: config.lastK,
-    trains: plan.trains,
-    training: trainingOf(config, plan),
-    seed: mixSeed(config.seed, options.siteName, round),
-    ...options.compute(baseId),
-  };
-  return options.trainer.train(job, {
-    signal,
-    onProgress: (progress) => {
-      options.onActivity('training', progress);
-      const { step, steps, loss } = progress;
-      options.ports.sendProgress({ runId, round, step, steps, loss });
-    },
-  });
-}
-
-interface FinishedUpdate {
-  sha256: string;
-  sizeBytes: number;
-  /** Model values in it. */
-  values: number;
-  /** Hash of what the site keeps; null when it keeps nothing. */
-  memory: string | null;
-  clipped: MadeUpdate['clipped'];
-}
-
 /** Both files are in the blob store before the store names them. */
 async function finishedUpdate(
   { blobs, noise }: RoundWorkerOptions,
-  { config, plan }: RoundWork,
-  start: RoundState,
+  { config, plan }: RoundContext,
+  start: ComposedState,
   outFile: string,
-): Promise<FinishedUpdate> {
+): Promise<TrainedRound['update']> {
   const file = await readFile(outFile);
   const made = await makeUpdate({ config, plan, file, noise, start: () => start.read() });
   return {
@@ -141,77 +190,20 @@ async function finishedUpdate(
   };
 }
 
-/** State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing. */
-async function announce(
-  options: RoundWorkerOptions,
-  { runId, siteId, round, plan }: RoundWork,
-  cohort: FrozenCohort,
-  result: TrainResult,
-  update: FinishedUpdate,
-): Promise<void> {
-  const { store, blobs, ports, logger } = options;
-  const { sha256, sizeBytes } = update;
-  const { examples, meanLoss, steps, events } = result;
+/** @returns false when it must not be announced: somebody whose images are in it has withdrawn */
+export async function announceUpdate(
+  { store, blobs, ports, logger }: RoundWorkerOptions,
+  context: RoundContext,
+  trained: TrainedRound,
+): Promise<boolean> {
+  const { runId, round } = context;
   const before = store.siteMemory.list();
-  store.transaction(() => {
-    store.adapters.insert({
-      sha256,
-      runId,
-      round,
-      kind: 'update',
-      siteId,
-      rank: plan.rank,
-      parameters: update.values,
-      sizeBytes,
-      createdAt: new Date().toISOString(),
-    });
-    const status = 'announced' as const;
-    const sent = { updateSha256: sha256, sizeBytes, examples, meanLoss, step: steps, steps };
-    store.roundSites.upsert({ runId, round, siteId, status, ...sent });
-    if (update.memory !== null) {
-      store.siteMemory.put({ runId, round, sha256: update.memory });
-      store.siteMemory.prune(runId, round);
-    }
-    auditUpdate(store, { runId, round, update, cohort, events });
-    ports.enqueue({
-      type: 'announce',
-      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps },
-    });
-  });
-  options.onActivity('uploading', null);
+  if (!recordAnnouncement(store, ports, context, trained)) return false;
   ports.flush();
   const kept = new Set(store.siteMemory.list().map((memory) => memory.sha256));
   for (const memory of before) if (!kept.has(memory.sha256)) await blobs.delete(memory.sha256);
+  const { events, imagesPerSecond, wallMs } = trained.result;
   for (const event of events) logger.warn({ runId, round, ...event }, 'training adjusted');
-  const { imagesPerSecond, wallMs } = result;
   logger.info({ runId, round, imagesPerSecond, wallMs }, 'update announced');
-}
-
-function auditUpdate(
-  { audit }: Store,
-  about: {
-    runId: string;
-    round: number;
-    update: FinishedUpdate;
-    cohort: FrozenCohort;
-    events: TrainResult['events'];
-  },
-): void {
-  const { runId, round, update, cohort, events } = about;
-  audit.append({
-    actor: 'site',
-    action: 'update-announced',
-    details: {
-      runId,
-      round,
-      update: update.sha256,
-      cohort: cohort.sha256,
-      images: cohort.images.length,
-      // The norm itself is the site's own affair; that noise was added is what an auditor asks for.
-      ...(update.clipped === null ? {} : { noiseAdded: true, clipped: update.clipped.factor < 1 }),
-    },
-  });
-  for (const { kind, message } of events) {
-    audit.append({ actor: 'site', action: 'training-adjusted', details: { runId, round, kind, message } });
-  }
+  return true;
 }

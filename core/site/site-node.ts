@@ -7,18 +7,36 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
-import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
+import type {
+  AnnounceBody,
+  BlobReference,
+  DeclinedBody,
+  EvaluationBody,
+  ManifestBody,
+  ProgressBody,
+  ReceiptBody,
+} from '../transport/messages.ts';
 import type { FrozenBaseMerge } from './frozen-base-merge.ts';
-import type { SitePorts } from './ports.ts';
+import type { SiteActivity } from './round-reducer.ts';
 
-export type SiteActivity =
-  | 'waiting'
-  | 'approval-needed'
-  | 'downloading'
-  | 'evaluating'
-  | 'training'
-  | 'uploading'
-  | 'paused';
+export type SiteMessage =
+  | { type: 'announce'; body: AnnounceBody }
+  | { type: 'evaluation'; body: EvaluationBody }
+  | { type: 'declined'; body: DeclinedBody };
+
+/** What a site needs from the network; core/site/connection.ts connects it to MQTT. */
+export interface SitePorts {
+  /** Writes the message to the outbox; call it inside the transaction of the state it speaks of. Sent until acknowledged. */
+  enqueue(message: SiteMessage): void;
+  /** Takes an announcement back that may not have arrived yet. */
+  retractAnnouncement(runId: string, round: number): void;
+  /** Sends what is in the outbox now. */
+  flush(): void;
+  /** Progress is a hint: sent once, lost when offline. */
+  sendProgress(body: ProgressBody): void;
+  /** Pulls a blob from the coordinator into the blob store; resumes what an earlier try left. */
+  fetch(reference: BlobReference, signal: AbortSignal): Promise<void>;
+}
 
 export interface SiteOptions {
   siteId: string;
@@ -58,7 +76,7 @@ export interface SiteNode {
   approve(runId: string): void;
   pause(): void;
   resume(): void;
-  /** Call after a withdrawal is in the store: work that uses the subject stops and starts again without it. */
-  consentWithdrawn(pseudonym: string): void;
+  /** Call after withdrawals are in the store: work that uses such a subject stops and starts again without it. */
+  consentChanged(): void;
   close(): Promise<void>;
 }

@@ -1,9 +1,13 @@
-/** What a site writes into its store about runs, receipts and withdrawals; each call is one transaction. */
-import { cohortsTouchedBySubject } from '../consent/cohort.ts';
+/** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
+import { cohortInProgress, type FrozenCohort, freezeCohort, hasWithdrawn } from '../consent/cohort.ts';
+import type { TrainResult } from '../engine/trainer-protocol.ts';
+import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import type { ManifestBody, ReceiptBody } from '../transport/messages.ts';
+import { chunkBytes, type ManifestBody, type ReceiptBody } from '../transport/messages.ts';
 import { approvalFor, approvalSchema, covers } from './approval.ts';
-import type { SitePorts } from './ports.ts';
+import type { MadeUpdate } from './make-update.ts';
+import type { RoundContext } from './round-state.ts';
+import type { SitePorts } from './site-node.ts';
 
 /** Whether what a person approved before covers this run. */
 export function wasApproved(store: Store, { runId, config }: ManifestBody): boolean {
@@ -65,27 +69,128 @@ export function recordReceipt(store: Store, siteId: string, receipt: ReceiptBody
   return true;
 }
 
+/** What a round's training left, before it is announced. Files are in the blob store. */
+export interface TrainedRound {
+  cohort: FrozenCohort;
+  result: TrainResult;
+  update: {
+    sha256: string;
+    sizeBytes: number;
+    /** Model values in it. */
+    values: number;
+    /** Hash of what the site keeps; null when it keeps nothing. */
+    memory: string | null;
+    clipped: MadeUpdate['clipped'];
+  };
+}
+
+/** The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back. */
+export function freezeRoundCohort(
+  store: Store,
+  { runId, round, siteId, config: { purpose, classes } }: RoundContext,
+): FrozenCohort {
+  return store.transaction(() => {
+    store.roundSites.upsert({ runId, round, siteId, status: 'working' });
+    return freezeCohort(store, { runId, round, purpose, labels: classes });
+  });
+}
+
 /**
- * Throws away what a round has trained on a subject whose consent was withdrawn, so that it is done again. An update
- * that was announced may have reached the coordinator although no receipt came yet: then its cohort stays in the trace,
- * which must never say "not used" of a subject that was.
- * @returns files to delete, or null when the round has not used the subject or is received already
+ * State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing.
+ * @returns false, and nothing is written, when somebody in the cohort has withdrawn
+ */
+export function recordAnnouncement(
+  store: Store,
+  ports: Pick<SitePorts, 'enqueue'>,
+  { runId, siteId, round, plan }: Pick<RoundContext, 'runId' | 'siteId' | 'round' | 'plan'>,
+  trained: TrainedRound,
+): boolean {
+  const { cohort, update } = trained;
+  const { examples, meanLoss, steps } = trained.result;
+  const { sha256, sizeBytes, memory } = update;
+  return store.transaction(() => {
+    if (hasWithdrawn(store, cohort.cohortId)) return false;
+    store.adapters.insert({
+      sha256,
+      runId,
+      round,
+      kind: 'update',
+      siteId,
+      rank: plan.rank,
+      parameters: update.values,
+      sizeBytes,
+      createdAt: new Date().toISOString(),
+    });
+    const sent = { updateSha256: sha256, cohortSha256: cohort.sha256, sizeBytes, examples, meanLoss };
+    store.roundSites.upsert({ runId, round, siteId, status: 'announced', ...sent, step: steps, steps });
+    if (memory !== null) {
+      store.siteMemory.put({ runId, round, sha256: memory });
+      store.siteMemory.prune(runId, round);
+    }
+    auditUpdate(store, runId, round, trained);
+    ports.enqueue({
+      type: 'announce',
+      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps },
+    });
+    return true;
+  });
+}
+
+function auditUpdate({ audit }: Store, runId: string, round: number, trained: TrainedRound): void {
+  const { update, cohort, result } = trained;
+  audit.append({
+    actor: 'site',
+    action: 'update-announced',
+    details: {
+      runId,
+      round,
+      update: update.sha256,
+      cohort: cohort.sha256,
+      images: cohort.images.length,
+      // The norm itself is the site's own affair; that noise was added is what an auditor asks for.
+      ...(update.clipped === null ? {} : { noiseAdded: true, clipped: update.clipped.factor < 1 }),
+    },
+  });
+  for (const { kind, message } of result.events) {
+    audit.append({ actor: 'site', action: 'training-adjusted', details: { runId, round, kind, message } });
+  }
+}
+
+/**
+ * Throws away what was trained on a subject whose consent was withdrawn and is not received yet, so that it is done
+ * again. An update that was announced may have reached the coordinator although no receipt came yet: then its cohort
+ * stays in the trace, which must never say "not used" of a subject that was.
+ * @returns files to delete, or null when there was nothing
  */
 export function discardWithdrawn(
   store: Store,
   ports: Pick<SitePorts, 'retractAnnouncement'>,
-  { runId, round, siteId, pseudonym }: { runId: string; round: number; siteId: string; pseudonym: string },
 ): string[] | null {
-  const row = store.roundSites.get(runId, round, siteId);
-  const touched = cohortsTouchedBySubject(store, pseudonym).filter(
-    (cohort) => cohort.runId === runId && cohort.round === round && !cohort.superseded,
+  const running = store.runs.list().filter(({ status }) => status === 'running');
+  const discarded = running.flatMap(({ id, round }) =>
+    store.roundSites
+      .listOfRun(id)
+      .filter((row) => row.status === 'announced' || (row.round === round && row.status !== 'received'))
+      .map((row) => discardRound(store, ports, row))
+      .filter((files) => files !== null),
   );
-  if (touched.length === 0 || row === null || row.status === 'received') return null;
-  const unsent = row.updateSha256;
+  return discarded.length === 0 ? null : discarded.flat();
+}
+
+function discardRound(
+  store: Store,
+  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  { runId, round, siteId, status, updateSha256, cohortSha256 }: RoundSiteRecord,
+): string[] | null {
+  const isSent = status !== 'working';
+  const cohort = isSent
+    ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
+    : cohortInProgress(store, runId, round);
+  if (!cohort || !hasWithdrawn(store, cohort.id)) return null;
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   store.transaction(() => {
-    if (unsent === null) for (const cohort of touched) store.cohorts.supersede(cohort.id);
-    else ports.retractAnnouncement(runId, round);
+    if (isSent) ports.retractAnnouncement(runId, round);
+    else store.cohorts.supersede(cohort.id);
     store.siteMemory.remove(runId, round);
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
     store.audit.append({
@@ -94,6 +199,6 @@ export function discardWithdrawn(
       details: { runId, round, reason: 'consent withdrawn' },
     });
   });
-  const files = [unsent, memory?.round === round ? memory.sha256 : null];
+  const files = [isSent ? updateSha256 : null, memory?.round === round ? memory.sha256 : null];
   return files.filter((sha256) => sha256 !== null);
 }

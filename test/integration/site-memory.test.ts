@@ -168,7 +168,7 @@ describe("a site's own part", () => {
         expiresAt: null,
         recordedBy: 'test',
       });
-      node.consentWithdrawn('P0');
+      node.consentChanged();
       expect(store.siteMemory.list()).toEqual([]);
       const second = await announcement(site, 0);
       expect(second.updateSha256).not.toBe(first.updateSha256);

@@ -6,7 +6,7 @@ import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { requirePlannedRanks } from '../../core/site/make-update.ts';
 import { checkManifest } from '../../core/site/manifest-check.ts';
-import type { SiteMessage } from '../../core/site/ports.ts';
+import type { SiteMessage } from '../../core/site/site-node.ts';
 import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';

@@ -10,7 +10,7 @@ import { createRandom } from '../../core/shared/random.ts';
 import { createFrozenBaseMerge } from '../../core/site/frozen-base-merge.ts';
 import { decodeLocalParameters, encodeLocalParameters, takeKept } from '../../core/site/local-parameters.ts';
 import { makeUpdate } from '../../core/site/make-update.ts';
-import { createRoundStates, type RoundSource } from '../../core/site/round-state.ts';
+import { createRoundStates, type RoundContext } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import {
   addFrozenBasePart,
@@ -68,7 +68,6 @@ function setUp(config: RunConfig, siteName = 'clinic') {
     workFolder,
     siteName,
     loadBase: async () => base,
-    onDownload: () => {},
   });
   addRun(opened.store, 'run', 3);
   const offer = (bytes: Uint8Array): BlobReference => {
@@ -87,9 +86,18 @@ function setUp(config: RunConfig, siteName = 'clinic') {
     context,
     initial,
     offer,
-    source(state: ModelState, frozenBaseDelta: readonly BlobReference[] = []): RoundSource {
+    source(state: ModelState, frozenBaseDelta: readonly BlobReference[] = []): RoundContext {
       const bytes = encodeGlobalState(state, context);
-      return { runId: 'run', config, baseId: base.id, round: 1, plan, state: offer(bytes), frozenBaseDelta };
+      return {
+        runId: 'run',
+        siteId: 'site',
+        config,
+        baseId: base.id,
+        round: 1,
+        plan,
+        state: offer(bytes),
+        frozenBaseDelta,
+      };
     },
     async remember(round: number, kept: ModelState, parts: Parameters<typeof takeKept>[1]) {
       const bytes = encodeLocalParameters({ kept: takeKept(kept, parts), residual: null }, kept)!;
@@ -109,7 +117,7 @@ describe('the state that a site works with', () => {
   test('is the received file itself where nothing is added', async () => {
     using site = setUp(configOf({ strategy: 'sa-fedlora' }));
     const source = site.source(trainedState(site.initial, 1));
-    await site.states.fetch(source, never);
+    await site.states.fetch(source, never, () => {});
 
     const composed = await site.states.compose(source, 'train');
     await composed.release();
@@ -126,7 +134,7 @@ describe('the state that a site works with', () => {
     await site.remember(1, newer, { a: false, b: true, head: true, base: false });
     const global = trainedState(site.initial, 1);
     const source = site.source(global);
-    await site.states.fetch(source, never);
+    await site.states.fetch(source, never, () => {});
 
     for (const [purpose, own] of [
       ['train', mine],
@@ -150,7 +158,7 @@ describe('the state that a site works with', () => {
     using site = setUp(config);
     const global = trainedState(site.initial, 1);
     const source = site.source(global);
-    await site.states.fetch(source, never);
+    await site.states.fetch(source, never, () => {});
 
     const trained = await readState((await site.states.compose(source, 'train')).stateFile);
     const evaluated = await readState((await site.states.compose(source, 'evaluate')).stateFile);
@@ -162,7 +170,7 @@ describe('the state that a site works with', () => {
     expect(statesEqual(evaluated, global)).toBe(true);
     using other = setUp(config, 'another');
     const theirs = other.source(global);
-    await other.states.fetch(theirs, never);
+    await other.states.fetch(theirs, never, () => {});
     expect((await other.states.compose(theirs, 'train')).stateFile).toBe(
       other.blobs.path(theirs.state.sha256),
     );
@@ -176,7 +184,7 @@ describe('the state that a site works with', () => {
 
     for (const count of [1, 2, 3]) {
       const source = site.source(global, references.slice(0, count));
-      await site.states.fetch(source, never);
+      await site.states.fetch(source, never, () => {});
       const { stateFile } = await site.states.compose(source, 'train');
       expect(
         statesEqual(await readState(stateFile), applyFrozenBaseDelta(base, parts.slice(0, count), global)),

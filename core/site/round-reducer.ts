@@ -1,0 +1,260 @@
+/**
+ * What a site decides: a pure function from what it knows and what happened to what it knows then and what is to be done.
+ * docs/round-progress.md has the table. Nothing here is persisted. A site that was killed begins with `initialState`,
+ * and effects look into the store for what is done already; so each may be run again, and its process may die before,
+ * in and after it.
+ */
+import { AppError, type ErrorReport } from '../shared/errors.ts';
+import type { ManifestBody } from '../transport/messages.ts';
+
+export type SiteActivity =
+  | 'waiting'
+  | 'approval-needed'
+  | 'downloading'
+  | 'evaluating'
+  | 'training'
+  | 'uploading'
+  | 'paused';
+
+/** How far the site is with what the newest manifest asks for; `idle` when it asks for nothing. */
+export type Phase =
+  | 'idle'
+  | 'paused'
+  | 'approving'
+  | 'unapproved'
+  | 'fetching'
+  | 'evaluating'
+  | 'training'
+  | 'announcing'
+  | 'done'
+  | 'failed'
+  | 'closed';
+
+export interface SiteState {
+  readonly siteId: string;
+  readonly phase: Phase;
+  readonly paused: boolean;
+  /** The newest one that was not refused. */
+  readonly manifest: ManifestBody | null;
+  /** What the work in progress or done is for; empty when there is none. */
+  readonly key: string;
+  /** Grows with each beginning and end of work: an answer that bears an older one comes too late. */
+  readonly ticket: number;
+  /** What the coordinator was told last of why it need not wait. */
+  readonly declined: string;
+  readonly activity: SiteActivity;
+  readonly problem: ErrorReport | null;
+}
+
+/** A step of the work on a round. They run one at a time; `announce` makes what leaves known to the coordinator. */
+export type Step = 'fetch' | 'evaluate' | 'train' | 'announce';
+
+export type Effect =
+  | { type: 'recordRun'; manifest: ManifestBody }
+  /** Takes back what was made of subjects whose consent was withdrawn; answers `discarded` if there was something. */
+  | { type: 'discardWithdrawn' }
+  /** Answers `approved` or `approvalMissing`. */
+  | { type: 'checkApproval'; manifest: ManifestBody; ticket: number }
+  /** Answers `baseFound` or `baseMissing`. */
+  | { type: 'lookForBase'; manifest: ManifestBody; ticket: number }
+  /** Answers `fetched`, `evaluated`, `trained`, `announced`, or `settled` when the round waits for nothing any more. */
+  | { type: Step; manifest: ManifestBody; ticket: number }
+  | { type: 'decline'; manifest: ManifestBody; reason: string }
+  /** Ends the step in progress and a retry that is due. */
+  | { type: 'stop' }
+  | { type: 'scheduleRetry' };
+
+/** What happened. Where it changes the store, it is in the store already. */
+export type SiteEvent =
+  | { type: 'started' | 'retryDue' | 'consentChanged' | 'discarded' | 'paused' | 'resumed' | 'closed' }
+  | { type: 'manifestReceived'; manifest: ManifestBody }
+  | { type: 'manifestRefused'; manifest: ManifestBody; error: ErrorReport }
+  | { type: 'approved' | 'approvalMissing' | 'baseFound'; ticket: number }
+  | { type: 'fetched' | 'evaluated' | 'trained' | 'announced' | 'settled'; ticket: number }
+  | { type: 'baseMissing'; ticket: number; error: ErrorReport }
+  | { type: 'began'; ticket: number; activity: SiteActivity }
+  /** An effect threw; those behind it in its list were not run. */
+  | { type: 'failed'; ticket: number; effect: Effect['type']; error: ErrorReport }
+  | { type: 'receipt'; accepted: boolean; reason?: string | undefined };
+
+export interface Decision {
+  state: SiteState;
+  effects: Effect[];
+}
+
+export const initialState = (siteId: string, paused: boolean): SiteState => ({
+  siteId,
+  phase: paused ? 'paused' : 'idle',
+  paused,
+  manifest: null,
+  key: '',
+  ticket: 0,
+  declined: '',
+  activity: paused ? 'paused' : 'waiting',
+  problem: null,
+});
+
+const asksForWork = ({ phase }: ManifestBody) => phase === 'train' || phase === 'evaluate';
+
+/** Whether the coordinator drew this site for the round; all sites when it draws none. */
+export const trains = ({ phase, participants }: ManifestBody, siteId: string) =>
+  phase === 'train' && (participants === null || participants.includes(siteId));
+
+/** NOT_FOUND: the coordinator has moved on, and its next manifest will say to what. */
+const passing = ['BROKER_UNREACHABLE', 'BLOB_CORRUPT', 'NOT_FOUND'];
+const inWork: readonly Phase[] = ['approving', 'fetching', 'evaluating', 'training', 'announcing', 'done'];
+
+export function reduce(state: SiteState, event: SiteEvent): Decision {
+  const unchanged = { state, effects: [] };
+  if (state.phase === 'closed') return unchanged;
+  // An answer to what is not asked any more.
+  if ('ticket' in event && event.ticket !== state.ticket) return unchanged;
+  switch (event.type) {
+    case 'manifestReceived':
+      return consider({ ...state, manifest: event.manifest });
+    case 'manifestRefused':
+      return decline({ ...state, problem: event.error }, event.manifest, event.error.message);
+    case 'paused':
+      return consider({ ...state, paused: true });
+    case 'resumed':
+      return state.paused ? consider({ ...state, paused: false, activity: 'waiting' }) : unchanged;
+    case 'started':
+    case 'retryDue':
+      return consider(state);
+    case 'consentChanged':
+      // What is counted now must not count the subject; an update is looked at by the effect.
+      return consider(state.phase === 'evaluating' ? { ...state, key: '' } : state);
+    case 'discarded':
+      return state.phase === 'approving' ? unchanged : consider({ ...state, key: '' });
+    case 'receipt':
+      return { state: afterReceipt(state, event), effects: [] };
+    case 'began':
+      return { state: { ...state, activity: event.activity }, effects: [] };
+    case 'failed':
+      return afterFailure(state, event.effect, event.error);
+    case 'closed':
+      return stop(state, { phase: 'closed' });
+    default:
+      return state.manifest === null ? unchanged : progress(state, event, state.manifest);
+  }
+}
+
+/** Brings what the site does in line with the newest manifest; the same again changes nothing. */
+function consider(state: SiteState): Decision {
+  const { manifest } = state;
+  const bookkeeping: Effect[] = [{ type: 'discardWithdrawn' }];
+  if (manifest !== null) bookkeeping.unshift({ type: 'recordRun', manifest });
+  if (state.paused) {
+    const stopped = stop(state, { phase: 'paused', activity: 'paused' }, bookkeeping);
+    return manifest === null ? stopped : also(stopped, (at) => decline(at, manifest, 'The site is paused.'));
+  }
+  if (manifest === null || !asksForWork(manifest) || manifest.state === null)
+    return stop(state, { phase: 'idle', activity: 'waiting' }, bookkeeping);
+  const part = trains(manifest, state.siteId) ? 'train' : 'evaluate';
+  const key = [manifest.runId, manifest.phase, part, manifest.round, manifest.state.sha256].join(' ');
+  if (key === state.key && inWork.includes(state.phase)) return { state, effects: bookkeeping };
+  const begun = stop(state, { phase: 'approving', key }, bookkeeping);
+  const { ticket } = begun.state;
+  return { ...begun, effects: [...begun.effects, { type: 'checkApproval', manifest, ticket }] };
+}
+
+/** The work on a round, step by step. */
+function progress(
+  state: SiteState,
+  event: Extract<SiteEvent, { ticket: number }>,
+  manifest: ManifestBody,
+): Decision {
+  const { ticket, phase } = state;
+  const next = (step: Step, then: Phase, change: Partial<SiteState> = {}): Decision => ({
+    state: { ...state, ...change, phase: then },
+    effects: [{ type: step, manifest, ticket }],
+  });
+  const done = (activity: SiteActivity): Decision => ({
+    state: { ...state, phase: 'done', activity, problem: null },
+    effects: [],
+  });
+  switch (`${phase} ${event.type}`) {
+    case 'approving approvalMissing':
+      // The others need not wait for a person here; the site joins in when it is approved.
+      return also(
+        decline(
+          { ...state, phase: 'unapproved', activity: 'approval-needed' },
+          manifest,
+          'The site has not approved this run yet.',
+        ),
+        (at) => ({ state: at, effects: [{ type: 'lookForBase', manifest, ticket }] }),
+      );
+    case 'unapproved baseMissing': {
+      const { error } = event as Extract<SiteEvent, { type: 'baseMissing' }>;
+      return { state: { ...state, problem: error }, effects: [{ type: 'scheduleRetry' }] };
+    }
+    case 'unapproved baseFound':
+      return {
+        state: { ...state, problem: state.problem?.code === 'MODEL_UNKNOWN' ? null : state.problem },
+        effects: [],
+      };
+    case 'unapproved approved':
+      return consider(state);
+    case 'approving approved':
+      return next('fetch', 'fetching', { declined: '', activity: 'waiting' });
+    case 'fetching fetched':
+      return next('evaluate', 'evaluating');
+    case 'evaluating evaluated':
+      return trains(manifest, state.siteId) ? next('train', 'training') : done('waiting');
+    case 'training trained':
+      return next('announce', 'announcing');
+    case 'training announced':
+    case 'announcing announced':
+      return done('uploading');
+    case 'training settled':
+      return done('waiting');
+    default:
+      return { state, effects: [] };
+  }
+}
+
+/** Tried again while the round is open: a broker comes back, a consent is recorded, a disk gets space. */
+function afterFailure(state: SiteState, effect: Effect['type'], error: ErrorReport): Decision {
+  const retry: Effect = { type: 'scheduleRetry' };
+  // On a full disk not even that can be written; at worst the deadline of the round ends the wait for this site.
+  if (effect === 'decline')
+    return { state: { ...state, problem: state.problem ?? error, declined: '' }, effects: [retry] };
+  const failed = stop(state, { phase: 'failed', activity: 'waiting', problem: error });
+  const { manifest } = state;
+  const told =
+    manifest === null || passing.includes(error.code)
+      ? failed
+      : also(failed, (at) => decline(at, manifest, error.message));
+  return also(told, (at) => ({ state: at, effects: [retry] }));
+}
+
+function afterReceipt(state: SiteState, { accepted, reason }: Extract<SiteEvent, { type: 'receipt' }>) {
+  const refusal = reason ?? 'The coordinator did not accept this update.';
+  return {
+    ...state,
+    problem: accepted ? state.problem : new AppError('UPDATE_REJECTED', refusal).toReport(),
+    // It may be at work on the next round already.
+    activity: state.activity === 'uploading' ? 'waiting' : state.activity,
+  } satisfies SiteState;
+}
+
+/** Ends the work, and makes every answer that is still to come one that comes too late. */
+function stop(state: SiteState, change: Partial<SiteState>, then: readonly Effect[] = []): Decision {
+  return {
+    state: { ...state, key: '', ...change, ticket: state.ticket + 1 },
+    effects: [{ type: 'stop' }, ...then],
+  };
+}
+
+/** Tells the coordinator, once a round and once for the evaluation at the end, not to wait for this site. */
+function decline(state: SiteState, manifest: ManifestBody, reason: string): Decision {
+  const { runId, phase, round } = manifest;
+  const declined = `${runId} ${phase} ${round} ${reason}`;
+  if (!asksForWork(manifest) || state.declined === declined) return { state, effects: [] };
+  return { state: { ...state, declined }, effects: [{ type: 'decline', manifest, reason }] };
+}
+
+function also({ state, effects }: Decision, decide: (state: SiteState) => Decision): Decision {
+  const further = decide(state);
+  return { state: further.state, effects: [...effects, ...further.effects] };
+}
