@@ -31,7 +31,7 @@ export interface UpdateOptions {
 export interface UpdateStart {
   base: WireBase;
   /** The decoded global state. */
-  global: ModelState;
+  start: ModelState;
   /** What the site kept from its last round. */
   own: LocalParameters | null;
 }
@@ -82,7 +82,7 @@ export async function makeUpdate({ config, plan, file, noise, start }: UpdateOpt
   requirePlannedRanks(trained, config, plan);
   const values = fileValueCount(trained, updateForm({ config, plan }));
   if (leavesUnchanged({ config, plan })) return { bytes: file, values, memory: null, clipped: null };
-  const { base, global, own } = await start();
+  const { base, start: global, own } = await start();
   const { privacy } = config;
   const shielded =
     privacy?.at === 'site'
