@@ -10,6 +10,7 @@ import { countParameters } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { mixSeed } from '../shared/random.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
 import { chunkBytes } from '../transport/messages.ts';
@@ -64,6 +65,7 @@ export async function trainRound(
     const files = { stateFile: start.stateFile, outFile, checkpointFile };
     const result = await runTraining(options, work, cohort, files, signal);
     signal.throwIfAborted();
+    using _held = options.blobs.hold();
     await announce(options, work, cohort, result, await finishedUpdate(options, work, start, outFile));
   } finally {
     await start.release();
@@ -188,8 +190,11 @@ async function announce(
   });
   options.onActivity('uploading', null);
   ports.flush();
-  const kept = new Set(store.siteMemory.list().map((memory) => memory.sha256));
-  for (const memory of before) if (!kept.has(memory.sha256)) await blobs.delete(memory.sha256);
+  await collectBlobs(
+    store,
+    blobs,
+    before.map((memory) => memory.sha256),
+  );
   for (const event of events) logger.warn({ runId, round, ...event }, 'training adjusted');
   const { imagesPerSecond, wallMs } = result;
   logger.info({ runId, round, imagesPerSecond, wallMs }, 'update announced');

@@ -85,6 +85,7 @@ export function discardWithdrawn(
   store.transaction(() => {
     if (unsent === null) for (const cohort of touched) store.cohorts.supersede(cohort.id);
     else ports.retractAnnouncement(runId, round);
+    if (unsent !== null) store.adapters.remove({ runId, round, siteId, sha256: unsent });
     store.siteMemory.remove(runId, round);
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
     store.audit.append({

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { evaluateState } from './evaluate-state.ts';
@@ -281,10 +282,9 @@ export function createSite(options: SiteOptions): SiteNode {
       const { runId, round } = manifest;
       const files = discardWithdrawn(store, ports, { runId, round, siteId, pseudonym });
       if (files === null) return;
-      for (const sha256 of files)
-        void options.blobs
-          .delete(sha256)
-          .catch((error) => logger.warn({ error }, 'file not deleted after a withdrawal'));
+      collectBlobs(store, options.blobs, files).catch((error) =>
+        logger.warn({ error }, 'files not deleted after a withdrawal'),
+      );
       const previous = work?.done ?? Promise.resolve();
       stopWork();
       void previous.then(considerSafely);

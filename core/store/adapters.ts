@@ -39,5 +39,8 @@ export function createAdapters(db: Sqlite, now: () => string): Adapters {
         createdAt: adapter.createdAt ?? now(),
       });
     },
+    remove(update) {
+      db.run(`DELETE FROM adapters${whereSql({ ...update, kind: 'update' })}`, { ...update, kind: 'update' });
+    },
   };
 }

@@ -9,6 +9,7 @@ import { createImages, createImagesReader } from './images.ts';
 import { createInvitations, createInvitationsReader } from './invitations.ts';
 import { createInbox, createOutbox, createOutboxReader } from './messages.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { type BlobReferences, createBlobReferences } from './retention.ts';
 import { createRoundSites, createRoundSitesReader } from './round-sites.ts';
 import { createRounds, createRoundsReader } from './rounds.ts';
 import { createRuns, createRunsReader } from './runs.ts';
@@ -38,6 +39,7 @@ export interface ReadOnlyStore {
   readonly siteMemory: tables.SiteMemoryReader;
   readonly outbox: tables.OutboxReader;
   readonly audit: tables.AuditReader;
+  readonly blobReferences: BlobReferences;
   close(): void;
 }
 
@@ -104,6 +106,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     outbox: createOutbox(db, now),
     inbox: createInbox(db, now),
     audit: createAudit(db, now),
+    blobReferences: createBlobReferences(db),
     now,
     transaction: (body) => db.transaction(body),
     close: () => db.close(),
@@ -137,6 +140,7 @@ function createReaders(db: Sqlite): ReadOnlyStore {
     siteMemory: createSiteMemoryReader(db),
     outbox: createOutboxReader(db),
     audit: createAuditReader(db),
+    blobReferences: createBlobReferences(db),
     close: () => db.close(),
   };
 }

@@ -251,6 +251,8 @@ export interface AdaptersReader {
 export interface Adapters extends AdaptersReader {
   /** Repeating an insert changes nothing. */
   insert(adapter: Defaulted<records.AdapterRecord, 'createdAt' | 'siteId'>): void;
+  /** Forgets an update of a site that is thrown away. */
+  remove(update: Pick<records.AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): void;
 }
 
 export interface SiteMemoryReader {
