@@ -175,6 +175,8 @@ export const roundRecord = z.object({
   participants: json.pipe(z.array(z.string())).nullable(),
   /** Part put under the global state when the round closed; null: none. */
   frozenBaseSha256: z.string().nullable(),
+  /** At a site: parts under the state that the round starts from, oldest first; null: recorded before version 4. */
+  frozenBaseParts: json.pipe(z.array(z.string())).nullable(),
   /** The server optimiser's moments after the round; deleted when a later round has closed. */
   memorySha256: z.string().nullable(),
   /** `Drift` of core/strategy. */
@@ -284,6 +286,7 @@ export type AdapterRecord = z.infer<typeof adapterRecord>;
 export const outboxRecord = z.object({
   id: z.int(),
   topic: z.string(),
+  /** A sealed envelope; what the answer to it names stands beside it in the table. */
   payload: z.instanceof(Uint8Array),
   retain: flag,
   createdAt: z.string(),
