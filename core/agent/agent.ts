@@ -14,6 +14,7 @@ import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { runConfigSchema } from '../strategy/strategy.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
@@ -23,7 +24,6 @@ import { exportAdapterOf } from './export-adapter.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
-import { sweepBlobs } from './sweep-blobs.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {

@@ -48,39 +48,6 @@ function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start
   };
 }
 
-/**
- * Deletes what nothing needs any more: the sites' updates of closed rounds and the server's memory of all rounds but
- * the newest; of a run that is over, all of both. Their hashes stay in the store. What is a global state or part of a
- * frozen base delta as well, as a state with a single site may be, is kept.
- * @param all looks through all rounds; otherwise, while the run goes on, through the two that closed last
- */
-export async function discardLeftovers(
-  store: Store,
-  blobs: BlobStore,
-  ledger: RunLedger,
-  all: boolean,
-): Promise<void> {
-  const { runId } = ledger;
-  const rounds = store.rounds.listOfRun(runId);
-  const isOver = ledger.isOver();
-  const kept = new Set([
-    ...store.adapters.list({ kind: 'global' }).map((row) => row.sha256),
-    ...ledger.frozenBaseOf(ledger.config.rounds),
-  ]);
-  const newest = rounds.findLast(({ status }) => status === 'closed');
-  if (!isOver && newest?.memorySha256 != null) kept.add(newest.memorySha256);
-  const first = all || isOver ? 0 : (newest?.round ?? 0) - 1;
-  const arrived = store.updateArrivals.listOfRun(runId);
-  for (const { round, status, memorySha256 } of rounds.filter((record) => record.round >= first)) {
-    const isDone = status === 'closed' || isOver;
-    const updates = isDone ? ledger.sitesOf(round).map(({ updateSha256 }) => updateSha256) : [];
-    // Also those that a second update took the place of.
-    const others = isDone ? arrived.filter((row) => row.round === round).map(({ sha256 }) => sha256) : [];
-    for (const sha256 of new Set([memorySha256, ...updates, ...others]))
-      if (sha256 !== null && !kept.has(sha256)) await blobs.delete(sha256);
-  }
-}
-
 /** After this no further update is welcome, whatever happens to this process. */
 export function freezeRound(
   store: Store,
@@ -172,6 +139,7 @@ async function recordResult(
   const { state, frozenBaseDelta, memory, exclusions } = result;
   const plan = ledger.planOf(round + 1);
   const context = { config, plan, base };
+  using _held = blobs.hold();
   const sha256 = await blobs.put(encodeGlobalState(state, context));
   const frozenBaseSha256 =
     frozenBaseDelta === null ? null : await blobs.put(encodeFrozenBase(frozenBaseDelta, context));

@@ -224,6 +224,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const state = createRunState(config, base);
       const plan = getStrategy(config.strategy).configureTrain(config, 0);
       const context = { config, plan, base };
+      using _held = blobs.hold();
       const sha256 = await blobs.put(encodeGlobalState(state, context));
       const id = randomUUID();
       store.transaction(() => {

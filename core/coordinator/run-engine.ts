@@ -9,12 +9,13 @@ import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { collectRun } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { participantsOf } from '../strategy/participation.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
 import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
 import { createAttendance } from './attendance.ts';
-import { aggregateRound, discardLeftovers, freezeRound } from './close-round.ts';
+import { aggregateRound, freezeRound } from './close-round.ts';
 import type { RunPorts } from './ports.ts';
 import { openRunLedger } from './run-ledger.ts';
 import { countTrainable } from './trainable-values.ts';
@@ -99,6 +100,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         finishedAt: store.now(),
         failure: toAppError(thrown).toReport(),
       });
+      await tidyUp();
       await announceState();
     } catch (error) {
       // On a full disk not even the failure can be written: the run stays as it is and is looked at again.
@@ -178,15 +180,15 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options);
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFrozenBase();
-    await tidyUp();
+    await tidyUp(round - 1);
     if (!isLast) return openRound(round + 1);
     attendance.begin();
     await announceState();
   }
 
   /** What is left over now is deleted the next time. */
-  const tidyUp = (all = false) =>
-    discardLeftovers(store, blobs, ledger, all).catch((error) =>
+  const tidyUp = (fromRound = 0) =>
+    collectRun(store, blobs, runId, fromRound).catch((error) =>
       logger.warn({ error, runId }, 'leftovers of closed rounds not deleted'),
     );
 
@@ -225,7 +227,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         attendance.add(ledger.sitesOf(round).map((row) => row.siteId));
         attendance.add(store.rounds.get(runId, round)?.participants ?? []);
         await ledger.countFrozenBase();
-        await tidyUp(true);
+        await tidyUp();
         await announceState();
       }),
     sitesChanged() {

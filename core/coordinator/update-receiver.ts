@@ -5,6 +5,7 @@ import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { siteStart } from '../strategy/site-rank.ts';
@@ -99,6 +100,10 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
     const verdict = await look(update.sha256, round, start);
     if (typeof verdict === 'string') {
       reject(siteId, round, verdict);
+      // What is left over now is deleted when the round closes.
+      await collectBlobs(store, blobs, [update.sha256]).catch((error) =>
+        logger.warn({ error, runId, round }, 'rejected update not deleted'),
+      );
       return refused(body, verdict);
     }
     store.transaction(() => {

@@ -6,6 +6,7 @@ import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, Split } from '../store/records.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { FaceDetector } from './faces.ts';
 import { type PreparedImage, prepareImages } from './import-images.ts';
@@ -52,21 +53,24 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
   const { store, blobs, labelsFile } = options;
   const rows = await readLabelsCsv(labelsFile, { allowedLabels: options.allowedLabels });
   const known = store.datasets.list().find(({ name }) => name === options.dataset);
-  const prepared = await prepareImages(rows, {
-    blobs,
-    imagesFolder: options.imagesFolder,
-    labelsName: basename(labelsFile),
-    inputSize: options.inputSize,
-    alreadyCropped: options.alreadyCropped,
-    existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
-    detector: options.detector,
-    onProgress: options.onProgress,
-    signal: options.signal,
-  });
+  const written = new Set<string>();
   try {
+    using _held = blobs.hold();
+    const prepared = await prepareImages(rows, {
+      blobs,
+      imagesFolder: options.imagesFolder,
+      labelsName: basename(labelsFile),
+      inputSize: options.inputSize,
+      alreadyCropped: options.alreadyCropped,
+      existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
+      written,
+      detector: options.detector,
+      onProgress: options.onProgress,
+      signal: options.signal,
+    });
     return store.transaction(() => record(options, rows, prepared.images, prepared.alreadyThere));
   } catch (error) {
-    await prepared.discard();
+    await collectBlobs(store, blobs, written);
     throw toAppError(error);
   }
 }

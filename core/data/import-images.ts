@@ -34,6 +34,8 @@ export interface PrepareOptions {
   alreadyCropped: boolean;
   /** The dataset's image with these bytes, if it has one. */
   existing(sha256: string): ImageRecord | null;
+  /** Takes the hashes of the crops: the caller deletes them when the import comes to nothing. */
+  written?: Set<string> | undefined;
   detector?: FaceDetector | undefined;
   onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -42,8 +44,6 @@ export interface PrepareOptions {
 export interface PreparedImport {
   images: PreparedImage[];
   alreadyThere: number;
-  /** Removes the crops that this import wrote, if it comes to nothing. */
-  discard(): Promise<void>;
 }
 
 /**
@@ -55,7 +55,7 @@ const imagesAtOnce = 8;
 const filesAhead = 4;
 
 /**
- * Decodes all images and writes their crops to the blob store; on any error the crops are removed again.
+ * Decodes all images and writes their crops to the blob store. After an error nothing is still being written.
  * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one image under two
  *   subjects or labels), DISK_FULL, CANCELLED
  */
@@ -64,10 +64,6 @@ export async function prepareImages(
   options: PrepareOptions,
 ): Promise<PreparedImport> {
   await checkFiles(rows, options.imagesFolder);
-  const written = new Set<string>();
-  const discard = async () => {
-    for (const hash of written) await options.blobs.delete(hash);
-  };
   // Started with the first image that needs it: an import of crops never loads the networks.
   let owned: Promise<FaceDetector> | null = null;
   const detector = async () => {
@@ -86,7 +82,8 @@ export async function prepareImages(
     const crop = options.alreadyCropped
       ? { square: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
       : await cropOnlyFace(image, await detector(), options.inputSize);
-    const cropSha256 = crop.square && (await putNew(options.blobs, encodeCrop(crop.square), written));
+    const cropSha256 = crop.square && (await options.blobs.put(encodeCrop(crop.square), { unsettled: true }));
+    if (cropSha256 !== null) options.written?.add(cropSha256);
     const { width, height } = image;
     const { reason, faceBox } = crop;
     return { row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing };
@@ -127,12 +124,11 @@ export async function prepareImages(
     // Once for all of them: nothing names a crop before the caller records it.
     await options.blobs.settle();
     checkNotCancelled(options.signal);
-    return { images, alreadyThere, discard };
+    return { images, alreadyThere };
   } catch (error) {
-    // Nothing is still being written when the crops are removed; of two failures the earlier row's is told.
+    // Of two failures the earlier row's is told.
     const settled = await Promise.allSettled(underWay);
     const earliest = settled.find((outcome) => outcome.status === 'rejected');
-    await discard();
     throw toAppError(earliest?.reason ?? error);
   } finally {
     await (owned as Promise<FaceDetector> | null)?.then((started) => started.close()).catch(() => {});
@@ -227,11 +223,4 @@ function checkSameImage(row: LabelRow, same: LabelRow | SeenImage, labelsName: s
     'CSV_MALFORMED',
     `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same image as ${other}, with another ${column}.`,
   );
-}
-
-async function putNew(blobs: BlobStore, bytes: Uint8Array, written: Set<string>): Promise<string> {
-  const isNew = !blobs.has(sha256(bytes));
-  const hash = await blobs.put(bytes, { unsettled: true });
-  if (isNew) written.add(hash);
-  return hash;
 }

@@ -78,7 +78,12 @@ export async function prepareData(options: PrepareDataOptions): Promise<Simulati
     await mkdir(folder, { recursive: true });
   }
   const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
-  const index = known ?? (await importOnce(options, folder, labelsFile, blobs));
+  const index =
+    known ??
+    (await importOnce(options, folder, labelsFile, blobs).catch(async (error) => {
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }));
   const { images, setAside, withoutConsent } = index;
   if (images.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no image that it could use.');

@@ -7,6 +7,7 @@ import type { Catalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { collectRun, type Expiry } from '../store/retention.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
 import type { RunConfig } from '../strategy/strategy.ts';
 import { collectRounds, describeSites, finalOf, totalsOf } from './collect.ts';
@@ -176,8 +177,10 @@ function watchRun(
     const known = isOver ? rounds.length : rounds.length - 1;
     for (; told < known; told++) hooks.onRound(rounds[told]!);
     if (run.round > swept) {
+      // The state that the kept rounds started from is looked at again when they are old themselves.
+      const fromRound = swept - 2;
       swept = run.round;
-      void sweep(federation, run.id, swept).catch((error) => ended.reject(error));
+      void sweep(federation, fromRound, { runId: run.id, beforeRound: swept - 1 }).catch(ended.reject);
     }
     if (isOver) ended.resolve();
     if (run.status === 'failed' || run.status === 'stopped') {
@@ -194,27 +197,11 @@ function watchRun(
  */
 async function sweep(
   { store, blobs, sites }: SimulatedFederation,
-  runId: string,
-  round: number,
+  fromRound: number,
+  expired: Expiry,
 ): Promise<void> {
-  const rounds = store.rounds.listOfRun(runId);
-  const kept = new Set(
-    rounds.flatMap((row) => [
-      row.frozenBaseSha256,
-      ...(row.round >= round - 1 ? [row.startSha256, row.resultSha256, row.memorySha256] : []),
-    ]),
-  );
-  const old = rounds.filter((row) => row.round < round - 1);
-  const states = old.flatMap((row) => [row.startSha256, row.resultSha256 ?? []].flat());
-  for (const sha256 of states) if (!kept.has(sha256)) await blobs.delete(sha256);
-  for (const site of sites) {
-    for (const row of old) {
-      const update = site.store.roundSites.get(runId, row.round, site.siteId)?.updateSha256;
-      for (const sha256 of [row.startSha256, update]) {
-        if (sha256 != null && !kept.has(sha256)) await site.blobs.delete(sha256);
-      }
-    }
-  }
+  for (const holder of [{ store, blobs }, ...sites])
+    await collectRun(holder.store, holder.blobs, expired.runId, fromRound, expired);
 }
 
 function cancelled(): AppError {

@@ -1,4 +1,5 @@
 /** Connects a site's state machine to MQTT: manifest in, signed messages out, blobs both ways. */
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -11,7 +12,6 @@ import {
   type ManifestBody,
   manifestBodies,
   type ReceiptBody,
-  receiptSchema,
 } from '../transport/messages.ts';
 import { createOutboxRelay } from '../transport/outbox-relay.ts';
 import type { Signer } from '../transport/signature.ts';
@@ -55,8 +55,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const up = topics.message(siteId, 'up');
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
 
-  const seal = (type: string, body: unknown) =>
-    sealEnvelope({ federation, recipient: coordinatorId, type, body }, signer);
+  const seal = (type: string, body: unknown, id: string = randomUUID()) =>
+    sealEnvelope({ federation, recipient: coordinatorId, type, body, id }, signer);
 
   const exchange = createBlobExchange({
     link,
@@ -103,23 +103,24 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       bodies: coordinatorToSite,
     });
     if (opened.type === 'ack') {
-      outboxRelay.settle((sent) => sent.id === opened.body.messageId);
+      outboxRelay.settle({ messageId: opened.body.messageId });
     } else if (opened.type === 'receipt') {
       const { runId, round, updateSha256 } = opened.body;
       options.onReceipt(opened.body);
-      outboxRelay.settle(
-        (sent) => sent.type === 'announce' && isAbout(sent.body, runId, round, updateSha256),
-      );
+      outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
     }
   }
 
   return {
     ports: {
-      enqueue: (message) => outboxRelay.enqueue(up, seal(message.type, message.body)),
-      retractAnnouncement: (runId, round) =>
-        outboxRelay.settle(
-          ({ type, body }) => type === 'announce' && body['runId'] === runId && body['round'] === round,
-        ),
+      enqueue({ type, body }) {
+        const messageId = randomUUID();
+        const message = { topic: up, payload: seal(type, body, messageId), messageId, type };
+        if (type !== 'announce') return outboxRelay.enqueue(message);
+        const { runId, round, update } = body;
+        outboxRelay.enqueue({ ...message, runId, round, updateSha256: update.sha256 });
+      },
+      retractAnnouncement: (runId, round) => outboxRelay.settle({ type: 'announce', runId, round }),
       flush: () => outboxRelay.flush(),
       sendProgress(body) {
         if (!link.online) return;
@@ -144,11 +145,4 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       for (const close of closers) await close();
     },
   };
-}
-
-function isAbout(body: Record<string, unknown>, runId: string, round: number, updateSha256: string): boolean {
-  const update = receiptSchema.shape.updateSha256.safeParse(
-    (body['update'] as { sha256?: unknown } | undefined)?.sha256,
-  );
-  return body['runId'] === runId && body['round'] === round && update.success && update.data === updateSha256;
 }

@@ -14,6 +14,7 @@ import type { Logger } from '../shared/logger.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
@@ -165,7 +166,8 @@ export async function trainRound(
       },
     });
     signal.throwIfAborted();
-    return { cohort, result, update: await finishedUpdate(options, context, start, outFile) };
+    const held = options.blobs.hold();
+    return { cohort, result, held, update: await finishedUpdate(options, context, start, outFile) };
   } finally {
     await start.release();
     await rm(outFile, { force: true });
@@ -200,8 +202,11 @@ export async function announceUpdate(
   const before = store.siteMemory.list();
   if (!recordAnnouncement(store, ports, context, trained)) return false;
   ports.flush();
-  const kept = new Set(store.siteMemory.list().map((memory) => memory.sha256));
-  for (const memory of before) if (!kept.has(memory.sha256)) await blobs.delete(memory.sha256);
+  await collectBlobs(
+    store,
+    blobs,
+    before.map((memory) => memory.sha256),
+  );
   const { events, imagesPerSecond, wallMs } = trained.result;
   for (const event of events) logger.warn({ runId, round, ...event }, 'training adjusted');
   logger.info({ runId, round, imagesPerSecond, wallMs }, 'update announced');

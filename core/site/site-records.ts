@@ -73,6 +73,8 @@ export function recordReceipt(store: Store, siteId: string, receipt: ReceiptBody
 export interface TrainedRound {
   cohort: FrozenCohort;
   result: TrainResult;
+  /** Keeps the files until rows name them. */
+  held: Disposable;
   update: {
     sha256: string;
     sizeBytes: number;
@@ -191,6 +193,7 @@ function discardRound(
   store.transaction(() => {
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
+    if (updateSha256 !== null) store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
     store.siteMemory.remove(runId, round);
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
     store.audit.append({

@@ -8,6 +8,7 @@ import { hasWithdrawn } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { checkManifest } from './manifest-check.ts';
@@ -169,10 +170,9 @@ export function createSite(options: SiteOptions): SiteNode {
 
   function discard(): void {
     const files = discardWithdrawn(store, ports);
-    for (const sha256 of files ?? [])
-      void options.blobs
-        .delete(sha256)
-        .catch((error) => logger.warn({ error }, 'file not deleted after a withdrawal'));
+    collectBlobs(store, blobs, files ?? []).catch((error) =>
+      logger.warn({ error }, 'files not deleted after a withdrawal'),
+    );
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
     if (files !== null || (cohortId !== undefined && hasWithdrawn(store, cohortId)))
@@ -206,6 +206,7 @@ export function createSite(options: SiteOptions): SiteNode {
       const { runId, config, round, plan, frozenBaseDelta } = manifest;
       const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
       const context = { runId, siteId, config, baseId, round, plan, state: manifest.state!, frozenBaseDelta };
+      work?.trained?.held[Symbol.dispose]();
       work = { context };
       await states.fetch(context, control.signal, () => control.onActivity('downloading', null));
       return { type: 'fetched', ticket };
@@ -216,10 +217,12 @@ export function createSite(options: SiteOptions): SiteNode {
       await evaluateState(worker, context, manifest.phase === 'evaluate', control);
       return { type: 'evaluated', ticket };
     }
-    if (type === 'announce')
+    if (type === 'announce') {
+      using _held = current.trained!.held;
       return (await announceUpdate(worker, context, current.trained!))
         ? { type: 'announced', ticket }
         : { type: 'discarded' };
+    }
     const status = store.roundSites.get(context.runId, context.round, siteId)?.status ?? 'working';
     if (status !== 'working') return { type: status === 'announced' ? 'announced' : 'settled', ticket };
     current.trained = await trainRound(worker, context, control, (cohortId) => {

@@ -1,6 +1,6 @@
 /** Blobs on disk, see blob-store.ts. `<dir>/partial` holds transfers under way, `<dir>/damaged` what failed its hash. */
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import pMap from 'p-map';
@@ -9,7 +9,7 @@ import { sha256 as hashOf } from '../shared/hash.ts';
 import type { BlobStore } from './blob-store.ts';
 import { onDisk } from './disk-errors.ts';
 import type { Durability } from './open-database.ts';
-import { openPartialBlob, removePartial } from './partial-blob.ts';
+import { openPartialBlob } from './partial-blob.ts';
 
 const hashPattern = /^[0-9a-f]{64}$/;
 /** Temporary files this old belong to a process that died. */
@@ -41,6 +41,10 @@ export function createBlobStore(
   /** Folders with blobs whose names may not be on the disk yet. */
   const unsettledFolders = new Set<string>();
   let settling: Promise<unknown> = Promise.resolve();
+  /** What was put while somebody held. */
+  const held = new Set<string>();
+  let holders = 0;
+  const transfers = new Set<{ sha256: string }>();
   const placeOf = (sha256: string) => path.join(dir, sha256.slice(0, 2), sha256);
   const has = (sha256: string) => hashPattern.test(sha256) && existsSync(placeOf(sha256));
   const existing = (sha256: string) => {
@@ -53,6 +57,7 @@ export function createBlobStore(
     sizeBytes: (sha256) => statSync(existing(sha256)).size,
     async put(bytes, { unsettled = false } = {}) {
       const sha256 = hashOf(bytes);
+      if (holders > 0) held.add(sha256);
       if (has(sha256)) return sha256;
       const place = placeOf(sha256);
       await onDisk(() =>
@@ -89,7 +94,10 @@ export function createBlobStore(
     },
     async openPartial(sha256, sizeBytes, chunkBytes) {
       if (!hashPattern.test(sha256)) throw new AppError('BLOB_CORRUPT', 'The blob has no valid hash.');
-      return onDisk(() =>
+      const transfer = { sha256 };
+      const ended = () => void transfers.delete(transfer);
+      transfers.add(transfer);
+      const opening = onDisk(() =>
         openPartialBlob({
           sizeBytes,
           chunkBytes,
@@ -100,19 +108,43 @@ export function createBlobStore(
           finish: (dataFile) => moveVerified(dataFile, sha256, placeOf(sha256), flush),
         }),
       );
+      opening.catch(ended);
+      const partial = await opening;
+      return {
+        ...partial,
+        complete: () => partial.complete().finally(ended),
+        suspend: () => partial.suspend().finally(ended),
+      };
     },
     list: () =>
       readdirSync(dir)
         .filter((folder) => /^[0-9a-f]{2}$/.test(folder))
         .flatMap((folder) => readdirSync(path.join(dir, folder)))
         .filter((name) => hashPattern.test(name)),
+    hold() {
+      holders += 1;
+      let isReleased = false;
+      return {
+        [Symbol.dispose]() {
+          if (isReleased) return;
+          isReleased = true;
+          holders -= 1;
+          if (holders === 0) held.clear();
+        },
+      };
+    },
+    isInUse: (sha256) => held.has(sha256) || [...transfers].some((transfer) => transfer.sha256 === sha256),
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
-      await rm(placeOf(sha256), { force: true });
-      await removePartial(
-        path.join(folders.partial, sha256),
-        path.join(folders.partial, `${sha256}.journal`),
-      );
+      const data = path.join(folders.partial, sha256);
+      const files = [placeOf(sha256), `${data}.journal`, data].filter((file) => existsSync(file));
+      // Moved away in this very turn: whoever comes next finds it gone, however long a large file takes.
+      const doomed = files.map((file) => {
+        const name = path.join(folders.partial, `${randomUUID()}.tmp`);
+        renameSync(file, name);
+        return name;
+      });
+      for (const file of doomed) await rm(file, { force: true });
     },
   };
 }

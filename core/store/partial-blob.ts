@@ -41,7 +41,7 @@ export async function openPartialBlob(options: PartialBlobOptions): Promise<Part
 }
 
 /** Forgets what arrived. */
-export async function removePartial(dataFile: string, journalFile: string): Promise<void> {
+async function removePartial(dataFile: string, journalFile: string): Promise<void> {
   // The journal first: data without a journal is simply overwritten.
   await rm(journalFile, { force: true });
   await rm(dataFile, { force: true });

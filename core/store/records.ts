@@ -286,6 +286,7 @@ export type AdapterRecord = z.infer<typeof adapterRecord>;
 export const outboxRecord = z.object({
   id: z.int(),
   topic: z.string(),
+  /** A sealed envelope; what the answer to it names stands beside it in the table. */
   payload: z.instanceof(Uint8Array),
   retain: flag,
   createdAt: z.string(),

@@ -1,8 +1,13 @@
 /** SQL made from the keys of a record: columns are the same names in snake_case. Keys are never user input. */
 import type { z } from 'zod';
+import type { Sqlite, SqlParameters, SqlValue } from './sqlite.ts';
+
+/** Distributes nothing, but makes undefined and missing the same for callers under exactOptionalPropertyTypes. */
+export type Patch<T> = { [K in keyof T]?: T[K] | undefined };
+export type Defaulted<T, K extends keyof T> = Omit<T, K> & Patch<Pick<T, K>>;
 
 /** `sizeBytes` → `size_bytes`, `sha256` → `sha256`. */
-export function columnName(key: string): string {
+function columnName(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
@@ -24,13 +29,49 @@ export function assignments(keys: readonly string[]): string {
   return keys.map((key) => `${columnName(key)} = @${key}`).join(', ');
 }
 
-/** ` WHERE a = @a AND b_c = @bC`, or nothing when every value is undefined. `columns` replaces derived names. */
-export function whereSql(filter: object, columns: Readonly<Record<string, string>> = {}): string {
-  const terms = definedKeys(filter).map((key) => `${columns[key] ?? columnName(key)} = @${key}`);
+/** `a = excluded.a, b_c = excluded.b_c` */
+export function replacements(keys: readonly string[]): string {
+  return keys.map((key) => `${columnName(key)} = excluded.${columnName(key)}`).join(', ');
+}
+
+/** ` WHERE a = @a AND b_c = @bC`, or nothing when every value is undefined. */
+export function whereSql(filter: object): string {
+  const terms = definedKeys(filter).map((key) => `${columnName(key)} = @${key}`);
   return terms.length === 0 ? '' : ` WHERE ${terms.join(' AND ')}`;
 }
 
 /** Keys whose value is not undefined. */
 export function definedKeys(value: object): string[] {
   return Object.entries(value).flatMap(([key, field]) => (field === undefined ? [] : [key]));
+}
+
+/** Lists and tables are JSON in their columns. */
+export function asColumns(fields: object): Record<string, SqlValue> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([key, value]) => [
+      key,
+      typeof value === 'object' && value !== null && !(value instanceof Uint8Array)
+        ? JSON.stringify(value)
+        : value,
+    ]),
+  );
+}
+
+/** A table whose columns are the fields of `record`. */
+export function rowsOf<T>(db: Sqlite, table: string, record: z.ZodObject & z.ZodType<T>) {
+  const columns = selectList(record);
+  const select = `SELECT ${columns} FROM ${table}`;
+  return {
+    keys: Object.keys(record.shape),
+    /** The first one; null when there is none. `clause` begins at WHERE. */
+    get: (clause: string, parameters?: SqlParameters): T | null =>
+      db.get(record, `${select} ${clause}`, parameters),
+    all: (clause: string, parameters?: SqlParameters): T[] =>
+      db.all(record, `${select} ${clause}`, parameters),
+    /** One row at a time, for walks over the whole table. */
+    each: (clause: string): Generator<T> => db.each(record, `${select} ${clause}`),
+    /** The row that an INSERT or UPDATE leaves; null when it found none. */
+    write: (statement: string, parameters: SqlParameters): T | null =>
+      db.get(record, `${statement} RETURNING ${columns}`, parameters),
+  };
 }

@@ -1,65 +1,77 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
-import { createAdapters, createAdaptersReader } from './adapters.ts';
-import { createAudit, createAuditReader } from './audit.ts';
-import { createCohorts, createCohortsReader } from './cohorts.ts';
-import { createConsentEvents, createConsentEventsReader } from './consent-events.ts';
-import { createDatasets, createDatasetsReader } from './datasets.ts';
-import { createEvaluations, createEvaluationsReader } from './evaluations.ts';
-import { createImages, createImagesReader } from './images.ts';
-import { createInvitations, createInvitationsReader } from './invitations.ts';
-import { createInbox, createOutbox, createOutboxReader } from './messages.ts';
+import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
+import { createAudit } from './audit.ts';
+import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
+import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
-import { createRoundSites, createRoundSitesReader } from './round-sites.ts';
-import { createRounds, createRoundsReader } from './rounds.ts';
-import { createRuns, createRunsReader } from './runs.ts';
-import { createSettings, createSettingsReader } from './settings.ts';
-import { createSiteMemory, createSiteMemoryReader } from './site-memory.ts';
-import { createSites, createSitesReader } from './sites.ts';
+import { createBlobReferences } from './retention.ts';
+import {
+  createEvaluations,
+  createRoundSites,
+  createRounds,
+  createRuns,
+  createUpdateArrivals,
+} from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
-import { createSubjects, createSubjectsReader } from './subjects.ts';
-import type * as tables from './tables.ts';
-import { createUpdateArrivals, createUpdateArrivalsReader } from './update-arrivals.ts';
 
-export interface ReadOnlyStore {
-  readonly settings: tables.SettingsReader;
-  readonly subjects: tables.SubjectsReader;
-  readonly consentEvents: tables.ConsentEventsReader;
-  readonly datasets: tables.DatasetsReader;
-  readonly images: tables.ImagesReader;
-  readonly sites: tables.SitesReader;
-  readonly invitations: tables.InvitationsReader;
-  readonly runs: tables.RunsReader;
-  readonly rounds: tables.RoundsReader;
-  readonly roundSites: tables.RoundSitesReader;
-  readonly updateArrivals: tables.UpdateArrivalsReader;
-  readonly evaluations: tables.EvaluationsReader;
-  readonly cohorts: tables.CohortsReader;
-  readonly adapters: tables.AdaptersReader;
-  readonly siteMemory: tables.SiteMemoryReader;
-  readonly outbox: tables.OutboxReader;
-  readonly audit: tables.AuditReader;
-  close(): void;
+/**
+ * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
+ * or INTERNAL. Where a time is optional, the store's clock gives it.
+ */
+function createTables(db: Sqlite, now: () => string) {
+  return {
+    settings: createSettings(db),
+    subjects: createSubjects(db, now),
+    consentEvents: createConsentEvents(db, now),
+    datasets: createDatasets(db, now),
+    images: createImages(db, now),
+    sites: createSites(db, now),
+    invitations: createInvitations(db, now),
+    runs: createRuns(db, now),
+    rounds: createRounds(db, now),
+    roundSites: createRoundSites(db, now),
+    updateArrivals: createUpdateArrivals(db, now),
+    evaluations: createEvaluations(db, now),
+    cohorts: createCohorts(db, now),
+    adapters: createAdapters(db, now),
+    siteMemory: createSiteMemory(db, now),
+    outbox: createOutbox(db, now),
+    audit: createAudit(db, now),
+    blobReferences: createBlobReferences(db),
+    close: () => db.close(),
+  };
 }
 
-export interface Store extends ReadOnlyStore {
-  readonly settings: tables.Settings;
-  readonly subjects: tables.Subjects;
-  readonly consentEvents: tables.ConsentEvents;
-  readonly datasets: tables.Datasets;
-  readonly images: tables.Images;
-  readonly sites: tables.Sites;
-  readonly invitations: tables.Invitations;
-  readonly runs: tables.Runs;
-  readonly rounds: tables.Rounds;
-  readonly roundSites: tables.RoundSites;
-  readonly updateArrivals: tables.UpdateArrivals;
-  readonly evaluations: tables.Evaluations;
-  readonly cohorts: tables.Cohorts;
-  readonly adapters: tables.Adapters;
-  readonly siteMemory: tables.SiteMemory;
-  readonly outbox: tables.Outbox;
-  readonly inbox: tables.Inbox;
-  readonly audit: tables.Audit;
+type Tables = ReturnType<typeof createTables>;
+
+/** What of each table only reads. */
+interface Readers {
+  settings: 'get';
+  subjects: 'byPseudonym' | 'list' | 'count';
+  consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
+  datasets: 'list';
+  images: 'get' | 'list' | 'bySha' | 'counts';
+  sites: 'get' | 'list';
+  invitations: 'byId' | 'list';
+  runs: 'get' | 'list' | 'current';
+  rounds: 'get' | 'listOfRun';
+  roundSites: 'get' | 'list' | 'listOfRun';
+  updateArrivals: 'listOfRun';
+  evaluations: 'ofState' | 'ofRun';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  adapters: 'get' | 'list' | 'isGlobalState';
+  siteMemory: 'newestBefore' | 'list';
+  outbox: 'pending';
+  audit: 'page' | 'verify';
+  blobReferences: 'heldAmong' | 'releasedBy';
+}
+
+type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
+
+/** The readers of a store. The split is the compiler's alone: a writer that got through would meet SQLite's refusal. */
+export type ReadOnlyStore = { readonly [T in keyof Readers]: Reading<T> } & Pick<Tables, 'close'>;
+
+export interface Store extends Readonly<Tables> {
   /** The store's clock, as ISO 8601 UTC text. */
   now(): string;
   /**
@@ -85,29 +97,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
   const db = openDatabase(file, undefined, options.durability);
   const clock = options.now ?? (() => new Date());
   const now = () => clock().toISOString();
-  return {
-    settings: createSettings(db),
-    subjects: createSubjects(db, now),
-    consentEvents: createConsentEvents(db, now),
-    datasets: createDatasets(db, now),
-    images: createImages(db, now),
-    sites: createSites(db, now),
-    invitations: createInvitations(db, now),
-    runs: createRuns(db, now),
-    rounds: createRounds(db, now),
-    roundSites: createRoundSites(db, now),
-    updateArrivals: createUpdateArrivals(db, now),
-    evaluations: createEvaluations(db, now),
-    cohorts: createCohorts(db, now),
-    adapters: createAdapters(db, now),
-    siteMemory: createSiteMemory(db, now),
-    outbox: createOutbox(db, now),
-    inbox: createInbox(db, now),
-    audit: createAudit(db, now),
-    now,
-    transaction: (body) => db.transaction(body),
-    close: () => db.close(),
-  };
+  return { ...createTables(db, now), now, transaction: (body) => db.transaction(body) };
 }
 
 /**
@@ -115,28 +105,5 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
  * @throws AppError NOT_FOUND | DATABASE_NEWER | DATABASE_DAMAGED | DATA_FOLDER_UNUSABLE (written by an older Anneal)
  */
 export function openReadOnlyStore(file: string): ReadOnlyStore {
-  return createReaders(openDatabaseReadOnly(file));
-}
-
-function createReaders(db: Sqlite): ReadOnlyStore {
-  return {
-    settings: createSettingsReader(db),
-    subjects: createSubjectsReader(db),
-    consentEvents: createConsentEventsReader(db),
-    datasets: createDatasetsReader(db),
-    images: createImagesReader(db),
-    sites: createSitesReader(db),
-    invitations: createInvitationsReader(db),
-    runs: createRunsReader(db),
-    rounds: createRoundsReader(db),
-    roundSites: createRoundSitesReader(db),
-    updateArrivals: createUpdateArrivalsReader(db),
-    evaluations: createEvaluationsReader(db),
-    cohorts: createCohortsReader(db),
-    adapters: createAdaptersReader(db),
-    siteMemory: createSiteMemoryReader(db),
-    outbox: createOutboxReader(db),
-    audit: createAuditReader(db),
-    close: () => db.close(),
-  };
+  return createTables(openDatabaseReadOnly(file), () => new Date().toISOString());
 }

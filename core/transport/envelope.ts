@@ -152,7 +152,7 @@ export interface ReplayGuard {
 
 /**
  * Finds replays in memory: for messages that matter for minutes, such as requests for chunks. Messages that
- * change the store are remembered there. Remembers twice `maxEntries` at most; beyond that the oldest go.
+ * change the store may be repeated without harm. Remembers twice `maxEntries` at most; beyond that the oldest go.
  */
 export function createReplayGuard(options: { maxAgeMs?: number; maxEntries?: number } = {}): ReplayGuard {
   const maxAgeMs = options.maxAgeMs ?? dayMs;

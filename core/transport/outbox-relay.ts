@@ -2,8 +2,8 @@
  * Reliable messages over an unreliable network: what is in the outbox is sent, and sent again, until the
  * receiver itself answered. A broker's acknowledgement alone means nothing (see docs/protocol.md).
  */
-import { z } from 'zod';
 import type { Logger } from '../shared/logger.ts';
+import type { AnsweredMessage, NewMessage } from '../store/federation-tables.ts';
 import type { Store } from '../store/store.ts';
 import type { Link } from './link.ts';
 
@@ -13,16 +13,13 @@ const repeatAfterMs = 5_000;
 /** How long an answered message stays in the outbox. */
 const keepAnsweredMs = 24 * 3_600_000;
 
-const storedSchema = z.object({ id: z.string(), type: z.string(), body: z.record(z.string(), z.unknown()) });
-export type StoredMessage = z.infer<typeof storedSchema>;
-
 export interface OutboxRelay {
   /** Call in the transaction that changes the state it speaks of. `payload` is a sealed envelope. */
-  enqueue(topic: string, payload: Uint8Array): void;
+  enqueue(message: NewMessage): void;
   /** Sends everything pending now; called by itself at each connection and every few seconds. */
   flush(): void;
   /** Takes answered messages out of the outbox. */
-  settle(isAnswered: (message: StoredMessage) => boolean): void;
+  settle(answered: AnsweredMessage): void;
   close(): void;
 }
 
@@ -68,15 +65,10 @@ export function createOutboxRelay(options: {
   });
 
   return {
-    enqueue(topic, payload) {
-      store.outbox.add({ topic, payload });
-    },
+    enqueue: (message) => void store.outbox.add(message),
     flush: () => void sendPending(),
-    settle(isAnswered) {
-      for (const message of store.outbox.pending()) {
-        const parsed = storedSchema.safeParse(JSON.parse(Buffer.from(message.payload).toString('utf8')));
-        if (!parsed.success || isAnswered(parsed.data)) store.outbox.markSent(message.id);
-      }
+    settle(answered) {
+      store.outbox.markAnswered(answered);
       forgetAnswered();
     },
     close() {

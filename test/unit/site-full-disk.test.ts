@@ -26,7 +26,13 @@ test('a site that cannot write its answer shows a problem and lives on', async (
     blobs: createBlobStore(folder.dir),
     trainer,
     ports: {
-      enqueue: () => void store.outbox.add({ topic: 'topic', payload: new Uint8Array() }),
+      enqueue: () =>
+        void store.outbox.add({
+          topic: 'topic',
+          payload: new Uint8Array(),
+          messageId: '1',
+          type: 'declined',
+        }),
       retractAnnouncement: () => {},
       flush: () => {},
       sendProgress: () => {},

@@ -4,32 +4,21 @@ import { z } from 'zod';
 import { openTestStore } from '../fixtures/store.ts';
 
 describe('messages', () => {
-  test('wait in the outbox in order until they are sent, then can be pruned', () => {
+  test('wait in the outbox in order until they are answered, then can be pruned', () => {
     using opened = openTestStore();
     const { store, clock } = opened;
-    const first = store.outbox.add({ topic: 'a', payload: Uint8Array.of(1), retain: true });
-    store.outbox.add({ topic: 'b', payload: Uint8Array.of(2, 3) });
+    const first = store.outbox.add({
+      ...{ topic: 'a', payload: Uint8Array.of(1), retain: true, messageId: 'm1', type: 'announce' },
+    });
+    store.outbox.add({ topic: 'b', payload: Uint8Array.of(2, 3), messageId: 'm2', type: 'announce' });
 
     expect(store.outbox.pending(1)).toMatchObject([{ id: first, topic: 'a', retain: true, sentAt: null }]);
-    store.outbox.markSent(first);
+    store.outbox.markAnswered({ messageId: 'm1' });
     const left = store.outbox.pending();
     expect(left.map((message) => [...message.payload])).toEqual([[2, 3]]);
     clock.now = new Date('2026-11-23T12:00:00.000Z');
     expect(store.outbox.prune(store.now())).toBe(1);
     expect(store.outbox.pending()).toHaveLength(1);
-  });
-
-  test('are seen once per sender until they are forgotten', () => {
-    using opened = openTestStore();
-    const { inbox } = opened.store;
-
-    expect([inbox.seen('s1', 'm1'), inbox.seen('s2', 'm1'), inbox.seen('s1', 'm1')]).toEqual([
-      false,
-      false,
-      true,
-    ]);
-    expect(inbox.prune('2026-11-22T12:00:00.001Z')).toBe(2);
-    expect(inbox.seen('s1', 'm1')).toBe(false);
   });
 });
 

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { sweepBlobs } from '../../core/agent/sweep-blobs.ts';
+import { sha256 } from '../../core/shared/hash.ts';
 import { frozenBaseKey } from '../../core/site/round-state.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
+import { collectBlobs, collectRun, sweepBlobs } from '../../core/store/retention.ts';
 import { addImage, addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 test('files that nothing refers to go, crops and adapters stay', async () => {
@@ -82,4 +83,85 @@ test('a site keeps its own part of a finished run, and the frozenBaseDelta of th
 
   expect(blobs.list().sort()).toEqual([own, frozenBaseDelta].sort());
   expect(blobs.has(former!)).toBe(false);
+});
+
+test('what was put and is not named yet, and what is on its way, is left alone', async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const bytes = Buffer.from('on its way');
+  const coming = sha256(bytes);
+  const partial = await blobs.openPartial(coming, bytes.length, 4);
+  await partial.write(0, bytes.subarray(0, 4));
+  let fresh: string;
+  {
+    using _held = blobs.hold();
+    fresh = await blobs.put(Buffer.from('not named yet'));
+
+    await collectBlobs(opened.store, blobs, [fresh, coming]);
+
+    expect(blobs.has(fresh)).toBe(true);
+    expect(partial.missing()).toEqual([1, 2]);
+  }
+  await partial.suspend();
+
+  const deleted = await collectBlobs(opened.store, blobs, [fresh, coming]);
+
+  expect(deleted).toBe(2);
+  expect(blobs.list()).toEqual([]);
+  expect((await blobs.openPartial(coming, bytes.length, 4)).missing()).toEqual([0, 1, 2]);
+});
+
+test('a blob that is deleted can be put again before its old file is gone', async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const bytes = Buffer.from('twice');
+  const hash = await blobs.put(bytes);
+
+  const collecting = collectBlobs(opened.store, blobs, [hash]);
+  const again = blobs.put(bytes);
+  await Promise.all([collecting, again]);
+
+  expect(Buffer.from(await blobs.read(hash))).toEqual(bytes);
+});
+
+test('of a run states and updates of expired rounds go, and nothing else', async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const { store } = opened;
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const put = (text: string) => blobs.put(Buffer.from(text));
+  const adapter = { rank: 2, parameters: 1, sizeBytes: 1 };
+  store.runs.insert({ id: 'run', config: {}, status: 'running', round: 2 });
+  for (const round of [0, 1, 2]) {
+    const plan = { runId: 'run', round, stage: 'baseline', rank: 2, trainableParameters: 1 } as const;
+    store.rounds.insert({
+      ...plan,
+      startSha256: await put(`state ${round - 1}`),
+      status: round < 2 ? 'closed' : 'open',
+      frozenBaseSha256: await put(`base ${round}`),
+    });
+    const update = await put(`update ${round}`);
+    store.roundSites.upsert({ runId: 'run', round, siteId: 's', status: 'received', updateSha256: update });
+    store.siteMemory.put({ runId: 'run', round, sha256: await put(`local ${round}`) });
+    const state = { runId: 'run', round: round - 1, kind: 'global' } as const;
+    store.adapters.insert({ ...adapter, ...state, sha256: await put(`state ${round - 1}`) });
+  }
+  store.adapters.insert({
+    ...{ ...adapter, runId: 'other', round: 0, kind: 'global' },
+    sha256: await put('state -1'),
+  });
+  const kept = (names: readonly string[]) => names.filter((name) => blobs.has(sha256(name)));
+  const names = ['state', 'update', 'base', 'local'].flatMap((name) =>
+    [-1, 0, 1, 2].map((round) => `${name} ${round}`),
+  );
+
+  await collectRun(store, blobs, 'run', -1, { runId: 'run', beforeRound: 1 });
+
+  expect(kept(names)).toEqual([
+    // Another run begins with the first one, a round that is kept with the second.
+    ...['state -1', 'state 0', 'state 1', 'update 2'],
+    ...['base 0', 'base 1', 'base 2', 'local 0', 'local 1', 'local 2'],
+  ]);
 });

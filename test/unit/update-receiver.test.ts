@@ -1,11 +1,13 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { PrivacySettings } from '../../core/config/round-options.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
+import { sha256 } from '../../core/shared/hash.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
 import { receiptSchema } from '../../core/transport/messages.ts';
 import { openLoneRun, runId } from '../fixtures/lone-run.ts';
+import { addImage, addRun } from '../fixtures/store.ts';
 
 const noise = (at: PrivacySettings['at']) =>
   ({ at, clipNorm: 1, noiseMultiplier: 2, delta: 1e-5 }) satisfies PrivacySettings;
@@ -114,6 +116,40 @@ describe('a bad update harms nobody else', () => {
     expect(receipt.accepted).toBe(false);
     expect(receipt.reason).toMatch(/…$/);
     expect(receiptSchema.safeParse(receipt).success).toBe(true);
+  });
+
+  test('one that names a blob of another run leaves that blob alone', async () => {
+    await using run = await openLoneRun(['a', 'b'], { rounds: 2 });
+    const { store, blobs } = run;
+    const [state, part, crop] = ['global state', 'frozen base delta', 'crop'].map((text) =>
+      Buffer.from(text),
+    );
+    addRun(store, 'earlier');
+    store.rounds.update('earlier', 0, { status: 'closed', frozenBaseSha256: await blobs.put(part!) });
+    store.adapters.insert({
+      ...{ sha256: await blobs.put(state!), runId: 'earlier', round: 0, kind: 'global' },
+      ...{ rank: 4, parameters: 1, sizeBytes: state!.length },
+    });
+    store.runs.update('earlier', { status: 'finished' });
+    addImage(store, 'P1', 'one', { cropSha256: await blobs.put(crop!) });
+
+    const named = [state!, part!, crop!];
+    const receipts = [];
+    for (const bytes of named) receipts.push(await run.deliver('a', bytes));
+    await run.deliver('a', await run.update(1));
+    await run.deliver('b', await run.update(2));
+
+    expect(receipts.map(({ accepted }) => accepted)).toEqual([false, false, false]);
+    expect(store.rounds.get(runId, 0)!.status).toBe('closed');
+    expect(named.map((bytes) => blobs.has(sha256(bytes)))).toEqual([true, true, true]);
+  });
+
+  test('a rejected one is deleted at once', async () => {
+    await using run = await openLoneRun(['a', 'b'], {});
+
+    await run.deliver('a', garbage);
+
+    await vi.waitFor(() => expect(run.blobs.has(sha256(garbage))).toBe(false));
   });
 
   test('one whose file cannot be read at all is rejected, and the run goes on', async () => {

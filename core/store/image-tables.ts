@@ -1,0 +1,143 @@
+/** Subjects, what they consented to, and their images. */
+import { z } from 'zod';
+import {
+  consentEventRecord,
+  datasetRecord,
+  type FaceBox,
+  type ImageRecord,
+  type ImageStatus,
+  imageCount,
+  imageRecord,
+  type Split,
+  subjectRecord,
+  subjectSummary,
+} from './records.ts';
+import { asColumns, type Defaulted, insertSql, rowsOf, selectList, whereSql } from './sql-text.ts';
+import type { Sqlite } from './sqlite.ts';
+
+const countRow = z.object({ count: z.int() });
+const idRow = z.object({ id: z.int() });
+
+export function createSubjects(db: Sqlite, now: () => string) {
+  const rows = rowsOf(db, 'subjects', subjectRecord);
+  return {
+    byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
+    /** By pseudonym; `search` is a part of it, letter case ignored. */
+    list({ search }: { search?: string | undefined } = {}) {
+      // instr, not LIKE: a pseudonym may hold % or _.
+      const where = search === undefined ? '' : 'WHERE instr(lower(pseudonym), lower(@search)) > 0';
+      return db.all(
+        subjectSummary,
+        `SELECT id, pseudonym, created_at AS createdAt,
+           (SELECT count(*) FROM images WHERE subject_id = subjects.id AND status = 'ready') AS images,
+           (SELECT json_group_array(label) FROM (SELECT DISTINCT label FROM images
+              WHERE subject_id = subjects.id AND status = 'ready' ORDER BY label)) AS labels
+         FROM subjects ${where} ORDER BY pseudonym`,
+        { search },
+      );
+    },
+    count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
+    /** Gives the subject, new or old; a ciphertext given here replaces the stored one. */
+    upsert: (subject: { pseudonym: string; identifierCiphertext?: Uint8Array | undefined }) =>
+      rows.write(
+        `INSERT INTO subjects (pseudonym, identifier_ciphertext, created_at)
+         VALUES (@pseudonym, @identifierCiphertext, @now) ON CONFLICT (pseudonym) DO UPDATE
+         SET identifier_ciphertext = coalesce(excluded.identifier_ciphertext, identifier_ciphertext)`,
+        { identifierCiphertext: null, ...subject, now: now() },
+      )!,
+    /** Null forgets the identifier. */
+    setIdentifier(id: number, ciphertext: Uint8Array | null): void {
+      db.run('UPDATE subjects SET identifier_ciphertext = @ciphertext WHERE id = @id', { id, ciphertext });
+    },
+  };
+}
+
+/** Append-only; triggers of the database refuse changes. Lists are in order of recording. */
+export function createConsentEvents(db: Sqlite, now: () => string) {
+  const rows = rowsOf(db, 'consent_events', consentEventRecord);
+  const insert = insertSql(
+    'consent_events',
+    rows.keys.filter((key) => key !== 'id'),
+  );
+  return {
+    ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
+    /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
+    ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
+    all: () => rows.all('ORDER BY id'),
+    append: (event: Defaulted<Omit<z.output<typeof consentEventRecord>, 'id'>, 'recordedAt'>) =>
+      rows.write(insert, { ...event, recordedAt: event.recordedAt ?? now() })!,
+  };
+}
+
+export function createDatasets(db: Sqlite, now: () => string) {
+  const rows = rowsOf(db, 'datasets', datasetRecord);
+  return {
+    list: () => rows.all('ORDER BY name'),
+    /** Gives the dataset of this name, made now if there was none. */
+    ensure(name: string) {
+      const sql =
+        'INSERT INTO datasets (name, created_at) VALUES (@name, @now) ON CONFLICT (name) DO NOTHING';
+      db.run(sql, { name, now: now() });
+      return rows.get('WHERE name = @name', { name })!;
+    },
+  };
+}
+
+export interface ImageFilter {
+  datasetId?: number | undefined;
+  subjectId?: number | undefined;
+  split?: Split | undefined;
+  status?: ImageStatus | undefined;
+  label?: string | undefined;
+}
+export type NewImage = Defaulted<
+  Omit<ImageRecord, 'id' | 'pseudonym'>,
+  'reason' | 'cropSha256' | 'faceBox' | 'importedAt'
+>;
+
+export function createImages(db: Sqlite, now: () => string) {
+  const stored = imageRecord.omit({ id: true, pseudonym: true });
+  const unset = Object.fromEntries(Object.keys(stored.shape).map((key) => [key, null]));
+  const insert = `${insertSql('images', Object.keys(stored.shape))}
+    ON CONFLICT (dataset_id, sha256) DO NOTHING RETURNING id`;
+  const select = `SELECT ${selectList(imageRecord.omit({ pseudonym: true }), 'images')},
+    subjects.pseudonym AS pseudonym FROM images JOIN subjects ON subjects.id = images.subject_id`;
+  return {
+    get: (id: number) => db.get(imageRecord, `${select} WHERE images.id = @id`, { id }),
+    /** In order of import. */
+    list: (filter: ImageFilter = {}) =>
+      db.all(imageRecord, `${select}${whereSql(filter)} ORDER BY images.id`, { ...filter }),
+    /** The image with these bytes (SHA-256 of the original file) in a dataset. */
+    bySha: (datasetId: number, sha256: string) =>
+      db.get(imageRecord, `${select} WHERE images.dataset_id = @datasetId AND images.sha256 = @sha256`, {
+        datasetId,
+        sha256,
+      }),
+    /** By label and split, sorted; labels without any image are not listed. */
+    counts: (filter: ImageFilter = {}) =>
+      db.all(
+        imageCount,
+        `SELECT label, split, sum(status = 'ready') AS ready, sum(status = 'set-aside') AS setAside
+         FROM images${whereSql(filter)} GROUP BY label, split ORDER BY label, split`,
+        { ...filter },
+      ),
+    /** The new id, or null when the dataset holds these bytes already (nothing is changed then). */
+    insert: (image: NewImage): number | null =>
+      db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
+      null,
+    setAside(id: number, reason: string): void {
+      db.run("UPDATE images SET status = 'set-aside', reason = @reason WHERE id = @id", { id, reason });
+    },
+    /** Makes a set-aside image ready, for instance when it is imported again as already cropped. */
+    restore(
+      id: number,
+      image: { cropSha256: string; width: number; height: number; faceBox: FaceBox | null },
+    ): void {
+      db.run(
+        `UPDATE images SET status = 'ready', reason = NULL, crop_sha256 = @cropSha256, width = @width,
+           height = @height, face_box = @faceBox WHERE id = @id`,
+        { ...asColumns(image), id },
+      );
+    },
+  };
+}
