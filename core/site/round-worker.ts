@@ -167,7 +167,12 @@ export async function trainRound(
     });
     signal.throwIfAborted();
     const held = options.blobs.hold();
-    return { cohort, result, held, update: await finishedUpdate(options, context, start, outFile) };
+    try {
+      return { cohort, result, held, update: await finishedUpdate(options, context, start, outFile) };
+    } catch (thrown) {
+      held[Symbol.dispose]();
+      throw thrown;
+    }
   } finally {
     await start.release();
     await rm(outFile, { force: true });

@@ -332,7 +332,7 @@ describe('noise at the site', async () => {
   const make = ({ config, plan, start, trained }: ReturnType<typeof options>, seed: number) =>
     makeUpdate({
       ...{ config, plan, file: encodeModelState(trained), noise: createRandom(seed) },
-      start: async () => ({ base, global: start, own: null }),
+      start: async () => ({ base, start, own: null }),
     });
   const change = (made: { bytes: Uint8Array }, given: ReturnType<typeof options>) => {
     const arrived = decodeUpdate(made.bytes, 'update', given);
