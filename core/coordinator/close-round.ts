@@ -18,12 +18,13 @@ import {
 } from '../strategy/wire/wire.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
+import { isOver } from './run-reducer.ts';
 
 export interface ClosedRound {
   /** Number of sites behind the result. */
   sites: number;
   energyKept: number;
-  isLast: boolean;
+  resultSha256: string;
 }
 
 interface StoredUpdates {
@@ -62,48 +63,23 @@ export async function discardLeftovers(
 ): Promise<void> {
   const { runId } = ledger;
   const rounds = store.rounds.listOfRun(runId);
-  const isOver = ledger.isOver();
+  const over = isOver(ledger.run());
   const kept = new Set([
     ...store.adapters.list({ kind: 'global' }).map((row) => row.sha256),
     ...ledger.frozenBaseOf(ledger.config.rounds),
   ]);
   const newest = rounds.findLast(({ status }) => status === 'closed');
-  if (!isOver && newest?.memorySha256 != null) kept.add(newest.memorySha256);
-  const first = all || isOver ? 0 : (newest?.round ?? 0) - 1;
+  if (!over && newest?.memorySha256 != null) kept.add(newest.memorySha256);
+  const first = all || over ? 0 : (newest?.round ?? 0) - 1;
   const arrived = store.updateArrivals.listOfRun(runId);
   for (const { round, status, memorySha256 } of rounds.filter((record) => record.round >= first)) {
-    const isDone = status === 'closed' || isOver;
+    const isDone = status === 'closed' || over;
     const updates = isDone ? ledger.sitesOf(round).map(({ updateSha256 }) => updateSha256) : [];
     // Also those that a second update took the place of.
     const others = isDone ? arrived.filter((row) => row.round === round).map(({ sha256 }) => sha256) : [];
     for (const sha256 of new Set([memorySha256, ...updates, ...others]))
       if (sha256 !== null && !kept.has(sha256)) await blobs.delete(sha256);
   }
-}
-
-/** After this no further update is welcome, whatever happens to this process. */
-export function freezeRound(
-  store: Store,
-  ledger: RunLedger,
-  round: number,
-  expected: Iterable<string>,
-): void {
-  const { runId } = ledger;
-  store.transaction(() => {
-    store.rounds.update(runId, round, { status: 'aggregating' });
-    for (const siteId of expected) {
-      if (!ledger.trains(siteId, round)) continue;
-      const status = store.roundSites.get(runId, round, siteId)?.status ?? 'working';
-      if (status !== 'working' && status !== 'announced') continue;
-      store.roundSites.upsert({
-        runId,
-        round,
-        siteId,
-        status: 'absent',
-        reason: 'No update arrived before the round closed.',
-      });
-    }
-  });
 }
 
 async function readMemory(
@@ -135,7 +111,6 @@ export async function aggregateRound(
     .sitesOf(round)
     .filter((row) => row.status === 'received')
     .sort((a, b) => (a.siteId < b.siteId ? -1 : 1));
-  const isLast = round + 1 >= config.rounds;
   const start = await ledger.readState(ledger.round(round).startSha256, round);
   const result = await strategy.aggregateTrain({
     config,
@@ -149,15 +124,14 @@ export async function aggregateRound(
   });
   // Encoding takes a while, too: a broker in this process speaks first.
   await setImmediate();
-  await recordResult(store, blobs, ledger, { round, rows, result, isLast });
-  return { sites: rows.length, energyKept: result.energyKept, isLast };
+  const resultSha256 = await recordResult(store, blobs, ledger, { round, rows, result });
+  return { sites: rows.length, energyKept: result.energyKept, resultSha256 };
 }
 
 interface RoundOutcome {
   round: number;
   rows: readonly RoundSiteRecord[];
   result: AggregateResult;
-  isLast: boolean;
 }
 
 /** Files first, then all rows in one transaction: a crash between them leaves files that the next start sweeps away. */
@@ -165,8 +139,8 @@ async function recordResult(
   store: Store,
   blobs: BlobStore,
   ledger: RunLedger,
-  { round, rows, result, isLast }: RoundOutcome,
-): Promise<void> {
+  { round, rows, result }: RoundOutcome,
+): Promise<string> {
   const { runId, config, base } = ledger;
   const { state, frozenBaseDelta, memory, exclusions } = result;
   const plan = ledger.planOf(round + 1);
@@ -201,7 +175,7 @@ async function recordResult(
       parameters: globalStateValueCount(stateShape(state), context),
       sizeBytes: blobs.sizeBytes(sha256),
     });
-    store.runs.update(runId, isLast ? { status: 'evaluating' } : { round: round + 1 });
+    store.runs.update(runId, round + 1 >= config.rounds ? { status: 'evaluating' } : { round: round + 1 });
     store.audit.append({
       actor: 'coordinator',
       action: 'round-closed',
@@ -216,6 +190,7 @@ async function recordResult(
       },
     });
   });
+  return sha256;
 }
 
 /** Over the images that the sites trained on. */

@@ -1,5 +1,6 @@
-/** What the store says about one run, in the words of the state machine. */
-import type { ModelState } from '../lora/model-state.ts';
+/** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
+import { trainableWeights } from '../engine/training-graph.ts';
+import { countParameters, type ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
@@ -12,6 +13,7 @@ import { createRunState } from '../strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
 import { decodeFrozenBase, decodeGlobalState, frozenBaseValueCount } from '../strategy/wire/wire.ts';
 import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
+import { newestState } from './run-records.ts';
 
 export interface RunLedger {
   readonly runId: string;
@@ -21,18 +23,11 @@ export interface RunLedger {
   run(): RunRecord;
   /** @throws AppError NOT_FOUND */
   round(round: number): RoundRecord;
-  isOver(): boolean;
-  /** Whether updates for this round are still welcome. */
-  isOpen(round: number): boolean;
-  /** Whether a site's update for this round is asked for. */
-  trains(siteId: string, round: number): boolean;
   /** The plan of a round; of the last one for every later number. */
   planOf(round: number): RoundPlan;
   sitesOf(round: number): RoundSiteRecord[];
   /** What a robust rule or a rank of its own knows a site by. */
   nameOf(siteId: string): string;
-  /** Hash of the result of the last closed round, or of the state that the run started from. */
-  newestState(): string;
   /**
    * A global state as the sites have it: what does not travel is as the run began.
    * @param round the one that starts from it
@@ -83,15 +78,9 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     return record;
   }
 
-  const globalStates = () => store.adapters.list({ runId, kind: 'global' });
   // Asked for each chunk that is sent: by its hash, not by a look through all rounds.
   const isGlobalState = (sha256: string) => store.adapters.isGlobalState(runId, sha256);
   const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
-
-  function newestState(): string {
-    const results = store.rounds.listOfRun(runId).flatMap(({ resultSha256 }) => resultSha256 ?? []);
-    return results.at(-1) ?? globalStates().find((row) => row.round === -1)!.sha256;
-  }
 
   const frozenBaseOf = (round: number) =>
     store.rounds
@@ -111,19 +100,9 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     base,
     run,
     round: roundOf,
-    newestState,
     planOf,
     isGlobalState,
     frozenBaseOf,
-    isOver: () => ['finished', 'failed', 'stopped'].includes(run().status),
-    isOpen(round) {
-      const { status, round: current } = run();
-      return status === 'running' && current === round && store.rounds.get(runId, round)?.status === 'open';
-    },
-    trains(siteId, round) {
-      const participants = store.rounds.get(runId, round)?.participants ?? null;
-      return participants === null || participants.includes(siteId);
-    },
     sitesOf: (round) => store.roundSites.list(runId, round),
     nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
     readState(sha256, round) {
@@ -154,7 +133,12 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       const phase = phases[status];
       const record = store.rounds.get(runId, round);
       const isTraining = phase === 'train';
-      const state = phase === 'waiting' ? null : isTraining ? (record?.startSha256 ?? null) : newestState();
+      const state =
+        phase === 'waiting'
+          ? null
+          : isTraining
+            ? (record?.startSha256 ?? null)
+            : newestState({ runId, store });
       return {
         runId,
         config,
@@ -169,4 +153,21 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       };
     },
   };
+}
+
+/** Values that a site trains which starts from `state`: factors or base weights, and the head. */
+export function countTrainable(
+  state: ModelState,
+  plan: Pick<RoundPlan, 'mode' | 'trains'>,
+  { lastK }: Pick<RunConfig, 'lastK'>,
+  base: BaseModel,
+): number {
+  let count = countParameters({ ...state, lora: new Map(), base: new Map() });
+  for (const name of trainableWeights(base, plan.mode, lastK)) count += base.weights.get(name)!.data.length;
+  if (plan.mode !== 'lora') return count;
+  for (const { a, b } of state.lora.values()) {
+    if (plan.trains !== 'b') count += a.data.length;
+    if (plan.trains !== 'a') count += b.data.length;
+  }
+  return count;
 }
