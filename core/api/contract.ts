@@ -3,7 +3,7 @@
  * Procedure names and inputs are in router.ts.
  */
 
-import type { RunSummary } from '../coordinator/view-types.ts';
+import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
@@ -81,7 +81,7 @@ export type {
   RunDetail,
   RunSummary,
   SiteRow,
-} from '../coordinator/view-types.ts';
+} from '../coordinator/run-view.ts';
 export type { PlannedRound, RunTotals } from '../strategy/plan.ts';
 
 export interface AdapterRow {

@@ -23,7 +23,7 @@ export interface ClosedRound {
   /** Number of sites behind the result. */
   sites: number;
   energyKept: number;
-  isLast: boolean;
+  resultSha256: string;
 }
 
 interface StoredUpdates {
@@ -46,31 +46,6 @@ function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start
       return decodeUpdate(await blobs.read(sha256), `update of ${name}`, { config, plan, base, start: own });
     },
   };
-}
-
-/** After this no further update is welcome, whatever happens to this process. */
-export function freezeRound(
-  store: Store,
-  ledger: RunLedger,
-  round: number,
-  expected: Iterable<string>,
-): void {
-  const { runId } = ledger;
-  store.transaction(() => {
-    store.rounds.update(runId, round, { status: 'aggregating' });
-    for (const siteId of expected) {
-      if (!ledger.trains(siteId, round)) continue;
-      const status = store.roundSites.get(runId, round, siteId)?.status ?? 'working';
-      if (status !== 'working' && status !== 'announced') continue;
-      store.roundSites.upsert({
-        runId,
-        round,
-        siteId,
-        status: 'absent',
-        reason: 'No update arrived before the round closed.',
-      });
-    }
-  });
 }
 
 async function readMemory(
@@ -102,7 +77,6 @@ export async function aggregateRound(
     .sitesOf(round)
     .filter((row) => row.status === 'received')
     .sort((a, b) => (a.siteId < b.siteId ? -1 : 1));
-  const isLast = round + 1 >= config.rounds;
   const start = await ledger.readState(ledger.round(round).startSha256, round);
   const result = await strategy.aggregateTrain({
     config,
@@ -117,15 +91,14 @@ export async function aggregateRound(
   });
   // Encoding takes a while, too: a broker in this process speaks first.
   await setImmediate();
-  await recordResult(store, blobs, ledger, { round, rows, result, isLast });
-  return { sites: rows.length, energyKept: result.energyKept, isLast };
+  const resultSha256 = await recordResult(store, blobs, ledger, { round, rows, result });
+  return { sites: rows.length, energyKept: result.energyKept, resultSha256 };
 }
 
 interface RoundOutcome {
   round: number;
   rows: readonly RoundSiteRecord[];
   result: AggregateResult;
-  isLast: boolean;
 }
 
 /** Files first, then all rows in one transaction: a crash between them leaves files that the next start sweeps away. */
@@ -133,8 +106,8 @@ async function recordResult(
   store: Store,
   blobs: BlobStore,
   ledger: RunLedger,
-  { round, rows, result, isLast }: RoundOutcome,
-): Promise<void> {
+  { round, rows, result }: RoundOutcome,
+): Promise<string> {
   const { runId, config, base } = ledger;
   const { state, frozenBaseDelta, memory, exclusions } = result;
   const plan = ledger.planOf(round + 1);
@@ -170,7 +143,7 @@ async function recordResult(
       parameters: fileValueCount(state, globalForm(context)),
       sizeBytes: blobs.sizeBytes(sha256),
     });
-    store.runs.update(runId, isLast ? { status: 'evaluating' } : { round: round + 1 });
+    store.runs.update(runId, round + 1 >= config.rounds ? { status: 'evaluating' } : { round: round + 1 });
     store.audit.append({
       actor: 'coordinator',
       action: 'round-closed',
@@ -185,6 +158,7 @@ async function recordResult(
       },
     });
   });
+  return sha256;
 }
 
 /** Over the images that the sites trained on. */

@@ -1,18 +1,20 @@
 /** Connects the coordinator to MQTT: its manifest out, the sites' signed messages in, blobs both ways. */
+import { AppError } from '../shared/errors.ts';
+import { canonicalJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
 import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
-import { createReplayGuard, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
+import { createReplayGuard, maxEnvelopeBytes, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
-import { siteToCoordinator } from '../transport/messages.ts';
+import { chunkBytes, type ManifestBody, maxManifestBytes, siteToCoordinator } from '../transport/messages.ts';
 import { watchPresence } from '../transport/presence.ts';
 import type { Signer } from '../transport/signature.ts';
 import { createTopics } from '../transport/topics.ts';
 import type { CoordinatorInbox } from './coordinator.ts';
-import type { RunPorts } from './ports.ts';
+import type { RunPorts } from './run-engine.ts';
 
 export interface CoordinatorConnectionOptions {
   link: Link;
@@ -36,6 +38,9 @@ export interface CoordinatorConnection {
   close(): Promise<void>;
 }
 
+/** More than all other fields of an envelope take. */
+const envelopeFieldsBytes = 1024;
+
 /** Sites whose updates are pulled at the same time; keeps the broker's memory bounded (mqtt measurements). */
 const grantedSites = 8;
 
@@ -49,6 +54,8 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const offlineSince = new Map<string, number>();
   const startedAt = Date.now();
   let inbox: CoordinatorInbox | null = null;
+  /** Hash of the file that the manifest names when it is too large for an envelope. */
+  let largeManifest: string | null = null;
   const closers: (() => Promise<void> | void)[] = [];
 
   const keyOf = (siteId: string) => {
@@ -67,7 +74,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       blobs,
       logger,
       // A site gets global states of the run in progress; never another site's update.
-      maySend: (_peer, sha256) => inbox?.offers(sha256) ?? false,
+      maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? false),
       onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
       onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
     });
@@ -100,15 +107,15 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       case 'progress':
         if (!isNew) return;
         options.onProgress(siteId, opened.body);
-        return inbox?.progressed(siteId, opened.body);
+        return inbox?.received(siteId, opened);
       // What a site repeats until it is answered has effects that repeating does not change.
       case 'announce':
-        return inbox?.announced(siteId, opened.body);
+        return inbox?.received(siteId, opened);
       case 'evaluation':
-        await inbox?.evaluated(siteId, opened.body);
+        await inbox?.received(siteId, opened);
         return send(siteId, 'ack', { messageId: opened.id });
       case 'declined':
-        if (isNew) await inbox?.declined(siteId, opened.body);
+        if (isNew) await inbox?.received(siteId, opened);
         return send(siteId, 'ack', { messageId: opened.id });
     }
   }
@@ -128,11 +135,27 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   }
 
   async function publishManifest(): Promise<void> {
-    const body = inbox?.manifest() ?? null;
-    if (body === null || !link.online) return;
-    await link.publish(topics.manifest, sealEnvelope({ federation, type: 'manifest', body }, signer), {
-      retain: true,
-    });
+    const manifest = inbox?.manifest() ?? null;
+    if (manifest === null || !link.online) return;
+    const before = largeManifest;
+    const message = await manifestMessage(manifest);
+    await link.publish(topics.manifest, sealEnvelope({ federation, ...message }, signer), { retain: true });
+    if (before !== null && before !== largeManifest) await blobs.delete(before);
+  }
+
+  /** What an envelope cannot hold travels as a blob. @throws AppError MESSAGE_INVALID */
+  async function manifestMessage(body: ManifestBody): Promise<{ type: string; body: unknown }> {
+    const bytes = Buffer.from(canonicalJson(body));
+    largeManifest = null;
+    if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes) return { type: 'manifest', body };
+    if (bytes.length > maxManifestBytes) {
+      const [size, limit] = [bytes.length, maxManifestBytes].map((count) => (count / 2 ** 20).toFixed(1));
+      const text = `The manifest of this run takes ${size} MiB, and the protocol allows ${limit} MiB.`;
+      const action = 'Start a run with fewer or shorter names of classes, modules and sites.';
+      throw new AppError('MESSAGE_INVALID', text, { action });
+    }
+    largeManifest = await blobs.put(bytes);
+    return { type: 'manifest-blob', body: { sha256: largeManifest, sizeBytes: bytes.length, chunkBytes } };
   }
 
   return {
@@ -161,11 +184,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       closers.unshift(() => presence.close());
       closers.unshift(
         link.onStatus((isOnline) => {
-          // The broker may have lost its retained messages with its last restart.
-          if (isOnline)
-            void publishing
-              .run(publishManifest)
-              .catch((error) => logger.warn({ error }, 'manifest not published yet'));
+          if (isOnline) inbox?.connected();
         }),
       );
     },

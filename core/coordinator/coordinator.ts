@@ -11,18 +11,17 @@ import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type AggregateRound, runConfigSchema } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
-import type {
-  AnnounceBody,
-  DeclinedBody,
-  EvaluationBody,
-  ManifestBody,
-  ProgressBody,
-} from '../transport/messages.ts';
-import type { RunPorts } from './ports.ts';
-import { createRunEngine, type RunEngine } from './run-engine.ts';
+import type { ManifestBody } from '../transport/messages.ts';
+import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
 import { completeRunConfig, type RunSettings } from './run-settings.ts';
-import { describeRun, summarise } from './run-view.ts';
-import type { CoordinatorOverview, RunDetail, RunSummary, SiteRow } from './view-types.ts';
+import {
+  type CoordinatorOverview,
+  describeRun,
+  type RunDetail,
+  type RunSummary,
+  type SiteRow,
+  summarise,
+} from './run-view.ts';
 
 export interface Invitation {
   /** The text that the site pastes; holds a one-time secret, so it is shown once and never stored or logged. */
@@ -50,17 +49,10 @@ export interface CoordinatorOptions {
   products: AggregateRound['products'];
 }
 
-/** What the site's messages call; see connection.ts. */
-export interface CoordinatorInbox {
-  announced(siteId: string, body: AnnounceBody): Promise<void>;
-  evaluated(siteId: string, body: EvaluationBody): Promise<void>;
-  declined(siteId: string, body: DeclinedBody): Promise<void>;
-  progressed(siteId: string, body: ProgressBody): void;
-  sitesChanged(): void;
-  /** Chunk bytes really sent to a site, and really received from one. */
-  bytesServed(sha256: string, bytes: number): void;
-  bytesReceived(bytes: number): void;
-  offers(sha256: string): boolean;
+/** What the connection calls; see `RunEngine` and connection.ts. */
+export interface CoordinatorInbox
+  extends Pick<RunEngine, 'sitesChanged' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'> {
+  received(siteId: string, message: RunMessage): Promise<void>;
   /** What the retained manifest should say now; null before the first run. */
   manifest(): ManifestBody | null;
 }
@@ -122,9 +114,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       base,
       ports,
       logger,
-      products: options.products,
       onChange: () => options.onChange('run'),
       ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
+      products: options.products,
       noise: options.noise,
     });
   }
@@ -139,25 +131,20 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   const isCurrent = (runId: string) => engine !== null && engine.runId === runId;
 
   const inbox: CoordinatorInbox = {
-    async announced(siteId, body) {
-      if (isCurrent(body.runId)) return engine!.announced(siteId, body);
+    async received(siteId, message) {
+      const { type, body } = message;
+      if (type === 'declined')
+        logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
+      if (isCurrent(body.runId)) return engine!.received(siteId, message);
+      if (type !== 'announce') return;
       const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
       await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run is over.' });
-    },
-    async evaluated(siteId, body) {
-      if (isCurrent(body.runId)) await engine!.evaluated(siteId, body);
-    },
-    async declined(siteId, body) {
-      logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
-      if (isCurrent(body.runId)) await engine!.declined(siteId, body.round, body.reason);
-    },
-    progressed(siteId, body) {
-      if (isCurrent(body.runId)) engine!.progressed(siteId, body);
     },
     sitesChanged() {
       options.onChange('sites');
       engine?.sitesChanged();
     },
+    connected: () => engine?.connected(),
     bytesServed: (sha256, bytes) => engine?.bytesServed(sha256, bytes),
     bytesReceived: (bytes) => engine?.bytesReceived(bytes),
     offers: (sha256) => engine?.offers(sha256) ?? false,

@@ -1,25 +1,49 @@
 /**
- * The coordinator's state machine for one run. Everything that matters is in SQLite before it is acted upon,
- * so that a killed coordinator goes on with the round it was in: `resume()` derives the manifest, the missing
- * transfers and an interrupted aggregation from the store alone.
+ * Carries a run: brings what happens to the reducer in order and its effects to the store, the sites and the aggregation.
+ * Everything that matters is in SQLite before it is acted upon, so that a killed coordinator goes on with the round it
+ * was in: `resume()` derives the manifest, the missing transfers and an interrupted aggregation from the store alone.
  */
-
+import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
-import { toAppError } from '../shared/errors.ts';
+import { isOffline, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import { collectRun } from '../store/retention.ts';
+import { collectBlobs, collectRun } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
-import { participantsOf } from '../strategy/participation.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
-import type { AnnounceBody, EvaluationBody, ManifestBody, ProgressBody } from '../transport/messages.ts';
-import { createAttendance } from './attendance.ts';
-import { aggregateRound, freezeRound } from './close-round.ts';
-import type { RunPorts } from './ports.ts';
-import { openRunLedger } from './run-ledger.ts';
-import { countTrainable } from './trainable-values.ts';
+import type {
+  AnnounceBody,
+  BlobReference,
+  EvaluationBody,
+  ManifestBody,
+  ReceiptBody,
+  siteToCoordinator,
+} from '../transport/messages.ts';
+import { aggregateRound } from './close-round.ts';
+import { countTrainable, openRunLedger } from './run-ledger.ts';
+import { loadRunState, recordAccuracy, reportedOn, writeRun } from './run-records.ts';
+import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
+
+/** What a run needs from the outside; the coordinator connects it to MQTT. */
+export interface RunPorts {
+  /** Replaces the retained manifest by what {@link RunEngine.manifest} says. @throws AppError see `isOffline` */
+  publishManifest(): Promise<void>;
+  sendReceipt(siteId: string, receipt: ReceiptBody): Promise<void>;
+  /** Pulls a site's update into the blob store. */
+  pull(siteId: string, reference: BlobReference, signal: AbortSignal): Promise<void>;
+  /** Sites that are enrolled, not revoked and connected now. */
+  onlineSites(): readonly string[];
+  /** How long ago a site was last connected, in ms; 0 when it is online. */
+  offlineForMs(siteId: string): number;
+}
+
+type Bodies = Omit<typeof siteToCoordinator, 'hello'>;
+/** What a site says about a run. */
+export type RunMessage = {
+  [Type in keyof Bodies]: { type: Type; body: z.output<Bodies[Type]> };
+}[keyof Bodies];
 
 export interface RunEngineOptions {
   runId: string;
@@ -42,10 +66,9 @@ export interface RunEngine {
   resume(): Promise<void>;
   /** Call when sites come, go or say hello. */
   sitesChanged(): void;
-  announced(siteId: string, body: AnnounceBody): Promise<void>;
-  evaluated(siteId: string, body: EvaluationBody): Promise<void>;
-  progressed(siteId: string, body: ProgressBody): void;
-  declined(siteId: string, round: number, reason: string): Promise<void>;
+  /** Call at each connection: the broker may have lost its retained messages. */
+  connected(): void;
+  received(siteId: string, message: RunMessage): Promise<void>;
   /** Chunk bytes that the blob server really sent to a site. */
   bytesServed(sha256: string, bytes: number): void;
   /** Chunk bytes that came from a site. */
@@ -66,154 +89,143 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs, base);
   const { config } = ledger;
-  const offlineGraceMs = options.offlineGraceMs ?? 15_000;
-  const attendance = createAttendance({ ledger, store, ports, offlineGraceMs });
-  const updateReceiver = createUpdateReceiver({
-    ledger,
-    store,
-    blobs,
-    ports,
-    logger,
-    step,
-    onChange: options.onChange,
+  const records = { runId, store, config, strategy: ledger.strategy };
+  const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };
+  const updates = createUpdateReceiver({
+    ...{ ledger, blobs, logger, pull: ports.pull },
+    onTransferred: (siteId, body) => turn(() => ({ type: 'transferred', siteId, body })),
   });
+  let state = loadRunState(records);
   let timer: NodeJS.Timeout | undefined;
   let suspended = false;
 
-  const isOver = () => suspended || ledger.isOver();
-
-  /** One step of the machine in its turn; whatever goes wrong in it fails the run, not the process. */
-  function step(task: () => Promise<void> | void): Promise<void> {
-    return queue
-      .run(async () => {
-        await task();
-        await consider();
-      })
-      .catch(fail);
+  /** One event in its turn, with all that follows from it; what goes wrong in it fails the run, not the process. */
+  function turn(eventOf: () => RunEvent | null | Promise<RunEvent | null>): Promise<void> {
+    return queue.run(async () => {
+      if (suspended) return;
+      clearTimeout(timer);
+      const again = await Promise.resolve()
+        .then(eventOf)
+        .then((event) => (event === null ? undefined : happen(event)))
+        .then(() => lookAgainMs, fail);
+      if (!suspended && !isOver(state))
+        timer = setTimeout(() => void turn(() => ({ type: 'looked' })), again);
+    });
   }
 
-  async function fail(thrown: unknown): Promise<void> {
-    logger.error({ error: thrown, runId }, 'run failed');
-    try {
-      store.runs.update(runId, {
-        status: 'failed',
-        finishedAt: store.now(),
-        failure: toAppError(thrown).toReport(),
-      });
-      await tidyUp();
-      await announceState();
-    } catch (error) {
-      // On a full disk not even the failure can be written: the run stays as it is and is looked at again.
-      logger.error({ error, runId }, 'failure of the run not recorded');
-      clearTimeout(timer);
-      if (!suspended) timer = setTimeout(() => void step(() => {}), 10 * lookAgainMs);
+  async function happen(first: RunEvent): Promise<void> {
+    const events = [first];
+    for (let event = events.shift(); event !== undefined && !suspended; event = events.shift()) {
+      const around = { now: new Date(), online: ports.onlineSites(), offlineForMs: ports.offlineForMs };
+      const { state: next, effects } = reduceRun(rules, state, event, around);
+      state = next;
+      for (const effect of effects) {
+        const answer = await carryOut(effect);
+        if (answer !== undefined) events.push(answer);
+      }
+      if (effects.length > 0 && event.type !== 'progressed') options.onChange();
     }
   }
 
-  /** Publishes what the store says; an unreachable broker is no reason to fail, the link publishes again. */
-  async function announceState(): Promise<void> {
+  /** @returns after how long the run is looked at again, if it is not over by then */
+  async function fail(thrown: unknown): Promise<number> {
+    logger.error({ error: thrown, runId }, 'run failed');
+    let known = state;
+    try {
+      // What broke off may not have been written: the store says what holds.
+      known = { ...loadRunState(records), expected: state.expected };
+      state = known;
+      await happen({ type: 'failed', failure: toAppError(thrown).toReport() });
+    } catch (error) {
+      // On a full disk not even the failure can be written: the run stays as it is.
+      state = known;
+      logger.error({ error, runId }, 'failure of the run not recorded');
+    }
+    return 10 * lookAgainMs;
+  }
+
+  async function carryOut(effect: RunEffect): Promise<RunEvent | undefined> {
+    switch (effect.type) {
+      case 'fetch':
+        return updates.fetch(effect.siteId, effect.body);
+      case 'judge':
+        return { ...effect, type: 'judged', verdict: await updates.judge(effect.siteId, effect.body) };
+      case 'stop-transfers':
+        return updates.stop(effect.siteId);
+      case 'answer':
+        return void (await ports.sendReceipt(effect.siteId, effect.receipt).catch((error) => {
+          // The site asks again; what can never be sent is no reason to fail the others.
+          logger[isOffline(error) ? 'warn' : 'error']({ error, siteId: effect.siteId }, 'receipt not sent');
+        }));
+      case 'aggregate':
+        return closeRound(effect.round);
+      case 'tidy-up':
+        return tidyUp(collectRun(store, blobs, runId, effect.all || isOver(state) ? 0 : state.round - 2));
+      case 'publish':
+        return publish();
+      case 'record-accuracy':
+        return void recordAccuracy(records, effect.stateSha256);
+      case 'open-round':
+        return openRound(effect);
+      case 'end-run':
+        logger.info({ runId, status: effect.status }, 'run ended');
+    }
+    writeRun(records, effect);
+    if (effect.type === 'reject-update')
+      await tidyUp(collectBlobs(store, blobs, [effect.body.update.sha256]));
+    return undefined;
+  }
+
+  /** What is left over now is deleted the next time. */
+  async function tidyUp(collected: Promise<unknown>): Promise<undefined> {
+    await collected.catch((error) => logger.warn({ error, runId }, 'files that nobody needs not deleted'));
+  }
+
+  /** Publishes what the store says. Offline that waits for the next connection; else the run could only wait for ever. */
+  async function publish(): Promise<undefined> {
     options.onChange();
     try {
-      await ports.publishManifest(ledger.manifest());
+      await ports.publishManifest();
     } catch (error) {
+      if (!isOffline(error) && !isOver(state)) throw error;
       logger.warn({ error, runId }, 'manifest not published yet');
     }
   }
 
-  /** Decides from the store what comes next. Safe to call at any time. */
-  async function consider(): Promise<void> {
-    clearTimeout(timer);
-    if (isOver()) return;
-    const { status, round } = ledger.run();
-    if (status === 'waiting') {
-      if (ports.onlineSites().length >= config.quorum) await openRound(round);
-    } else if (status === 'running') {
-      const record = store.rounds.get(runId, round);
-      if (record === null) await openRound(round);
-      else if (record.status === 'aggregating' || attendance.mayClose(record)) await closeRound(round);
-      else if (attendance.drawSubstitutes(record)) await announceState();
-    } else if (status === 'evaluating') {
-      await finishIfEvaluated();
-    }
-    if (!isOver()) timer = setTimeout(() => void step(() => {}), lookAgainMs);
-  }
-
-  async function openRound(round: number): Promise<void> {
-    const start = ledger.newestState();
+  async function openRound(effect: Extract<RunEffect, { type: 'open-round' }>): Promise<undefined> {
+    const { round, startSha256, participants } = effect;
     const plan = ledger.planOf(round);
+    const start = await ledger.readState(startSha256, round);
     const { stage, rank } = plan;
-    const state = await ledger.readState(start, round);
-    const trainableParameters = countTrainable(state, plan, config, base);
-    const deadlineAt = new Date(Date.now() + config.roundDeadlineMs).toISOString();
-    const online = ports.onlineSites();
-    const participants = config.participation < 1 ? participantsOf(config, round, online) : null;
-    const opened = { runId, round, stage, rank };
-    store.transaction(() => {
-      store.rounds.insert({
-        ...opened,
-        trainableParameters,
-        startSha256: start,
-        deadlineAt,
-        participants,
-      });
-      store.runs.update(runId, { status: 'running', round });
-      store.audit.append({
-        actor: 'coordinator',
-        action: 'round-opened',
-        details: { ...opened, state: start, ...(participants === null ? {} : { participants }) },
-      });
-    });
-    attendance.begin();
-    logger.info({ ...opened, sites: participants?.length ?? online.length }, 'round opened');
-    await announceState();
+    const facts = { stage, rank, trainableParameters: countTrainable(start, plan, config, base) };
+    writeRun(records, effect, facts);
+    const sites = (participants ?? ports.onlineSites()).length;
+    logger.info({ runId, round, ...facts, sites }, 'round opened');
   }
 
-  async function closeRound(round: number): Promise<void> {
-    const record = store.rounds.get(runId, round)!;
-    if (record.status === 'open') {
-      freezeRound(store, ledger, round, attendance.sites());
-      updateReceiver.stop();
-      options.onChange();
-    }
-    // Sites that did not evaluate by now are left out of the accuracy of the state this round began with.
-    recordAccuracy(record.startSha256);
-    const { sites, energyKept, isLast } = await aggregateRound(store, blobs, ledger, round, options);
+  async function closeRound(round: number): Promise<RunEvent> {
+    options.onChange();
+    const closed = await aggregateRound(store, blobs, ledger, round, options);
+    const { sites, energyKept, resultSha256 } = closed;
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFrozenBase();
-    await tidyUp(round - 1);
-    if (!isLast) return openRound(round + 1);
-    attendance.begin();
-    await announceState();
+    return { type: 'aggregated', round, resultSha256, reported: reportedOn(records, resultSha256) };
   }
 
-  /** What is left over now is deleted the next time. */
-  const tidyUp = (fromRound = 0) =>
-    collectRun(store, blobs, runId, fromRound).catch((error) =>
-      logger.warn({ error, runId }, 'leftovers of closed rounds not deleted'),
-    );
-
-  /** Federated accuracy of the round that ended with this state; a part of the sites would mislead. */
-  function recordAccuracy(stateSha256: string): void {
-    const round = store.rounds.listOfRun(runId).find((candidate) => candidate.resultSha256 === stateSha256);
-    if (round === undefined) return;
-    const rows = store.evaluations.ofState(runId, stateSha256);
-    const metrics = ledger.strategy.aggregateEvaluate(config, rows);
-    store.rounds.update(runId, round.round, { accuracy: metrics.accuracy, metrics });
+  async function announced(siteId: string, body: AnnounceBody): Promise<RunEvent> {
+    const row = store.roundSites.get(runId, body.round, siteId);
+    const isNew = isOpen(state, body.round) && row?.updateSha256 !== body.update.sha256;
+    const isTooLarge = isNew && (await updates.isTooLarge(siteId, body));
+    return { type: 'announced', siteId, body, row, isTooLarge };
   }
 
-  async function finishIfEvaluated(): Promise<void> {
-    const state = ledger.newestState();
-    const { closedAt } = store.rounds.get(runId, ledger.run().round)!;
-    const isLate = closedAt !== null && Date.now() > Date.parse(closedAt) + config.roundDeadlineMs;
-    if (attendance.awaitedEvaluations(state).length > 0 && !isLate) return;
-    recordAccuracy(state);
-    store.transaction(() => {
-      store.runs.update(runId, { status: 'finished', finishedAt: store.now() });
-      store.audit.append({ actor: 'coordinator', action: 'run-finished', details: { runId, state } });
-    });
-    logger.info({ runId }, 'run finished');
-    await tidyUp();
-    await announceState();
+  function evaluated(siteId: string, body: EvaluationBody): RunEvent | null {
+    const { counts, ...rest } = body;
+    if (!ledger.isGlobalState(body.stateSha256)) return null;
+    const fits = counts !== undefined && counts.classes === config.classes.length;
+    if (counts !== undefined && !fits) logger.warn({ runId, siteId }, 'counts of other classes left out');
+    const reported = reportedOn(records, body.stateSha256);
+    return { type: 'evaluated', siteId, body: fits ? body : rest, reported };
   }
 
   return {
@@ -221,58 +233,27 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     manifest: ledger.manifest,
     offers: ledger.offers,
     resume: () =>
-      step(async () => {
-        const { round } = ledger.run();
-        attendance.begin();
-        attendance.add(ledger.sitesOf(round).map((row) => row.siteId));
-        attendance.add(store.rounds.get(runId, round)?.participants ?? []);
+      turn(async () => {
         await ledger.countFrozenBase();
-        await tidyUp();
-        await announceState();
+        return { type: 'resumed' };
       }),
-    sitesChanged() {
-      if (isOver()) return;
-      // Right after a start nobody is online yet: whoever comes while no update is in belongs to the round.
-      const { status, round } = ledger.run();
-      if (status !== 'waiting' && !ledger.sitesOf(round).some((row) => row.status === 'received')) {
-        attendance.add(ports.onlineSites());
-      }
-      void step(() => {});
-    },
-    announced: (siteId, body) =>
-      step(async () => {
-        if (ledger.isOpen(body.round)) attendance.add([siteId]);
-        // A receipt that does not get through is asked for again.
-        await updateReceiver.announced(siteId, body).catch((error) => {
-          if (toAppError(error).code !== 'BROKER_UNREACHABLE') throw error;
-        });
-      }),
-    evaluated: (siteId, { stateSha256, correct, total, counts }) =>
-      step(() => {
-        if (!ledger.isGlobalState(stateSha256)) return;
-        const fits = counts !== undefined && counts.classes === config.classes.length;
-        if (counts !== undefined && !fits) logger.warn({ runId, siteId }, 'counts of other classes left out');
-        const row = { runId, stateSha256, siteId, correct, total };
-        store.evaluations.upsert({ ...row, counts: fits ? counts : null });
-        if (attendance.awaitedEvaluations(stateSha256).length === 0) recordAccuracy(stateSha256);
-        options.onChange();
-      }),
-    progressed(siteId, { round, step: done, steps, loss }) {
-      if (!ledger.isOpen(round) || !ledger.trains(siteId, round)) return;
-      const row = store.roundSites.get(runId, round, siteId);
-      // A site that had declined, for instance because it was paused, may have changed its mind.
-      if (row !== null && row.status !== 'working' && row.status !== 'absent') return;
-      attendance.add([siteId]);
-      const progress = { step: done, steps, meanLoss: loss };
-      store.roundSites.upsert({ runId, round, siteId, status: 'working', reason: null, ...progress });
-    },
-    declined: (siteId, round, reason) =>
-      step(() => {
-        if (ledger.run().status === 'evaluating') attendance.remove(siteId);
-        if (!ledger.isOpen(round) || store.roundSites.get(runId, round, siteId)?.status === 'received')
+    sitesChanged: () => void turn(() => ({ type: 'sites-changed' })),
+    connected: () => void publish().catch((error) => turn(() => Promise.reject(error))),
+    async received(siteId, message) {
+      switch (message.type) {
+        case 'progress':
+          // A hint, and nothing waits for it.
+          if (isOpen(state, message.body.round))
+            void turn(() => ({ type: 'progressed', siteId, body: message.body }));
           return;
-        store.roundSites.upsert({ runId, round, siteId, status: 'absent', reason });
-      }),
+        case 'announce':
+          return turn(() => announced(siteId, message.body));
+        case 'evaluation':
+          return turn(() => evaluated(siteId, message.body));
+        case 'declined':
+          return turn(() => ({ type: 'declined', siteId, body: message.body }));
+      }
+    },
     bytesReceived(bytes) {
       store.rounds.addTraffic(runId, { bytesUp: bytes });
     },
@@ -281,21 +262,11 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
       store.rounds.addTraffic(runId, { bytesDown: bytes, parametersDown });
     },
-    stop: () =>
-      step(async () => {
-        if (isOver()) return;
-        store.transaction(() => {
-          store.runs.update(runId, { status: 'stopped', finishedAt: store.now() });
-          store.audit.append({ actor: 'coordinator', action: 'run-stopped', details: { runId } });
-        });
-        updateReceiver.stop();
-        await tidyUp();
-        await announceState();
-      }),
+    stop: () => turn(() => ({ type: 'stopped' })),
     async suspend() {
       suspended = true;
       clearTimeout(timer);
-      updateReceiver.stop();
+      updates.stop(null);
       await queue.idle();
     },
   };

@@ -1,6 +1,7 @@
-/** What the store says about one run, in the words of the state machine. */
-import type { ModelState } from '../lora/model-state.ts';
+/** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
+import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { trainableWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -9,6 +10,7 @@ import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
+import { trainedParts } from '../strategy/what-travels.ts';
 import {
   decodeFrozenBase,
   decodeGlobalState,
@@ -16,6 +18,7 @@ import {
   frozenBaseForm,
 } from '../strategy/wire/wire.ts';
 import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
+import { newestState } from './run-records.ts';
 
 export interface RunLedger {
   readonly runId: string;
@@ -25,18 +28,11 @@ export interface RunLedger {
   run(): RunRecord;
   /** @throws AppError NOT_FOUND */
   round(round: number): RoundRecord;
-  isOver(): boolean;
-  /** Whether updates for this round are still welcome. */
-  isOpen(round: number): boolean;
-  /** Whether a site's update for this round is asked for. */
-  trains(siteId: string, round: number): boolean;
   /** The plan of a round; of the last one for every later number. */
   planOf(round: number): RoundPlan;
   sitesOf(round: number): RoundSiteRecord[];
   /** What a robust rule or a rank of its own knows a site by. */
   nameOf(siteId: string): string;
-  /** Hash of the result of the last closed round, or of the state that the run started from. */
-  newestState(): string;
   /**
    * A global state as the sites have it: what does not travel is as the run began.
    * @param round the one that starts from it
@@ -87,15 +83,9 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     return record;
   }
 
-  const globalStates = () => store.adapters.list({ runId, kind: 'global' });
   // Asked for each chunk that is sent: by its hash, not by a look through all rounds.
   const isGlobalState = (sha256: string) => store.adapters.isGlobalState(runId, sha256);
   const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
-
-  function newestState(): string {
-    const results = store.rounds.listOfRun(runId).flatMap(({ resultSha256 }) => resultSha256 ?? []);
-    return results.at(-1) ?? globalStates().find((row) => row.round === -1)!.sha256;
-  }
 
   const frozenBaseOf = (round: number) =>
     store.rounds
@@ -115,19 +105,9 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     base,
     run,
     round: roundOf,
-    newestState,
     planOf,
     isGlobalState,
     frozenBaseOf,
-    isOver: () => ['finished', 'failed', 'stopped'].includes(run().status),
-    isOpen(round) {
-      const { status, round: current } = run();
-      return status === 'running' && current === round && store.rounds.get(runId, round)?.status === 'open';
-    },
-    trains(siteId, round) {
-      const participants = store.rounds.get(runId, round)?.participants ?? null;
-      return participants === null || participants.includes(siteId);
-    },
     sitesOf: (round) => store.roundSites.list(runId, round),
     nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
     readState(sha256, round) {
@@ -158,7 +138,12 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       const phase = phases[status];
       const record = store.rounds.get(runId, round);
       const isTraining = phase === 'train';
-      const state = phase === 'waiting' ? null : isTraining ? (record?.startSha256 ?? null) : newestState();
+      const state =
+        phase === 'waiting'
+          ? null
+          : isTraining
+            ? (record?.startSha256 ?? null)
+            : newestState({ runId, store });
       return {
         runId,
         config,
@@ -173,4 +158,18 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
       };
     },
   };
+}
+
+/** Values that a site trains which starts from `state`: factors or base weights, and the head. */
+export function countTrainable(
+  state: ModelState,
+  plan: Pick<RoundPlan, 'mode' | 'trains'>,
+  { lastK }: Pick<RunConfig, 'lastK'>,
+  base: BaseModel,
+): number {
+  const weights = trainableWeights(base, plan.mode, lastK).map(
+    (name) => [name, base.weights.get(name)!] as const,
+  );
+  const lora: ModelState['lora'] = plan.mode === 'lora' ? state.lora : new Map();
+  return countParameters({ ...state, lora, base: new Map(weights) }, trainedParts(plan));
 }

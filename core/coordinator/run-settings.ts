@@ -9,6 +9,7 @@ import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
 import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
+import { refuseUnsendable } from '../transport/messages.ts';
 
 const { shape } = runConfigSchema;
 
@@ -109,6 +110,7 @@ export function completeRunConfig(
   };
   const parsed = runConfigSchema.safeParse(config);
   if (!parsed.success) throw badSetting(parsed.error);
+  refuseUnsendable(parsed.data, enrolledSites);
   refuseContradictions(parsed.data, base);
   refuseUnknownSites(parsed.data, siteNames);
   if (config.participation < 1 && config.quorum > drawn) {

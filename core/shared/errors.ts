@@ -116,6 +116,13 @@ export class AppError extends Error {
   }
 }
 
+/** Whether there is only no connection now: waiting helps. Any other error comes again however often one tries. */
+export function isOffline(thrown: unknown): boolean {
+  return (
+    thrown instanceof AppError && (thrown.code === 'BROKER_UNREACHABLE' || thrown.code === 'BROKER_REFUSED')
+  );
+}
+
 /** Turns anything thrown into an AppError; system errors get their own codes, the rest `INTERNAL`. */
 export function toAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;

@@ -8,9 +8,11 @@ import { createBlobExchange } from '../transport/blob-exchange.ts';
 import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
+  type BlobReference,
   coordinatorToSite,
   type ManifestBody,
   manifestBodies,
+  parseManifestBlob,
   type ReceiptBody,
 } from '../transport/messages.ts';
 import { createOutboxRelay } from '../transport/outbox-relay.ts';
@@ -54,6 +56,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const keyOf = (sender: string) => (sender === coordinatorId ? options.coordinatorPublicKey : null);
   const up = topics.message(siteId, 'up');
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
+  let awaited = new AbortController();
 
   const seal = (type: string, body: unknown, id: string = randomUUID()) =>
     sealEnvelope({ federation, recipient: coordinatorId, type, body, id }, signer);
@@ -91,7 +94,23 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     const at = opened.at.toISOString();
     if (newest !== null && at < newest) return;
     store.settings.set('site.manifest-at', at);
-    options.onManifest(opened.body);
+    awaited.abort();
+    awaited = new AbortController();
+    if (opened.type === 'manifest') options.onManifest(opened.body);
+    else void fetchManifest(opened.body, awaited.signal);
+  }
+
+  /** One that no envelope holds, unless a newer one comes meanwhile; the coordinator says it again when we reconnect. */
+  async function fetchManifest(reference: BlobReference, signal: AbortSignal): Promise<void> {
+    try {
+      await (await exchange).fetch(reference, coordinatorId, { signal });
+      const bytes = await blobs.read(reference.sha256);
+      if (signal.aborted) return;
+      options.onManifest(parseManifestBlob(bytes));
+      await blobs.delete(reference.sha256);
+    } catch (error) {
+      if (!signal.aborted) logger.error({ error }, 'manifest not received');
+    }
   }
 
   function receiveMessage(message: LinkMessage): void {
@@ -142,6 +161,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       greet(link.online);
     },
     async close() {
+      awaited.abort();
       for (const close of closers) await close();
     },
   };

@@ -7,14 +7,23 @@ type SamplingConfig = Pick<RunConfig, 'participation' | 'quorum' | 'seed'>;
 
 /**
  * Draws the sites that train in round `round` (0-based): ⌈participation · n⌉ of the n given, uniformly and without
- * replacement, never fewer than the quorum (all, when there are fewer than that). The same settings, round and sites
- * give the same draw, in whatever order the sites are given.
+ * replacement, never fewer than the quorum (all, when there are fewer than that), never more than `most`. The same
+ * settings, round and sites give the same draw, in whatever order the sites are given.
  * @returns ids in ascending order
  */
-export function participantsOf(config: SamplingConfig, round: number, siteIds: readonly string[]): string[] {
+export function participantsOf(
+  config: SamplingConfig,
+  round: number,
+  siteIds: readonly string[],
+  most = siteIds.length,
+): string[] {
   // 0.1 · 30 is 3.0000000000000004 in binary: that must not become four sites.
   const share = Math.ceil(config.participation * siteIds.length - 1e-9);
-  return draw(mixSeed(config.seed, 'participants', round), siteIds, Math.max(config.quorum, share));
+  return draw(
+    mixSeed(config.seed, 'participants', round),
+    siteIds,
+    Math.min(Math.max(config.quorum, share), most),
+  );
 }
 
 /**

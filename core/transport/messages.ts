@@ -1,7 +1,9 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
-import { roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
+import { AppError } from '../shared/errors.ts';
+import { canonicalJson } from '../shared/hash.ts';
+import { type RunConfig, roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
@@ -20,6 +22,10 @@ export function shortReason(text: string): string {
 export const chunkBytes = 256 * 1024;
 /** No blob is larger than this. */
 export const maxBlobBytes = 2 ** 31;
+/** No manifest is larger than this as JSON; one that an envelope cannot hold travels as a blob. */
+export const maxManifestBytes = 8 * 2 ** 20;
+/** Sites that a manifest may name. */
+export const maxParticipants = 10_000;
 
 /** Names a blob. All chunks are `chunkBytes` long but the last. */
 export const blobReferenceSchema = z.strictObject({
@@ -41,7 +47,7 @@ export const manifestSchema = z.strictObject({
   /** What lies under the state, oldest first (`FrozenBaseDelta` of core/strategy); a site fetches each part once. */
   frozenBaseDelta: z.array(blobReferenceSchema).max(1001).default([]),
   /** Sites that train in this round; all when null. The others only evaluate. */
-  participants: z.array(z.string().max(200)).max(10_000).nullable().default(null),
+  participants: z.array(z.string().max(200)).max(maxParticipants).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
 });
 export type ManifestBody = z.infer<typeof manifestSchema>;
@@ -148,5 +154,43 @@ export const siteToCoordinator = {
 /** Bodies on `site/<site>/down`, for `openEnvelope`. */
 export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchema, ack: ackSchema } as const;
 
-/** Body on the manifest topic, for `openEnvelope`. */
-export const manifestBodies = { manifest: manifestSchema } as const;
+/** Bodies on the manifest topic, for `openEnvelope`; `manifest-blob` names the canonical JSON of a large manifest. */
+export const manifestBodies = {
+  manifest: manifestSchema,
+  'manifest-blob': blobReferenceSchema.extend({ sizeBytes: z.int().min(1).max(maxManifestBytes) }),
+} as const;
+
+/** @throws AppError MESSAGE_INVALID */
+export function parseManifestBlob(bytes: Uint8Array): ManifestBody {
+  try {
+    return manifestSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+  } catch (cause) {
+    throw new AppError('MESSAGE_INVALID', 'A manifest that cannot be read arrived.', { cause });
+  }
+}
+
+/** What a manifest holds beside the settings, at most: 10,000 ids of 64 characters, 1,001 references, the plan. */
+const otherManifestBytes = 2 ** 20;
+
+/**
+ * Settings that no manifest can hold would leave every site waiting: refused before the run begins.
+ * @param sites how many there are
+ * @throws AppError CONFIG_INVALID with the limit and the size
+ */
+export function refuseUnsendable(config: RunConfig, sites: number): void {
+  const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  const limit = maxManifestBytes - otherManifestBytes;
+  const size = Buffer.byteLength(canonicalJson(config));
+  if (size > limit)
+    throw new AppError(
+      'CONFIG_INVALID',
+      `The settings of this run take ${mebibytes(size)} MiB, and a manifest holds ${mebibytes(limit)} MiB of settings at most.`,
+      { action: 'Use fewer or shorter names of classes, modules and sites.' },
+    );
+  if (config.participation < 1 && Math.max(sites, config.quorum) > maxParticipants)
+    throw new AppError(
+      'CONFIG_INVALID',
+      `A manifest names ${maxParticipants} participants at most, and a run that draws them (participation ${config.participation}) was planned with ${sites} sites and a quorum of ${config.quorum}.`,
+      { action: 'Set "participation" to 1, so that all sites train.' },
+    );
+}

@@ -1,5 +1,5 @@
 /** The handlers of a link: which message goes to whom, in order, without growing beyond a bound. */
-import { AppError } from '../shared/errors.ts';
+import { isOffline } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { LinkMessage } from './link.ts';
 import { topicMatches } from './topics.ts';
@@ -51,8 +51,6 @@ export function createSubscriptions(logger: Logger): Subscriptions {
   };
 }
 
-const isUnreachable = (error: unknown) => error instanceof AppError && error.code === 'BROKER_UNREACHABLE';
-
 function createInbox(filter: string, handler: MessageHandler, logger: Logger): Inbox {
   const queue: LinkMessage[] = [];
   let queuedBytes = 0;
@@ -69,7 +67,7 @@ function createInbox(filter: string, handler: MessageHandler, logger: Logger): I
         await handler(message);
       } catch (error) {
         // The answer to a message that came just before its reader closed: there is nobody left to send it.
-        if (closed && isUnreachable(error)) break;
+        if (closed && isOffline(error)) break;
         logger.warn({ error, filter }, 'a message could not be handled');
       }
     }

@@ -34,6 +34,13 @@ describe('sites drawn for a round', () => {
     expect(drawn.every((site) => given.includes(site))).toBe(true);
   });
 
+  test('no more than a manifest names, however many sites join during the run', () => {
+    const many = Array.from({ length: 50 }, (_, index) => `site-${index}`);
+
+    expect(participantsOf({ participation: 0.9, quorum: 1, seed: 1 }, 0, many, 20)).toHaveLength(20);
+    expect(participantsOf({ participation: 0.9, quorum: 1, seed: 1 }, 0, many)).toHaveLength(45);
+  });
+
   test('every site and every pair comes equally often', () => {
     const rounds = 4000;
     const single = new Map<string, number>();

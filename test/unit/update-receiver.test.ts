@@ -37,10 +37,13 @@ describe('with noise of the sites, ε counts every update that left one', () => 
     await using run = await openLoneRun(['a', 'b'], settings);
     const [withdrawn, second, other] = [await run.update(1), await run.update(2), await run.update(3)];
     // The announcement of an update that never arrives in full, as when a consent is withdrawn meanwhile.
-    await run.engine.announced('a', {
-      ...{ runId, round: 0, examples: 5, meanLoss: 1, steps: 1 },
-      update: { sha256: await run.blobs.put(withdrawn), sizeBytes: withdrawn.length, chunkBytes: 262_144 },
-    });
+    const update = {
+      sha256: await run.blobs.put(withdrawn),
+      sizeBytes: withdrawn.length,
+      chunkBytes: 262_144,
+    };
+    const body = { runId, round: 0, examples: 5, meanLoss: 1, steps: 1, update };
+    await run.engine.received('a', { type: 'announce', body });
 
     await run.deliver('a', second);
     await run.deliver('b', other);

@@ -1,0 +1,173 @@
+/** What is too large for an envelope still reaches the sites, and what can never be sent is an error that a person sees. */
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { connectCoordinator } from '../../core/coordinator/connection.ts';
+import { createCoordinator } from '../../core/coordinator/coordinator.ts';
+import { createCatalogue } from '../../core/models/catalogue.ts';
+import { hashJson } from '../../core/shared/hash.ts';
+import { silentLogger } from '../../core/shared/logger.ts';
+import { connectSite } from '../../core/site/connection.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
+import { type RunConfig, runConfigSchema } from '../../core/strategy/strategy.ts';
+import { createMemoryBroker } from '../../core/transport/memory-link.ts';
+import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
+import { coordinatorId } from '../../core/transport/topics.ts';
+import { signerOf } from '../contract/test-brokers.ts';
+import { until } from '../fixtures/federation.ts';
+import { shapeOnlyBase } from '../fixtures/random-state.ts';
+import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+
+const federation = 'test';
+const base = shapeOnlyBase();
+const names = (count: number, prefix: string) =>
+  Array.from({ length: count }, (_, index) => `${prefix}-${String(index).padStart(30, '0')}`);
+
+function openPair(siteId: string) {
+  const broker = createMemoryBroker();
+  const [center, site] = [openTestStore(), openTestStore()];
+  const folder = temporaryFolder();
+  center.store.sites.upsert({
+    ...{ id: siteId, name: siteId, publicKey: signerOf(siteId).publicKey, certificateSerial: 'x' },
+  });
+  const common = { federation, logger: silentLogger, version: '1' };
+  const blobs = createBlobStore(path.join(folder.dir, 'center'));
+  const connection = connectCoordinator({
+    ...common,
+    link: broker.connect({ clientId: coordinatorId }),
+    coordinatorName: 'Test',
+    signer: signerOf(coordinatorId),
+    store: center.store,
+    blobs,
+    onProgress: () => {},
+  });
+  const seen: ManifestBody[] = [];
+  const siteBlobs = createBlobStore(path.join(folder.dir, 'site'));
+  const siteSide = connectSite({
+    ...common,
+    link: broker.connect({ clientId: siteId }),
+    signer: signerOf(siteId),
+    coordinatorPublicKey: signerOf(coordinatorId).publicKey,
+    name: siteId,
+    baseIds: async () => [base.id],
+    store: site.store,
+    blobs: siteBlobs,
+    onManifest: (manifest) => seen.push(manifest),
+    onReceipt: () => {},
+  });
+  return {
+    connection,
+    siteSide,
+    seen,
+    siteBlobs,
+    store: center.store,
+    blobs,
+    async [Symbol.asyncDispose]() {
+      await siteSide.close();
+      await connection.close();
+      for (const opened of [center, site, folder]) opened[Symbol.dispose]();
+    },
+  };
+}
+
+function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}): ManifestBody {
+  const start = { baseId: base.id, baseSha256: base.sha256, classes: ['a', 'b'] };
+  const config = runConfigSchema.parse(defaultRunConfig({ ...start, ...change }));
+  return manifestSchema.parse({
+    ...{ runId: 'run', config, configSha256: hashJson(config), phase: 'train', round: 0 },
+    plan: {
+      ...{ round: 0, stage: 'initiating', mode: 'lora', rank: 4, proximal: 0, learningRateFactor: 1 },
+      ...{ trains: 'both', sends: 'both' },
+    },
+    state: null,
+    deadlineAt: null,
+    ...rest,
+  });
+}
+
+describe('a manifest that is larger than an envelope reaches the sites', () => {
+  test.each([
+    ['10,000 classes', manifestOf({ classes: names(10_000, 'class') })],
+    [
+      'participants of 4,000 sites',
+      manifestOf({ participation: 0.9 }, { participants: names(3600, 'site') }),
+    ],
+  ])('%s', async (_what, manifest) => {
+    await using pair = openPair('site-a');
+    await pair.connection.open({
+      received: async () => {},
+      sitesChanged: () => {},
+      connected: () => {},
+      bytesServed: () => {},
+      bytesReceived: () => {},
+      offers: () => false,
+      manifest: () => manifest,
+    });
+    await pair.siteSide.open();
+
+    await pair.connection.ports.publishManifest();
+    const [seen] = await until('the manifest', async () => (pair.seen.length > 0 ? pair.seen : null), 10_000);
+
+    expect(seen).toEqual(manifest);
+    await until('the file to go', async () => pair.siteBlobs.list().length === 0, 10_000);
+  });
+
+  test('the newest one counts when they follow each other quickly, and leaves one file at the coordinator', async () => {
+    await using pair = openPair('site-a');
+    let manifest = manifestOf({ classes: names(10_000, 'class') });
+    await pair.connection.open({
+      received: async () => {},
+      sitesChanged: () => {},
+      connected: () => {},
+      bytesServed: () => {},
+      bytesReceived: () => {},
+      offers: () => false,
+      manifest: () => manifest,
+    });
+    await pair.siteSide.open();
+
+    for (let round = 0; round < 5; round++) {
+      manifest = { ...manifest, round };
+      await pair.connection.ports.publishManifest();
+    }
+    await until('the last manifest', async () => pair.seen.at(-1)?.round === 4, 10_000);
+
+    expect(pair.blobs.list()).toHaveLength(1);
+  });
+});
+
+test('a run whose manifest can never be sent fails with the reason instead of waiting for ever', async () => {
+  await using pair = openPair('site-a');
+  const { store, blobs, connection } = pair;
+  const node = createCoordinator({
+    ...{ federation, brokerAddress: 'memory', store, blobs, logger: silentLogger, offlineGraceMs: 50 },
+    catalogue: { ...createCatalogue(), load: async () => base, resolve: async () => base.id },
+    ports: connection.ports,
+    createInvitation: () => Promise.reject(new Error('none')),
+    disconnect: () => {},
+    onChange: () => {},
+  });
+  // A run of an earlier version, which did not ask how large its manifest would be.
+  const config = manifestOf({ classes: names(4_000, 'x'.repeat(2200)) }).config;
+  store.runs.insert({ id: 'run', config });
+  store.adapters.insert({
+    ...{
+      sha256: '0'.repeat(64),
+      runId: 'run',
+      round: -1,
+      kind: 'global',
+      rank: 4,
+      parameters: 1,
+      sizeBytes: 1,
+    },
+  });
+  await connection.open(node.inbox);
+
+  await node.resume();
+
+  expect(store.runs.get('run')).toMatchObject({
+    status: 'failed',
+    failure: { code: 'MESSAGE_INVALID', message: expect.stringMatching(/MiB/) },
+  });
+  await node.close();
+});
