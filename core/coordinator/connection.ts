@@ -4,6 +4,7 @@ import { canonicalJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
 import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
@@ -140,7 +141,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     const before = largeManifest;
     const message = await manifestMessage(manifest);
     await link.publish(topics.manifest, sealEnvelope({ federation, ...message }, signer), { retain: true });
-    if (before !== null && before !== largeManifest) await blobs.delete(before);
+    if (before !== null && before !== largeManifest) await collectBlobs(store, blobs, [before]);
   }
 
   /** What an envelope cannot hold travels as a blob. @throws AppError MESSAGE_INVALID */

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { createBlobExchange } from '../transport/blob-exchange.ts';
 import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
@@ -107,7 +108,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       const bytes = await blobs.read(reference.sha256);
       if (signal.aborted) return;
       options.onManifest(parseManifestBlob(bytes));
-      await blobs.delete(reference.sha256);
+      await collectBlobs(store, blobs, [reference.sha256]);
     } catch (error) {
       if (!signal.aborted) logger.error({ error }, 'manifest not received');
     }

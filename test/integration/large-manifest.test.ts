@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
 import { connectCoordinator } from '../../core/coordinator/connection.ts';
 import { createCoordinator } from '../../core/coordinator/coordinator.ts';
+import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
@@ -145,6 +146,7 @@ test('a run whose manifest can never be sent fails with the reason instead of wa
     ports: connection.ports,
     createInvitation: () => Promise.reject(new Error('none')),
     disconnect: () => {},
+    products: createOnnxRuntimeProducts(),
     onChange: () => {},
   });
   // A run of an earlier version, which did not ask how large its manifest would be.

@@ -21,6 +21,7 @@ import {
 } from '../../core/coordinator/run-reducer.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import type { RoundRecord } from '../../core/store/records.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
 import type { AnnounceBody } from '../../core/transport/messages.ts';
 import { openTestStore, type TestStore } from '../fixtures/store.ts';
 
@@ -77,7 +78,7 @@ class Course {
     store.adapters.insert({
       ...{ sha256: sha256(runId), runId, round: -1, kind: 'global', rank: 4, parameters: 1, sizeBytes: 1 },
     });
-    this.records = { runId, store, config };
+    this.records = { runId, store, config, strategy: getStrategy(config.strategy) };
     this.rules = { ...config, runId, offlineGraceMs: minuteMs };
     this.state = loadRunState(this.records);
     this.happen({ type: 'resumed' });
