@@ -2,6 +2,7 @@
  * Which settings of a run make no sense together. One table, from which the refusals come; a test holds it against the
  * table in docs/strategy-options.md.
  */
+import type { StrategyName } from '../config/setting.ts';
 import { AppError } from '../shared/errors.ts';
 import { getStrategy, strategies } from './registry.ts';
 import { trimmedCount } from './robust/combine.ts';

@@ -1,4 +1,5 @@
 /** All strategies by name. */
+import type { StrategyName } from '../config/setting.ts';
 import { fedAvgFull } from './fedavg-full.ts';
 import { fedAvgLora } from './fedavg-lora.ts';
 import { fedProxFull } from './fedprox-full.ts';

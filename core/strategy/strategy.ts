@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { type HeadSettings, trainModeSchema } from '../config/local-training.ts';
 import { maxRank } from '../config/lora-settings.ts';
-import type { RunConfig, StrategyName } from '../config/run-config.ts';
+import type { RunConfig } from '../config/run-config.ts';
+import type { StrategyName } from '../config/setting.ts';
 import type { SiteEvaluation } from '../evaluation/aggregate.ts';
 import type { EvaluationMetrics } from '../evaluation/metrics.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';

@@ -5,7 +5,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
+import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';

@@ -1,5 +1,6 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
+import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { trainableWeights } from '../../core/models/trainable-weights.ts';

@@ -1,5 +1,6 @@
 /** What options do in the aggregation of a round: their place in it, and what reaches the result. */
 import { describe, expect, it } from 'vitest';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { type ModelState, nameOfB } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { approvalFor, approvalSchema, covers, leavingOf } from '../../core/site/approval.ts';
 import { whatLeaves } from '../../core/site/what-leaves.ts';
 import type { RunConfig } from '../../core/strategy/strategy.ts';

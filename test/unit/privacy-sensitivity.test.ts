@@ -1,7 +1,8 @@
 /** What the noise of a coordinator relies on: no site moves a round's result by more than the clipping norm / sites. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import { type ModelState, withTensors } from '../../core/lora/model-state.ts';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';

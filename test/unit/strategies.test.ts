@@ -1,6 +1,7 @@
 /** Each strategy against its paper's formula, written out plainly. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { StrategyName } from '../../core/config/setting.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';

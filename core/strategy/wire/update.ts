@@ -3,6 +3,7 @@
  * coded file (coded-file.ts) of what travels; values of less than 32 bits are differences from the state that the round
  * started from, which both ends have bit for bit.
  */
+import type { StrategyName } from '../../config/setting.ts';
 import {
   isFactorName,
   type LoraLayer,
