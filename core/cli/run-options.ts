@@ -4,9 +4,9 @@ import { basename } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { wirePrecisionSchema } from '../config/round-options.ts';
+import { runConfigSchema } from '../config/run-config.ts';
 import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.ts';
 import { AppError } from '../shared/errors.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
 import { readModules, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 
 const { shape } = runConfigSchema;

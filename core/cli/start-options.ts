@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { loraScalingSchema } from '../config/lora-settings.ts';
 import { privacySchema, robustSchema, serverOptimiserSchema } from '../config/round-options.ts';
+import { runConfigSchema } from '../config/run-config.ts';
 import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
 import { readList, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 import { addTrafficOptions, choice, readTrafficSettings, type TrafficOptions } from './run-options.ts';
 

@@ -1,5 +1,6 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
+import { runConfigSchema } from '../config/run-config.ts';
 import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
@@ -10,7 +11,7 @@ import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type AggregateRound, runConfigSchema } from '../strategy/strategy.ts';
+import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, globalStateValueCount } from '../strategy/wire/wire.ts';
 import type {
   AnnounceBody,

@@ -1,4 +1,6 @@
 /** What the store says about one run, in the words of the state machine. */
+
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -9,7 +11,7 @@ import type { RoundRecord, RoundSiteRecord, RunRecord, RunStatus } from '../stor
 import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
+import type { RoundPlan, Strategy } from '../strategy/strategy.ts';
 import { decodeFrozenBase, decodeGlobalState, frozenBaseValueCount } from '../strategy/wire/wire.ts';
 import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
 

@@ -1,13 +1,13 @@
 /** What a coordinator may choose when starting a run; everything else has a default. */
 import type { z } from 'zod';
 import { defaultRunConfig } from '../config/defaults.ts';
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
-import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 
 const { shape } = runConfigSchema;
 

@@ -1,11 +1,11 @@
 /** What the screens see of runs and rounds. */
 
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { RoundRecord, RunRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { planRun } from '../strategy/plan.ts';
-import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 import type { RoundRow, RunDetail, RunSummary } from './view-types.ts';
 
 export function summarise(run: RunRecord): RunSummary {

@@ -1,8 +1,10 @@
 /** How much trains in a round, for the screens. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { trainableWeights } from '../engine/training-graph.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 
 /** Values that a site trains which starts from `state`: factors or base weights, and the head. */
 export function countTrainable(

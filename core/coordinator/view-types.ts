@@ -1,9 +1,10 @@
 /** Shapes of what a coordinator shows; core/api/contract.ts passes them on to the screens. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import type { EvaluationMetrics } from '../evaluation/metrics.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { PlannedRound, RunTotals } from '../strategy/plan.ts';
-import type { Drift, RunConfig, Stage } from '../strategy/strategy.ts';
+import type { Drift, Stage } from '../strategy/strategy.ts';
 
 export interface SiteRow {
   id: string;

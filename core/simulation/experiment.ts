@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { strategyNameSchema } from '../config/run-config.ts';
 import { runSettingsSchema } from '../coordinator/run-settings.ts';
 import { localTrainingSchema } from '../engine/trainer-protocol.ts';
 import { importOptionsSchema } from '../models/model-formats.ts';
 import { AppError } from '../shared/errors.ts';
-import { strategyNameSchema } from '../strategy/strategy.ts';
 import { type Partition, partitionSchema } from './record.ts';
 
 /** What the experiment itself decides, and no list of settings may. */

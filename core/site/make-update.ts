@@ -1,4 +1,6 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. No input or output here. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { rankLimit } from '../lora/factor-sum.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { stateShape } from '../lora/state-file.ts';
@@ -6,7 +8,7 @@ import { AppError } from '../shared/errors.ts';
 import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { encodeUpdate, updateValueCount, type WireBase } from '../strategy/wire/wire.ts';
 import { encodeLocalParameters, keptParts, type LocalParameters, takeKept } from './local-parameters.ts';
 

@@ -1,4 +1,6 @@
 /** What a site needs for its part in a round, and the images that it works on. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Example, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -6,7 +8,6 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import type { SitePorts } from './ports.ts';
 import type { RoundSource, RoundStates } from './round-state.ts';
 

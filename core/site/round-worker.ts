@@ -4,6 +4,7 @@
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { RunConfig } from '../config/run-config.ts';
 import { type FrozenCohort, freezeCohort } from '../consent/cohort.ts';
 import type { LocalTraining, TrainResult } from '../engine/trainer-protocol.ts';
 import { countParameters } from '../lora/model-state.ts';
@@ -11,7 +12,7 @@ import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { Store } from '../store/store.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { chunkBytes } from '../transport/messages.ts';
 import { leavesUnchanged, type MadeUpdate, makeUpdate, requirePlannedRanks } from './make-update.ts';
 import type { RoundStart, RoundState } from './round-state.ts';

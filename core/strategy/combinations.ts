@@ -2,12 +2,13 @@
  * Which settings of a run make no sense together. One table, from which the refusals come; a test holds it against the
  * table in docs/strategy-options.md.
  */
+
+import type { RunConfig, StrategyName } from '../config/run-config.ts';
 import { AppError } from '../shared/errors.ts';
 import { fixesA } from './fixed-factor.ts';
 import { trimmedCount } from './robust/combine.ts';
 import { sumsProducts } from './robust/distances.ts';
 import { krumQuorum } from './robust/select.ts';
-import type { RunConfig, StrategyName } from './strategy.ts';
 
 /** A setting by its path in {@link RunConfig}, and its values that the rule is about, in words. */
 interface RuleSetting {

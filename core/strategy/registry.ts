@@ -1,4 +1,6 @@
 /** All strategies by name. */
+
+import type { StrategyName } from '../config/run-config.ts';
 import { fedAvgFull } from './fedavg-full.ts';
 import { fedAvgLora } from './fedavg-lora.ts';
 import { fedProxFull } from './fedprox-full.ts';
@@ -9,7 +11,7 @@ import { floraStack } from './flora-stack.ts';
 import { headOnly } from './head-only.ts';
 import { hetLora } from './hetlora.ts';
 import { saFedLora } from './sa-fedlora.ts';
-import type { Strategy, StrategyName } from './strategy.ts';
+import type { Strategy } from './strategy.ts';
 
 export const strategies: Readonly<Record<StrategyName, Strategy>> = {
   'sa-fedlora': saFedLora,

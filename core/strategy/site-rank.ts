@@ -1,7 +1,8 @@
 /** Factors cut to the rank that a site can afford: the leading rows of A and columns of B. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { floatTensor } from '../shared/tensor.ts';
-import type { RunConfig } from './strategy.ts';
 
 /**
  * The first `r` rows of A and columns of B with the same scale, as HetLoRA cuts (Cho et al. 2024, arXiv 2401.06432).

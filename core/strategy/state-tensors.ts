@@ -1,9 +1,11 @@
 /** A state as named tensors, and back: what options compute value by value (clipping, noise, medians, momentum). */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { rejected } from './check-update.ts';
 import { cutLayer } from './site-rank.ts';
-import type { RoundPlan, RunConfig } from './strategy.ts';
+import type { RoundPlan } from './strategy.ts';
 
 /** What says which parts of a state travel in a round, and how they are merged. */
 export interface Travels {

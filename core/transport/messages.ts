@@ -1,7 +1,8 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
+import { runConfigSchema } from '../config/run-config.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
-import { roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
+import { roundPlanSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);

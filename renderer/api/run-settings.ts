@@ -1,6 +1,6 @@
 /** The settings of a run that the screens offer; the coordinator's defaults fill in the rest. */
 import type { RunDetail } from '../../core/api/contract.ts';
-import type { RunConfig } from '../../core/strategy/strategy.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
 
 const offered = [
   ...(['strategy', 'classes', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK'] as const),

@@ -6,7 +6,8 @@ import type {
   ServerOptimiserSettings,
   WirePrecision,
 } from '../../core/config/round-options.ts';
-import type { RunConfig, ScheduleShape, Stage, StrategyName } from '../../core/strategy/strategy.ts';
+import type { RunConfig, ScheduleShape, StrategyName } from '../../core/config/run-config.ts';
+import type { Stage } from '../../core/strategy/strategy.ts';
 
 export interface StatusWord {
   label: string;

@@ -2,7 +2,7 @@ import { Button, Collapse, Select, Stack, TagsInput, Text } from '@mantine/core'
 import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
-import type { StrategyName } from '../../core/strategy/strategy.ts';
+import type { StrategyName } from '../../core/config/run-config.ts';
 import { strategyExplanations, strategyWords } from '../format/words.ts';
 import { AdvancedRunSettings, advancedSettings } from './advanced-run-settings.tsx';
 import { choices, ScheduleFields, type SettingsFieldsProps } from './schedule-fields.tsx';

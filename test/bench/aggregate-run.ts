@@ -6,9 +6,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { type StrategyName, strategyNameSchema } from '../../core/config/run-config.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
-import { type StrategyName, strategyNameSchema } from '../../core/strategy/strategy.ts';
 import { baseSha256, classes, examplesOf, globalFile, rank, scale, siteFile } from './aggregate-states.ts';
 import { residentBytes } from './resident-memory.ts';
 

@@ -1,5 +1,6 @@
 /** What options do in the aggregation of a round: their place in it, and what reaches the result. */
 import { describe, expect, it } from 'vitest';
+import type { RunConfig, StrategyName } from '../../core/config/run-config.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -7,7 +8,7 @@ import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { stateTensors } from '../../core/strategy/state-tensors.ts';
-import type { RunConfig, SiteUpdate, StrategyName } from '../../core/strategy/strategy.ts';
+import type { SiteUpdate } from '../../core/strategy/strategy.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import {
   aggregateOnce,

@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { type RunConfig, runConfigSchema, strategyNameSchema } from '../../core/config/run-config.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import {
   type CombinationRule,
   combinationRules,
   refuseCombinations,
 } from '../../core/strategy/combinations.ts';
-import { type RunConfig, runConfigSchema, strategyNameSchema } from '../../core/strategy/strategy.ts';
 
 function settings(changes: Partial<RunConfig>): RunConfig {
   const start = {

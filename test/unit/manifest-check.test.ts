@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { type RunConfig, strategyNameSchema } from '../../core/config/run-config.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
@@ -11,7 +12,7 @@ import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import { type RoundPlan, type RunConfig, strategyNameSchema } from '../../core/strategy/strategy.ts';
+import type { RoundPlan } from '../../core/strategy/strategy.ts';
 import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { defaultRunConfig } from '../../core/config/defaults.ts';
+import type { RunConfig, StrategyName } from '../../core/config/run-config.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
@@ -10,7 +11,6 @@ import { changeNorm } from '../../core/strategy/privacy/change.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { stateTensors, withStateTensors } from '../../core/strategy/state-tensors.ts';
-import type { RunConfig, StrategyName } from '../../core/strategy/strategy.ts';
 import { shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 
 const base = shapeOnlyBase();

@@ -1,6 +1,7 @@
 /** Norm bound and multi-Krum: sizes of whole updates and distances between them, and what hostile sites cannot do. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { StrategyName } from '../../core/config/run-config.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { createRandom, type Random } from '../../core/shared/random.ts';
@@ -11,7 +12,6 @@ import {
   squaredDistances,
 } from '../../core/strategy/robust/distances.ts';
 import { krumQuorum, multiKrum, normBound } from '../../core/strategy/robust/select.ts';
-import type { StrategyName } from '../../core/strategy/strategy.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 
 function stateOf(layers: readonly LoraLayer[], head: FloatTensor): ModelState {

@@ -4,13 +4,13 @@
  * Where products are summed, ΔW is compared, by inner products of factors; it is never formed.
  */
 import { setImmediate } from 'node:timers/promises';
+import type { RunConfig, StrategyName } from '../../config/run-config.ts';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { fixesA } from '../fixed-factor.ts';
 import { type ChangeOptions, changeNorm, scaleChange } from '../privacy/change.ts';
 import { stateTensors, type Travels } from '../state-tensors.ts';
-import type { RunConfig, StrategyName } from '../strategy.ts';
 
 /** Strategies whose result depends on the sites' ΔW alone, not on the factors behind them; but not with a fixed A. */
 const mergesProducts: ReadonlySet<StrategyName> = new Set(['sa-fedlora', 'flexlora', 'flora-stack']);

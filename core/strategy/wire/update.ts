@@ -3,6 +3,8 @@
  * coded file (coded-file.ts) of what travels; values of less than 32 bits are differences from the state that the round
  * started from, which both ends have bit for bit.
  */
+
+import type { StrategyName } from '../../config/run-config.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { invalid } from '../../lora/safetensors.ts';
 import {
@@ -21,7 +23,6 @@ import {
 import type { FloatTensor } from '../../shared/tensor.ts';
 import { fixesA } from '../fixed-factor.ts';
 import { cutLayer } from '../site-rank.ts';
-import type { StrategyName } from '../strategy.ts';
 import { codedSizeBytes, encodeCoded, type FileForm, isPlain, openCoded } from './coded-file.ts';
 import {
   partsOf,

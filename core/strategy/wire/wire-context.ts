@@ -1,4 +1,6 @@
 /** What both ends of a transfer know before they write or read a file. */
+
+import type { RunConfig } from '../../config/run-config.ts';
 import {
   compareText,
   nameOfA,
@@ -10,7 +12,7 @@ import {
 import type { BaseModel } from '../../models/base-model.ts';
 import { elementCount, type FloatTensor } from '../../shared/tensor.ts';
 import { fixesA, type LayerShape, type SeededRowsConfig, seededRank } from '../fixed-factor.ts';
-import type { RoundPlan, RunConfig } from '../strategy.ts';
+import type { RoundPlan } from '../strategy.ts';
 
 /** Settings of a run that say what travels, and how precisely. */
 export type WireConfig = Pick<RunConfig, 'strategy' | 'wire' | 'localHead' | 'freezeA'> & SeededRowsConfig;
