@@ -38,10 +38,17 @@ module.exports = {
       to: { path: '(^electron/|^renderer/|node_modules/electron/|^electron$|node_modules/react)' },
     },
     {
-      name: 'the renderer imports types of core only',
+      // The settings of a run and their words are data: the form is made from them.
+      name: 'the renderer imports types of core only, and values of core/config',
       severity: 'error',
       from: { path: '^renderer/' },
-      to: { path: '^(core|electron)/', dependencyTypesNot: ['type-only'] },
+      to: { path: '^(core|electron)/', pathNot: '^core/config/', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'core/config is pure',
+      severity: 'error',
+      from: { path: '^core/config/' },
+      to: { pathNot: '^core/(config|shared)/|node_modules/zod/' },
     },
     {
       name: 'one file alone imports ONNX Runtime',

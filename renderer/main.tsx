@@ -1,3 +1,4 @@
+import './api/zod-without-eval.ts';
 import '@mantine/core/styles.css';
 import '@mantine/charts/styles.css';
 import '@mantine/notifications/styles.css';

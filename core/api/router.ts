@@ -1,9 +1,9 @@
 /** The one API of the agent: screens, command line and tests all use it. Documented in docs/api.md. */
 import { z } from 'zod';
+import { runSettingsSchema } from '../config/run-config.ts';
 import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
-import { runSettingsSchema } from '../coordinator/run-settings.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
 import { AppError } from '../shared/errors.ts';
 import type { SiteNode } from '../site/site.ts';

@@ -1,15 +1,15 @@
-/** Options of a command that say what a run does, and the file that may hold them. */
+/** Options of a command that say what a run does, made from the settings themselves, and the file that may hold them. */
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { wirePrecisionSchema } from '../config/round-options.ts';
-import { runConfigSchema } from '../config/run-config.ts';
-import { parseRunSettings, type RunSettings } from '../coordinator/run-settings.ts';
+import { type RunSettings, runSettingList } from '../config/run-config.ts';
+import { isChosen, type Setting, type SettingKind, strategyNameSchema } from '../config/setting.ts';
+import { parseRunSettings } from '../coordinator/run-settings.ts';
 import { AppError } from '../shared/errors.ts';
-import { readModules, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
+import { readList, readModules, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 
-const { shape } = runConfigSchema;
 const precisions: readonly string[] = wirePrecisionSchema.options;
 
 /** `int8` for both directions, `int8/fp16` for updates and global states. */
@@ -19,77 +19,91 @@ function readWire(text: string): { up: string; down: string } {
   throw new InvalidArgumentError(`Give one of ${precisions.join(', ')}, or two as up/down.`);
 }
 
-/** An option with one of these words. */
-export const choice = (flags: string, description: string, options: readonly string[]): Option =>
-  new Option(flags, description).choices([...options]);
+const readers: Readonly<Record<SettingKind, readonly [argument: string, read?: (text: string) => unknown]>> =
+  {
+    number: [' <number>', readNumber],
+    integer: [' <number>', readWholeNumber],
+    choice: [' <name>'],
+    list: [' <name,...>', readList],
+    names: [' <names>', readModules],
+    table: [' <name=number,...>', readNumberTable],
+    text: [' <text>'],
+    switch: [''],
+  };
 
-/** Settings that decide what travels; others stand in the file of `--config`. */
-export function addTrafficOptions(command: Command): Command {
-  return command
-    .option('--config <file>', 'settings of the run as YAML or JSON; options given here come before those')
-    .addOption(choice('--strategy <name>', 'method', shape.strategy.options))
-    .option('--rounds <number>', 'rounds', readWholeNumber)
-    .option('--initiating-rounds <number>', 'rounds of the initiating stage', readWholeNumber)
-    .addOption(
-      choice(
-        '--initiating-mode <mode>',
-        'what trains in it: lora, full, last-k',
-        shape.initiatingMode.options,
-      ),
-    )
-    .option('--last-k <number>', 'blocks that train with the mode last-k', readWholeNumber)
-    .option('--heating-rounds <number>', 'rounds at the largest rank', readWholeNumber)
-    .option('--cooling-rounds <number>', 'rounds at the smallest rank', readWholeNumber)
-    .addOption(choice('--schedule <shape>', 'how the rank falls in between', shape.shape.options))
-    .addOption(
-      choice(
-        '--cut-off <what>',
-        'what becomes of what a falling rank cuts off',
-        shape.cutOff.unwrap().options,
-      ),
-    )
-    .option('--freeze-a', 'factors A stay as drawn (sa-fedlora): only B trains and travels')
-    .option('--r-max <number>', 'largest rank', readWholeNumber)
-    .option('--r-min <number>', 'smallest rank', readWholeNumber)
-    .option('--target-modules <names>', 'layers that get LoRA factors', readModules)
-    .option('--exclude-modules <names>', 'layers of these that get none', readModules)
-    .option('--rank-pattern <table>', 'other highest ranks for some layers: name=rank,...', readNumberTable)
-    .option('--site-ranks <table>', 'highest ranks of single sites: name=rank,...', readNumberTable)
-    .option('--participation <share>', 'share of the sites that train in a round', readNumber)
-    .option('--quorum <number>', 'sites needed to close a round', readWholeNumber)
-    .option('--local-head', 'each site keeps a classification head of its own')
-    .option('--wire <precision>', 'numbers as they travel: fp32, fp16, int8, or up/down', readWire);
+/** `training.batchSize` → `batch-size` */
+export function flagOf(path: string): string {
+  return path.replace(/.*\./, '').replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`);
 }
 
-/** Values of {@link addTrafficOptions} as commander gives them. */
-export interface TrafficOptions {
+/** Settings by the flag that sets them; branches of a choice share one, such as `--server-learning-rate`. */
+const byFlag = Map.groupBy(
+  runSettingList.filter(({ flag }) => flag !== null),
+  ({ flag, path }) => flag ?? flagOf(path),
+);
+
+function optionOf(flag: string, { kind, label, help, choices, group, for: strategies }: Setting): Option {
+  const [argument, read] = readers[kind];
+  const text = `${lowered(label)}: ${lowered(help).replace(/\.$/, '')}${onlyFor(strategies)}`;
+  const option = new Option(`--${flag}${argument}`, text);
+  option.helpGroup(`${group}:`);
+  if (read !== undefined) option.argParser(read);
+  return kind === 'choice' ? option.choices(Object.keys(choices!)) : option;
+}
+
+/** No capital, unless it is a name's: "AdamW" stays. */
+const lowered = (text: string) => text.replace(/^[A-Z](?=[a-z]*\b)/, (capital) => capital.toLowerCase());
+
+/** ` (sa-fedlora only)`, ` (not head-only)` */
+function onlyFor(strategies: Setting['for']): string {
+  if (strategies === undefined) return '';
+  const others = strategyNameSchema.options.filter((name) => !strategies.includes(name));
+  if (others.length < strategies.length) return ` (not ${others.join(', ')})`;
+  return ` (${strategies.join(', ')} only)`;
+}
+
+/** Reads them back with {@link readRunOptions}. @param own flags that the command has itself */
+export function addRunOptions(command: Command, own: readonly string[] = []): Command {
+  const from = 'settings of the run as YAML or JSON; options given here come before those';
+  command.option('--config <file>', from);
+  for (const [flag, [setting]] of byFlag) {
+    if (!own.includes(flag)) command.addOption(optionOf(flag, setting!));
+    if (flag !== 'error-feedback') continue;
+    const wire = new Option('--wire <precision>', 'numbers as they travel: fp32, fp16, int8, or up/down');
+    command.addOption(wire.argParser(readWire).helpGroup(`${setting!.group}:`));
+  }
+  return command;
+}
+
+/** Values of {@link addRunOptions} as commander gives them. */
+export interface RunOptions {
   config?: string;
   [option: string]: unknown;
 }
 
-/** Option names that are the settings' own, but for these. */
-const settingOf: Readonly<Record<string, string>> = { schedule: 'shape' };
-const names = [
-  ...['strategy', 'rounds', 'initiatingRounds', 'initiatingMode', 'lastK', 'heatingRounds', 'coolingRounds'],
-  ...['schedule', 'cutOff', 'freezeA', 'rMax', 'rMin'],
-  ...['targetModules', 'excludeModules', 'rankPattern', 'siteRanks'],
-  ...['participation', 'quorum', 'localHead', 'wire'],
-];
-
 /**
  * The file of `--config`, overruled by the options that were given.
- * @throws AppError NOT_FOUND | CONFIG_INVALID naming file and setting
+ * @throws AppError NOT_FOUND | CONFIG_INVALID naming file, option or setting
  */
-export async function readTrafficSettings(options: TrafficOptions): Promise<RunSettings> {
+export async function readRunOptions(options: RunOptions): Promise<RunSettings> {
   const written = options.config === undefined ? {} : await readSettingsFile(options.config);
-  const given: Record<string, unknown> = { ...written };
-  for (const name of names) {
-    if (options[name] === undefined) continue;
-    const key = settingOf[name] ?? name;
-    const nested = key === 'wire' ? { ...(written['wire'] as object | undefined) } : undefined;
-    given[key] = nested === undefined ? options[name] : { ...nested, ...(options[name] as object) };
+  if (options.config !== undefined) parseRunSettings(written, basename(options.config));
+  const settings = structuredClone(written);
+  if (options['wire'] !== undefined) settings['wire'] = Object.assign({}, settings['wire'], options['wire']);
+  for (const [flag, candidates] of byFlag) {
+    const value = options[flag.replace(/-(.)/g, (_dash, letter: string) => letter.toUpperCase())];
+    if (value === undefined) continue;
+    const { path, schema } = candidates.find((setting) => isChosen(setting, settings)) ?? candidates[0]!;
+    const [key = '', inner] = path.split('.');
+    if (inner === undefined) settings[key] = value;
+    // Another kind or rule than the file's has other settings beside it.
+    else
+      settings[key] = {
+        ...(schema._zod.def.type === 'union' ? {} : (settings[key] as object)),
+        [inner]: value,
+      };
   }
-  return parseRunSettings(given, options.config === undefined ? 'The command' : basename(options.config));
+  return parseRunSettings(settings, 'The command');
 }
 
 async function readSettingsFile(path: string): Promise<Record<string, unknown>> {

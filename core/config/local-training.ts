@@ -1,13 +1,19 @@
 /** Settings of local training that the coordinator decides; each is explained in docs/training.md. */
 import { z } from 'zod';
+import { choice, grouped, setting, strategiesThat } from './setting.ts';
+
+const share = (preset: number) => z.number().min(0).max(1).default(preset);
+const rate = (preset: number) => z.number().positive().max(10_000).default(preset);
+const amount = (preset: number) => z.number().nonnegative().max(1e6).default(preset);
+const off = () => z.boolean().default(false);
 
 /**
  * How strongly images are changed while training. Each number is the limit of what is drawn for an image; 0
  * means none of it.
  */
-export const augmentationSettingsSchema = z.object({
+export const augmentationSettingsSchema = z.strictObject({
   /** Probability of a horizontal flip. */
-  flip: z.number().min(0).max(1).default(0.5),
+  flip: share(0.5),
   /** Largest rotation either way. */
   rotationDegrees: z.number().min(0).max(180).default(8),
   /** Largest shift either way, as a share of the image's side. */
@@ -15,74 +21,97 @@ export const augmentationSettingsSchema = z.object({
   /** Largest enlargement (a crop) or reduction; 0.08 draws factors from 0.92 to 1.08. */
   zoom: z.number().min(0).max(0.9).default(0.08),
   /** Largest change of brightness either way, as a share of the full range. */
-  brightness: z.number().min(0).max(1).default(0.08),
+  brightness: share(0.08),
   /** Largest change of the contrast factor either way. */
-  contrast: z.number().min(0).max(1).default(0.15),
+  contrast: share(0.15),
   /** Largest change of the saturation factor either way. */
-  saturation: z.number().min(0).max(1).default(0.1),
+  saturation: share(0.1),
   /** Largest deviation of a Gaussian blur, as a share of the image's side; half of the images stay sharp. */
   blur: z.number().min(0).max(0.05).default(0.004),
 });
 
-/** The settings that have defaults, as they are when nobody chooses. */
-export const localTrainingDefaults = {
-  optimiser: 'adamw',
-  momentum: 0.9,
-  nesterov: false,
-  learningRateSchedule: 'cosine',
-  classWeights: 'none',
-  head: 'softmax',
-  arcMargin: 0.3,
-  arcScale: 16,
-  loraDropout: 0,
-} as const;
+const percent = { unit: 'share' } as const;
+const adapter = { for: strategiesThat.haveFactors };
+const network = { for: strategiesThat.trainBaseWeights };
+const sgd = { when: ['training.optimiser', 'sgd'] } as const;
+const arcface = { when: ['training.head', 'arcface'] } as const;
 
-/** Hyper-parameters of local training. Settings with a default may be missing in what was stored before them. */
-export const localTrainingSchema = z.object({
-  epochs: z.number().positive(),
-  batchSize: z.number().int().positive(),
-  learningRate: z.number().positive(),
-  /** Learning rate of the classification head. */
-  headLearningRate: z.number().positive(),
-  /** Learning rate of base weights in `full` and `last-k` rounds; pretrained weights want a gentle one. */
-  baseLearningRate: z.number().positive(),
-  /** AdamW: decoupled weight decay. SGD: added to the gradient, as PyTorch has it. */
-  weightDecay: z.number().nonnegative(),
-  /** Share of the steps over which the rate rises linearly from 0. */
-  warmupShare: z.number().min(0).max(1),
-  /** Global-norm clipping; 0 means none. */
-  clipNorm: z.number().nonnegative(),
-  /** λ of the proximal pull λ(θ − θ_global); 0 means none. */
-  proximal: z.number().nonnegative(),
-  /** Random changes of the images: none, those of the default strengths, or those of given strengths. */
-  augment: z.union([z.boolean(), augmentationSettingsSchema]),
-  labelSmoothing: z.number().min(0).max(0.5),
+const localTrainingShape = grouped('Training at the sites', {
+  epochs: setting('Epochs per round. Parts of an epoch are allowed.', rate(1)),
+  batchSize: setting('Images per step. The batch size.', z.int().positive().max(100_000).default(16)),
+  learningRate: setting('Learning rate of the adapter. Of the LoRA factors.', rate(2e-3), adapter),
+  headLearningRate: setting('Learning rate of the classifier. Of the classification head.', rate(1e-2)),
+  baseLearningRate: setting(
+    'Learning rate of the network. Pretrained weights want a low one.',
+    rate(1e-4),
+    network,
+  ),
+  optimiser: setting(
+    'Optimiser at the sites. AdamW (Loshchilov and Hutter 2019), or SGD as in PyTorch.',
+    choice({ adamw: 'AdamW', sgd: 'SGD' }).default('adamw'),
+  ),
+  momentum: setting('Momentum. Of SGD.', z.number().min(0).lt(1).default(0.9), sgd),
+  /** Sutskever et al. 2013, in PyTorch's form. */
+  nesterov: setting('Look ahead (Nesterov). SGD looks ahead along its momentum.', off(), sgd),
+  weightDecay: setting('Weight decay. Decoupled with AdamW; SGD adds it to the gradient.', amount(0.01)),
+  warmupShare: setting('Warm-up. Share of the steps over which the rate rises from 0.', share(0.1), percent),
+  learningRateSchedule: setting(
+    'Learning rate after the warm-up. Falls to 0 as a cosine or linearly, or stays.',
+    choice({ cosine: 'Cosine', linear: 'Linear', constant: 'Constant' }).default('cosine'),
+  ),
+  clipNorm: setting('Largest gradient norm. Over all gradients of a step; 0 means no clipping.', amount(1), {
+    flag: 'gradient-clip-norm',
+  }),
+  /** λ(θ − θ_global) */
+  proximal: setting(
+    'Pull in every round. λ towards the start of the round (FedProx); 0 means none.',
+    amount(0),
+    {
+      flag: 'training-proximal',
+    },
+  ),
+  augment: setting(
+    'Change images at random. Flips, rotations, shifts and the like; an object sets their strengths.',
+    z.union([z.boolean(), augmentationSettingsSchema]).default(true),
+    { flag: null },
+  ),
+  labelSmoothing: setting(
+    'Label smoothing. Share of the target that is spread over all classes.',
+    z.number().min(0).max(0.5).default(0.05),
+    percent,
+  ),
   /**
-   * Adds the logarithm of the site's own class shares to the logits in the loss (Menon et al. 2021, arXiv
-   * 2007.07314; for federated learning Zhang et al. 2022, arXiv 2209.00189). A site then does not push away
-   * the classes that it hardly has, which is what makes sites with different classes drift apart.
+   * Menon et al. 2021, arXiv 2007.07314; for federated learning Zhang et al. 2022, arXiv 2209.00189. A site then does
+   * not push away the classes that it hardly has, which is what makes sites with different classes drift apart.
    */
-  logitAdjustment: z.boolean(),
-  optimiser: z.enum(['adamw', 'sgd']).default(localTrainingDefaults.optimiser),
-  /** Of SGD. */
-  momentum: z.number().min(0).lt(1).default(localTrainingDefaults.momentum),
-  /** Of SGD: looks ahead along the momentum (Sutskever et al. 2013, in PyTorch's form). */
-  nesterov: z.boolean().default(localTrainingDefaults.nesterov),
-  /** How the learning rate goes on after the warm-up. */
-  learningRateSchedule: z
-    .enum(['cosine', 'linear', 'constant'])
-    .default(localTrainingDefaults.learningRateSchedule),
-  /** `balanced`: an image counts by the inverse of its class's share among the site's images. */
-  classWeights: z.enum(['none', 'balanced']).default(localTrainingDefaults.classWeights),
-  /** `arcface`: additive angular margin on normalised embeddings and weights (Deng et al. 2019). */
-  head: z.enum(['softmax', 'arcface']).default(localTrainingDefaults.head),
-  /** Margin of the arcface head in radians. */
-  arcMargin: z.number().min(0).max(1.5).default(localTrainingDefaults.arcMargin),
-  /** Factor on the cosines of the arcface head. */
-  arcScale: z.number().positive().max(256).default(localTrainingDefaults.arcScale),
-  /** Probability that a value which a LoRA branch reads is dropped. */
-  loraDropout: z.number().min(0).max(0.9).default(localTrainingDefaults.loraDropout),
+  logitAdjustment: setting(
+    "Adjust for class shares. Adds the logarithms of the site's own to the logits.",
+    off(),
+  ),
+  classWeights: setting(
+    'Class weights. Balanced: an image counts by the inverse of its class, at most 10 times as much.',
+    choice({ none: 'None', balanced: 'Balanced' }).default('none'),
+  ),
+  /** ArcFace (Deng et al. 2019) has no bias and is evaluated without its margin. */
+  head: setting(
+    'Classifier. ArcFace puts an angular margin on cosines of normalised embeddings and weights.',
+    choice({ softmax: 'Linear with softmax', arcface: 'ArcFace' }).default('softmax'),
+  ),
+  arcMargin: setting('ArcFace margin. In radians.', z.number().min(0).max(1.5).default(0.3), arcface),
+  arcScale: setting(
+    'ArcFace scale. Factor on the cosines.',
+    z.number().positive().max(256).default(16),
+    arcface,
+  ),
+  loraDropout: setting(
+    'Dropout of the adapter. Probability that a value which a LoRA branch reads is dropped.',
+    z.number().min(0).max(0.9).default(0),
+    { ...adapter, ...percent },
+  ),
 });
+
+/** Hyper-parameters of local training. Runs stored before a setting existed have its default. */
+export const localTrainingSchema = z.strictObject(localTrainingShape);
 
 export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
 

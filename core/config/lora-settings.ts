@@ -1,42 +1,55 @@
 /** Which layers get LoRA factors, how many and how scaled; words are those of Hugging Face PEFT. */
 import { z } from 'zod';
+import { choice, grouped, setting, strategiesThat } from './setting.ts';
 
 export const maxRank = 256;
 
-const moduleSelectorSchema = z.union([
+export const rankSchema = z.int().min(1).max(maxRank);
+const modulesSchema = z.union([
   z.string().min(1).max(1000),
-  z.array(z.string().min(1)).min(1).max(10_000),
+  z.array(z.string().min(1).max(1000)).min(1).max(10_000),
 ]);
+const scaleSchema = z.number().positive().max(1e6);
 /** Keys are module names, their last parts, or regular expressions for either. */
-const patternTable = <T extends z.ZodType>(value: T) =>
+const patternTable = (value: z.ZodNumber) =>
   z
-    .record(z.string().min(1), value)
+    .record(z.string().min(1).max(1000), value)
     .refine((table) => Object.keys(table).length <= 1000, 'has too many entries');
 
-/**
- * `fixed`: s is `loraScale` at every rank. `alpha`: s = alpha / r, as in the LoRA paper and PEFT's default.
- * `rslora`: s = alpha / √r (Kalajdzievski 2023, arXiv 2312.03732).
- */
-export const loraScalingSchema = z.enum(['fixed', 'alpha', 'rslora']);
-export type LoraScaling = z.infer<typeof loraScalingSchema>;
+const adapter = { for: strategiesThat.haveFactors };
+const fixed = { ...adapter, when: ['loraScaling', 'undefined', 'fixed'] } as const;
+const byAlpha = { ...adapter, when: ['loraScaling', 'alpha', 'rslora'] } as const;
+const rank = { group: 'Schedule', slider: [1, 64] } as const;
 
 /** Settings of a run that say which layers get factors, how many and how scaled. Absent ones change nothing. */
-export const loraSettingsShape = {
-  /** A preset's name, module names or their last parts, or one regular expression; see core/models/target-modules. */
-  targetModules: moduleSelectorSchema,
-  /** Layers of `targetModules` that get no factors. */
-  excludeModules: moduleSelectorSchema.optional(),
-  rMax: z.number().int().min(1).max(maxRank),
-  rMin: z.number().int().min(1).max(maxRank),
-  /** Highest ranks of layers that differ from `rMax`. The schedule scales them as it scales `rMax`. */
-  rankPattern: patternTable(z.number().int().min(1).max(maxRank)).optional(),
-  loraScaling: loraScalingSchema.optional(),
-  /** Scale s of ΔW = s·B·A, the same at every rank; for the scaling `fixed`. */
-  loraScale: z.number().positive(),
-  /** For the scalings `alpha` and `rslora`. */
-  loraAlpha: z.number().positive().optional(),
-  /** Layers whose alpha differs from `loraAlpha`. */
-  alphaPattern: patternTable(z.number().positive()).optional(),
-};
+export const loraSettingsShape = grouped('Adapter', {
+  rMax: setting('Largest rank. At the start.', rankSchema.default(16), { ...rank, ...adapter }),
+  rMin: setting('Smallest rank. At the end.', rankSchema.default(2), { ...rank, for: strategiesThat.anneal }),
+  /** See core/models/target-modules. */
+  targetModules: setting(
+    'Layers with an adapter. A preset, names of layers or their last parts, or one regular expression.',
+    modulesSchema.default('default'),
+    adapter,
+  ),
+  excludeModules: setting('Layers without an adapter. Exceptions.', modulesSchema.exactOptional(), adapter),
+  rankPattern: setting(
+    'Largest ranks of single layers. The schedule scales them as it scales the largest rank.',
+    patternTable(rankSchema).exactOptional(),
+    adapter,
+  ),
+  /** `rslora`: Kalajdzievski 2023, arXiv 2312.03732. */
+  loraScaling: setting(
+    'Scaling of the adapter. The scale s of ΔW = s·B·A at rank r; "alpha" is that of PEFT.',
+    choice({ fixed: 'Fixed', alpha: 'alpha / r', rslora: 'alpha / √r (rsLoRA)' }).exactOptional(),
+    { ...adapter, none: 'Fixed' },
+  ),
+  loraScale: setting('Scale of the adapter. The same at every rank.', scaleSchema.default(2), fixed),
+  loraAlpha: setting('Alpha of the adapter. For the scaling.', scaleSchema.exactOptional(), byAlpha),
+  alphaPattern: setting(
+    'Alphas of single layers. Where they differ.',
+    patternTable(scaleSchema).exactOptional(),
+    byAlpha,
+  ),
+});
 const loraSettingsSchema = z.object(loraSettingsShape);
 export type LoraSettings = z.infer<typeof loraSettingsSchema>;

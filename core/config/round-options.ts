@@ -1,39 +1,51 @@
-/** Settings that any strategy can be combined with; `refuseContradictions` says which pairs make no sense. */
+/** Settings that any strategy can be combined with; `refuseCombinations` says which pairs make no sense. */
 import { z } from 'zod';
+import { choice, grouped, setting } from './setting.ts';
+
+const momentum = (preset: number) => z.number().min(0).lt(1).default(preset);
+const positive = z.number().positive().max(1e9);
+const off = () => z.boolean().default(false);
+const serverRate = (preset: number) =>
+  setting('Its learning rate. Of the merged change.', positive.default(preset), {
+    flag: 'server-learning-rate',
+  });
+const serverMomentum = { flag: 'server-momentum' };
 
 /**
  * What the coordinator does with the merged change of a round (Reddi et al. 2021, arXiv 2003.00295). `none` takes it
  * as it is. `momentum`: FedAvgM (Hsu et al. 2019, arXiv 1909.06335). `adam`: FedAdam, value by value.
  */
 export const serverOptimiserSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('none') }),
-  z.object({
+  z.strictObject({ kind: z.literal('none') }),
+  z.strictObject({
     kind: z.literal('momentum'),
-    learningRate: z.number().positive().default(1),
-    beta: z.number().min(0).lt(1).default(0.9),
+    learningRate: serverRate(1),
+    beta: setting('Its momentum. Kept from round to round.', momentum(0.9), serverMomentum),
   }),
-  z.object({
+  z.strictObject({
     kind: z.literal('adam'),
-    learningRate: z.number().positive().default(0.01),
-    beta1: z.number().min(0).lt(1).default(0.9),
-    beta2: z.number().min(0).lt(1).default(0.99),
-    epsilon: z.number().positive().default(1e-3),
+    learningRate: serverRate(0.01),
+    beta1: setting('Its first beta. Of the mean.', momentum(0.9), serverMomentum),
+    beta2: setting('Its second beta. Of the mean square.', momentum(0.99), { flag: 'server-beta2' }),
+    epsilon: setting('Its epsilon. Bounds the step.', positive.default(1e-3), { flag: 'server-epsilon' }),
   }),
 ]);
 export type ServerOptimiserSettings = z.infer<typeof serverOptimiserSchema>;
 
-export const wirePrecisionSchema = z.enum(['fp32', 'fp16', 'int8']);
+export const wirePrecisionSchema = choice({
+  fp32: 'Exact (32 bits)',
+  fp16: 'Half (16 bits)',
+  int8: 'Coarse (8 bits)',
+});
 export type WirePrecision = z.infer<typeof wirePrecisionSchema>;
+const precision = () => wirePrecisionSchema.default('fp32');
 
-/**
- * Numbers as they travel. Updates are coded as differences from the state that the round started from.
- * `errorFeedback`: what rounding took from an update is added to the site's next one (Seide et al. 2014; Karimireddy
- * et al. 2019, arXiv 1901.09847).
- */
-export const wireSchema = z.object({
-  up: wirePrecisionSchema.default('fp32'),
-  down: wirePrecisionSchema.default('fp32'),
-  errorFeedback: z.boolean().default(false),
+/** Numbers as they travel. Updates are coded as differences from the state that the round started from. */
+export const wireSchema = z.strictObject({
+  up: setting('Numbers from the sites. Precision of updates.', precision(), { flag: null }),
+  down: setting('Numbers to the sites. Precision of shared states.', precision(), { flag: null }),
+  /** Seide et al. 2014; Karimireddy et al. 2019, arXiv 1901.09847. */
+  errorFeedback: setting("Make up for rounding. What it took is added to a site's next update.", off()),
 });
 export type WireSettings = z.infer<typeof wireSchema>;
 
@@ -42,25 +54,94 @@ export type WireSettings = z.infer<typeof wireSchema>;
  * clipped to an L2 norm of `clipNorm`, and Gaussian noise of standard deviation `noiseMultiplier · clipNorm` is added
  * to the sum of equal-weighted changes by the coordinator, or to each single change by its site.
  */
-export const privacySchema = z.object({
-  at: z.enum(['site', 'coordinator']),
-  clipNorm: z.number().positive(),
-  noiseMultiplier: z.number().nonnegative(),
-  /** δ for which ε is reported. */
-  delta: z.number().gt(0).lt(1).default(1e-5),
+export const privacySchema = z.strictObject({
+  at: setting(
+    'Noise. Hides what a single site contributed; the run shows the ε that was spent.',
+    choice({ site: 'Each site adds it before sending', coordinator: 'The coordinator adds it to the sum' }),
+    { flag: 'privacy', none: 'None' },
+  ),
+  clipNorm: setting('Largest change of an update (L2 norm). Longer ones are scaled down.', positive, {
+    start: 1,
+  }),
+  noiseMultiplier: setting('Noise, as a multiple of it. Its deviation.', z.number().min(0).max(1e6), {
+    start: 1,
+  }),
+  delta: setting(
+    'δ of the reported ε. The chance that ε does not hold.',
+    z.number().gt(0).lt(1).default(1e-5),
+  ),
 });
 export type PrivacySettings = z.infer<typeof privacySchema>;
 
 /** How updates that may be wrong or hostile are merged. */
 export const robustSchema = z.discriminatedUnion('rule', [
-  z.object({ rule: z.literal('mean') }),
-  /** A change larger than `factor` times the median norm of the round is scaled down to that. */
-  z.object({ rule: z.literal('norm-bound'), factor: z.number().positive().default(2) }),
+  z.strictObject({ rule: z.literal('mean') }),
+  z.strictObject({
+    rule: z.literal('norm-bound'),
+    factor: setting(
+      'Limit, as a multiple of the median norm. Larger changes are scaled down.',
+      positive.default(2),
+      {
+        flag: 'robust-factor',
+      },
+    ),
+  }),
   /** Coordinate-wise median (Yin et al. 2018, arXiv 1803.01498). */
-  z.object({ rule: z.literal('median') }),
+  z.strictObject({ rule: z.literal('median') }),
   /** Coordinate-wise mean without the largest and the smallest `share` of the values (same source). */
-  z.object({ rule: z.literal('trimmed-mean'), share: z.number().gt(0).lt(0.5).default(0.2) }),
+  z.strictObject({
+    rule: z.literal('trimmed-mean'),
+    share: setting(
+      'Left out at each end. A share of the sorted values.',
+      z.number().gt(0).lt(0.5).default(0.2),
+      {
+        flag: 'trim-share',
+        unit: 'share',
+        slider: [0.05, 0.45, 0.05],
+      },
+    ),
+  }),
   /** Multi-Krum (Blanchard et al. 2017, arXiv 1703.02757): the mean of those updates that have close neighbours. */
-  z.object({ rule: z.literal('multi-krum'), byzantine: z.number().int().min(1) }),
+  z.strictObject({
+    rule: z.literal('multi-krum'),
+    byzantine: setting('Wrong sites to withstand. How many.', z.int().min(1).max(10_000), { start: 1 }),
+  }),
 ]);
 export type RobustSettings = z.infer<typeof robustSchema>;
+
+/** The groups of options, as a run has them. */
+export const roundOptionsShape = {
+  ...grouped('What travels', {
+    wire: wireSchema.prefault({}),
+    /** Personalisation. */
+    localHead: setting(
+      'Each site keeps its own classifier. It fits each site better and never travels.',
+      off(),
+    ),
+  }),
+  ...grouped('Privacy noise', { privacy: privacySchema.nullable().default(null) }),
+  robust: setting(
+    'Rule. How updates that may be wrong or hostile are merged.',
+    robustSchema.default({ rule: 'mean' }),
+    {
+      group: 'Protection against wrong updates',
+      flag: 'robust',
+      choices: {
+        mean: 'None: plain mean',
+        'norm-bound': 'Limit oversized updates',
+        median: 'Median of each value',
+        'trimmed-mean': 'Mean without the extremes',
+        'multi-krum': 'Only updates with close neighbours (multi-Krum)',
+      },
+    },
+  ),
+  serverOptimiser: setting(
+    "Optimiser of the coordinator. What is done with a round's merged change.",
+    serverOptimiserSchema.default({ kind: 'none' }),
+    {
+      group: 'Merging',
+      flag: 'server-optimiser',
+      choices: { none: 'None', momentum: 'Momentum (FedAvgM)', adam: 'Adam (FedAdam)' },
+    },
+  ),
+};

@@ -1,99 +1,205 @@
 /** Everything that the coordinator decides about a run; hashed and shown to each site before it trains. */
 import { z } from 'zod';
 import { localTrainingSchema } from './local-training.ts';
-import { loraSettingsShape, maxRank } from './lora-settings.ts';
-import { privacySchema, robustSchema, serverOptimiserSchema, wireSchema } from './round-options.ts';
+import { loraSettingsShape, rankSchema } from './lora-settings.ts';
+import { roundOptionsShape } from './round-options.ts';
+import {
+  choice,
+  formatSetting,
+  grouped,
+  isChosen,
+  setting,
+  settingAt,
+  settingsOf,
+  strategiesThat,
+  strategyNameSchema,
+  suitsStrategy,
+  unwrap,
+} from './setting.ts';
 
-export const scheduleShapeSchema = z.enum(['cubic', 'linear', 'cosine']);
+export const scheduleShapeSchema = choice({ cubic: 'Cubic', linear: 'Linear', cosine: 'Cosine' });
 export type ScheduleShape = z.infer<typeof scheduleShapeSchema>;
 
-export const strategyNameSchema = z.enum([
-  'sa-fedlora',
-  'flexlora',
-  'hetlora',
-  'flora-stack',
-  'fedavg-lora',
-  'ffa-lora',
-  'fedsa-lora',
-  'fedavg-full',
-  'fedprox-full',
-  'head-only',
-]);
-export type StrategyName = z.infer<typeof strategyNameSchema>;
+const rounds = (preset: number) => z.int().nonnegative().max(1000).default(preset);
+const annealed = { for: strategiesThat.anneal };
+const stage = { ...annealed, slider: [0, 100] } as const;
+const lastBlocks = { ...annealed, when: ['initiatingMode', 'last-k'], slider: [1, 24] } as const;
+const percent = { unit: 'share' } as const;
+const fixedHere = { offered: false } as const;
 
-/** The options that can be combined with any strategy, as they are when nobody chooses. */
-export const optionDefaults = {
-  allocation: 'uniform',
-  cutOff: 'drop',
-  freezeA: false,
-  siteRanks: {},
-  weighting: 'examples',
-  participation: 1,
-  localHead: false,
-  serverOptimiser: { kind: 'none' },
-  wire: { up: 'fp32', down: 'fp32', errorFeedback: false },
-  privacy: null,
-  robust: { rule: 'mean' },
-} as const;
+const methodShape = grouped('Method', {
+  strategy: setting(
+    'Method. How sites train and updates are merged.',
+    strategyNameSchema.default('sa-fedlora'),
+  ),
+  baseId: setting('Base model. One that all sites have; see "anneal models list".', z.string().max(200), {
+    ...fixedHere,
+    flag: 'base',
+  }),
+  baseSha256: setting(
+    'Identity of the base model. A SHA-256.',
+    z.string().regex(/^[0-9a-f]{64}$/),
+    fixedHere,
+  ),
+  classes: setting(
+    'Labels to tell apart. Names of the classes, exactly as in the CSV files of the sites.',
+    z.array(z.string().min(1).max(1000)).min(2),
+  ),
+  purpose: setting(
+    'Purpose. The code that a consent must cover.',
+    z.string().max(1000).default('federated-training'),
+    fixedHere,
+  ),
+});
 
-/** Settings that came after the first release have defaults, so that runs stored before can still be read. */
-export const runConfigSchema = z.object({
-  strategy: strategyNameSchema,
-  baseId: z.string(),
-  baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
-  classes: z.array(z.string().min(1)).min(2),
+const scheduleShape = grouped('Schedule', {
+  rounds: setting('Rounds. Of the whole run.', z.int().min(1).max(1000).default(10), { slider: [1, 100] }),
+  shape: setting(
+    'How the rank shrinks. From the largest to the smallest.',
+    scheduleShapeSchema.default('cubic'),
+    {
+      ...annealed,
+      flag: 'schedule',
+    },
+  ),
+  rMax: loraSettingsShape.rMax,
+  rMin: loraSettingsShape.rMin,
+  initiatingRounds: setting('Initiating rounds. A common start.', rounds(2), stage),
+  heatingRounds: setting('Heating rounds. At the largest rank.', rounds(0), stage),
+  coolingRounds: setting('Cooling rounds. At the smallest rank.', rounds(1), stage),
+  initiatingMode: setting(
+    'What trains in the initiating rounds. Every site has to approve that weights of the network are sent.',
+    choice({
+      lora: 'Adapter at its largest rank',
+      full: 'All weights of the network',
+      'last-k': 'The last blocks of the network',
+    }).default('lora'),
+    annealed,
+  ),
+  lastK: setting('Last blocks that train. In the mode "last-k".', rounds(2), lastBlocks),
+});
+
+const participantsShape = grouped('Who takes part', {
+  participation: setting(
+    'Sites that train in a round. A share, drawn anew for each round; never fewer than the quorum.',
+    z.number().gt(0).max(1).default(1),
+    { ...percent, slider: [0.05, 1, 0.05] },
+  ),
+  quorum: setting('Sites needed to close a round. And to open it.', z.int().min(1).max(10_000).default(1), {
+    none: 'two thirds of them',
+  }),
+  weighting: setting(
+    'How much a site counts. The weight of its update.',
+    choice({ examples: 'By number of images', equal: 'All sites alike' }).default('examples'),
+  ),
+  roundDeadlineMs: setting(
+    'Deadline of a round. Then it closes with what it has, if the quorum is there.',
+    z.int().positive().max(2_147_483_647).default(1_800_000),
+    { unit: 'minutes' },
+  ),
+  smallCell: setting(
+    'Smallest count. Counts below it never leave a site.',
+    z.int().min(1).max(1e6).default(5),
+  ),
+});
+
+const mergingShape = grouped('Merging', {
+  allocation: setting(
+    "Ranks of single layers. Spreads a round's budget evenly, or by the largest singular values of all layers.",
+    choice({
+      uniform: 'The same rank for every layer',
+      spectral: 'More rank where it matters most',
+    }).default('uniform'),
+    annealed,
+  ),
+  /** `drop`: as in the paper. `freeze`: a part of the run's frozen base delta, which every site fetches once. */
+  cutOff: setting(
+    'Cut off when the rank falls. What becomes of those directions.',
+    choice({ drop: 'Dropped from the model', freeze: 'Kept, but trained no more' }).default('drop'),
+    annealed,
+  ),
+  /** As in ffa-lora. When the rank falls, A rotates within the space of its seeded rows. */
+  freezeA: setting(
+    'Train one factor of the adapter only. Factor A keeps its random start and never travels; noise does less harm.',
+    z.boolean().default(false),
+    annealed,
+  ),
+});
+
+/** Settings with defaults may be missing in runs that were stored before those settings existed. */
+export const runConfigSchema = z.strictObject({
+  ...methodShape,
+  ...scheduleShape,
+  ...roundOptionsShape,
+  ...participantsShape,
+  ...mergingShape,
   ...loraSettingsShape,
-  rounds: z.number().int().min(1).max(1000),
-  initiatingRounds: z.number().int().nonnegative(),
-  initiatingMode: z.enum(['lora', 'full', 'last-k']),
-  lastK: z.number().int().nonnegative(),
-  heatingRounds: z.number().int().nonnegative(),
-  coolingRounds: z.number().int().nonnegative(),
-  shape: scheduleShapeSchema,
-  /**
-   * How sa-fedlora spreads a round's budget r·L over the L layers: every layer r, or the largest singular values of
-   * all layers.
-   */
-  allocation: z.enum(['uniform', 'spectral']).default(optionDefaults.allocation),
-  /**
-   * What becomes of the directions that sa-fedlora cuts off when the rank falls: `drop`, as in the paper; `freeze`: they
-   * train no more, but stay in the model as a part of the run's frozen base delta, which every site fetches once.
-   */
-  cutOff: z.enum(['drop', 'freeze']).default(optionDefaults.cutOff),
-  /**
-   * sa-fedlora with A fixed, as in ffa-lora: A is drawn from the seed, B alone trains and travels. When the rank falls, A
-   * rotates within the space of its seeded rows.
-   */
-  freezeA: z.boolean().default(optionDefaults.freezeA),
-  /**
-   * Highest rank of single sites by their name, for hetlora, flexlora, flora-stack and sa-fedlora (without `freezeA`);
-   * other sites take the round's rank.
-   */
-  siteRanks: z.record(z.string(), z.number().int().min(1).max(maxRank)).default(optionDefaults.siteRanks),
-  /** Weight of a site's update: its number of training images, or 1. */
-  weighting: z.enum(['examples', 'equal']).default(optionDefaults.weighting),
-  /** Share of the sites that train in a round, drawn anew for each round; never fewer than the quorum. */
-  participation: z.number().gt(0).max(1).default(optionDefaults.participation),
-  /** Personalisation: each site keeps a classification head of its own, which never travels. */
-  localHead: z.boolean().default(optionDefaults.localHead),
-  serverOptimiser: serverOptimiserSchema.default(optionDefaults.serverOptimiser),
-  wire: wireSchema.default(optionDefaults.wire),
-  /** Clipping and Gaussian noise; none when null. */
-  privacy: privacySchema.nullable().default(optionDefaults.privacy),
-  robust: robustSchema.default(optionDefaults.robust),
-  training: localTrainingSchema,
-  /** λ of the proximal pull in the initiating stage, and in every round of fedprox-full. */
-  proximal: z.number().nonnegative(),
-  /** The learning rates of the last round as a share of those of the first; a cosine leads from one to the other. */
-  finalLearningRateShare: z.number().min(0).max(1),
-  seed: z.number().int(),
-  /** Sites needed to open and to close a round. */
-  quorum: z.number().int().min(1),
-  /** A round closes with what it has after this long, if the quorum is there. */
-  roundDeadlineMs: z.number().int().positive(),
-  /** Purpose code that a consent must cover. */
-  purpose: z.string(),
-  /** Counts below this never leave a site. */
-  smallCell: z.number().int().min(1),
+  siteRanks: setting(
+    "Largest ranks of single sites. By name; other sites take the round's rank.",
+    z.record(z.string().max(200), rankSchema).default({}),
+    { group: 'Adapter', for: strategiesThat.takeSiteRanks },
+  ),
+  training: localTrainingSchema.prefault({}),
+  ...grouped('Training at the sites', {
+    proximal: setting(
+      'Pull towards the shared model. λ, in the initiating stage and in every round of fedprox-full.',
+      z.number().nonnegative().max(1e6).default(0.01),
+      { for: strategiesThat.pull },
+    ),
+    finalLearningRateShare: setting(
+      'Learning rates at the end. As a share of the first; a cosine leads from one to the other.',
+      z.number().min(0).max(1).default(1),
+      percent,
+    ),
+    seed: setting('Seed. The same one draws the same at random.', z.int().default(1)),
+  }),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
+
+/** Every single setting of a run, in the order of the form and the documentation. */
+export const runSettingList = settingsOf(runConfigSchema.shape);
+
+const unnamedConfigSchema = runConfigSchema.omit({ baseId: true, baseSha256: true, classes: true });
+
+/** What has no default: the base model and the classes. */
+export type RunConfigStart = Pick<RunConfig, 'baseId' | 'baseSha256' | 'classes'> & Partial<RunConfig>;
+
+/** Fills in the defaults; does not validate (see {@link runConfigSchema}). */
+export const defaultRunConfig = (start: RunConfigStart): RunConfig => ({
+  ...unnamedConfigSchema.parse({}),
+  ...start,
+});
+
+type Written<S extends z.ZodRawShape> = {
+  [K in keyof S]: z.ZodExactOptional<
+    S[K] extends
+      | z.ZodDefault<infer T extends z.core.SomeType>
+      | z.ZodPrefault<infer T extends z.core.SomeType>
+      | z.ZodExactOptional<infer T extends z.core.SomeType>
+      ? T
+      : S[K]
+  >;
+};
+
+/** A shape whose values may all be absent, and stay absent: what was not said can follow from what was. */
+const written = <S extends z.ZodRawShape>(shape: S) =>
+  Object.fromEntries(
+    Object.entries(shape).map(([key, outer]) => [key, z.exactOptional(unwrap(outer).schema)]),
+  ) as Written<S>;
+
+/** What a coordinator may choose when starting a run; everything else has a default. */
+export const runSettingsSchema = z
+  .strictObject(written(runConfigSchema.shape))
+  .omit({ baseSha256: true })
+  .extend({ training: z.exactOptional(z.strictObject(written(localTrainingSchema.shape))) });
+export type RunSettings = z.infer<typeof runSettingsSchema>;
+
+/** The settings that mean something in a run, as a person reads them. */
+export function describeSettings(config: RunConfig): { group: string; label: string; value: string }[] {
+  return runSettingList
+    .filter((entry) => suitsStrategy(entry, config) && isChosen(entry, config))
+    .map((entry) => {
+      const { group, label, path } = entry;
+      return { group, label, value: formatSetting(entry, settingAt(config, path)) };
+    });
+}

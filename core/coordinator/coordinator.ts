@@ -1,6 +1,6 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
-import { runConfigSchema } from '../config/run-config.ts';
+import { type RunSettings, runConfigSchema } from '../config/run-config.ts';
 import { stateShape } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
@@ -22,7 +22,7 @@ import type {
 } from '../transport/messages.ts';
 import type { RunPorts } from './ports.ts';
 import { createRunEngine, type RunEngine } from './run-engine.ts';
-import { completeRunConfig, type RunSettings } from './run-settings.ts';
+import { completeRunConfig } from './run-settings.ts';
 import { describeRun, summarise } from './run-view.ts';
 import type { CoordinatorOverview, RunDetail, RunSummary, SiteRow } from './view-types.ts';
 

@@ -1,7 +1,11 @@
-/** What a coordinator may choose when starting a run; everything else has a default. */
+/** Checks what a coordinator chose for a run, and completes it. */
 import type { z } from 'zod';
-import { defaultRunConfig } from '../config/defaults.ts';
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import {
+  type RunConfig,
+  type RunSettings,
+  runConfigSchema,
+  runSettingsSchema,
+} from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
@@ -9,44 +13,22 @@ import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
 
-const { shape } = runConfigSchema;
-
-/** Settings without the schema's own defaults, so that what was not said can follow from what was. */
-export const runSettingsSchema = runConfigSchema
-  .omit({ baseSha256: true, training: true })
-  .extend({
-    training: shape.training.partial(),
-    allocation: shape.allocation.unwrap(),
-    cutOff: shape.cutOff.unwrap(),
-    freezeA: shape.freezeA.unwrap(),
-    siteRanks: shape.siteRanks.unwrap(),
-    weighting: shape.weighting.unwrap(),
-    participation: shape.participation.unwrap(),
-    localHead: shape.localHead.unwrap(),
-    serverOptimiser: shape.serverOptimiser.unwrap(),
-    wire: shape.wire.unwrap(),
-    privacy: shape.privacy.unwrap(),
-    robust: shape.robust.unwrap(),
-  })
-  .partial();
-export type RunSettings = z.infer<typeof runSettingsSchema>;
-
-/** Drops absent keys, which zod's `partial` types as `undefined`. */
-function present<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
-}
-
 const invalid = (message: string, action?: string) =>
   new AppError('CONFIG_INVALID', message, action === undefined ? {} : { action });
 
-/** "The setting "wire.up" is not right: …". */
-function badSetting(error: z.ZodError, prefix = 'The'): AppError {
-  const issue = error.issues[0]!;
-  const path = issue.path.join('.');
+/** "The setting "wire.up" is not right: …". @param source what holds it: "settings.yaml: " */
+function badSetting({ issues: [issue] }: z.ZodError, source = ''): AppError {
+  const unknown = issue!.code === 'unrecognized_keys' ? issue!.keys[0]! : null;
+  const path = [...issue!.path, ...(unknown === null ? [] : [unknown])].join('.');
+  const sentence = (text: string) => (source === '' ? text.replace('the', 'The') : `${source}${text}`);
+  if (unknown !== null) {
+    return invalid(
+      sentence(`there is no setting "${path}".`),
+      'docs/coordinator.md lists the settings; the base model is named by "baseId".',
+    );
+  }
   const where = path === '' ? 'text as a whole' : `setting "${path}"`;
-  return invalid(`${prefix} ${where} is not right: ${issue.message}.`);
+  return invalid(sentence(`the ${where} is not right: ${issue!.message}.`));
 }
 
 /**
@@ -57,26 +39,8 @@ function badSetting(error: z.ZodError, prefix = 'The'): AppError {
  */
 export function parseRunSettings(written: unknown, source: string): RunSettings {
   const parsed = runSettingsSchema.safeParse(written);
-  if (!parsed.success) throw badSetting(parsed.error, `${source}: the`);
-  const unknown = firstUnknown(written, parsed.data, '');
-  if (unknown === null) return parsed.data;
-  throw invalid(
-    `${source}: there is no setting "${unknown}".`,
-    'docs/coordinator.md lists the settings; the base model is named by "baseId".',
-  );
-}
-
-/** The path of something that the schema did not know and dropped. */
-function firstUnknown(written: unknown, parsed: unknown, path: string): string | null {
-  if (typeof written !== 'object' || written === null || Array.isArray(written)) return null;
-  const known = Object(parsed) as Record<string, unknown>;
-  for (const [key, value] of Object.entries(written)) {
-    const here = path === '' ? key : `${path}.${key}`;
-    if (!Object.hasOwn(known, key)) return here;
-    const deeper = firstUnknown(value, known[key], here);
-    if (deeper !== null) return deeper;
-  }
-  return null;
+  if (!parsed.success) throw badSetting(parsed.error, `${source}: `);
+  return parsed.data;
 }
 
 /**
@@ -91,32 +55,27 @@ export function completeRunConfig(
   enrolledSites: number,
   siteNames?: readonly string[],
 ): RunConfig {
-  const { training, ...rest } = settings;
-  const defaults = defaultRunConfig({
+  const drawn = drawnSites(settings.participation ?? 1, enrolledSites);
+  const parsed = runConfigSchema.safeParse({
     baseId: base.id,
     baseSha256: base.sha256,
-    classes: settings.classes ?? [],
-  });
-  const drawn = drawnSites(settings.participation ?? 1, enrolledSites);
-  const config: RunConfig = {
-    ...defaults,
+    classes: [],
     quorum: Math.max(1, Math.ceil((drawn * 2) / 3), Math.min(drawn, robustQuorum(settings.robust))),
     // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.
-    weighting: needsEqualWeights(settings) ? 'equal' : defaults.weighting,
-    ...present(rest),
-    training: { ...defaults.training, ...present(training ?? {}) },
-  };
-  const parsed = runConfigSchema.safeParse(config);
+    ...(needsEqualWeights(settings) && { weighting: 'equal' }),
+    ...settings,
+  });
   if (!parsed.success) throw badSetting(parsed.error);
-  refuseContradictions(parsed.data, base);
-  refuseUnknownSites(parsed.data, siteNames);
+  const config = parsed.data;
+  refuseContradictions(config, base);
+  refuseUnknownSites(config, siteNames);
   if (config.participation < 1 && config.quorum > drawn) {
     throw invalid(
       `The quorum is ${config.quorum} sites, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
       'Lower "quorum" or raise "participation".',
     );
   }
-  return parsed.data;
+  return config;
 }
 
 const drawnSites = (participation: number, sites: number) =>

@@ -40,7 +40,7 @@ export const trainJobSchema = z.object({
   trains: trainedFactorsSchema.default('both'),
   /** Where the trained state is written (atomically, only when complete). */
   outFile: z.string(),
-  training: localTrainingSchema,
+  training: localTrainingSchema.required(),
   seed: z.number().int(),
   /**
    * Where the run keeps its state while it goes on, so that a job which is given again goes on from there.

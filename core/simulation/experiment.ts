@@ -3,21 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { strategyNameSchema } from '../config/run-config.ts';
-import { runSettingsSchema } from '../coordinator/run-settings.ts';
-import { localTrainingSchema } from '../engine/trainer-protocol.ts';
+import { runSettingsSchema } from '../config/run-config.ts';
+import { strategyNameSchema } from '../config/setting.ts';
 import { importOptionsSchema } from '../models/model-formats.ts';
 import { AppError } from '../shared/errors.ts';
 import { type Partition, partitionSchema } from './record.ts';
 
-/** What the experiment itself decides, and no list of settings may. */
-const decidedElsewhere = { baseId: true, classes: true, seed: true, strategy: true } as const;
-
-/** The coordinator's settings of a run; an unknown one is a mistake here. */
-const settingsSchema = runSettingsSchema
-  .omit({ ...decidedElsewhere, training: true })
-  .extend({ training: localTrainingSchema.partial().strict().optional() })
-  .strict();
+/** The coordinator's settings of a run, but for what the experiment itself decides and no list of settings may. */
+const settingsSchema = runSettingsSchema.omit({ baseId: true, classes: true, seed: true, strategy: true });
 
 /**
  * As a person wrote them, without the schema's defaults: a default of the strategy's own settings would take the

@@ -3,7 +3,8 @@
  * table in docs/strategy-options.md.
  */
 
-import type { RunConfig, StrategyName } from '../config/run-config.ts';
+import type { RunConfig } from '../config/run-config.ts';
+import type { StrategyName } from '../config/setting.ts';
 import { AppError } from '../shared/errors.ts';
 import { fixesA } from './fixed-factor.ts';
 import { trimmedCount } from './robust/combine.ts';

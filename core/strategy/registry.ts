@@ -1,6 +1,6 @@
 /** All strategies by name. */
 
-import type { StrategyName } from '../config/run-config.ts';
+import type { StrategyName } from '../config/setting.ts';
 import { fedAvgFull } from './fedavg-full.ts';
 import { fedAvgLora } from './fedavg-lora.ts';
 import { fedProxFull } from './fedprox-full.ts';

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { trainModeSchema } from '../config/local-training.ts';
 import { maxRank } from '../config/lora-settings.ts';
-import type { RunConfig, StrategyName } from '../config/run-config.ts';
+import type { RunConfig } from '../config/run-config.ts';
+import type { StrategyName } from '../config/setting.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 

@@ -14,7 +14,7 @@ import type {
 } from '../../core/api/contract.ts';
 import type { Device } from '../../core/engine/engine.ts';
 import { api } from './client.ts';
-import type { RunSettings } from './run-settings.ts';
+import { type FormSettings, writtenSettings } from './run-settings.ts';
 
 /** Query keys; the first word is what `events.ts` invalidates by. */
 export const keys = {
@@ -26,7 +26,7 @@ export const keys = {
   setAside: ['dataset', 'set-aside'],
   trace: (pseudonym: string) => ['trace', pseudonym],
   coordinator: ['coordinator'],
-  plan: (settings: RunSettings, sites: number) => ['plan', settings, sites],
+  plan: (settings: FormSettings, sites: number) => ['plan', settings, sites],
   run: (runId: string) => ['run', runId],
   adapters: ['adapters'],
   audit: ['audit'],
@@ -84,10 +84,10 @@ export interface RunPlan {
   totals: RunDetail['totals'];
 }
 
-export const useRunPlan = (settings: RunSettings, sites: number) =>
+export const useRunPlan = (settings: FormSettings, sites: number) =>
   useQuery<RunPlan>({
     queryKey: keys.plan(settings, sites),
-    queryFn: () => api.coordinator.plan.query({ ...settings, sites }),
+    queryFn: () => api.coordinator.plan.query({ ...writtenSettings(settings), sites }),
     placeholderData: keepPreviousData,
     retry: false,
   });

@@ -8,7 +8,7 @@ export interface Refusal {
   text: string;
 }
 
-const quotedPath = /"([a-z][A-Za-z]*(?:\.[a-z][A-Za-z]*)?)"/g;
+const quotedPath = /"([a-z][A-Za-z0-9]*(?:\.[a-z][A-Za-z0-9]*)?)"/g;
 
 /**
  * The first setting of a refusal that the form has a field for; null when there is none, or the failure is another.

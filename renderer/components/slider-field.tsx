@@ -1,8 +1,10 @@
 import { Group, Slider, Text } from '@mantine/core';
+import type { ReactNode } from 'react';
 
 interface SliderFieldProps {
   label: string;
   hint?: string;
+  description?: string;
   value: number;
   min: number;
   max: number;
@@ -10,7 +12,7 @@ interface SliderFieldProps {
   disabled?: boolean;
   /** How the value is shown and read out. */
   format?: (value: number) => string;
-  error?: string | null | undefined;
+  error?: ReactNode;
   onChange: (value: number) => void;
 }
 
@@ -19,6 +21,7 @@ export function SliderField(props: SliderFieldProps) {
   const {
     label,
     hint,
+    description,
     value,
     min,
     max,
@@ -59,6 +62,11 @@ export function SliderField(props: SliderFieldProps) {
         disabled={disabled || max <= min}
         label={null}
       />
+      {description && (
+        <Text size="xs" c="dimmed" mt={6}>
+          {description}
+        </Text>
+      )}
       {error && (
         <Text size="xs" c="var(--mantine-color-error)" mt={4} role="alert">
           {error}

@@ -8,13 +8,13 @@ import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { type RunPlan, useRunPlan } from '../api/queries.ts';
 import { type Refusal, refusalAt } from '../api/refusal.ts';
-import { initialRunSettings, type RunSettings, settingsOfRun } from '../api/run-settings.ts';
+import { type FormSettings, initialSettings, settingsOfRun, writtenSettings } from '../api/run-settings.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
-import { fieldSettings, RunSettingsFields } from './run-settings-fields.tsx';
+import { RunSettingsFields, shownPaths } from './run-settings-fields.tsx';
 
 interface PlanRunProps {
   /** Enrolled sites, for the totals. */
@@ -28,8 +28,8 @@ const restMs = 120;
 
 /** Settings on sliders; the schedule and what it costs follow at once. */
 export function PlanRun({ sites, previous }: PlanRunProps) {
-  const form = useForm<RunSettings>({
-    initialValues: previous === null ? initialRunSettings : settingsOfRun(previous),
+  const form = useForm<FormSettings>({
+    initialValues: previous === null ? initialSettings() : settingsOfRun(previous),
     validate: {
       classes: (classes) =>
         classes.length < 2 ? 'Name at least two labels, as they are written in the CSV files.' : null,
@@ -38,13 +38,16 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
   const [settings] = useDebouncedValue(form.values, restMs);
   const plan = useRunPlan(plannable(settings), Math.max(1, sites));
   const shown = useLastPlan(plan.data);
-  const start = useAction((values: RunSettings) => api.coordinator.startRun.mutate(values), {
-    changes: ['coordinator', 'run', 'audit'],
-    success: () => 'The run has started. Sites are asked for their approval.',
-    ownErrors: true,
-  });
+  const start = useAction(
+    (values: FormSettings) => api.coordinator.startRun.mutate(writtenSettings(values)),
+    {
+      changes: ['coordinator', 'run', 'audit'],
+      success: () => 'The run has started. Sites are asked for their approval.',
+      ownErrors: true,
+    },
+  );
   const error = plan.error ?? start.error;
-  const refusal = error === null ? null : refusalAt(error, fieldSettings);
+  const refusal = error === null ? null : refusalAt(error, shownPaths(form.values));
   return (
     <Section
       title="Plan a run"
@@ -58,8 +61,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
               start.reset();
               form.setValues(changed);
             }}
-            refused={(setting) => textAt(refusal, setting)}
-            classesError={form.errors.classes}
+            refused={(path) => (path === 'classes' && form.errors.classes) || textAt(refusal, path)}
           />
           {error !== null && refusal === null && <ErrorPanel error={error} />}
           {shown === undefined ? (
@@ -118,6 +120,6 @@ const textAt = (refusal: Refusal | null, setting: string): string | null =>
   refusal?.setting === setting ? refusal.text : null;
 
 /** The schedule shows before the labels are typed: two unnamed ones stand for them, a few hundred parameters. */
-function plannable(settings: RunSettings): RunSettings {
+function plannable(settings: FormSettings): FormSettings {
   return settings.classes.length < 2 ? { ...settings, classes: ['first label', 'second label'] } : settings;
 }

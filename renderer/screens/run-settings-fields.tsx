@@ -1,39 +1,30 @@
-import { Button, Collapse, Select, Stack, TagsInput, Text } from '@mantine/core';
+import { Button, Collapse, Fieldset, SimpleGrid, Stack } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
-import type { ReactNode } from 'react';
-import type { StrategyName } from '../../core/config/run-config.ts';
-import { strategyExplanations, strategyWords } from '../format/words.ts';
-import { AdvancedRunSettings, advancedSettings } from './advanced-run-settings.tsx';
-import { choices, ScheduleFields, type SettingsFieldsProps } from './schedule-fields.tsx';
+import { type FormSettings, isShown, offeredSettings } from '../api/run-settings.ts';
+import { SettingField, type SettingsFieldsProps } from './setting-field.tsx';
 
-/** Paths of all settings that have a field to show a refusal at, the first that fits is taken. */
-export const fieldSettings: readonly string[] = [
-  ...advancedSettings,
-  ...['strategy', 'classes', 'rounds', 'rMax', 'rMin', 'initiatingRounds', 'initiatingMode', 'lastK'],
-  ...['heatingRounds', 'coolingRounds'],
-];
+const groups = [...Map.groupBy(offeredSettings, ({ group }) => group)];
+/** What every run decides; most leave the other groups as they are. */
+const isBasic = (group: string) => group === 'Method' || group === 'Schedule';
 
-/** What a run trains and for how long. */
-export function RunSettingsFields(props: SettingsFieldsProps & { classesError?: ReactNode }) {
-  const { values, onChange, refused, classesError } = props;
+/** Paths of all settings that have a field to show a refusal at. */
+export const shownPaths = (values: FormSettings): string[] =>
+  offeredSettings.filter((setting) => isShown(setting, values)).map(({ path }) => path);
+
+/** Every setting of a run, in groups. */
+export function RunSettingsFields(props: SettingsFieldsProps) {
   const [open, { toggle }] = useDisclosure(false);
   // A refusal at a hidden field would be a riddle.
-  const isRefused = advancedSettings.some((setting) => refused(setting) !== null);
+  const isRefused = offeredSettings.some(({ group, path }) => !isBasic(group) && props.refused(path));
   const more = open || isRefused;
   return (
     <Stack gap="md">
-      <TagsInput
-        label="Labels that the model shall tell apart"
-        description="Exactly as in the CSV files of the sites. Type one and press Enter."
-        placeholder={values.classes.length === 0 ? 'unaffected' : ''}
-        splitChars={[',', ';']}
-        value={values.classes}
-        onChange={(next) => onChange({ classes: next })}
-        error={classesError ?? refused('classes')}
-      />
-      <StrategyField {...props} />
-      <ScheduleFields {...props} />
+      {groups
+        .filter(([group]) => isBasic(group))
+        .map(([group]) => (
+          <Fields key={group} {...props} group={group} />
+        ))}
       <div>
         <Button
           variant="subtle"
@@ -48,35 +39,31 @@ export function RunSettingsFields(props: SettingsFieldsProps & { classesError?: 
           Advanced settings
         </Button>
         <Collapse expanded={more}>
-          <AdvancedRunSettings {...props} />
+          <Stack gap="md" mt="sm">
+            {groups
+              .filter(
+                ([group, settings]) => !isBasic(group) && settings.some((one) => isShown(one, props.values)),
+              )
+              .map(([group]) => (
+                <Fieldset key={group} legend={group}>
+                  <Fields {...props} group={group} />
+                </Fieldset>
+              ))}
+          </Stack>
         </Collapse>
       </div>
     </Stack>
   );
 }
 
-function StrategyField({ values: { strategy }, onChange, refused }: SettingsFieldsProps) {
+function Fields({ group, ...props }: SettingsFieldsProps & { group: string }) {
+  const shown = offeredSettings.filter((one) => one.group === group && isShown(one, props.values));
   return (
-    <Select
-      label="Method"
-      description={strategyExplanations[strategy]}
-      inputWrapperOrder={['label', 'input', 'description', 'error']}
-      allowDeselect={false}
-      maxDropdownHeight={420}
-      data={choices(strategyWords)}
-      value={strategy}
-      error={refused('strategy')}
-      onChange={(value) => onChange({ strategy: value as StrategyName })}
-      renderOption={({ option: { value, label } }) => (
-        <div>
-          <Text size="sm" fw={600}>
-            {label}
-          </Text>
-          <Text size="xs" c="dimmed">
-            {strategyExplanations[value as StrategyName]}
-          </Text>
-        </div>
-      )}
-    />
+    <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="md">
+      {shown.map((setting) => (
+        // Two branches may have settings of the same path.
+        <SettingField key={`${setting.path} ${setting.when?.[1] ?? ''}`} {...props} setting={setting} />
+      ))}
+    </SimpleGrid>
   );
 }

@@ -5,8 +5,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { type StrategyName, strategyNameSchema } from '../../core/config/run-config.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
+import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { baseSha256, classes, examplesOf, globalFile, rank, scale, siteFile } from './aggregate-states.ts';

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import Table from 'cli-table3';
 import { z } from 'zod';
-import { strategyNameSchema } from '../../core/config/run-config.ts';
+import { strategyNameSchema } from '../../core/config/setting.ts';
 import { rank, writeStates } from './aggregate-states.ts';
 
 const usage = `npm run bench:aggregate -- [options]

@@ -1,6 +1,7 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
-import { type RunConfig, type StrategyName, strategyNameSchema } from '../../core/config/run-config.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
+import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';

@@ -76,7 +76,7 @@ test('coordinator: the stages share the rounds; a refusal stands at its field an
   await rule.click();
   await page.getByRole('option', { name: 'None: plain mean' }).click();
   await plan.getByText(/do not go together/).waitFor({ state: 'detached' });
-  await plan.getByRole('combobox', { name: 'Labels that the model shall tell apart' }).focus();
+  await plan.getByRole('combobox', { name: 'Labels to tell apart' }).focus();
   for (const label of ['unaffected', 'condition-a']) {
     await page.keyboard.type(label);
     await page.keyboard.press('Enter');

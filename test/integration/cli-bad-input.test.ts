@@ -109,7 +109,7 @@ describe('an import', () => {
     const { rows } = await writeImages(cli.folder, { count: 4, labels: ['a', 'b'], side: 32 });
     const before = await cli.anneal('site', ...importArguments, '--json');
     const store = openStore(join(cli.folder, 'site', 'anneal.db'));
-    const { defaultRunConfig } = await import('../../core/config/defaults.ts');
+    const { defaultRunConfig } = await import('../../core/config/run-config.ts');
     const base = { baseId: 'face-resnet-128', baseSha256: '0'.repeat(64) };
     store.runs.insert({ id: 'run', config: defaultRunConfig({ ...base, classes: ['a', 'b'] }) });
     store.close();

@@ -5,9 +5,8 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { localTrainingDefaults } from '../../core/config/local-training.ts';
 import type { RunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { decodeLocalParameters } from '../../core/site/local-parameters.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
@@ -33,7 +32,7 @@ async function keepingConfig({ catalogue }: LoneSite): Promise<RunConfig> {
     wire: { up: 'int8', down: 'fp16', errorFeedback: true },
     rounds: 3,
     rMax: 2,
-    training: { ...training, ...localTrainingDefaults, epochs: 2, batchSize: 4, learningRate: 0.02 },
+    training: { ...training, epochs: 2, batchSize: 4, learningRate: 0.02 },
   });
 }
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RunDetail } from '../../core/api/contract.ts';
-import type { RunSettings } from '../../core/coordinator/run-settings.ts';
+import type { RunSettings } from '../../core/config/run-config.ts';
 import { mergeState } from '../../core/lora/merge.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';

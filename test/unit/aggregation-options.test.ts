@@ -1,6 +1,7 @@
 /** What options do in the aggregation of a round: their place in it, and what reaches the result. */
 import { describe, expect, it } from 'vitest';
-import type { RunConfig, StrategyName } from '../../core/config/run-config.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';

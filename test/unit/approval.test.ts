@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
 import type { RunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { approvalFor, approvalSchema, covers, leavingOf } from '../../core/site/approval.ts';
 import { whatLeaves } from '../../core/site/what-leaves.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';

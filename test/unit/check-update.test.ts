@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import type { TrainMode } from '../../core/engine/trainer-protocol.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';

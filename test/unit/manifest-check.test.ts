@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { type RunConfig, strategyNameSchema } from '../../core/config/run-config.ts';
+import { defaultRunConfig, type RunConfig } from '../../core/config/run-config.ts';
+import { strategyNameSchema } from '../../core/config/setting.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';

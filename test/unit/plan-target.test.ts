@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
 import type { RunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { createShapeOnlyVit, vitPresets } from '../../core/models/vit-presets.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { findLimits } from '../../core/strategy/plan-target.ts';

@@ -1,8 +1,9 @@
 /** What the noise of a coordinator relies on: no site moves a round's result by more than the clipping norm / sites. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import type { RunConfig, StrategyName } from '../../core/config/run-config.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { trainableWeights } from '../../core/engine/training-graph.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';

@@ -1,7 +1,7 @@
 /** Norm bound and multi-Krum: sizes of whole updates and distances between them, and what hostile sites cannot do. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { StrategyName } from '../../core/config/run-config.ts';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { createRandom, type Random } from '../../core/shared/random.ts';

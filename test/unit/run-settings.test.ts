@@ -3,12 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { addStartOptions, readStartSettings } from '../../core/cli/start-options.ts';
-import {
-  completeRunConfig,
-  parseRunSettings,
-  type RunSettings,
-} from '../../core/coordinator/run-settings.ts';
+import { addRunOptions, readRunOptions } from '../../core/cli/run-options.ts';
+import type { RunSettings } from '../../core/config/run-config.ts';
+import { completeRunConfig, parseRunSettings } from '../../core/coordinator/run-settings.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadBaseModel } from '../../core/models/catalogue.ts';
@@ -122,8 +119,8 @@ describe('settings of a run', () => {
 
 describe('options of the command line', () => {
   async function read(...args: string[]): Promise<RunSettings> {
-    const command = addStartOptions(new Command().exitOverride());
-    return readStartSettings(command.parse(args, { from: 'user' }).opts());
+    const command = addRunOptions(new Command().exitOverride());
+    return readRunOptions(command.parse(args, { from: 'user' }).opts());
   }
 
   test('come before those of the file and leave the rest of a group as it is', async () => {

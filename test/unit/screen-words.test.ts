@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { fitRounds, initialRunSettings } from '../../renderer/api/run-settings.ts';
+import { fitRounds, initialSettings } from '../../renderer/api/run-settings.ts';
 import { actionWords, detailWords } from '../../renderer/format/audit-words.ts';
 import { resultRows, scheduleRows, stageSpans } from '../../renderer/format/schedule-rows.ts';
 import { createRun } from '../fixtures/screens-stand-in/runs.ts';
@@ -78,7 +78,7 @@ describe('fewer rounds', () => {
     [2, [2, 0, 0]],
     [1, [1, 0, 0]],
   ])('%d rounds keep stages %j, which always fit', (rounds, stages) => {
-    const fitted = fitRounds({ ...initialRunSettings, heatingRounds: 1 }, rounds);
+    const fitted = fitRounds({ ...initialSettings(), heatingRounds: 1 }, rounds);
     expect([fitted.initiatingRounds, fitted.heatingRounds, fitted.coolingRounds]).toEqual(stages);
     expect(stages.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(rounds);
   });

@@ -2,7 +2,7 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createTimeLeft, formatDuration } from '../../core/cli/simulate/progress.ts';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { type FailedRun, readRunLines } from '../../core/simulation/record.ts';
 import { openResults } from '../../core/simulation/results.ts';

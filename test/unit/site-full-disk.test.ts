@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test, vi } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { hashJson } from '../../core/shared/hash.ts';

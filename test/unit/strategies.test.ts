@@ -1,7 +1,8 @@
 /** Each strategy against its paper's formula, written out plainly. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { RunConfig, StrategyName } from '../../core/config/run-config.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
+import type { StrategyName } from '../../core/config/setting.ts';
 import { deltaWeight } from '../../core/lora/factors.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';

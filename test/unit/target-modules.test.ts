@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { runConfigSchema } from '../../core/config/run-config.ts';
+import { defaultRunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { compileModuleSelector, compilePatternTable, endsWithName } from '../../core/lora/module-pattern.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { presetNames, resolveTargetModules } from '../../core/models/target-modules.ts';

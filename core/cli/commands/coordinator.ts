@@ -8,8 +8,8 @@ import { readList, readNumber, readPort } from '../arguments.ts';
 import { createLiveView } from '../demo/live-view.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
+import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
-import { addStartOptions, readStartSettings } from '../start-options.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
 
 const pollMs = 500;
@@ -146,7 +146,7 @@ export function addCoordinatorCommands(program: Command): void {
     });
 
   const run = coordinator.command('run').description('start a run and show its rounds');
-  addStartOptions(run)
+  addRunOptions(run)
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
@@ -156,7 +156,7 @@ export function addCoordinatorCommands(program: Command): void {
     )
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
-        const settings = await readStartSettings(options);
+        const settings = await readRunOptions(options);
         if (settings.classes === undefined)
           throw new AppError('CONFIG_INVALID', 'A run needs the names of its classes.', {
             action: 'Name them with --classes, or as "classes" in the file of --config.',

@@ -14,7 +14,7 @@ import { noiseFor, planPrivacy } from '../../strategy/privacy/planned-privacy.ts
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-import { addTrafficOptions, readTrafficSettings, type TrafficOptions } from '../run-options.ts';
+import { addRunOptions, flagOf, type RunOptions, readRunOptions } from '../run-options.ts';
 
 /** More names than any class list would have. */
 const maxClasses = 100_000;
@@ -46,7 +46,7 @@ function readEpsilon(text: string): number {
   return epsilon;
 }
 
-interface Options extends TrafficOptions {
+interface Options extends RunOptions {
   base?: string;
   classes?: string[];
   sites: number;
@@ -64,7 +64,7 @@ export function addPlanCommand(program: Command): void {
       '--base <model>',
       'id of an installed model, vit-tiny, vit-small, vit-base or vit-large, or the path of a model or of a config.json',
     );
-  addTrafficOptions(command)
+  addRunOptions(command, ['base', 'classes'])
     .option('--classes <names>', 'labels, or how many there are', readClasses)
     .option('--sites <number>', 'sites', readSites, 10)
     .option('--target <percent>', 'also tell which settings send so much less than FedAvg', readPercent)
@@ -72,7 +72,8 @@ export function addPlanCommand(program: Command): void {
     .option('--data <folder>', 'data folder, for installed models')
     .option('--json', 'print JSON', false)
     .action(async (options: Options) => {
-      const settings = await readTrafficSettings(options);
+      const { base: _base, classes: _classes, ...others } = options;
+      const settings = await readRunOptions(others);
       const catalogue = createCatalogue(join(options.data ?? defaultDataFolder(), 'models'));
       const name = options.base ?? settings.baseId ?? defaultBaseId;
       const { base, shapesOnly } = await openPlanningBase(catalogue, name);
@@ -239,15 +240,6 @@ function joinEqual(plan: readonly PlannedRound[]): { first: number; last: number
   return rows;
 }
 
-const settingNames: Readonly<Record<string, string>> = {
-  rMax: '--r-max',
-  rMin: '--r-min',
-  rounds: '--rounds',
-  initiatingMode: '--initiating-mode',
-  initiatingRounds: '--initiating-rounds',
-  lastK: '--last-k',
-};
-
 function printAnswer({ parameterReduction, reached, limits }: TargetAnswer, target: number): void {
   const percent = (share: number) => `${(100 * share).toFixed(2)} %`;
   printLine();
@@ -264,7 +256,7 @@ function printAnswer({ parameterReduction, reached, limits }: TargetAnswer, targ
       ['settings', 'fewer parameters'],
       limits.map(({ changes, parameterReduction: share }) => [
         Object.entries(changes)
-          .map(([name, value]) => `${settingNames[name] ?? name} ${String(value)}`)
+          .map(([name, value]) => `--${flagOf(name)} ${String(value)}`)
           .join(' '),
         percent(share),
       ]),

@@ -4,7 +4,8 @@
  * Where products are summed, ΔW is compared, by inner products of factors; it is never formed.
  */
 import { setImmediate } from 'node:timers/promises';
-import type { RunConfig, StrategyName } from '../../config/run-config.ts';
+import type { RunConfig } from '../../config/run-config.ts';
+import type { StrategyName } from '../../config/setting.ts';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { type FloatTensor, floatTensor } from '../../shared/tensor.ts';

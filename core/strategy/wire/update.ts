@@ -4,7 +4,7 @@
  * started from, which both ends have bit for bit.
  */
 
-import type { StrategyName } from '../../config/run-config.ts';
+import type { StrategyName } from '../../config/setting.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { invalid } from '../../lora/safetensors.ts';
 import {

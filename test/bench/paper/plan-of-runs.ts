@@ -1,5 +1,5 @@
 /** What the paper's table compares, and on what: data sets, methods, grids of rates, sizes. */
-import type { StrategyName } from '../../../core/config/run-config.ts';
+import type { StrategyName } from '../../../core/config/setting.ts';
 
 export const dataSetNames = ['cifar10', 'olivetti'] as const;
 export type DataSetName = (typeof dataSetNames)[number];
