@@ -36,11 +36,10 @@ const methodShape = grouped('Method', {
     ...fixedHere,
     flag: 'base',
   }),
-  baseSha256: setting(
-    'Identity of the base model. A SHA-256.',
-    z.string().regex(/^[0-9a-f]{64}$/),
-    fixedHere,
-  ),
+  baseSha256: setting('Identity of the base model. A SHA-256.', z.string().regex(/^[0-9a-f]{64}$/), {
+    ...fixedHere,
+    flag: null,
+  }),
   classes: setting(
     'Labels to tell apart. Names of the classes, exactly as in the CSV files of the sites.',
     z.array(z.string().min(1).max(1000)).min(2),
@@ -135,7 +134,7 @@ export const runConfigSchema = z.strictObject({
   ...mergingShape,
   ...loraSettingsShape,
   siteRanks: setting(
-    "Largest ranks of single sites. By name; other sites take the round's rank.",
+    "Largest ranks of single sites. Other sites take the round's rank.",
     z.record(z.string().max(200), rankSchema).default({}),
     { group: 'Adapter', for: strategiesThat.takeSiteRanks },
   ),
