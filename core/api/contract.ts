@@ -3,6 +3,7 @@
  * Procedure names and inputs are in router.ts.
  */
 
+import type { SettingLine } from '../config/run-config.ts';
 import type { RunSummary } from '../coordinator/view-types.ts';
 import type { ImportProgress } from '../data/import-report.ts';
 import type { ErrorReport } from '../shared/errors.ts';
@@ -59,6 +60,8 @@ export interface ApprovalCard {
   rounds: number;
   stays: string[];
   leaves: string[];
+  /** Every setting that means something in the run. */
+  settings: SettingLine[];
 }
 
 export interface SubjectRow {

@@ -1,6 +1,6 @@
 /** What the screens of a site see, read from its store. */
 
-import type { RunConfig } from '../config/run-config.ts';
+import { describeSettings, type RunConfig } from '../config/run-config.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { summarise } from '../coordinator/run-view.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -99,6 +99,7 @@ async function approvalCard(
     rounds: config.rounds,
     leaves,
     stays,
+    settings: describeSettings(config),
   };
 }
 

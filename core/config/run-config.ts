@@ -8,6 +8,7 @@ import {
   formatSetting,
   grouped,
   isChosen,
+  type Setting,
   setting,
   settingAt,
   settingsOf,
@@ -67,7 +68,7 @@ const scheduleShape = grouped('Schedule', {
   heatingRounds: setting('Heating rounds. At the largest rank.', rounds(0), stage),
   coolingRounds: setting('Cooling rounds. At the smallest rank.', rounds(1), stage),
   initiatingMode: setting(
-    'What trains in the initiating rounds. Every site has to approve that weights of the network are sent.',
+    'What trains in the initiating rounds. Every site has to approve the sending of network weights.',
     choice({
       lora: 'Adapter at its largest rank',
       full: 'All weights of the network',
@@ -193,8 +194,12 @@ export const runSettingsSchema = z
   .extend({ training: z.exactOptional(z.strictObject(written(localTrainingSchema.shape))) });
 export type RunSettings = z.infer<typeof runSettingsSchema>;
 
+export interface SettingLine extends Pick<Setting, 'group' | 'label'> {
+  value: string;
+}
+
 /** The settings that mean something in a run, as a person reads them. */
-export function describeSettings(config: RunConfig): { group: string; label: string; value: string }[] {
+export function describeSettings(config: RunConfig): SettingLine[] {
   return runSettingList
     .filter((entry) => suitsStrategy(entry, config) && isChosen(entry, config))
     .map((entry) => {

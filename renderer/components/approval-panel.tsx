@@ -1,4 +1,4 @@
-import { Button, Card, Group, List, SimpleGrid, Stack, Text, ThemeIcon, Title } from '@mantine/core';
+import { Button, Card, Group, List, SimpleGrid, Spoiler, Stack, Text, ThemeIcon, Title } from '@mantine/core';
 import { IconArrowUpRight, IconLock, IconShieldCheck } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
 import type { ApprovalCard } from '../../core/api/contract.ts';
@@ -7,6 +7,7 @@ import { api } from '../api/client.ts';
 import { formatBytes, formatCount, formatPlural } from '../format/format.ts';
 import { ErrorPanel } from './error-panel.tsx';
 import { Figure } from './figure.tsx';
+import { SettingsList } from './settings-list.tsx';
 
 const range = (first: string, last: string) => (first === last ? first : `${first} → ${last}`);
 
@@ -70,6 +71,9 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
         <Figure small label="Rounds" value={formatCount(card.rounds)} hint="you can pause at any time" />
       </SimpleGrid>
       <Stack>
+        <Spoiler maxHeight={0} showLabel="All settings of the run" hideLabel="Hide the settings">
+          <SettingsList settings={card.settings} />
+        </Spoiler>
         {approve.isError && <ErrorPanel error={approve.error} />}
         <Group>
           <Button size="md" loading={approve.isPending} onClick={() => approve.mutate(undefined)}>

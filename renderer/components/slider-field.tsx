@@ -47,7 +47,14 @@ export function SliderField(props: SliderFieldProps) {
             </Text>
           )}
         </Text>
-        <Text size="sm" fw={650} className="numbers" aria-hidden c={disabled ? 'dimmed' : ''}>
+        <Text
+          size="sm"
+          fw={650}
+          className="numbers"
+          aria-hidden
+          c={disabled ? 'dimmed' : ''}
+          style={{ whiteSpace: 'nowrap' }}
+        >
           {disabled ? '–' : format(value)}
         </Text>
       </Group>

@@ -38,20 +38,23 @@ export function RunSettingsFields(props: SettingsFieldsProps) {
         >
           Advanced settings
         </Button>
-        <Collapse expanded={more}>
-          <Stack gap="md" mt="sm">
-            {groups
-              .filter(
-                ([group, settings]) => !isBasic(group) && settings.some((one) => isShown(one, props.values)),
-              )
-              .map(([group]) => (
-                <Fieldset key={group} legend={group}>
-                  <Fields {...props} group={group} />
-                </Fieldset>
-              ))}
-          </Stack>
-        </Collapse>
+        <Collapse expanded={more}>{more && <AdvancedFields {...props} />}</Collapse>
       </div>
+    </Stack>
+  );
+}
+
+function AdvancedFields(props: SettingsFieldsProps) {
+  const shown = groups.filter(
+    ([group, settings]) => !isBasic(group) && settings.some((one) => isShown(one, props.values)),
+  );
+  return (
+    <Stack gap="md" mt="sm">
+      {shown.map(([group]) => (
+        <Fieldset key={group} legend={group}>
+          <Fields {...props} group={group} />
+        </Fieldset>
+      ))}
     </Stack>
   );
 }

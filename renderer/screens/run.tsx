@@ -1,6 +1,7 @@
 import { Anchor, Box, Group, SimpleGrid, Stack, Text } from '@mantine/core';
 import { Link } from 'wouter';
 import type { RoundRow, RunDetail } from '../../core/api/contract.ts';
+import { describeSettings } from '../../core/config/run-config.ts';
 import { useRun } from '../api/queries.ts';
 import { AgreementCharts, hasAgreement } from '../components/agreement-charts.tsx';
 import { ReportPanel } from '../components/error-panel.tsx';
@@ -14,6 +15,7 @@ import { RoundSites } from '../components/round-sites.tsx';
 import { RoundsTable } from '../components/rounds-table.tsx';
 import { coveredRounds, RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
+import { SettingsList } from '../components/settings-list.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { formatBytes, formatCount, formatDateTime, formatLoss, formatPercent } from '../format/format.ts';
 import { roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
@@ -106,6 +108,9 @@ function RunBody({ run }: { run: RunDetail }) {
         <Box mt={-8}>
           <RunTotals totals={run.totals} of={coveredRounds(run)} />
         </Box>
+      </Section>
+      <Section title="Settings" description="As every site sees and approves them.">
+        <SettingsList settings={describeSettings(run.config)} />
       </Section>
     </Stack>
   );

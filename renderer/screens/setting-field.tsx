@@ -75,7 +75,7 @@ function SettingSlider({ setting, value, disabled, error, most, onChange }: Fiel
       max={most}
       step={step}
       disabled={disabled}
-      format={setting.unit === 'share' ? (share) => formatPercent(share, 0) : String}
+      format={setting.unit === 'share' ? (share) => (share === 1 ? 'all' : formatPercent(share, 0)) : String}
       error={error}
       onChange={onChange}
     />
@@ -172,6 +172,7 @@ function SegmentedField(props: FieldProps) {
       </Input.Label>
       <SegmentedControl
         fullWidth
+        mb={5}
         aria-labelledby={id}
         disabled={disabled}
         data={data}
