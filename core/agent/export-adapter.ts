@@ -1,5 +1,6 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -16,7 +17,6 @@ import { sumIntoAdapter } from '../strategy/frozen-base-adapter.ts';
 import { applyFrozenBaseDelta } from '../strategy/frozen-base-delta.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 import { localParts } from '../strategy/what-travels.ts';
 import { decodeFrozenBase, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
 

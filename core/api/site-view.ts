@@ -1,5 +1,6 @@
 /** What the screens of a site see, read from its store. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import { describeSettings } from '../config/run-config.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { summarise } from '../coordinator/run-view.ts';
@@ -11,7 +12,6 @@ import { whatLeaves } from '../site/what-leaves.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { planRun } from '../strategy/plan.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import type { AgentContext } from './context.ts';
 import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
 

@@ -5,10 +5,9 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { wirePrecisionSchema } from '../config/round-options.ts';
 import { type RunSettings, runSettingList } from '../config/run-config.ts';
-import { type Setting, type SettingKind, isChosen, strategyNameSchema } from '../config/setting.ts';
+import { isChosen, type Setting, type SettingKind, strategyNameSchema } from '../config/setting.ts';
 import { parseRunSettings } from '../coordinator/run-settings.ts';
 import { AppError } from '../shared/errors.ts';
-import { runConfigSchema } from '../strategy/strategy.ts';
 import { readList, readModules, readNumber, readNumberTable, readWholeNumber } from './arguments.ts';
 
 const precisions: readonly string[] = wirePrecisionSchema.options;

@@ -1,6 +1,7 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
 import type { RunSettings } from '../config/run-config.ts';
+import { runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
@@ -10,12 +11,19 @@ import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type AggregateRound, runConfigSchema } from '../strategy/strategy.ts';
+import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import type { ManifestBody } from '../transport/messages.ts';
-import { type RunEngine, type RunMessage, type RunPorts, createRunEngine } from './run-engine.ts';
+import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
 import { completeRunConfig } from './run-settings.ts';
-import { type CoordinatorOverview, type RunDetail, type RunSummary, type SiteRow, describeRun, summarise } from './run-view.ts';
+import {
+  type CoordinatorOverview,
+  describeRun,
+  type RunDetail,
+  type RunSummary,
+  type SiteRow,
+  summarise,
+} from './run-view.ts';
 
 export interface Invitation {
   /** The text that the site pastes; holds a one-time secret, so it is shown once and never stored or logged. */

@@ -1,4 +1,6 @@
 /** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
+
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
@@ -9,7 +11,7 @@ import type { RoundRecord, RoundSiteRecord, RunRecord, RunStatus } from '../stor
 import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { type RoundPlan, type RunConfig, runConfigSchema, type Strategy } from '../strategy/strategy.ts';
+import type { RoundPlan, Strategy } from '../strategy/strategy.ts';
 import { trainedParts } from '../strategy/what-travels.ts';
 import {
   decodeFrozenBase,

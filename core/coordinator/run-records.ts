@@ -1,7 +1,9 @@
 /** A run's state as the store has it, and what changes it: one transaction for each write. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { RoundRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import type { RunConfig, Strategy } from '../strategy/strategy.ts';
+import type { Strategy } from '../strategy/strategy.ts';
 import type { AnnounceBody } from '../transport/messages.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import { noUpdateReason, type RunState, type RunWrite } from './run-reducer.ts';

@@ -3,10 +3,11 @@
  * has the transition table. `run-engine.ts` carries the effects out in their order, and `run-records.ts` reads the state
  * back from the store: whatever an effect acts upon, an effect before it has written.
  */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { RoundRecord, RoundSiteRecord, RunStatus } from '../store/records.ts';
 import { participantsOf, substitutesOf } from '../strategy/participation.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import type {
   AnnounceBody,
   DeclinedBody,

@@ -1,6 +1,11 @@
 /** Checks what a coordinator chose for a run, and completes it. */
 import type { z } from 'zod';
-import { type RunSettings, runSettingsSchema } from '../config/run-config.ts';
+import {
+  type RunConfig,
+  type RunSettings,
+  runConfigSchema,
+  runSettingsSchema,
+} from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
@@ -8,7 +13,6 @@ import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
-import { type RunConfig, runConfigSchema } from '../strategy/strategy.ts';
 import { refuseUnsendable } from '../transport/messages.ts';
 
 const invalid = (message: string, action?: string) =>

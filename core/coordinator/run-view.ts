@@ -1,11 +1,13 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
+
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { RoundRecord, RunRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
-import { type Drift, type RunConfig, runConfigSchema, type Stage } from '../strategy/strategy.ts';
+import type { Drift, Stage } from '../strategy/strategy.ts';
 
 export interface SiteRow {
   id: string;

@@ -7,7 +7,6 @@ import { runSettingsSchema } from '../config/run-config.ts';
 import { strategyNameSchema } from '../config/setting.ts';
 import { importOptionsSchema } from '../models/model-formats.ts';
 import { AppError } from '../shared/errors.ts';
-import { strategyNameSchema } from '../strategy/strategy.ts';
 import { type Partition, partitionSchema } from './record.ts';
 
 /** The coordinator's settings of a run, but for what the experiment itself decides and no list of settings may. */

@@ -4,6 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { RunConfig } from '../config/run-config.ts';
 import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
@@ -19,7 +20,6 @@ import { createSite, type SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
 import { openStore, type Store } from '../store/store.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import { createMemoryBroker, type MemoryBroker } from '../transport/memory-link.ts';
 import { createPresence } from '../transport/presence.ts';
 import type { Signer } from '../transport/signature.ts';

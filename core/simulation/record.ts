@@ -5,9 +5,10 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
+import { runConfigSchema } from '../config/run-config.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
-import { runConfigSchema, stageSchema } from '../strategy/strategy.ts';
+import { stageSchema } from '../strategy/strategy.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();

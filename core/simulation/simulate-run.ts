@@ -1,6 +1,7 @@
 /** One run of an experiment, from the first round to the line of its results. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { RunConfig } from '../config/run-config.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
@@ -9,7 +10,6 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectRun, type Expiry } from '../store/retention.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import { collectRounds, describeSites, finalOf, totalsOf } from './collect.ts';
 import { openFederation, type SimulatedFederation } from './federation.ts';
 import type { FinishedRun, Partition, RoundRecord, RunLine } from './record.ts';

@@ -1,9 +1,9 @@
 /** What a site allowed a federation to ask for; anything beyond it needs a person again. */
 import { z } from 'zod';
 import { privacySchema, wirePrecisionSchema } from '../config/round-options.ts';
+import type { RunConfig } from '../config/run-config.ts';
 import { highestRank } from '../strategy/lora-settings.ts';
 import { getStrategy } from '../strategy/registry.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 
 /** Approvals of the first release allowed whole float32 updates without noise: their missing fields say so. */
 export const approvalSchema = z.object({

@@ -1,9 +1,10 @@
 /** The weights of a base model with a run's frozen base delta in them, kept from round to round. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { addFrozenBasePart, type MergedWeights } from '../strategy/frozen-base-delta.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import { decodeFrozenBase } from '../strategy/wire/wire.ts';
 import type { BlobReference } from '../transport/messages.ts';
 

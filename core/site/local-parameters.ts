@@ -3,10 +3,11 @@
  * safetensors file per round, named by the store's table `site_memory`.
  */
 import { z } from 'zod';
+import type { RunConfig } from '../config/run-config.ts';
 import { type ModelState, mapTensors, memoryName, type Parts, tensorsOf } from '../lora/model-state.ts';
 import { decodeSafetensors, encodeSafetensors, invalid } from '../lora/safetensors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { localParts } from '../strategy/what-travels.ts';
 import type { Residual } from '../strategy/wire/wire.ts';
 

@@ -1,11 +1,13 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { type ModelState, rankLimit } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { localParts } from '../strategy/what-travels.ts';
 import {
   encodeUpdate,

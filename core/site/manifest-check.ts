@@ -1,8 +1,10 @@
 /** What a site demands of a manifest before it works by it. */
+
+import { runConfigSchema } from '../config/run-config.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { getStrategy } from '../strategy/registry.ts';
-import { type RoundPlan, runConfigSchema } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import type { ManifestBody } from '../transport/messages.ts';
 
 /** Cosines of two machines may differ in their last digit. */

@@ -5,6 +5,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -14,7 +15,7 @@ import type { Store } from '../store/store.ts';
 import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { decodeGlobalState, globalForm, isPlainFile } from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
 import { createFrozenBaseMerge, type FrozenBaseMerge } from './frozen-base-merge.ts';

@@ -5,6 +5,7 @@
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { RunConfig } from '../config/run-config.ts';
 import { heldOutImages } from '../consent/cohort.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
@@ -18,7 +19,7 @@ import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
-import type { RoundPlan, RunConfig } from '../strategy/strategy.ts';
+import type { RoundPlan } from '../strategy/strategy.ts';
 import { makeUpdate } from './make-update.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SitePorts } from './site-node.ts';

@@ -1,9 +1,9 @@
 /** What leaves a site in a run and what stays, in sentences for the person who approves it. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
-import type { RunConfig } from '../strategy/strategy.ts';
 import { type Leaving, leavingOf } from './approval.ts';
 
 export interface WhatLeaves {

@@ -1,8 +1,10 @@
 /** What strategies have in common: the baselines' plan of one stage and one rank, averaging, evaluation. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { aggregateEvaluations } from '../evaluation/aggregate.ts';
 import { aggregate } from './aggregation/aggregate.ts';
 import { learningRateFactorAt } from './schedule.ts';
-import type { EvaluatePlan, RoundPlan, RunConfig, Strategy, StrategyTraits } from './strategy.ts';
+import type { EvaluatePlan, RoundPlan, Strategy, StrategyTraits } from './strategy.ts';
 
 type BaselinePlan = Pick<RoundPlan, 'mode'> & Partial<RoundPlan>;
 

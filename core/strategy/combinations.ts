@@ -2,12 +2,13 @@
  * Which settings of a run make no sense together. One table, from which the refusals come; a test holds it against the
  * table in docs/strategy-options.md.
  */
-import type { StrategyName } from '../config/setting.ts';
+
+import type { RunConfig } from '../config/run-config.ts';
 import { AppError } from '../shared/errors.ts';
 import { getStrategy, strategies } from './registry.ts';
 import { trimmedCount } from './robust/combine.ts';
 import { krumQuorum } from './robust/select.ts';
-import type { CombinationRule, RuleSetting, RunConfig, Strategy, StrategyTraits } from './strategy.ts';
+import type { CombinationRule, RuleSetting, Strategy, StrategyTraits } from './strategy.ts';
 
 /** The strategies for which something holds, in words: "sa-fedlora without freezeA, flexlora". */
 function namesWhere(holds: (traits: StrategyTraits, strategy: Strategy) => boolean): string {

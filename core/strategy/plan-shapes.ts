@@ -1,5 +1,6 @@
 /** Sizes of what travels in a run, from the shapes of the base model and the settings. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import { loraDims } from '../lora/inject.ts';
 import { countParameters, type StateShape } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -8,7 +9,7 @@ import { trainableWeights } from '../models/trainable-weights.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
-import type { RoundPlan, RunConfig } from './strategy.ts';
+import type { RoundPlan } from './strategy.ts';
 import { trainedParts } from './what-travels.ts';
 import { fileSizeBytes, fileValueCount, frozenBaseForm, globalForm, updateForm } from './wire/wire.ts';
 import type { FileForm } from './wire/wire-context.ts';

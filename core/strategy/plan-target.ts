@@ -1,10 +1,10 @@
 /** Which settings send so much less than full averaging: answers by counting, see plan.ts. */
 
 import { maxRank } from '../config/lora-settings.ts';
+import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { countSent } from './plan.ts';
 import { getStrategy, yardsticks } from './registry.ts';
-import type { RunConfig } from './strategy.ts';
 
 export interface ReachedTarget {
   /** What differs from the settings that were asked about. */

@@ -3,11 +3,13 @@
  * at the start of each round (down), those that train send an update (up), and all fetch the last state when the
  * run ends.
  */
+
+import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { participantsOf } from './participation.ts';
 import { createStateShapes, frozenBaseAfter, type TransferSize } from './plan-shapes.ts';
 import { getStrategy, yardsticks } from './registry.ts';
-import type { RoundPlan, RunConfig, Strategy } from './strategy.ts';
+import type { RoundPlan, Strategy } from './strategy.ts';
 
 /** A round as planned, before it runs. Bytes are those of the state files, without the transport's envelopes. */
 export interface PlannedRound extends RoundPlan {

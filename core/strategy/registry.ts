@@ -10,7 +10,7 @@ import { floraStack } from './flora-stack.ts';
 import { headOnly } from './head-only.ts';
 import { hetLora } from './hetlora.ts';
 import { saFedLora } from './sa-fedlora.ts';
-import type { Strategy, StrategyName } from './strategy.ts';
+import type { Strategy } from './strategy.ts';
 
 export const strategies: Readonly<Record<StrategyName, Strategy>> = {
   'sa-fedlora': saFedLora,

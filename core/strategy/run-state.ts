@@ -1,5 +1,6 @@
 /** The global state with which a run starts. */
 
+import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { initialState } from '../models/initial-state.ts';
@@ -7,7 +8,6 @@ import { resolveTargetModules } from '../models/target-modules.ts';
 import { floatTensor } from '../shared/tensor.ts';
 import { layerRanks, layerScales } from './lora-settings.ts';
 import { getStrategy } from './registry.ts';
-import type { RunConfig } from './strategy.ts';
 
 /**
  * Factors at the first round's rank (A random, B zero) and a fresh head. When SA-FedLoRA initiates with base

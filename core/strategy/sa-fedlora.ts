@@ -19,19 +19,14 @@
  * An initiating stage of base weights averages those. When it ends they become part of the base model, once, and
  * later states hold nothing but factors and a head.
  */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { aggregate, frozenBaseOf } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';
 import { rotatedLayers } from './aggregation/rotated-layers.ts';
 import { heldOutEvaluation } from './baseline.ts';
 import { scheduledRound } from './schedule.ts';
-import type {
-  AggregateResult,
-  AggregateRound,
-  CombinationRule,
-  RoundPlan,
-  RunConfig,
-  Strategy,
-} from './strategy.ts';
+import type { AggregateResult, AggregateRound, CombinationRule, RoundPlan, Strategy } from './strategy.ts';
 
 const rules: readonly CombinationRule[] = [
   {

@@ -2,7 +2,8 @@
  * The SA-FedLoRA schedule (arXiv 2405.09394): an initiating stage, then an annealing stage of heating,
  * annealing proper and cooling. docs/method.md has the formulas.
  */
-import type { RoundPlan, RunConfig, ScheduleShape, Stage } from './strategy.ts';
+import type { RunConfig, ScheduleShape } from '../config/run-config.ts';
+import type { RoundPlan, Stage } from './strategy.ts';
 
 /** The settings that the schedule depends on. */
 export type ScheduleConfig = Pick<

@@ -1,9 +1,10 @@
 /** States cut to ranks: with which a site trains, and with which its update is compared. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { type LoraLayer, type ModelState, mapLayers } from '../lora/model-state.ts';
 import { cutLayer } from '../lora/stack-factors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { rejected } from './check-update.ts';
-import type { RunConfig } from './strategy.ts';
 
 /** The state with which a site trains: cut to its entry in `siteRanks`, or the state itself when it has none. */
 export function siteStart(

@@ -10,8 +10,6 @@ import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 
-export * from '../config/run-config.ts';
-
 export const stageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
 export type Stage = z.infer<typeof stageSchema>;
 

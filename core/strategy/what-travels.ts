@@ -1,7 +1,9 @@
 /** What of a model trains in a round, what of that travels, and what stays: local parameters = trained − sent. */
+
+import type { RunConfig } from '../config/run-config.ts';
 import { factorParts, type ModelState, type Parts, partsWithout, tensorsOf } from '../lora/model-state.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
-import type { RoundPlan, RunConfig } from './strategy.ts';
+import type { RoundPlan } from './strategy.ts';
 
 /** What says which parts of a state travel in a round, and how they are merged. */
 export interface Travels {

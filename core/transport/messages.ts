@@ -1,9 +1,10 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
-import { type RunConfig, roundPlanSchema, runConfigSchema } from '../strategy/strategy.ts';
+import { roundPlanSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);

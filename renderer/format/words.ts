@@ -1,7 +1,7 @@
 /** The protocol's words as a site data manager would say them. */
 import type { RoundRow, RoundSite, RunSummary, SiteOverview, SubjectRow } from '../../core/api/contract.ts';
 import { splitWords, strategyWords } from '../../core/config/setting.ts';
-import type { RunConfig, ScheduleShape, Stage, StrategyName } from '../../core/strategy/strategy.ts';
+import type { Stage } from '../../core/strategy/strategy.ts';
 
 export interface StatusWord {
   label: string;

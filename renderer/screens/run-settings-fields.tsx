@@ -1,7 +1,6 @@
 import { Button, Collapse, Fieldset, SimpleGrid, Stack } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
-import type { StrategyName } from '../../core/strategy/strategy.ts';
 import { type FormSettings, isShown, offeredSettings } from '../api/run-settings.ts';
 import { SettingField, type SettingsFieldsProps } from './setting-field.tsx';
 

@@ -10,7 +10,6 @@ import { type StrategyName, strategyNameSchema } from '../../core/config/setting
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
-import { type StrategyName, strategyNameSchema } from '../../core/strategy/strategy.ts';
 import { baseSha256, classes, examplesOf, globalFile, rank, scale, siteFile } from './aggregate-states.ts';
 import { residentBytes } from './resident-memory.ts';
 

@@ -1,5 +1,6 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
@@ -11,14 +12,7 @@ import { refuseCombinations } from '../../core/strategy/combinations.ts';
 import { getStrategy, strategies } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { siteStart } from '../../core/strategy/site-rank.ts';
-import {
-  type AggregateResult,
-  type RunConfig,
-  type ServerMemory,
-  type SiteUpdate,
-  type StrategyName,
-  strategyNameSchema,
-} from '../../core/strategy/strategy.ts';
+import type { AggregateResult, ServerMemory, SiteUpdate } from '../../core/strategy/strategy.ts';
 import { localParts } from '../../core/strategy/what-travels.ts';
 import { randomLayer, shapeOnlyBase } from '../fixtures/random-state.ts';
 import {

@@ -1,8 +1,13 @@
-import { build } from 'vite';
 import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
 import { launchBrowser, watchPage } from '../fixtures/browser.ts';
 import { startStandIn } from '../fixtures/screens-stand-in/server.ts';
-await build({ configFile: fileURLToPath(new URL('../../renderer/vite.config.ts', import.meta.url)), logLevel: 'error', build: { outDir: '/tmp/shots/dist', emptyOutDir: true } });
+
+await build({
+  configFile: fileURLToPath(new URL('../../renderer/vite.config.ts', import.meta.url)),
+  logLevel: 'error',
+  build: { outDir: '/tmp/shots/dist', emptyOutDir: true },
+});
 const browser = await launchBrowser();
 for (const scheme of ['light', 'dark'] as const) {
   const standIn = await startStandIn({ screensFolder: '/tmp/shots/dist', mode: 'coordinator' });

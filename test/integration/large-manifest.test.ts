@@ -1,7 +1,7 @@
 /** What is too large for an envelope still reaches the sites, and what can never be sent is an error that a person sees. */
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { connectCoordinator } from '../../core/coordinator/connection.ts';
 import { createCoordinator } from '../../core/coordinator/coordinator.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
@@ -10,7 +10,6 @@ import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { connectSite } from '../../core/site/connection.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { type RunConfig, runConfigSchema } from '../../core/strategy/strategy.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
 import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
 import { coordinatorId } from '../../core/transport/topics.ts';

@@ -1,12 +1,13 @@
 /** What options do in the aggregation of a round: their place in it, and what reaches the result. */
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import type { StrategyName } from '../../core/config/setting.ts';
 import { type ModelState, nameOfB } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import type { RunConfig, SiteUpdate, StrategyName } from '../../core/strategy/strategy.ts';
+import type { SiteUpdate } from '../../core/strategy/strategy.ts';
 import { sentTensors } from '../../core/strategy/what-travels.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { approvalFor, approvalSchema, covers, leavingOf } from '../../core/site/approval.ts';
 import { whatLeaves } from '../../core/site/what-leaves.ts';
-import type { RunConfig } from '../../core/strategy/strategy.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 
 const base = shapeOnlyBase();

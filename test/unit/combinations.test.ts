@@ -1,16 +1,11 @@
 /** Settings that make no sense together: each rule has an example, and the docs' table says what the code says. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { strategyNameSchema } from '../../core/config/setting.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { combinationRules, refuseCombinations } from '../../core/strategy/combinations.ts';
-import {
-  type CombinationRule,
-  type RunConfig,
-  runConfigSchema,
-  strategyNameSchema,
-} from '../../core/strategy/strategy.ts';
+import type { CombinationRule } from '../../core/strategy/strategy.ts';
 
 function settings(changes: Partial<RunConfig>): RunConfig {
   const start = {

@@ -2,12 +2,13 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { elementCount, type FloatTensor } from '../../core/shared/tensor.ts';
 import { createProductSums } from '../../core/strategy/aggregation/product-sums.ts';
 import { createTensorMean } from '../../core/strategy/aggregation/tensor-mean.ts';
-import type { AggregateResult, RunConfig } from '../../core/strategy/strategy.ts';
+import type { AggregateResult } from '../../core/strategy/strategy.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { denseMean, type RandomRound, randomRounds } from '../fixtures/random-rounds.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { Matrix, SVD } from 'ml-matrix';
 import { describe, expect, it } from 'vitest';
+import { type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { type LoraLayer, type ModelState, nameOfA, tensorsOf } from '../../core/lora/model-state.ts';
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
@@ -12,7 +13,7 @@ import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/t
 import { layerRanks } from '../../core/strategy/lora-settings.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import { type RunConfig, runConfigSchema, type SiteUpdate } from '../../core/strategy/strategy.ts';
+import type { SiteUpdate } from '../../core/strategy/strategy.ts';
 import {
   decodeGlobalState,
   decodeUpdate,

@@ -1,10 +1,9 @@
 /** The largest message that a schema allows fits an envelope; only a manifest may be larger, and it has a way of its own. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { maxCountedClasses, maxScoredClasses, scoreBins } from '../../core/evaluation/counts.ts';
 import { sha256 } from '../../core/shared/hash.ts';
-import { type RunConfig, runConfigSchema } from '../../core/strategy/strategy.ts';
 import { maxEnvelopeBytes, sealEnvelope } from '../../core/transport/envelope.ts';
 import {
   blobRequestSchema,

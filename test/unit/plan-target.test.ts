@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { createShapeOnlyVit, vitPresets } from '../../core/models/vit-presets.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { findLimits } from '../../core/strategy/plan-target.ts';
-import type { RunConfig } from '../../core/strategy/strategy.ts';
 
 const vitBase = createShapeOnlyVit(vitPresets.get('vit-base')!);
 /** Reduction of the paper's abstract. */

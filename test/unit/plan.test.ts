@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { countParameters, type ModelState } from '../../core/lora/model-state.ts';
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { elementCount } from '../../core/shared/tensor.ts';
@@ -7,7 +8,7 @@ import { planRun } from '../../core/strategy/plan.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { siteStart } from '../../core/strategy/site-rank.ts';
-import type { RoundPlan, RunConfig } from '../../core/strategy/strategy.ts';
+import type { RoundPlan } from '../../core/strategy/strategy.ts';
 import { sentTensors } from '../../core/strategy/what-travels.ts';
 import {
   decodeGlobalState,

@@ -1,6 +1,7 @@
 /** What the noise of a coordinator relies on: no site moves a round's result by more than the clipping norm / sites. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import type { StrategyName } from '../../core/config/setting.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
@@ -11,7 +12,6 @@ import { floatTensor } from '../../core/shared/tensor.ts';
 import { changeNorm } from '../../core/strategy/privacy/change.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import type { RunConfig, StrategyName } from '../../core/strategy/strategy.ts';
 import { sentTensors } from '../../core/strategy/what-travels.ts';
 import { shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 

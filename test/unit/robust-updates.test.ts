@@ -12,7 +12,6 @@ import {
   squaredDistances,
 } from '../../core/strategy/robust/distances.ts';
 import { krumQuorum, multiKrum, normBound } from '../../core/strategy/robust/select.ts';
-import type { StrategyName } from '../../core/strategy/strategy.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
 

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
@@ -19,7 +20,6 @@ import {
 } from '../../core/strategy/frozen-base-delta.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import type { RunConfig } from '../../core/strategy/strategy.ts';
 import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { BlobReference } from '../../core/transport/messages.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';

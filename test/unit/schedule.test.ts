@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { rankAt, rankAtProgress, scheduledRound, stageAt } from '../../core/strategy/schedule.ts';
-import { type RunConfig, runConfigSchema } from '../../core/strategy/strategy.ts';
 
 function config(changes: Partial<RunConfig> = {}): RunConfig {
   return defaultRunConfig({

@@ -1,13 +1,13 @@
 /** Each strategy against its paper's formula, written out plainly. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import type { StrategyName } from '../../core/config/setting.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { siteStart } from '../../core/strategy/site-rank.ts';
-import type { RunConfig, StrategyName } from '../../core/strategy/strategy.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { denseMean, randomRounds } from '../fixtures/random-rounds.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';

@@ -6,7 +6,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { expect, it } from 'vitest';
-import { strategyNameSchema } from '../../core/config/run-config.ts';
+import { strategyNameSchema } from '../../core/config/setting.ts';
 import { strategies } from '../../core/strategy/registry.ts';
 import type { StrategyTraits } from '../../core/strategy/strategy.ts';
 

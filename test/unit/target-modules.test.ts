@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { defaultRunConfig } from '../../core/config/run-config.ts';
+import { defaultRunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { compileModuleSelector, compilePatternTable, endsWithName } from '../../core/lora/module-pattern.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { presetNames, resolveTargetModules } from '../../core/models/target-modules.ts';
@@ -13,7 +13,6 @@ import {
 } from '../../core/strategy/lora-settings.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
-import { runConfigSchema } from '../../core/strategy/strategy.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 
 const config = { ...vitTiny, imageSize: 32, hiddenSize: 12, heads: 2, layers: 3, mlpSize: 24 };

@@ -1,8 +1,8 @@
 /** `anneal demo`: everything on this machine, from invitation to report. */
 import { relative } from 'node:path';
 import type { Command } from 'commander';
+import { scheduleShapeSchema } from '../../config/run-config.ts';
 import { AppError } from '../../shared/errors.ts';
-import { scheduleShapeSchema } from '../../strategy/strategy.ts';
 import { createLiveView } from '../demo/live-view.ts';
 import { type DemoOptions, demoOptionsSchema } from '../demo/options.ts';
 import { type DemoHooks, runDemo } from '../demo/run-demo.ts';

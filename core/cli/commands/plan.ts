@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { defaultDataFolder } from '../../agent/paths.ts';
+import type { RunConfig } from '../../config/run-config.ts';
 import { completeRunConfig } from '../../coordinator/run-settings.ts';
 import type { BaseModel } from '../../models/base-model.ts';
 import { createCatalogue, defaultBaseId } from '../../models/catalogue.ts';
@@ -11,7 +12,6 @@ import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
 import { noiseFor, planPrivacy } from '../../strategy/privacy/accountant.ts';
 import { getStrategy } from '../../strategy/registry.ts';
-import type { RunConfig } from '../../strategy/strategy.ts';
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';

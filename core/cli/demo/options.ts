@@ -1,6 +1,6 @@
 /** Options of `anneal demo`. */
 import { z } from 'zod';
-import { scheduleShapeSchema } from '../../strategy/strategy.ts';
+import { scheduleShapeSchema } from '../../config/run-config.ts';
 
 export const demoOptionsSchema = z
   .object({

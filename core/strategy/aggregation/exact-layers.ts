@@ -1,5 +1,6 @@
 /** Exact aggregation of layers: the sum of the sites' products, cut to the next round's ranks. */
 import { setImmediate } from 'node:timers/promises';
+import type { RunConfig } from '../../config/run-config.ts';
 import type { Decomposition } from '../../lora/factor-sum.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
@@ -7,7 +8,7 @@ import { mixSeed } from '../../shared/random.ts';
 import { spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import { previousLayer, productMomentum, rememberLayers } from '../server-optimiser.ts';
-import type { AggregateRound, RunConfig, ServerMemory } from '../strategy.ts';
+import type { AggregateRound, ServerMemory } from '../strategy.ts';
 import type { LayerMerge, MergedLayers } from './aggregate.ts';
 import type { ProductSums } from './product-sums.ts';
 

@@ -1,11 +1,12 @@
 /** Layers with a fixed A, merged value by value, at the next round's ranks. */
 import { setImmediate } from 'node:timers/promises';
+import type { RunConfig } from '../../config/run-config.ts';
 import { type LoraLayer, rankLimit, shapesAtRank } from '../../lora/model-state.ts';
 import { drawSeededRows, type LayerDirections, layerDirections } from '../../lora/seeded-rows.ts';
 import { floatTensor } from '../../shared/tensor.ts';
 import { spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
-import type { AggregateResult, AggregateRound, RunConfig } from '../strategy.ts';
+import type { AggregateResult, AggregateRound } from '../strategy.ts';
 
 type Layers = ReadonlyMap<string, LoraLayer>;
 type Ranks = ReadonlyMap<string, number>;

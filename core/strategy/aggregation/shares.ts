@@ -1,7 +1,9 @@
 /** How much each site counts in a round. */
+
+import type { RunConfig } from '../../config/run-config.ts';
 import { AppError } from '../../shared/errors.ts';
 import { rejected } from '../check-update.ts';
-import type { RunConfig, Updates } from '../strategy.ts';
+import type { Updates } from '../strategy.ts';
 
 /**
  * Share w_k of each site in a round, by its number of training images or all equal; the shares add up to 1.

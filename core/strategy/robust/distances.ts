@@ -4,7 +4,6 @@
  * Where products are summed, ΔW is compared, by inner products of factors; it is never formed.
  */
 import { setImmediate } from 'node:timers/promises';
-import type { StrategyName } from '../../config/setting.ts';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { stackFactors } from '../../lora/stack-factors.ts';

@@ -1,9 +1,3 @@
-/**
- * A site's update as it travels. With `fp32` and nothing kept back it is the trained state's own file. Otherwise it is a
- * coded file (coded-file.ts) of what travels; values of less than 32 bits are differences from the state that the round
- * started from, which both ends have bit for bit.
- */
-import type { StrategyName } from '../../config/setting.ts';
 import {
   isFactorName,
   type LoraLayer,

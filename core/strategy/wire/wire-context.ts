@@ -1,5 +1,6 @@
 /** What both ends of a transfer know before they write or read a file. */
 import type { WirePrecision } from '../../config/round-options.ts';
+import type { RunConfig } from '../../config/run-config.ts';
 import {
   allParts,
   basePrefix,
@@ -17,7 +18,7 @@ import { inFileOrder } from '../../lora/state-file.ts';
 import type { BaseModel } from '../../models/base-model.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
 import { fixesA, type SeededRowsConfig, seededRank } from '../fixed-factor.ts';
-import type { RoundPlan, RunConfig } from '../strategy.ts';
+import type { RoundPlan } from '../strategy.ts';
 import { sentParts } from '../what-travels.ts';
 
 /** Settings of a run that say what travels, and how precisely. */
