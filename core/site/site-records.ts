@@ -168,11 +168,15 @@ export function discardWithdrawn(
   store: Store,
   ports: Pick<SitePorts, 'retractAnnouncement'>,
 ): string[] | null {
-  const running = store.runs.list().filter(({ status }) => status === 'running');
-  const discarded = running.flatMap(({ id, round }) =>
+  const open = store.runs.list().filter(({ finishedAt }) => finishedAt === null);
+  const discarded = open.flatMap(({ id, round, status: run }) =>
     store.roundSites
       .listOfRun(id)
-      .filter((row) => row.status === 'announced' || (row.round === round && row.status !== 'received'))
+      .filter(
+        (row) =>
+          row.status === 'announced' ||
+          (run === 'running' && row.round === round && row.status !== 'received'),
+      )
       .map((row) => discardRound(store, ports, row))
       .filter((files) => files !== null),
   );

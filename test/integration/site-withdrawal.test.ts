@@ -1,0 +1,140 @@
+/** No update of a site leaves after a withdrawal unless it leaves out the subject, whenever the withdrawal comes. */
+import { expect, test, vi } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { localTrainingDefaults } from '../../core/config/local-training.ts';
+import { withdrawConsent } from '../../core/consent/consent.ts';
+import { traceSubject } from '../../core/consent/trace.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { createRunState } from '../../core/strategy/run-state.ts';
+import { encodeGlobalState } from '../../core/strategy/wire/wire.ts';
+import type { ManifestBody } from '../../core/transport/messages.ts';
+import { type LoneSite, manifestOf, offer, openLoneSite } from '../fixtures/lone-site.ts';
+import { shapeClasses } from '../fixtures/shape-crops.ts';
+import { temporaryFolder } from '../fixtures/store.ts';
+
+const timeoutMs = 60_000;
+
+async function firstManifest({ catalogue }: LoneSite, dir: string): Promise<ManifestBody> {
+  const { training } = defaultRunConfig({ baseId: '', baseSha256: '', classes: [] });
+  const base = await catalogue.load('dino');
+  const config = defaultRunConfig({
+    baseId: 'dino',
+    baseSha256: base.sha256,
+    classes: shapeClasses,
+    rounds: 1,
+    rMax: 2,
+    training: { ...training, ...localTrainingDefaults, epochs: 2, batchSize: 4 },
+  });
+  const plan = getStrategy(config.strategy).configureTrain(config, 0);
+  const initial = createRunState(config, base);
+  return manifestOf(config, 0, await offer(dir, encodeGlobalState(initial, { config, plan, base })));
+}
+
+function announcement({ store }: LoneSite) {
+  return vi.waitFor(
+    () => {
+      const row = store.roundSites.get('run', 0, 'site');
+      expect(row?.status).toBe('announced');
+      return row!;
+    },
+    { timeout: timeoutMs, interval: 50 },
+  );
+}
+
+const withdraw = ({ store }: LoneSite, pseudonym: string) =>
+  withdrawConsent(store, { pseudonym, recordedBy: 'test' });
+
+/** Training images of the site are 12 of its 18, three each of P0 to P3. */
+const trainingImages = 12;
+
+test(
+  'a withdrawal while the finished update is written stops its announcement',
+  async () => {
+    using folder = temporaryFolder();
+    let site: LoneSite | null = null;
+    let puts = 0;
+    await using opened = await openLoneSite(folder.dir, {
+      blobs: (blobs) => ({
+        ...blobs,
+        async put(bytes) {
+          puts += 1;
+          if (puts === 1) {
+            withdraw(site!, 'P0');
+            site!.node.consentChanged();
+          }
+          return blobs.put(bytes);
+        },
+      }),
+    });
+    site = opened;
+
+    opened.node.receiveManifest(await firstManifest(opened, folder.dir));
+    const row = await announcement(opened);
+
+    expect(row.examples).toBe(trainingImages - 3);
+    const sent = opened.sent.filter(({ type }) => type === 'announce');
+    expect(sent.map(({ body }) => 'examples' in body && body.examples)).toEqual([trainingImages - 3]);
+    expect(traceSubject(opened.store, 'P0').runs).toEqual([]);
+  },
+  timeoutMs,
+);
+
+test(
+  'a withdrawal that nobody told the site of stops the announcement, too',
+  async () => {
+    using folder = temporaryFolder();
+    let site: LoneSite | null = null;
+    let puts = 0;
+    await using opened = await openLoneSite(folder.dir, {
+      blobs: (blobs) => ({
+        ...blobs,
+        async put(bytes) {
+          puts += 1;
+          if (puts === 1) withdraw(site!, 'P0');
+          return blobs.put(bytes);
+        },
+      }),
+    });
+    site = opened;
+
+    opened.node.receiveManifest(await firstManifest(opened, folder.dir));
+
+    expect((await announcement(opened)).examples).toBe(trainingImages - 3);
+  },
+  timeoutMs,
+);
+
+test(
+  'a site that was stopped between a withdrawal and its consequences takes the announcement back when it starts',
+  async () => {
+    using folder = temporaryFolder();
+    let manifest: ManifestBody;
+    {
+      await using first = await openLoneSite(folder.dir);
+      manifest = await firstManifest(first, folder.dir);
+      first.node.receiveManifest(manifest);
+      expect((await announcement(first)).examples).toBe(trainingImages);
+      withdraw(first, 'P0');
+    }
+    const retracted: [string, number][] = [];
+    await using again = await openLoneSite(folder.dir, {
+      ports: { retractAnnouncement: (runId, round) => void retracted.push([runId, round]) },
+    });
+
+    expect(retracted).toEqual([['run', 0]]);
+    expect(again.store.roundSites.get('run', 0, 'site')?.status).toBe('working');
+    again.node.receiveManifest(manifest);
+    expect((await announcement(again)).examples).toBe(trainingImages - 3);
+    // It may have arrived all the same.
+    expect(traceSubject(again.store, 'P0').runs).toMatchObject([{ runId: 'run', rounds: [0] }]);
+    // And it stays on record whoever withdraws next.
+    withdraw(again, 'P1');
+    again.node.consentChanged();
+    await vi.waitFor(async () => expect((await announcement(again)).examples).toBe(trainingImages - 6), {
+      timeout: timeoutMs,
+    });
+    for (const pseudonym of ['P0', 'P1'])
+      expect(traceSubject(again.store, pseudonym).runs, pseudonym).toHaveLength(1);
+  },
+  timeoutMs,
+);

@@ -1,0 +1,181 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { hashJson, sha256 } from '../../core/shared/hash.ts';
+import { initialState, reduce } from '../../core/site/round-reducer.ts';
+import type { Store } from '../../core/store/store.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import type { ManifestBody } from '../../core/transport/messages.ts';
+import { createSiteWorld, type Fault, siteId } from '../fixtures/site-world.ts';
+import { addImage, openTestStore } from '../fixtures/store.ts';
+
+function manifestsOf(purpose: string): ManifestBody[] {
+  const bodyOf = (
+    run: 'A' | 'B',
+    round: number,
+    phase: ManifestBody['phase'],
+    change: Partial<ManifestBody> = {},
+  ): ManifestBody => {
+    const config = {
+      ...defaultRunConfig({ baseId: 'base', baseSha256: '0'.repeat(64), classes: ['a'], purpose }),
+      // What is approved for A does not cover B.
+      rMax: run === 'A' ? 2 : 8,
+    };
+    return {
+      runId: `${purpose} ${run}`,
+      config,
+      configSha256: hashJson(config),
+      phase,
+      round,
+      plan: getStrategy(config.strategy).configureTrain(config, round),
+      state: { sha256: sha256(`${purpose} ${run} ${round} ${phase}`), sizeBytes: 1, chunkBytes: 1024 },
+      frozenBaseDelta: [],
+      participants: null,
+      deadlineAt: null,
+      ...change,
+    };
+  };
+  return [
+    bodyOf('A', 0, 'waiting', { state: null }),
+    bodyOf('A', 0, 'train'),
+    bodyOf('A', 0, 'train', { participants: ['another'] }),
+    bodyOf('A', 0, 'train', { participants: ['another', siteId] }),
+    bodyOf('A', 1, 'train'),
+    bodyOf('A', 1, 'evaluate'),
+    bodyOf('A', 1, 'finished'),
+    bodyOf('B', 0, 'train'),
+    bodyOf('B', 0, 'stopped'),
+  ];
+}
+
+const subjects = [0, 1, 2];
+const manifests = fc.oneof(fc.constantFrom(1, 3, 4, 7), fc.nat(8));
+/** What may happen, and how often. Most often the work goes on, so that courses get to its end. */
+const happenings = {
+  step: 32,
+  manifest: 2,
+  refused: 1,
+  withdraw: 6,
+  grant: 2,
+  approve: 3,
+  pause: 1,
+  resume: 4,
+  accepted: 1,
+  rejected: 1,
+  retry: 3,
+  found: 1,
+  missing: 1,
+  restart: 2,
+  again: 3,
+  late: 2,
+  unreachable: 1,
+  failed: 1,
+  full: 1,
+} as const;
+type Happening = keyof typeof happenings;
+const happening = fc.record({
+  what: fc.oneof(
+    ...Object.entries(happenings).map(([what, weight]) => ({
+      weight,
+      arbitrary: fc.constant(what as Happening),
+    })),
+  ),
+  which: manifests,
+  who: fc.constantFrom(...subjects),
+});
+const fault = fc.record({ at: fc.nat(5), kind: fc.constantFrom('dies' as const, 'disk-full' as const) });
+const faults: fc.Arbitrary<Fault | null> = fc.oneof(
+  { weight: 5, arbitrary: fc.constant(null) },
+  { weight: 1, arbitrary: fault },
+);
+const course = fc.array(fc.tuple(happening, faults), { minLength: 1, maxLength: 50, size: 'max' });
+
+let worlds = 0;
+
+/** Opening a store takes longer than a course: many share one, and have their own runs, subjects and purpose in it. */
+function openWorld(store: Store) {
+  worlds += 1;
+  const purpose = `study-${worlds}`;
+  const world = createSiteWorld(store, purpose);
+  const nameOf = (who: number) => `${purpose} P${who}`;
+  for (const who of subjects) {
+    addImage(store, nameOf(who), nameOf(who));
+    world.grant(nameOf(who));
+  }
+  const pool = manifestsOf(purpose);
+  const happen = ({ what, which, who }: { what: Happening; which: number; who: number }): void =>
+    ({
+      step: world.takeStep,
+      manifest: () => world.receive(pool[which]!),
+      refused: () => world.refuse(pool[which]!),
+      withdraw: () => world.withdraw(nameOf(who)),
+      grant: () => world.grant(nameOf(who)),
+      approve: world.approve,
+      pause: () => world.pause(true),
+      resume: () => world.pause(false),
+      accepted: () => world.answer(true),
+      rejected: () => world.answer(false),
+      retry: world.retry,
+      found: () => world.lookForBase(true),
+      missing: () => world.lookForBase(false),
+      restart: world.restart,
+      again: world.receiveAgain,
+      late: world.answerLate,
+      unreachable: () => world.fail('BROKER_UNREACHABLE'),
+      failed: () => world.fail('TRAINING_FAILED'),
+      full: () => world.fail('DISK_FULL'),
+    })[what]();
+  return { world, pool, happen, nameOf };
+}
+
+test.each([1, 2, 3, 4, 5])(
+  'whatever happens in whatever order, no update outlives a withdrawal, no round is lost, and there is a way forward (%i)',
+  () => {
+    using opened = openTestStore(undefined, { durability: 'process' });
+    fc.assert(
+      fc.property(manifests, course, manifests, (first, events, last) => {
+        const { world, pool, happen, nameOf } = openWorld(opened.store);
+        try {
+          // The usual beginning; from there on anything.
+          world.surviving(() => world.receive(pool[first]!), null);
+          world.surviving(world.approve, null);
+          for (const [event, fault] of events) world.surviving(() => happen(event), fault);
+
+          // Then nothing goes wrong any more, and the site is asked for one thing.
+          const asked = pool[last]!;
+          for (const act of [
+            () => world.grant(nameOf(0)),
+            () => world.receive(asked),
+            () => world.pause(false),
+            world.approve,
+          ])
+            world.surviving(act, null);
+          for (let turn = 0; turn < 12; turn++)
+            for (const act of [() => world.lookForBase(true), world.retry, world.takeStep])
+              world.surviving(act, null);
+
+          const isOpen = asked.phase === 'train' || asked.phase === 'evaluate';
+          expect(world.state.phase).toBe(isOpen ? 'done' : 'idle');
+          const trains = asked.phase === 'train' && (asked.participants?.includes(siteId) ?? true);
+          if (trains) expect(world.isSettled(asked)).toBe(true);
+        } finally {
+          world.end();
+        }
+      }),
+      { numRuns: 40, interruptAfterTimeLimit: 60_000 },
+    );
+  },
+  120_000,
+);
+
+test('answers that come too late change nothing, and a closed site does nothing', () => {
+  const [, manifest] = manifestsOf('study') as [ManifestBody, ManifestBody];
+  const asked = reduce(initialState(siteId, false), { type: 'manifestReceived', manifest }).state;
+  const working = reduce(asked, { type: 'approved', ticket: asked.ticket }).state;
+  const paused = reduce(working, { type: 'paused' }).state;
+
+  expect(reduce(paused, { type: 'fetched', ticket: working.ticket })).toEqual({ state: paused, effects: [] });
+  const closed = reduce(working, { type: 'closed' });
+  expect(closed.effects).toEqual([{ type: 'stop' }]);
+  expect(reduce(closed.state, { type: 'manifestReceived', manifest }).effects).toEqual([]);
+});
