@@ -1,13 +1,13 @@
-import { SimpleGrid, Stack, Text } from '@mantine/core';
+import { Box, Stack, Text } from '@mantine/core';
 import type { SettingLine } from '../../core/config/run-config.ts';
 import { Fact } from './figure.tsx';
 
 /** The settings of a run with their values, in groups. */
 export function SettingsList({ settings }: { settings: readonly SettingLine[] }) {
   return (
-    <SimpleGrid cols={{ base: 1, md: 2 }} spacing="xl">
+    <Box style={{ columns: '2 300px', columnGap: 'var(--mantine-spacing-xl)' }}>
       {[...Map.groupBy(settings, ({ group }) => group)].map(([group, lines]) => (
-        <Stack key={group} gap={4} component="section" aria-label={group}>
+        <Stack key={group} gap={4} mb="md" style={{ breakInside: 'avoid' }}>
           <Text size="sm" fw={600}>
             {group}
           </Text>
@@ -18,6 +18,6 @@ export function SettingsList({ settings }: { settings: readonly SettingLine[] })
           ))}
         </Stack>
       ))}
-    </SimpleGrid>
+    </Box>
   );
 }

@@ -80,6 +80,8 @@ test('a site shows what would leave it and trains only once approved', async () 
   const card = page.getByRole('region', { name: 'Your approval is needed' });
   for (const line of [...approval.leaves, ...approval.stays]) await card.getByText(line).waitFor();
   await card.getByText('1.41 MB → 180 kB').waitFor();
+  await button('All settings of the run').click();
+  await card.getByText('Smallest count').waitFor();
 
   await button('Approve and take part').click();
   await heading('Getting the shared model').waitFor();
