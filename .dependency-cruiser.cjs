@@ -1,7 +1,7 @@
 // The import rule of docs/architecture.md, as a lint: imports point downwards only.
 const layers = [
   ['shared'],
-  ['config', 'graph', 'linalg', 'store'],
+  ['config', 'graph', 'linalg', 'process', 'store'],
   ['evaluation', 'lora'],
   ['models'],
   ['consent', 'data', 'engine', 'strategy', 'transport', 'enrolment'],

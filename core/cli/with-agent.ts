@@ -47,8 +47,7 @@ export async function withRunningAgent<T>(
  * @throws AppError what the agent reports
  */
 export function requireRole({ broker, problem }: AgentStatus): void {
-  if (broker.state === 'none' && problem !== null)
-    throw new AppError(problem.code, problem.message, { action: problem.action });
+  if (broker.state === 'none' && problem !== null) throw AppError.fromReport(problem);
 }
 
 /** Resolves at Ctrl-C or SIGTERM. */
