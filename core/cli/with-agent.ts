@@ -51,7 +51,7 @@ export function requireRole({ broker, problem }: AgentStatus): void {
 }
 
 /** Resolves at Ctrl-C or SIGTERM. */
-export function untilStopped(): Promise<NodeJS.Signals> {
+function untilStopped(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
   });

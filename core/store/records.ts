@@ -13,7 +13,7 @@ export const subjectRecord = z.object({
   id: z.int(),
   /** What the hospital calls the subject in its CSV; never a name. */
   pseudonym: z.string(),
-  /** Sealed with `sealIdentifier` of core/consent. */
+  /** Null: no identifier but the pseudonym is stored. */
   identifierCiphertext: z.instanceof(Uint8Array).nullable(),
   createdAt: z.string(),
 });

@@ -185,7 +185,7 @@ function crashReport(times: number): ErrorReport {
 }
 
 /** The shell's environment without what would change how plain Node starts. */
-export function agentEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+function agentEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(environment).filter(([name]) => name !== 'NODE_OPTIONS' && !name.startsWith('ELECTRON_')),
   );

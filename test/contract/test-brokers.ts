@@ -7,7 +7,6 @@ import { connect as connectTcp, createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { type Authority, createAuthority, createRequest, serialFor } from '../../core/enrolment/authority.ts';
-import { mosquittoConfiguration } from '../../core/enrolment/mosquitto.ts';
 import { type Child, startChild } from '../../core/process/child-process.ts';
 import { type Broker, type BrokerOptions, startBroker } from '../../core/transport/broker.ts';
 import type { Link } from '../../core/transport/link.ts';
@@ -15,6 +14,7 @@ import { createMemoryBroker } from '../../core/transport/memory-link.ts';
 import { connectMqtt, type Will } from '../../core/transport/mqtt-link.ts';
 import { createSigner, type Signer } from '../../core/transport/signature.ts';
 import { coordinatorId, createTopics, mayPublish, maySubscribe } from '../../core/transport/topics.ts';
+import { mosquittoConfiguration } from './mosquitto.ts';
 
 export const federation = 'test-federation';
 export const mosquittoBinary = [

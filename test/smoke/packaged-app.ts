@@ -1,8 +1,8 @@
 /** Where things are in a packaged app, and how a test starts its agent. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type AgentClient, createAgentClient } from '../../core/api/client.ts';
 import { startAgentProcess } from '../../core/agent/agent-process.ts';
+import { type AgentClient, createAgentClient } from '../../core/api/client.ts';
 import { packagedNode } from '../../electron/node-runtime.ts';
 
 export interface PackagedApp {
