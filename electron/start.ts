@@ -2,12 +2,12 @@
  * `npm start`: opens the desktop app. Where Electron's binary is missing it is fetched first; where that is not
  * possible, one sentence says what to do instead.
  */
-import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureBuilt } from '../build/ensure-built.ts';
+import { runProgram, startChild } from '../core/process/child-process.ts';
 import { AppError, toAppError } from '../core/shared/errors.ts';
 
 const checkout = fileURLToPath(new URL('..', import.meta.url));
@@ -15,13 +15,14 @@ const checkout = fileURLToPath(new URL('..', import.meta.url));
 const downloadTimeoutMs = 10 * 60_000;
 
 try {
-  const electron = electronExecutable();
+  const electron = await electronExecutable();
   const built = await ensureBuilt();
   if (built.length > 0) process.stdout.write(`Built: ${built.join(', ')}.\n`);
-  const child = spawn(electron, [checkout, ...process.argv.slice(2)], { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
-  child.once('error', (error) => fail(toAppError(error)));
-  child.once('exit', (code) => process.exit(code ?? 1));
+  const { node, ended } = startChild(electron, [checkout, ...process.argv.slice(2)], { output: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => node.kill(signal));
+  const { code, startError } = await ended;
+  if (startError !== undefined) throw startError;
+  process.exit(code ?? 1);
 } catch (error) {
   fail(toAppError(error));
 }
@@ -30,16 +31,15 @@ try {
  * Path of Electron's executable, downloaded if need be.
  * @throws AppError ELECTRON_MISSING
  */
-function electronExecutable(): string {
+async function electronExecutable(): Promise<string> {
   const folder = dirname(createRequire(import.meta.url).resolve('electron/package.json'));
   const known = installedExecutable(folder);
   if (known !== null) return known;
   process.stdout.write('Fetching Electron, once…\n');
-  const { status } = spawnSync(process.execPath, [join(folder, 'install.js')], {
-    stdio: 'ignore',
+  const { failed } = await runProgram(process.execPath, [join(folder, 'install.js')], {
     timeout: downloadTimeoutMs,
   });
-  const fetched = status === 0 ? installedExecutable(folder) : null;
+  const fetched = failed ? null : installedExecutable(folder);
   if (fetched !== null) return fetched;
   throw new AppError('ELECTRON_MISSING', 'Electron could not be downloaded', {
     action: 'run "npm run anneal -- serve" and use the same screens in your browser instead.',

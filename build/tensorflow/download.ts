@@ -6,8 +6,8 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runProgram } from '../../core/process/child-process.ts';
 import { AppError } from '../../core/shared/errors.ts';
-import { runCommand } from './run-command.ts';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const packageFolder = join(checkout, 'node_modules/@tensorflow/tfjs-node-gpu');
@@ -37,12 +37,13 @@ export async function downloadTensorFlow(
   // The script looks for the packages that it needs from its own folder upwards.
   await symlink(join(checkout, 'node_modules'), join(work, 'node_modules'), 'junction');
   say(`Fetching libtensorflow (${variant}); this takes minutes.`);
-  const result = await runCommand(process.execPath, ['scripts/install.js', variant, 'download'], {
+  const result = await runProgram(process.execPath, ['scripts/install.js', variant, 'download'], {
+    all: true,
     cwd: copy,
     env: scriptEnvironment(),
   });
   const addon = result.exitCode === 0 ? await findAddon(copy) : undefined;
-  if (addon === undefined || !existsSync(join(copy, 'deps/lib'))) throw failure(result.output);
+  if (addon === undefined || !existsSync(join(copy, 'deps/lib'))) throw failure(result.all);
   await rename(join(copy, 'deps'), join(staging, 'deps'));
   await rename(join(copy, 'lib'), join(staging, 'lib'));
   // The headers were for building the addon.

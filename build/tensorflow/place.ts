@@ -3,8 +3,8 @@ import { constants, existsSync } from 'node:fs';
 import { copyFile, mkdir, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runProgram } from '../../core/process/child-process.ts';
 import { AppError } from '../../core/shared/errors.ts';
-import { runCommand } from './run-command.ts';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const tfjsPackage = join(checkout, 'node_modules/@tensorflow/tfjs-node-gpu');
@@ -100,7 +100,7 @@ async function buildAddon(staging: string, include: string): Promise<string> {
   await mkdir(dirname(join(staging, addon)), { recursive: true });
   const compiler = process.env['CXX'] || 'c++';
   const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(tfjsPackage, 'binding', name));
-  const result = await runCommand(compiler, [
+  const result = await runProgram(compiler, [
     ...[
       '-std=c++17',
       '-O2',
@@ -122,7 +122,7 @@ async function buildAddon(staging: string, include: string): Promise<string> {
     '-Wl,-rpath,$ORIGIN/../../deps/lib',
   ]);
   if (result.exitCode === 0) return addon;
-  if (result.exitCode === undefined) {
+  if (result.code === 'ENOENT') {
     throw new AppError(
       'DEVICE_UNAVAILABLE',
       `The addon cannot be built: there is no compiler "${compiler}".`,
@@ -133,6 +133,6 @@ async function buildAddon(staging: string, include: string): Promise<string> {
   }
   throw new AppError('DEVICE_UNAVAILABLE', 'The addon could not be built against this libtensorflow.', {
     action: 'Use libtensorflow 2.9 or newer with its own headers. DEBUG=1 shows what the compiler said.',
-    cause: result.output,
+    cause: result.stderr,
   });
 }

@@ -1,14 +1,16 @@
 /** "Try the demo": the command line's demo as a child process. It leaves this installation as it is. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { DemoStatus } from '../api/contract.ts';
+import { type Child, startChild } from '../process/child-process.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
+import { jsonText } from '../shared/text.ts';
 
 const commandLine = fileURLToPath(new URL('../cli/anneal.ts', import.meta.url));
 const startTimeoutMs = 60_000;
+/** The demo stops its own processes first. */
+const stopGraceMs = 20_000;
 
 const lineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('screens'), url: z.string(), accessCode: z.string() }),
@@ -24,7 +26,7 @@ export interface DemoProcess {
 }
 
 export function createDemoProcess(dataFolder: string, onChange: () => void): DemoProcess {
-  let child: ChildProcess | null = null;
+  let child: Child | null = null;
   let status: DemoStatus | null = null;
 
   function setStatus(next: DemoStatus | null): void {
@@ -35,35 +37,32 @@ export function createDemoProcess(dataFolder: string, onChange: () => void): Dem
   async function start(): Promise<void> {
     if (child !== null) return;
     const outFolder = join(dataFolder, 'demo');
-    const started = spawn(
-      process.execPath,
-      [commandLine, 'demo', '--out', outFolder, '--json', '--keep-open'],
-      { stdio: ['pipe', 'pipe', 'ignore'] },
-    );
-    child = started;
     const opened = Promise.withResolvers<void>();
-    const timer = setTimeout(() => started.kill('SIGTERM'), startTimeoutMs);
-    createInterface({ input: started.stdout! }).on('line', (text) => {
-      const line = lineSchema.safeParse(parseJson(text)).data;
-      if (line?.type === 'screens') {
-        setStatus({ state: 'running', url: line.url, accessCode: line.accessCode, outFolder: null });
-        opened.resolve();
-      } else if (line?.type === 'report' && status !== null) {
-        setStatus({ ...status, state: 'finished', outFolder: line.outFolder });
-      } else if (line?.type === 'error') {
-        opened.reject(new AppError(line.error.code, line.error.message, { action: line.error.action }));
-      }
+    child = startChild(process.execPath, [commandLine, 'demo', '--out', outFolder, '--json', '--keep-open'], {
+      lifeline: 'stdin',
+      onLine(text) {
+        const line = jsonText.pipe(lineSchema).safeParse(text).data;
+        if (line?.type === 'screens') {
+          setStatus({ state: 'running', url: line.url, accessCode: line.accessCode, outFolder: null });
+          opened.resolve();
+        } else if (line?.type === 'report' && status !== null) {
+          setStatus({ ...status, state: 'finished', outFolder: line.outFolder });
+        } else if (line?.type === 'error') {
+          opened.reject(AppError.fromReport(line.error));
+        }
+      },
     });
-    started.once('exit', () => {
+    const timer = setTimeout(close, startTimeoutMs);
+    void child.ended.then(() => {
       child = null;
       setStatus(null);
       opened.reject(new AppError('INTERNAL', 'The demo ended before it had begun.'));
     });
-    try {
-      await opened.promise;
-    } finally {
-      clearTimeout(timer);
-    }
+    await opened.promise.finally(() => clearTimeout(timer));
+  }
+
+  async function close(): Promise<void> {
+    await child?.stop(stopGraceMs);
   }
 
   return {
@@ -71,22 +70,6 @@ export function createDemoProcess(dataFolder: string, onChange: () => void): Dem
       return status;
     },
     start,
-    async close() {
-      const running = child;
-      if (running === null) return;
-      const ended = new Promise((resolve) => running.once('exit', resolve));
-      // The demo stops its own processes when its input closes.
-      running.stdin?.end();
-      running.kill('SIGTERM');
-      await ended;
-    },
+    close,
   };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

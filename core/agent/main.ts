@@ -6,6 +6,7 @@
  */
 import { parseArgs } from 'node:util';
 import { toAppError } from '../shared/errors.ts';
+import type { AgentLine } from './agent-process.ts';
 import { runAgent } from './run-agent.ts';
 
 const { values } = parseArgs({
@@ -27,14 +28,17 @@ try {
     threads: values.threads === undefined ? undefined : Number(values.threads),
     autoApprove: values.approve,
   });
-  process.stdout.write(
-    `${JSON.stringify({ type: 'ready', socket: running.socket, url: running.url, accessCode: running.accessCode })}\n`,
-  );
+  const { socket, url, accessCode } = running;
+  say({ type: 'ready', socket, url, accessCode });
   const stop = () => void running.close().finally(() => process.exit(0));
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   if (values['with-parent']) process.stdin.on('end', stop).on('error', stop).resume();
 } catch (thrown) {
-  process.stdout.write(`${JSON.stringify({ type: 'failed', error: toAppError(thrown).toReport() })}\n`);
+  say({ type: 'failed', error: toAppError(thrown).toReport() });
   process.exitCode = 1;
+}
+
+function say(line: AgentLine): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
 }

@@ -52,8 +52,7 @@ export function fromClientError(thrown: unknown): unknown {
   const parsed = reportSchema.safeParse(thrown.data);
   if (!parsed.success)
     return new AppError('INTERNAL', 'The agent gave an answer that could not be read.', { cause: thrown });
-  const { code, message, action } = parsed.data.report;
-  return new AppError(code, message, { action });
+  return AppError.fromReport(parsed.data.report);
 }
 
 export function createAgentClient(socketPath: string): AgentClient {

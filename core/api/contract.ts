@@ -85,7 +85,7 @@ export type {
   RunSummary,
   SiteRow,
 } from '../coordinator/run-view.ts';
-export type { PlannedRound, RunTotals } from '../strategy/plan.ts';
+export type { PlannedRound } from '../strategy/plan.ts';
 
 export interface AdapterRow {
   sha256: string;

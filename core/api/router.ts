@@ -24,8 +24,7 @@ function site(agent: AgentContext): SiteNode {
 function coordinator(agent: AgentContext): CoordinatorNode {
   if (agent.coordinator !== null) return agent.coordinator;
   const { mode, problem } = agent.status();
-  if (mode === 'coordinator' && problem !== null)
-    throw new AppError(problem.code, problem.message, { action: problem.action });
+  if (mode === 'coordinator' && problem !== null) throw AppError.fromReport(problem);
   throw new AppError('NOT_FOUND', 'This installation is not a coordinator.', {
     action:
       'Name the data folder of the coordinator with --data, or start one with "anneal coordinator start".',

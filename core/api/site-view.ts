@@ -16,7 +16,7 @@ import type { AgentContext } from './context.ts';
 import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
 
 /** The purpose that this version of Anneal trains for. */
-export const trainingPurpose = 'federated-training';
+const trainingPurpose = 'federated-training';
 
 function toSubjectRow(
   subject: SubjectSummary,

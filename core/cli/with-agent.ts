@@ -47,12 +47,11 @@ export async function withRunningAgent<T>(
  * @throws AppError what the agent reports
  */
 export function requireRole({ broker, problem }: AgentStatus): void {
-  if (broker.state === 'none' && problem !== null)
-    throw new AppError(problem.code, problem.message, { action: problem.action });
+  if (broker.state === 'none' && problem !== null) throw AppError.fromReport(problem);
 }
 
 /** Resolves at Ctrl-C or SIGTERM. */
-export function untilStopped(): Promise<NodeJS.Signals> {
+function untilStopped(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
   });

@@ -24,7 +24,7 @@ export interface Expression {
 type Part = Exclude<keyof FaceConfig, 'fatness' | 'teamColors'>;
 
 /** Middle of eyes and mouth on facesjs's canvas: everything turns around it. */
-export const faceCentre = { x: 200, y: 353 };
+const faceCentre = { x: 200, y: 353 };
 const eyes = { left: 140, right: 260, y: 310 };
 const nose = { x: 200, y: 370 };
 const mouth = { x: 200, y: 440 };

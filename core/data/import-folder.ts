@@ -41,7 +41,7 @@ export interface ImportOptions {
 }
 
 /** What is recorded as the document when the CSV has no `consent_document`. */
-export const unnamedDocument = 'unnamed';
+const unnamedDocument = 'unnamed';
 
 /**
  * Imports the images named in the CSV. Images without exactly one face are recorded as set aside, with

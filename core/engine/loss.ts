@@ -2,8 +2,8 @@
 import type { GraphBuilder } from '../graph/graph-builder.ts';
 
 /** Names of the inputs that take the head. */
-export const headWeight = 'head.weight';
-export const headBias = 'head.bias';
+const headWeight = 'head.weight';
+const headBias = 'head.bias';
 
 /** ArcFace (Deng et al. 2019, arXiv 1801.07698): logits are scale · cos θ, and scale · cos(θ + margin) of the right class. */
 export interface ArcShape {

@@ -107,6 +107,5 @@ export function createPixelSource(cacheBytes: number): PixelSource {
 function toError(error: unknown): AppError {
   const report = errorReportSchema.safeParse(error);
   if (!report.success) return new AppError('INTERNAL', 'The thread that prepares images failed.');
-  const { code, message, action } = report.data;
-  return new AppError(code, message, { action });
+  return AppError.fromReport(report.data);
 }

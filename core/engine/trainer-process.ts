@@ -1,5 +1,5 @@
 /**
- * The trainer process: a plain Node process that trainer.ts forks. It takes one job at a time over the
+ * The trainer process: a plain Node process that trainer.ts starts. It takes one job at a time over the
  * IPC channel, runs it on an engine and ends when its parent goes away.
  */
 import { constants, setPriority } from 'node:os';

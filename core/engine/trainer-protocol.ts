@@ -15,7 +15,7 @@ import { deviceKinds, engineNames } from './engine.ts';
 export { type LocalTraining, localTrainingSchema } from '../config/local-training.ts';
 
 /** One image: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
-export const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
+const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
 
 const jobBase = {
   /** Catalogue id of the base model, for instance `face-resnet-128`. */
@@ -58,7 +58,7 @@ export const evaluateJobSchema = z.object({
 });
 
 /** A few real training steps with random pixels, to compare devices. */
-export const measureJobSchema = z.object({
+const measureJobSchema = z.object({
   baseId: z.string(),
   engine: z.enum(engineNames).default('onnxruntime'),
   device: z.enum(deviceKinds),
@@ -94,7 +94,7 @@ export const trainEventSchema = z.object({
   to: z.string(),
 });
 
-export const trainProgressSchema = z.object({
+const trainProgressSchema = z.object({
   step: z.number().int(),
   steps: z.number().int(),
   epoch: z.number(),

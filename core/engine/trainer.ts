@@ -1,11 +1,11 @@
 /**
- * The agent's end of the trainer process: forks it when there is work, gives it one job at a time and
+ * The agent's end of the trainer process: starts it when there is work, gives it one job at a time and
  * starts a new one after a crash. A GPU fault or memory shortage ends one job, never the agent.
  */
-import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import type { z } from 'zod';
+import { type Child, startChild } from '../process/child-process.ts';
 import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
 import { type Logger, silentLogger } from '../shared/logger.ts';
 import { countOomKills } from './oom-kills.ts';
@@ -72,7 +72,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
   let oomKillsBefore: number | undefined;
   const queue: PendingJob[] = [];
   let current: PendingJob | undefined;
-  let child: ChildProcess | undefined;
+  let child: Child | undefined;
   let closed = false;
 
   function advance(): void {
@@ -80,30 +80,36 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     current = queue.shift();
     if (!current) return;
     // A process that died between jobs may not have been reported yet; its channel is closed already.
-    if (!child?.connected) child = startProcess();
+    if (!child?.node.connected) child = startProcess();
     oomKillsBefore = oomKills();
-    child.send(current.request, (error) => {
-      // A process that dies now also emits `exit`, which says more; this only covers a closed channel.
+    // A process that could not be started, or dies now, says more by its end.
+    if (!child.node.connected) return;
+    child.node.send(current.request, (error) => {
       if (error) logger.warn({ event: 'trainer.send_failed' }, 'A message did not reach the trainer process');
     });
   }
 
-  function startProcess(): ChildProcess {
+  function startProcess(): Child {
     const { modelsFolder } = options;
-    const started = fork(programFile, modelsFolder === undefined ? [] : [modelsFolder], {
-      execPath: process.execPath,
-      execArgv: [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-      windowsHide: true,
-    } as Parameters<typeof fork>[2]);
-    started.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    const started = startChild(
+      process.execPath,
+      [programFile, ...(modelsFolder === undefined ? [] : [modelsFolder])],
+      {
+        lifeline: 'ipc',
+        // What kills the agent's group reaches it too.
+        ownGroup: false,
+      },
+    );
+    started.node.stderr?.setEncoding('utf8').on('data', (text: string) => {
       const output = text.slice(0, errorOutputLimit);
       logger.warn({ event: 'trainer.error_output', output }, 'The trainer process reported a problem');
     });
-    started.on('message', (message) => receive(message));
-    started.on('error', (cause) => lose(started, 'could not be started', { cause }));
-    started.on('exit', (code, signal) => {
+    started.node.on('message', receive);
+    void started.ended.then(({ code, signal, startError: cause }) => {
+      if (cause !== undefined) {
+        lose(started, 'could not be started', { cause });
+        return;
+      }
       const kills = oomKills();
       const known = kills !== undefined && oomKillsBefore !== undefined;
       const oomKilled = known ? kills > oomKillsBefore! : undefined;
@@ -113,11 +119,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
   }
 
   /** The process is gone: its job is tried once more or fails, the queue goes on with a new process. */
-  function lose(
-    lost: ChildProcess,
-    reason: string,
-    { end, cause }: { end?: ProcessEnd; cause?: unknown },
-  ): void {
+  function lose(lost: Child, reason: string, { end, cause }: { end?: ProcessEnd; cause?: unknown }): void {
     if (child !== lost) return;
     child = undefined;
     const job = current;
@@ -198,8 +200,8 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
           return;
         }
         const working = child;
-        working?.send({ type: 'cancel', id: job.request.id } satisfies TrainerRequest, () => {});
-        killTimer = setTimeout(() => working?.kill('SIGKILL'), cancelTimeoutMs);
+        working?.node.send({ type: 'cancel', id: job.request.id } satisfies TrainerRequest, () => {});
+        killTimer = setTimeout(() => void working?.kill(), cancelTimeoutMs);
       };
       signal?.addEventListener('abort', abort);
       queue.push(job);
@@ -214,7 +216,7 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     child = undefined;
     current?.settle({ error: cancelled() });
     current = undefined;
-    if (stopping) await endProcess(stopping);
+    await stopping?.stop(closeTimeoutMs);
   }
 
   return {
@@ -230,22 +232,6 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
     close,
     [Symbol.asyncDispose]: close,
   };
-}
-
-/** The process exits by itself once the channel is closed; one that does not is ended. */
-function endProcess(child: ChildProcess): Promise<void> {
-  return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) {
-      resolve();
-      return;
-    }
-    const timer = setTimeout(() => child.kill('SIGKILL'), closeTimeoutMs);
-    child.once('exit', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-    if (child.connected) child.disconnect();
-  });
 }
 
 function outcomeOf(reply: Exclude<TrainerReply, { type: 'progress' | 'prepared' }>) {

@@ -6,7 +6,7 @@ import { sha256 } from '../shared/hash.ts';
 import { rawPublicKey } from '../transport/signature.ts';
 import { isTopicName } from '../transport/topics.ts';
 
-export const invitationSchema = z.strictObject({
+const invitationSchema = z.strictObject({
   federation: z.string().refine(isTopicName),
   coordinatorName: z.string().min(1).max(200),
   /** `mqtts://host:port` */

@@ -6,7 +6,7 @@ import { createSigner, type Signer, verifySignature } from '../transport/signatu
 import { isTopicName } from '../transport/topics.ts';
 import { tokenKey } from './invitation.ts';
 
-export const maxRequestBytes = 16 * 1024;
+const maxRequestBytes = 16 * 1024;
 
 const publicKeySchema = z.base64url().length(43);
 const signatureSchema = z.base64url().length(86);

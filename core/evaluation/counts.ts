@@ -24,7 +24,7 @@ const count = z.int().nonnegative().max(1_000_000_000);
  * Of one class: images of it, those called right, and those that were taken for it, rightly or wrongly. Null where
  * it is withheld; without `total` the others are, too, and without `correct` also `predicted`.
  */
-export const classCountsSchema = z.strictObject({
+const classCountsSchema = z.strictObject({
   total: count.nullable(),
   correct: count.nullable(),
   predicted: count.nullable(),
@@ -32,7 +32,7 @@ export const classCountsSchema = z.strictObject({
 export type ClassCounts = z.infer<typeof classCountsSchema>;
 
 /** Images whose predicted class got a probability of about so many percent (their mean, rounded). */
-export const calibrationBlockSchema = z.strictObject({
+const calibrationBlockSchema = z.strictObject({
   confidence: z.int().min(0).max(100),
   total: count,
   correct: count,
@@ -41,7 +41,7 @@ export type CalibrationBlock = z.infer<typeof calibrationBlockSchema>;
 
 const scoreBin = z.int().nonnegative().lt(scoreBins);
 /** [first bin, last bin, images of the class, images of other classes] with the class's score in these bins. */
-export const scoreBlockSchema = z.tuple([scoreBin, scoreBin, count, count]);
+const scoreBlockSchema = z.tuple([scoreBin, scoreBin, count, count]);
 export type ScoreBlock = z.infer<typeof scoreBlockSchema>;
 
 /** Parse what comes from outside with `evaluationCountsSchema`, which also refuses contradictions. */

@@ -6,7 +6,7 @@ import type { FederatedCounts } from './merge-counts.ts';
 const share = z.number().min(0).max(1);
 
 /** Which share of the images each figure rests on; 0 where it is null. */
-export const coverageSchema = z.object({
+const coverageSchema = z.object({
   accuracy: share,
   top5: share,
   perClassRecall: share,

@@ -13,7 +13,6 @@ import { peftNameStyles } from './peft-names.ts';
 
 /** `peft`: a folder; `onnx`: one ONNX file of the network with adapter and head in it; `weights`: one safetensors file of the base model's weights with the adapter in them. */
 export const adapterFormats = ['peft', 'onnx', 'weights'] as const;
-export type AdapterFormat = (typeof adapterFormats)[number];
 
 export const exportOptionsSchema = z.object({
   format: z.enum(adapterFormats).optional(),

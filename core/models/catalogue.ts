@@ -80,7 +80,7 @@ const builtIn = new Map<string, { entry: CatalogueEntry; load: () => Promise<Bas
 /** Built-in models are the same for every catalogue of the process. */
 const loadedBuiltIns = new Map<string, Promise<BaseModel>>();
 
-export function isBuiltIn(id: string): boolean {
+function isBuiltIn(id: string): boolean {
   return builtIn.has(id);
 }
 
@@ -210,19 +210,4 @@ function once(kept: Map<string, Promise<BaseModel>>, id: string, load: () => Pro
   // A file may be repaired while we run: a failure is not remembered.
   model.catch(() => kept.delete(id));
   return model;
-}
-
-const builtInsOnly = createCatalogue();
-
-/** Ids of the built-in base models, the default first. */
-export function listBaseModels(): string[] {
-  return [...builtIn.keys()];
-}
-
-/**
- * Loads a built-in base model; the second call gives the same object. `createCatalogue` knows the imported ones too.
- * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
- */
-export function loadBaseModel(id: string): Promise<BaseModel> {
-  return builtInsOnly.load(id);
 }

@@ -23,7 +23,7 @@ export const modelIdSchema = z
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const perChannel = z.array(z.number()).length(3);
 
-export const modelManifestSchema = z.strictObject({
+const modelManifestSchema = z.strictObject({
   formatVersion: z.literal(1),
   id: modelIdSchema,
   format: z.enum(['vit', 'onnx']),
@@ -140,7 +140,7 @@ export async function verifyInstalledModel(modelsFolder: string, id: string): Pr
 }
 
 /** Size and SHA-256 of a file, read as a stream. */
-export async function hashFile(file: string): Promise<{ sizeBytes: number; sha256: string }> {
+async function hashFile(file: string): Promise<{ sizeBytes: number; sha256: string }> {
   const digest = createHash('sha256');
   let sizeBytes = 0;
   await pipeline(createReadStream(file), async (pieces) => {

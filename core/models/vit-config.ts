@@ -1,11 +1,11 @@
 /** What a vision transformer is made of, without its weights. */
 import { AppError } from '../shared/errors.ts';
 
-export const vitActivations = ['gelu', 'gelu-tanh', 'quick-gelu'] as const;
+const vitActivations = ['gelu', 'gelu-tanh', 'quick-gelu'] as const;
 export type VitActivation = (typeof vitActivations)[number];
 
 /** Whose names the modules have; see vit-names.ts. */
-export const vitNamings = ['timm', 'transformers-vit', 'transformers-dinov2'] as const;
+const vitNamings = ['timm', 'transformers-vit', 'transformers-dinov2'] as const;
 export type VitNaming = (typeof vitNamings)[number];
 
 /** Optional fields that are absent mean the original ViT, and are not part of the model's identity then. */

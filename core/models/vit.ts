@@ -5,15 +5,12 @@
  */
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
-import { createRandom, mixSeed } from '../shared/random.ts';
-import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
+import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
 import { hashWeights } from './canonical-hash.ts';
 import { checkVitConfig, patchCount, prefixTokens, type VitConfig } from './vit-config.ts';
 import { buildVitGraph } from './vit-graph.ts';
 import { layerModule } from './vit-names.ts';
-
-export { type VitConfig, vitTiny } from './vit-config.ts';
 
 const attentionParts = ['attn.q', 'attn.k', 'attn.v', 'attn.proj'] as const;
 
@@ -43,22 +40,6 @@ export function vitWeightShapes(config: VitConfig): Map<string, readonly number[
   }
   layer('norm', width);
   return shapes;
-}
-
-/** Untrained weights as the papers start from: normal with deviation 0.02, norms at one, biases at zero. */
-export function randomVitWeights(config: VitConfig, seed: number): Map<string, FloatTensor> {
-  const weights = new Map<string, FloatTensor>();
-  for (const [name, dims] of vitWeightShapes(config)) {
-    const tensor = floatTensor(dims);
-    if (/norm\d?\.weight$|\.gamma$/.test(name)) {
-      tensor.data.fill(1);
-    } else if (!name.endsWith('.bias')) {
-      const random = createRandom(mixSeed(seed, name));
-      for (let index = 0; index < tensor.data.length; index++) tensor.data[index] = 0.02 * random.normal();
-    }
-    weights.set(name, tensor);
-  }
-  return weights;
 }
 
 /** @throws AppError CONFIG_INVALID for impossible sizes, MODEL_FILE_INVALID when a weight is missing or misshapen */
@@ -134,11 +115,4 @@ function adaptableLayers(config: VitConfig): AdaptableLayer[] {
       linear('mlp.fc2', hiddenSize, mlpSize),
     ];
   }).flat();
-}
-
-/** Number of weights; what full fine-tuning would train. */
-export function countVitParameters(config: VitConfig): number {
-  let count = 0;
-  for (const dims of vitWeightShapes(config).values()) count += elementCount(dims);
-  return count;
 }

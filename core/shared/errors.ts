@@ -107,6 +107,11 @@ export class AppError extends Error {
     this.action = options.action ?? errorTable[code].action;
   }
 
+  /** An error as another process or another time reported it. */
+  static fromReport({ code, message, action }: ErrorReport): AppError {
+    return new AppError(code, message, { action });
+  }
+
   get status(): number {
     return errorTable[this.code].status;
   }

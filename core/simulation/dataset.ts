@@ -17,7 +17,7 @@ import { createBlobStore } from '../store/blobs.ts';
 import { splitSchema } from '../store/records.ts';
 import type { Experiment } from './experiment.ts';
 
-export const simulationImageSchema = z.object({
+const simulationImageSchema = z.object({
   /** As the labels CSV names it. */
   file: z.string(),
   /** Of the original file's bytes. */

@@ -1,10 +1,9 @@
 /** What a result has to say about where it was computed. */
-import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { z } from 'zod';
+import { runProgram } from '../process/child-process.ts';
 import type { FinishedRun } from './record.ts';
 
 const root = new URL('../../', import.meta.url);
@@ -27,13 +26,8 @@ async function runtimeVersion(): Promise<string> {
 
 /** Of the checkout that this code runs from; null for an installed Anneal. */
 async function currentCommit(): Promise<string | null> {
-  try {
-    const cwd = fileURLToPath(root);
-    const { stdout } = await promisify(execFile)('git', ['rev-parse', '--verify', 'HEAD'], { cwd });
-    return /^[0-9a-f]{40}$/.test(stdout.trim()) ? stdout.trim() : null;
-  } catch {
-    return null;
-  }
+  const { stdout } = await runProgram('git', ['rev-parse', '--verify', 'HEAD'], { cwd: fileURLToPath(root) });
+  return /^[0-9a-f]{40}$/.test(stdout.trim()) ? stdout.trim() : null;
 }
 
 export function describeMachine(workers: number, threadsPerWorker: number): FinishedRun['machine'] {

@@ -29,9 +29,8 @@ export type Partition = z.infer<typeof partitionSchema>;
 
 /** Metrics of one global state over the evaluation images of all sites, computed from counts (docs/evaluation.md). */
 export const metricsSchema = evaluationMetricsSchema.partial({ macroAucWithin: true, coverage: true });
-export type RunMetrics = z.infer<typeof metricsSchema>;
 
-export const roundRecordSchema = z.object({
+const roundRecordSchema = z.object({
   /** 0-based. */
   round: count,
   stage: stageSchema,
@@ -65,14 +64,14 @@ export const roundRecordSchema = z.object({
 export type RoundRecord = z.infer<typeof roundRecordSchema>;
 
 /** Images of a site by class. */
-export const siteRecordSchema = z.object({
+const siteRecordSchema = z.object({
   siteId: z.string(),
   train: z.record(z.string(), count),
   evaluation: z.record(z.string(), count),
 });
 export type SiteRecord = z.infer<typeof siteRecordSchema>;
 
-export const totalsSchema = z.object({
+const totalsSchema = z.object({
   bytesUp: count,
   bytesDown: count,
   bytesSent: count,
@@ -120,7 +119,7 @@ const commonShape = {
   startedAt: z.iso.datetime(),
 };
 
-export const finishedRunSchema = z.object({
+const finishedRunSchema = z.object({
   ...commonShape,
   status: z.literal('finished'),
   rounds: z.array(roundRecordSchema).min(1),
@@ -137,7 +136,7 @@ export const finishedRunSchema = z.object({
 });
 export type FinishedRun = z.infer<typeof finishedRunSchema>;
 
-export const failedRunSchema = z.object({
+const failedRunSchema = z.object({
   ...commonShape,
   status: z.literal('failed'),
   error: errorReportSchema,

@@ -51,7 +51,7 @@ export interface RunHooks {
   onRound(round: RoundRecord): void;
 }
 
-export const runFolderOf = (workFolder: string, id: string): string => join(workFolder, 'runs', id);
+const runFolderOf = (workFolder: string, id: string): string => join(workFolder, 'runs', id);
 
 /**
  * Runs to the end, or goes on where an interrupted call stopped. The run's folder stays until the caller has written

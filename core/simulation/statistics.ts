@@ -1,6 +1,5 @@
-/** What a few seeds say about a method: means, confidence intervals, paired comparisons. */
+/** What a few seeds say about a method: means and confidence intervals. */
 import { AppError } from '../shared/errors.ts';
-import { createRandom } from '../shared/random.ts';
 
 export interface MeanInterval {
   mean: number;
@@ -30,68 +29,6 @@ export function meanInterval(values: readonly number[], confidence = 0.95): Mean
   return { mean, lower: mean - half, upper: mean + half, standardDeviation, count };
 }
 
-export interface PairedComparison extends MeanInterval {
-  /** Probability of differences at least this far from 0 if there were none; two-sided. Null with one pair. */
-  pValue: number | null;
-}
-
-/**
- * Student's paired t test of `first − second`: the same seeds and partitions with either method.
- * @throws AppError CONFIG_INVALID when the pairs do not match up
- */
-export function pairedDifference(
-  first: readonly number[],
-  second: readonly number[],
-  confidence = 0.95,
-): PairedComparison {
-  const differences = differencesOf(first, second);
-  const interval = meanInterval(differences, confidence);
-  const { mean, standardDeviation, count } = interval;
-  if (count === 1) return { ...interval, pValue: null };
-  const t = mean / (standardDeviation / Math.sqrt(count));
-  // Differences that are all the same: 0 / 0 when they are all zero.
-  const pValue = Number.isNaN(t) ? 1 : studentTail(Math.abs(t), count - 1);
-  return { ...interval, pValue };
-}
-
-export interface BootstrapInterval {
-  mean: number;
-  lower: number;
-  upper: number;
-}
-
-/**
- * Percentile bootstrap of the mean of `first − second` over pairs drawn again; assumes nothing of their distribution,
- * and is too narrow for a handful of pairs.
- * @throws AppError CONFIG_INVALID when the pairs do not match up
- */
-export function pairedBootstrap(
-  first: readonly number[],
-  second: readonly number[],
-  { seed, resamples = 10_000, confidence = 0.95 }: { seed: number; resamples?: number; confidence?: number },
-): BootstrapInterval {
-  const differences = differencesOf(first, second);
-  const { mean } = meanInterval(differences);
-  const random = createRandom(seed);
-  const means = Float64Array.from({ length: resamples }, () => {
-    let sum = 0;
-    for (let i = 0; i < differences.length; i++) sum += differences[random.integer(differences.length)]!;
-    return sum / differences.length;
-  }).sort();
-  const at = (share: number) => means[Math.round(share * (resamples - 1))]!;
-  return { mean, lower: at((1 - confidence) / 2), upper: at((1 + confidence) / 2) };
-}
-
-function differencesOf(first: readonly number[], second: readonly number[]): number[] {
-  if (first.length !== second.length) {
-    throw new AppError(
-      'CONFIG_INVALID',
-      `A paired comparison needs pairs; there are ${first.length} and ${second.length} values.`,
-    );
-  }
-  return first.map((value, index) => value - second[index]!);
-}
-
 /**
  * The t below which Student's distribution has this share of its weight.
  * @param share from 0.5 to below 1
@@ -116,7 +53,7 @@ export function studentQuantile(share: number, freedom: number): number {
  * P(|T| > t): one less the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4.
  * @param t from 0
  */
-function studentTail(t: number, freedom: number): number {
+export function studentTail(t: number, freedom: number): number {
   const angle = Math.atan2(Math.sqrt(freedom), t);
   // Of the angle atan(t / √ν); its complement is exact where t is large.
   const cosine = Math.sin(angle);

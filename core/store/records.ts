@@ -5,15 +5,7 @@
  */
 import { z } from 'zod';
 import { errorReportSchema } from '../shared/errors.ts';
-
-const json = z.string().transform((text, context): unknown => {
-  try {
-    return JSON.parse(text);
-  } catch {
-    context.addIssue({ code: 'custom', message: 'not JSON' });
-    return z.NEVER;
-  }
-});
+import { jsonText as json } from '../shared/text.ts';
 
 const flag = z.union([z.literal(0), z.literal(1)]).transform((value) => value === 1);
 
@@ -21,7 +13,7 @@ export const subjectRecord = z.object({
   id: z.int(),
   /** What the hospital calls the subject in its CSV; never a name. */
   pseudonym: z.string(),
-  /** Sealed with `sealIdentifier` of core/consent. */
+  /** Null: no identifier but the pseudonym is stored. */
   identifierCiphertext: z.instanceof(Uint8Array).nullable(),
   createdAt: z.string(),
 });

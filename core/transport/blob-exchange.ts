@@ -15,8 +15,7 @@ import { createBlobServer } from './blob-serve.ts';
 import type { BlobReference } from './messages.ts';
 import { coordinatorId, createTopics } from './topics.ts';
 
-export type { FetchOptions, FetchResult } from './blob-fetch.ts';
-export type { BlobExchangeOptions, TransferListener } from './blob-options.ts';
+export type { BlobExchangeOptions } from './blob-options.ts';
 
 export interface BlobExchange {
   /**

@@ -22,7 +22,7 @@ export function shortReason(text: string): string {
 /** Bytes of a chunk, at most: four in flight are 1 MiB, and brokers with a 1 MB packet limit take one. */
 export const chunkBytes = 256 * 1024;
 /** No blob is larger than this. */
-export const maxBlobBytes = 2 ** 31;
+const maxBlobBytes = 2 ** 31;
 /** No manifest is larger than this as JSON; one that an envelope cannot hold travels as a blob. */
 export const maxManifestBytes = 8 * 2 ** 20;
 /** Sites that a manifest may name. */
@@ -54,15 +54,14 @@ export const manifestSchema = z.strictObject({
 export type ManifestBody = z.infer<typeof manifestSchema>;
 
 /** Site, at each connection. */
-export const helloSchema = z.strictObject({
+const helloSchema = z.strictObject({
   name: z.string().min(1).max(200),
   version: z.string().max(64),
   /** Base models that this site holds. */
   baseIds: z.array(z.string().max(200)).max(100),
 });
-export type HelloBody = z.infer<typeof helloSchema>;
 
-export const progressSchema = z.strictObject({
+const progressSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
   step: countSchema,
@@ -89,7 +88,7 @@ export const evaluationSchema = z
 export type EvaluationBody = z.infer<typeof evaluationSchema>;
 
 /** Site: an update is ready to be pulled. */
-export const announceSchema = z.strictObject({
+const announceSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
   update: blobReferenceSchema,
@@ -99,7 +98,7 @@ export const announceSchema = z.strictObject({
 });
 export type AnnounceBody = z.infer<typeof announceSchema>;
 
-export const declinedSchema = z.strictObject({
+const declinedSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
   reason: reasonSchema,
@@ -116,18 +115,16 @@ export const receiptSchema = z.strictObject({
 export type ReceiptBody = z.infer<typeof receiptSchema>;
 
 /** Coordinator, in answer to `hello`. */
-export const welcomeSchema = z.strictObject({
+const welcomeSchema = z.strictObject({
   coordinatorName: z.string().max(200),
   version: z.string().max(64),
 });
-export type WelcomeBody = z.infer<typeof welcomeSchema>;
 
 export const presenceSchema = z.strictObject({
   online: z.boolean(),
   /** One per connection; an `offline` counts only for the connection it belongs to. */
   session: z.uuid(),
 });
-export type PresenceBody = z.infer<typeof presenceSchema>;
 
 /** Chunks asked for in one request, at most. */
 export const maxIndicesPerRequest = 4;
@@ -140,8 +137,7 @@ export const blobRequestSchema = z.strictObject({
 export type BlobRequestBody = z.infer<typeof blobRequestSchema>;
 
 /** Coordinator: the message with this id is in its store; the site need not repeat it. */
-export const ackSchema = z.strictObject({ messageId: z.uuid() });
-export type AckBody = z.infer<typeof ackSchema>;
+const ackSchema = z.strictObject({ messageId: z.uuid() });
 
 /** Bodies on `site/<site>/up`, for `openEnvelope`. */
 export const siteToCoordinator = {

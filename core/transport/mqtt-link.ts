@@ -232,7 +232,7 @@ function offline(address: URL): AppError {
 }
 
 /** @throws AppError CONFIG_INVALID */
-export function parseBrokerAddress(url: string): URL {
+function parseBrokerAddress(url: string): URL {
   let address: URL | null = null;
   try {
     address = new URL(url);

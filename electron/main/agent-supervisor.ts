@@ -2,8 +2,8 @@
  * Keeps the agent running: starts it, starts it again after a crash with a growing pause, gives up after
  * several quick crashes, and ends it when the app quits. Knows nothing of Electron.
  */
+import { type AgentExit, type AgentProcess, startAgentProcess } from '../../core/agent/agent-process.ts';
 import { AppError, type ErrorReport } from '../../core/shared/errors.ts';
-import { type AgentExit, type AgentProcess, startAgentProcess } from './agent-process.ts';
 
 export type AgentState = 'stopped' | 'starting' | 'ready' | 'restarting' | 'failed';
 
@@ -87,13 +87,14 @@ export function createAgentSupervisor(options: SupervisorOptions): AgentSupervis
     const started = startAgentProcess({
       nodePath: options.nodePath,
       args: options.args,
+      env: agentEnvironment(process.env),
       log: options.log,
-      onReady: (path) => {
+      onReady: (ready) => {
         if (agent !== started || state === 'stopped') return;
         clearTimeout(timer);
-        socket = path;
+        socket = ready.socket;
         enter('ready');
-        for (const waiter of waiters) waiter.resolve(path);
+        for (const waiter of waiters) waiter.resolve(ready.socket);
       },
     });
     agent = started;
@@ -181,4 +182,11 @@ function crashReport(times: number): ErrorReport {
   return new AppError('INTERNAL', `The background service stopped ${times} times in a row.`, {
     action: 'Try again; if it happens again, send the log file to whoever looks after Anneal here.',
   }).toReport();
+}
+
+/** The shell's environment without what would change how plain Node starts. */
+function agentEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => name !== 'NODE_OPTIONS' && !name.startsWith('ELECTRON_')),
+  );
 }

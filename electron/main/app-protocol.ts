@@ -24,7 +24,7 @@ export interface AppProtocolParts {
 }
 
 /** Decides which part answers a request; only the host `anneal` exists. */
-export function routeAppRequest(parts: AppProtocolParts, request: Request): Promise<Response> {
+function routeAppRequest(parts: AppProtocolParts, request: Request): Promise<Response> {
   const url = new URL(request.url);
   if (!isAppUrl(url.href)) return Promise.resolve(new Response(null, { status: 404 }));
   const isApi = url.pathname === '/trpc' || url.pathname.startsWith('/trpc/');

@@ -1,9 +1,7 @@
 /** One measured process: requests go in as lines of JSON, answers come back the same way. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import type { z } from 'zod';
+import { type ChildEnd, startChild } from '../../core/process/child-process.ts';
 import type { Request } from './messages.ts';
 
 export interface MeasuredProcess<Ready> {
@@ -24,59 +22,59 @@ export async function startProcess<Ready>(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<MeasuredProcess<Ready>> {
   const [program = '', ...commandArguments] = command;
-  const child = spawn(program, commandArguments, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+  const lines = createLineQueue(program);
+  const child = startChild(program, commandArguments, {
+    lifeline: 'stdin',
     env: { ...process.env, ...environment },
+    onLine: lines.add,
+    onErrorLine: lines.addError,
   });
-  const nextLine = lineReader(child, program);
-  const answer = async <T>(schema: z.ZodType<T>) => schema.parse(JSON.parse(await nextLine()));
+  void child.ended.then(lines.end);
+  const answer = async <T>(schema: z.ZodType<T>) => schema.parse(JSON.parse(await lines.next()));
   try {
     const ready = await answer(readySchema);
     return {
       ready,
       ask(request, schema) {
-        child.stdin!.write(`${JSON.stringify(request)}\n`);
+        child.node.stdin!.write(`${JSON.stringify(request)}\n`);
         return answer(schema);
       },
       processorSeconds: () => processorSeconds(child.pid!),
       async close() {
-        if (child.exitCode !== null) return;
-        const ended = once(child, 'exit');
-        child.stdin!.end(`${JSON.stringify({ type: 'exit' })}\n`);
-        await ended;
+        child.node.stdin!.end(`${JSON.stringify({ type: 'exit' })}\n`);
+        await child.ended;
       },
     };
   } catch (error) {
-    child.kill();
+    await child.kill();
     throw error;
   }
 }
 
-function lineReader(child: ChildProcess, program: string): () => Promise<string> {
+function createLineQueue(program: string) {
   let errors = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    errors = (errors + text).slice(-keptErrorText);
-  });
   const lines: string[] = [];
   const waiting: { resolve(line: string): void; reject(error: Error): void }[] = [];
   let failure: Error | undefined;
-  createInterface({ input: child.stdout! }).on('line', (line) => {
-    const next = waiting.shift();
-    if (next) next.resolve(line);
-    else lines.push(line);
-  });
-  const fail = (error: Error) => {
-    failure ??= error;
-    for (const { reject } of waiting.splice(0)) reject(failure);
-  };
-  child.on('error', fail);
-  // `close` comes after the last line was read.
-  child.on('close', (code, signal) => fail(new Error(`${program} ended (${signal ?? code}):\n${errors}`)));
-  return () => {
-    const line = lines.shift();
-    if (line !== undefined) return Promise.resolve(line);
-    if (failure) return Promise.reject(failure);
-    return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  return {
+    add(line: string): void {
+      const next = waiting.shift();
+      if (next) next.resolve(line);
+      else lines.push(line);
+    },
+    addError(line: string): void {
+      errors = `${errors}${line}\n`.slice(-keptErrorText);
+    },
+    end({ code, signal }: ChildEnd): void {
+      failure = new Error(`${program} ended (${signal ?? code}):\n${errors}`);
+      for (const { reject } of waiting.splice(0)) reject(failure);
+    },
+    next(): Promise<string> {
+      const line = lines.shift();
+      if (line !== undefined) return Promise.resolve(line);
+      if (failure) return Promise.reject(failure);
+      return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+    },
   };
 }
 

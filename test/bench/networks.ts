@@ -1,5 +1,5 @@
 /** The networks that are measured, with the targets of the training engine. */
-import { type VitConfig, vitTiny } from '../../core/models/vit.ts';
+import { type VitConfig, vitTiny } from '../../core/models/vit-config.ts';
 
 export interface BenchNetwork {
   /** Name on the command line and in the results. */

@@ -2,6 +2,7 @@
  * Writes what both sides of a benchmark start from: weights, factors, head and images.
  * Run as `node prepare-network.ts NETWORK FOLDER BATCH`, in a process of its own so that its memory is given back.
  */
+
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -11,9 +12,11 @@ import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { resolveTargetModules } from '../../core/models/target-modules.ts';
-import { createVit, randomVitWeights, type VitConfig } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import type { VitConfig } from '../../core/models/vit-config.ts';
 import { createRandom, mixSeed } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { randomVitWeights } from '../fixtures/base-models.ts';
 import { type Description, descriptionFile, imagesFile, parametersFile } from './description.ts';
 import { type BenchNetwork, benchNetworks, benchTraining } from './networks.ts';
 

@@ -1,5 +1,4 @@
 /** The three brokers that the contract tests run over, each behind one small interface. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { createPrivateKey, generateKeyPairSync, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -8,13 +7,14 @@ import { connect as connectTcp, createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { type Authority, createAuthority, createRequest, serialFor } from '../../core/enrolment/authority.ts';
-import { mosquittoConfiguration } from '../../core/enrolment/mosquitto.ts';
+import { type Child, startChild } from '../../core/process/child-process.ts';
 import { type Broker, type BrokerOptions, startBroker } from '../../core/transport/broker.ts';
 import type { Link } from '../../core/transport/link.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
 import { connectMqtt, type Will } from '../../core/transport/mqtt-link.ts';
 import { createSigner, type Signer } from '../../core/transport/signature.ts';
 import { coordinatorId, createTopics, mayPublish, maySubscribe } from '../../core/transport/topics.ts';
+import { mosquittoConfiguration } from './mosquitto.ts';
 
 export const federation = 'test-federation';
 export const mosquittoBinary = [
@@ -150,25 +150,19 @@ async function startMosquitto(folder: string, authority: Authority): Promise<Sta
   await writeFile(file('enrolment.acl'), enrolmentAcl);
   // Started as root, Mosquitto would change to a user who may not read this folder.
   await writeFile(file('mosquitto.conf'), `user ${userInfo().username}\n${configuration}`);
-  let child: ChildProcess;
+  let child: Child;
   const start = async () => {
-    child = spawn(mosquittoBinary!, ['-c', file('mosquitto.conf')], { stdio: ['ignore', 'ignore', 'pipe'] });
-    const own = child;
-    let said = '';
-    own.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
+    const said: string[] = [];
+    const own = startChild(mosquittoBinary!, ['-c', file('mosquitto.conf')], {
+      onErrorLine: (line) => said.push(line),
     });
+    child = own;
     await until(async () => {
-      if (own.exitCode !== null || own.signalCode !== null) throw new Error(`Mosquitto ended: ${said}`);
+      if (!own.isRunning) throw new Error(`Mosquitto ended: ${said.join('\n')}`);
       return isListening(port);
     });
   };
-  const kill = async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exited;
-  };
+  const kill = () => child.kill();
   await start();
   const url = `mqtts://127.0.0.1:${port}`;
   return {

@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { ensureBuilt } from '../../build/ensure-built.ts';
-import type { AgentProcess } from '../../core/cli/demo/agent-process.ts';
+import type { DemoAgent } from '../../core/cli/demo/demo-agent.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
 import { type Desk, openDeskAt } from '../fixtures/desk.ts';
 import { startFederation, until } from '../fixtures/federation.ts';
@@ -16,7 +16,7 @@ const rounds = 10;
 /** Rounds that are done when the images are taken: charts have a shape, and something still moves. */
 const imagedAfter = 6;
 
-async function openSignedIn(browser: Browser, agent: AgentProcess, scheme: 'light' | 'dark'): Promise<Desk> {
+async function openSignedIn(browser: Browser, agent: DemoAgent, scheme: 'light' | 'dark'): Promise<Desk> {
   const desk = await openDeskAt(browser, agent, scheme);
   await desk.signIn();
   return desk;

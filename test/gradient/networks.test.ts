@@ -1,4 +1,5 @@
 /** Whole small networks, LoRA included, against finite differences. */
+
 import { describe, expect, test } from 'vitest';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
@@ -9,8 +10,10 @@ import {
   loraBName,
   promoteToInputs,
 } from '../../core/lora/inject.ts';
-import { createVit, randomVitWeights, type VitConfig } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import type { VitConfig } from '../../core/models/vit-config.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
+import { randomVitWeights } from '../fixtures/base-models.ts';
 import { compareGradients, type Feeds, randomTensor, uniformTensor } from './finite-differences.ts';
 
 const tolerance = 5e-3;

@@ -1,7 +1,9 @@
 /** The parts that later vision transformers added, against finite differences: all weights of two blocks at once. */
+
 import { expect, test } from 'vitest';
 import { promoteToInputs } from '../../core/lora/inject.ts';
-import { createVit, type VitConfig, vitWeightShapes } from '../../core/models/vit.ts';
+import { createVit, vitWeightShapes } from '../../core/models/vit.ts';
+import type { VitConfig } from '../../core/models/vit-config.ts';
 import { compareGradients, type Feeds, randomTensor, uniformTensor } from './finite-differences.ts';
 
 const plain: VitConfig = {

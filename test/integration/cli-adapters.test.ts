@@ -1,11 +1,12 @@
 /** `anneal adapters` as a process: PEFT folders in and out, merged weights, an ONNX file, and what goes wrong. */
+
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeModelState } from '../../core/lora/state-file.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { initialState } from '../../core/models/initial-state.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { type CommandLine, openCommandLine } from '../fixtures/command-line.ts';
 
 let line: CommandLine;

@@ -135,7 +135,7 @@ test(
     await using cli = openCommandLine();
     const { coordinator } = await prepareFederation(cli);
     const site = await cli.start('site', 'site', 'start', '--approve');
-    coordinator.child.kill('SIGSTOP');
+    coordinator.child.node.kill('SIGSTOP');
 
     const { code, wallMs } = await site.stop('SIGTERM');
 

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { startAgentProcess } from '../../core/cli/demo/agent-process.ts';
+import { startDemoAgent } from '../../core/cli/demo/demo-agent.ts';
 import { openReadOnlyStore } from '../../core/store/store.ts';
 import { startFederation, startShortRun, until } from '../fixtures/federation.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
@@ -39,7 +39,7 @@ test(
   'of two setups at once one makes a federation',
   async () => {
     using folder = temporaryFolder();
-    const agent = await startAgentProcess({ dataFolder: folder.dir });
+    const agent = await startDemoAgent({ dataFolder: folder.dir });
     const setUp = (federation: string) =>
       agent.client.setup.coordinator.mutate({ federation, port: 0, hosts: ['127.0.0.1'] });
 

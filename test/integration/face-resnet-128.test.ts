@@ -1,12 +1,13 @@
 /** Our graph of the face network against the library whose weights it takes, on that library's photographs. */
+
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { writePlanes } from '../../core/engine/augmentation.ts';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 
 const require = createRequire(import.meta.url);
 const packageFolder = path.dirname(require.resolve('@vladmandic/face-api/package.json'));

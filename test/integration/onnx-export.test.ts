@@ -1,4 +1,5 @@
 /** A trained state as one ONNX file: ONNX Runtime gives the same embeddings and logits as the adapted graph. */
+
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import onnxProto from 'onnx-proto';
@@ -8,10 +9,10 @@ import { encodeOnnxModel } from '../../core/graph/encode.ts';
 import { injectLora, loraAName, loraBName, loraDims } from '../../core/lora/inject.ts';
 import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { exportOnnxModel } from '../../core/models/onnx/export.ts';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
 import { elementCount, floatTensor } from '../../core/shared/tensor.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { largestDifference, temporaryFolder, testPixels, waves } from '../fixtures/onnx-files.ts';
 
 const fixture = (name: string) => path.join(import.meta.dirname, '../fixtures/onnx', `${name}.onnx`);

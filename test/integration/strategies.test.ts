@@ -1,4 +1,5 @@
 /** Every strategy, and some mixes of options, over real processes, broker and trainer. */
+
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,10 +9,10 @@ import type { RunDetail } from '../../core/api/contract.ts';
 import type { RunSettings } from '../../core/config/run-config.ts';
 import { mergeState } from '../../core/lora/merge.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { importPeftFolder } from '../../core/models/peft-import.ts';
 import { openReadOnlyStore } from '../../core/store/store.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { startFederation, type TestFederation, until } from '../fixtures/federation.ts';
 
 const testTimeoutMs = 120_000;

@@ -2,6 +2,7 @@
  * Whole training graphs on TensorFlow.js against ONNX Runtime: in WebAssembly always, on libtensorflow where
  * `npm run setup:tensorflow` has installed it (`.ci/tensorflow.sh` does).
  */
+
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
 import { buildTrainingGraph, graphShape, stateParameters } from '../../core/engine/training-graph.ts';
@@ -11,9 +12,11 @@ import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { loadFaceResnet128 } from '../../core/models/face-resnet-128.ts';
 import { initialState } from '../../core/models/initial-state.ts';
-import { createVit, randomVitWeights, vitTiny } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import { vitTiny } from '../../core/models/vit-config.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { type FloatTensor, floatTensor, type Tensor } from '../../core/shared/tensor.ts';
+import { randomVitWeights } from '../fixtures/base-models.ts';
 import { disagreements, tensorFlowLegs } from '../gradient/engine-parity.ts';
 import { randomTensor, uniformTensor } from '../gradient/finite-differences.ts';
 

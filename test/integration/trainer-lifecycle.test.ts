@@ -1,4 +1,5 @@
 /** The trainer process around its jobs: queue, cancel, crash, and the end of its parent. */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -11,8 +12,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { encodeModelState } from '../../core/lora/state-file.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { initialState } from '../../core/models/initial-state.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 let folder: string;

@@ -1,4 +1,5 @@
 /** Real training in the real trainer process. */
+
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,8 +10,8 @@ import type { Example, TrainProgress } from '../../core/engine/trainer-protocol.
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { initialState } from '../../core/models/initial-state.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 let folder: string;

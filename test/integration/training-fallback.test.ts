@@ -2,6 +2,7 @@
  * Faults during training. The engine here is a stand-in around the real ONNX Runtime: it computes everything on
  * the processor, whatever device is asked for, and fails where a test wants it to.
  */
+
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,9 +17,9 @@ import { createPixelSource, type PixelSource } from '../../core/engine/pixel-sou
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { runTrainJob } from '../../core/engine/training-job.ts';
 import type { Graph } from '../../core/graph/graph.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { floatTensor, type Tensor } from '../../core/shared/tensor.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { largestDifference, shapeJob, writeShapeCrops, writeShapeStart } from '../fixtures/shape-crops.ts';
 
 type Outputs = Record<string, Tensor>;

@@ -1,4 +1,5 @@
 /** Training in lanes: the same bytes as without them, every time, and a lane that ends costs no step. */
+
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -12,7 +13,8 @@ import { startTrainer } from '../../core/engine/trainer.ts';
 import type { Example, TrainJob } from '../../core/engine/trainer-protocol.ts';
 import { runTrainJob } from '../../core/engine/training-job.ts';
 import type { Graph } from '../../core/graph/graph.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
+
 import { largestDifference, shapeJob, writeShapeCrops, writeShapeStart } from '../fixtures/shape-crops.ts';
 
 const real = createOnnxRuntimeEngine();

@@ -1,4 +1,5 @@
 /** What can be chosen for a training job, run on a small vision transformer with random weights. */
+
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -16,8 +17,10 @@ import { decodeModelState, encodeModelState } from '../../core/lora/state-file.t
 import { initialState } from '../../core/models/initial-state.ts';
 import { withReplacedWeights } from '../../core/models/replaced-weights.ts';
 import { trainableWeights } from '../../core/models/trainable-weights.ts';
-import { createVit, randomVitWeights, type VitConfig, vitTiny } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import { type VitConfig, vitTiny } from '../../core/models/vit-config.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
+import { randomVitWeights } from '../fixtures/base-models.ts';
 import { shapeClasses, shapeJob, writeShapeCrops } from '../fixtures/shape-crops.ts';
 
 const config: VitConfig = {

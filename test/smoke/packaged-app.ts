@@ -1,8 +1,8 @@
 /** Where things are in a packaged app, and how a test starts its agent. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { startAgentProcess } from '../../core/agent/agent-process.ts';
 import { type AgentClient, createAgentClient } from '../../core/api/client.ts';
-import { startAgentProcess } from '../../electron/main/agent-process.ts';
 import { packagedNode } from '../../electron/node-runtime.ts';
 
 export interface PackagedApp {
@@ -49,7 +49,7 @@ export async function startPackagedAgent(
   const agent = startAgentProcess({
     nodePath: app.node,
     args: [join(app.root, 'core/agent/main.ts'), '--data', dataFolder, '--with-parent', ...flags],
-    onReady: ready.resolve,
+    onReady: ({ socket }) => ready.resolve(socket),
     log: (line) => log.push(line),
   });
   void agent.exited.then(({ code, report }) =>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AgentProcess, startAgentProcess } from '../../electron/main/agent-process.ts';
+import { type AgentProcess, startAgentProcess } from '../../core/agent/agent-process.ts';
 import { createAgentProxy } from '../../electron/main/agent-proxy.ts';
 
 const agentFile = fileURLToPath(new URL('../fixtures/shell/agent.ts', import.meta.url));

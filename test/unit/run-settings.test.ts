@@ -8,8 +8,8 @@ import type { RunSettings } from '../../core/config/run-config.ts';
 import { completeRunConfig, parseRunSettings } from '../../core/coordinator/run-settings.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
+import { loadBaseModel } from '../fixtures/base-models.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 
 let base: BaseModel;

@@ -1,12 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  meanInterval,
-  pairedBootstrap,
-  pairedDifference,
-  studentQuantile,
-} from '../../core/simulation/statistics.ts';
+import { meanInterval, studentQuantile } from '../../core/simulation/statistics.ts';
+import { pairedBootstrap, pairedDifference } from '../bench/paper/paired.ts';
 
 interface Reference {
   first: number[];

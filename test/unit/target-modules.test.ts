@@ -4,7 +4,8 @@ import { defaultRunConfig, runConfigSchema } from '../../core/config/run-config.
 import { compileModuleSelector, compilePatternTable, endsWithName } from '../../core/lora/module-pattern.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { presetNames, resolveTargetModules } from '../../core/models/target-modules.ts';
-import { createVit, randomVitWeights, vitTiny } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import { vitTiny } from '../../core/models/vit-config.ts';
 import {
   checkLoraSettings,
   highestRank,
@@ -13,6 +14,7 @@ import {
 } from '../../core/strategy/lora-settings.ts';
 import { planRun } from '../../core/strategy/plan.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
+import { randomVitWeights } from '../fixtures/base-models.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 
 const config = { ...vitTiny, imageSize: 32, hiddenSize: 12, heads: 2, layers: 3, mlpSize: 24 };

@@ -2,11 +2,12 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { collectParameters } from '../../core/engine/training-parameters.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { AdaptableLayer, BaseModel } from '../../core/models/base-model.ts';
-import { loadBaseModel } from '../../core/models/catalogue.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { statisticWeights, trainableWeights } from '../../core/models/trainable-weights.ts';
-import { createVit, randomVitWeights, type VitConfig, vitTiny } from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import { type VitConfig, vitTiny } from '../../core/models/vit-config.ts';
 import { type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
+import { loadBaseModel, randomVitWeights } from '../fixtures/base-models.ts';
 import { gentleTraining } from '../fixtures/shape-crops.ts';
 
 const small: VitConfig = { ...vitTiny, imageSize: 32, hiddenSize: 12, layers: 3, heads: 2, mlpSize: 24 };

@@ -1,13 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { createOnnxRuntimeEngine } from '../../core/engine/onnxruntime/engine.ts';
-import {
-  countVitParameters,
-  createVit,
-  randomVitWeights,
-  type VitConfig,
-  vitTiny,
-} from '../../core/models/vit.ts';
+import { createVit } from '../../core/models/vit.ts';
+import { type VitConfig, vitTiny } from '../../core/models/vit-config.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
+import { countVitParameters, randomVitWeights } from '../fixtures/base-models.ts';
 
 const small: VitConfig = { ...vitTiny, id: 'vit-small-test', imageSize: 32, layers: 2 };
 

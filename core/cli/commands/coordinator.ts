@@ -167,8 +167,7 @@ export function addCoordinatorCommands(program: Command): void {
         const run = await watchRun(client, summary.id);
         if (options.json) printJson(run);
         else printLine(describeRun(run));
-        if (run.failure !== null)
-          throw new AppError(run.failure.code, run.failure.message, { action: run.failure.action });
+        if (run.failure !== null) throw AppError.fromReport(run.failure);
       }),
     );
 

@@ -6,8 +6,8 @@ import type { AgentClient } from '../../api/client.ts';
 import type { ImportReport, RunDetail } from '../../api/contract.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { makeFolder } from '../../store/make-folder.ts';
-import { type AgentProcess, startAgentProcess } from './agent-process.ts';
 import { type DemoData, prepareDemoData } from './data.ts';
+import { type DemoAgent, startDemoAgent } from './demo-agent.ts';
 import type { LiveView } from './live-view.ts';
 import type { DemoOptions } from './options.ts';
 import { buildReport, type DemoReport } from './report.ts';
@@ -36,7 +36,7 @@ export interface DemoResult {
 
 interface DemoSiteProcess {
   name: string;
-  agent: AgentProcess;
+  agent: DemoAgent;
   imported: ImportReport;
 }
 
@@ -48,7 +48,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
   makeFolder(outFolder);
   // Databases, keys and crops live in a private folder that goes when the demo ends; logs and results stay.
   const workFolder = await mkdtemp(join(tmpdir(), 'anneal-demo-'));
-  const agents: AgentProcess[] = [];
+  const agents: DemoAgent[] = [];
   try {
     view.say(
       options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the images …',
@@ -104,10 +104,10 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
 async function startCoordinator(
   options: DemoOptions,
   workFolder: string,
-  agents: AgentProcess[],
+  agents: DemoAgent[],
   hooks: DemoHooks,
-): Promise<AgentProcess> {
-  const coordinator = await startAgentProcess({
+): Promise<DemoAgent> {
+  const coordinator = await startDemoAgent({
     dataFolder: join(workFolder, 'coordinator'),
     ...(options.ui ? { uiPort: 0 } : {}),
   });
@@ -124,14 +124,14 @@ async function startSites(
   data: DemoData,
   coordinator: AgentClient,
   workFolder: string,
-  agents: AgentProcess[],
+  agents: DemoAgent[],
   view: LiveView,
   signal: AbortSignal,
 ): Promise<DemoSiteProcess[]> {
   // Cores are shared out: more threads than cores would only make every site slower.
   const threads = Math.max(1, Math.floor(availableParallelism() / data.sites.length));
   const started = data.sites.map(async (site): Promise<DemoSiteProcess> => {
-    const agent = await startAgentProcess({
+    const agent = await startDemoAgent({
       dataFolder: join(workFolder, site.name),
       threads,
       approve: true,
@@ -202,7 +202,7 @@ async function runToEnd(
   settings: ReturnType<typeof runSettings> | ReturnType<typeof headOnlySettings>,
   title: string,
   view: LiveView,
-  agents: readonly AgentProcess[],
+  agents: readonly DemoAgent[],
   signal: AbortSignal,
 ): Promise<RunDetail> {
   const { id } = await client.coordinator.startRun.mutate(settings);
@@ -218,8 +218,7 @@ async function runToEnd(
       lost.then(() => Promise.reject(new AppError('CANCELLED', 'The demo was stopped.'))),
     ]);
     view.show(title, run);
-    if (run.failure !== null)
-      throw new AppError(run.failure.code, run.failure.message, { action: run.failure.action });
+    if (run.failure !== null) throw AppError.fromReport(run.failure);
     if (run.status === 'finished') return run;
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }

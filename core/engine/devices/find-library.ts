@@ -1,7 +1,7 @@
 /** Finds shared libraries where Linux's dynamic loader would, without loading them: a broken one could crash us. */
 import { access, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { runTool } from './run-tool.ts';
+import { outputOf } from '../../process/child-process.ts';
 
 const toolTimeoutMs = 3_000;
 
@@ -34,7 +34,7 @@ async function findIn(candidates: readonly string[], name: string): Promise<stri
 }
 
 async function findInCache(name: string): Promise<string | undefined> {
-  const text = await runTool('/sbin/ldconfig', ['-p'], toolTimeoutMs);
+  const text = await outputOf('/sbin/ldconfig', ['-p'], toolTimeoutMs);
   return text === null ? undefined : parseLibraryCache(text, name);
 }
 

@@ -1,7 +1,8 @@
 /** Graphics processors as macOS tells them through system_profiler. */
 import { z } from 'zod';
+import { outputOf } from '../../process/child-process.ts';
+import { jsonText } from '../../shared/text.ts';
 import { type GraphicsCard, shortVendor } from './graphics-card.ts';
-import { runTool } from './run-tool.ts';
 
 const toolTimeoutMs = 15_000;
 
@@ -21,19 +22,13 @@ const answerSchema = z.object({
 
 export async function listMacCards(): Promise<GraphicsCard[]> {
   const args = ['SPDisplaysDataType', '-json'];
-  const text = await runTool('/usr/sbin/system_profiler', args, toolTimeoutMs);
+  const text = await outputOf('/usr/sbin/system_profiler', args, toolTimeoutMs);
   return text === null ? [] : parseMacCards(text);
 }
 
 /** @param text JSON of `system_profiler SPDisplaysDataType -json`; anything else gives no cards */
 export function parseMacCards(text: string): GraphicsCard[] {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return [];
-  }
-  const answer = answerSchema.safeParse(value).data;
+  const answer = jsonText.pipe(answerSchema).safeParse(text).data;
   return (answer?.SPDisplaysDataType ?? []).map((entry) => {
     const name = entry.sppci_model ?? entry._name ?? 'Graphics processor';
     const memoryBytes = readSize(entry.spdisplays_vram ?? entry._spdisplays_vram);

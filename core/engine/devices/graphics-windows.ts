@@ -1,7 +1,8 @@
 /** Graphics cards as Windows tells them through PowerShell. */
 import { z } from 'zod';
+import { outputOf } from '../../process/child-process.ts';
+import { jsonText } from '../../shared/text.ts';
 import { type GraphicsCard, isSoftwareRenderer, shortVendor } from './graphics-card.ts';
-import { runTool } from './run-tool.ts';
 
 /** PowerShell takes its time on the first start after a boot. */
 const toolTimeoutMs = 15_000;
@@ -32,13 +33,13 @@ const answerSchema = z.object({
 
 export async function listWindowsCards(): Promise<GraphicsCard[]> {
   const args = ['-NoProfile', '-NonInteractive', '-Command', script];
-  const text = await runTool('powershell.exe', args, toolTimeoutMs);
+  const text = await outputOf('powershell.exe', args, toolTimeoutMs);
   return text === null ? [] : parseWindowsCards(text);
 }
 
 /** @param text JSON of the script above; anything else gives no cards */
 export function parseWindowsCards(text: string): GraphicsCard[] {
-  const answer = answerSchema.safeParse(parseJson(text)).data;
+  const answer = jsonText.pipe(answerSchema).safeParse(text.replace(/^\uFEFF/, '')).data;
   if (answer === undefined) return [];
   return answer.cards.flatMap((card) => {
     const name = card.Name.trim();
@@ -55,12 +56,4 @@ export function parseWindowsCards(text: string): GraphicsCard[] {
       },
     ];
   });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text.replace(/^\uFEFF/, ''));
-  } catch {
-    return undefined;
-  }
 }

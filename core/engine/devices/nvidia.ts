@@ -1,7 +1,7 @@
 /** NVIDIA cards, their driver and the libraries that CUDA training needs. */
 import { readFile } from 'node:fs/promises';
+import { outputOf } from '../../process/child-process.ts';
 import type { GraphicsCard } from './graphics-card.ts';
-import { runTool } from './run-tool.ts';
 
 const toolTimeoutMs = 5_000;
 
@@ -10,7 +10,7 @@ const minDriver = { linux: 525, win32: 528 } as const;
 
 /** Cards as `nvidia-smi` lists them; null when there is no such program or no working driver. */
 export async function listNvidiaCards(): Promise<GraphicsCard[] | null> {
-  const text = await runTool(
+  const text = await outputOf(
     'nvidia-smi',
     ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader,nounits'],
     toolTimeoutMs,

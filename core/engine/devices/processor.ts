@@ -1,7 +1,7 @@
 /** The computer's processor: what it is called and which vector instructions it has. */
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
-import { runTool } from './run-tool.ts';
+import { outputOf } from '../../process/child-process.ts';
 
 export interface Processor {
   name: string;
@@ -65,7 +65,7 @@ async function readCpuInfo(): Promise<CpuInfo> {
     }
   }
   if (process.platform === 'darwin') {
-    const cores = Number(await runTool('/usr/sbin/sysctl', ['-n', 'hw.physicalcpu'], toolTimeoutMs));
+    const cores = Number(await outputOf('/usr/sbin/sysctl', ['-n', 'hw.physicalcpu'], toolTimeoutMs));
     const vendor = process.arch === 'arm64' ? { vendor: 'Apple' } : {};
     return { ...vendor, ...(cores > 0 ? { cores } : {}), instructions: [] };
   }

@@ -3,9 +3,9 @@ import { access, readdir, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
+import { outputOf } from '../../process/child-process.ts';
 import { findLibrary } from './find-library.ts';
 import { type GraphicsCard, isSoftwareRenderer, pciVendors } from './graphics-card.ts';
-import { runTool } from './run-tool.ts';
 
 export interface VulkanState {
   /** Whether libvulkan.so.1 can be found. */
@@ -29,7 +29,7 @@ export async function inspectVulkan(environment: NodeJS.ProcessEnv = process.env
   const [loader, drivers, info] = await Promise.all([
     findLibrary('libvulkan.so.1', environment),
     listVulkanDrivers(environment),
-    runTool('vulkaninfo', ['--summary'], toolTimeoutMs),
+    outputOf('vulkaninfo', ['--summary'], toolTimeoutMs),
   ]);
   return {
     hasLoader: loader !== undefined,

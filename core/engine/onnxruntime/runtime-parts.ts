@@ -11,7 +11,7 @@ export type AcceleratorKind = Exclude<DeviceKind, 'cpu'>;
  * Fetches what is too large for the npm package: the CUDA provider, a few hundred megabytes. The package would do
  * so at install, which our `.npmrc` forbids to every package.
  */
-export const cudaInstallCommand =
+const cudaInstallCommand =
   'node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12';
 
 /** Why the runtime itself cannot offer a device, or undefined when it can. */

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs';
 import { toAppError } from '../../shared/errors.ts';
 import { readInstallation } from './installation.ts';
 import { loadNativeBackend, nativeBackendName } from './native-backend.ts';
-import type { ProbeReport } from './probe-report.ts';
+import type { ProbeReport } from './probe.ts';
 
 async function probe(device: string, folder: string): Promise<ProbeReport> {
   const installation = readInstallation(folder);

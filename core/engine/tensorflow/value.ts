@@ -35,8 +35,8 @@ export interface Value {
 }
 
 /** Order of the axes of a channels-last tensor seen from the graph's order, and back. */
-export const toLast = [0, 2, 3, 1];
-export const toPlain = [0, 3, 1, 2];
+const toLast = [0, 2, 3, 1];
+const toPlain = [0, 3, 1, 2];
 /** Where each axis of the graph's order lies in a channels-last tensor. */
 export const placeInLast = [0, 3, 1, 2];
 

@@ -1,5 +1,5 @@
 /** Values that are known at import: weights, shapes, axes. */
-import { elementCount, type Tensor } from '../../shared/tensor.ts';
+import type { Tensor } from '../../shared/tensor.ts';
 
 /** `int32` holds all integers of up to 32 bits, `int64` the wider ones; half and double floats become float32. */
 export interface HostArrayOf {
@@ -72,10 +72,6 @@ export function toGraphTensor(tensor: HostTensor): Tensor {
 
 export function isFloat(tensor: HostTensor): tensor is HostTensor<'float32'> {
   return tensor.dtype === 'float32';
-}
-
-export function sizeOf(tensor: HostTensor): number {
-  return elementCount(tensor.dims);
 }
 
 /** The same values in another type; floats are cut towards zero. */

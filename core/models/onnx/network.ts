@@ -6,8 +6,8 @@ import type { FileNode, FileValue, OnnxFile } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
 import { readTensor } from './tensors.ts';
 
-export const oldestOpset = 11;
-export const newestOpset = 22;
+const oldestOpset = 11;
+const newestOpset = 22;
 
 export interface Network {
   readonly label: string;
@@ -31,7 +31,7 @@ export interface NetworkShape extends Omit<Network, 'tensors'> {
  * @param wantedOutput a graph output or any inner value; the only output when absent
  * @throws AppError MODEL_FILE_INVALID
  */
-export function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
+function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
   const { label, graph } = file;
   const opset = file.opsets.get('');
   if (opset === undefined || opset < oldestOpset || opset > newestOpset) {

@@ -95,7 +95,7 @@ function spreadConstants(context: NodeContext, names: string[], axis: number, ba
 }
 
 /** Axes as an attribute (older opsets) or as an input. */
-export function axesOf(context: NodeContext, index = 1): number[] | undefined {
+function axesOf(context: NodeContext, index = 1): number[] | undefined {
   return context.integers(index) ?? intsAttribute(context.node.attributes, 'axes');
 }
 

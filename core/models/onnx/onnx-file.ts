@@ -1,7 +1,7 @@
 /** The parts of an ONNX file that the import reads, in plain values. */
 
 /** TensorProto.DataType by number; those that the import cannot read have a name for the message only. */
-export const elementTypeNames: Readonly<Record<number, string>> = {
+const elementTypeNames: Readonly<Record<number, string>> = {
   0: 'UNDEFINED',
   1: 'FLOAT',
   2: 'UINT8',

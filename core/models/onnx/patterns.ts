@@ -50,7 +50,7 @@ function createLookup(graph: Graph): Lookup {
 }
 
 /** Leaves out nodes, initializers and types that lead to no output. */
-export function removeUnread(graph: Graph): Graph {
+function removeUnread(graph: Graph): Graph {
   const read = new Set(graph.outputs);
   const nodes: GraphNode[] = [];
   for (const node of graph.nodes.toReversed()) {

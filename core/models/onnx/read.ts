@@ -79,7 +79,7 @@ async function readBytes(file: string): Promise<Uint8Array> {
 }
 
 /** @param label name for messages @throws AppError MODEL_FILE_INVALID */
-export function decodeOnnx(bytes: Uint8Array, label: string): OnnxFile {
+function decodeOnnx(bytes: Uint8Array, label: string): OnnxFile {
   try {
     return decodeModel(bytes, label);
   } catch (error) {

@@ -16,7 +16,7 @@ export type WireField =
   | { readonly number: number; readonly kind: 'fixed32' | 'fixed64' | 'bytes'; readonly bytes: Uint8Array };
 
 /** Reads a varint at `offset`. @throws WireError when it is cut off or longer than ten bytes */
-export function readVarint(bytes: Uint8Array, offset: number): { value: bigint; next: number } {
+function readVarint(bytes: Uint8Array, offset: number): { value: bigint; next: number } {
   let low = 0;
   // Most varints are short: stay with small integers as long as they hold 28 bits.
   for (let index = 0; index < 4; index++) {

@@ -77,7 +77,7 @@ export function scenariosOf(runs: readonly RunLine[]): Scenario[] {
   });
 }
 
-export function describePartition(partition: Partition): string {
+function describePartition(partition: Partition): string {
   switch (partition.kind) {
     case 'iid':
       return 'IID';

@@ -18,7 +18,7 @@ interface Column {
 const absent = '–';
 
 /** `91.2 ± 0.8`: percent with half the width of the 95 % interval. */
-export function percentWithInterval(value: Estimate | null): string | null {
+function percentWithInterval(value: Estimate | null): string | null {
   return value === null ? null : withInterval(value, 100, 1);
 }
 

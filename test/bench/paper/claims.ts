@@ -1,5 +1,5 @@
 /** What the table should show, and whether it does. */
-import { pairedDifference } from '../../../core/simulation/statistics.ts';
+import { pairedDifference } from './paired.ts';
 import { saFedLora, saFedLoraFixedA, saFedLoraWithoutPull } from './plan-of-runs.ts';
 import type { ResultRow } from './table-rows.ts';
 

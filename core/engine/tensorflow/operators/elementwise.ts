@@ -30,7 +30,7 @@ function divide(a: tf.Tensor, b: tf.Tensor): tf.Tensor {
   return tf.cast(tf.div(tf.cast(a, 'float32'), tf.cast(b, 'float32')), 'int32');
 }
 
-export function geluOf(x: tf.Tensor, approximate: boolean): tf.Tensor {
+function geluOf(x: tf.Tensor, approximate: boolean): tf.Tensor {
   const inner = approximate
     ? tf.tanh(tf.mul(Math.sqrt(2 / Math.PI), tf.add(x, tf.mul(0.044715, tf.mul(x, tf.mul(x, x))))))
     : tf.erf(tf.mul(x, Math.SQRT1_2));

@@ -1,6 +1,5 @@
 /** The form of an operator of this engine, and what the operators share. */
 import type * as tf from '@tensorflow/tfjs';
-import { stringOf } from '../../../graph/attributes.ts';
 import type { GraphNode, ValueType } from '../../../graph/graph.ts';
 import { AppError } from '../../../shared/errors.ts';
 import type { Tensor } from '../../../shared/tensor.ts';
@@ -76,10 +75,4 @@ export function rankOf(request: NodeRequest, index = 0): number {
 
 export function resolved(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis;
-}
-
-/** Refuses an attribute whose value is not the one that is implemented. */
-export function requireSetting(request: NodeRequest, name: string, expected: string): void {
-  const value = stringOf(request.attributes, name, expected);
-  if (value !== expected) throw unsupported(request, `the setting ${name}="${value}" is missing here`);
 }

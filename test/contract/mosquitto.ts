@@ -1,5 +1,5 @@
 /** Configuration for Mosquitto 2 as the broker of a federation, for the administrator who runs it. */
-import { coordinatorId, createTopics } from '../transport/topics.ts';
+import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 
 export interface MosquittoOptions {
   federation: string;
