@@ -169,6 +169,7 @@ describe("a site's own part", () => {
         recordedBy: 'test',
       });
       node.consentWithdrawn('P0');
+      expect(store.adapters.list({ kind: 'update' })).toEqual([]);
       expect(store.siteMemory.list()).toEqual([]);
       const second = await announcement(site, 0);
       expect(second.updateSha256).not.toBe(first.updateSha256);
