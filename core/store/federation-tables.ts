@@ -8,7 +8,7 @@ import {
   type SiteRecord,
   siteRecord,
 } from './records.ts';
-import { insertSql, replacements, rowsOf, whereSql } from './sql-text.ts';
+import { asColumns, insertSql, replacements, rowsOf, whereSql } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const valueRow = z.object({ value: z.string() });
@@ -108,7 +108,8 @@ export function createOutbox(db: Sqlite, now: () => string) {
     /** Oldest first, not yet answered. */
     pending: (limit = 100) => rows.all('WHERE sent_at IS NULL ORDER BY id LIMIT @limit', { limit }),
     /** Call it in the transaction that changes the state it speaks of. Gives the id. */
-    add: (message: NewMessage): number => db.run(insert, { ...unset, ...message, createdAt: now() }).lastId,
+    add: (message: NewMessage): number =>
+      db.run(insert, { ...unset, ...asColumns(message), createdAt: now() }).lastId,
     /** Takes messages out that were answered. */
     markAnswered(answered: AnsweredMessage): void {
       const where = whereSql(answered);

@@ -45,15 +45,14 @@ export function definedKeys(value: object): string[] {
   return Object.entries(value).flatMap(([key, field]) => (field === undefined ? [] : [key]));
 }
 
-/** Lists and tables are JSON in their columns. */
+/** Lists and tables are JSON in their columns; what is undefined is left out. */
 export function asColumns(fields: object): Record<string, SqlValue> {
+  const isJson = (value: unknown) =>
+    typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
   return Object.fromEntries(
-    Object.entries(fields).map(([key, value]) => [
-      key,
-      typeof value === 'object' && value !== null && !(value instanceof Uint8Array)
-        ? JSON.stringify(value)
-        : value,
-    ]),
+    Object.entries(fields)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => [key, isJson(value) ? JSON.stringify(value) : value]),
   );
 }
 

@@ -201,6 +201,10 @@ describe('runs and rounds', () => {
     expect(() => rounds.insert({ ...noRun, runId: 'r9' })).toThrow(
       expect.objectContaining({ code: 'NOT_FOUND' }),
     );
+    const unset = { status: undefined, openedAt: undefined, bytesUp: undefined };
+    expect(rounds.insert({ ...noRun, ...unset, runId: 'r1', round: 2 })).toMatchObject({
+      ...{ status: 'open', openedAt: opened.store.now(), bytesUp: 0, bytesDown: 7 },
+    });
   });
 
   test('a site row keeps the fields that an update does not give', () => {
