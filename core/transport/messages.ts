@@ -1,5 +1,6 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
 import { z } from 'zod';
+import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { AppError } from '../shared/errors.ts';
@@ -36,10 +37,13 @@ export const blobReferenceSchema = z.strictObject({
 });
 export type BlobReference = z.infer<typeof blobReferenceSchema>;
 
+/** A setting that only newer versions know is dropped here: `checkManifest` then tells a person, by the hash. */
+const announcedConfigSchema = runConfigSchema.strip().extend({ training: localTrainingSchema.strip() });
+
 /** Coordinator, retained: everything that a site needs to find its work. */
 export const manifestSchema = z.strictObject({
   runId: runIdSchema,
-  config: runConfigSchema,
+  config: announcedConfigSchema,
   configSha256: sha256Schema,
   phase: z.enum(['waiting', 'train', 'evaluate', 'finished', 'stopped']),
   round: roundSchema,

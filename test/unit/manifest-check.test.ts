@@ -69,6 +69,15 @@ describe('a manifest', () => {
     );
   });
 
+  test.each<[string, object]>([
+    ['the run', { futureSetting: 1 }],
+    ['training', { training: { ...run().training, futureSetting: 1 } }],
+  ])('with a setting of %s that only a newer version knows is refused in words', (_where, change) => {
+    const config = { ...run(), ...change };
+
+    expect(() => checkManifest(manifestOf(config, 0))).toThrow(/settings of a run do not fit their hash/);
+  });
+
   test('of a round after the last one is refused: with noise, every round costs', () => {
     const config = run({ rounds: 4 });
 
