@@ -1,7 +1,6 @@
 /** No update of a site leaves after a withdrawal unless it leaves out the subject, whenever the withdrawal comes. */
 import { expect, test, vi } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
-import { localTrainingDefaults } from '../../core/config/local-training.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { withdrawConsent } from '../../core/consent/consent.ts';
 import { traceSubject } from '../../core/consent/trace.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
@@ -23,7 +22,7 @@ async function firstManifest({ catalogue }: LoneSite, dir: string): Promise<Mani
     classes: shapeClasses,
     rounds: 1,
     rMax: 2,
-    training: { ...training, ...localTrainingDefaults, epochs: 2, batchSize: 4 },
+    training: { ...training, epochs: 2, batchSize: 4 },
   });
   const plan = getStrategy(config.strategy).configureTrain(config, 0);
   const initial = createRunState(config, base);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { defaultRunConfig } from '../../core/config/defaults.ts';
+import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { hashJson, sha256 } from '../../core/shared/hash.ts';
 import { initialState, reduce } from '../../core/site/round-reducer.ts';
 import type { Store } from '../../core/store/store.ts';
