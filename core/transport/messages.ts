@@ -188,10 +188,10 @@ export function refuseUnsendable(config: RunConfig, sites: number): void {
       `The settings of this run take ${mebibytes(size)} MiB, and a manifest holds ${mebibytes(limit)} MiB of settings at most.`,
       { action: 'Use fewer or shorter names of classes, modules and sites.' },
     );
-  if (config.participation < 1 && Math.max(sites, config.quorum) > maxParticipants)
+  if (config.participation < 1 && sites > maxParticipants)
     throw new AppError(
       'CONFIG_INVALID',
-      `A manifest names ${maxParticipants} participants at most, and a run that draws them (participation ${config.participation}) was planned with ${sites} sites and a quorum of ${config.quorum}.`,
+      `A manifest names ${maxParticipants} participants at most, and a run that draws them (participation ${config.participation}) was planned with ${sites} sites.`,
       { action: 'Set "participation" to 1, so that all sites train.' },
     );
 }
