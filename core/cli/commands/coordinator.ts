@@ -152,7 +152,7 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--json', 'print JSON', false)
     .addHelpText(
       'after',
-      '\ndocs/coordinator.md has the defaults, further settings for --config, and when to change them.',
+      '\ndocs/coordinator.md has the defaults, and says when to change them.',
     )
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
