@@ -1,7 +1,9 @@
 import { Button, Collapse, Fieldset, SimpleGrid, Stack } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { IconChevronDown } from '@tabler/icons-react';
-import { type FormSettings, isShown, offeredSettings } from '../api/run-settings.ts';
+import { type ComponentProps, useCallback, useEffect, useRef } from 'react';
+import type { Setting } from '../../core/config/setting.ts';
+import { changeSetting, type FormSettings, isShown, offeredSettings } from '../api/run-settings.ts';
 import { SettingField, type SettingsFieldsProps } from './setting-field.tsx';
 
 const groups = [...Map.groupBy(offeredSettings, ({ group }) => group)];
@@ -15,6 +17,15 @@ export const shownPaths = (values: FormSettings): string[] =>
 /** Every setting of a run, in groups. */
 export function RunSettingsFields(props: SettingsFieldsProps) {
   const [open, { toggle }] = useDisclosure(false);
+  const newest = useRef(props);
+  useEffect(() => {
+    newest.current = props;
+  });
+  const change = useCallback((setting: Setting, value: unknown) => {
+    const { values, onChange } = newest.current;
+    onChange(changeSetting(values, setting, value));
+  }, []);
+  const fieldProps = { values: props.values, refused: props.refused, change };
   // A refusal at a hidden field would be a riddle.
   const isRefused = offeredSettings.some(({ group, path }) => !isBasic(group) && props.refused(path));
   const more = open || isRefused;
@@ -23,7 +34,7 @@ export function RunSettingsFields(props: SettingsFieldsProps) {
       {groups
         .filter(([group]) => isBasic(group))
         .map(([group]) => (
-          <Fields key={group} {...props} group={group} />
+          <Fields key={group} {...fieldProps} group={group} />
         ))}
       <div>
         <Button
@@ -38,13 +49,15 @@ export function RunSettingsFields(props: SettingsFieldsProps) {
         >
           Advanced settings
         </Button>
-        <Collapse expanded={more}>{more && <AdvancedFields {...props} />}</Collapse>
+        <Collapse expanded={more}>{more && <AdvancedFields {...fieldProps} />}</Collapse>
       </div>
     </Stack>
   );
 }
 
-function AdvancedFields(props: SettingsFieldsProps) {
+type GroupProps = Omit<ComponentProps<typeof SettingField>, 'setting'>;
+
+function AdvancedFields(props: GroupProps) {
   const shown = groups.filter(
     ([group, settings]) => !isBasic(group) && settings.some((one) => isShown(one, props.values)),
   );
@@ -59,7 +72,7 @@ function AdvancedFields(props: SettingsFieldsProps) {
   );
 }
 
-function Fields({ group, ...props }: SettingsFieldsProps & { group: string }) {
+function Fields({ group, ...props }: GroupProps & { group: string }) {
   const shown = offeredSettings.filter((one) => one.group === group && isShown(one, props.values));
   return (
     <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="md">

@@ -8,9 +8,9 @@ import {
   Text,
   TextInput,
 } from '@mantine/core';
-import { type ReactNode, useId, useState } from 'react';
+import { memo, type ReactNode, useId, useState } from 'react';
 import { type Setting, settingAt, splitWords } from '../../core/config/setting.ts';
-import { changeSetting, type FormSettings, isIdle, largest } from '../api/run-settings.ts';
+import { type FormSettings, isIdle, largest } from '../api/run-settings.ts';
 import { SliderField } from '../components/slider-field.tsx';
 import { formatPercent } from '../format/format.ts';
 
@@ -19,6 +19,11 @@ export interface SettingsFieldsProps {
   onChange: (changed: Partial<FormSettings>) => void;
   /** What is said against the setting of this path, if anything. */
   refused: (path: string) => ReactNode;
+}
+
+interface SettingFieldProps extends Omit<SettingsFieldsProps, 'onChange'> {
+  setting: Setting;
+  change: (setting: Setting, value: unknown) => void;
 }
 
 interface FieldProps {
@@ -31,25 +36,26 @@ interface FieldProps {
   onChange: (value: unknown) => void;
 }
 
-/** A field of the kind that suits a setting. */
-export function SettingField({
-  setting,
-  values,
-  onChange,
-  refused,
-}: SettingsFieldsProps & { setting: Setting }) {
-  const Field = setting.slider ? SettingSlider : fields[setting.kind];
+/** A field of the kind that suits a setting. `change` stays the same function: only fields that change draw again. */
+export function SettingField({ setting, values, refused, change }: SettingFieldProps) {
   return (
-    <Field
+    <DrawnField
       setting={setting}
       value={settingAt(values, setting.path)}
       disabled={isIdle(setting, values)}
       error={refused(setting.path)}
       most={setting.slider ? largest(setting, values) : 0}
-      onChange={(value) => onChange(changeSetting(values, setting, value))}
+      change={change}
     />
   );
 }
+
+type DrawnFieldProps = Omit<FieldProps, 'onChange'> & Pick<SettingFieldProps, 'change'>;
+
+const DrawnField = memo(function DrawnField({ change, ...props }: DrawnFieldProps) {
+  const Field = props.setting.slider ? SettingSlider : fields[props.setting.kind];
+  return <Field {...props} onChange={(value) => change(props.setting, value)} />;
+});
 
 const order: ('label' | 'input' | 'description' | 'error')[] = ['label', 'input', 'description', 'error'];
 const common = ({ setting: { label, help }, disabled, error }: FieldProps) => ({

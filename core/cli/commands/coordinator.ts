@@ -150,10 +150,7 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
-    .addHelpText(
-      'after',
-      '\ndocs/coordinator.md has the defaults, further settings for --config, and when to change them.',
-    )
+    .addHelpText('after', '\ndocs/coordinator.md has the defaults, and says when to change them.')
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
         const settings = await readRunOptions(options);
