@@ -4,6 +4,7 @@ import { defaultRunConfig } from '../config/defaults.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { krumQuorum } from '../strategy/robust/select.ts';
@@ -112,7 +113,7 @@ export function completeRunConfig(
   refuseUnknownSites(parsed.data, siteNames);
   if (config.participation < 1 && config.quorum > drawn) {
     throw invalid(
-      `The quorum is ${config.quorum} sites, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
+      `The quorum is ${plural(config.quorum, 'site')}, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
       'Lower "quorum" or raise "participation".',
     );
   }
@@ -158,7 +159,7 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
   const fixed = config.initiatingRounds + config.heatingRounds + config.coolingRounds;
   if (config.strategy === 'sa-fedlora' && fixed > config.rounds) {
     throw invalid(
-      `Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`,
+      `Initiating, heating and cooling take ${plural(fixed, 'round')}, but the run has only ${config.rounds}.`,
     );
   }
   if (new Set(config.classes).size !== config.classes.length) {
