@@ -4,11 +4,11 @@
  */
 
 import type { RunSummary } from '../coordinator/view-types.ts';
-import type { ImportProgress } from '../data/import-report.ts';
+import type { ImportProgress } from '../data/import-folder.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { SiteActivity } from '../site/site-node.ts';
 
-export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
+export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
