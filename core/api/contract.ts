@@ -5,11 +5,11 @@
 
 import type { SettingLine } from '../config/run-config.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
-import type { ImportProgress } from '../data/import-report.ts';
+import type { ImportProgress } from '../data/import-folder.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
 
-export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-report.ts';
+export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 

@@ -9,6 +9,7 @@ import {
 import type { BaseModel } from '../models/base-model.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import { refuseCombinations } from '../strategy/combinations.ts';
 import { checkLoraSettings } from '../strategy/lora-settings.ts';
 import { getStrategy } from '../strategy/registry.ts';
@@ -74,7 +75,7 @@ export function completeRunConfig(
   refuseUnknownSites(config, siteNames);
   if (config.participation < 1 && config.quorum > drawn) {
     throw invalid(
-      `The quorum is ${config.quorum} sites, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
+      `The quorum is ${plural(config.quorum, 'site')}, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
       'Lower "quorum" or raise "participation".',
     );
   }
@@ -120,7 +121,7 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
   const fixed = config.initiatingRounds + config.heatingRounds + config.coolingRounds;
   if (getStrategy(config.strategy).traits(config).anneals && fixed > config.rounds) {
     throw invalid(
-      `Initiating, heating and cooling take ${fixed} rounds, but the run has only ${config.rounds}.`,
+      `Initiating, heating and cooling take ${plural(fixed, 'round')}, but the run has only ${config.rounds}.`,
     );
   }
   if (new Set(config.classes).size !== config.classes.length) {

@@ -10,9 +10,34 @@ import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { FaceDetector } from './faces.ts';
 import { type PreparedImage, prepareImages } from './import-images.ts';
-import type { ImportProgress, ImportReport } from './import-report.ts';
 import { defaultPurpose, type LabelConsent, type LabelRow, readLabelsCsv } from './labels-csv.ts';
 import { assignSplits } from './split.ts';
+
+export interface SetAsideRow {
+  sourceName: string;
+  pseudonym: string;
+  /** Plain words, for instance "no face found". */
+  reason: string;
+}
+
+/** What an import tells the person who started it. */
+export interface ImportReport {
+  /** Images newly recorded and fit for training. */
+  imported: number;
+  /** Images newly recorded that are kept aside. */
+  setAside: SetAsideRow[];
+  /** Images of the CSV that the dataset held already. */
+  alreadyThere: number;
+  /** Of the imported ones: images whose subject has no active consent. */
+  withoutConsent: number;
+  /** Of the imported ones, by label. */
+  byLabel: Record<string, { train: number; test: number }>;
+}
+
+export interface ImportProgress {
+  done: number;
+  total: number;
+}
 
 export interface ImportOptions {
   store: Store;

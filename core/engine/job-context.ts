@@ -5,6 +5,7 @@ import { decodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { plural } from '../shared/text.ts';
 import type { ExecutableCache } from './executable-cache.ts';
 import type { PixelSource } from './pixel-source.ts';
 import type { Example, TrainProgress } from './trainer-protocol.ts';
@@ -47,7 +48,7 @@ export async function openJob(
   if (tooLarge) {
     throw new AppError(
       'LABEL_UNKNOWN',
-      `An image has class number ${tooLarge.label}, but the model knows ${state.classes.length} classes.`,
+      `An image has class number ${tooLarge.label}, but the model knows ${plural(state.classes.length, 'class')}.`,
     );
   }
   return { base, state, stateSha256: sha256(bytes) };

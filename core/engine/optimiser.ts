@@ -3,10 +3,9 @@
  * pull of FedProx (Li et al. 2020) around one of the update rules of update-rules.ts. The arithmetic is double
  * precision, the stored values single. Nothing is allocated per step.
  */
-import { learningRateFactor, type ScheduleName } from './learning-rate.ts';
 import { adamW, type RuleOptions, sgd, type UpdateRule } from './update-rules.ts';
 
-export { learningRateFactor } from './learning-rate.ts';
+export type ScheduleName = 'cosine' | 'linear' | 'constant';
 
 export interface ParameterGroup {
   learningRate: number;
@@ -139,4 +138,23 @@ function gradientOf(gradients: ReadonlyMap<string, Float32Array>, { name, values
     throw new RangeError(`the gradient of ${name} must have ${values.length} values`);
   }
   return gradient;
+}
+
+/**
+ * Linear rise over the first `warmupShare` of the steps, then half a cosine or a straight line down towards 0,
+ * or no fall at all.
+ * @param step 0-based
+ * @returns factor in (0, 1]
+ */
+export function learningRateFactor(
+  step: number,
+  steps: number,
+  warmupShare: number,
+  schedule: ScheduleName = 'cosine',
+): number {
+  const warmup = Math.round(steps * warmupShare);
+  if (step < warmup) return (step + 1) / (warmup + 1);
+  if (schedule === 'constant') return 1;
+  const progress = Math.min(1, (step - warmup) / Math.max(1, steps - warmup));
+  return schedule === 'linear' ? 1 - progress : 0.5 * (1 + Math.cos(Math.PI * progress));
 }

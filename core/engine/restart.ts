@@ -1,4 +1,5 @@
 /** Whether and how a training job is given to a new process after its own has ended. */
+import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import type { TrainEvent, trainJobSchema } from './trainer-protocol.ts';
 
@@ -55,4 +56,18 @@ function onProcessor(job: GivenTrainJob): Restart {
     job: { ...job, device: 'cpu' },
     event: { kind: 'restarted', message, from: job.device, to: 'cpu' },
   };
+}
+
+/**
+ * How many processes Linux has ended for lack of memory since it started, in this system or container.
+ * Source: https://docs.kernel.org/filesystems/proc.html, `oom_kill` in /proc/vmstat.
+ * @returns undefined where the system does not tell
+ */
+export function countOomKills(): number | undefined {
+  try {
+    const found = /^oom_kill (\d+)$/m.exec(readFileSync('/proc/vmstat', 'utf8'));
+    return found === null ? undefined : Number(found[1]);
+  } catch {
+    return undefined;
+  }
 }

@@ -8,8 +8,7 @@ import type { z } from 'zod';
 import { type Child, startChild } from '../process/child-process.ts';
 import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
 import { type Logger, silentLogger } from '../shared/logger.ts';
-import { countOomKills } from './oom-kills.ts';
-import { type ProcessEnd, restartAfter } from './restart.ts';
+import { countOomKills, type ProcessEnd, restartAfter } from './restart.ts';
 import {
   evaluateResultSchema,
   type JobOptions,

@@ -1,12 +1,14 @@
 /** A federation's certificate authority: it vouches for the broker, the coordinator and each enrolled site. */
+// Polyfills what @peculiar/x509 needs, so it comes first.
+import 'reflect-metadata';
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
 import path from 'node:path';
+import * as x509 from '@peculiar/x509';
 import { AppError } from '../shared/errors.ts';
 import { certificateFingerprint } from '../transport/pinned-authority.ts';
 import { coordinatorId, isTopicName } from '../transport/topics.ts';
 import { loadOrCreateKey, privateKeyPem, readSecretFile, writeSecretFile } from './key-files.ts';
-import * as x509 from './x509.ts';
 
 export interface Authority {
   /** PEM. */

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { halfToNumber } from '../shared/half-precision.ts';
 import { elementCount, type FloatTensor } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 
 export { encodeSafetensors, safetensorsSizeBytes, type TensorEntry } from './safetensors-writer.ts';
 
@@ -124,7 +125,7 @@ export function invalid(name: string, what: string, cause?: unknown): AppError {
  */
 export function headerEnd(start: Uint8Array, fileBytes: number, name: string): number {
   if (fileBytes < lengthBytes || start.length < lengthBytes) {
-    throw invalid(name, `expected at least ${lengthBytes} bytes, found ${fileBytes}`);
+    throw invalid(name, `expected at least ${plural(lengthBytes, 'byte')}, found ${fileBytes}`);
   }
   const length = new DataView(start.buffer, start.byteOffset, lengthBytes).getBigUint64(0, true);
   if (length > BigInt(maxHeaderBytes) || BigInt(lengthBytes) + length > BigInt(fileBytes)) {
@@ -161,12 +162,12 @@ export function parseHeader(
     if (entry.end > valuesBytes) {
       throw invalid(
         name,
-        `tensor "${entry.name}" ends at byte ${entry.end} of the values, but only ${valuesBytes} bytes are there`,
+        `tensor "${entry.name}" ends at byte ${entry.end} of the values, but there are only ${valuesBytes}`,
       );
     }
   }
   if (expected !== valuesBytes) {
-    throw invalid(name, `expected ${expected} bytes of values, found ${valuesBytes}`);
+    throw invalid(name, `expected ${plural(expected, 'byte')} of values, found ${valuesBytes}`);
   }
   return { entries, metadata };
 }
@@ -229,7 +230,7 @@ function readEntry(tensor: string, value: unknown, name: string): SafetensorsEnt
   if (end - start !== wanted) {
     throw invalid(
       name,
-      `tensor "${tensor}": ${dtype} of shape [${shape.join(', ')}] takes ${wanted} bytes, found ${end - start}`,
+      `tensor "${tensor}": ${dtype} of shape [${shape.join(', ')}] takes ${plural(wanted, 'byte')}, found ${end - start}`,
     );
   }
   return { name: tensor, dtype, dims: shape, start, end };

@@ -1,4 +1,6 @@
 /** A frozen network that turns a face crop into an embedding; LoRA adapts it. */
+import { createHash } from 'node:crypto';
+import { endianness } from 'node:os';
 import type { Graph } from '../graph/graph.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 
@@ -44,4 +46,23 @@ export interface BaseModel {
   readonly normalisation?: Normalisation;
   /** Forward graph: input `pixels` float32 [batch, 3, size, size], RGB 0…255 (normalisation is inside); output `embedding` [batch, embeddingSize]. */
   buildGraph(batch: number): Graph;
+}
+
+/**
+ * A base model's identity, which depends on its weights alone and not on the file they came from: SHA-256 over the weights in the order of their names; of each the JSON of its name and shape, a line
+ * feed, then its float32 values in little-endian order.
+ */
+export function hashWeights(weights: ReadonlyMap<string, FloatTensor>): string {
+  const hash = createHash('sha256');
+  for (const name of [...weights.keys()].sort()) {
+    const { dims, data } = weights.get(name)!;
+    hash.update(`${JSON.stringify([name, dims])}\n`);
+    hash.update(littleEndianBytes(data));
+  }
+  return hash.digest('hex');
+}
+
+function littleEndianBytes(data: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return endianness() === 'LE' ? bytes : Buffer.from(bytes).swap32();
 }

@@ -9,8 +9,7 @@ import type { Graph } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
-import type { AdaptableLayer, BaseModel } from './base-model.ts';
-import { hashWeights } from './canonical-hash.ts';
+import { type AdaptableLayer, type BaseModel, hashWeights } from './base-model.ts';
 import { readTfjsWeights } from './tfjs-weights.ts';
 
 export const faceResnet128Id = 'face-resnet-128';

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { BaseModel } from './base-model.ts';
 import { openModelFiles } from './model-formats.ts';
 
@@ -103,7 +104,7 @@ export async function openInstalledModel(modelsFolder: string, manifest: ModelMa
     if (status?.size !== sizeBytes) {
       throw damaged(
         id,
-        `${name} is ${status === null ? 'missing' : `${status.size} bytes instead of ${sizeBytes}`}`,
+        `${name} is ${status === null ? 'missing' : `${plural(status.size, 'byte')} instead of ${sizeBytes}`}`,
       );
     }
   }

@@ -8,6 +8,7 @@ import { invalid } from '../lora/safetensors.ts';
 import { dropZeroColumns, sliceFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
 import { type FoundLayer, type PeftNameStyle, peftModuleIndex, peftNames } from './peft-names.ts';
 
@@ -89,7 +90,7 @@ function renamed(state: ModelState, classes: readonly string[] | undefined): Mod
   if (classes.length !== state.classes.length) {
     throw new AppError(
       'CONFIG_INVALID',
-      `The adapter tells ${state.classes.length} classes apart, not ${classes.length}.`,
+      `The adapter tells ${plural(state.classes.length, 'class')} apart, not ${classes.length}.`,
     );
   }
   return { ...state, classes: [...classes] };

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { openSafetensors } from '../lora/safetensors-file.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import type { VitNaming } from './vit-config.ts';
 import { canonicalVitName } from './vit-names.ts';
 import { parse, readJsonFile } from './vit-settings.ts';
@@ -102,7 +103,7 @@ function splitFused(
   if (!/\.attn\.qkv\.(?:weight|bias)$/.test(name)) return [[name, tensor]];
   const [rows = 0, ...rest] = tensor.dims;
   if (rows === 0 || rows % 3 !== 0) {
-    throw invalid(file, `tensor "${tensorName}" has ${rows} rows: expected three times the width`);
+    throw invalid(file, `tensor "${tensorName}" has ${plural(rows, 'row')}: expected three times the width`);
   }
   const size = tensor.data.length / 3;
   return ['q', 'k', 'v'].map((part, index) => [

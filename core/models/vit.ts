@@ -6,8 +6,7 @@
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
-import type { AdaptableLayer, BaseModel } from './base-model.ts';
-import { hashWeights } from './canonical-hash.ts';
+import { type AdaptableLayer, type BaseModel, hashWeights } from './base-model.ts';
 import { checkVitConfig, patchCount, prefixTokens, type VitConfig } from './vit-config.ts';
 import { buildVitGraph } from './vit-graph.ts';
 import { layerModule } from './vit-names.ts';

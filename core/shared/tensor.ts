@@ -1,4 +1,5 @@
 /** Tensors as they cross module borders: row-major, dense, little-endian in files. */
+import { plural } from './text.ts';
 
 export type DataType = 'float32' | 'int64' | 'bool';
 
@@ -28,7 +29,7 @@ export function floatTensor(dims: readonly number[], data?: Float32Array): Float
   const values = data ?? new Float32Array(elementCount(dims));
   if (values.length !== elementCount(dims)) {
     throw new RangeError(
-      `shape [${dims.join(', ')}] needs ${elementCount(dims)} values, got ${values.length}`,
+      `shape [${dims.join(', ')}] needs ${plural(elementCount(dims), 'value')}, got ${values.length}`,
     );
   }
   return { dtype: 'float32', dims, data: values };

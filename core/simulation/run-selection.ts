@@ -1,5 +1,6 @@
 /** Names of runs for people, and which of them are meant. */
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { Partition } from './record.ts';
 import type { SimulatedRun } from './simulate-run.ts';
 
@@ -18,7 +19,7 @@ export function describePartition(partition: Partition): string {
 
 /** `sa-fedlora, dirichlet 0.5, 10 sites, seed 3` */
 export function describeRun(run: Pick<SimulatedRun, 'label' | 'partition' | 'seed' | 'sites'>): string {
-  return `${run.label}, ${describePartition(run.partition)}, ${run.sites.length} sites, seed ${run.seed}`;
+  return `${run.label}, ${describePartition(run.partition)}, ${plural(run.sites.length, 'site')}, seed ${run.seed}`;
 }
 
 /**

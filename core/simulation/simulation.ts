@@ -2,7 +2,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { ImportProgress } from '../data/import-report.ts';
+import type { ImportProgress } from '../data/import-folder.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';

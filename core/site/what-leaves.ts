@@ -4,6 +4,7 @@ import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
+import { plural } from '../shared/text.ts';
 import { type Leaving, leavingOf } from './approval.ts';
 
 export interface WhatLeaves {
@@ -55,11 +56,11 @@ function modelSentences(
   const sentences: string[] = [];
   if (leaving.weights === 'full') sentences.push(`All weights of the network${head}, ${how}`);
   if (leaving.weights === 'last-k')
-    sentences.push(`${counts.weights} weights of the network's last blocks${head}, ${how}`);
+    sentences.push(`${plural(counts.weights, 'weight')} of the network's last blocks${head}, ${how}`);
   const what = factorWords(leaving);
   if (what !== null) {
     const when = leaving.weights === 'none' ? '' : 'In later rounds: ';
-    sentences.push(`${when}${what} of ${counts.layers} layers${head}, ${how}`);
+    sentences.push(`${when}${what} of ${plural(counts.layers, 'layer')}${head}, ${how}`);
   }
   if (sentences.length === 0 && leaving.head) sentences.push(`The classification head, ${how}`);
   if (what !== null && Object.hasOwn(config.siteRanks, siteName)) {

@@ -7,6 +7,7 @@
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { PartialBlob } from './blob-store.ts';
 import { onDisk } from './disk-errors.ts';
 
@@ -86,7 +87,11 @@ function createPartialBlob(
     },
     async complete() {
       const left = missing().length;
-      if (left > 0) throw new AppError('BLOB_CORRUPT', `${left} chunks of the blob have not arrived.`);
+      if (left > 0)
+        throw new AppError(
+          'BLOB_CORRUPT',
+          `${plural(left, 'chunk')} of the blob ${left === 1 ? 'has' : 'have'} not arrived.`,
+        );
       await onDisk(() => close());
       if (!options.isComplete()) await finishOrThrowAway(options);
       await removePartial(options.dataFile, options.journalFile);

@@ -102,8 +102,12 @@ export function formatDuration(durationMs: number): string {
   return minutes % 60 === 0 ? `${minutes / 60} h` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** `1 image`, `3 images`. */
-export function formatPlural(count: number, one: string, many = `${one}s`): string {
+/** `1 image`, `3 images`, `2 classes`: as core/shared/text.ts counts, with digits grouped. */
+export function formatPlural(
+  count: number,
+  one: string,
+  many = /(s|x|ch|sh)$/.test(one) ? `${one}es` : `${one}s`,
+): string {
   return `${formatCount(count)} ${count === 1 ? one : many}`;
 }
 

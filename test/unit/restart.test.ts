@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { countOomKills } from '../../core/engine/oom-kills.ts';
-import { type GivenTrainJob, type ProcessEnd, restartAfter } from '../../core/engine/restart.ts';
+import {
+  countOomKills,
+  type GivenTrainJob,
+  type ProcessEnd,
+  restartAfter,
+} from '../../core/engine/restart.ts';
 import { shapeJob } from '../fixtures/shape-crops.ts';
 
 const job = (device: GivenTrainJob['device']): GivenTrainJob =>

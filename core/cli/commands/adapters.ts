@@ -13,6 +13,7 @@ import { importPeftFolder } from '../../models/peft-import.ts';
 import { peftNameStyles } from '../../models/peft-names.ts';
 import { AppError } from '../../shared/errors.ts';
 import { sha256 } from '../../shared/hash.ts';
+import { plural } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import { readList, readNumber } from '../arguments.ts';
 import { formatBytes, formatTable } from '../format.ts';
@@ -121,7 +122,7 @@ async function importAdapter(folder: string, call: ImportCall): Promise<void> {
   if (call.json) return printJson({ ...summary, classes: state.classes, hasHead });
   const head = hasHead ? '' : ' It had no head: a fresh one was made.';
   printLine(
-    `Written to ${call.out}: ${state.lora.size} layers of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
+    `Written to ${call.out}: ${plural(state.lora.size, 'layer')} of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
   );
 }
 

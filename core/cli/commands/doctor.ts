@@ -2,15 +2,14 @@
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { defaultDataFolder } from '../../agent/paths.ts';
-import { listAllDevices } from '../../engine/devices/all-devices.ts';
 import { writeDeviceChoice } from '../../engine/devices/device-choice.ts';
 import { measureMachine } from '../../engine/devices/measure-machine.ts';
+import { listAllDevices } from '../../engine/engines.ts';
 import { createCatalogue } from '../../models/catalogue.ts';
 import { AppError } from '../../shared/errors.ts';
 import { openDataFolder } from '../../store/data-folder.ts';
 import { readWholeNumber } from '../arguments.ts';
-import { createProgressLine } from '../doctor/progress-line.ts';
-import { describeCheckup, describeDevices, toJson } from '../doctor/report.ts';
+import { createProgressLine, describeCheckup, describeDevices, toJson } from '../doctor/report.ts';
 import { printJson, printLine } from '../output.ts';
 import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 

@@ -8,6 +8,7 @@ import type { BaseModel } from '../../models/base-model.ts';
 import { createCatalogue, defaultBaseId } from '../../models/catalogue.ts';
 import { openPlanningBase } from '../../models/planning-base.ts';
 import { elementCount } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
 import { noiseFor, planPrivacy } from '../../strategy/privacy/accountant.ts';
@@ -137,9 +138,9 @@ function asJson({
 function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
   const { plan, totals } = planned;
   const known = shapesOnly ? ', known by its shapes' : '';
-  const who = sites === 1 ? '1 site' : `${sites} sites`;
+  const who = plural(sites, 'site');
   printLine(
-    `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${config.rounds} rounds, ${who}, ${config.classes.length} labels.`,
+    `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${plural(config.rounds, 'round')}, ${who}, ${plural(config.classes.length, 'label')}.`,
   );
   printLine();
   printLine(
@@ -205,7 +206,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
     const { always, average, delta } = privacy;
     printLine();
     printLine(
-      `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${always.rounds} rounds` +
+      `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${plural(always.rounds, 'round')}` +
         (average.rounds < always.rounds
           ? `, ${short(average.epsilon)} for one that is drawn in ${average.rounds}, as the average site is.`
           : '.'),
@@ -217,7 +218,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
   if (noise === null) return;
   printLine();
   printLine(
-    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${config.rounds} rounds takes a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
+    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${plural(config.rounds, 'round')} takes a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
   );
 }
 

@@ -1,10 +1,10 @@
 /** What `anneal doctor` says. */
 import { fastest } from '../../engine/devices/measure-devices.ts';
 import type { Checkup } from '../../engine/devices/measure-machine.ts';
-import type { Device, EngineName } from '../../engine/engine.ts';
+import type { Device } from '../../engine/engine.ts';
+import { engineTitles } from '../../engine/engines.ts';
+import { plural } from '../../shared/text.ts';
 import { formatBytes, formatTable } from '../format.ts';
-
-const engineTitles: Record<EngineName, string> = { onnxruntime: 'ONNX Runtime', tensorflow: 'TensorFlow' };
 
 /** Devices that answer as a table, then what is missing for the others. */
 export function describeDevices(devices: readonly Device[]): string {
@@ -81,7 +81,7 @@ function describeRecommendation(checkup: Checkup, saved: boolean): string[] {
   const { engine, device, name, threads, batchSize, microBatch, imagesPerSecond } = recommendation;
   const parts =
     microBatch === batchSize ? 'computed at once' : `computed ${microBatch} at a time with the same result`;
-  const used = threads === 1 ? '1 thread' : `${threads} threads`;
+  const used = plural(threads, 'thread');
   const slower = devices.filter(
     (other) => other.software === true && other.measurements.length > 0 && other.kind !== device,
   );
@@ -114,5 +114,33 @@ export function toJson(checkup: Checkup, saved: boolean) {
     recommended: recommendation,
     memoryBudgetBytes,
     saved: saved && recommendation !== null,
+  };
+}
+
+/** One line at the bottom of the terminal that says what is being done. */
+export interface ProgressLine {
+  show(device: Device, next: { microBatch: number; threads: number }): void;
+  clear(): void;
+}
+
+interface Output {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
+
+/** Writes to terminals only: in a log the line would come again and again. */
+export function createProgressLine(output: Output): ProgressLine {
+  const write = (text: string): void => {
+    if (output.isTTY === true) output.write(`\r\u001b[K${text}`);
+  };
+  return {
+    show(device, { microBatch, threads }) {
+      const images = plural(microBatch, 'image');
+      const used = plural(threads, 'thread');
+      const text = `Measuring ${device.engine} on ${device.kind}: ${images} at once, ${used} …`;
+      write(text.slice(0, (output.columns ?? 80) - 1));
+    },
+    clear: () => write(''),
   };
 }

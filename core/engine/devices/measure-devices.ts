@@ -1,5 +1,6 @@
 /** Measures real training steps on a device, with growing numbers of images at once, within a time limit. */
 import { AppError, toAppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import type { Device } from '../engine.ts';
 import { startTrainer } from '../trainer.ts';
 
@@ -79,7 +80,7 @@ export async function measureDevice(device: Device, settings: MeasureSettings): 
     if (measurements.length === 0) {
       return { ...device, available: false, reason: outcome, measurements, tried: true };
     }
-    note = `${microBatch} images at once: ${outcome}`;
+    note = `${plural(microBatch, 'image')} at once: ${outcome}`;
     break;
   }
   const best = fastest(measurements);
@@ -113,10 +114,10 @@ function foreseeLimit(
   const last = measured.at(-1);
   if (last === undefined) return undefined;
   if (expectedMemoryBytes(measured, microBatch) > memoryBudgetBytes) {
-    return `${microBatch} images at once would need more memory than is free.`;
+    return `${plural(microBatch, 'image')} at once would need more memory than is free.`;
   }
   return performance.now() + expectedMs(last, microBatch) > deadlineMs
-    ? `${microBatch} images at once were left out: the time was up.`
+    ? `${plural(microBatch, 'image')} at once: left out, the time was up.`
     : undefined;
 }
 

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { outputOf } from '../../process/child-process.ts';
+import { plural } from '../../shared/text.ts';
 
 export interface Processor {
   name: string;
@@ -107,6 +108,9 @@ function strongest(instructions: string[]): string[] {
 
 /** For instance `8 cores, 16 threads, AVX2, AVX-512`. */
 export function describeProcessorDetails({ cores, threads, instructions }: Processor): string {
-  const counted = cores === 1 ? '1 core' : `${cores} cores`;
-  return [counted, ...(threads > cores ? [`${threads} threads`] : []), ...instructions].join(', ');
+  return [
+    plural(cores, 'core'),
+    ...(threads > cores ? [plural(threads, 'thread')] : []),
+    ...instructions,
+  ].join(', ');
 }

@@ -8,6 +8,7 @@ import { mergeState } from '../../lora/merge.ts';
 import type { ModelState } from '../../lora/model-state.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { type FloatTensor, sameDims, type Tensor } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import type { BaseModel } from '../base-model.ts';
 import { openBatch } from './open-batch.ts';
@@ -72,7 +73,7 @@ function headOf({ embeddingSize }: BaseModel, state: ModelState, { arcScale }: E
   if (!fits || !biasFits) {
     throw new AppError(
       'SHAPE_MISMATCH',
-      `The head of the adapter does not fit ${classes} classes and an embedding of ${embeddingSize} numbers.`,
+      `The head of the adapter does not fit ${plural(classes, 'class')} and an embedding of ${plural(embeddingSize, 'number')}.`,
     );
   }
   return { weight, bias };

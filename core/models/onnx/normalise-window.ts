@@ -1,5 +1,6 @@
 /** Convolution and pooling: automatic padding and rounded-up sizes become plain pads. */
 import type { Attribute } from '../../graph/graph.ts';
+import { plural } from '../../shared/text.ts';
 import { graphAttributes, intAttribute, intsAttribute, NodeProblem, stringAttribute } from './attributes.ts';
 import { computed, type NodeContext, type NodeRule } from './value.ts';
 
@@ -20,7 +21,7 @@ function windowOf({ node }: NodeContext, dims: readonly number[], kernel: readon
   if (dims.length !== 4 || kernel.length !== 2) {
     throw new NodeProblem(
       'unsupported',
-      `has windows of ${Math.max(0, dims.length - 2)} dimensions instead of 2`,
+      `has windows of ${plural(Math.max(0, dims.length - 2), 'dimension')} instead of 2`,
     );
   }
   const strides = intsAttribute(attributes, 'strides') ?? spatial.map(() => 1);

@@ -1,4 +1,6 @@
 /** The report of a simulation's runs: one file without scripts that needs nothing else. */
+
+import { plural } from '../../shared/text.ts';
 import type { RunLine } from '../record.ts';
 import { byRound, type ChartAxis, heatMap, lineChart, swatch } from './charts.ts';
 import { figuresOf, type ScenarioFigures } from './figures.ts';
@@ -33,7 +35,7 @@ export function renderReport(runs: readonly RunLine[], options: ReportOptions = 
 <title>${escapeHtml(title)}: Anneal</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><style>${style}</style></head><body>
 <header><h1>${escapeHtml(title)}</h1>
-<p>${finished} of ${runs.length} runs finished. Lines are means over seeds, bands and ± are 95 % confidence intervals of the mean (Student’s t); a single run has none.</p>${contents}</header>
+<p>${finished} of ${plural(runs.length, 'run')} finished. Lines are means over seeds, bands and ± are 95 % confidence intervals of the mean (Student’s t); a single run has none.</p>${contents}</header>
 <main>${scenarios.map((scenario, index) => section(scenario, index, options.target)).join('')}</main>
 ${repeatSection(runs)}
 </body></html>
@@ -187,7 +189,9 @@ function repeatSection(runs: readonly RunLine[]): string {
     ['Node, ONNX Runtime', distinct(({ versions }) => `${versions.node}, ${versions.onnxruntime}`)],
     [
       'Machine',
-      distinct(({ machine }) => `${machine.processor}, ${machine.cores} cores, ${machine.platform}`),
+      distinct(
+        ({ machine }) => `${machine.processor}, ${plural(machine.cores, 'core')}, ${machine.platform}`,
+      ),
     ],
     ['Base model', distinct(({ config }) => `${config.baseId} ${config.baseSha256.slice(0, 12)}`)],
     ['Data', distinct(({ dataSha256 }) => dataSha256.slice(0, 12))],
@@ -207,5 +211,5 @@ function repeatSection(runs: readonly RunLine[]): string {
   );
   return `<section aria-labelledby="repeat"><h2 id="repeat">To repeat it</h2>
 <dl>${facts.map(([name, value]) => `<dt>${name}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
-<details><summary>All ${runs.length} runs</summary>${list}</details></section>`;
+<details><summary>All ${plural(runs.length, 'run')}</summary>${list}</details></section>`;
 }

@@ -1,5 +1,6 @@
 /** Robust rules that judge whole updates by their size or by their distances to one another. */
 import { AppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import type { Exclusion } from '../strategy.ts';
 
 /**
@@ -51,7 +52,7 @@ export function multiKrum(
   if (sites.length < needed) {
     throw new AppError(
       'QUORUM_NOT_REACHED',
-      `Multi-Krum with ${byzantine} hostile sites needs ${needed} updates; ${sites.length} arrived.`,
+      `Multi-Krum with ${byzantine} hostile sites needs ${plural(needed, 'update')}; ${sites.length} arrived.`,
     );
   }
   const kept = sites.length - byzantine - 2;

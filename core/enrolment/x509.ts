@@ -1,4 +1,0 @@
-/** The X.509 library, with the polyfill that it needs loaded first. */
-import 'reflect-metadata';
-
-export * from '@peculiar/x509';
