@@ -11,8 +11,15 @@ import {
   runSettingList,
   runSettingsSchema,
 } from '../../core/config/run-config.ts';
-import { type Setting, settingAt } from '../../core/config/setting.ts';
+import {
+  type Setting,
+  type StrategyName,
+  settingAt,
+  strategiesThat,
+  strategyNameSchema,
+} from '../../core/config/setting.ts';
 import { completeRunConfig } from '../../core/coordinator/run-settings.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
 import {
   changeSetting,
   initialSettings,
@@ -264,4 +271,25 @@ describe('settings in words', () => {
 test.each(Object.keys(settingsDocs))('the table of docs/%s is that of the settings', async (name) => {
   const text = await readFile(settingsDocPath(name), 'utf8');
   expect(text, 'run "node build/settings-docs.ts"').toBe(withSettingsTable(name, text));
+});
+
+test('which strategies a setting suits is what their traits and plans say', () => {
+  const those = (holds: (name: StrategyName) => boolean) => strategyNameSchema.options.filter(holds).sort();
+  const trainsWeights = (name: StrategyName) => {
+    const config = defaultRunConfig({ ...start, strategy: name, initiatingMode: 'full' });
+    return ['full', 'last-k'].includes(getStrategy(name).configureTrain(config, 0).mode);
+  };
+  const pulls = (name: StrategyName) => {
+    const config = defaultRunConfig({ ...start, strategy: name, proximal: 1 });
+    return getStrategy(name).configureTrain(config, 0).proximal > 0;
+  };
+
+  const { anneal, haveFactors, takeSiteRanks, trainBaseWeights, pull } = strategiesThat;
+  expect([...anneal].sort()).toEqual(those((name) => getStrategy(name).traits({ freezeA: false }).anneals));
+  expect([...takeSiteRanks].sort()).toEqual(
+    those((name) => getStrategy(name).traits({ freezeA: false }).siteRanks),
+  );
+  expect([...haveFactors].sort()).toEqual(those((name) => getStrategy(name).adaptsLayers));
+  expect([...trainBaseWeights].sort()).toEqual(those(trainsWeights));
+  expect([...pull].sort()).toEqual(those(pulls));
 });
