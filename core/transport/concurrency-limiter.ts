@@ -1,4 +1,5 @@
 /** Lets a few go at a time, in order: uploads that the coordinator grants, chunks that are being sent. */
+import PQueue from 'p-queue';
 import { AppError } from '../shared/errors.ts';
 
 export interface ConcurrencyLimiter {
@@ -10,48 +11,25 @@ export interface ConcurrencyLimiter {
 
 /** @param limit tasks at once; eight sites with a window of four chunks keep a coordinator's line busy */
 export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
-  const turns: (() => void)[] = [];
-  let running = 0;
-
-  async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
-    if (running < limit) {
-      running++;
-      return;
-    }
-    const turn = Promise.withResolvers<void>();
-    const cancel = () => {
-      const place = turns.indexOf(turn.resolve);
-      if (place < 0) return;
-      turns.splice(place, 1);
-      turn.reject(cancelled());
-    };
-    turns.push(turn.resolve);
-    signal?.addEventListener('abort', cancel, { once: true });
-    // Whoever calls the turn hands its own place over, so `running` stays as it is.
-    turn.promise.then(
-      () => signal?.removeEventListener('abort', cancel),
-      () => {},
-    );
-    await turn.promise;
-  }
-
+  const queue = new PQueue({ concurrency: limit });
   return {
     get running() {
-      return running;
+      return queue.pending;
     },
     get waiting() {
-      return turns.length;
+      return queue.size;
     },
     async run(task, signal) {
       if (signal?.aborted) throw cancelled();
-      await waitForTurn(signal);
-      try {
-        return await task();
-      } finally {
-        const next = turns.shift();
-        if (next === undefined) running--;
-        else next();
-      }
+      // p-queue would also give up on a running task, whose place is not free before it has ended.
+      const whileWaiting = new AbortController();
+      const cancel = () => whileWaiting.abort(cancelled());
+      signal?.addEventListener('abort', cancel);
+      const begin = async () => {
+        signal?.removeEventListener('abort', cancel);
+        return task();
+      };
+      return queue.add(begin, { signal: whileWaiting.signal });
     },
   };
 }
