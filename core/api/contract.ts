@@ -8,6 +8,7 @@ import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
+import type { AuditRecord } from '../store/records.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
@@ -85,27 +86,9 @@ export type {
   RunSummary,
   SiteRow,
 } from '../coordinator/run-view.ts';
+export type { AdapterRecord as AdapterRow } from '../store/records.ts';
 export type { PlannedRound } from '../strategy/plan.ts';
-
-export interface AdapterRow {
-  sha256: string;
-  runId: string;
-  round: number;
-  kind: 'global' | 'update';
-  siteId: string | null;
-  rank: number;
-  parameters: number;
-  sizeBytes: number;
-  createdAt: string;
-}
-
-export interface AuditRow {
-  seq: number;
-  at: string;
-  actor: string;
-  action: string;
-  details: Record<string, unknown>;
-}
+export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 
 export interface AuditPage {
   rows: AuditRow[];

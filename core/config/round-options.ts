@@ -47,7 +47,6 @@ export const wireSchema = z.strictObject({
   /** Seide et al. 2014; Karimireddy et al. 2019, arXiv 1901.09847. */
   errorFeedback: setting("Make up for rounding. What it took is added to a site's next update.", off()),
 });
-export type WireSettings = z.infer<typeof wireSchema>;
 
 /**
  * Differential privacy of a site's participation (McMahan et al. 2018, arXiv 1710.06963): each update's change is

@@ -6,6 +6,7 @@ import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
@@ -82,11 +83,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   function siteRows(): SiteRow[] {
     const online = new Set(ports.onlineSites());
     return store.sites.list().map((site) => ({
-      id: site.id,
-      name: site.name,
+      ...pick(site, 'id', 'name', 'joinedAt', 'lastSeenAt'),
       online: online.has(site.id),
-      joinedAt: site.joinedAt,
-      lastSeenAt: site.lastSeenAt,
       revoked: site.revokedAt !== null,
     }));
   }
@@ -162,13 +160,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         federation: options.federation,
         brokerAddress: options.brokerAddress,
         sites: siteRows(),
-        invitations: store.invitations.list().map(({ id, siteName, createdAt, expiresAt, usedAt }) => ({
-          id,
-          siteName,
-          createdAt,
-          expiresAt,
-          usedAt,
-        })),
+        invitations: store.invitations
+          .list()
+          .map((row) => pick(row, 'id', 'siteName', 'createdAt', 'expiresAt', 'usedAt')),
         runs: runs.map(summarise),
         current: newest === undefined ? null : await detailIfPossible(newest.id),
       };

@@ -3,76 +3,63 @@
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import type { ErrorReport } from '../shared/errors.ts';
-import type { RoundRecord, RunRecord } from '../store/records.ts';
+import { pick } from '../shared/pick.ts';
+import type {
+  InvitationRecord,
+  RoundRecord,
+  RoundSiteRecord,
+  RunRecord,
+  SiteRecord,
+} from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
-import type { Drift, Stage } from '../strategy/strategy.ts';
+import type { Drift } from '../strategy/strategy.ts';
 
-export interface SiteRow {
-  id: string;
-  name: string;
+export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'> {
   online: boolean;
-  joinedAt: string;
-  lastSeenAt: string | null;
   revoked: boolean;
 }
 
-export interface InvitationRow {
-  id: string;
-  siteName: string;
-  createdAt: string;
-  expiresAt: string;
-  usedAt: string | null;
-}
+export type InvitationRow = Pick<InvitationRecord, 'id' | 'siteName' | 'createdAt' | 'expiresAt' | 'usedAt'>;
 
-export interface RunSummary {
-  id: string;
-  status: 'waiting' | 'running' | 'evaluating' | 'finished' | 'failed' | 'stopped';
+export interface RunSummary
+  extends Pick<RunRecord, 'id' | 'status' | 'round' | 'createdAt' | 'finishedAt' | 'failure'> {
   strategy: string;
-  round: number;
   rounds: number;
-  createdAt: string;
-  finishedAt: string | null;
-  failure: ErrorReport | null;
 }
 
-export interface RoundSite {
-  siteId: string;
+const siteFacts = ['siteId', 'status', 'reason', 'step', 'steps', 'meanLoss', 'examples'] as const;
+
+export interface RoundSite extends Pick<RoundSiteRecord, (typeof siteFacts)[number]> {
   siteName: string;
-  status: 'working' | 'announced' | 'received' | 'rejected' | 'absent';
-  reason: string | null;
-  step: number | null;
-  steps: number | null;
-  meanLoss: number | null;
-  examples: number | null;
 }
 
-export interface RoundRow {
-  round: number;
-  stage: Stage;
-  rank: number;
-  status: 'open' | 'aggregating' | 'closed';
-  trainableParameters: number;
-  bytesUp: number;
-  bytesDown: number;
-  meanLoss: number | null;
-  accuracy: number | null;
-  energyKept: number | null;
+const roundFacts = [
+  'round',
+  'stage',
+  'rank',
+  'status',
+  'trainableParameters',
+  'bytesUp',
+  'bytesDown',
+  'meanLoss',
+  'accuracy',
+  'energyKept',
+  'epsilon',
+  'layerRanks',
+  'openedAt',
+  'deadlineAt',
+  'closedAt',
+] as const;
+
+export interface RoundRow extends Pick<RoundRecord, (typeof roundFacts)[number]> {
   /** Names of the sites drawn for this round; null when all take part. */
   participants: string[] | null;
   drift: Drift | null;
-  /** ε of the site that took part most often, up to and with this round; null without privacy. */
-  epsilon: number | null;
   /** Updates that a robust rule made count less or not at all. */
   exclusions: { siteName: string; reason: string }[];
-  /** Rank of each adapted layer in the round's result; null before it closes. */
-  layerRanks: Record<string, number> | null;
   /** Of the round's result, over the sites that evaluated it; null before the first of them. */
   metrics: EvaluationMetrics | null;
-  openedAt: string;
-  deadlineAt: string | null;
-  closedAt: string | null;
   sites: RoundSite[];
 }
 
@@ -97,14 +84,9 @@ export interface CoordinatorOverview {
 export function summarise(run: RunRecord): RunSummary {
   const config = runConfigSchema.parse(run.config);
   return {
-    id: run.id,
-    status: run.status,
+    ...pick(run, 'id', 'status', 'round', 'createdAt', 'finishedAt', 'failure'),
     strategy: config.strategy,
-    round: run.round,
     rounds: config.rounds,
-    createdAt: run.createdAt,
-    finishedAt: run.finishedAt,
-    failure: run.failure,
   };
 }
 
@@ -115,38 +97,17 @@ function roundRow(
 ): RoundRow {
   const nameOf = (siteId: string) => siteNames.get(siteId) ?? siteId;
   return {
-    round: record.round,
-    stage: record.stage,
-    rank: record.rank,
-    status: record.status,
-    trainableParameters: record.trainableParameters,
-    bytesUp: record.bytesUp,
-    bytesDown: record.bytesDown,
-    meanLoss: record.meanLoss,
-    accuracy: record.accuracy,
-    energyKept: record.energyKept,
+    ...pick(record, ...roundFacts),
     participants: record.participants?.map(nameOf) ?? null,
     drift:
       record.driftSpread === null || record.driftShare === null
         ? null
         : { spread: record.driftSpread, share: record.driftShare },
-    epsilon: record.epsilon,
     exclusions: (record.exclusions ?? []).map(({ siteId, reason }) => ({ siteName: nameOf(siteId), reason })),
-    layerRanks: record.layerRanks,
     metrics: record.metrics === null ? null : evaluationMetricsSchema.parse(record.metrics),
-    openedAt: record.openedAt,
-    deadlineAt: record.deadlineAt,
-    closedAt: record.closedAt,
-    sites: store.roundSites.list(record.runId, record.round).map((row) => ({
-      siteId: row.siteId,
-      siteName: nameOf(row.siteId),
-      status: row.status,
-      reason: row.reason,
-      step: row.step,
-      steps: row.steps,
-      meanLoss: row.meanLoss,
-      examples: row.examples,
-    })),
+    sites: store.roundSites
+      .list(record.runId, record.round)
+      .map((row) => ({ ...pick(row, ...siteFacts), siteName: nameOf(row.siteId) })),
   };
 }
 

@@ -1,6 +1,4 @@
-/**
- * Adapters written into the weights, W + s·B·A, and taken out again. Sums are rounded once, from float64 to float32.
- */
+/** Adapters written into the weights, W + s·B·A. Sums are rounded once, from float64 to float32. */
 import type { Graph } from '../graph/graph.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
@@ -16,22 +14,13 @@ export interface MergeBase {
 }
 
 /**
- * W + ΔW: the weight of a network that needs no LoRA any more.
+ * W + ΔW: the weight of a network that needs no LoRA any more. The same layer with the scale −s takes it out again, up
+ * to the rounding of one sum. Who needs the very bytes keeps the weights of the base model, which merging does not touch.
  * @param weight in PEFT's layout, [out, in] or [out, in, kh, kw]
  * @throws AppError SHAPE_MISMATCH
  */
-export function mergeLora(weight: FloatTensor, layer: LoraLayer): FloatTensor {
-  return addDelta(weight, layer, 1, false);
-}
-
-/**
- * W − ΔW: undoes {@link mergeLora} up to the rounding of one sum, that is 2⁻²⁴ of the larger of W and W + ΔW. Who
- * needs the very bytes keeps the weights of the base model, which merging does not touch.
- * @throws AppError SHAPE_MISMATCH
- */
-export function unmergeLora(weight: FloatTensor, layer: LoraLayer): FloatTensor {
-  return addDelta(weight, layer, -1, false);
-}
+export const mergeLora = (weight: FloatTensor, layer: LoraLayer): FloatTensor =>
+  addDelta(weight, layer, false);
 
 /**
  * All weights of the base model with a state written into them: base weights that the state replaces, and ΔW of
@@ -53,28 +42,6 @@ export function mergeState(base: MergeBase, state: ModelState): Map<string, Floa
     }
     weights.set(name, tensor);
   }
-  return changeLayers(base, weights, state, 1);
-}
-
-/**
- * Takes ΔW of every adapted layer out of merged weights again; see {@link unmergeLora} for the rounding. Base weights
- * that the state replaces stay replaced.
- * @throws AppError SHAPE_MISMATCH
- */
-export function unmergeState(
-  base: MergeBase,
-  merged: ReadonlyMap<string, FloatTensor>,
-  state: ModelState,
-): Map<string, FloatTensor> {
-  return changeLayers(base, new Map(merged), state, -1);
-}
-
-function changeLayers(
-  base: MergeBase,
-  weights: Map<string, FloatTensor>,
-  state: ModelState,
-  sign: 1 | -1,
-): Map<string, FloatTensor> {
   const targets = new Map(base.layers.map((target) => [target.module, target]));
   let graph: Graph | undefined;
   for (const layer of state.lora.values()) {
@@ -90,7 +57,7 @@ function changeLayers(
       graph ??= base.buildGraph(1);
       inputFirst = isInputFirst(graph, target);
     }
-    weights.set(target.weight, addDelta(weight, layer, sign, inputFirst));
+    weights.set(target.weight, addDelta(weight, layer, inputFirst));
   }
   return weights;
 }
@@ -99,10 +66,7 @@ function changeLayers(
  * Whether the graph stores a linear layer's weight as [in, out], not as PEFT counts.
  * @throws AppError SHAPE_MISMATCH when no linear operator reads it
  */
-export function isInputFirst(
-  graph: Graph,
-  { module, weight }: Pick<LoraTarget, 'module' | 'weight'>,
-): boolean {
+function isInputFirst(graph: Graph, { module, weight }: Pick<LoraTarget, 'module' | 'weight'>): boolean {
   const uses = graph.nodes.filter((node) => node.inputs.includes(weight));
   for (const node of uses) {
     if (node.op === 'Transpose') return false;
@@ -113,7 +77,7 @@ export function isInputFirst(
 }
 
 /** @param inputFirst the weight is stored as [in, out] */
-function addDelta(weight: FloatTensor, layer: LoraLayer, sign: 1 | -1, inputFirst: boolean): FloatTensor {
+function addDelta(weight: FloatTensor, layer: LoraLayer, inputFirst: boolean): FloatTensor {
   const { dims, values } = exactDelta(layer);
   const expected = inputFirst ? [...dims].reverse() : dims;
   if (!sameDims(weight.dims, expected)) {
@@ -127,7 +91,7 @@ function addDelta(weight: FloatTensor, layer: LoraLayer, sign: 1 | -1, inputFirs
   const sum = new Float32Array(weight.data.length);
   for (let index = 0; index < sum.length; index++) {
     const at = inputFirst ? (index % rows) * columns + Math.floor(index / rows) : index;
-    sum[index] = weight.data[index]! + sign * values[at]!;
+    sum[index] = weight.data[index]! + values[at]!;
   }
   return floatTensor(weight.dims, sum);
 }

@@ -140,8 +140,3 @@ export function checkedLayer(layer: LoraLayer, name: string): LoraLayer {
   }
   return layer;
 }
-
-/** Whether two states hold exactly the same, bit by bit, in any order of their maps. */
-export function statesEqual(x: ModelState, y: ModelState): boolean {
-  return Buffer.compare(encodeModelState(x), encodeModelState(y)) === 0;
-}

@@ -32,10 +32,7 @@ function roundOf(stored: StoredRound, sites: number): RoundRecord {
     parametersDown: stored.parametersDown,
     meanLoss: stored.meanLoss,
     accuracy: stored.accuracy,
-    metrics: metricsSchema
-      .nullable()
-      .catch(null)
-      .parse((stored as { metrics?: unknown }).metrics ?? null),
+    metrics: metricsSchema.nullable().catch(null).parse(stored.metrics),
     energyKept: stored.energyKept,
     driftSpread: stored.driftSpread,
     driftShare: stored.driftShare,

@@ -37,18 +37,13 @@ export function createSubjects(db: Sqlite, now: () => string) {
       );
     },
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
-    /** Gives the subject, new or old; a ciphertext given here replaces the stored one. */
-    upsert: (subject: { pseudonym: string; identifierCiphertext?: Uint8Array | undefined }) =>
+    /** Gives the subject, new or old. */
+    upsert: ({ pseudonym }: { pseudonym: string }) =>
       rows.write(
-        `INSERT INTO subjects (pseudonym, identifier_ciphertext, created_at)
-         VALUES (@pseudonym, @identifierCiphertext, @now) ON CONFLICT (pseudonym) DO UPDATE
-         SET identifier_ciphertext = coalesce(excluded.identifier_ciphertext, identifier_ciphertext)`,
-        { identifierCiphertext: null, ...subject, now: now() },
+        `INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)
+         ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
+        { pseudonym, now: now() },
       )!,
-    /** Null forgets the identifier. */
-    setIdentifier(id: number, ciphertext: Uint8Array | null): void {
-      db.run('UPDATE subjects SET identifier_ciphertext = @ciphertext WHERE id = @id', { id, ciphertext });
-    },
   };
 }
 

@@ -13,11 +13,8 @@ export const subjectRecord = z.object({
   id: z.int(),
   /** What the hospital calls the subject in its CSV; never a name. */
   pseudonym: z.string(),
-  /** Null: no identifier but the pseudonym is stored. */
-  identifierCiphertext: z.instanceof(Uint8Array).nullable(),
   createdAt: z.string(),
 });
-export type SubjectRecord = z.infer<typeof subjectRecord>;
 
 /** A subject with what its ready and set-aside images are. */
 export const subjectSummary = z.object({
@@ -30,14 +27,11 @@ export const subjectSummary = z.object({
 });
 export type SubjectSummary = z.infer<typeof subjectSummary>;
 
-export const consentKindSchema = z.enum(['grant', 'withdraw']);
-export type ConsentKind = z.infer<typeof consentKindSchema>;
-
 export const consentEventRecord = z.object({
   /** Grows with the order of recording. */
   id: z.int(),
   subjectId: z.int(),
-  kind: consentKindSchema,
+  kind: z.enum(['grant', 'withdraw']),
   /** `*` in a withdrawal from every purpose. */
   purpose: z.string(),
   /** Null in withdrawals that name none. */
@@ -50,7 +44,6 @@ export const consentEventRecord = z.object({
 export type ConsentEventRecord = z.infer<typeof consentEventRecord>;
 
 export const datasetRecord = z.object({ id: z.int(), name: z.string(), createdAt: z.string() });
-export type DatasetRecord = z.infer<typeof datasetRecord>;
 
 export const splitSchema = z.enum(['train', 'test']);
 export type Split = z.infer<typeof splitSchema>;
@@ -96,7 +89,6 @@ export const imageCount = z.object({
   ready: z.int(),
   setAside: z.int(),
 });
-export type ImageCount = z.infer<typeof imageCount>;
 
 export const siteRecord = z.object({
   id: z.string(),
@@ -137,18 +129,13 @@ export const runRecord = z.object({
 });
 export type RunRecord = z.infer<typeof runRecord>;
 
-/** The same words as `Stage` of core/strategy, which the store may not import. */
-export const roundStageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
-export type RoundStage = z.infer<typeof roundStageSchema>;
-export const roundStatusSchema = z.enum(['open', 'aggregating', 'closed']);
-export type RoundStatus = z.infer<typeof roundStatusSchema>;
-
 export const roundRecord = z.object({
   runId: z.string(),
   round: z.int(),
-  stage: roundStageSchema,
+  /** The same words as `Stage` of core/strategy, which the store may not import. */
+  stage: z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']),
   rank: z.int(),
-  status: roundStatusSchema,
+  status: z.enum(['open', 'aggregating', 'closed']),
   trainableParameters: z.int(),
   /** Global state that the round starts from, and the one that it ended with. */
   startSha256: z.string(),
@@ -185,14 +172,11 @@ export const roundRecord = z.object({
 });
 export type RoundRecord = z.infer<typeof roundRecord>;
 
-export const roundSiteStatusSchema = z.enum(['working', 'announced', 'received', 'rejected', 'absent']);
-export type RoundSiteStatus = z.infer<typeof roundSiteStatusSchema>;
-
 export const roundSiteRecord = z.object({
   runId: z.string(),
   round: z.int(),
   siteId: z.string(),
-  status: roundSiteStatusSchema,
+  status: z.enum(['working', 'announced', 'received', 'rejected', 'absent']),
   reason: z.string().nullable(),
   examples: z.int().nullable(),
   meanLoss: z.number().nullable(),
@@ -284,7 +268,6 @@ export const outboxRecord = z.object({
   createdAt: z.string(),
   sentAt: z.string().nullable(),
 });
-export type OutboxRecord = z.infer<typeof outboxRecord>;
 
 export const auditRecord = z.object({
   seq: z.int(),

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { RunConfig } from '../../core/config/run-config.ts';
 import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
-import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
+import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { trainableWeights } from '../../core/models/trainable-weights.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
@@ -15,6 +15,7 @@ import { siteStart } from '../../core/strategy/site-rank.ts';
 import type { AggregateResult, ServerMemory, SiteUpdate } from '../../core/strategy/strategy.ts';
 import { localParts } from '../../core/strategy/what-travels.ts';
 import { randomLayer, shapeOnlyBase } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 import {
   aggregateOnce,
   deltas,

@@ -11,7 +11,6 @@ import type { ModelState } from '../../core/lora/model-state.ts';
 import { writePeftFolder } from '../../core/lora/peft.ts';
 import { readPeftAdapter } from '../../core/lora/peft-adapter.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
-import { statesEqual } from '../../core/lora/state-file.ts';
 import type { AdaptableLayer, BaseModel } from '../../core/models/base-model.ts';
 import { exportPeftFolder, importPeftFolder } from '../../core/models/peft-import.ts';
 import { peftNames } from '../../core/models/peft-names.ts';
@@ -19,6 +18,7 @@ import { openVitFolder } from '../../core/models/vit-folder.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { adaptedLogits, largestDifference } from '../fixtures/peft/adapted-logits.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 
 const fixtures = join(import.meta.dirname, '../fixtures/peft');
 const classes = ['a', 'b', 'c'];

@@ -7,7 +7,6 @@ import { type LoraLayer, type ModelState, nameOfA, tensorsOf } from '../../core/
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { encodeRawSafetensors } from '../../core/lora/safetensors-writer.ts';
 import { coefficientsOf, combineRows, drawSeededRows, layerDirections } from '../../core/lora/seeded-rows.ts';
-import { statesEqual } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../../core/shared/tensor.ts';
 import { layerRanks } from '../../core/strategy/lora-settings.ts';
@@ -23,6 +22,7 @@ import {
 } from '../../core/strategy/wire/wire.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomTensor, shapeOnlyBase } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 import {
   aggregateOnce,
   deltas,

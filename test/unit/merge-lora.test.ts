@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
-import { type MergeBase, mergeLora, mergeState, unmergeLora, unmergeState } from '../../core/lora/merge.ts';
-import type { ModelState } from '../../core/lora/model-state.ts';
+import { type MergeBase, mergeLora, mergeState } from '../../core/lora/merge.ts';
+import type { LoraLayer, ModelState } from '../../core/lora/model-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import type { FloatTensor } from '../../core/shared/tensor.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
@@ -19,11 +19,14 @@ function relativeDifference(x: FloatTensor, y: FloatTensor): number {
   return difference / largest;
 }
 
+/** Takes out what the layer puts in. */
+const opposite = (layer: LoraLayer): LoraLayer => ({ ...layer, scale: -layer.scale });
+
 const size = fc.integer({ min: 1, max: 6 });
 const weightDims = fc.oneof(fc.tuple(size, size), fc.tuple(size, size, size, size));
 
-describe('mergeLora and unmergeLora', () => {
-  it('undo each other up to float32 rounding, linear and convolution', () => {
+describe('mergeLora', () => {
+  it('is undone by the opposite scale up to float32 rounding, linear and convolution', () => {
     fc.assert(
       fc.property(
         weightDims,
@@ -37,7 +40,7 @@ describe('mergeLora and unmergeLora', () => {
           const delta = deltaWeight(layer);
 
           const merged = mergeLora(weight, layer);
-          const back = unmergeLora(merged, layer);
+          const back = mergeLora(merged, opposite(layer));
 
           for (const [index, value] of merged.data.entries()) {
             expect(value).toBeCloseTo(weight.data[index]! + delta.data[index]!, 4);
@@ -56,7 +59,9 @@ describe('mergeLora and unmergeLora', () => {
     const weight = randomTensor([40, 30], random);
     const layer = randomLayer('m', [40, 30], 8, 1, random);
 
-    expect(relativeDifference(weight, unmergeLora(mergeLora(weight, layer), layer))).toBeLessThan(1e-6);
+    expect(relativeDifference(weight, mergeLora(mergeLora(weight, layer), opposite(layer)))).toBeLessThan(
+      1e-6,
+    );
   });
 
   it('names the layer and both shapes when they disagree', () => {
@@ -119,8 +124,8 @@ function stateOf({ sha256, layers }: MergeBase, replaced: [string, FloatTensor][
   };
 }
 
-describe('mergeState and unmergeState', () => {
-  it('change weights in their own layout, square ones as the graph reads them', () => {
+describe('mergeState', () => {
+  it('changes weights in their own layout, square ones as the graph reads them', () => {
     const model = base();
     const state = stateOf(model);
 
@@ -138,12 +143,16 @@ describe('mergeState and unmergeState', () => {
     expect(merged.get('gemm.bias')).toBe(model.weights.get('gemm.bias'));
   });
 
-  it('come back to the base; its own tensors were never written to', () => {
+  it('comes back to the base with the opposite scales; its own tensors were never written to', () => {
     const model = base();
     const before = new Map([...model.weights].map(([name, { data }]) => [name, data.slice()]));
     const state = stateOf(model);
+    const opposed = {
+      ...state,
+      lora: new Map([...state.lora].map(([module, layer]) => [module, opposite(layer)])),
+    };
 
-    const back = unmergeState(model, mergeState(model, state), state);
+    const back = mergeState({ ...model, weights: mergeState(model, state) }, opposed);
 
     for (const [name, tensor] of model.weights) {
       expect(tensor.data).toEqual(before.get(name));
@@ -151,7 +160,7 @@ describe('mergeState and unmergeState', () => {
     }
   });
 
-  it('add the factors to base weights that the state replaces', () => {
+  it('adds the factors to base weights that the state replaces', () => {
     const model = base();
     const own = randomTensor([5, 4], createRandom(11));
     const state = stateOf(model, [['gemm.weight', own]]);
@@ -173,7 +182,7 @@ describe('mergeState and unmergeState', () => {
       (state) => ({ ...state, base: new Map([['y', randomTensor([2], createRandom(1))]]) }),
       /"y" of shape \[2\]/,
     ],
-  ])('refuse %s', (_what, change, message) => {
+  ])('refuses %s', (_what, change, message) => {
     const model = base();
     expect(() => mergeState(model, change(stateOf(model)))).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH', message: expect.stringMatching(message) }),

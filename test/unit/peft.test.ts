@@ -5,10 +5,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { readPeftFolder, writePeftFolder } from '../../core/lora/peft.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
-import { statesEqual } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 
 const base = { id: 'face-resnet-128', sha256: '12'.repeat(32) };
 let folder: string;

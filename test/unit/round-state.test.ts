@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
-import { decodeModelState, encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
+import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { createFrozenBaseMerge } from '../../core/site/frozen-base-merge.ts';
@@ -24,6 +24,7 @@ import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/st
 import type { BlobReference } from '../../core/transport/messages.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 import { addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 const base = shapeOnlyBase();

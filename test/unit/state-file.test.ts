@@ -2,15 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { countParameters, type ModelState, mapTensors } from '../../core/lora/model-state.ts';
 import { decodeSafetensors, encodeSafetensors } from '../../core/lora/safetensors.ts';
-import {
-  decodeModelState,
-  encodeModelState,
-  modelStateSizeBytes,
-  statesEqual,
-} from '../../core/lora/state-file.ts';
+import { decodeModelState, encodeModelState, modelStateSizeBytes } from '../../core/lora/state-file.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { randomLayer, randomTensor } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 
 function exampleState(seed: number, options: { r?: number; base?: boolean } = {}): ModelState {
   const random = createRandom(seed);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { countParameters, type ModelState, mapLayers, tensorsOf } from '../../core/lora/model-state.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { cutLayer } from '../../core/lora/stack-factors.ts';
-import { encodeModelState, statesEqual } from '../../core/lora/state-file.ts';
+import { encodeModelState } from '../../core/lora/state-file.ts';
 import { initialState } from '../../core/models/initial-state.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import {
@@ -22,6 +22,7 @@ import {
   type WireContext,
 } from '../../core/strategy/wire/wire.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
+import { statesEqual } from '../fixtures/states-equal.ts';
 
 const base = shapeOnlyBase();
 const start = initialState(base, {

@@ -1,19 +1,22 @@
 /** `report.json`: every figure is measured in the run or counted from what was really sent. */
-import type { RunDetail } from '../../api/contract.ts';
+import type { RoundRow, RunDetail } from '../../api/contract.ts';
+import { pick } from '../../shared/pick.ts';
 import type { DemoOptions } from './options.ts';
 
+const roundFacts = [
+  'round',
+  'stage',
+  'rank',
+  'trainableParameters',
+  'bytesUp',
+  'bytesDown',
+  'meanLoss',
+  'accuracy',
+  'energyKept',
+] as const;
+
 export interface DemoReport {
-  rounds: {
-    round: number;
-    stage: string;
-    rank: number;
-    trainableParameters: number;
-    bytesUp: number;
-    bytesDown: number;
-    meanLoss: number | null;
-    accuracy: number | null;
-    energyKept: number | null;
-  }[];
+  rounds: Pick<RoundRow, (typeof roundFacts)[number]>[];
   finalAccuracy: number | null;
   headOnlyAccuracy: number | null;
   /** Values that travelled, both ways, over all sites and rounds. */
@@ -56,17 +59,7 @@ export function buildReport(input: ReportInput): DemoReport {
   const { run, headOnly, options } = input;
   const { totals } = run;
   return {
-    rounds: run.done.map((round) => ({
-      round: round.round,
-      stage: round.stage,
-      rank: round.rank,
-      trainableParameters: round.trainableParameters,
-      bytesUp: round.bytesUp,
-      bytesDown: round.bytesDown,
-      meanLoss: round.meanLoss,
-      accuracy: round.accuracy,
-      energyKept: round.energyKept,
-    })),
+    rounds: run.done.map((round) => pick(round, ...roundFacts)),
     finalAccuracy: run.done.at(-1)?.accuracy ?? null,
     headOnlyAccuracy: headOnly.done.at(-1)?.accuracy ?? null,
     parametersSent: totals.parametersSent,
