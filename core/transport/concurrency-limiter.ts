@@ -4,6 +4,8 @@ import { AppError } from '../shared/errors.ts';
 export interface ConcurrencyLimiter {
   readonly running: number;
   readonly waiting: number;
+  /** Takes a place when its turn comes, until it is disposed of. @throws AppError CANCELLED as {@link run} */
+  enter(signal?: AbortSignal): Promise<Disposable>;
   /** Runs the task when its turn comes. @throws AppError CANCELLED when `signal` aborts while it waits */
   run<T>(task: () => Promise<T> | T, signal?: AbortSignal): Promise<T>;
 }
@@ -13,10 +15,19 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
   const turns: (() => void)[] = [];
   let running = 0;
 
-  async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
+  const place: Disposable = {
+    [Symbol.dispose]() {
+      const next = turns.shift();
+      if (next === undefined) running--;
+      else next();
+    },
+  };
+
+  async function enter(signal?: AbortSignal): Promise<Disposable> {
+    if (signal?.aborted) throw cancelled();
     if (running < limit) {
       running++;
-      return;
+      return place;
     }
     const turn = Promise.withResolvers<void>();
     const cancel = () => {
@@ -33,6 +44,7 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
       () => {},
     );
     await turn.promise;
+    return place;
   }
 
   return {
@@ -42,16 +54,10 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
     get waiting() {
       return turns.length;
     },
+    enter,
     async run(task, signal) {
-      if (signal?.aborted) throw cancelled();
-      await waitForTurn(signal);
-      try {
-        return await task();
-      } finally {
-        const next = turns.shift();
-        if (next === undefined) running--;
-        else next();
-      }
+      using _place = await enter(signal);
+      return await task();
     },
   };
 }
