@@ -14,6 +14,7 @@ import type { ExportOptions } from '../models/adapter-files.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import { pick } from '../shared/pick.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
 import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
@@ -106,15 +107,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
-  async function becomeCoordinator(input: {
-    federation: string;
-    port?: number | undefined;
-    hosts?: string[] | undefined;
-  }): Promise<void> {
-    return alone(() => createFederation(input));
-  }
-
-  async function createFederation(input: Parameters<typeof becomeCoordinator>[0]): Promise<void> {
+  async function createFederation(input: Parameters<AgentContext['becomeCoordinator']>[0]): Promise<void> {
     requireUnset();
     const identity: Identity = {
       mode: 'coordinator',
@@ -133,11 +126,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     });
   }
 
-  async function joinAsSite(input: { invitation: string; name?: string | undefined }): Promise<void> {
-    return alone(() => join(input));
-  }
-
-  async function join(input: Parameters<typeof joinAsSite>[0]): Promise<void> {
+  async function join(input: Parameters<AgentContext['joinAsSite']>[0]): Promise<void> {
     requireUnset();
     // Joined, but killed before it was written here: the keys folder knows, and joining goes on from there.
     const known = await loadCredentials(data.keysDir);
@@ -149,15 +138,10 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         keysDir: data.keysDir,
         logger,
       }));
-    const { federation, siteId, siteName, brokerUrl, joinedAt } = joined;
     const identity = {
       mode: 'site' as const,
-      federation,
+      ...pick(joined, 'federation', 'siteId', 'siteName', 'brokerUrl', 'joinedAt'),
       federationName: joined.coordinatorName,
-      siteId,
-      siteName,
-      brokerUrl,
-      joinedAt,
     };
     writeIdentity(store, identity);
     store.audit.append({
@@ -185,11 +169,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       const report = await importFolder({
         store,
         blobs: data.blobs,
-        imagesFolder: request.imagesFolder,
-        labelsFile: request.labelsFile,
+        ...request,
         dataset: importDataset,
         inputSize: base.inputSize,
-        alreadyCropped: request.alreadyCropped,
         allowedLabels: labelsOfRun(),
         recordedBy: 'import',
         onProgress: (progress) => events.emit({ type: 'import', progress }),
@@ -252,8 +234,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     status,
     onEvent: events.listen,
     emit: events.emit,
-    becomeCoordinator,
-    joinAsSite,
+    becomeCoordinator: (input) => alone(() => createFederation(input)),
+    joinAsSite: (input) => alone(() => join(input)),
     startDemo: () => demo.start(),
     devices: (): Promise<Device[]> => listAllDevices(),
     importImages,

@@ -1,11 +1,16 @@
 /** Gives a command an agent: the one that runs on the data folder, else one for the length of the command. */
-
+import { join } from 'node:path';
 import { defaultDataFolder, socketPathOf } from '../agent/paths.ts';
 import { type RunAgentOptions, type RunningAgent, runAgent } from '../agent/run-agent.ts';
 import { type AgentClient, createAgentClient } from '../api/client.ts';
 import type { AgentStatus } from '../api/contract.ts';
+import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import { printJson, printLine } from './output.ts';
+
+/** The base models of a data folder, for commands that need no agent. */
+export const openCatalogue = (dataFolder = defaultDataFolder()): Catalogue =>
+  createCatalogue(join(dataFolder, 'models'));
 
 async function isRunning(client: AgentClient): Promise<boolean> {
   try {

@@ -1,25 +1,17 @@
 /** Private keys and certificates on disk: written whole or not at all, readable by their owner only. */
-import { createPrivateKey, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 import { createSigner, type Signer } from '../transport/signature.ts';
 
 /** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE */
 export async function writeSecretFile(file: string, text: string): Promise<void> {
-  const temporary = `${file}.${randomUUID()}.tmp`;
   try {
     await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
-    const handle = await open(temporary, 'wx', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
+    await writeFileAtomically(file, text, 0o600);
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {});
     const known = toAppError(error);
     if (known.code !== 'INTERNAL') throw known;
     throw new AppError('DATA_FOLDER_UNUSABLE', "Keys can't be written to the data folder.", { cause: error });

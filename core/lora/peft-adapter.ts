@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
+import { jsonText } from '../shared/text.ts';
 import type { LoraLayer } from './model-state.ts';
 import { compilePatternTable } from './module-pattern.ts';
 import { peftConfigName, peftPrefix, peftWeightsName, readNamed } from './peft-format.ts';
@@ -92,13 +93,7 @@ export async function readPeftAdapter(folder: string): Promise<PeftAdapter> {
 
 function parseConfig(bytes: Buffer): PeftConfig {
   if (bytes.length > maxConfigBytes) throw invalid(peftConfigName, 'it is too long for a configuration');
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch (error) {
-    throw invalid(peftConfigName, 'it is not JSON text', error);
-  }
-  const parsed = configSchema.safeParse(value);
+  const parsed = jsonText.pipe(configSchema).safeParse(bytes.toString('utf8'));
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const where = issue.path.length === 0 ? 'it' : `"${issue.path.join('.')}"`;

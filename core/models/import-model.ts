@@ -5,6 +5,7 @@ import { access, constants, mkdir, open, readdir, rename, rm, stat, statfs } fro
 import { basename, dirname, join } from 'node:path';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { syncFolder, writeFileAtomically } from '../store/atomic-file.ts';
 import { findInstalledModel, type ModelManifest, manifestName, modelIdSchema } from './installed-models.ts';
 import {
   findModelSource,
@@ -72,7 +73,8 @@ export async function importModel(
       files,
       importedAt: new Date().toISOString(),
     };
-    await writeSynced(join(temporary, manifestName), `${JSON.stringify(manifest, null, 2)}\n`);
+    const text = `${JSON.stringify(manifest, null, 2)}\n`;
+    await writeFileAtomically(join(temporary, manifestName), text, 0o600);
     await syncFolder(temporary);
     await install(temporary, join(modelsFolder, id), id);
     await syncFolder(modelsFolder);
@@ -145,19 +147,6 @@ async function copyFile(from: string, to: string, name: string): Promise<ModelMa
     await handle.close();
   }
   return { name, sizeBytes, sha256: digest.digest('hex') };
-}
-
-async function writeSynced(file: string, text: string): Promise<void> {
-  await using handle = await open(file, 'wx', 0o600);
-  await handle.writeFile(text);
-  await handle.sync();
-}
-
-/** Makes names in a folder last through a power cut; Windows does that by itself and knows no such call. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  await using handle = await open(folder, 'r');
-  await handle.sync();
 }
 
 /** A folder that is there is never replaced: the system refuses to rename over one that is not empty. */

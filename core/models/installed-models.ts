@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
-import { plural } from '../shared/text.ts';
+import { jsonText, plural } from '../shared/text.ts';
 import type { BaseModel } from './base-model.ts';
 import { openModelFiles } from './model-formats.ts';
 
@@ -87,7 +87,7 @@ export async function findInstalledModel(modelsFolder: string, id: string): Prom
     if (missing) return null;
     throw damaged(id, `its ${manifestName} cannot be read`, cause);
   }
-  const parsed = modelManifestSchema.safeParse(parseJson(text));
+  const parsed = jsonText.pipe(modelManifestSchema).safeParse(text);
   if (!parsed.success) throw damaged(id, `its ${manifestName} is malformed`, parsed.error);
   if (parsed.data.id !== id) throw damaged(id, `its ${manifestName} is that of "${parsed.data.id}"`);
   return parsed.data;
@@ -151,14 +151,6 @@ async function hashFile(file: string): Promise<{ sizeBytes: number; sha256: stri
     }
   });
   return { sizeBytes, sha256: digest.digest('hex') };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function damaged(id: string, what: string, cause?: unknown): AppError {

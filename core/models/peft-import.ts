@@ -8,7 +8,7 @@ import { invalid } from '../lora/safetensors.ts';
 import { dropZeroColumns, sliceFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
-import { plural } from '../shared/text.ts';
+import { jsonText, plural } from '../shared/text.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
 import { type FoundLayer, type PeftNameStyle, peftModuleIndex, peftNames } from './peft-names.ts';
 
@@ -76,13 +76,8 @@ export async function exportPeftFolder(
 /** Null when the folder is not of Anneal's own making. A damaged one is not read as if it were another program's. */
 async function readOwn(folder: string): Promise<ModelState | null> {
   const bytes = await readNamed(folder, peftConfigName);
-  let config: unknown;
-  try {
-    config = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return null;
-  }
-  return z.object({ anneal: z.unknown() }).safeParse(config).success ? readPeftFolder(folder) : null;
+  const own = jsonText.pipe(z.object({ anneal: z.unknown() })).safeParse(bytes.toString('utf8'));
+  return own.success ? readPeftFolder(folder) : null;
 }
 
 function renamed(state: ModelState, classes: readonly string[] | undefined): ModelState {

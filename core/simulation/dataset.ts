@@ -11,6 +11,7 @@ import { type LabelConsent, type LabelRow, readLabelsCsv } from '../data/labels-
 import { assignSplits } from '../data/split.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
+import { jsonText } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
@@ -106,12 +107,7 @@ async function describeSource(data: Experiment['data']): Promise<unknown> {
 
 async function readIndex(file: string): Promise<z.infer<typeof indexSchema> | null> {
   const text = await readFile(file, 'utf8').catch(() => null);
-  if (text === null) return null;
-  try {
-    return indexSchema.parse(JSON.parse(text));
-  } catch {
-    return null;
-  }
+  return jsonText.pipe(indexSchema).safeParse(text).data ?? null;
 }
 
 async function importOnce(

@@ -7,6 +7,7 @@ import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectRun, type Expiry } from '../store/retention.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
@@ -67,15 +68,9 @@ export async function simulateRun(
   const startedAt = new Date().toISOString();
   const common = () => ({
     formatVersion: 1 as const,
-    id: run.id,
-    experiment: run.experiment,
-    label: run.label,
-    seed: run.seed,
+    ...pick(run, 'id', 'experiment', 'label', 'seed'),
     sites: run.sites.length,
-    partition: run.partition,
-    evaluateOn: run.evaluateOn,
-    config: run.config,
-    dataSha256: run.dataSha256,
+    ...pick(run, 'partition', 'evaluateOn', 'config', 'dataSha256'),
     siteData: describeSites(run.sites),
     versions: context.versions,
     machine: context.machine,
@@ -184,9 +179,8 @@ function watchRun(
     }
     if (isOver) ended.resolve();
     if (run.status === 'failed' || run.status === 'stopped') {
-      const { code, message, action } =
-        run.failure ?? new AppError('CANCELLED', 'The run was stopped.').toReport();
-      ended.reject(new AppError(code, message, { action }));
+      const stopped = new AppError('CANCELLED', 'The run was stopped.');
+      ended.reject(run.failure === null ? stopped : AppError.fromReport(run.failure));
     }
   };
 }

@@ -3,22 +3,35 @@ import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Temporary file beside the target, fsync, rename. @throws the system's error, for instance ENOSPC */
-export async function writeFileAtomically(file: string, bytes: Uint8Array): Promise<void> {
+/**
+ * Temporary file beside the target, fsync, rename.
+ * @param mode of the file
+ * @throws the system's error, for instance ENOSPC
+ */
+export async function writeFileAtomically(
+  file: string,
+  content: Uint8Array | string,
+  mode = 0o666,
+): Promise<void> {
   const temporary = `${file}.${randomUUID()}.tmp`;
   try {
-    const handle = await open(temporary, 'wx');
-    try {
-      await handle.writeFile(bytes);
+    {
+      await using handle = await open(temporary, 'wx', mode);
+      await handle.writeFile(content);
       await handle.sync();
-    } finally {
-      await handle.close();
     }
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
+}
+
+/** Makes names in a folder last through a power cut; Windows does that by itself and knows no such call. */
+export async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  await using handle = await open(folder, 'r');
+  await handle.sync();
 }
 
 /** What a process that was killed in the middle of {@link writeFileAtomically} left beside the file. */

@@ -6,6 +6,7 @@ import path from 'node:path';
 import pMap from 'p-map';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { sha256 as hashOf } from '../shared/hash.ts';
+import { syncFolder } from './atomic-file.ts';
 import type { BlobStore } from './blob-store.ts';
 import { onDisk } from './disk-errors.ts';
 import type { Durability } from './open-database.ts';
@@ -192,17 +193,6 @@ async function moveIntoPlace(file: string, place: string, flush: boolean): Promi
     await rename(file, place);
   }
   if (flush) await syncFolder(folder);
-}
-
-/** The rename itself survives a power cut only when the folder is on the disk, too. Windows has no such call. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 function removeAbandoned(folder: string): void {

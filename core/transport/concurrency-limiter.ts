@@ -5,6 +5,8 @@ import { AppError } from '../shared/errors.ts';
 export interface ConcurrencyLimiter {
   readonly running: number;
   readonly waiting: number;
+  /** Takes a place when its turn comes, until it is disposed of. @throws AppError CANCELLED as {@link run} */
+  enter(signal?: AbortSignal): Promise<Disposable>;
   /** Runs the task when its turn comes. @throws AppError CANCELLED when `signal` aborts while it waits */
   run<T>(task: () => Promise<T> | T, signal?: AbortSignal): Promise<T>;
 }
@@ -12,6 +14,20 @@ export interface ConcurrencyLimiter {
 /** @param limit tasks at once; eight sites with a window of four chunks keep a coordinator's line busy */
 export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
   const queue = new PQueue({ concurrency: limit });
+
+  async function run<T>(task: () => Promise<T> | T, signal?: AbortSignal): Promise<T> {
+    if (signal?.aborted) throw cancelled();
+    // p-queue would also give up on a running task, whose place is not free before it has ended.
+    const whileWaiting = new AbortController();
+    const cancel = () => whileWaiting.abort(cancelled());
+    signal?.addEventListener('abort', cancel);
+    const begin = async () => {
+      signal?.removeEventListener('abort', cancel);
+      return task();
+    };
+    return queue.add(begin, { signal: whileWaiting.signal });
+  }
+
   return {
     get running() {
       return queue.pending;
@@ -19,18 +35,16 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
     get waiting() {
       return queue.size;
     },
-    async run(task, signal) {
-      if (signal?.aborted) throw cancelled();
-      // p-queue would also give up on a running task, whose place is not free before it has ended.
-      const whileWaiting = new AbortController();
-      const cancel = () => whileWaiting.abort(cancelled());
-      signal?.addEventListener('abort', cancel);
-      const begin = async () => {
-        signal?.removeEventListener('abort', cancel);
-        return task();
+    enter(signal) {
+      const [entered, left] = [Promise.withResolvers<Disposable>(), Promise.withResolvers<void>()];
+      const stay = () => {
+        entered.resolve({ [Symbol.dispose]: left.resolve });
+        return left.promise;
       };
-      return queue.add(begin, { signal: whileWaiting.signal });
+      run(stay, signal).catch(entered.reject);
+      return entered.promise;
     },
+    run,
   };
 }
 

@@ -1,5 +1,6 @@
 /** Bounds what waits to be acknowledged, so that a slow broker costs time and not memory. */
 import { AppError } from '../shared/errors.ts';
+import { createConcurrencyLimiter } from './concurrency-limiter.ts';
 
 export interface SendWindow {
   /**
@@ -11,45 +12,25 @@ export interface SendWindow {
 
 /** @param places messages under way at once; 16 keep a link busy at a third of the memory of sending without a window */
 export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024): SendWindow {
-  const waiting: (() => void)[] = [];
-  let free = places;
+  const limiter = createConcurrencyLimiter(places);
   let waitingBytes = 0;
-
-  async function enter(sizeBytes: number, timeoutMs: number): Promise<void> {
-    if (free > 0) {
-      free--;
-      return;
-    }
-    if (waitingBytes + sizeBytes > maxWaitingBytes) {
-      throw new AppError('BROKER_UNREACHABLE', 'The broker takes messages more slowly than they are made.');
-    }
-    waitingBytes += sizeBytes;
-    const turn = Promise.withResolvers<void>();
-    const timer = setTimeout(() => {
-      const place = waiting.indexOf(turn.resolve);
-      if (place < 0) return;
-      waiting.splice(place, 1);
-      turn.reject(new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.'));
-    }, timeoutMs);
-    waiting.push(turn.resolve);
-    try {
-      await turn.promise;
-    } finally {
-      clearTimeout(timer);
-      waitingBytes -= sizeBytes;
-    }
-  }
 
   return {
     async run(sizeBytes, timeoutMs, send) {
-      await enter(sizeBytes, timeoutMs);
-      try {
-        return await send();
-      } finally {
-        const next = waiting.shift();
-        if (next === undefined) free++;
-        else next();
-      }
+      if (limiter.running < places) return limiter.run(send);
+      if (waitingBytes + sizeBytes > maxWaitingBytes)
+        throw new AppError('BROKER_UNREACHABLE', 'The broker takes messages more slowly than they are made.');
+      waitingBytes += sizeBytes;
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(), timeoutMs);
+      const place = limiter.enter(late.signal).finally(() => {
+        clearTimeout(timer);
+        waitingBytes -= sizeBytes;
+      });
+      using _place = await place.catch(() => {
+        throw new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.');
+      });
+      return await send();
     },
   };
 }

@@ -1,13 +1,12 @@
 /** `anneal adapters …`: trained adapters as files, for other programs and back. */
 import { readFile, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { defaultDataFolder } from '../../agent/paths.ts';
 import type { ModelState } from '../../lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../lora/state-file.ts';
 import { adapterFormats, type ExportOptions, writeAdapter } from '../../models/adapter-files.ts';
 import type { BaseModel } from '../../models/base-model.ts';
-import { type Catalogue, createCatalogue } from '../../models/catalogue.ts';
+import type { Catalogue } from '../../models/catalogue.ts';
 import { initialState } from '../../models/initial-state.ts';
 import { importPeftFolder } from '../../models/peft-import.ts';
 import { peftNameStyles } from '../../models/peft-names.ts';
@@ -18,13 +17,9 @@ import { writeFileAtomically } from '../../store/atomic-file.ts';
 import { readList, readNumber } from '../arguments.ts';
 import { formatBytes, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-import { withAgent } from '../with-agent.ts';
+import { openCatalogue, withAgent } from '../with-agent.ts';
 
 const isHash = (text: string) => /^[0-9a-f]{64}$/.test(text);
-
-function openCatalogue(dataFolder: string | undefined): Catalogue {
-  return createCatalogue(join(dataFolder ?? defaultDataFolder(), 'models'));
-}
 
 /** The base model named, else the one that the adapter's file names by its hash. */
 async function findBase(catalogue: Catalogue, id: string | undefined, state: ModelState): Promise<BaseModel> {

@@ -1,8 +1,5 @@
 /** `anneal models …`: the base models that runs on this machine can start from. */
-import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { defaultDataFolder } from '../../agent/paths.ts';
-import { type Catalogue, createCatalogue } from '../../models/catalogue.ts';
 import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
 import type { ModelManifest } from '../../models/installed-models.ts';
 import type { ImportOptions } from '../../models/model-formats.ts';
@@ -10,10 +7,7 @@ import { plural } from '../../shared/text.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
-
-function openCatalogue(dataFolder: string | undefined): Catalogue {
-  return createCatalogue(join(dataFolder ?? defaultDataFolder(), 'models'));
-}
+import { openCatalogue } from '../with-agent.ts';
 
 /** `0.5` for all channels, or `0.485,0.456,0.406` for red, green and blue. */
 function readChannels(text: string): number[] {
@@ -101,13 +95,8 @@ function printReport(report: ModelReport): void {
   }
 }
 
-function printOnnx({
-  opset,
-  producer,
-  operators,
-  unsupported,
-  externalBytes,
-}: NonNullable<ModelReport['onnx']>): void {
+function printOnnx(onnx: NonNullable<ModelReport['onnx']>): void {
+  const { opset, producer, operators, unsupported, externalBytes } = onnx;
   const counts = Object.entries(operators).sort(([a], [b]) => a.localeCompare(b));
   printLine();
   printFields([

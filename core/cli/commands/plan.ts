@@ -1,11 +1,9 @@
 /** `anneal plan`: what a run would send, by counting; nothing is trained and no agent is needed. */
-import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
-import { defaultDataFolder } from '../../agent/paths.ts';
 import type { RunConfig } from '../../config/run-config.ts';
 import { completeRunConfig } from '../../coordinator/run-settings.ts';
 import type { BaseModel } from '../../models/base-model.ts';
-import { createCatalogue, defaultBaseId } from '../../models/catalogue.ts';
+import { defaultBaseId } from '../../models/catalogue.ts';
 import { openPlanningBase } from '../../models/planning-base.ts';
 import { elementCount } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
@@ -17,6 +15,7 @@ import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { addRunOptions, flagOf, type RunOptions, readRunOptions } from '../run-options.ts';
+import { openCatalogue } from '../with-agent.ts';
 
 /** More names than any class list would have. */
 const maxClasses = 100_000;
@@ -76,20 +75,20 @@ export function addPlanCommand(program: Command): void {
     .action(async (options: Options) => {
       const { base: _base, classes: _classes, ...others } = options;
       const settings = await readRunOptions(others);
-      const catalogue = createCatalogue(join(options.data ?? defaultDataFolder(), 'models'));
       const name = options.base ?? settings.baseId ?? defaultBaseId;
-      const { base, shapesOnly } = await openPlanningBase(catalogue, name);
+      const { base, shapesOnly } = await openPlanningBase(openCatalogue(options.data), name);
       const classes = options.classes ?? settings.classes ?? readClasses('2');
       const config = completeRunConfig({ ...settings, baseId: base.id, classes }, base, options.sites);
       const planned = planRun(config, base, options.sites);
+      const result = { config, base, shapesOnly, sites: options.sites, planned };
       const answer =
         options.target === undefined ? null : findLimits(config, base, options.sites, options.target);
       const noise = options.epsilon === undefined ? null : noiseFor(config, options.epsilon);
       if (options.json) {
-        printJson(asJson({ config, base, shapesOnly, sites: options.sites, planned, answer, noise }));
+        printJson(asJson(result, answer, noise));
         return;
       }
-      printPlan({ config, base, shapesOnly, sites: options.sites, planned });
+      printPlan(result);
       printPrivacy(config, options.sites, noise);
       if (answer !== null) printAnswer(answer, options.target!);
     });
@@ -109,15 +108,8 @@ function parametersOf(base: BaseModel): number {
   return count;
 }
 
-function asJson({
-  config,
-  base,
-  shapesOnly,
-  sites,
-  planned,
-  answer,
-  noise,
-}: Result & { answer: TargetAnswer | null; noise: Noise | null }) {
+function asJson(result: Result, answer: TargetAnswer | null, noise: Noise | null) {
+  const { config, base, shapesOnly, sites, planned } = result;
   const { totals, plan } = planned;
   return {
     base: { id: base.id, parameters: parametersOf(base), shapesOnly },

@@ -2,12 +2,14 @@
 import { BarChart, LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import * as echarts from 'echarts/core';
-import { SVGRenderer } from 'echarts/renderers';
 import { plural } from '../../shared/text.ts';
-import { formatBytes, formatCount, formatLoss, formatPercent } from '../format.ts';
+import { draw } from '../../simulation/report/charts.ts';
+import { escapeHtml, style, table } from '../../simulation/report/html.ts';
+import { formatBytes, formatCount, formatPercent } from '../format.ts';
 import type { DemoReport } from './report.ts';
+import { roundCells } from './summary.ts';
 
-echarts.use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
+echarts.use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent]);
 
 const colours = ['#2b6cb0', '#c05621', '#2f855a'];
 
@@ -23,8 +25,7 @@ function plot(
   series: Series[],
   axis: { format?: (value: number) => string; max?: number } = {},
 ): string {
-  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: 560, height: 280 });
-  chart.setOption({
+  return draw(560, 280, {
     animation: false,
     color: colours,
     title: { text: title, left: 0, textStyle: { fontSize: 14, fontFamily: 'sans-serif' } },
@@ -50,27 +51,11 @@ function plot(
       data: one.values,
     })),
   });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return svg;
 }
 
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
-}
-
-function table(head: string[], rows: string[][]): string {
-  const cells = (tag: string, row: string[]) =>
-    row.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('');
-  return `<table><thead><tr>${cells('th', head)}</tr></thead><tbody>${rows.map((row) => `<tr>${cells('td', row)}</tr>`).join('')}</tbody></table>`;
-}
-
-const style = `
-  body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; color: #1a202c; background: #fff; }
-  h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-  .plots { display: flex; flex-wrap: wrap; gap: 1rem; } .plots svg { border: 1px solid #e2e8f0; border-radius: 8px; padding: 8px; }
-  table { border-collapse: collapse; width: 100%; } th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #e2e8f0; }
-  th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+const ownStyle = `
+  td:nth-child(2) { text-align: left; }
+  .plots svg { border: 1px solid #dde3e6; border-radius: 8px; padding: 8px; }
   .figures { display: flex; flex-wrap: wrap; gap: 2rem; } .figures b { display: block; font-size: 1.6rem; }
   code { overflow-wrap: anywhere; }`;
 
@@ -110,7 +95,7 @@ export function renderReportPage(report: DemoReport): string {
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Anneal: report of a federated run</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><style>${style}</style></head><body>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><style>${style}${ownStyle}</style></head><body>
 <h1>SA-FedLoRA over ${plural(report.sites.length, 'site')}</h1>
 <p>${escapeHtml(report.data)}; base <code>${escapeHtml(report.base)}</code>; schedule ${escapeHtml(report.schedule)}; seed ${report.seed};
 ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
@@ -118,17 +103,8 @@ ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
 <h2>Course</h2><div class="plots">${plots.join('')}</div>
 <h2>Rounds</h2>${table(
     ['Round', 'Stage', 'Rank', 'Trainable', 'Up', 'Down', 'Loss', 'Accuracy', 'Energy kept'],
-    rounds.map((round) => [
-      String(round.round + 1),
-      round.stage,
-      String(round.rank),
-      formatCount(round.trainableParameters),
-      formatBytes(round.bytesUp),
-      formatBytes(round.bytesDown),
-      formatLoss(round.meanLoss),
-      formatPercent(round.accuracy),
-      formatPercent(round.energyKept),
-    ]),
+    rounds.map((round) => [...roundCells(round), formatPercent(round.energyKept)]),
+    'Rounds',
   )}
 <h2>Parameters sent, both ways</h2>${table(
     ['What', 'How known', 'Parameters'],
@@ -141,6 +117,7 @@ ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
       ],
       ['FedAvg of the whole network', 'computed from shapes', formatCount(report.fedavgFullParameters)],
     ],
+    'Parameters sent, both ways',
   )}
 <h2>Sites</h2>${table(
     ['Site', 'Classes', 'Training images', 'Held-out images'],
@@ -153,6 +130,7 @@ ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
       formatCount(site.train),
       formatCount(site.test),
     ]),
+    'Sites',
   )}
 <p>Global adapter <code>${report.globalAdapterSha256}</code>, as PEFT files in <code>adapter/</code>.</p>
 </body></html>

@@ -4,19 +4,21 @@ import { plural } from '../../shared/text.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent, formatTable } from '../format.ts';
 import type { DemoReport } from './report.ts';
 
+export const roundCells = (round: DemoReport['rounds'][number]): string[] => [
+  String(round.round + 1),
+  round.stage,
+  String(round.rank),
+  formatCount(round.trainableParameters),
+  formatBytes(round.bytesUp),
+  formatBytes(round.bytesDown),
+  formatLoss(round.meanLoss),
+  formatPercent(round.accuracy),
+];
+
 export function renderRounds(report: DemoReport): string {
   return formatTable(
     ['round', 'stage', 'rank', 'trainable', 'up', 'down', 'loss', 'federated accuracy'],
-    report.rounds.map((round) => [
-      String(round.round + 1),
-      round.stage,
-      String(round.rank),
-      formatCount(round.trainableParameters),
-      formatBytes(round.bytesUp),
-      formatBytes(round.bytesDown),
-      formatLoss(round.meanLoss),
-      formatPercent(round.accuracy),
-    ]),
+    report.rounds.map(roundCells),
     [0, 2, 3, 4, 5, 6, 7],
   );
 }

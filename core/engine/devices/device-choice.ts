@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../../shared/errors.ts';
+import { jsonText } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import { deviceKinds, engineNames } from '../engine.ts';
 
@@ -65,16 +66,11 @@ export async function readDeviceChoice(dataFolder: string): Promise<DeviceChoice
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw invalidChoice('cannot be read', thrown);
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw invalidChoice('is not JSON', cause);
-  }
-  const parsed = deviceChoiceSchema.safeParse(value);
+  const parsed = jsonText.pipe(deviceChoiceSchema).safeParse(text);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  throw invalidChoice(`has an unusable "${issue.path.join('.')}": ${issue.message}`, parsed.error);
+  const { path, message } = parsed.error.issues[0]!;
+  const what = path.length === 0 ? `is ${message}` : `has an unusable "${path.join('.')}": ${message}`;
+  throw invalidChoice(what, parsed.error);
 }
 
 /** Written whole or not at all. @throws the system's error, for instance ENOSPC */

@@ -1,5 +1,6 @@
 /** Finds shared libraries where Linux's dynamic loader would, without loading them: a broken one could crash us. */
-import { access, readdir } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { outputOf } from '../../process/child-process.ts';
 
@@ -18,19 +19,11 @@ export async function findLibrary(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<string | undefined> {
   const chosen = (environment['LD_LIBRARY_PATH'] ?? '').split(':').filter((folder) => folder !== '');
-  return (await findIn(chosen, name)) ?? (await findInCache(name)) ?? (await findIn(await folders(), name));
+  return findIn(chosen, name) ?? (await findInCache(name)) ?? findIn(await folders(), name);
 }
 
-async function findIn(candidates: readonly string[], name: string): Promise<string | undefined> {
-  for (const folder of candidates) {
-    const file = path.join(folder, name);
-    const exists = await access(file).then(
-      () => true,
-      () => false,
-    );
-    if (exists) return file;
-  }
-  return undefined;
+function findIn(candidates: readonly string[], name: string): string | undefined {
+  return candidates.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
 }
 
 async function findInCache(name: string): Promise<string | undefined> {

@@ -1,9 +1,11 @@
 /** What WebGPU needs on Linux: Vulkan's loader and at least one driver (ICD). */
-import { access, readdir, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { outputOf } from '../../process/child-process.ts';
+import { jsonText } from '../../shared/text.ts';
 import { findLibrary } from './find-library.ts';
 import { type GraphicsCard, isSoftwareRenderer, pciVendors } from './graphics-card.ts';
 
@@ -82,22 +84,11 @@ async function manifestsOf(places: readonly string[]): Promise<string[]> {
 }
 
 async function readManifest(file: string): Promise<VulkanDriver | null> {
-  let manifest: unknown;
-  try {
-    manifest = JSON.parse(await readFile(file, 'utf8'));
-  } catch {
-    return null;
-  }
-  const library = manifestSchema.safeParse(manifest).data?.ICD.library_path;
-  if (library === undefined) return null;
+  const text = await readFile(file, 'utf8').catch(() => '');
+  const library = jsonText.pipe(manifestSchema).safeParse(text).data?.ICD.library_path;
   // A bare name is looked up as any library; anything with a slash is a path beside the manifest.
-  if (library.includes('/')) {
-    const exists = await access(path.resolve(path.dirname(file), library)).then(
-      () => true,
-      () => false,
-    );
-    if (!exists) return null;
-  }
+  const isMissing = library?.includes('/') && !existsSync(path.resolve(path.dirname(file), library));
+  if (library === undefined || isMissing) return null;
   return { library: path.basename(library), software: isSoftwareRenderer(library) };
 }
 

@@ -179,7 +179,8 @@ function bandSeries({ style, points }: ChartLine, axis: ChartAxis) {
   };
 }
 
-function draw(width: number, height: number, option: echarts.EChartsCoreOption): string {
+/** Any chart as SVG. */
+export function draw(width: number, height: number, option: echarts.EChartsCoreOption): string {
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height });
   try {
     chart.setOption(option);
