@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { choice, grouped, setting, strategiesThat } from './setting.ts';
 
 const share = (preset: number) => z.number().min(0).max(1).default(preset);
-const rate = (preset: number) => z.number().positive().max(10_000).default(preset);
+const rate = (preset: number) => z.number().positive().max(1e6).default(preset);
 const amount = (preset: number) => z.number().nonnegative().max(1e6).default(preset);
 const off = () => z.boolean().default(false);
 

@@ -143,7 +143,7 @@ export function reduce(state: SiteState, event: SiteEvent): Decision {
 function consider(state: SiteState): Decision {
   const { manifest } = state;
   const bookkeeping: Effect[] = [{ type: 'discardWithdrawn' }];
-  if (manifest !== null) bookkeeping.push({ type: 'recordRun', manifest });
+  if (manifest !== null) bookkeeping.unshift({ type: 'recordRun', manifest });
   if (state.paused) {
     const stopped = stop(state, { phase: 'paused', activity: 'paused' }, bookkeeping);
     return manifest === null ? stopped : also(stopped, (at) => decline(at, manifest, 'The site is paused.'));

@@ -10,22 +10,20 @@ import type { ModelState } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
-import type { BlobStore } from '../store/blob-store.ts';
-import type { Store } from '../store/store.ts';
 import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import { decodeGlobalState, globalForm, isPlainFile } from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
-import { createFrozenBaseMerge, type FrozenBaseMerge } from './frozen-base-merge.ts';
+import { createFrozenBaseMerge } from './frozen-base-merge.ts';
 import {
   decodeLocalParameters,
   hasLocalParameters,
   type LocalParameters,
   withKept,
 } from './local-parameters.ts';
-import type { SitePorts } from './site-node.ts';
+import type { SiteOptions, SitePorts } from './site-node.ts';
 
 /** What a site works by in a round, from the manifest. */
 export interface RoundContext {
@@ -53,15 +51,10 @@ export interface ComposedState {
   release(): Promise<void>;
 }
 
-export interface RoundStatesOptions {
-  store: Store;
-  blobs: BlobStore;
+export interface RoundStatesOptions
+  extends Pick<SiteOptions, 'store' | 'blobs' | 'workFolder' | 'siteName' | 'frozenBases'> {
   ports: Pick<SitePorts, 'fetch'>;
-  workFolder: string;
-  siteName: string;
   loadBase(baseId: string): Promise<BaseModel>;
-  /** Of this site alone when absent. */
-  frozenBases?: FrozenBaseMerge | undefined;
 }
 
 /** To train from, or to be evaluated; behind a run's last round the local parameters that this round made counts, too. */

@@ -7,38 +7,28 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
 import { heldOutImages } from '../consent/cohort.ts';
-import type { ComputeSettings } from '../engine/devices/device-choice.ts';
-import type { Example, LocalTraining, Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
+import type { Example, LocalTraining, TrainProgress } from '../engine/trainer-protocol.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
 import { AppError } from '../shared/errors.ts';
-import type { Logger } from '../shared/logger.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
-import type { Store } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import { makeUpdate } from './make-update.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
-import type { SitePorts } from './site-node.ts';
+import type { SiteOptions } from './site-node.ts';
 import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
 
-export interface RoundWorkerOptions {
-  store: Store;
-  blobs: BlobStore;
-  trainer: Trainer;
-  ports: SitePorts;
+export interface RoundWorkerOptions
+  extends Pick<
+    SiteOptions,
+    'store' | 'blobs' | 'trainer' | 'ports' | 'logger' | 'workFolder' | 'siteName' | 'compute'
+  > {
   states: RoundStates;
-  /** Of the noise that a run may ask a site for. */
   noise: GaussianSource;
-  logger: Logger;
-  workFolder: string;
-  /** Part of the training seed, so that a run with the same seed and site names repeats. */
-  siteName: string;
-  /** Where a job on a base model runs. */
-  compute: (baseId: string) => ComputeSettings;
 }
 
 /** What a step is told by who runs it. */

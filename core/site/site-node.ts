@@ -40,6 +40,7 @@ export interface SitePorts {
 
 export interface SiteOptions {
   siteId: string;
+  /** Part of the training seed, so that a run with the same seed and site names repeats. */
   siteName: string;
   store: Store;
   blobs: BlobStore;

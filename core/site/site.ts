@@ -11,16 +11,10 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
-import { checkManifest } from './manifest-check.ts';
+import { checkManifest } from './approval.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
-import {
-  announceUpdate,
-  evaluateState,
-  type RoundWorkerOptions,
-  type StepControl,
-  trainRound,
-} from './round-worker.ts';
+import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
   discardWithdrawn,
@@ -39,39 +33,9 @@ const retryAfterMs = 5_000;
 const pausedSchema = z.boolean();
 
 export function createSite(options: SiteOptions): SiteNode {
-  const {
-    siteId,
-    store,
-    blobs,
-    ports,
-    logger,
-    workFolder,
-    siteName,
-    catalogue = createCatalogue(),
-  } = options;
-  const states = createRoundStates({
-    store,
-    blobs,
-    ports,
-    workFolder,
-    siteName,
-    loadBase: (baseId) => catalogue.load(baseId),
-    frozenBases: options.frozenBases,
-  });
-  const noise = options.noise ?? createCryptographicNoise();
-  const { trainer, compute } = options;
-  const worker: RoundWorkerOptions = {
-    store,
-    blobs,
-    trainer,
-    ports,
-    states,
-    noise,
-    logger,
-    workFolder,
-    siteName,
-    compute,
-  };
+  const { siteId, siteName, store, ports, logger, catalogue = createCatalogue() } = options;
+  const states = createRoundStates({ ...options, loadBase: (baseId) => catalogue.load(baseId) });
+  const worker = { ...options, states, noise: options.noise ?? createCryptographicNoise() };
   let state = initialState(siteId, store.settings.get('site.paused', pausedSchema) ?? false);
   let progress: TrainProgress | null = null;
   /** What the steps of the work in progress hand on to each other. */

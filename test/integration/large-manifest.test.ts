@@ -149,7 +149,7 @@ test('a run whose manifest can never be sent fails with the reason instead of wa
     onChange: () => {},
   });
   // A run of an earlier version, which did not ask how large its manifest would be.
-  const config = manifestOf({ classes: names(4_000, 'x'.repeat(2200)) }).config;
+  const config = manifestOf({ classes: names(9_500, 'x'.repeat(950)) }).config;
   store.runs.insert({ id: 'run', config });
   store.adapters.insert({
     ...{

@@ -143,6 +143,28 @@ describe('a frozen cohort', () => {
     expect(cohortsTouchedBySubject(store, 'P1').map((cohort) => cohort.id)).toEqual([first.cohortId]);
   });
 
+  test('stays on record, too, when a later one of its round was announced as well', () => {
+    using opened = openTestStore();
+    const { store } = opened;
+    addRun(store, 'r1');
+    for (const pseudonym of ['P1', 'P2', 'P3']) {
+      addImage(store, pseudonym, `of ${pseudonym}`);
+      agree(store, pseudonym);
+    }
+    for (const pseudonym of ['P1', 'P2']) {
+      const { sha256: cohortSha256 } = freeze(store);
+      const row = { runId: 'r1', round: 0, siteId: 's1', updateSha256: sha256(cohortSha256) };
+      store.roundSites.upsert({ ...row, status: 'announced', cohortSha256 });
+      withdraw(store, pseudonym);
+    }
+    freeze(store);
+    withdraw(store, 'P3');
+
+    freeze(store);
+
+    expect(store.cohorts.byRun('r1').map((cohort) => cohort.superseded)).toEqual([false, false, true, false]);
+  });
+
   test('never holds an image of somebody who withdrew, over any course of events', () => {
     const steps = fc.array(
       fc.record({ subject: fc.nat(3), what: fc.constantFrom('agree', 'withdraw', 'import', 'freeze') }),

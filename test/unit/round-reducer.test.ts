@@ -86,7 +86,7 @@ const happening = fc.record({
 const fault = fc.record({ at: fc.nat(5), kind: fc.constantFrom('dies' as const, 'disk-full' as const) });
 const faults: fc.Arbitrary<Fault | null> = fc.oneof(
   { weight: 5, arbitrary: fc.constant(null) },
-  { weight: 1, arbitrary: fault },
+  { weight: 2, arbitrary: fault },
 );
 const course = fc.array(fc.tuple(happening, faults), { minLength: 1, maxLength: 50, size: 'max' });
 
@@ -128,7 +128,7 @@ function openWorld(store: Store) {
   return { world, pool, happen, nameOf };
 }
 
-test.each([1, 2, 3, 4, 5])(
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'whatever happens in whatever order, no update outlives a withdrawal, no round is lost, and there is a way forward (%i)',
   () => {
     using opened = openTestStore(undefined, { durability: 'process' });
@@ -162,7 +162,7 @@ test.each([1, 2, 3, 4, 5])(
           world.end();
         }
       }),
-      { numRuns: 40, interruptAfterTimeLimit: 60_000 },
+      { numRuns: 30, interruptAfterTimeLimit: 60_000 },
     );
   },
   120_000,
@@ -178,4 +178,21 @@ test('answers that come too late change nothing, and a closed site does nothing'
   const closed = reduce(working, { type: 'closed' });
   expect(closed.effects).toEqual([{ type: 'stop' }]);
   expect(reduce(closed.state, { type: 'manifestReceived', manifest }).effects).toEqual([]);
+});
+
+test('a decline that could not be written is written later', () => {
+  const [, manifest] = manifestsOf('study') as [ManifestBody, ManifestBody];
+  const asked = reduce(initialState(siteId, false), { type: 'manifestReceived', manifest }).state;
+  const refused = reduce(asked, { type: 'approvalMissing', ticket: asked.ticket });
+  const { ticket } = refused.state;
+  const error = { code: 'DISK_FULL', message: 'The disk is full.', action: 'Free some space.' } as const;
+
+  const failed = reduce(refused.state, { type: 'failed', ticket, effect: 'decline', error });
+  const again = reduce(failed.state, { type: 'retryDue' }).state;
+  const declined = reduce(again, { type: 'approvalMissing', ticket: again.ticket });
+
+  expect(refused.effects.map(({ type }) => type)).toEqual(['decline', 'lookForBase']);
+  expect(failed.effects).toEqual([{ type: 'scheduleRetry' }]);
+  expect(failed.state.problem).toEqual(error);
+  expect(declined.effects.map(({ type }) => type)).toEqual(['decline', 'lookForBase']);
 });
