@@ -134,7 +134,7 @@ export function createSite(options: SiteOptions): SiteNode {
 
   function discard(): void {
     const files = discardWithdrawn(store, ports);
-    collectBlobs(store, blobs, files ?? []).catch((error) =>
+    collectBlobs(store, options.blobs, files ?? []).catch((error) =>
       logger.warn({ error }, 'files not deleted after a withdrawal'),
     );
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
