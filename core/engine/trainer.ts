@@ -11,6 +11,7 @@ import { type Logger, silentLogger } from '../shared/logger.ts';
 import { countOomKills } from './oom-kills.ts';
 import { type ProcessEnd, restartAfter } from './restart.ts';
 import {
+  cancelled,
   evaluateResultSchema,
   type JobOptions,
   measureResultSchema,
@@ -253,8 +254,4 @@ function describeExit(code: number | null, signal: NodeJS.Signals | null): strin
     return 'was ended by the system (SIGKILL), often because the computer ran out of memory';
   }
   return signal ? `was ended by the signal ${signal}` : `ended unexpectedly with exit code ${String(code)}`;
-}
-
-function cancelled(): AppError {
-  return new AppError('TRAINING_CANCELLED', 'The training was cancelled.');
 }
