@@ -145,9 +145,7 @@ function notHere(what: string): AppError {
   return new AppError(
     'NOT_FOUND',
     `The adapter alone is not enough: ${what} is not in the data folder any more.`,
-    {
-      action: 'Export a newer adapter, or the result of a round at the coordinator.',
-    },
+    { action: 'Export a newer adapter, or the result of a round at the coordinator.' },
   );
 }
 

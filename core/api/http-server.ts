@@ -42,6 +42,10 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
     .end(JSON.stringify(body));
 }
 
+function refuse(response: ServerResponse, status: number, message: string, advice = {}): void {
+  sendJson(response, status, new AppError('NOT_ALLOWED', message, advice).toReport());
+}
+
 async function readBody(request: IncomingMessage): Promise<string> {
   const parts: Buffer[] = [];
   let size = 0;
@@ -65,10 +69,8 @@ async function handleSignIn(
     response.setHeader('set-cookie', cookie);
     sendJson(response, 200, {});
   } catch {
-    const error = new AppError('NOT_ALLOWED', 'That is not the access code.', {
-      action: 'Type the code that Anneal printed when it started; after ten tries wait a minute.',
-    });
-    sendJson(response, 401, error.toReport());
+    const action = 'Type the code that Anneal printed when it started; after ten tries wait a minute.';
+    refuse(response, 401, 'That is not the access code.', { action });
   }
 }
 
@@ -132,11 +134,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     response.setHeader('referrer-policy', 'no-referrer');
     const path = (request.url ?? '/').split('?')[0]!;
     if (access !== null && !comesFromThisMachine(request)) {
-      return sendJson(
-        response,
-        403,
-        new AppError('NOT_ALLOWED', 'Only this machine may use this address.').toReport(),
-      );
+      return refuse(response, 403, 'Only this machine may use this address.');
     }
     if (path === '/session' && access !== null) {
       if (request.method === 'POST') return void handleSignIn(access, request, response);
@@ -144,11 +142,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     }
     if (path.startsWith('/trpc/')) {
       if (access !== null && !access.allows(request)) {
-        return sendJson(
-          response,
-          401,
-          new AppError('NOT_ALLOWED', 'Sign in with the access code first.').toReport(),
-        );
+        return refuse(response, 401, 'Sign in with the access code first.');
       }
       return void trpc(request, response);
     }

@@ -7,6 +7,7 @@ import { summarise } from '../coordinator/run-view.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
 import type { SiteNode } from '../site/site.ts';
 import { whatLeaves } from '../site/what-leaves.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
@@ -25,9 +26,7 @@ function toSubjectRow(
 ): SubjectRow {
   const grant = events.filter((event) => event.kind === 'grant' && event.purpose === trainingPurpose).at(-1);
   return {
-    pseudonym: subject.pseudonym,
-    images: subject.images,
-    labels: subject.labels,
+    ...pick(subject, 'pseudonym', 'images', 'labels'),
     consent: consentStatus(events, trainingPurpose, at),
     purpose: grant?.purpose ?? null,
     documentVersion: grant?.documentVersion ?? null,

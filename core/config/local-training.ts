@@ -66,9 +66,7 @@ const localTrainingShape = grouped('Training at the sites', {
   proximal: setting(
     'Pull in every round. λ towards the start of the round (FedProx); 0 means none.',
     amount(0),
-    {
-      flag: 'training-proximal',
-    },
+    { flag: 'training-proximal' },
   ),
   augment: setting(
     'Change images at random. Flips, rotations, shifts and the like; an object sets their strengths.',

@@ -80,9 +80,7 @@ export const robustSchema = z.discriminatedUnion('rule', [
     factor: setting(
       'Limit, as a multiple of the median norm. Larger changes are scaled down.',
       positive.default(2),
-      {
-        flag: 'robust-factor',
-      },
+      { flag: 'robust-factor' },
     ),
   }),
   /** Coordinate-wise median (Yin et al. 2018, arXiv 1803.01498). */

@@ -47,12 +47,7 @@ export function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRe
   }
   return store.transaction(() => {
     const subject = store.subjects.upsert({ pseudonym });
-    const details = {
-      purpose: terms.purpose,
-      documentVersion: terms.documentVersion,
-      validFrom: terms.validFrom,
-      expiresAt,
-    };
+    const details = { ...terms, expiresAt };
     const event = store.consentEvents.append({
       ...details,
       subjectId: subject.id,
@@ -127,8 +122,6 @@ function understood<T>(schema: z.ZodType<T>, input: unknown): T {
   throw new AppError(
     'CONSENT_INVALID',
     `The consent record's ${issue.path.join('.')} is not right: ${issue.message}.`,
-    {
-      cause: parsed.error,
-    },
+    { cause: parsed.error },
   );
 }

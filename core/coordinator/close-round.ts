@@ -1,21 +1,13 @@
 /** The end of a round: the updates that arrived become the next global state. */
 import { setImmediate } from 'node:timers/promises';
-import type { ModelState } from '../lora/model-state.ts';
 import { decodeSafetensors } from '../lora/safetensors.ts';
 import { encodeSafetensors } from '../lora/safetensors-writer.ts';
 import { AppError } from '../shared/errors.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { siteStart } from '../strategy/site-rank.ts';
 import type { AggregateResult, AggregateRound, ServerMemory, Updates } from '../strategy/strategy.ts';
-import {
-  decodeUpdate,
-  encodeFrozenBase,
-  encodeGlobalState,
-  fileValueCount,
-  globalForm,
-} from '../strategy/wire/wire.ts';
+import { encodeFrozenBase, encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
@@ -26,24 +18,14 @@ export interface ClosedRound {
   resultSha256: string;
 }
 
-interface StoredUpdates {
-  rows: readonly RoundSiteRecord[];
-  round: number;
-  start: ModelState;
-}
-
 /** Read one at a time and as often as a strategy wants: memory does not grow with the number of sites. */
-function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start }: StoredUpdates): Updates {
-  const { config, base } = ledger;
-  const plan = ledger.planOf(round);
+function storedUpdates(ledger: RunLedger, rows: readonly RoundSiteRecord[], round: number): Updates {
   return {
     sites: rows.map(({ siteId, examples }) => ({ siteId, examples: examples ?? 1 })),
     async read(siteId) {
       const sha256 = rows.find((row) => row.siteId === siteId)?.updateSha256;
       if (sha256 == null) throw new AppError('NOT_FOUND', 'The update of a site is missing.');
-      const name = ledger.nameOf(siteId);
-      const own = siteStart(config, name, start);
-      return decodeUpdate(await blobs.read(sha256), `update of ${name}`, { config, plan, base, start: own });
+      return ledger.readUpdate(sha256, siteId, round, `update of ${ledger.nameOf(siteId)}`);
     },
   };
 }
@@ -77,13 +59,12 @@ export async function aggregateRound(
     .sitesOf(round)
     .filter((row) => row.status === 'received')
     .sort((a, b) => (a.siteId < b.siteId ? -1 : 1));
-  const start = await ledger.readState(ledger.round(round).startSha256, round);
   const result = await strategy.aggregateTrain({
     config,
     plan: ledger.planOf(round),
     next: ledger.planOf(round + 1),
-    global: start,
-    updates: storedUpdates(ledger, blobs, { rows, round, start }),
+    global: await ledger.readState(ledger.round(round).startSha256, round),
+    updates: storedUpdates(ledger, rows, round),
     memory: await readMemory(store, blobs, ledger, round),
     base,
     products,

@@ -115,9 +115,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       ports,
       logger,
       onChange: () => options.onChange('run'),
-      ...(options.offlineGraceMs === undefined ? {} : { offlineGraceMs: options.offlineGraceMs }),
-      products: options.products,
-      noise: options.noise,
+      ...pick(options, 'offlineGraceMs', 'products', 'noise'),
     });
   }
 

@@ -92,7 +92,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const records = { runId, store, config, strategy: ledger.strategy };
   const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };
   const updates = createUpdateReceiver({
-    ...{ ledger, blobs, logger, pull: ports.pull },
+    ...{ ledger, logger, pull: ports.pull },
     onTransferred: (siteId, body) => turn(() => ({ type: 'transferred', siteId, body })),
   });
   let state = loadRunState(records);

@@ -11,11 +11,13 @@ import type { RoundRecord, RoundSiteRecord, RunRecord, RunStatus } from '../stor
 import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
+import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan, Strategy } from '../strategy/strategy.ts';
 import { trainedParts } from '../strategy/what-travels.ts';
 import {
   decodeFrozenBase,
   decodeGlobalState,
+  decodeUpdate,
   fileValueCount,
   frozenBaseForm,
 } from '../strategy/wire/wire.ts';
@@ -40,6 +42,10 @@ export interface RunLedger {
    * @param round the one that starts from it
    */
   readState(sha256: string, round: number): Promise<ModelState>;
+  /** The state from which a site's round started, cut to the site's own rank. */
+  startOf(siteId: string, round: number): Promise<ModelState>;
+  /** @param name what errors call it @throws AppError MODEL_FILE_INVALID */
+  readUpdate(sha256: string, siteId: string, round: number, name: string): Promise<ModelState>;
   /** Whether a site may fetch this blob: a global state of this run, or a part of its frozen base delta. */
   offers(sha256: string): boolean;
   isGlobalState(sha256: string): boolean;
@@ -89,6 +95,26 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
   const isGlobalState = (sha256: string) => store.adapters.isGlobalState(runId, sha256);
   const planOf = (round: number) => strategy.configureTrain(config, Math.min(round, config.rounds - 1));
 
+  const nameOf = (siteId: string) => store.sites.get(siteId)?.name ?? siteId;
+
+  function readState(sha256: string, round: number): Promise<ModelState> {
+    const key = `${sha256} ${round}`;
+    if (lastRead?.key === key) return lastRead.state;
+    const state = blobs.read(sha256).then((bytes) => {
+      const plan = planOf(round);
+      return decodeGlobalState(bytes, 'global state', { config, plan, base, initial });
+    });
+    lastRead = { key, state };
+    // What could not be read is tried again.
+    state.catch(() => {
+      if (lastRead?.state === state) lastRead = null;
+    });
+    return state;
+  }
+
+  const startOf = async (siteId: string, round: number) =>
+    siteStart(config, nameOf(siteId), await readState(roundOf(round).startSha256, round));
+
   const frozenBaseOf = (round: number) =>
     store.rounds
       .listOfRun(runId)
@@ -110,21 +136,13 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     planOf,
     isGlobalState,
     frozenBaseOf,
+    nameOf,
     sitesOf: (round) => store.roundSites.list(runId, round),
-    nameOf: (siteId) => store.sites.get(siteId)?.name ?? siteId,
-    readState(sha256, round) {
-      const key = `${sha256} ${round}`;
-      if (lastRead?.key === key) return lastRead.state;
-      const state = blobs.read(sha256).then((bytes) => {
-        const plan = planOf(round);
-        return decodeGlobalState(bytes, 'global state', { config, plan, base, initial });
-      });
-      lastRead = { key, state };
-      // What could not be read is tried again.
-      state.catch(() => {
-        if (lastRead?.state === state) lastRead = null;
-      });
-      return state;
+    readState,
+    startOf,
+    async readUpdate(sha256, siteId, round, name) {
+      const context = { config, plan: planOf(round), base, start: await startOf(siteId, round) };
+      return decodeUpdate(await blobs.read(sha256), name, context);
     },
     valuesIn: (sha256) => counted.get(sha256) ?? store.adapters.get(sha256)?.parameters ?? 0,
     async countFrozenBase() {

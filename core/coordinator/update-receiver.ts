@@ -1,18 +1,14 @@
 /** Fetches and judges the files of sites' updates; what becomes of a verdict is decided in run-reducer.ts. */
-import type { ModelState } from '../lora/model-state.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
-import type { BlobStore } from '../store/blob-store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
-import { siteStart } from '../strategy/site-rank.ts';
-import { decodeUpdate, fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
+import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { type AnnounceBody, type BlobReference, shortReason } from '../transport/messages.ts';
 import type { RunLedger } from './run-ledger.ts';
 
 export interface UpdateReceiverOptions {
   ledger: RunLedger;
-  blobs: BlobStore;
   logger: Logger;
   pull(siteId: string, reference: BlobReference, signal: AbortSignal): Promise<void>;
   onTransferred(siteId: string, body: AnnounceBody): Promise<void>;
@@ -32,28 +28,17 @@ export interface UpdateReceiver {
 /** For differences in what a file says beside its values. */
 const sizeSlackBytes = 64 * 1024;
 
-export function createUpdateReceiver({
-  ledger,
-  blobs,
-  logger,
-  pull,
-  onTransferred,
-}: UpdateReceiverOptions): UpdateReceiver {
+export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateReceiver {
+  const { ledger, logger, pull, onTransferred } = options;
   const { runId, config, base } = ledger;
   const transfers = new Map<string, AbortController>();
-
-  /** What the site's round started from; that this cannot be read is no fault of the site's. */
-  async function startOf(siteId: string, round: number): Promise<ModelState> {
-    const start = await ledger.readState(ledger.round(round).startSha256, round);
-    return siteStart(config, ledger.nameOf(siteId), start);
-  }
 
   return {
     async isTooLarge(siteId, { round, update }) {
       const plan = ledger.planOf(round);
       const weights = trainableWeights(base, plan.mode, config.lastK);
       const shape = {
-        ...(await startOf(siteId, round)),
+        ...(await ledger.startOf(siteId, round)),
         base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
       };
       return update.sizeBytes > fileSizeBytes(shape, updateForm({ config, plan })) + sizeSlackBytes;
@@ -70,11 +55,11 @@ export function createUpdateReceiver({
         .finally(() => transfers.delete(key));
     },
     async judge(siteId, { round, update }) {
-      const start = await startOf(siteId, round);
+      // That this cannot be read is no fault of the site's.
+      const start = await ledger.startOf(siteId, round);
       const plan = ledger.planOf(round);
       try {
-        const bytes = await blobs.read(update.sha256);
-        const state = decodeUpdate(bytes, 'update', { config, plan, base, start });
+        const state = await ledger.readUpdate(update.sha256, siteId, round, 'update');
         const trained = trainableWeights(base, plan.mode, config.lastK);
         checkUpdate(state, { base, global: start, plan, trained });
         return fileValueCount(state, updateForm({ config, plan }));

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, sep } from 'node:path';
 import { parentPort } from 'node:worker_threads';
 import type * as faceApi from '@vladmandic/face-api';
+import { pick } from '../shared/pick.ts';
 import { type FaceReply, type FaceRequest, faceRequestSchema } from './face-protocol.ts';
 
 /** Below this confidence the network's guess is not taken for a face. */
@@ -46,12 +47,7 @@ async function detect(api: typeof faceApi, request: FaceRequest): Promise<FaceRe
       .withFaceLandmarks();
     const faces = found
       .map(({ detection, landmarks }) => ({
-        box: {
-          x: detection.box.x,
-          y: detection.box.y,
-          width: detection.box.width,
-          height: detection.box.height,
-        },
+        box: pick(detection.box, 'x', 'y', 'width', 'height'),
         landmarks: landmarks.positions.map(({ x, y }) => ({ x, y })),
         score: detection.score,
       }))

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { consentStatus, recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
 import { toAppError } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, Split } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
@@ -82,16 +83,11 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
   try {
     using _held = blobs.hold();
     const prepared = await prepareImages(rows, {
-      blobs,
-      imagesFolder: options.imagesFolder,
+      ...pick(options, 'blobs', 'imagesFolder', 'inputSize', 'alreadyCropped'),
+      ...pick(options, 'detector', 'onProgress', 'signal'),
       labelsName: basename(labelsFile),
-      inputSize: options.inputSize,
-      alreadyCropped: options.alreadyCropped,
       existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
       written,
-      detector: options.detector,
-      onProgress: options.onProgress,
-      signal: options.signal,
     });
     return store.transaction(() => record(options, rows, prepared.images, prepared.alreadyThere));
   } catch (error) {
@@ -120,12 +116,7 @@ function record(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
   );
   const splits = assignSplits(
-    images.map(({ row, sha256 }) => ({
-      key: sha256,
-      subject: row.subject,
-      label: row.label,
-      split: row.split,
-    })),
+    images.map(({ row, sha256 }) => ({ key: sha256, ...pick(row, 'subject', 'label', 'split') })),
     { seed: options.seed ?? 0, known },
   );
   images.forEach((image, index) => {

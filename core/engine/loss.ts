@@ -28,7 +28,6 @@ export interface LossShape extends HeadShape {
 
 /** Below this, 1 − cos² is rounding; it also keeps the slope of the square root finite. */
 const smallestSineSquare = 1e-6;
-const smallestSquaredNorm = 1e-12;
 
 /** Inputs of the head that train: an arcface head has no bias. */
 export function headInputs(arc: ArcShape | undefined): string[] {
@@ -51,7 +50,7 @@ export function appendHead(
     const features = builder.mul(embedding, builder.scalar(headGain));
     return { logits: builder.gemm(features, weight, bias, { transB: true }) };
   }
-  const cosines = builder.gemm(unitRows(builder, embedding), unitRows(builder, weight), undefined, {
+  const cosines = builder.gemm(builder.unitRows(embedding), builder.unitRows(weight), undefined, {
     transB: true,
   });
   return { logits: builder.mul(cosines, builder.scalar(arc.scale)), cosines };
@@ -82,12 +81,6 @@ export function appendLoss(
   const products = builder.mul(builder.logSoftmax(adjusted), targets);
   const losses = builder.neg(builder.reduceSum(products, [1], false));
   return { loss: builder.reduceSum(builder.mul(losses, sampleWeights), undefined, false), logits };
-}
-
-/** Rows of length 1. */
-function unitRows(builder: GraphBuilder, x: string): string {
-  const squared = builder.reduceSum(builder.mul(x, x), [1]);
-  return builder.div(x, builder.sqrt(builder.add(squared, builder.scalar(smallestSquaredNorm))));
 }
 
 /**

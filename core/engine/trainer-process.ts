@@ -14,6 +14,7 @@ import type { JobContext } from './job-context.ts';
 import { runMeasureJob } from './measure-job.ts';
 import { createPixelSource } from './pixel-source.ts';
 import {
+  cancelled,
   type ReceivedRequest,
   type TrainerReply,
   type TrainProgress,
@@ -95,9 +96,7 @@ function run(request: JobRequest) {
     onProgress: throttleProgress((progress) => send({ type: 'progress', id: request.id, progress })),
     async pause() {
       await nextTurn();
-      if (cancelledIds.has(request.id)) {
-        throw new AppError('TRAINING_CANCELLED', 'The training was cancelled.');
-      }
+      if (cancelledIds.has(request.id)) throw cancelled();
     },
   };
   if (request.type === 'measure') return runMeasureJob(request.job, context);

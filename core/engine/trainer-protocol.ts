@@ -10,6 +10,7 @@ import {
   trainModeSchema,
 } from '../config/local-training.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
+import { AppError } from '../shared/errors.ts';
 import { deviceKinds, engineNames } from './engine.ts';
 
 export { type LocalTraining, localTrainingSchema } from '../config/local-training.ts';
@@ -185,3 +186,6 @@ export interface JobOptions {
   /** Aborting cancels the job between two steps; it rejects with AppError TRAINING_CANCELLED. */
   signal?: AbortSignal;
 }
+
+/** What an aborted job rejects with. */
+export const cancelled = (): AppError => new AppError('TRAINING_CANCELLED', 'The training was cancelled.');

@@ -10,6 +10,7 @@ import { AppError, type ErrorCode, errorTable } from '../shared/errors.ts';
 import { type Logger, silentLogger } from '../shared/logger.ts';
 import { countOomKills, type ProcessEnd, restartAfter } from './restart.ts';
 import {
+  cancelled,
   evaluateResultSchema,
   type JobOptions,
   measureResultSchema,
@@ -252,8 +253,4 @@ function describeExit(code: number | null, signal: NodeJS.Signals | null): strin
     return 'was ended by the system (SIGKILL), often because the computer ran out of memory';
   }
   return signal ? `was ended by the signal ${signal}` : `ended unexpectedly with exit code ${String(code)}`;
-}
-
-function cancelled(): AppError {
-  return new AppError('TRAINING_CANCELLED', 'The training was cancelled.');
 }

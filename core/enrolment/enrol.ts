@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import { pick } from '../shared/pick.ts';
 import { openEnvelope } from '../transport/envelope.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
 import { certificateFingerprint } from '../transport/pinned-authority.ts';
@@ -81,21 +82,13 @@ export async function enrol(options: EnrolOptions): Promise<SiteCredentials> {
     throw new AppError(
       'BROKER_REFUSED',
       'The coordinator answered with a certificate that does not fit this site.',
-      {
-        action: 'Ask the coordinator for a new invitation.',
-      },
+      { action: 'Ask the coordinator for a new invitation.' },
     );
   }
   await saveMembership(keysDir, {
     v: 1,
-    siteId: answer.siteId,
-    siteName: answer.siteName,
-    federation: invitation.federation,
-    coordinatorName: answer.coordinatorName,
-    coordinatorPublicKey: invitation.coordinatorPublicKey,
-    brokerUrl: invitation.brokerUrl,
-    certificate: answer.certificate,
-    authority: answer.authority,
+    ...pick(answer, 'siteId', 'siteName', 'coordinatorName', 'certificate', 'authority'),
+    ...pick(invitation, 'federation', 'coordinatorPublicKey', 'brokerUrl'),
     joinedAt: new Date().toISOString(),
   });
   const credentials = await loadCredentials(keysDir);

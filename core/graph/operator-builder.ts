@@ -37,97 +37,43 @@ export interface GemmOptions {
 /** Values are named by strings; each operator method returns the name of its output. */
 export abstract class OperatorBuilder extends GraphWriter {
   // Elementwise, with numpy's broadcasting.
-  add(a: string, b: string): string {
-    return this.append1('Add', [a, b]);
-  }
-  sub(a: string, b: string): string {
-    return this.append1('Sub', [a, b]);
-  }
-  mul(a: string, b: string): string {
-    return this.append1('Mul', [a, b]);
-  }
-  div(a: string, b: string): string {
-    return this.append1('Div', [a, b]);
-  }
-  pow(a: string, b: string): string {
-    return this.append1('Pow', [a, b]);
-  }
-  equal(a: string, b: string): string {
-    return this.append1('Equal', [a, b]);
-  }
-  greater(a: string, b: string): string {
-    return this.append1('Greater', [a, b]);
-  }
-  less(a: string, b: string): string {
-    return this.append1('Less', [a, b]);
-  }
+  readonly add = (a: string, b: string): string => this.append1('Add', [a, b]);
+  readonly sub = (a: string, b: string): string => this.append1('Sub', [a, b]);
+  readonly mul = (a: string, b: string): string => this.append1('Mul', [a, b]);
+  readonly div = (a: string, b: string): string => this.append1('Div', [a, b]);
+  readonly pow = (a: string, b: string): string => this.append1('Pow', [a, b]);
+  readonly equal = (a: string, b: string): string => this.append1('Equal', [a, b]);
+  readonly greater = (a: string, b: string): string => this.append1('Greater', [a, b]);
+  readonly less = (a: string, b: string): string => this.append1('Less', [a, b]);
   /** `condition` is bool; takes `a` where true, else `b`. */
   where(condition: string, a: string, b: string): string {
     return this.append1('Where', [condition, a, b]);
   }
-  abs(x: string): string {
-    return this.append1('Abs', [x]);
-  }
+  readonly abs = (x: string): string => this.append1('Abs', [x]);
   /** -1, 0 or 1; no gradient goes through it. */
-  sign(x: string): string {
-    return this.append1('Sign', [x]);
-  }
-  reciprocal(x: string): string {
-    return this.append1('Reciprocal', [x]);
-  }
-  min(a: string, b: string): string {
-    return this.append1('Min', [a, b]);
-  }
-  max(a: string, b: string): string {
-    return this.append1('Max', [a, b]);
-  }
-  elu(x: string, alpha = 1): string {
-    return this.append1('Elu', [x], { alpha: { float: alpha } });
-  }
+  readonly sign = (x: string): string => this.append1('Sign', [x]);
+  readonly reciprocal = (x: string): string => this.append1('Reciprocal', [x]);
+  readonly min = (a: string, b: string): string => this.append1('Min', [a, b]);
+  readonly max = (a: string, b: string): string => this.append1('Max', [a, b]);
+  readonly elu = (x: string, alpha = 1): string => this.append1('Elu', [x], { alpha: { float: alpha } });
   /** log(1 + exp x) */
-  softplus(x: string): string {
-    return this.append1('Softplus', [x]);
-  }
-  neg(x: string): string {
-    return this.append1('Neg', [x]);
-  }
-  sqrt(x: string): string {
-    return this.append1('Sqrt', [x]);
-  }
-  exp(x: string): string {
-    return this.append1('Exp', [x]);
-  }
-  log(x: string): string {
-    return this.append1('Log', [x]);
-  }
-  erf(x: string): string {
-    return this.append1('Erf', [x]);
-  }
-  tanh(x: string): string {
-    return this.append1('Tanh', [x]);
-  }
-  sigmoid(x: string): string {
-    return this.append1('Sigmoid', [x]);
-  }
-  relu(x: string): string {
-    return this.append1('Relu', [x]);
-  }
+  readonly softplus = (x: string): string => this.append1('Softplus', [x]);
+  readonly neg = (x: string): string => this.append1('Neg', [x]);
+  readonly sqrt = (x: string): string => this.append1('Sqrt', [x]);
+  readonly exp = (x: string): string => this.append1('Exp', [x]);
+  readonly log = (x: string): string => this.append1('Log', [x]);
+  readonly erf = (x: string): string => this.append1('Erf', [x]);
+  readonly tanh = (x: string): string => this.append1('Tanh', [x]);
+  readonly sigmoid = (x: string): string => this.append1('Sigmoid', [x]);
+  readonly relu = (x: string): string => this.append1('Relu', [x]);
   /** The exact form x·Φ(x). */
-  gelu(x: string): string {
-    return this.append1('Gelu', [x]);
-  }
-  identity(x: string): string {
-    return this.append1('Identity', [x]);
-  }
-  cast(x: string, to: DataType): string {
-    return this.append1('Cast', [x], { to: castTypeCodes[to] });
-  }
+  readonly gelu = (x: string): string => this.append1('Gelu', [x]);
+  readonly identity = (x: string): string => this.append1('Identity', [x]);
+  readonly cast = (x: string, to: DataType): string => this.append1('Cast', [x], { to: castTypeCodes[to] });
 
   // Linear algebra.
   /** Batched matrix product with numpy's broadcasting of the leading axes. */
-  matMul(a: string, b: string): string {
-    return this.append1('MatMul', [a, b]);
-  }
+  readonly matMul = (a: string, b: string): string => this.append1('MatMul', [a, b]);
   /** alpha·A·B + beta·C on matrices; C broadcasts. */
   gemm(a: string, b: string, c?: string, options: GemmOptions = {}): string {
     const { alpha, beta, transA, transB } = options;
@@ -161,17 +107,11 @@ export abstract class OperatorBuilder extends GraphWriter {
     return this.append1('AveragePool', [x], definedAttributes(attributes));
   }
   /** [batch, channels, height, width] to [batch, channels, 1, 1]. */
-  globalAveragePool(x: string): string {
-    return this.append1('GlobalAveragePool', [x]);
-  }
+  readonly globalAveragePool = (x: string): string => this.append1('GlobalAveragePool', [x]);
 
   // Normalisation.
-  softmax(x: string, axis = -1): string {
-    return this.append1('Softmax', [x], { axis });
-  }
-  logSoftmax(x: string, axis = -1): string {
-    return this.append1('LogSoftmax', [x], { axis });
-  }
+  readonly softmax = (x: string, axis = -1): string => this.append1('Softmax', [x], { axis });
+  readonly logSoftmax = (x: string, axis = -1): string => this.append1('LogSoftmax', [x], { axis });
   /** Over the axes from `axis` on; `scale` and `bias` have the shape of those axes. */
   layerNormalization(
     x: string,
@@ -212,9 +152,7 @@ export abstract class OperatorBuilder extends GraphWriter {
     return this.append1('Reshape', [x, this.integers(dims)]);
   }
   /** To a matrix: axes before `axis` and axes from it on. */
-  flatten(x: string, axis = 1): string {
-    return this.append1('Flatten', [x], { axis });
-  }
+  readonly flatten = (x: string, axis = 1): string => this.append1('Flatten', [x], { axis });
   /** Per listed axis: from `starts` to before `ends` (negative counts from the end) by `steps`. */
   slice(
     x: string,
@@ -260,12 +198,19 @@ export abstract class OperatorBuilder extends GraphWriter {
     return this.append1('OneHot', [indices, this.integers([depth]), values], { axis: -1 });
   }
 
+  /** Rows of length 1; a row of zeros stays. @param x [rows, columns] */
+  unitRows(x: string): string {
+    const squared = this.reduceSum(this.mul(x, x), [1]);
+    return this.div(x, this.sqrt(this.add(squared, this.scalar(smallestSquaredNorm))));
+  }
+
   private reduce(op: string, x: string, axes: readonly number[] | undefined, keepDims: boolean): string {
     const inputs = axes === undefined ? [x] : [x, this.integers(axes)];
     return this.append1(op, inputs, { keepdims: keepDims ? 1 : 0 });
   }
 }
 
+const smallestSquaredNorm = 1e-12;
 const float = (value: number | undefined) => (value === undefined ? undefined : { float: value });
 const flag = (value: boolean | undefined) => (value === true ? 1 : undefined);
 const present = (...names: readonly (string | undefined)[]) => names.filter((name) => name !== undefined);

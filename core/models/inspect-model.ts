@@ -2,6 +2,7 @@
 
 import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
 import { elementCount } from '../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel, Normalisation } from './base-model.ts';
 import {
@@ -102,9 +103,7 @@ export function describeModel(
     ),
   }));
   return {
-    sha256: base.sha256,
-    inputSize: base.inputSize,
-    embeddingSize: base.embeddingSize,
+    ...pick(base, 'sha256', 'inputSize', 'embeddingSize'),
     normalisation: base.normalisation ?? null,
     parameters,
     presets,

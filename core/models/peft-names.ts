@@ -52,9 +52,7 @@ function placeIn(layer: AdaptableLayer, style: Exclude<PeftNameStyle, 'anneal'>,
     throw new AppError(
       'CONFIG_INVALID',
       `The base model ${id} has no names in ${style}: it is no such network.`,
-      {
-        action: 'Leave --names away, or give "anneal".',
-      },
+      { action: 'Leave --names away, or give "anneal".' },
     );
   }
   if (style === 'timm') return timmPlace(layer, vit);

@@ -177,9 +177,7 @@ function poolingOf(
     throw new AppError(
       'CONFIG_INVALID',
       `${vitConfigFile} asks for the pooling "${otherPooling}", which Anneal does not know.`,
-      {
-        action: 'Choose the pooling "class" or "mean" (--pooling).',
-      },
+      { action: 'Choose the pooling "class" or "mean" (--pooling).' },
     );
   }
   return has('fc_norm.weight') || !has('cls_token') ? 'mean' : 'class';
@@ -191,9 +189,7 @@ function headsOf(settings: VitSettings, naming: string, hiddenSize: number): num
   throw new AppError(
     'CONFIG_INVALID',
     `${vitConfigFile} does not say how many attention heads the model has.`,
-    {
-      action: 'Add "num_attention_heads" to it.',
-    },
+    { action: 'Add "num_attention_heads" to it.' },
   );
 }
 

@@ -124,15 +124,10 @@ async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: Ru
   try {
     federation = await openFederation({
       folder,
-      config: run.config,
-      sites: run.sites,
-      crops: context.crops,
-      catalogue: context.catalogue,
+      ...pick(run, 'config', 'sites'),
+      ...pick(context, 'crops', 'catalogue', 'compute', 'products', 'logger'),
       trainer,
-      compute: context.compute,
-      products: context.products,
       version: context.versions.anneal,
-      logger: context.logger,
       onChange: () => watch?.(),
       onSiteProblem: (_site, problem) => ended.reject(problem),
     });

@@ -110,9 +110,7 @@ export function spreadImages(used: UsedImages, options: SpreadOptions): SiteImag
     throw new AppError(
       'NOT_ENOUGH_DATA',
       `The simulated site "${mine.name}" would have no image to train with.`,
-      {
-        action: 'Use more images or fewer sites.',
-      },
+      { action: 'Use more images or fewer sites.' },
     );
   });
 }

@@ -4,8 +4,7 @@
  */
 import { statSync } from 'node:fs';
 import { startTrainer } from '../engine/trainer.ts';
-import type { JobOptions, Trainer } from '../engine/trainer-protocol.ts';
-import { AppError } from '../shared/errors.ts';
+import { cancelled, type JobOptions, type Trainer } from '../engine/trainer-protocol.ts';
 import type { Logger } from '../shared/logger.ts';
 
 export interface TrainerPool extends AsyncDisposable {
@@ -151,8 +150,4 @@ export function createTrainerPool(options: TrainerPoolOptions): TrainerPool {
 function shapeOf(kind: string, job: { baseId: string; stateFile: string; mode?: string }): string {
   const bytes = statSync(job.stateFile, { throwIfNoEntry: false })?.size ?? 0;
   return `${kind} ${job.baseId} ${job.mode ?? ''} ${bytes}`;
-}
-
-function cancelled(): AppError {
-  return new AppError('TRAINING_CANCELLED', 'The training was cancelled.');
 }

@@ -55,6 +55,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const topics = createTopics(federation);
   const outboxRelay = createOutboxRelay({ link, store, logger });
   const keyOf = (sender: string) => (sender === coordinatorId ? options.coordinatorPublicKey : null);
+  const expected = { federation, recipient: siteId, sender: coordinatorId, keyOf };
   const up = topics.message(siteId, 'up');
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
   let awaited = new AbortController();
@@ -83,13 +84,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   }
 
   function receiveManifest(message: LinkMessage): void {
-    const opened = openEnvelope(message.payload, {
-      federation,
-      recipient: siteId,
-      sender: coordinatorId,
-      keyOf,
-      bodies: manifestBodies,
-    });
+    const opened = openEnvelope(message.payload, { ...expected, bodies: manifestBodies });
     // A broker could show an old manifest again: time never goes back.
     const newest = store.settings.get('site.manifest-at', manifestTimeSchema);
     const at = opened.at.toISOString();
@@ -115,13 +110,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   }
 
   function receiveMessage(message: LinkMessage): void {
-    const opened = openEnvelope(message.payload, {
-      federation,
-      recipient: siteId,
-      sender: coordinatorId,
-      keyOf,
-      bodies: coordinatorToSite,
-    });
+    const opened = openEnvelope(message.payload, { ...expected, bodies: coordinatorToSite });
     if (opened.type === 'ack') {
       outboxRelay.settle({ messageId: opened.body.messageId });
     } else if (opened.type === 'receipt') {

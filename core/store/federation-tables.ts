@@ -101,9 +101,8 @@ export interface NewMessage extends AnsweredMessage {
 export function createOutbox(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'outbox', outboxRecord);
   const unset = { retain: false, runId: null, round: null, updateSha256: null };
-  const insert = insertSql('outbox', [
-    ...['topic', 'payload', 'messageId', 'type', ...Object.keys(unset), 'createdAt'],
-  ]);
+  const given = ['topic', 'payload', 'messageId', 'type', 'createdAt'];
+  const insert = insertSql('outbox', [...given, ...Object.keys(unset)]);
   return {
     /** Oldest first, not yet answered. */
     pending: (limit = 100) => rows.all('WHERE sent_at IS NULL ORDER BY id LIMIT @limit', { limit }),

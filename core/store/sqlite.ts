@@ -160,9 +160,7 @@ export function sqliteError(thrown: unknown): AppError | null {
     return new AppError(
       'DATA_FOLDER_UNUSABLE',
       'The database in the data folder cannot be read or written.',
-      {
-        cause: thrown,
-      },
+      { cause: thrown },
     );
   }
   return null;

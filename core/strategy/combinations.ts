@@ -145,9 +145,7 @@ export function refuseCombinations(config: RunConfig): void {
     throw new AppError(
       'CONFIG_INVALID',
       `The settings ${option} and ${other} do not go together: ${rule.why}.`,
-      {
-        action: rule.instead,
-      },
+      { action: rule.instead },
     );
   }
 }

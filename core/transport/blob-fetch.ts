@@ -4,6 +4,7 @@ import type { Logger } from '../shared/logger.ts';
 import type { PartialBlob } from '../store/blob-store.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
 import { type ChunkFrame, decodeChunkFrame } from './chunk-frame.ts';
+import { cancelled } from './concurrency-limiter.ts';
 import { sealEnvelope } from './envelope.ts';
 import type { LinkMessage } from './link.ts';
 import { type BlobReference, blobReferenceSchema, maxIndicesPerRequest } from './messages.ts';
@@ -267,8 +268,4 @@ async function untilSettledOrAborted(settled: Promise<unknown>, signal: AbortSig
 
 function throwIfAborted(signal: AbortSignal): void {
   if (signal.aborted) throw cancelled();
-}
-
-function cancelled(): AppError {
-  return new AppError('CANCELLED', 'The transfer was stopped.');
 }

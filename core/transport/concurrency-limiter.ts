@@ -48,6 +48,6 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
   };
 }
 
-function cancelled(): AppError {
+export function cancelled(): AppError {
   return new AppError('CANCELLED', 'The transfer was stopped.');
 }

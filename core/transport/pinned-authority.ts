@@ -49,9 +49,7 @@ export function fetchPinnedAuthority(
           ? new AppError(
               'BROKER_REFUSED',
               'The broker does not belong to the coordinator that invited this site.',
-              {
-                action: 'Check the network, then ask the coordinator for a new invitation.',
-              },
+              { action: 'Check the network, then ask the coordinator for a new invitation.' },
             )
           : new X509Certificate(found).toString(),
       );

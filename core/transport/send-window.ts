@@ -23,14 +23,19 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
       waitingBytes += sizeBytes;
       const late = new AbortController();
       const timer = setTimeout(() => late.abort(), timeoutMs);
-      const place = limiter.enter(late.signal).finally(() => {
+      const leave = () => {
         clearTimeout(timer);
         waitingBytes -= sizeBytes;
-      });
-      using _place = await place.catch(() => {
+      };
+      const begin = () => {
+        leave();
+        return send();
+      };
+      return limiter.run(begin, late.signal).catch((error) => {
+        if (!late.signal.aborted) throw error;
+        leave();
         throw new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.');
       });
-      return await send();
     },
   };
 }

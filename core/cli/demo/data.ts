@@ -13,7 +13,6 @@ export interface DemoData {
 export async function prepareDemoData(
   options: DemoOptions,
   folder: string,
-  onProgress: (share: number) => void,
   signal: AbortSignal,
 ): Promise<DemoData> {
   const outFolder = join(folder, 'images');
@@ -22,7 +21,6 @@ export async function prepareDemoData(
       outFolder,
       sites: options.sites,
       seed: options.seed,
-      onProgress: ({ done, total }) => onProgress(done / total),
       signal,
     });
     return { sites, classes: [...demoLabels], alreadyCropped: demoImagesAreCropped };

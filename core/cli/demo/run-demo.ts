@@ -53,7 +53,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
     view.say(
       options.images === undefined ? 'Drawing cartoon faces (no real people) …' : 'Reading the images …',
     );
-    const data = await prepareDemoData(options, workFolder, () => {}, signal);
+    const data = await prepareDemoData(options, workFolder, signal);
     const coordinator = await startCoordinator(options, workFolder, agents, hooks);
     const sites = await startSites(data, coordinator.client, workFolder, agents, view, signal);
     const headOnly = await runToEnd(

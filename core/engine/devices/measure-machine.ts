@@ -1,5 +1,6 @@
 /** The check-up of a computer: real training steps on every device, and what to train on. */
 import { availableParallelism } from 'node:os';
+import { pick } from '../../shared/pick.ts';
 import type { Device } from '../engine.ts';
 import type { DeviceChoice } from './device-choice.ts';
 import { type MeasuredDevice, type MeasureSettings, measureDevice } from './measure-devices.ts';
@@ -7,16 +8,12 @@ import { deviceBudgetBytes, readHostMemory } from './memory-budget.ts';
 import { describeProcessor } from './processor.ts';
 import { type Recommendation, recommend } from './recommend.ts';
 
-export interface CheckupSettings {
-  baseId: string;
-  /** Where imported base models are. */
-  modelsFolder?: string;
+export interface CheckupSettings
+  extends Pick<MeasureSettings, 'baseId' | 'modelsFolder' | 'signal' | 'onProgress'> {
   /** Images of one optimiser step. */
   batchSize: number;
   /** For all devices together, in milliseconds. */
   timeLimitMs: number;
-  signal?: AbortSignal;
-  onProgress?: MeasureSettings['onProgress'];
 }
 
 export interface Checkup {
@@ -50,8 +47,7 @@ export async function measureMachine(
     const startMs = performance.now();
     measured.push(
       await measureDevice(device, {
-        baseId,
-        ...(settings.modelsFolder === undefined ? {} : { modelsFolder: settings.modelsFolder }),
+        ...pick(settings, 'baseId', 'modelsFolder', 'signal', 'onProgress'),
         microBatches: microBatchCandidates(batchSize),
         threads: device.kind === 'cpu' ? threads : threads.slice(0, 1),
         memoryBudgetBytes: deviceBudgetBytes(device, host),
@@ -59,8 +55,6 @@ export async function measureMachine(
         ...(device.engine === 'onnxruntime' && device.kind === 'cpu'
           ? { patienceMs: processorPatienceMs }
           : {}),
-        ...(settings.signal === undefined ? {} : { signal: settings.signal }),
-        ...(settings.onProgress === undefined ? {} : { onProgress: settings.onProgress }),
       }),
     );
     if (!device.available) continue;

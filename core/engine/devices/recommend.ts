@@ -1,4 +1,6 @@
 /** Chooses device, threads and images at once from what was measured. */
+
+import { pick } from '../../shared/pick.ts';
 import type { DeviceKind, EngineName } from '../engine.ts';
 import type { MeasuredDevice, Measurement } from './measure-devices.ts';
 
@@ -39,11 +41,8 @@ export function recommend(devices: readonly MeasuredDevice[], batchSize: number)
     engine: device.engine,
     device: device.kind,
     name: device.name,
-    threads: best.threads,
+    ...pick(best, 'threads', 'microBatch', 'imagesPerSecond', 'peakMemoryBytes'),
     batchSize: Math.max(best.microBatch, Math.floor(batchSize / best.microBatch) * best.microBatch),
-    microBatch: best.microBatch,
-    imagesPerSecond: best.imagesPerSecond,
-    peakMemoryBytes: best.peakMemoryBytes,
   };
 }
 

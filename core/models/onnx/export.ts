@@ -29,7 +29,6 @@ export interface ExportResult {
 const maxFileBytes = 2 ** 31 - 1;
 const logitsName = 'logits';
 const batchSymbol = 'batch';
-const smallestSquaredNorm = 1e-12;
 
 /**
  * Writes `file` whole or not at all. Input `pixels` float32 [batch, 3, size, size], RGB 0…255; outputs `embedding`
@@ -85,7 +84,7 @@ function withHead(base: BaseModel, head: Head, batch: number, { arcScale }: Expo
   const taken = 'head.weight';
   const weight = builder.constant(head.weight, builder.has(taken) ? undefined : taken);
   if (arcScale !== undefined) {
-    const cosines = builder.gemm(unitRows(builder, embeddingName), unitRows(builder, weight), undefined, {
+    const cosines = builder.gemm(builder.unitRows(embeddingName), builder.unitRows(weight), undefined, {
       transB: true,
     });
     builder.output(builder.mul(cosines, builder.scalar(arcScale)), logitsName);
@@ -95,11 +94,6 @@ function withHead(base: BaseModel, head: Head, batch: number, { arcScale }: Expo
   const bias = builder.constant(head.bias!);
   builder.output(builder.gemm(features, weight, bias, { transB: true }), logitsName);
   return builder.build();
-}
-
-function unitRows(builder: GraphBuilder, x: string): string {
-  const squared = builder.reduceSum(builder.mul(x, x), [1]);
-  return builder.div(x, builder.sqrt(builder.add(squared, builder.scalar(smallestSquaredNorm))));
 }
 
 function encode(graph: Graph, isOpen: boolean, metadata: Readonly<Record<string, string>>): Uint8Array {

@@ -59,9 +59,7 @@ function parseOptions(options: unknown): OnnxOptions {
   throw new AppError(
     'CONFIG_INVALID',
     `The setting "${issue?.path.join('.')}" of the model: ${issue?.message}.`,
-    {
-      cause: parsed.error,
-    },
+    { cause: parsed.error },
   );
 }
 
