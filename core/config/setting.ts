@@ -62,18 +62,19 @@ const strategies = {
   flexlora: 'FlexLoRA (exact, fixed rank). Merged exactly, but the adapter keeps its largest rank.',
   hetlora: 'HetLoRA (ranks by site). Adapters of different ranks are padded with zeros and averaged.',
   'flora-stack':
-    'FLoRA (stacked factors). Adapters are stacked and become part of the model in every round. Exact; sends much to the sites.',
+    'FLoRA (stacked factors). Adapters are stacked and become part of the model in every round. Exact, but sends a lot to the sites.',
   'fedavg-lora':
-    'FedAvg with LoRA (fixed rank). The usual way: both factors of the adapter are averaged separately, which is not exact.',
+    'FedAvg with LoRA (fixed rank). The usual method: the two factors of the adapter are averaged separately, which is not exact.',
   'ffa-lora':
-    'FFA-LoRA (A frozen). Half of each adapter keeps its random start; the other half is averaged. Goes well with privacy noise.',
+    'FFA-LoRA (A frozen). Half of each adapter keeps its random start; the other half is averaged. Works well with privacy noise.',
   'fedsa-lora':
     'FedSA-LoRA (only A is shared). One half of each adapter is shared; each site keeps the other to itself.',
   'fedavg-full':
     'FedAvg, whole model. All weights of the network train and travel. Costly; the classical comparison.',
-  'fedprox-full': 'FedProx, whole model. All weights, with a pull that keeps the sites from drifting apart.',
+  'fedprox-full':
+    'FedProx, whole model. All weights train, with a proximal term that keeps the sites from drifting apart.',
   'head-only':
-    'Classifier only. Only the classifier on top trains; the network stays as it is. What adapters have to beat.',
+    'Classifier only. Only the classifier on top trains; the network stays as it is. The baseline that adapters have to beat.',
 } as const;
 export const strategyNameSchema = choice(strategies);
 export type StrategyName = keyof typeof strategies;

@@ -41,6 +41,6 @@ export function renderTotals(report: DemoReport): string {
     ),
     '',
     `Accuracy on held-out images: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
-    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${report.sites.length} sites, ${formatBytes(report.bytesSent)} sent in all.`,
+    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${report.sites.length} sites, ${formatBytes(report.bytesSent)} sent in total.`,
   ].join('\n');
 }
