@@ -66,7 +66,7 @@ async function handleSignIn(
     sendJson(response, 200, {});
   } catch {
     const error = new AppError('NOT_ALLOWED', 'That is not the access code.', {
-      action: 'Type the code that Anneal printed when it started; after ten tries wait a minute.',
+      action: 'Type the code that Anneal printed when it started; after ten tries, wait a minute.',
     });
     sendJson(response, 401, error.toReport());
   }
@@ -104,7 +104,8 @@ async function freeSocket(path: string): Promise<void> {
     probe.once('close', () => resolve(false)).setTimeout(1000, () => probe.destroy());
     probe.once('connect', () => probe.end());
   });
-  if (alive) throw new AppError('DATA_FOLDER_IN_USE', 'Another Anneal already runs on this data folder.');
+  if (alive)
+    throw new AppError('DATA_FOLDER_IN_USE', 'Another Anneal is already running on this data folder.');
   rmSync(path, { force: true });
 }
 

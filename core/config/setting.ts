@@ -2,7 +2,9 @@
  * What a setting of a run says of itself. The options of the command line, the planning form, the tables in docs/ and
  * the lines of the approval card are all made from this.
  */
+
 import { z } from 'zod';
+import { plural } from '../shared/text.ts';
 
 export interface SettingWords {
   label: string;
@@ -175,7 +177,7 @@ export function formatSetting({ choices, unit, none = 'none' }: Setting, value: 
   if (value === undefined || value === null) return none;
   if (typeof value === 'boolean') return value ? 'on' : 'off';
   if (unit === 'share') return `${Number((Number(value) * 100).toPrecision(6))} %`;
-  if (unit === 'minutes') return `${Number(value) / 60_000} minutes`;
+  if (unit === 'minutes') return plural(Number(value) / 60_000, 'minute');
   if (Array.isArray(value)) return value.join(', ');
   if (typeof value !== 'object') return splitWords(choices?.[String(value)] ?? '').label || String(value);
   const entries = Object.entries(value).map(([name, number]) => `${name} ${String(number)}`);

@@ -40,7 +40,7 @@ function storedUpdates(ledger: RunLedger, blobs: BlobStore, { rows, round, start
     sites: rows.map(({ siteId, examples }) => ({ siteId, examples: examples ?? 1 })),
     async read(siteId) {
       const sha256 = rows.find((row) => row.siteId === siteId)?.updateSha256;
-      if (sha256 == null) throw new AppError('NOT_FOUND', 'The update of a site is missing.');
+      if (sha256 == null) throw new AppError('NOT_FOUND', 'An update from a site is missing.');
       const name = ledger.nameOf(siteId);
       const own = siteStart(config, name, start);
       return decodeUpdate(await blobs.read(sha256), `update of ${name}`, { config, plan, base, start: own });

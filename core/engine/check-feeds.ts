@@ -1,7 +1,9 @@
 /** Feeds are checked before a runtime sees them: it would report a wrong one in its own words, or crash. */
+
 import type { Graph, ValueType } from '../graph/graph.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, sameDims, type Tensor } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 
 /**
  * The fed tensors by the graph's inputs; what the graph does not take is left out.
@@ -26,6 +28,6 @@ function checkFeed(name: string, tensor: Tensor, type: ValueType): void {
     );
   }
   if (tensor.data.length !== elementCount(tensor.dims)) {
-    throw new AppError('SHAPE_MISMATCH', `The input "${name}" has ${tensor.data.length} values.`);
+    throw new AppError('SHAPE_MISMATCH', `The input "${name}" has ${plural(tensor.data.length, 'value')}.`);
   }
 }

@@ -1,6 +1,8 @@
 /** The bookkeeping under GraphBuilder: names, types, constants, topological order. */
+
 import { AppError } from '../shared/errors.ts';
 import { type DataType, elementCount, type Tensor } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import type { Attributes } from './attributes.ts';
 import type { Graph, GraphNode, ValueType } from './graph.ts';
 
@@ -180,7 +182,7 @@ export abstract class GraphWriter {
     if (tensor.data.length !== elementCount(tensor.dims)) {
       throw new AppError(
         'SHAPE_MISMATCH',
-        `The constant "${name}" has ${tensor.data.length} values for shape [${tensor.dims.join(', ')}].`,
+        `The constant "${name}" has ${plural(tensor.data.length, 'value')} for shape [${tensor.dims.join(', ')}].`,
       );
     }
     this.declareValue(name, { dtype: tensor.dtype, dims: tensor.dims });

@@ -51,9 +51,9 @@ function placeIn(layer: AdaptableLayer, style: Exclude<PeftNameStyle, 'anneal'>,
   if (vit === null) {
     throw new AppError(
       'CONFIG_INVALID',
-      `The base model ${id} has no names in ${style}: it is no such network.`,
+      `The base model ${id} has no ${style} names: it is not such a network.`,
       {
-        action: 'Leave --names away, or give "anneal".',
+        action: 'Leave out --names, or set it to "anneal".',
       },
     );
   }

@@ -1,8 +1,10 @@
 /** Opens a vision transformer from a folder: `config.json` and `model.safetensors`, of timm or of transformers. */
+
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import type { BaseModel } from './base-model.ts';
 import { resizePositions } from './position-embeddings.ts';
 import { createVit, vitWeightShapes } from './vit.ts';
@@ -92,7 +94,7 @@ function configure(
     const shown = weights.origins.get(name)?.tensor ?? fileVitName(naming, name, fusedQkv);
     throw invalid(
       file,
-      `tensor "${shown}" is ${dims ? `of shape [${dims.join(', ')}]` : 'missing'}: expected ${rank} axes`,
+      `tensor "${shown}" is ${dims ? `of shape [${dims.join(', ')}]` : 'missing'}: expected ${plural(rank, 'axis', 'axes')}`,
     );
   };
   const [hiddenSize = 0, channels = 0, patchSize = 0, patchWidth = 0] = dimsOf('patch_embed.proj.weight', 4);

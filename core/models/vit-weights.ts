@@ -1,9 +1,11 @@
 /** Reads the weights of a vision transformer's folder under Anneal's names, from one file or from its pieces. */
+
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { openSafetensors } from '../lora/safetensors-file.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import type { VitNaming } from './vit-config.ts';
 import { canonicalVitName } from './vit-names.ts';
 import { parse, readJsonFile } from './vit-settings.ts';
@@ -35,7 +37,7 @@ export async function findWeightFiles(folder: string): Promise<Map<string, Set<s
   for (const [tensor, file] of Object.entries(places)) {
     // A hostile index must not lead out of the folder.
     if (basename(file) !== file || !/^[\w.-]+\.safetensors$/.test(file)) {
-      throw invalid(vitIndexFile, `"${file}" is no name of a safetensors file beside it`);
+      throw invalid(vitIndexFile, `"${file}" is not the name of a safetensors file next to it`);
     }
     const promised = files.get(file) ?? new Set();
     files.set(file, promised.add(tensor));
@@ -65,7 +67,7 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
       if (known === undefined) {
         throw invalid(
           file,
-          `tensor "${tensor}" is no part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
+          `tensor "${tensor}" is not part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
         );
       }
       if (known.naming !== null) namings.add(known.naming);
@@ -102,7 +104,7 @@ function splitFused(
   if (!/\.attn\.qkv\.(?:weight|bias)$/.test(name)) return [[name, tensor]];
   const [rows = 0, ...rest] = tensor.dims;
   if (rows === 0 || rows % 3 !== 0) {
-    throw invalid(file, `tensor "${tensorName}" has ${rows} rows: expected three times the width`);
+    throw invalid(file, `tensor "${tensorName}" has ${plural(rows, 'row')}: expected three times the width`);
   }
   const size = tensor.data.length / 3;
   return ['q', 'k', 'v'].map((part, index) => [

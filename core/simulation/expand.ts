@@ -1,10 +1,12 @@
 /** From an experiment to its runs: strategies × seeds × numbers of sites × partitions. */
+
 import { completeRunConfig, parseRunSettings } from '../coordinator/run-settings.ts';
 import { readLabelsColumn } from '../data/labels-csv.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { mixSeed } from '../shared/random.ts';
+import { plural } from '../shared/text.ts';
 import { planRun } from '../strategy/plan.ts';
 import type { SimulationData } from './dataset.ts';
 import { type Experiment, labelOf, type StrategyEntry } from './experiment.ts';
@@ -106,12 +108,12 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
   // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.
   const quorum = Math.max(1, Math.ceil((settings.participation ?? 1) * places.length - 1e-9));
-  if ((settings.quorum ?? 0) > places.length) {
+  if (settings.quorum !== undefined && settings.quorum > places.length) {
     // Between hospitals more sites may join; here the rounds would wait for ever.
     throw new AppError(
       'CONFIG_INVALID',
-      `${source}: the quorum is ${settings.quorum} sites, and there are ${places.length}.`,
-      { action: 'Lower "quorum" in the experiment file, or leave it out: then all sites are waited for.' },
+      `${source}: the quorum is ${plural(settings.quorum, 'site')}, but there are only ${places.length}.`,
+      { action: 'Lower "quorum" in the experiment file, or leave it out to wait for all sites.' },
     );
   }
   const names = places.map(({ name }) => name);
@@ -120,7 +122,7 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   } catch (thrown) {
     if (!(thrown instanceof AppError)) throw thrown;
     throw new AppError(thrown.code, `${source}: ${thrown.message}`, {
-      action: 'Correct the settings of the experiment file.',
+      action: 'Correct the settings in the experiment file.',
       cause: thrown,
     });
   }

@@ -1,5 +1,7 @@
 /** Names of runs for people, and which of them are meant. */
+
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { Partition } from './record.ts';
 import type { SimulatedRun } from './simulate-run.ts';
 
@@ -18,7 +20,7 @@ export function describePartition(partition: Partition): string {
 
 /** `sa-fedlora, dirichlet 0.5, 10 sites, seed 3` */
 export function describeRun(run: Pick<SimulatedRun, 'label' | 'partition' | 'seed' | 'sites'>): string {
-  return `${run.label}, ${describePartition(run.partition)}, ${run.sites.length} sites, seed ${run.seed}`;
+  return `${run.label}, ${describePartition(run.partition)}, ${plural(run.sites.length, 'site')}, seed ${run.seed}`;
 }
 
 /**
@@ -36,7 +38,7 @@ export function selectRuns(runs: readonly SimulatedRun[], words: readonly string
         parts.every((part) => describeRun(run).toLowerCase().split(', ').includes(part)),
     );
     if (matches.length === 0) {
-      throw new AppError('NOT_FOUND', `No run of this experiment is "${word}".`, {
+      throw new AppError('NOT_FOUND', `No run of this experiment matches "${word}".`, {
         action: 'Add --list to see the runs and their ids.',
       });
     }

@@ -4,6 +4,7 @@ import type { RunConfig } from '../config/run-config.ts';
 import { type ModelState, rankLimit } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
@@ -69,7 +70,7 @@ export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { r
   if (found <= planned) return;
   throw new AppError(
     'CONFIG_INVALID',
-    `The shared model of this round has factors of ${found} directions in all; its plan allows ${planned}.`,
+    `The shared model of this round has factors of ${plural(found, 'direction')} in total; its plan allows ${planned}.`,
     { action: 'Ask the coordinator; nothing was sent.' },
   );
 }

@@ -4,6 +4,7 @@ import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
+import { plural } from '../shared/text.ts';
 import { type Leaving, leavingOf } from './approval.ts';
 
 export interface WhatLeaves {
@@ -31,14 +32,14 @@ export function whatLeaves(config: RunConfig, base: BaseModel, siteName: string)
     leaves: [
       ...modelSentences(config, leaving, { layers, weights: weights.length }, siteName),
       ...privacySentences(config),
-      `How many images were trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
-      `Counts of held-out images: how many are right, by class, confidence and score; none below ${config.smallCell}`,
+      `The number of images trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
+      `Counts of held-out images: how many were recognised, by class, confidence and score; no count below ${config.smallCell}`,
       'The name of this site and when it is connected',
     ],
     stays: [
       'Photographs and the crops made from them',
       'Names, pseudonyms, file names and consent records',
-      'The answer for any single image',
+      'The prediction for any individual image',
       ...ownSentences(leaving, factors > 0),
     ],
   };
@@ -55,11 +56,11 @@ function modelSentences(
   const sentences: string[] = [];
   if (leaving.weights === 'full') sentences.push(`All weights of the network${head}, ${how}`);
   if (leaving.weights === 'last-k')
-    sentences.push(`${counts.weights} weights of the network's last blocks${head}, ${how}`);
+    sentences.push(`${plural(counts.weights, 'weight')} of the network's last blocks${head}, ${how}`);
   const what = factorWords(leaving);
   if (what !== null) {
     const when = leaving.weights === 'none' ? '' : 'In later rounds: ';
-    sentences.push(`${when}${what} of ${counts.layers} layers${head}, ${how}`);
+    sentences.push(`${when}${what} of ${plural(counts.layers, 'layer')}${head}, ${how}`);
   }
   if (sentences.length === 0 && leaving.head) sentences.push(`The classification head, ${how}`);
   if (what !== null && Object.hasOwn(config.siteRanks, siteName)) {
@@ -79,17 +80,17 @@ function privacySentences({ privacy }: RunConfig): string[] {
   const { clipNorm, noiseMultiplier, at } = privacy;
   const clip = `clipped to a norm of ${clipNorm}`;
   if (noiseMultiplier === 0) return [`The change that training makes is ${clip}; no noise is added`];
-  const noise = `noise of ${noiseMultiplier} times that`;
+  const noise = `noise of ${noiseMultiplier} times that norm`;
   return at === 'site'
     ? [`The change that training makes is ${clip}, and ${noise} is added before it leaves this site`]
     : [
-        `The coordinator receives your change without noise; the mean of all changes, each ${clip}, gets ${noise}`,
+        `The coordinator receives your change without noise; it takes the mean of all changes, each ${clip}, and adds ${noise}`,
       ];
 }
 
 function ownSentences({ a, b, head }: Leaving, hasFactors: boolean): string[] {
   const own: string[] = [];
-  if (!head) own.push('The classification head: this site keeps one of its own');
+  if (!head) own.push('The classification head: this site keeps its own');
   if (hasFactors && !b) own.push('The LoRA factors B: this site keeps its own');
   if (hasFactors && !a) own.push('The LoRA factors A, which do not train');
   return own;

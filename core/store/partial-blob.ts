@@ -4,9 +4,11 @@
  * A chunk's journal byte is written after its data, so a killed process at most fetches a chunk again. After a power
  * cut the disk may hold the byte without the data; `complete` finds that by the hash, and the transfer starts anew.
  */
+
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { PartialBlob } from './blob-store.ts';
 import { onDisk } from './disk-errors.ts';
 
@@ -86,7 +88,8 @@ function createPartialBlob(
     },
     async complete() {
       const left = missing().length;
-      if (left > 0) throw new AppError('BLOB_CORRUPT', `${left} chunks of the blob have not arrived.`);
+      if (left > 0)
+        throw new AppError('BLOB_CORRUPT', `${plural(left, 'chunk')} of the blob did not arrive.`);
       await onDisk(() => close());
       if (!options.isComplete()) await finishOrThrowAway(options);
       await removePartial(options.dataFile, options.journalFile);

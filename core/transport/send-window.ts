@@ -21,7 +21,10 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
       return;
     }
     if (waitingBytes + sizeBytes > maxWaitingBytes) {
-      throw new AppError('BROKER_UNREACHABLE', 'The broker takes messages more slowly than they are made.');
+      throw new AppError(
+        'BROKER_UNREACHABLE',
+        'The broker accepts messages more slowly than Anneal sends them.',
+      );
     }
     waitingBytes += sizeBytes;
     const turn = Promise.withResolvers<void>();
@@ -29,7 +32,7 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
       const place = waiting.indexOf(turn.resolve);
       if (place < 0) return;
       waiting.splice(place, 1);
-      turn.reject(new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.'));
+      turn.reject(new AppError('BROKER_UNREACHABLE', 'The broker did not accept a message in time.'));
     }, timeoutMs);
     waiting.push(turn.resolve);
     try {

@@ -75,7 +75,7 @@ test('coordinator: the stages share the rounds; a refusal stands at its field an
   await plan.getByText(/"robust.rule" \(median\) and "weighting" \(examples\) do not go together/).waitFor();
   await rule.click();
   await page.getByRole('option', { name: 'None: plain mean' }).click();
-  await plan.getByText(/do not go together/).waitFor({ state: 'detached' });
+  await plan.getByText(/cannot be combined/).waitFor({ state: 'detached' });
   await plan.getByRole('combobox', { name: 'Class labels' }).focus();
   for (const label of ['unaffected', 'condition-a']) {
     await page.keyboard.type(label);

@@ -99,7 +99,7 @@ test(
       code: 1,
       stdout: '',
       stderr:
-        'Error: The output folder of the experiment cannot be made.\nChoose another one with --out, where files can be written.\n',
+        'Error: The output folder of the experiment cannot be created.\nChoose one that you can write to with --out.\n',
     });
   },
   testTimeoutMs,

@@ -1,4 +1,5 @@
 /** `anneal adapters …`: list, export, merge and import trained adapters, for other programs and back. */
+
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -13,6 +14,7 @@ import { importPeftFolder } from '../../models/peft-import.ts';
 import { peftNameStyles } from '../../models/peft-names.ts';
 import { AppError } from '../../shared/errors.ts';
 import { sha256 } from '../../shared/hash.ts';
+import { plural } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import { readList, readNumber } from '../arguments.ts';
 import { formatBytes, formatTable } from '../format.ts';
@@ -121,7 +123,7 @@ async function importAdapter(folder: string, call: ImportCall): Promise<void> {
   if (call.json) return printJson({ ...summary, classes: state.classes, hasHead });
   const head = hasHead ? '' : ' The adapter had no head, so Anneal made a new one.';
   printLine(
-    `Written to ${call.out}: ${state.lora.size} layers of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
+    `Written to ${call.out}: ${plural(state.lora.size, 'layer')} of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
   );
 }
 

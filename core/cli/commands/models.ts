@@ -1,4 +1,5 @@
 /** `anneal models …`: the base models that runs on this machine can start from. */
+
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { defaultDataFolder } from '../../agent/paths.ts';
@@ -6,6 +7,7 @@ import { type Catalogue, createCatalogue } from '../../models/catalogue.ts';
 import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
 import type { ModelManifest } from '../../models/installed-models.ts';
 import type { ImportOptions } from '../../models/model-formats.ts';
+import { plural } from '../../shared/text.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
@@ -128,9 +130,7 @@ function printOnnx({
 
 function printImported({ id, sha256, files }: ModelManifest): void {
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
-  printLine(
-    `Imported "${id}": ${files.length === 1 ? '1 file' : `${files.length} files`}, ${formatBytes(sizeBytes)}, hash ${sha256}.`,
-  );
+  printLine(`Imported "${id}": ${plural(files.length, 'file')}, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
 }
 

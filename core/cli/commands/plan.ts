@@ -1,4 +1,5 @@
 /** `anneal plan`: what a run would send, by counting; nothing is trained and no agent is needed. */
+
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { defaultDataFolder } from '../../agent/paths.ts';
@@ -8,6 +9,7 @@ import type { BaseModel } from '../../models/base-model.ts';
 import { createCatalogue, defaultBaseId } from '../../models/catalogue.ts';
 import { openPlanningBase } from '../../models/planning-base.ts';
 import { elementCount } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { type PlannedRound, type PlannedRun, planRun } from '../../strategy/plan.ts';
 import { findLimits, type TargetAnswer } from '../../strategy/plan-target.ts';
 import { noiseFor, planPrivacy } from '../../strategy/privacy/accountant.ts';
@@ -137,9 +139,9 @@ function asJson({
 function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
   const { plan, totals } = planned;
   const known = shapesOnly ? ', known only by its shapes' : '';
-  const who = sites === 1 ? '1 site' : `${sites} sites`;
+  const who = plural(sites, 'site');
   printLine(
-    `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${config.rounds} rounds, ${who}, ${config.classes.length} labels.`,
+    `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${plural(config.rounds, 'round')}, ${who}, ${plural(config.classes.length, 'label')}.`,
   );
   printLine();
   printLine(
@@ -203,7 +205,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
     const { always, average, delta } = privacy;
     printLine();
     printLine(
-      `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${always.rounds} rounds` +
+      `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${plural(always.rounds, 'round')}` +
         (average.rounds < always.rounds
           ? `, and ${short(average.epsilon)} for one that is drawn in ${average.rounds}, like the average site.`
           : '.'),
@@ -215,7 +217,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
   if (noise === null) return;
   printLine();
   printLine(
-    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${config.rounds} rounds takes a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
+    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${plural(config.rounds, 'round')} needs a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
   );
 }
 

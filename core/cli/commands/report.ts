@@ -1,8 +1,10 @@
 /** `anneal report`: the HTML report of the simulation's results, again or of several files together. */
+
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { AppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import { type RunLine, readRunLines } from '../../simulation/record.ts';
 import { figuresOf } from '../../simulation/report/figures.ts';
 import { scenariosOf } from '../../simulation/report/scenarios.ts';
@@ -52,7 +54,7 @@ export function addReportCommand(program: Command): void {
       if (options.out !== undefined) await writeReport(runs, options.out, options);
       if (options.json) printJson(asJson(runs, options.target));
       else if (options.table !== undefined) printTables(runs, options.table, options.target);
-      else printLine(`Report of ${runs.length === 1 ? '1 run' : `${runs.length} runs`} written.`);
+      else printLine(`Report of ${plural(runs.length, 'run')} written.`);
     });
 }
 

@@ -1,9 +1,11 @@
 /** `anneal site …`: take part in a federation. */
+
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { AgentStatus, SiteOverview } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
@@ -34,7 +36,7 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
       : `Site "${name}" of "${federation}": ${overview.activity}.`,
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
-    `${subjects.total} subjects, ${subjects.withConsent} with active consent; ${images.ready} images ready, ${images.setAside} set aside.`,
+    `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
     ...(overview.run === null
       ? []
       : [
@@ -90,10 +92,10 @@ export function addSiteCommands(program: Command): void {
       );
       if (options.json) return printJson(report);
       printLine(
-        `${report.imported} images imported, ${report.setAside.length} set aside, ${report.alreadyThere} were there already.`,
+        `${plural(report.imported, 'image')} imported, ${report.setAside.length} set aside, ${report.alreadyThere} already there.`,
       );
       if (report.withoutConsent > 0)
-        printLine(`${report.withoutConsent} of them have no active consent and are not used.`);
+        printLine(`Without active consent, and so not used: ${report.withoutConsent}.`);
       printLine(
         formatTable(
           ['label', 'training', 'held out'],

@@ -1,8 +1,10 @@
 /** `report.html`: one file without scripts; the plots are SVG drawn by ECharts on the server side. */
+
 import { BarChart, LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import * as echarts from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
+import { plural } from '../../shared/text.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent } from '../format.ts';
 import type { DemoReport } from './report.ts';
 
@@ -110,7 +112,7 @@ export function renderReportPage(report: DemoReport): string {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Anneal: report of a federated run</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><style>${style}</style></head><body>
-<h1>SA-FedLoRA over ${report.sites.length} sites</h1>
+<h1>SA-FedLoRA over ${plural(report.sites.length, 'site')}</h1>
 <p>${escapeHtml(report.data)}; base <code>${escapeHtml(report.base)}</code>; schedule ${escapeHtml(report.schedule)}; seed ${report.seed};
 ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
 <div class="figures">${figures.map(([value, label]) => `<div><b>${escapeHtml(value)}</b>${escapeHtml(label)}</div>`).join('')}</div>

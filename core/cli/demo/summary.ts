@@ -1,4 +1,5 @@
 /** The last screen of the demo: a table per round and what it cost beside what it is compared with. */
+import { plural } from '../../shared/text.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent, formatTable } from '../format.ts';
 import type { DemoReport } from './report.ts';
 
@@ -41,6 +42,6 @@ export function renderTotals(report: DemoReport): string {
     ),
     '',
     `Accuracy on held-out images: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
-    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${report.sites.length} sites, ${formatBytes(report.bytesSent)} sent in total.`,
+    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${plural(report.sites.length, 'site')}, ${formatBytes(report.bytesSent)} sent in total.`,
   ].join('\n');
 }

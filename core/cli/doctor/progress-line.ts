@@ -1,5 +1,7 @@
 /** One line at the bottom of the terminal that says what is being done. */
+
 import type { Device } from '../../engine/engine.ts';
+import { plural } from '../../shared/text.ts';
 
 export interface ProgressLine {
   show(device: Device, next: { microBatch: number; threads: number }): void;
@@ -19,8 +21,8 @@ export function createProgressLine(output: Output): ProgressLine {
   };
   return {
     show(device, { microBatch, threads }) {
-      const images = microBatch === 1 ? '1 image' : `${microBatch} images`;
-      const used = threads === 1 ? '1 thread' : `${threads} threads`;
+      const images = plural(microBatch, 'image');
+      const used = plural(threads, 'thread');
       const text = `Measuring ${device.engine} on ${device.kind}: ${images} at once, ${used} …`;
       write(text.slice(0, (output.columns ?? 80) - 1));
     },

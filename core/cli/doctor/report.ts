@@ -1,7 +1,9 @@
 /** What `anneal doctor` says. */
+
 import { fastest } from '../../engine/devices/measure-devices.ts';
 import type { Checkup } from '../../engine/devices/measure-machine.ts';
 import type { Device, EngineName } from '../../engine/engine.ts';
+import { plural } from '../../shared/text.ts';
 import { formatBytes, formatTable } from '../format.ts';
 
 const engineTitles: Record<EngineName, string> = { onnxruntime: 'ONNX Runtime', tensorflow: 'TensorFlow' };
@@ -81,7 +83,7 @@ function describeRecommendation(checkup: Checkup, saved: boolean): string[] {
   const { engine, device, name, threads, batchSize, microBatch, imagesPerSecond } = recommendation;
   const parts =
     microBatch === batchSize ? 'computed at once' : `computed ${microBatch} at a time with the same result`;
-  const used = threads === 1 ? '1 thread' : `${threads} threads`;
+  const used = plural(threads, 'thread');
   const slower = devices.filter(
     (other) => other.software === true && other.measurements.length > 0 && other.kind !== device,
   );

@@ -1,5 +1,7 @@
 /** What the terminal shows while the simulation runs: a bar with the time left on a terminal, a line for each event elsewhere. */
+
 import { createLogUpdate } from 'log-update';
+import { plural } from '../../shared/text.ts';
 import { describeRun } from '../../simulation/run-selection.ts';
 import type { SimulatedRun } from '../../simulation/simulate-run.ts';
 import type { SimulationEvent } from '../../simulation/simulation.ts';
@@ -39,7 +41,7 @@ export function createSimulationProgress(stream: NodeJS.WriteStream): Simulation
       ({ run, rounds: done, accuracy }) =>
         `  ${describeRun(run)}: round ${done}/${run.config.rounds}, accuracy ${formatPercent(accuracy)}`,
     );
-    const head = `${formatBar(share, 30)} ${counts.ended} of ${counts.runs} runs  ·  ${left.text()}`;
+    const head = `${formatBar(share, 30)} ${counts.ended} of ${plural(counts.runs, 'run')}  ·  ${left.text()}`;
     update([head, ...lines].join('\n'));
   }
 

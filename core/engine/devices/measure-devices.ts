@@ -1,5 +1,7 @@
 /** Measures real training steps on a device, with growing numbers of images at once, within a time limit. */
+
 import { AppError, toAppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import type { Device } from '../engine.ts';
 import { startTrainer } from '../trainer.ts';
 
@@ -79,7 +81,7 @@ export async function measureDevice(device: Device, settings: MeasureSettings): 
     if (measurements.length === 0) {
       return { ...device, available: false, reason: outcome, measurements, tried: true };
     }
-    note = `${microBatch} images at once: ${outcome}`;
+    note = `${plural(microBatch, 'image')} at once: ${outcome}`;
     break;
   }
   const best = fastest(measurements);
@@ -113,10 +115,10 @@ function foreseeLimit(
   const last = measured.at(-1);
   if (last === undefined) return undefined;
   if (expectedMemoryBytes(measured, microBatch) > memoryBudgetBytes) {
-    return `${microBatch} images at once would need more memory than is free.`;
+    return `${plural(microBatch, 'image')} at once would need more memory than is free.`;
   }
   return performance.now() + expectedMs(last, microBatch) > deadlineMs
-    ? `${microBatch} images at once were left out: the time was up.`
+    ? `${plural(microBatch, 'image')} at once: not measured, because time ran out.`
     : undefined;
 }
 
@@ -168,7 +170,7 @@ async function tryMeasure(
     return { ...size, ...measured };
   } catch (thrown) {
     if (settings.signal?.aborted) throw new AppError('CANCELLED', 'The measurement was stopped.');
-    if (tooLong.aborted) return 'One step took longer than the time that there was.';
+    if (tooLong.aborted) return 'One step took longer than the time available.';
     const error = toAppError(thrown);
     // The base model is missing or damaged: no device can help that.
     if (error.code.startsWith('MODEL_')) throw error;

@@ -1,7 +1,9 @@
 /** The computer's processor: what it is called and which vector instructions it has. */
+
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { outputOf } from '../../process/child-process.ts';
+import { plural } from '../../shared/text.ts';
 
 export interface Processor {
   name: string;
@@ -107,6 +109,6 @@ function strongest(instructions: string[]): string[] {
 
 /** For instance `8 cores, 16 threads, AVX2, AVX-512`. */
 export function describeProcessorDetails({ cores, threads, instructions }: Processor): string {
-  const counted = cores === 1 ? '1 core' : `${cores} cores`;
+  const counted = plural(cores, 'core');
   return [counted, ...(threads > cores ? [`${threads} threads`] : []), ...instructions].join(', ');
 }

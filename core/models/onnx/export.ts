@@ -1,4 +1,5 @@
 /** A trained network as one ONNX file that any runtime can use: LoRA merged into the weights, the head behind it. */
+
 import path from 'node:path';
 import onnxProto, { type onnx } from 'onnx-proto';
 import { encodeOnnxModel } from '../../graph/encode.ts';
@@ -8,6 +9,7 @@ import { mergeState } from '../../lora/merge.ts';
 import type { ModelState } from '../../lora/model-state.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { type FloatTensor, sameDims, type Tensor } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import type { BaseModel } from '../base-model.ts';
 import { openBatch } from './open-batch.ts';
@@ -72,7 +74,7 @@ function headOf({ embeddingSize }: BaseModel, state: ModelState, { arcScale }: E
   if (!fits || !biasFits) {
     throw new AppError(
       'SHAPE_MISMATCH',
-      `The head of the adapter does not fit ${classes} classes and an embedding of ${embeddingSize} numbers.`,
+      `The head of the adapter does not match ${plural(classes, 'class')} and an embedding of ${plural(embeddingSize, 'number')}.`,
     );
   }
   return { weight, bias };

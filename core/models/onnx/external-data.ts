@@ -2,9 +2,11 @@
  * Weights that lie beside the ONNX file.
  * Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
  */
+
 import { constants, type FileHandle, open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../../shared/errors.ts';
+import { plural } from '../../shared/text.ts';
 import type { FileTensor } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
 import { rawByteCount, tensorLabel } from './tensors.ts';
@@ -39,7 +41,7 @@ export function openExternalData(file: string, label: string): ExternalData {
       if (range.offset + range.length > sizeBytes) {
         throw invalidFile(
           label,
-          `${tensorLabel(tensor)} needs ${range.length} bytes from ${range.offset} of its data file "${range.location}", ` +
+          `${tensorLabel(tensor)} needs ${plural(range.length, 'byte')} from ${range.offset} of its data file "${range.location}", ` +
             `which has ${sizeBytes}`,
         );
       }
@@ -80,7 +82,9 @@ function rangeOf(tensor: FileTensor, label: string): Range {
   const wanted = rawByteCount(tensor, label);
   const length = number('length', wanted);
   if (length !== wanted) {
-    throw wrong(`its length is ${length} bytes where shape [${tensor.dims.join(', ')}] needs ${wanted}`);
+    throw wrong(
+      `its length is ${plural(length, 'byte')} where shape [${tensor.dims.join(', ')}] needs ${wanted}`,
+    );
   }
   return { location, offset: number('offset', 0), length };
 }

@@ -1,8 +1,10 @@
 /** Writes a network as our graph for one batch size. */
+
 import type { Graph } from '../../graph/graph.ts';
 import { GraphBuilder } from '../../graph/graph-builder.ts';
 import { AppError } from '../../shared/errors.ts';
 import { elementCount, floatTensor } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { NodeProblem } from './attributes.ts';
 import { canFold, foldNode, shapeOf } from './fold-constants.ts';
 import { fromNumbers, type HostTensor, isFloat, toGraphTensor } from './host-tensor.ts';
@@ -221,7 +223,7 @@ function frameEmbedding(
   if (dims[0] !== batch || dtype !== 'float32') {
     throw invalidFile(
       label,
-      `its output "${output}" has shape ${shape} for ${batch} images instead of one row each`,
+      `its output "${output}" has shape ${shape} for ${plural(batch, 'image')} instead of one row each`,
     );
   }
   let rows = value;

@@ -1,7 +1,9 @@
 /** Tensors of an ONNX file as values: every element type that a face network may use, checked against its bytes. */
+
 import type { AppError } from '../../shared/errors.ts';
 import { halfToNumber } from '../../shared/half-precision.ts';
 import { elementCount } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { type HostTensor, type HostType, hostTensor, newHostArray } from './host-tensor.ts';
 import { elementTypeName, type FileTensor } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
@@ -134,16 +136,16 @@ export function readTensor(tensor: FileTensor, label: string, externalBytes?: Ui
   let data: HostTensor['data'];
   if (raw !== undefined) {
     const wanted = count * format.bytes;
-    if (raw.length !== wanted) throw disagree(`${wanted} bytes, found ${raw.length}`);
+    if (raw.length !== wanted) throw disagree(`${plural(wanted, 'byte')}, found ${raw.length}`);
     data = fromRaw(raw, count, tensor.elementType, format);
   } else if (format.field === 'integerData') {
     const found = countIntegers(tensor.integerData);
-    if (found !== count) throw disagree(`${count} values, found ${found}`);
+    if (found !== count) throw disagree(`${plural(count, 'value')}, found ${found}`);
     data = fromIntegers(tensor.integerData, count, format);
   } else {
     const bytes = Buffer.concat(format.field === 'floatData' ? tensor.floatData : tensor.doubleData);
     const found = bytes.length / format.bytes;
-    if (found !== count) throw disagree(`${count} values, found ${found}`);
+    if (found !== count) throw disagree(`${plural(count, 'value')}, found ${found}`);
     data = fromRaw(bytes, count, tensor.elementType, format);
   }
   const result = hostTensor(format.host, tensor.dims, data as never);

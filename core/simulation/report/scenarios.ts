@@ -1,4 +1,5 @@
 /** A simulation's runs, sorted for comparison: what was compared with what, and each method's course over its seeds. */
+import { plural } from '../../shared/text.ts';
 import type { FailedRun, FinishedRun, Partition, RoundRecord, RunLine } from '../record.ts';
 import { meanInterval } from '../statistics.ts';
 
@@ -63,7 +64,7 @@ export function scenariosOf(runs: readonly RunLine[]): Scenario[] {
     const title = [
       ...(experiments.size > 1 ? [first.experiment] : []),
       describePartition(first.partition),
-      first.sites === 1 ? '1 site' : `${first.sites} sites`,
+      plural(first.sites, 'site'),
       ...(bases.size > 1 ? [first.config.baseId] : []),
       ...(first.evaluateOn === 'validation' ? ['validation images'] : []),
       ...(data.size > 1 ? [`images ${first.dataSha256.slice(0, 8)}`] : []),
@@ -84,7 +85,7 @@ function describePartition(partition: Partition): string {
     case 'dirichlet':
       return `Dirichlet α = ${partition.alpha}`;
     case 'shards':
-      return partition.perSite === 1 ? '1 shard a site' : `${partition.perSite} shards a site`;
+      return `${plural(partition.perSite, 'shard')} per site`;
     case 'column':
       return `by column "${partition.column}"`;
   }
