@@ -90,14 +90,14 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   function requireUnset(): void {
     if (readIdentity(store) !== null)
-      throw new AppError('ALREADY_JOINED', 'This installation has a role already.');
+      throw new AppError('ALREADY_JOINED', 'This installation already has a role.');
   }
 
   /** Two setups at once, for instance from two windows, would start two roles on one store. */
   async function alone(setUp: () => Promise<void>): Promise<void> {
     if (settingUp)
-      throw new AppError('ALREADY_JOINED', 'This installation is being set up already.', {
-        action: 'Wait until that has finished.',
+      throw new AppError('ALREADY_JOINED', 'This installation is already being set up.', {
+        action: 'Wait until setup has finished.',
       });
     settingUp = true;
     try {

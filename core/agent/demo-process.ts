@@ -56,7 +56,7 @@ export function createDemoProcess(dataFolder: string, onChange: () => void): Dem
     void child.ended.then(() => {
       child = null;
       setStatus(null);
-      opened.reject(new AppError('INTERNAL', 'The demo ended before it had begun.'));
+      opened.reject(new AppError('INTERNAL', 'The demo ended before it started.'));
     });
     await opened.promise.finally(() => clearTimeout(timer));
   }

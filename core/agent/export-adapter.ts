@@ -40,7 +40,7 @@ export async function exportAdapterOf(
 ): Promise<void> {
   const row = sources.store.adapters.get(sha256);
   if (row === null || !sources.blobs.has(sha256))
-    throw new AppError('NOT_FOUND', 'This adapter is not in the data folder any more.');
+    throw new AppError('NOT_FOUND', 'This adapter is no longer in the data folder.');
   const run = sources.store.runs.get(row.runId);
   if (run === null) {
     const base = await sources.catalogue.load(defaultBaseId);
@@ -55,7 +55,7 @@ export async function exportAdapterOf(
   const frozenBaseDelta: ModelState[] = [];
   for (const part of parts) {
     const bytes = await sources.blobs.read(part);
-    frozenBaseDelta.push(decodeFrozenBase(bytes, 'a part under the adapter', context));
+    frozenBaseDelta.push(decodeFrozenBase(bytes, 'the frozen base delta', context));
   }
   const whole =
     (options.format ?? 'peft') === 'peft'
@@ -87,8 +87,8 @@ async function readGlobal(context: RunContext, { sha256, runId, round }: Adapter
     const kept = config.localHead ? 'its head' : 'some of its factors';
     throw new AppError(
       'CONFIG_INVALID',
-      `In this run each site keeps ${kept} to itself; the coordinator does not have it.`,
-      { action: 'Export an adapter at a site: there it is whole.' },
+      `In this run each site keeps ${kept} to itself, so the coordinator does not have a whole adapter.`,
+      { action: 'Export an adapter at a site, which has all of it.' },
     );
   }
   const parts = store.rounds
@@ -113,10 +113,15 @@ async function readOwn(context: RunContext, { sha256, runId, round }: AdapterRec
   const state = decodeUpdate(bytes, 'adapter', { config, plan, base, start });
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   if (memory?.round !== round) {
-    if (Object.values(localParts(config, plan)).includes(true)) throw notHere('the part that the site kept');
+    if (Object.values(localParts(config, plan)).includes(true))
+      throw notHere('the local parameters of the site');
     return { state, parts };
   }
-  const own = decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);
+  const own = decodeLocalParameters(
+    await blobs.read(memory.sha256),
+    'the local parameters of the site',
+    start,
+  );
   return { state: withKept(state, own.kept), parts };
 }
 
@@ -126,11 +131,11 @@ function partsAtSite({ store, blobs, config }: RunContext, runId: string, round:
   if (record?.frozenBaseParts == null && mayHaveFrozen(config, round))
     throw new AppError(
       'NOT_FOUND',
-      'An older version trained this adapter and did not record what the run had put under it.',
+      'An older version of Anneal trained this adapter and did not record its frozen base delta.',
       { action: 'Export the result of that round at the coordinator.' },
     );
   const parts = record?.frozenBaseParts ?? [];
-  if (!parts.every((sha256) => blobs.has(sha256))) throw notHere('what the run had put under it');
+  if (!parts.every((sha256) => blobs.has(sha256))) throw notHere('the frozen base delta');
   return parts;
 }
 
@@ -144,8 +149,10 @@ function mayHaveFrozen(config: RunConfig, round: number): boolean {
 function notHere(what: string): AppError {
   return new AppError(
     'NOT_FOUND',
-    `The adapter alone is not enough: ${what} is not in the data folder any more.`,
-    { action: 'Export a newer adapter, or the result of a round at the coordinator.' },
+    `The adapter alone is not enough: ${what} is no longer in the data folder.`,
+    {
+      action: 'Export a newer adapter, or the result of a round at the coordinator.',
+    },
   );
 }
 

@@ -51,7 +51,7 @@ export function fromClientError(thrown: unknown): unknown {
   if (thrown.cause instanceof AppError) return thrown.cause;
   const parsed = reportSchema.safeParse(thrown.data);
   if (!parsed.success)
-    return new AppError('INTERNAL', 'The agent gave an answer that could not be read.', { cause: thrown });
+    return new AppError('INTERNAL', 'The agent sent an answer that cannot be read.', { cause: thrown });
   return AppError.fromReport(parsed.data.report);
 }
 

@@ -69,7 +69,7 @@ async function handleSignIn(
     response.setHeader('set-cookie', cookie);
     sendJson(response, 200, {});
   } catch {
-    const action = 'Type the code that Anneal printed when it started; after ten tries wait a minute.';
+    const action = 'Type the code that Anneal printed when it started; after ten tries, wait a minute.';
     refuse(response, 401, 'That is not the access code.', { action });
   }
 }
@@ -106,7 +106,8 @@ async function freeSocket(path: string): Promise<void> {
     probe.once('close', () => resolve(false)).setTimeout(1000, () => probe.destroy());
     probe.once('connect', () => probe.end());
   });
-  if (alive) throw new AppError('DATA_FOLDER_IN_USE', 'Another Anneal already runs on this data folder.');
+  if (alive)
+    throw new AppError('DATA_FOLDER_IN_USE', 'Another Anneal is already running on this data folder.');
   rmSync(path, { force: true });
 }
 

@@ -27,7 +27,7 @@ function coordinator(agent: AgentContext): CoordinatorNode {
   if (mode === 'coordinator' && problem !== null) throw AppError.fromReport(problem);
   throw new AppError('NOT_FOUND', 'This installation is not a coordinator.', {
     action:
-      'Name the data folder of the coordinator with --data, or start one with "anneal coordinator start".',
+      'Give the data folder of the coordinator with --data, or start one with "anneal coordinator start".',
   });
 }
 

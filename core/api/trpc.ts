@@ -23,8 +23,8 @@ function describeZod(error: ZodError): string {
   const issue = error.issues[0];
   const place = issue?.path.join('.') ?? '';
   return place === ''
-    ? 'The request is not complete.'
-    : `The setting "${place}" is not right: ${issue!.message}.`;
+    ? 'The request is incomplete.'
+    : `The setting "${place}" is invalid: ${issue!.message}.`;
 }
 
 /** Gives an AppError the tRPC code whose HTTP status comes nearest. */

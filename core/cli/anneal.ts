@@ -33,12 +33,12 @@ Start here:
   anneal serve                       the screens in a browser
   anneal coordinator start --help    run a federation
   anneal site join --help            take part in one
-  anneal plan --base vit-base        what a run would send, before there is one
-  anneal simulate --help             methods beside each other on this machine (docs/simulation.md)
+  anneal plan --base vit-base        what a run would send, before you start it
+  anneal simulate --help             compare methods on this machine (docs/simulation.md)
 
-Data is kept in --data FOLDER, else in $ANNEAL_DATA, else where the operating system keeps application data.
-Every command ends with 0 when it did what it says, 1 after an error (one sentence and what to do, on standard error;
-with --json as one line of JSON on standard output), 130 when Ctrl-C broke it off.`,
+Anneal keeps its data in --data FOLDER, else in $ANNEAL_DATA, else where the operating system keeps application data.
+Every command exits with 0 on success, with 1 after an error (one sentence and what to do, on standard error;
+with --json as one line of JSON on standard output), and with 130 when Ctrl-C interrupted it.`,
   );
 
 addDemoCommand(program);

@@ -6,7 +6,7 @@ import { formatPercent, formatTable } from './format.ts';
 type Figure = Exclude<keyof EvaluationMetrics['coverage'], 'perClassRecall'>;
 const figures: readonly (readonly [Figure, string])[] = [
   ['accuracy', 'accuracy'],
-  ['top5', 'right among five'],
+  ['top5', 'top-5 accuracy'],
   ['macroF1', 'macro-F1'],
   ['macroAuc', 'macro AUC'],
   ['calibrationError', 'calibration error'],

@@ -64,12 +64,15 @@ function onlyFor(strategies: Setting['for']): string {
 
 /** Reads them back with {@link readRunOptions}. @param own flags that the command has itself */
 export function addRunOptions(command: Command, own: readonly string[] = []): Command {
-  const from = 'settings of the run as YAML or JSON; options given here come before those';
+  const from = 'run settings as YAML or JSON; options on the command line override them';
   command.option('--config <file>', from);
   for (const [flag, [setting]] of byFlag) {
     if (!own.includes(flag)) command.addOption(optionOf(flag, setting!));
     if (flag !== 'error-feedback') continue;
-    const wire = new Option('--wire <precision>', 'numbers as they travel: fp32, fp16, int8, or up/down');
+    const wire = new Option(
+      '--wire <precision>',
+      'precision of the numbers that travel: fp32, fp16 or int8, or up/down',
+    );
     command.addOption(wire.argParser(readWire).helpGroup(`${setting!.group}:`));
   }
   return command;
@@ -109,7 +112,7 @@ export async function readRunOptions(options: RunOptions): Promise<RunSettings> 
 async function readSettingsFile(path: string): Promise<Record<string, unknown>> {
   const name = basename(path);
   const text = await readFile(path, 'utf8').catch((cause) => {
-    throw new AppError('NOT_FOUND', `The settings "${name}" cannot be read.`, {
+    throw new AppError('NOT_FOUND', `The settings file "${name}" cannot be read.`, {
       action: 'Give a YAML or JSON file with --config.',
       cause,
     });
@@ -121,7 +124,7 @@ async function readSettingsFile(path: string): Promise<Record<string, unknown>> 
   } catch (cause) {
     const where = (cause as { linePos?: { line: number }[] }).linePos?.[0]?.line;
     const at = where === undefined ? '' : `, line ${where}`;
-    throw new AppError('CONFIG_INVALID', `${name}${at}: this is not YAML.`, {
+    throw new AppError('CONFIG_INVALID', `${name}${at}: this is not valid YAML.`, {
       action: 'Correct the file; docs/coordinator.md has an example.',
       cause,
     });
@@ -129,7 +132,7 @@ async function readSettingsFile(path: string): Promise<Record<string, unknown>> 
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;
   }
-  throw new AppError('CONFIG_INVALID', `${name}: expected settings with their names.`, {
+  throw new AppError('CONFIG_INVALID', `${name}: expected named settings.`, {
     action: 'Correct the file; docs/coordinator.md has an example.',
   });
 }

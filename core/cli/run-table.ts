@@ -59,7 +59,8 @@ export function describeRun(run: RunDetail): string {
 }
 
 function describePrivacy({ at, clipNorm, noiseMultiplier, delta }: PrivacySettings): string {
-  if (noiseMultiplier === 0) return `Changes are clipped to ${clipNorm}; without noise that is no guarantee.`;
-  const whom = at === 'site' ? 'everybody but the site itself' : 'everybody but the coordinator';
-  return `ε at δ = ${delta}: a site's part in the updates, protected from ${whom}. Clipped to ${clipNorm}, noise ${noiseMultiplier}.`;
+  if (noiseMultiplier === 0)
+    return `Changes are clipped to ${clipNorm}; without noise, that guarantees nothing.`;
+  const whom = at === 'site' ? 'everyone but the site itself' : 'everyone but the coordinator';
+  return `ε at δ = ${delta}: a site's part in the updates is protected from ${whom}. Clipped to ${clipNorm}, noise ${noiseMultiplier}.`;
 }

@@ -37,12 +37,12 @@ const sgd = { when: ['training.optimiser', 'sgd'] } as const;
 const arcface = { when: ['training.head', 'arcface'] } as const;
 
 const localTrainingShape = grouped('Training at the sites', {
-  epochs: setting('Epochs per round. Parts of an epoch are allowed.', rate(1)),
+  epochs: setting('Epochs per round. Fractions of an epoch are allowed.', rate(1)),
   batchSize: setting('Images per step. The batch size.', z.int().positive().max(100_000).default(16)),
-  learningRate: setting('Learning rate of the adapter. Of the LoRA factors.', rate(2e-3), adapter),
-  headLearningRate: setting('Learning rate of the classifier. Of the classification head.', rate(1e-2)),
+  learningRate: setting('Learning rate of the adapter. For the LoRA factors.', rate(2e-3), adapter),
+  headLearningRate: setting('Learning rate of the classifier. For the classification head.', rate(1e-2)),
   baseLearningRate: setting(
-    'Learning rate of the network. Pretrained weights want a low one.',
+    'Learning rate of the network. Pretrained weights need a low one.',
     rate(1e-4),
     network,
   ),
@@ -50,26 +50,30 @@ const localTrainingShape = grouped('Training at the sites', {
     'Optimiser at the sites. AdamW (Loshchilov and Hutter 2019), or SGD as in PyTorch.',
     choice({ adamw: 'AdamW', sgd: 'SGD' }).default('adamw'),
   ),
-  momentum: setting('Momentum. Of SGD.', z.number().min(0).lt(1).default(0.9), sgd),
+  momentum: setting('Momentum. For SGD.', z.number().min(0).lt(1).default(0.9), sgd),
   /** Sutskever et al. 2013, in PyTorch's form. */
-  nesterov: setting('Look ahead (Nesterov). SGD looks ahead along its momentum.', off(), sgd),
-  weightDecay: setting('Weight decay. Decoupled with AdamW; SGD adds it to the gradient.', amount(0.01)),
-  warmupShare: setting('Warm-up. Share of the steps over which the rate rises from 0.', share(0.1), percent),
+  nesterov: setting('Nesterov momentum. SGD looks ahead along its momentum.', off(), sgd),
+  weightDecay: setting('Weight decay. AdamW decouples it; SGD adds it to the gradient.', amount(0.01)),
+  warmupShare: setting(
+    'Warm-up. Share of the steps over which the learning rate rises from 0.',
+    share(0.1),
+    percent,
+  ),
   learningRateSchedule: setting(
-    'Learning rate after the warm-up. Falls to 0 as a cosine or linearly, or stays.',
+    'Learning rate after the warm-up. It falls to 0 along a cosine or a line, or stays constant.',
     choice({ cosine: 'Cosine', linear: 'Linear', constant: 'Constant' }).default('cosine'),
   ),
-  clipNorm: setting('Largest gradient norm. Over all gradients of a step; 0 means no clipping.', amount(1), {
+  clipNorm: setting('Largest gradient norm. Over all gradients of a step; 0 turns clipping off.', amount(1), {
     flag: 'gradient-clip-norm',
   }),
   /** λ(θ − θ_global) */
   proximal: setting(
-    'Pull in every round. λ towards the start of the round (FedProx); 0 means none.',
+    'Proximal term in every round. FedProx λ towards the start of the round; 0 turns it off.',
     amount(0),
     { flag: 'training-proximal' },
   ),
   augment: setting(
-    'Change images at random. Flips, rotations, shifts and the like; an object sets their strengths.',
+    'Augment the images. Random flips, rotations, shifts and more; an object sets their strengths.',
     z.union([z.boolean(), augmentationSettingsSchema]).default(true),
     { flag: null },
   ),
@@ -83,26 +87,26 @@ const localTrainingShape = grouped('Training at the sites', {
    * not push away the classes that it hardly has, which is what makes sites with different classes drift apart.
    */
   logitAdjustment: setting(
-    "Adjust for class shares. Adds the logarithms of the site's own to the logits.",
+    "Logit adjustment. Adds the logarithms of the site's class shares to the logits.",
     off(),
   ),
   classWeights: setting(
-    'Class weights. Balanced: an image counts by the inverse of its class, at most 10 times as much.',
+    'Class weights. Balanced: images of rare classes count more, by the inverse class share, at most 10 times as much.',
     choice({ none: 'None', balanced: 'Balanced' }).default('none'),
   ),
   /** ArcFace (Deng et al. 2019) has no bias and is evaluated without its margin. */
   head: setting(
-    'Classifier. ArcFace puts an angular margin on cosines of normalised embeddings and weights.',
+    'Classifier. ArcFace adds an angular margin to the cosines of normalised embeddings and weights.',
     choice({ softmax: 'Linear with softmax', arcface: 'ArcFace' }).default('softmax'),
   ),
   arcMargin: setting('ArcFace margin. In radians.', z.number().min(0).max(1.5).default(0.3), arcface),
   arcScale: setting(
-    'ArcFace scale. Factor on the cosines.',
+    'ArcFace scale. Multiplies the cosines.',
     z.number().positive().max(256).default(16),
     arcface,
   ),
   loraDropout: setting(
-    'Dropout of the adapter. Probability that a value which a LoRA branch reads is dropped.',
+    'Dropout of the adapter. Probability that an input value of a LoRA branch is dropped.',
     z.number().min(0).max(0.9).default(0),
     { ...adapter, ...percent },
   ),

@@ -23,30 +23,41 @@ const rank = { group: 'Schedule', slider: [1, 64] } as const;
 
 /** Settings of a run that say which layers get factors, how many and how scaled. Absent ones change nothing. */
 export const loraSettingsShape = grouped('Adapter', {
-  rMax: setting('Largest rank. At the start.', rankSchema.default(16), { ...rank, ...adapter }),
-  rMin: setting('Smallest rank. At the end.', rankSchema.default(2), { ...rank, for: strategiesThat.anneal }),
+  rMax: setting('Largest rank. Where the schedule starts.', rankSchema.default(16), { ...rank, ...adapter }),
+  rMin: setting('Smallest rank. Where the schedule ends.', rankSchema.default(2), {
+    ...rank,
+    for: strategiesThat.anneal,
+  }),
   /** See core/models/target-modules. */
   targetModules: setting(
-    'Layers with an adapter. A preset, names of layers or their last parts, or one regular expression.',
+    'Layers with an adapter. A preset, layer names or their last parts, or one regular expression.',
     modulesSchema.default('default'),
     adapter,
   ),
-  excludeModules: setting('Layers without an adapter. Exceptions.', modulesSchema.exactOptional(), adapter),
+  excludeModules: setting(
+    'Layers without an adapter. Exceptions to the layers with one.',
+    modulesSchema.exactOptional(),
+    adapter,
+  ),
   rankPattern: setting(
-    'Largest ranks of single layers. The schedule scales them as it scales the largest rank.',
+    'Largest ranks of individual layers. The schedule scales them as it scales the largest rank.',
     patternTable(rankSchema).exactOptional(),
     adapter,
   ),
   /** `rslora`: Kalajdzievski 2023, arXiv 2312.03732. */
   loraScaling: setting(
-    'Scaling of the adapter. The scale s of ΔW = s·B·A at rank r; "alpha" is that of PEFT.',
+    'Scaling of the adapter. The scale s in ΔW = s·B·A at rank r; "alpha" works as in PEFT.',
     choice({ fixed: 'Fixed', alpha: 'alpha / r', rslora: 'alpha / √r (rsLoRA)' }).exactOptional(),
     { ...adapter, none: 'Fixed' },
   ),
   loraScale: setting('Scale of the adapter. The same at every rank.', scaleSchema.default(2), fixed),
-  loraAlpha: setting('Alpha of the adapter. For the scaling.', scaleSchema.exactOptional(), byAlpha),
+  loraAlpha: setting(
+    'Alpha of the adapter. The scalings "alpha" and "rslora" use it.',
+    scaleSchema.exactOptional(),
+    byAlpha,
+  ),
   alphaPattern: setting(
-    'Alphas of single layers. Where they differ.',
+    'Alphas of individual layers. Where they differ.',
     patternTable(scaleSchema).exactOptional(),
     byAlpha,
   ),

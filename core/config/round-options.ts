@@ -6,7 +6,7 @@ const momentum = (preset: number) => z.number().min(0).lt(1).default(preset);
 const positive = z.number().positive().max(1e9);
 const off = () => z.boolean().default(false);
 const serverRate = (preset: number) =>
-  setting('Its learning rate. Of the merged change.', positive.default(preset), {
+  setting('Server learning rate. Scales the merged change.', positive.default(preset), {
     flag: 'server-learning-rate',
   });
 const serverMomentum = { flag: 'server-momentum' };
@@ -20,14 +20,14 @@ export const serverOptimiserSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('momentum'),
     learningRate: serverRate(1),
-    beta: setting('Its momentum. Kept from round to round.', momentum(0.9), serverMomentum),
+    beta: setting('Server momentum. Kept from round to round.', momentum(0.9), serverMomentum),
   }),
   z.strictObject({
     kind: z.literal('adam'),
     learningRate: serverRate(0.01),
-    beta1: setting('Its first beta. Of the mean.', momentum(0.9), serverMomentum),
-    beta2: setting('Its second beta. Of the mean square.', momentum(0.99), { flag: 'server-beta2' }),
-    epsilon: setting('Its epsilon. Bounds the step.', positive.default(1e-3), { flag: 'server-epsilon' }),
+    beta1: setting('Server beta 1. Decay of the mean.', momentum(0.9), serverMomentum),
+    beta2: setting('Server beta 2. Decay of the mean square.', momentum(0.99), { flag: 'server-beta2' }),
+    epsilon: setting('Server epsilon. Bounds the step.', positive.default(1e-3), { flag: 'server-epsilon' }),
   }),
 ]);
 export type ServerOptimiserSettings = z.infer<typeof serverOptimiserSchema>;
@@ -42,10 +42,12 @@ const precision = () => wirePrecisionSchema.default('fp32');
 
 /** Numbers as they travel. Updates are coded as differences from the state that the round started from. */
 export const wireSchema = z.strictObject({
-  up: setting('Numbers from the sites. Precision of updates.', precision(), { flag: null }),
-  down: setting('Numbers to the sites. Precision of shared states.', precision(), { flag: null }),
+  up: setting('Precision of updates. For the numbers that sites send.', precision(), { flag: null }),
+  down: setting('Precision of shared states. For the numbers that the coordinator sends.', precision(), {
+    flag: null,
+  }),
   /** Seide et al. 2014; Karimireddy et al. 2019, arXiv 1901.09847. */
-  errorFeedback: setting("Make up for rounding. What it took is added to a site's next update.", off()),
+  errorFeedback: setting("Error feedback. What rounding removed is added to a site's next update.", off()),
 });
 
 /**
@@ -55,18 +57,22 @@ export const wireSchema = z.strictObject({
  */
 export const privacySchema = z.strictObject({
   at: setting(
-    'Noise. Hides what a single site contributed; the run shows the ε that was spent.',
+    'Noise. Hides what any one site contributed; the run shows the ε spent.',
     choice({ site: 'Each site adds it before sending', coordinator: 'The coordinator adds it to the sum' }),
     { flag: 'privacy', none: 'None' },
   ),
-  clipNorm: setting('Largest change of an update (L2 norm). Longer ones are scaled down.', positive, {
+  clipNorm: setting('Clipping norm. Updates whose change has a larger L2 norm are scaled down.', positive, {
     start: 1,
   }),
-  noiseMultiplier: setting('Noise, as a multiple of it. Its deviation.', z.number().min(0).max(1e6), {
-    start: 1,
-  }),
+  noiseMultiplier: setting(
+    'Noise multiplier. Standard deviation of the noise, as a multiple of the clipping norm.',
+    z.number().min(0).max(1e6),
+    {
+      start: 1,
+    },
+  ),
   delta: setting(
-    'δ of the reported ε. The chance that ε does not hold.',
+    'δ of the reported ε. The probability that ε does not hold.',
     z.number().gt(0).lt(1).default(1e-5),
   ),
 });
@@ -78,7 +84,7 @@ export const robustSchema = z.discriminatedUnion('rule', [
   z.strictObject({
     rule: z.literal('norm-bound'),
     factor: setting(
-      'Limit, as a multiple of the median norm. Larger changes are scaled down.',
+      'Norm limit. A multiple of the median norm; larger changes are scaled down.',
       positive.default(2),
       { flag: 'robust-factor' },
     ),
@@ -89,7 +95,7 @@ export const robustSchema = z.discriminatedUnion('rule', [
   z.strictObject({
     rule: z.literal('trimmed-mean'),
     share: setting(
-      'Left out at each end. A share of the sorted values.',
+      'Trimmed share. Share of the sorted values left out at each end.',
       z.number().gt(0).lt(0.5).default(0.2),
       {
         flag: 'trim-share',
@@ -101,7 +107,11 @@ export const robustSchema = z.discriminatedUnion('rule', [
   /** Multi-Krum (Blanchard et al. 2017, arXiv 1703.02757): the mean of those updates that have close neighbours. */
   z.strictObject({
     rule: z.literal('multi-krum'),
-    byzantine: setting('Wrong sites to withstand. How many.', z.int().min(1).max(10_000), { start: 1 }),
+    byzantine: setting(
+      'Hostile sites. How many faulty or hostile sites the rule tolerates.',
+      z.int().min(1).max(10_000),
+      { start: 1 },
+    ),
   }),
 ]);
 export type RobustSettings = z.infer<typeof robustSchema>;
@@ -112,13 +122,13 @@ export const roundOptionsShape = {
     wire: wireSchema.prefault({}),
     /** Personalisation. */
     localHead: setting(
-      'Each site keeps its own classifier. It fits each site better and never travels.',
+      'Each site keeps its own classifier. It fits the site better and never leaves it.',
       off(),
     ),
   }),
   ...grouped('Privacy noise', { privacy: privacySchema.nullable().default(null) }),
   robust: setting(
-    'Rule. How updates that may be wrong or hostile are merged.',
+    'Rule. How the coordinator merges updates when some may be faulty or hostile.',
     robustSchema.default({ rule: 'mean' }),
     {
       group: 'Protection against wrong updates',
@@ -133,7 +143,7 @@ export const roundOptionsShape = {
     },
   ),
   serverOptimiser: setting(
-    "Optimiser of the coordinator. What is done with a round's merged change.",
+    "Server optimiser. What the coordinator does with a round's merged change.",
     serverOptimiserSchema.default({ kind: 'none' }),
     {
       group: 'Merging',

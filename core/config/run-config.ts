@@ -30,10 +30,10 @@ const fixedHere = { offered: false } as const;
 
 const methodShape = grouped('Method', {
   strategy: setting(
-    'Method. How sites train and updates are merged.',
+    'Method. How sites train and how their updates are merged.',
     strategyNameSchema.default('sa-fedlora'),
   ),
-  baseId: setting('Base model. One that all sites have; see "anneal models list".', z.string().max(200), {
+  baseId: setting('Base model. A model that every site has; see "anneal models list".', z.string().max(200), {
     ...fixedHere,
     flag: 'base',
   }),
@@ -42,18 +42,18 @@ const methodShape = grouped('Method', {
     flag: null,
   }),
   classes: setting(
-    'Labels to tell apart. Names of the classes, exactly as in the CSV files of the sites.',
+    'Class labels. Names of the classes, exactly as in the CSV files of the sites.',
     z.array(z.string().min(1).max(1000)).min(2),
   ),
   purpose: setting(
-    'Purpose. The code that a consent must cover.',
+    'Purpose. The code that each consent must cover.',
     z.string().max(1000).default('federated-training'),
     fixedHere,
   ),
 });
 
 const scheduleShape = grouped('Schedule', {
-  rounds: setting('Rounds. Of the whole run.', z.int().min(1).max(1000).default(10), { slider: [1, 100] }),
+  rounds: setting('Rounds. In the whole run.', z.int().min(1).max(1000).default(10), { slider: [1, 100] }),
   shape: setting(
     'How the rank shrinks. From the largest to the smallest.',
     scheduleShapeSchema.default('cubic'),
@@ -64,11 +64,11 @@ const scheduleShape = grouped('Schedule', {
   ),
   rMax: loraSettingsShape.rMax,
   rMin: loraSettingsShape.rMin,
-  initiatingRounds: setting('Initiating rounds. A common start.', rounds(2), stage),
+  initiatingRounds: setting('Initiating rounds. They give the sites a common start.', rounds(2), stage),
   heatingRounds: setting('Heating rounds. At the largest rank.', rounds(0), stage),
   coolingRounds: setting('Cooling rounds. At the smallest rank.', rounds(1), stage),
   initiatingMode: setting(
-    'What trains in the initiating rounds. Every site has to approve the sending of network weights.',
+    'What trains in the initiating rounds. Every site has to approve sending network weights.',
     choice({
       lora: 'Adapter at its largest rank',
       full: 'All weights of the network',
@@ -76,36 +76,40 @@ const scheduleShape = grouped('Schedule', {
     }).default('lora'),
     annealed,
   ),
-  lastK: setting('Last blocks that train. In the mode "last-k".', rounds(2), lastBlocks),
+  lastK: setting('Last blocks that train. Only in the mode "last-k".', rounds(2), lastBlocks),
 });
 
 const participantsShape = grouped('Who takes part', {
   participation: setting(
-    'Sites that train in a round. A share, drawn anew for each round; never fewer than the quorum.',
+    'Sites that train in a round. A share, drawn again for each round; never fewer than the quorum.',
     z.number().gt(0).max(1).default(1),
     { ...percent, slider: [0.05, 1, 0.05] },
   ),
-  quorum: setting('Sites needed to close a round. And to open it.', z.int().min(1).max(10_000).default(1), {
-    none: 'two thirds of them',
-  }),
+  quorum: setting(
+    'Quorum. Sites needed to open a round and to close it.',
+    z.int().min(1).max(10_000).default(1),
+    {
+      none: 'two thirds of them',
+    },
+  ),
   weighting: setting(
     'How much a site counts. The weight of its update.',
-    choice({ examples: 'By number of images', equal: 'All sites alike' }).default('examples'),
+    choice({ examples: 'By number of images', equal: 'All sites equally' }).default('examples'),
   ),
   roundDeadlineMs: setting(
-    'Deadline of a round. Then it closes with what it has, if the quorum is there.',
+    'Round deadline. The round then closes with the updates that have arrived, if they make a quorum.',
     z.int().positive().max(2_147_483_647).default(1_800_000),
     { unit: 'minutes' },
   ),
   smallCell: setting(
-    'Smallest count. Counts below it never leave a site.',
+    'Smallest count. Counts below this never leave a site.',
     z.int().min(1).max(1e6).default(5),
   ),
 });
 
 const mergingShape = grouped('Merging', {
   allocation: setting(
-    "Ranks of single layers. Spreads a round's budget evenly, or by the largest singular values of all layers.",
+    "Ranks of individual layers. A round's rank budget is spread evenly, or by the largest singular values of all layers.",
     choice({
       uniform: 'The same rank for every layer',
       spectral: 'More rank where it matters most',
@@ -114,13 +118,13 @@ const mergingShape = grouped('Merging', {
   ),
   /** `drop`: as in the paper. `freeze`: a part of the run's frozen base delta, which every site fetches once. */
   cutOff: setting(
-    'Cut off when the rank falls. What becomes of those directions.',
-    choice({ drop: 'Dropped from the model', freeze: 'Kept, but trained no more' }).default('drop'),
+    'When the rank falls. What happens to the directions that are cut off.',
+    choice({ drop: 'Dropped from the model', freeze: 'Kept, but no longer trained' }).default('drop'),
     annealed,
   ),
   /** As in ffa-lora. When the rank falls, A rotates within the space of its seeded rows. */
   freezeA: setting(
-    'Train one factor of the adapter only. Factor A keeps its random start and never travels; noise does less harm.',
+    'Train only one factor of the adapter. Factor A keeps its random start and never travels; noise does less harm.',
     z.boolean().default(false),
     annealed,
   ),
@@ -135,23 +139,23 @@ export const runConfigSchema = z.strictObject({
   ...mergingShape,
   ...loraSettingsShape,
   siteRanks: setting(
-    "Largest ranks of single sites. Other sites take the round's rank.",
+    "Largest ranks of individual sites. Other sites use the round's rank.",
     z.record(z.string().max(200), rankSchema).default({}),
     { group: 'Adapter', for: strategiesThat.takeSiteRanks },
   ),
   training: localTrainingSchema.prefault({}),
   ...grouped('Training at the sites', {
     proximal: setting(
-      'Pull towards the shared model. λ, in the initiating stage and in every round of fedprox-full.',
+      'Proximal term. FedProx λ towards the shared model, in the initiating stage and in every round of fedprox-full.',
       z.number().nonnegative().max(1e6).default(0.01),
       { for: strategiesThat.pull },
     ),
     finalLearningRateShare: setting(
-      'Learning rates at the end. As a share of the first; a cosine leads from one to the other.',
+      'Final learning rates. As a share of the first ones; they fall along a cosine.',
       z.number().min(0).max(1).default(1),
       percent,
     ),
-    seed: setting('Seed. The same one draws the same at random.', z.int().default(1)),
+    seed: setting('Seed. The same seed gives the same random numbers.', z.int().default(1)),
   }),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;

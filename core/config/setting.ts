@@ -2,7 +2,9 @@
  * What a setting of a run says of itself. The options of the command line, the planning form, the tables in docs/ and
  * the lines of the approval card are all made from this.
  */
+
 import { z } from 'zod';
+import { plural } from '../shared/text.ts';
 
 export interface SettingWords {
   label: string;
@@ -62,18 +64,19 @@ const strategies = {
   flexlora: 'FlexLoRA (exact, fixed rank). Merged exactly, but the adapter keeps its largest rank.',
   hetlora: 'HetLoRA (ranks by site). Adapters of different ranks are padded with zeros and averaged.',
   'flora-stack':
-    'FLoRA (stacked factors). Adapters are stacked and become part of the model in every round. Exact; sends much to the sites.',
+    'FLoRA (stacked factors). Adapters are stacked and become part of the model in every round. Exact, but sends a lot to the sites.',
   'fedavg-lora':
-    'FedAvg with LoRA (fixed rank). The usual way: both factors of the adapter are averaged separately, which is not exact.',
+    'FedAvg with LoRA (fixed rank). The usual method: the two factors of the adapter are averaged separately, which is not exact.',
   'ffa-lora':
-    'FFA-LoRA (A frozen). Half of each adapter keeps its random start; the other half is averaged. Goes well with privacy noise.',
+    'FFA-LoRA (A frozen). Half of each adapter keeps its random start; the other half is averaged. Works well with privacy noise.',
   'fedsa-lora':
     'FedSA-LoRA (only A is shared). One half of each adapter is shared; each site keeps the other to itself.',
   'fedavg-full':
     'FedAvg, whole model. All weights of the network train and travel. Costly; the classical comparison.',
-  'fedprox-full': 'FedProx, whole model. All weights, with a pull that keeps the sites from drifting apart.',
+  'fedprox-full':
+    'FedProx, whole model. All weights train, with a proximal term that keeps the sites from drifting apart.',
   'head-only':
-    'Classifier only. Only the classifier on top trains; the network stays as it is. What adapters have to beat.',
+    'Classifier only. Only the classifier on top trains; the network stays as it is. The baseline that adapters have to beat.',
 } as const;
 export const strategyNameSchema = choice(strategies);
 export type StrategyName = keyof typeof strategies;
@@ -174,7 +177,7 @@ export function formatSetting({ choices, unit, none = 'none' }: Setting, value: 
   if (value === undefined || value === null) return none;
   if (typeof value === 'boolean') return value ? 'on' : 'off';
   if (unit === 'share') return `${Number((Number(value) * 100).toPrecision(6))} %`;
-  if (unit === 'minutes') return `${Number(value) / 60_000} minutes`;
+  if (unit === 'minutes') return plural(Number(value) / 60_000, 'minute');
   if (Array.isArray(value)) return value.join(', ');
   if (typeof value !== 'object') return splitWords(choices?.[String(value)] ?? '').label || String(value);
   const entries = Object.entries(value).map(([name, number]) => `${name} ${String(number)}`);

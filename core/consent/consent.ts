@@ -121,7 +121,9 @@ function understood<T>(schema: z.ZodType<T>, input: unknown): T {
   const issue = parsed.error.issues[0]!;
   throw new AppError(
     'CONSENT_INVALID',
-    `The consent record's ${issue.path.join('.')} is not right: ${issue.message}.`,
-    { cause: parsed.error },
+    `The consent record's ${issue.path.join('.')} is invalid: ${issue.message}.`,
+    {
+      cause: parsed.error,
+    },
   );
 }

@@ -26,7 +26,7 @@ function instant(text: string, context: z.RefinementCtx, daysLater: number): str
     day.setDate(day.getDate() + daysLater);
     return storable(day);
   }
-  context.addIssue({ code: 'custom', message: 'it needs a date like 2026-11-22' });
+  context.addIssue({ code: 'custom', message: 'expected a date such as 2026-11-22' });
   return z.NEVER;
 }
 

@@ -24,7 +24,7 @@ function storedUpdates(ledger: RunLedger, rows: readonly RoundSiteRecord[], roun
     sites: rows.map(({ siteId, examples }) => ({ siteId, examples: examples ?? 1 })),
     async read(siteId) {
       const sha256 = rows.find((row) => row.siteId === siteId)?.updateSha256;
-      if (sha256 == null) throw new AppError('NOT_FOUND', 'The update of a site is missing.');
+      if (sha256 == null) throw new AppError('NOT_FOUND', 'An update from a site is missing.');
       return ledger.readUpdate(sha256, siteId, round, `update of ${ledger.nameOf(siteId)}`);
     },
   };

@@ -151,8 +151,8 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes) return { type: 'manifest', body };
     if (bytes.length > maxManifestBytes) {
       const [size, limit] = [bytes.length, maxManifestBytes].map((count) => (count / 2 ** 20).toFixed(1));
-      const text = `The manifest of this run takes ${size} MiB, and the protocol allows ${limit} MiB.`;
-      const action = 'Start a run with fewer or shorter names of classes, modules and sites.';
+      const text = `The manifest of this run takes ${size} MiB; the protocol allows ${limit} MiB.`;
+      const action = 'Start a run with fewer or shorter class, module and site names.';
       throw new AppError('MESSAGE_INVALID', text, { action });
     }
     largeManifest = await blobs.put(bytes);

@@ -136,7 +136,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       if (isCurrent(body.runId)) return engine!.received(siteId, message);
       if (type !== 'announce') return;
       const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
-      await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run is over.' });
+      await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run has ended.' });
     },
     sitesChanged() {
       options.onChange('sites');
@@ -177,7 +177,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     revoke(siteId) {
       if (!store.sites.revoke(siteId))
-        throw new AppError('NOT_FOUND', 'This site is unknown or was removed before.');
+        throw new AppError('NOT_FOUND', 'This site is unknown or has already been removed.');
       store.audit.append({ actor: 'coordinator', action: 'site-revoked', details: { siteId } });
       options.disconnect(siteId);
       inbox.sitesChanged();

@@ -402,7 +402,7 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
     return state;
   }
   if (!isSame) emit({ type: 'stop-transfers', siteId });
-  if (event.isTooLarge) return reject('The update was rejected: it is larger than this round asks for.');
+  if (event.isTooLarge) return reject('The update was rejected: it is larger than this round allows.');
   // From here on the update counts as sent, whatever becomes of it.
   emit({ type: 'record-arrival', siteId, body }, { type: 'fetch', siteId, body });
   return withRows(state, [siteId], { status: 'announced', updateSha256: update.sha256, reason: null });
@@ -419,6 +419,6 @@ function settledAnswer(
   if (isSame && row.status === 'rejected') return row.reason ?? 'Rejected.';
   if (!isOpen(state, round)) return 'The round has closed; the site takes part in the next one.';
   if (!trains(state, siteId)) return 'The site was not drawn for this round; it only evaluates.';
-  if (row?.status === 'received') return 'Another update of this site was accepted already.';
+  if (row?.status === 'received') return 'Another update from this site has already been accepted.';
   return undefined;
 }

@@ -1,4 +1,5 @@
 /** Checks what a coordinator chose for a run, and completes it. */
+
 import type { z } from 'zod';
 import {
   type RunConfig,
@@ -27,11 +28,11 @@ function badSetting({ issues: [issue] }: z.ZodError, source = ''): AppError {
   if (unknown !== null) {
     return invalid(
       sentence(`there is no setting "${path}".`),
-      'docs/coordinator.md lists the settings; the base model is named by "baseId".',
+      'docs/coordinator.md lists the settings; "baseId" names the base model.',
     );
   }
   const where = path === '' ? 'text as a whole' : `setting "${path}"`;
-  return invalid(sentence(`the ${where} is not right: ${issue!.message}.`));
+  return invalid(sentence(`the ${where} is invalid: ${issue!.message}.`));
 }
 
 /**
@@ -75,7 +76,7 @@ export function completeRunConfig(
   refuseUnknownSites(config, siteNames);
   if (config.participation < 1 && config.quorum > drawn) {
     throw invalid(
-      `The quorum is ${plural(config.quorum, 'site')}, but the participation ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
+      `The quorum is ${plural(config.quorum, 'site')}, but a participation of ${config.participation} draws only ${drawn} of ${enrolledSites}.`,
       'Lower "quorum" or raise "participation".',
     );
   }
@@ -141,7 +142,7 @@ function refuseNoisyStatistics(config: RunConfig, base: BaseModel): void {
   if (privacy === null || privacy.noiseMultiplier === 0 || !sendsAll) return;
   if (statisticWeights(base, [...base.weights.keys()]).size === 0) return;
   throw invalid(
-    'The settings "privacy" and full weights do not go together on this base model: noise would fall on the means and variances of its batch normalisations, which are no result of training.',
+    'The setting "privacy" cannot be combined with full weights on this base model: noise would be added to the means and variances of its batch normalisations, which are not a result of training.',
     'Choose a strategy that sends LoRA factors, an "initiatingMode" of lora or last-k, or a base model without batch normalisation.',
   );
 }

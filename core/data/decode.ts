@@ -67,7 +67,7 @@ function isJpegOrPng(bytes: Uint8Array): boolean {
 /** The error for a file over the limit; also for callers that look at the size before they read the file. */
 export function tooLargeFile(name: string, limits: DecodeLimits = defaultDecodeLimits): AppError {
   const megabytes = Math.floor(limits.maxFileBytes / 2 ** 20);
-  return new AppError('IMAGE_TOO_LARGE', `The image "${name}" is a file of more than ${megabytes} MB.`);
+  return new AppError('IMAGE_TOO_LARGE', `The image "${name}" is larger than ${megabytes} MB.`);
 }
 
 /** What the header alone says against an image; no pixel is unpacked. Only for images that are refused: it takes time. */
@@ -83,7 +83,7 @@ async function explain(bytes: Uint8Array, name: string, limits: DecodeLimits): P
   if (!formats.includes(header.format ?? '')) {
     throw new AppError(
       'IMAGE_UNREADABLE',
-      `The image "${name}" is neither JPEG nor PNG (it is ${header.format ?? 'of an unknown kind'}).`,
+      `The image "${name}" is neither JPEG nor PNG (it is ${header.format ?? 'of an unknown format'}).`,
     );
   }
   const { width = 0, height = 0 } = header;

@@ -165,7 +165,7 @@ function checkNotCancelled(signal: AbortSignal | undefined): void {
 async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
   const folder = await stat(imagesFolder).catch(() => null);
   if (!folder?.isDirectory()) {
-    throw new AppError('IMAGES_MISSING', `The folder of images "${basename(imagesFolder)}" is not there.`);
+    throw new AppError('IMAGES_MISSING', `The image folder "${basename(imagesFolder)}" does not exist.`);
   }
   const files = await pMap(rows, ({ file }) => stat(join(imagesFolder, file)).catch(() => null), {
     concurrency: imagesAtOnce,
@@ -175,7 +175,7 @@ async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Prom
     const more = others.length > 0 ? `, and ${others.length} more` : '';
     throw new AppError(
       'IMAGES_MISSING',
-      `The image "${first.file}" of line ${first.line} is not in the folder of images${more}.`,
+      `The image "${first.file}" of line ${first.line} is not in the image folder${more}.`,
     );
   }
   const tooLarge = rows.find((_, index) => files[index]!.size > defaultDecodeLimits.maxFileBytes);
@@ -195,7 +195,7 @@ async function readImage(imagesFolder: string, file: string): Promise<Uint8Array
   } catch (error) {
     if (error instanceof AppError) throw error;
     throw new AppError('IMAGE_UNREADABLE', `The image "${file}" could not be read from the disk.`, {
-      action: 'Check that you may read the file, and import again.',
+      action: 'Check that you may read the file, then import again.',
       cause: error,
     });
   }
@@ -221,6 +221,6 @@ function checkSameImage(row: LabelRow, same: LabelRow | SeenImage, labelsName: s
   const other = 'where' in same ? same.where : `"${same.file}" in line ${same.line}`;
   throw new AppError(
     'CSV_MALFORMED',
-    `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same image as ${other}, with another ${column}.`,
+    `${labelsName}, line ${row.line}, column "${column}": "${row.file}" is the same image as ${other}, with a different ${column}.`,
   );
 }

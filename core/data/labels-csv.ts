@@ -1,9 +1,11 @@
 /** The CSV in which a site says whose image each file is, what it shows and what was consented to. */
+
 import { readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { CsvError, parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import { type Split, splitSchema } from '../store/records.ts';
 
 /** One image as the CSV describes it. */
@@ -68,7 +70,7 @@ const rowSchema = z.object({
   file: word(512).transform((path, context) => {
     const inside = pathInside(path);
     if (inside !== null) return inside;
-    context.addIssue({ code: 'custom', message: 'leads out of the folder of images' });
+    context.addIssue({ code: 'custom', message: 'leads out of the image folder' });
     return z.NEVER;
   }),
   subject: word(128),
@@ -105,7 +107,7 @@ export function parseLabelsCsv(
   const [header, ...lines] = parseRecords(text, name);
   if (!header) throw malformed('line 1: the file is empty');
   const columns = checkHeader(header.record, malformed);
-  if (lines.length === 0) throw malformed('line 2: there is no row below the column names');
+  if (lines.length === 0) throw malformed('line 2: there are no rows below the column names');
 
   const allowed = options.allowedLabels && new Set(options.allowedLabels);
   const lineOfFile = new Map<string, number>();
@@ -113,7 +115,7 @@ export function parseLabelsCsv(
     const row = parseRow(record, columns, (where) => malformed(`line ${line}, ${where}`));
     const earlier = lineOfFile.get(row.file);
     if (earlier !== undefined) {
-      throw malformed(`line ${line}, column "file": "${row.file}" stands in line ${earlier} already`);
+      throw malformed(`line ${line}, column "file": "${row.file}" is already in line ${earlier}`);
     }
     lineOfFile.set(row.file, line);
     if (allowed && !allowed.has(row.label)) {
@@ -215,7 +217,7 @@ function checkHeader(header: readonly string[], malformed: (where: string) => Ap
     throw malformed(`line 1: there is no column ${missing.map((name) => `"${name}"`).join(' and no ')}`);
   }
   const twice = columns.find((name, index) => name !== '' && columns.indexOf(name) !== index);
-  if (twice !== undefined) throw malformed(`line 1: the column "${twice}" is there twice`);
+  if (twice !== undefined) throw malformed(`line 1: the column "${twice}" appears twice`);
   return columns;
 }
 
@@ -227,7 +229,7 @@ function parseRow(
   if (record.length !== columns.length) {
     const last = columns[Math.min(record.length, columns.length - 1)];
     throw malformed(
-      `column "${last}": the line has ${record.length} cells, the column names are ${columns.length}`,
+      `column "${last}": the line has ${plural(record.length, 'cell')}, but there are ${plural(columns.length, 'column name')}`,
     );
   }
   const result = rowSchema.safeParse(Object.fromEntries(columns.map((name, index) => [name, record[index]])));

@@ -64,7 +64,7 @@ export async function splitFolderForSites(options: SiteFoldersOptions): Promise<
     for (const [site, name] of names.entries()) {
       const members = placed.filter(({ placedAt }) => placedAt === site);
       if (!members.some(({ split }) => split === 'train')) {
-        throw new AppError('NOT_ENOUGH_DATA', `The site "${name}" would have no image to train with.`, {
+        throw new AppError('NOT_ENOUGH_DATA', `The site "${name}" would have no images to train with.`, {
           action: 'Use more images or fewer sites.',
         });
       }

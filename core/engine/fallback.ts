@@ -1,5 +1,7 @@
 /** What a job does when the memory runs out, a device is lost or the numbers are no numbers. */
+
 import { AppError, toAppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
 import type { DeviceKind } from './engine.ts';
 import { lanesWithin } from './lanes.ts';
 import { classifyRunError, LaneEndedError } from './run-error.ts';
@@ -52,7 +54,7 @@ export function fallBack(failure: unknown, plan: ComputePlan, retriedStep: numbe
   const kind = classifyRunError(failure);
   if (kind === 'out-of-memory') return afterMemory(failure, plan);
   if (!(failure instanceof AppError) || plan.device === 'cpu') throw toAppError(failure);
-  return toProcessor(plan, `The device "${plan.device}" failed; the processor goes on.`);
+  return toProcessor(plan, `The device "${plan.device}" failed; training continues on the processor.`);
 }
 
 function afterNotFinite(
@@ -64,17 +66,17 @@ function afterNotFinite(
   if (plan.device === 'cpu') {
     throw new AppError(
       'TRAINING_FAILED',
-      `The training diverged at step ${step + 1} of ${steps}: the loss is no longer a number.`,
+      `Training diverged at step ${step + 1} of ${steps}: the loss is no longer a number.`,
       { action: 'Start the run again with a lower learning rate.' },
     );
   }
   if (retriedStep === step) {
     return toProcessor(
       plan,
-      `The device "${plan.device}" gave no finite numbers at step ${step + 1}; the processor goes on.`,
+      `The device "${plan.device}" gave numbers that are not finite at step ${step + 1}; training continues on the processor.`,
     );
   }
-  const message = `Step ${step + 1} gave no finite numbers on "${plan.device}" and is computed again.`;
+  const message = `Step ${step + 1} gave numbers that are not finite on "${plan.device}" and is computed again.`;
   return { plan, event: { kind: 'retried', message, from: plan.device, to: plan.device } };
 }
 
@@ -82,7 +84,7 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
   const { microBatch, device } = plan;
   if (microBatch > 1) {
     const smaller = Math.floor(microBatch / 2);
-    const message = `The memory was not enough for ${microBatch} images at once; ${smaller} at once from here on.`;
+    const message = `There was not enough memory for ${plural(microBatch, 'image')} at once; training continues with ${smaller} at once.`;
     return {
       plan: { ...plan, microBatch: smaller, lanes: lanesWithin(plan.lanes, smaller) },
       event: { kind: 'smaller-batch', message, from: String(microBatch), to: String(smaller) },
@@ -91,10 +93,10 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
   if (device !== 'cpu') {
     return toProcessor(
       plan,
-      `The memory of "${device}" was not enough for one image; the processor goes on.`,
+      `"${device}" does not have enough memory for one image; training continues on the processor.`,
     );
   }
-  throw new AppError('TRAINING_FAILED', 'The memory is not enough for even one image at once.', {
+  throw new AppError('TRAINING_FAILED', 'There is not enough memory for even one image at a time.', {
     action: 'Close other programs, or choose a smaller base model.',
     cause: failure,
   });
@@ -102,7 +104,7 @@ function afterMemory(failure: unknown, plan: ComputePlan): Fallback {
 
 function withoutLanes(plan: ComputePlan): Fallback {
   const message =
-    'A thread that computed a part of each batch ended; the training goes on without such threads.';
+    'A thread that computed a part of each batch ended; training continues without such threads.';
   return {
     plan: { ...plan, lanes: 1 },
     event: { kind: 'lane-ended', message, from: String(plan.lanes), to: '1' },

@@ -1,4 +1,5 @@
 /** What the jobs of the trainer process share. */
+
 import { readFile } from 'node:fs/promises';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -41,14 +42,14 @@ export async function openJob(
   const bytes = await readState(job.stateFile);
   const state = decodeModelState(bytes, 'the starting state');
   if (state.baseSha256 !== base.sha256) {
-    throw new AppError('SHAPE_MISMATCH', `The starting state belongs to another base model than ${base.id}.`);
+    throw new AppError('SHAPE_MISMATCH', `The starting state does not belong to the base model ${base.id}.`);
   }
   if (job.examples.length === 0) throw new AppError('NOT_ENOUGH_DATA', 'There are no images to work on.');
   const tooLarge = job.examples.find((example) => example.label >= state.classes.length);
   if (tooLarge) {
     throw new AppError(
       'LABEL_UNKNOWN',
-      `An image has class number ${tooLarge.label}, but the model knows ${plural(state.classes.length, 'class')}.`,
+      `An image has class number ${tooLarge.label}, but the model has ${plural(state.classes.length, 'class')}.`,
     );
   }
   return { base, state, stateSha256: sha256(bytes) };

@@ -1,6 +1,7 @@
 /** Whether and how a training job is given to a new process after its own has ended. */
 import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
+import { plural } from '../shared/text.ts';
 import type { TrainEvent, trainJobSchema } from './trainer-protocol.ts';
 
 export type GivenTrainJob = z.input<typeof trainJobSchema>;
@@ -45,7 +46,7 @@ function again(job: GivenTrainJob): Restart {
 function withLess(job: GivenTrainJob, microBatch: number): Restart | undefined {
   if (microBatch <= 1) return job.device === 'cpu' ? undefined : onProcessor(job);
   const smaller = Math.floor(microBatch / 2);
-  const message = `The trainer process was ended, probably for lack of memory, and started again with ${smaller} instead of ${microBatch} images at once.`;
+  const message = `The trainer process was killed, probably for lack of memory, and started again with ${smaller} instead of ${plural(microBatch, 'image')} at once.`;
   const event: TrainEvent = { kind: 'restarted', message, from: String(microBatch), to: String(smaller) };
   return { job: { ...job, microBatch: smaller }, event };
 }

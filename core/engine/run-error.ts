@@ -66,7 +66,7 @@ export function runError(cause: unknown, runtime: string): AppError {
 /** A lane (see `Lane`) that is gone; what it computed can be computed without it. */
 export class LaneEndedError extends AppError {
   constructor(cause?: unknown) {
-    super('TRAINING_FAILED', 'A thread of the trainer that computes a part of each batch ended.', { cause });
+    super('TRAINING_FAILED', 'A trainer thread that computes a part of each batch ended.', { cause });
   }
 }
 

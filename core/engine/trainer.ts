@@ -250,7 +250,7 @@ function withEvents(result: unknown, events: readonly TrainEvent[]): unknown {
 
 function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
   if (signal === 'SIGKILL') {
-    return 'was ended by the system (SIGKILL), often because the computer ran out of memory';
+    return 'was killed by the system (SIGKILL), often because the computer ran out of memory';
   }
-  return signal ? `was ended by the signal ${signal}` : `ended unexpectedly with exit code ${String(code)}`;
+  return signal ? `was killed by the signal ${signal}` : `ended unexpectedly with exit code ${String(code)}`;
 }

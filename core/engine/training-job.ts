@@ -31,7 +31,8 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
   const startMs = performance.now();
   const { base, state, stateSha256 } = await openJob(job, context);
   const steps = countSteps({ examples: job.examples.length, ...job.training });
-  if (steps === 0) throw new AppError('CONFIG_INVALID', 'The training has no steps: raise its epochs.');
+  if (steps === 0)
+    throw new AppError('CONFIG_INVALID', 'The training has no steps: raise the number of epochs.');
   const parameters = collectParameters(job, base, state);
   const setup: TrainingSetup = { job, context, base, state, parameters };
   const optimiser = createJobOptimiser(job.training, parameters, steps);
@@ -69,7 +70,7 @@ async function startPosition(setup: TrainingSetup, subject: CheckpointSubject): 
   const plan = restored?.plan ?? planFor(setup, job);
   if (restored === undefined) return { position: { step: 0, images: 0, lossSum: 0, events: [] }, plan };
   const { position } = restored;
-  const message = `The training was interrupted and goes on after step ${position.step}.`;
+  const message = `The training was interrupted and continues after step ${position.step}.`;
   position.events.push({ kind: 'resumed', message, from: String(position.step), to: '' });
   return { position, plan };
 }
@@ -143,7 +144,8 @@ function createKeeper(
       await writeCheckpoint(checkpointFile, subject, position, plan);
     } catch {
       if (!reported) {
-        const message = 'No checkpoint could be written: a training that is interrupted begins again.';
+        const message =
+          'No checkpoint could be written: if the training is interrupted, it starts from the beginning.';
         position.events.push({ kind: 'checkpoint-failed', message, from: '', to: '' });
       }
       reported = true;

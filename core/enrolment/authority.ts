@@ -112,7 +112,7 @@ export async function readRequest(request: string): Promise<Uint8Array<ArrayBuff
     const curve = key.asymmetricKeyDetails?.namedCurve;
     if (key.asymmetricKeyType === 'ec' && curve === 'prime256v1' && (await parsed.verify())) return publicKey;
   } catch {}
-  throw new AppError('INVITATION_INVALID', 'The request to join holds no valid certificate request.');
+  throw new AppError('INVITATION_INVALID', 'The request to join contains no valid certificate request.');
 }
 
 /** PKCS #10, PEM. The subject does not matter: the authority sets its own. */

@@ -49,7 +49,7 @@ export async function loadCredentials(keysDir: string): Promise<SiteCredentials 
   try {
     membership = membershipSchema.parse(JSON.parse(text));
   } catch (error) {
-    throw new AppError('DATA_FOLDER_UNUSABLE', 'The record of membership in the data folder is damaged.', {
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The membership record in the data folder is damaged.', {
       action: 'Restore the data folder from a backup, or join again with a new one.',
       cause: error,
     });

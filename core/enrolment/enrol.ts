@@ -38,7 +38,7 @@ const connectWithinMs = 20_000;
 
 const refusals: Record<RefusalCode, string> = {
   INVITATION_INVALID: 'The coordinator does not know this invitation.',
-  INVITATION_USED: 'This invitation was used already.',
+  INVITATION_USED: 'This invitation has already been used.',
   INVITATION_EXPIRED: 'This invitation has expired.',
   INTERNAL: 'The coordinator could not handle the request to join.',
 };
@@ -60,7 +60,7 @@ export async function enrol(options: EnrolOptions): Promise<SiteCredentials> {
     throw new AppError('CONFIG_INVALID', 'A site needs a name of at most 200 letters.');
   }
   if ((await loadCredentials(keysDir)) !== null) {
-    throw new AppError('ALREADY_JOINED', 'This installation has joined a federation already.');
+    throw new AppError('ALREADY_JOINED', 'This installation has already joined a federation.');
   }
   const tlsKey = await loadOrCreateTlsKey(keysDir);
   const id = `${enrolmentClientPrefix}${randomUUID()}`;
@@ -81,8 +81,10 @@ export async function enrol(options: EnrolOptions): Promise<SiteCredentials> {
   if (!isRight) {
     throw new AppError(
       'BROKER_REFUSED',
-      'The coordinator answered with a certificate that does not fit this site.',
-      { action: 'Ask the coordinator for a new invitation.' },
+      'The coordinator answered with a certificate that does not belong to this site.',
+      {
+        action: 'Ask the coordinator for a new invitation.',
+      },
     );
   }
   await saveMembership(keysDir, {
@@ -100,7 +102,7 @@ export async function enrol(options: EnrolOptions): Promise<SiteCredentials> {
 function unreachable(message: string): AppError {
   return new AppError('BROKER_UNREACHABLE', message, {
     action:
-      'Check the network and that the coordinator is running, then join again with the same invitation.',
+      'Check the network and make sure that the coordinator is running, then join again with the same invitation.',
   });
 }
 

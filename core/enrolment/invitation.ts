@@ -47,7 +47,7 @@ export function parseInvitation(text: string): Invitation {
   }
   const [, payload, given, ...rest] = compact.split('.');
   if (payload === undefined || given === undefined || rest.length > 0 || checksum(payload) !== given) {
-    throw invalid('The invitation is incomplete or was changed on its way.');
+    throw invalid('The invitation is incomplete or was changed in transit.');
   }
   try {
     return invitationSchema.parse(JSON.parse(Buffer.from(payload, 'base64url').toString('utf8')));

@@ -58,7 +58,7 @@ export function openJoinRequest(bytes: Uint8Array, federation: string, id: strin
     !verifySignature(claims.tokenPublicKey, signed, tokenSignature) ||
     !verifySignature(claims.publicKey, signed, signature)
   ) {
-    throw new AppError('MESSAGE_INVALID', 'A request to join with a wrong signature arrived.');
+    throw new AppError('MESSAGE_INVALID', 'A request to join with an invalid signature arrived.');
   }
   return request;
 }
@@ -69,7 +69,7 @@ function parse(bytes: Uint8Array): JoinRequest {
       return joinRequestSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
     } catch {}
   }
-  throw new AppError('MESSAGE_INVALID', 'A request to join that is none arrived.');
+  throw new AppError('MESSAGE_INVALID', 'A malformed request to join arrived.');
 }
 
 /** Answers travel in envelopes that the coordinator signs, addressed to the enrolment's id. */

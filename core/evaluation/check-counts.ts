@@ -28,9 +28,8 @@ const slackOf = (smallCell: number) => Math.floor(smallCell / 2);
 function checkTotals({ smallCell, classes, total, correct, top5 }: EvaluationCounts): string | null {
   if (correct > total) return 'more images are right than there are';
   if (top5 !== null && (top5 < correct || top5 > total))
-    return 'images right among five do not lie between those right at once and all';
-  if (top5 !== null && classes <= topCount)
-    return 'right among five means nothing with five classes or fewer';
+    return 'top-5 counts do not lie between the right answers and all images';
+  if (top5 !== null && classes <= topCount) return 'a top-5 count means nothing with five classes or fewer';
   const cells = [total, correct, total - correct, ...(top5 === null ? [] : [top5 - correct, total - top5])];
   return cells.some((cell) => isSmall(cell, smallCell))
     ? 'a count is below the small-cell limit that it names'
@@ -42,7 +41,7 @@ function checkClasses({ smallCell, classes, total, correct, perClass }: Evaluati
   if (perClass.length !== classes) return 'there are not as many rows as classes';
   for (const row of perClass) {
     if ((row.total === null && row.correct !== null) || (row.correct === null && row.predicted !== null))
-      return 'a class tells right answers without images, or predictions without right answers';
+      return 'a class reports right answers without images, or predictions without right answers';
     const cells = [row.total, row.correct, less(row.total, row.correct), less(row.predicted, row.correct)];
     if (cells.some((cell) => cell !== null && cell < 0))
       return 'a class has more right answers than images or predictions';

@@ -1,4 +1,5 @@
 /** The sum of several sites' counts, each with what it may show. */
+
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';
@@ -39,7 +40,7 @@ export function mergeCounts(parts: readonly EvaluationCounts[], classes: number)
   if (other !== undefined) {
     throw new AppError(
       'SHAPE_MISMATCH',
-      `Counts of an evaluation are over ${plural(other.classes, 'class')}, the run has ${classes}.`,
+      `Counts of an evaluation cover ${plural(other.classes, 'class')}, but the run has ${classes}.`,
     );
   }
   const withTop5 = parts.filter((part) => part.top5 !== null);

@@ -8,6 +8,7 @@ import { createPlainProducts, type DenseMatrix, type MatrixProducts } from '../l
 import { decomposeStack, type SingularVectors } from '../linalg/small-core.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, sameDims } from '../shared/tensor.ts';
+import { plural } from '../shared/text.ts';
 import {
   cutFactors,
   evenSplit,
@@ -160,7 +161,7 @@ function checkPart({ a, b }: FactorPart, { rows, inDims, bTail }: FactorShape): 
   if (sameDims(a.dims, [r, ...inDims]) && sameDims(b.dims, [rows, r, ...bTail])) return;
   throw new AppError(
     'SHAPE_MISMATCH',
-    `LoRA factors of shapes [${a.dims.join(', ')}] and [${b.dims.join(', ')}] do not fit a layer ` +
-      `of ${rows} outputs and [${inDims.join(', ')}] inputs.`,
+    `LoRA factors of shapes [${a.dims.join(', ')}] and [${b.dims.join(', ')}] do not match a layer ` +
+      `of ${plural(rows, 'output')} and [${inDims.join(', ')}] inputs.`,
   );
 }

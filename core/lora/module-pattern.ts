@@ -54,7 +54,7 @@ function compile(pattern: string, shown: string, what: string): RE2JS {
   if (shown.length > maxPatternLength) {
     throw new AppError(
       'CONFIG_INVALID',
-      `A pattern of "${what}" has ${shown.length} characters; at most ${maxPatternLength} are read.`,
+      `A pattern of "${what}" has ${shown.length} characters; at most ${maxPatternLength} are allowed.`,
     );
   }
   try {

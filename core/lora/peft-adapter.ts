@@ -79,7 +79,7 @@ export async function readPeftAdapter(folder: string): Promise<PeftAdapter> {
     } else if (bare === null || /\.(?:lora_\w+|base_layer)(?:\.|$)/.test(bare)) {
       throw invalid(
         peftWeightsName,
-        `tensor "${name}" is of no kind that Anneal reads: expected lora_A and lora_B`,
+        `tensor "${name}" is of a kind that Anneal does not read: expected lora_A and lora_B`,
       );
     } else others.set(bare.replace(/\.modules_to_save\.default\./, '.'), tensor);
   }

@@ -104,7 +104,7 @@ async function readFully(
   for (let done = 0; done < target.length; ) {
     const length = Math.min(target.length - done, 2 ** 30);
     const { bytesRead } = await handle.read(target, done, length, position + done);
-    if (bytesRead === 0) throw invalid(name, 'it became shorter while it was read');
+    if (bytesRead === 0) throw invalid(name, 'it became shorter while it was being read');
     done += bytesRead;
   }
 }

@@ -129,7 +129,7 @@ export function headerEnd(start: Uint8Array, fileBytes: number, name: string): n
   }
   const length = new DataView(start.buffer, start.byteOffset, lengthBytes).getBigUint64(0, true);
   if (length > BigInt(maxHeaderBytes) || BigInt(lengthBytes) + length > BigInt(fileBytes)) {
-    throw invalid(name, `its header claims ${length} bytes, which the file does not hold or is too long`);
+    throw invalid(name, `its header claims ${length} bytes, which is too long or more than the file holds`);
   }
   return lengthBytes + Number(length);
 }
@@ -205,7 +205,7 @@ function findRepeatedKey(validJson: string): string | null {
 function readMetadata(header: Record<string, unknown>, name: string): Record<string, string> {
   const value = Object.hasOwn(header, metadataKey) ? header[metadataKey] : {};
   const parsed = metadataSchema.safeParse(value);
-  if (!parsed.success) throw invalid(name, 'its metadata is not a table of texts', parsed.error);
+  if (!parsed.success) throw invalid(name, 'its metadata is not a table of strings', parsed.error);
   return parsed.data;
 }
 

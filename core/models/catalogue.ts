@@ -183,7 +183,7 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
 
   async function unknown(id: string): Promise<AppError> {
     const ids = (await list()).map((entry) => entry.id).join(', ');
-    return new AppError('MODEL_UNKNOWN', `There is no base model "${id}" here; there is ${ids}.`);
+    return new AppError('MODEL_UNKNOWN', `There is no base model "${id}" here; available are ${ids}.`);
   }
 
   return {

@@ -91,7 +91,7 @@ function chooseId(given: string | undefined, source: ModelSource, reserved: (id:
   if (!modelIdSchema.safeParse(proposed).success) {
     throw new AppError(
       'CONFIG_INVALID',
-      `"${proposed}" cannot be the id of a model: expected up to 64 lowercase letters, digits, points and dashes.`,
+      `"${proposed}" cannot be the id of a model: expected up to 64 lowercase letters, digits, dots and dashes.`,
       { action: 'Give another one with --id.' },
     );
   }
@@ -100,7 +100,7 @@ function chooseId(given: string | undefined, source: ModelSource, reserved: (id:
 }
 
 function taken(id: string): AppError {
-  return new AppError('CONFIG_INVALID', `There is another base model "${id}" already.`, {
+  return new AppError('CONFIG_INVALID', `Another base model is already called "${id}".`, {
     action: 'Give this one another id with --id.',
   });
 }

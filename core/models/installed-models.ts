@@ -2,6 +2,7 @@
  * Imported base models: `<models folder>/<id>/` holds the files as they came and `anneal-model.json`, which says how
  * they are to be read and what they must be. A folder is there whole or not at all (see import-model.ts).
  */
+
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -19,7 +20,7 @@ export const manifestName = 'anneal-model.json';
 export const modelIdSchema = z
   .string()
   .max(64)
-  .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must be of lowercase letters, digits, points and dashes');
+  .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must consist of lowercase letters, digits, dots and dashes');
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const perChannel = z.array(z.number()).length(3);
@@ -89,7 +90,7 @@ export async function findInstalledModel(modelsFolder: string, id: string): Prom
   }
   const parsed = jsonText.pipe(modelManifestSchema).safeParse(text);
   if (!parsed.success) throw damaged(id, `its ${manifestName} is malformed`, parsed.error);
-  if (parsed.data.id !== id) throw damaged(id, `its ${manifestName} is that of "${parsed.data.id}"`);
+  if (parsed.data.id !== id) throw damaged(id, `its ${manifestName} belongs to "${parsed.data.id}"`);
   return parsed.data;
 }
 

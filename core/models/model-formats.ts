@@ -66,9 +66,14 @@ export async function findModelSource(path: string): Promise<ModelSource> {
     };
   }
   if (/\.(?:safetensors|json|bin|pt|pth)$/i.test(path)) {
-    throw new AppError('MODEL_FILE_INVALID', `${basename(path)} alone is no model that Anneal can import.`, {
-      action: 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
-    });
+    throw new AppError(
+      'MODEL_FILE_INVALID',
+      `${basename(path)} alone is not a model that Anneal can import.`,
+      {
+        action:
+          'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
+      },
+    );
   }
   const onnx = await inspectOnnxFile(path);
   return {
@@ -111,13 +116,10 @@ export function formatOptions(format: ModelFormat, options: ImportOptions): Reco
   if (unknown !== undefined) {
     throw new AppError(
       'CONFIG_INVALID',
-      `The setting "${unknown}" means nothing for a model of format ${format}.`,
+      `The setting "${unknown}" does not apply to a model of format ${format}.`,
     );
   }
-  throw new AppError(
-    'CONFIG_INVALID',
-    `The setting "${issue.path.join('.')}" is not right: ${issue.message}.`,
-  );
+  throw new AppError('CONFIG_INVALID', `The setting "${issue.path.join('.')}" is invalid: ${issue.message}.`);
 }
 
 /**

@@ -1,4 +1,5 @@
 /** Adapters of Hugging Face PEFT as states of a base model, and the way back. */
+
 import { z } from 'zod';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { readPeftFolder, writePeftFolder } from '../lora/peft.ts';
@@ -42,8 +43,7 @@ export async function importPeftFolder(
   const { classes } = options;
   const rows = head.get('bias')?.data.length;
   if (classes === undefined || (rows !== undefined && classes.length !== rows)) {
-    const needed =
-      rows === undefined ? 'the classes that a head shall tell apart' : `the ${rows} classes of its head`;
+    const needed = rows === undefined ? 'the classes of a head' : `the ${plural(rows, 'class')} of its head`;
     throw new AppError('CONFIG_INVALID', `The adapter's files do not name ${needed}.`, {
       action: 'Give them with --classes, in the order of the rows of the head.',
     });
@@ -85,7 +85,7 @@ function renamed(state: ModelState, classes: readonly string[] | undefined): Mod
   if (classes.length !== state.classes.length) {
     throw new AppError(
       'CONFIG_INVALID',
-      `The adapter tells ${plural(state.classes.length, 'class')} apart, not ${classes.length}.`,
+      `The adapter has ${plural(state.classes.length, 'class')}, not ${classes.length}.`,
     );
   }
   return { ...state, classes: [...classes] };
@@ -115,7 +115,7 @@ function findLayers(adapter: PeftAdapter, base: BaseModel): Map<string, LoraLaye
     if (targets.length === 0) {
       throw new AppError(
         'MODEL_FILE_INVALID',
-        `${peftWeightsName} adapts "${module}", which is no layer of the base model ${base.id} that LoRA can adapt.`,
+        `${peftWeightsName} adapts "${module}", which is not a layer of the base model ${base.id} that LoRA can adapt.`,
         { action: 'Import it with the base model that it was trained on.' },
       );
     }

@@ -51,8 +51,10 @@ function placeIn(layer: AdaptableLayer, style: Exclude<PeftNameStyle, 'anneal'>,
   if (vit === null) {
     throw new AppError(
       'CONFIG_INVALID',
-      `The base model ${id} has no names in ${style}: it is no such network.`,
-      { action: 'Leave --names away, or give "anneal".' },
+      `The base model ${id} has no ${style} names: it is not such a network.`,
+      {
+        action: 'Leave out --names, or set it to "anneal".',
+      },
     );
   }
   if (style === 'timm') return timmPlace(layer, vit);

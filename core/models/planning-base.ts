@@ -34,7 +34,10 @@ export async function openPlanningBase(catalogue: Catalogue, name: string): Prom
   const status = await stat(name).catch(() => null);
   if (status === null) {
     const known = [...entries.map(({ id }) => id), ...vitPresets.keys()].join(', ');
-    throw new AppError('MODEL_UNKNOWN', `There is no base model and no file "${name}"; there is ${known}.`);
+    throw new AppError(
+      'MODEL_UNKNOWN',
+      `There is no base model and no file "${name}"; available are ${known}.`,
+    );
   }
   const folder = status.isDirectory() ? name : dirname(name);
   const isConfig = status.isDirectory() ? !(await hasWeights(name)) : basename(name) === vitConfigFile;
@@ -74,7 +77,10 @@ async function readVitShapes(folder: string): Promise<VitConfig> {
   const settings = await readVitSettings(folder);
   const stated = (value: number | undefined, field: string): number => {
     if (value !== undefined) return value;
-    throw invalid(vitConfigFile, `"${field}" is missing, and there are no weights beside it that would tell`);
+    throw invalid(
+      vitConfigFile,
+      `"${field}" is missing, and there are no weights next to it to read it from`,
+    );
   };
   const hiddenSize = stated(settings.hiddenSize, 'hidden_size');
   const isDino = family.model_type?.startsWith('dinov2') === true;

@@ -1,4 +1,5 @@
 /** Opens a vision transformer from a folder: `config.json` and `model.safetensors`, of timm or of transformers. */
+
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';

@@ -152,8 +152,8 @@ export function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
-  const field = issue.path.length === 0 ? 'the whole' : `"${issue.path.join('.')}"`;
-  throw invalid(file, `${field} is not right: ${issue.message}`, parsed.error);
+  const field = issue.path.length === 0 ? 'the file as a whole' : `"${issue.path.join('.')}"`;
+  throw invalid(file, `${field} is invalid: ${issue.message}`, parsed.error);
 }
 
 function defaultsOf({ model_type: family, architecture }: RawConfig): { epsilon: number; heads?: number } {

@@ -1,4 +1,5 @@
 /** Reads the weights of a vision transformer's folder under Anneal's names, from one file or from its pieces. */
+
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
@@ -36,7 +37,7 @@ export async function findWeightFiles(folder: string): Promise<Map<string, Set<s
   for (const [tensor, file] of Object.entries(places)) {
     // A hostile index must not lead out of the folder.
     if (basename(file) !== file || !/^[\w.-]+\.safetensors$/.test(file)) {
-      throw invalid(vitIndexFile, `"${file}" is no name of a safetensors file beside it`);
+      throw invalid(vitIndexFile, `"${file}" is not the name of a safetensors file next to it`);
     }
     const promised = files.get(file) ?? new Set();
     files.set(file, promised.add(tensor));
@@ -66,7 +67,7 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
       if (known === undefined) {
         throw invalid(
           file,
-          `tensor "${tensor}" is no part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
+          `tensor "${tensor}" is not part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
         );
       }
       if (known.naming !== null) namings.add(known.naming);

@@ -7,51 +7,60 @@ import { z } from 'zod';
 /** What each code means over HTTP and what the reader should do by default. */
 export const errorTable = {
   CSV_MISSING: { status: 404, action: 'Check the path of the CSV file and that you may read it.' },
-  CSV_MALFORMED: { status: 400, action: 'Correct the named line of the CSV file and import again.' },
+  CSV_MALFORMED: { status: 400, action: 'Correct that line of the CSV file and import it again.' },
   LABEL_UNKNOWN: {
     status: 400,
-    action: 'Use one of the labels of this federation, or ask the coordinator to add it.',
+    action: 'Use a label of this federation, or ask the coordinator to add this one.',
   },
-  IMAGE_UNREADABLE: { status: 400, action: 'Open the image in a viewer; save it again as JPEG or PNG.' },
+  IMAGE_UNREADABLE: { status: 400, action: 'Open the image in a viewer and save it again as JPEG or PNG.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
-  IMAGES_MISSING: { status: 404, action: 'Check the folder of images and the file names in the CSV.' },
+  IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
-  INVITATION_INVALID: { status: 400, action: 'Ask the coordinator for a new invitation and paste it whole.' },
+  INVITATION_INVALID: {
+    status: 400,
+    action: 'Ask the coordinator for a new invitation and paste all of it.',
+  },
   INVITATION_USED: { status: 409, action: 'Ask the coordinator for a new invitation.' },
   INVITATION_EXPIRED: { status: 410, action: 'Ask the coordinator for a new invitation.' },
   NOT_JOINED: { status: 409, action: 'Join a federation with an invitation first.' },
   ALREADY_JOINED: {
     status: 409,
-    action: 'This installation has joined already; use another data folder for another site.',
+    action: 'This installation has already joined. Use another data folder for another site.',
   },
   BROKER_UNREACHABLE: {
     status: 503,
-    action: 'Check the network and that the coordinator is running; Anneal keeps trying.',
+    action: 'Check the network and make sure that the coordinator is running. Anneal keeps trying.',
   },
   BROKER_REFUSED: { status: 403, action: 'Ask the coordinator whether this site is still enrolled.' },
   MESSAGE_INVALID: { status: 400, action: 'Update both sides to the same version of Anneal.' },
-  BLOB_CORRUPT: { status: 502, action: 'The transfer is repeated by itself; check the disk if it goes on.' },
+  BLOB_CORRUPT: {
+    status: 502,
+    action: 'Anneal repeats the transfer. If this keeps happening, check the disk.',
+  },
   PORT_IN_USE: { status: 409, action: 'Stop the other program or choose another port with --port.' },
   DISK_FULL: {
     status: 507,
     action: 'Free some space on the disk that holds the data folder, then start again.',
   },
-  DATA_FOLDER_UNUSABLE: { status: 500, action: 'Choose a data folder that you can write to with --data.' },
+  DATA_FOLDER_UNUSABLE: { status: 500, action: 'Use --data to choose a data folder that you can write to.' },
   DATA_FOLDER_IN_USE: {
     status: 409,
-    action: 'Another Anneal runs on this data folder; stop it or choose another with --data.',
+    action: 'Stop the other Anneal, or choose another data folder with --data.',
   },
   DATABASE_NEWER: { status: 409, action: 'Install the newer version of Anneal that wrote this data folder.' },
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
-  MODEL_FILE_INVALID: { status: 400, action: 'Get the model or adapter file again from its source.' },
+  MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },
   OPERATOR_UNSUPPORTED: { status: 400, action: 'Choose a model without this operator.' },
   SHAPE_MISMATCH: { status: 400, action: 'Use files that belong to the same base model.' },
-  UPDATE_REJECTED: { status: 422, action: 'See the reason; the site takes part again in the next round.' },
-  TRAINING_FAILED: { status: 500, action: 'See the trainer log in the data folder; run "anneal doctor".' },
+  UPDATE_REJECTED: { status: 422, action: 'Read the reason. The site takes part again in the next round.' },
+  TRAINING_FAILED: {
+    status: 500,
+    action: 'Read the trainer log in the data folder, and run "anneal doctor".',
+  },
   TRAINING_CANCELLED: {
     status: 409,
     action: 'Start the run again when you are ready; finished rounds are kept.',
@@ -59,19 +68,19 @@ export const errorTable = {
   DEVICE_UNAVAILABLE: { status: 503, action: 'Run "anneal doctor" to see which devices can train.' },
   RUN_CONFLICT: { status: 409, action: 'Wait for the run in progress, or stop it first.' },
   QUORUM_NOT_REACHED: { status: 409, action: 'Wait for more sites, or start a run with a smaller quorum.' },
-  CONFIG_INVALID: { status: 400, action: 'Correct the named setting.' },
-  NOT_FOUND: { status: 404, action: 'Reload the list; the entry may have gone.' },
+  CONFIG_INVALID: { status: 400, action: 'Correct this setting.' },
+  NOT_FOUND: { status: 404, action: 'Reload the list; the entry may be gone.' },
   NOT_ALLOWED: { status: 403, action: 'Sign in again with the access code that Anneal printed.' },
   AGENT_UNREACHABLE: {
     status: 503,
-    action: 'Start it with "anneal serve", "anneal site start" or "anneal coordinator start".',
+    action: 'Start Anneal with "anneal serve", "anneal site start" or "anneal coordinator start".',
   },
   ELECTRON_MISSING: {
     status: 500,
     action: 'Run "npx anneal serve" and use the screens in your browser instead.',
   },
   CANCELLED: { status: 409, action: 'Start again when you are ready.' },
-  INTERNAL: { status: 500, action: 'Report this with the log file of the data folder.' },
+  INTERNAL: { status: 500, action: 'Report this and attach the log file from the data folder.' },
 } as const satisfies Record<string, { status: number; action: string }>;
 
 export type ErrorCode = keyof typeof errorTable;
@@ -121,7 +130,7 @@ export class AppError extends Error {
   }
 }
 
-/** Whether there is only no connection now: waiting helps. Any other error comes again however often one tries. */
+/** Whether only the connection is missing, so waiting helps. Any other error comes back however often one tries. */
 export function isOffline(thrown: unknown): boolean {
   return (
     thrown instanceof AppError && (thrown.code === 'BROKER_UNREACHABLE' || thrown.code === 'BROKER_REFUSED')
@@ -137,7 +146,7 @@ export function toAppError(thrown: unknown): AppError {
   }
   if (code === 'EADDRINUSE') {
     const port = (thrown as { port?: unknown }).port;
-    return new AppError('PORT_IN_USE', `Port ${String(port ?? '')} is used by another program.`, {
+    return new AppError('PORT_IN_USE', `Another program is using port ${String(port ?? '')}.`, {
       cause: thrown,
     });
   }

@@ -87,7 +87,7 @@ export async function prepareData(options: PrepareDataOptions): Promise<Simulati
     }));
   const { images, setAside, withoutConsent } = index;
   if (images.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no image that it could use.');
+    throw new AppError('NOT_ENOUGH_DATA', 'The experiment has no usable images.');
   }
   return { images, blobs, setAside, withoutConsent, labelsFile };
 }

@@ -1,4 +1,5 @@
 /** From an experiment to its runs: strategies × seeds × numbers of sites × partitions. */
+
 import { completeRunConfig, parseRunSettings } from '../coordinator/run-settings.ts';
 import { readLabelsColumn } from '../data/labels-csv.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -111,8 +112,8 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
     // Between hospitals more sites may join; here the rounds would wait for ever.
     throw new AppError(
       'CONFIG_INVALID',
-      `${source}: the quorum is ${plural(settings.quorum, 'site')}, and there are ${places.length}.`,
-      { action: 'Lower "quorum" in the experiment file, or leave it out: then all sites are waited for.' },
+      `${source}: the quorum is ${plural(settings.quorum, 'site')}, but there are only ${places.length}.`,
+      { action: 'Lower "quorum" in the experiment file, or leave it out to wait for all sites.' },
     );
   }
   const names = places.map(({ name }) => name);
@@ -121,7 +122,7 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   } catch (thrown) {
     if (!(thrown instanceof AppError)) throw thrown;
     throw new AppError(thrown.code, `${source}: ${thrown.message}`, {
-      action: 'Correct the settings of the experiment file.',
+      action: 'Correct the settings in the experiment file.',
       cause: thrown,
     });
   }

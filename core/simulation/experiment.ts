@@ -22,7 +22,7 @@ const writtenSettings = z.record(z.string(), z.unknown()).superRefine((value, co
   for (const issue of parsed.error?.issues ?? []) context.issues.push({ ...issue, input: value } as never);
 });
 
-const shorthand = 'is none of "iid", "dirichlet: 0.5", "shards: 2" and "column: site"';
+const shorthand = 'is not one of "iid", "dirichlet: 0.5", "shards: 2" and "column: site"';
 const partitionEntry = z.unknown().transform((value, context): Partition => {
   const entry = value === 'iid' ? { kind: 'iid' } : longForm(value);
   const parsed = partitionSchema.safeParse(entry);
@@ -80,7 +80,7 @@ const dataSchema = z
     maxPerClass: z.strictObject({ train: most.optional(), test: most.optional() }).default({}),
   })
   .refine((data) => (data.images === undefined) === (data.labels === undefined), {
-    error: '"images" and "labels" belong together',
+    error: '"images" and "labels" must be given together',
   })
   .refine((data) => (data.images === undefined) !== (data.faces === undefined), {
     error: 'give either "images" and "labels", or "faces"',
@@ -95,7 +95,7 @@ const baseSchema = z.preprocess(
       path: z.string().min(1).optional(),
     })
     .refine((base) => base.path !== undefined || base.id !== undefined, {
-      error: 'give "id" of a base model or "path" of one to import',
+      error: 'give the "id" of a base model or the "path" of one to import',
     }),
 );
 
@@ -174,7 +174,7 @@ export function parseExperiment(text: string, name: string): z.infer<typeof expe
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const invalid = (offset: number | undefined, message: string) =>
     new AppError('CONFIG_INVALID', `${name}, line ${lines.linePos(offset ?? 0).line}: ${message}.`, {
-      action: 'Correct the named line of the experiment file.',
+      action: 'Correct that line of the experiment file.',
     });
   const [problem] = document.errors;
   if (problem !== undefined) throw invalid(problem.pos[0], problem.message.replace(/\.?\s*$/, ''));
@@ -186,7 +186,7 @@ export function parseExperiment(text: string, name: string): z.infer<typeof expe
     const what =
       unknown === undefined
         ? `"${path.join('.')}": ${lowered(issue.message)}`
-        : `"${unknown}" is no setting here`;
+        : `"${unknown}" is not a setting here`;
     throw invalid(offsetOf(document, path), what);
   }
   const experiment = parsed.data!;

@@ -185,9 +185,8 @@ function parseLine(line: string, where: string): RunLine {
   const parsed = runLineSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
-  throw new AppError(
-    'CONFIG_INVALID',
-    `${where}: "${issue.path.join('.')}" is not right: ${issue.message}.`,
-    { action: 'Run the experiment again with this version of Anneal.', cause: parsed.error },
-  );
+  throw new AppError('CONFIG_INVALID', `${where}: "${issue.path.join('.')}" is invalid: ${issue.message}.`, {
+    action: 'Run the experiment again with this version of Anneal.',
+    cause: parsed.error,
+  });
 }

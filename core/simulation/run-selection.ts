@@ -1,4 +1,5 @@
 /** Names of runs for people, and which of them are meant. */
+
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { Partition } from './record.ts';
@@ -37,7 +38,7 @@ export function selectRuns(runs: readonly SimulatedRun[], words: readonly string
         parts.every((part) => describeRun(run).toLowerCase().split(', ').includes(part)),
     );
     if (matches.length === 0) {
-      throw new AppError('NOT_FOUND', `No run of this experiment is "${word}".`, {
+      throw new AppError('NOT_FOUND', `No run of this experiment matches "${word}".`, {
         action: 'Add --list to see the runs and their ids.',
       });
     }

@@ -195,6 +195,6 @@ async function sweep(
 
 function cancelled(): AppError {
   return new AppError('CANCELLED', 'The simulation was stopped.', {
-    action: 'Give the same command again to go on where it stopped.',
+    action: 'Run the same command again to continue where it stopped.',
   });
 }

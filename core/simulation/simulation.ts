@@ -65,8 +65,8 @@ export type SimulationEvent =
 const workName = 'work';
 
 export function outFolderUnusable(cause: unknown): AppError {
-  return new AppError('DATA_FOLDER_UNUSABLE', 'The output folder of the experiment cannot be made.', {
-    action: 'Choose another one with --out, where files can be written.',
+  return new AppError('DATA_FOLDER_UNUSABLE', 'The output folder of the experiment cannot be created.', {
+    action: 'Choose one that you can write to with --out.',
     cause,
   });
 }

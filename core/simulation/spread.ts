@@ -1,4 +1,5 @@
 /** Which images an experiment uses, and at which simulated site each of them lies. */
+
 import {
   columnPartition,
   dirichletPartition,
@@ -9,6 +10,7 @@ import {
 import { assignSplits } from '../data/split.ts';
 import { AppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
+import { plural } from '../shared/text.ts';
 import type { SimulationImage } from './dataset.ts';
 import type { Experiment } from './experiment.ts';
 import type { Partition } from './record.ts';
@@ -56,7 +58,7 @@ export function chooseImages(images: readonly SimulationImage[], choice: Choice)
     ({ label }) => known.has(label),
   );
   if (classes.length < 2) {
-    throw new AppError('NOT_ENOUGH_DATA', 'The images that train are of fewer than two classes.');
+    throw new AppError('NOT_ENOUGH_DATA', 'The training images cover fewer than two classes.');
   }
   if (evaluation.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', `No image is left to evaluate on (${evaluateOn}).`);
@@ -109,8 +111,10 @@ export function spreadImages(used: UsedImages, options: SpreadOptions): SiteImag
     if (mine.train.length > 0) return mine;
     throw new AppError(
       'NOT_ENOUGH_DATA',
-      `The simulated site "${mine.name}" would have no image to train with.`,
-      { action: 'Use more images or fewer sites.' },
+      `The simulated site "${mine.name}" would have no images to train with.`,
+      {
+        action: 'Use more images or fewer sites.',
+      },
     );
   });
 }
@@ -197,7 +201,7 @@ function drawSites(labels: readonly string[], { partition, sites, seed: runSeed 
   if (labels.length < sites * partition.perSite) {
     throw new AppError(
       'NOT_ENOUGH_DATA',
-      `${sites} sites with ${partition.perSite} shards each need ${sites * partition.perSite} subjects or images to place; there are ${labels.length}.`,
+      `${plural(sites, 'site')} with ${plural(partition.perSite, 'shard')} each would need ${sites * partition.perSite} subjects or images; there are ${labels.length}.`,
       { action: 'Use more images, fewer sites or fewer shards.' },
     );
   }

@@ -123,24 +123,24 @@ const roundingShare = 1e-9;
 export function checkManifest({ config, configSha256, round, plan }: ManifestBody): void {
   const parsed = runConfigSchema.safeParse(config);
   if (!parsed.success || hashJson(parsed.data) !== configSha256) {
-    throw refused('The settings of a run do not fit their hash; this site leaves the run alone.');
+    throw refused('The settings of a run do not match their hash; this site ignores the run.');
   }
   const { strategy, rounds } = parsed.data;
   if (round >= rounds || plan.round !== round) {
-    throw refused(`The settings of the run know no round ${round + 1}; this site does not take part in it.`);
+    throw refused(`The settings of the run have no round ${round + 1}; this site does not take part in it.`);
   }
   const due = getStrategy(strategy).configureTrain(parsed.data, round);
   const wrong = differenceOf(plan, due);
   if (wrong === null) return;
   throw refused(
-    `What is asked for in round ${round + 1} does not follow from the settings of the run ("${wrong}" is ` +
+    `What the coordinator asks for in round ${round + 1} does not follow from the settings of the run ("${wrong}" is ` +
       `${String(plan[wrong])} instead of ${String(due[wrong])}); this site does not take part in it.`,
   );
 }
 
 const refused = (message: string) =>
   new AppError('CONFIG_INVALID', message, {
-    action: 'Ask the coordinator; both sides must run versions of Anneal that understand each other.',
+    action: 'Ask the coordinator; both sides must run compatible versions of Anneal.',
   });
 
 function differenceOf(plan: RoundPlan, due: RoundPlan): keyof RoundPlan | null {

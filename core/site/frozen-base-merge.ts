@@ -55,7 +55,7 @@ export function createFrozenBaseMerge(): FrozenBaseMerge {
         let merged = await below.merged;
         for (const sha256 of names) {
           const file = await blobs.read(sha256);
-          const part = decodeFrozenBase(file, 'a part under the global state', { config, base, initial });
+          const part = decodeFrozenBase(file, 'the frozen base delta', { config, base, initial });
           merged = addFrozenBasePart(base, merged, part);
         }
         return merged;

@@ -70,7 +70,7 @@ export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { r
   if (found <= planned) return;
   throw new AppError(
     'CONFIG_INVALID',
-    `The shared model of this round has factors of ${plural(found, 'direction')} in all; its plan allows ${planned}.`,
+    `The shared model of this round has factors of ${plural(found, 'direction')} in total; its plan allows ${planned}.`,
     { action: 'Ask the coordinator; nothing was sent.' },
   );
 }

@@ -101,7 +101,7 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     const own =
       memory === null
         ? null
-        : decodeLocalParameters(await blobs.read(memory.sha256), "the site's own part", start);
+        : decodeLocalParameters(await blobs.read(memory.sha256), 'the local parameters of the site', start);
     return { base, initial, start, own };
   }
 

@@ -129,7 +129,7 @@ export async function trainRound(
   const checkpointFile = join(options.workFolder, `${runId}-${round}.checkpoint`);
   await keepOnly(options.workFolder, cohort.images.length === 0 ? undefined : checkpointFile);
   if (cohort.images.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', 'No image with an active consent fits the classes of this run.');
+    throw new AppError('NOT_ENOUGH_DATA', 'No image with an active consent matches the classes of this run.');
   }
   const start = await options.states.compose(context, 'train');
   try {

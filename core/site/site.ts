@@ -238,7 +238,7 @@ export function createSite(options: SiteOptions): SiteNode {
     approve(runId) {
       const { manifest, ticket } = state;
       if (manifest === null || manifest.runId !== runId)
-        throw new AppError('NOT_FOUND', 'This run is not open any more.');
+        throw new AppError('NOT_FOUND', 'This run is no longer open.');
       recordApproval(store, manifest, 'site staff');
       dispatch({ type: 'approved', ticket });
     },

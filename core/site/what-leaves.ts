@@ -32,14 +32,14 @@ export function whatLeaves(config: RunConfig, base: BaseModel, siteName: string)
     leaves: [
       ...modelSentences(config, leaving, { layers, weights: weights.length }, siteName),
       ...privacySentences(config),
-      `How many images were trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
-      `Counts of held-out images: how many are right, by class, confidence and score; none below ${config.smallCell}`,
+      `The number of images trained on, and the mean training loss${config.privacy?.at === 'site' ? ' (without noise)' : ''}`,
+      `Counts of held-out images: how many were recognised, by class, confidence and score; no count below ${config.smallCell}`,
       'The name of this site and when it is connected',
     ],
     stays: [
       'Photographs and the crops made from them',
       'Names, pseudonyms, file names and consent records',
-      'The answer for any single image',
+      'The prediction for any individual image',
       ...ownSentences(leaving, factors > 0),
     ],
   };
@@ -80,17 +80,17 @@ function privacySentences({ privacy }: RunConfig): string[] {
   const { clipNorm, noiseMultiplier, at } = privacy;
   const clip = `clipped to a norm of ${clipNorm}`;
   if (noiseMultiplier === 0) return [`The change that training makes is ${clip}; no noise is added`];
-  const noise = `noise of ${noiseMultiplier} times that`;
+  const noise = `noise of ${noiseMultiplier} times that norm`;
   return at === 'site'
     ? [`The change that training makes is ${clip}, and ${noise} is added before it leaves this site`]
     : [
-        `The coordinator receives your change without noise; the mean of all changes, each ${clip}, gets ${noise}`,
+        `The coordinator receives your change without noise; it takes the mean of all changes, each ${clip}, and adds ${noise}`,
       ];
 }
 
 function ownSentences({ a, b, head }: Leaving, hasFactors: boolean): string[] {
   const own: string[] = [];
-  if (!head) own.push('The classification head: this site keeps one of its own');
+  if (!head) own.push('The classification head: this site keeps its own');
   if (hasFactors && !b) own.push('The LoRA factors B: this site keeps its own');
   if (hasFactors && !a) own.push('The LoRA factors A, which do not train');
   return own;

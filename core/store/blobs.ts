@@ -90,7 +90,7 @@ export function createBlobStore(
       await rename(file, path.join(folders.damaged, sha256));
       throw new AppError(
         'BLOB_CORRUPT',
-        `Blob ${sha256.slice(0, 12)} is damaged on this disk; it was put aside.`,
+        `Blob ${sha256.slice(0, 12)} is damaged on this disk; Anneal has set it aside.`,
       );
     },
     async openPartial(sha256, sizeBytes, chunkBytes) {

@@ -89,7 +89,7 @@ function usable(work: () => void): void {
   } catch (thrown) {
     const error = toAppError(thrown);
     if (error.code === 'DISK_FULL') throw error;
-    throw new AppError('DATA_FOLDER_UNUSABLE', 'The data folder cannot be made or written to.', {
+    throw new AppError('DATA_FOLDER_UNUSABLE', 'The data folder cannot be created or written to.', {
       cause: thrown,
     });
   }

@@ -21,7 +21,7 @@ export function createSettings(db: Sqlite) {
       if (row === null) return null;
       const parsed = schema.safeParse(JSON.parse(row.value));
       if (!parsed.success) {
-        throw new AppError('DATABASE_DAMAGED', `The stored setting "${key}" cannot be understood.`, {
+        throw new AppError('DATABASE_DAMAGED', `The stored setting "${key}" cannot be read.`, {
           cause: parsed.error,
         });
       }

@@ -34,7 +34,7 @@ export const databaseVersion = migrations.length;
 export function newerDatabase(found: number, known: number): AppError {
   return new AppError(
     'DATABASE_NEWER',
-    `This data folder was written by a newer Anneal (database version ${found}, this one knows ${known}).`,
+    `This data folder was written by a newer Anneal (database version ${found}; this version reads up to ${known}).`,
   );
 }
 
@@ -58,7 +58,7 @@ export function migrate(db: Sqlite, steps: readonly Migration[] = migrations): v
         if (db.pragma('foreign_key_check') !== undefined) {
           throw new AppError(
             'DATABASE_DAMAGED',
-            `Rows got lost on the way to database version ${step.version}.`,
+            `Rows were lost in the migration to database version ${step.version}.`,
           );
         }
         db.pragma(`user_version = ${step.version}`);

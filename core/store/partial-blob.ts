@@ -4,6 +4,7 @@
  * A chunk's journal byte is written after its data, so a killed process at most fetches a chunk again. After a power
  * cut the disk may hold the byte without the data; `complete` finds that by the hash, and the transfer starts anew.
  */
+
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../shared/errors.ts';
@@ -88,10 +89,7 @@ function createPartialBlob(
     async complete() {
       const left = missing().length;
       if (left > 0)
-        throw new AppError(
-          'BLOB_CORRUPT',
-          `${plural(left, 'chunk')} of the blob ${left === 1 ? 'has' : 'have'} not arrived.`,
-        );
+        throw new AppError('BLOB_CORRUPT', `${plural(left, 'chunk')} of the blob did not arrive.`);
       await onDisk(() => close());
       if (!options.isComplete()) await finishOrThrowAway(options);
       await removePartial(options.dataFile, options.journalFile);

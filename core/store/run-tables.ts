@@ -36,7 +36,7 @@ function inserted<T>(insert: () => T, taken: string, parent: string): T {
     return insert();
   } catch (thrown) {
     if (isDuplicate(thrown))
-      throw new AppError('RUN_CONFLICT', `${taken} exists already.`, { cause: thrown });
+      throw new AppError('RUN_CONFLICT', `${taken} already exists.`, { cause: thrown });
     if (isOrphan(thrown)) throw new AppError('NOT_FOUND', `There is no such ${parent}.`, { cause: thrown });
     throw thrown;
   }

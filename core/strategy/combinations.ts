@@ -35,7 +35,7 @@ const robustRules: readonly CombinationRule[] = [
   {
     option: { setting: 'robust.rule', values: 'median, trimmed-mean' },
     with: notMeans,
-    why: 'single values of the factors have no meaning that all sites share, so that a middle value among them has none',
+    why: 'individual values of the factors do not mean the same at every site, so their median means nothing',
     instead: `Choose the rule "norm-bound" or "multi-krum", or a strategy that averages factors (${averaging}).`,
     refuses: (config) => isValuewise(config) && !isMean(config),
   },
@@ -49,29 +49,29 @@ const robustRules: readonly CombinationRule[] = [
   {
     option: { setting: 'robust.rule', values: 'median, norm-bound' },
     with: { setting: 'quorum', values: 'below 3' },
-    why: 'among fewer than three sites no majority tells which one is wrong',
+    why: 'with fewer than three sites, no majority shows which one is wrong',
     instead: 'Set "quorum" to 3 or more.',
     refuses: ({ robust, quorum }) => (robust.rule === 'median' || robust.rule === 'norm-bound') && quorum < 3,
   },
   {
     option: { setting: 'robust.share', values: 'below 1 / quorum' },
     with: { setting: 'quorum', values: 'below 1 / robust.share' },
-    why: 'of so few updates a trimmed mean would leave out none',
-    instead: 'Raise "quorum" or "robust.share", so that their product is 1 or more.',
+    why: 'with so few updates, a trimmed mean would leave none out',
+    instead: 'Raise "quorum" or "robust.share" until their product is 1 or more.',
     refuses: ({ robust, quorum }) =>
       robust.rule === 'trimmed-mean' && trimmedCount(robust.share, quorum) === 0,
   },
   {
     option: { setting: 'robust.byzantine', values: 'f' },
     with: { setting: 'quorum', values: 'below 2 f + 3' },
-    why: 'multi-Krum can tell f hostile sites only among 2 f + 3 or more',
+    why: 'multi-Krum can detect f hostile sites only among 2 f + 3 or more',
     instead: 'Raise "quorum" to 2 f + 3, or lower "robust.byzantine".',
     refuses: ({ robust, quorum }) => robust.rule === 'multi-krum' && quorum < krumQuorum(robust.byzantine),
   },
   {
     option: { setting: 'robust.rule', values: 'multi-krum' },
     with: { setting: 'siteRanks', values: 'any' },
-    why: 'an honest site of a low rank lies as far from the others as a hostile one, by what was cut off',
+    why: 'an honest site with a low rank lies as far from the others as a hostile one, because of what was cut off',
     instead: 'Remove "siteRanks", or choose the rule "norm-bound".',
     refuses: (config) => config.robust.rule === 'multi-krum' && hasSiteRanks(config),
   },
@@ -81,21 +81,21 @@ const privacyRules: readonly CombinationRule[] = [
   {
     option: { setting: 'privacy.at', values: 'coordinator' },
     with: notMeans,
-    why: 'its result is no sum of the changes that were clipped, so that the noise would not be worth the ε reported',
+    why: 'its result is not a sum of the clipped changes, so the noise would not give the reported ε',
     instead: `Set "privacy.at" to "site", or choose a strategy that averages factors (${averaging}).`,
     refuses: (config) => atCoordinator(config) && !isMean(config),
   },
   {
     option: { setting: 'privacy.at', values: 'coordinator' },
     with: { setting: 'weighting', values: 'examples' },
-    why: 'the noise covers changes that all count alike; a site that counts more would be protected less',
+    why: 'the noise covers changes that count equally; a site that counts more would be protected less',
     instead: 'Set "weighting" to "equal".',
     refuses: (config) => atCoordinator(config) && config.weighting === 'examples',
   },
   {
     option: { setting: 'privacy.at', values: 'coordinator' },
     with: { setting: 'robust.rule', values: 'all but mean' },
-    why: 'under a robust rule one site changes how others count, by more than the clipping norm that the noise covers',
+    why: 'under a robust rule, one site changes how others count by more than the clipping norm that the noise covers',
     instead: 'Set "privacy.at" to "site", or "robust.rule" to "mean"; clipping bounds every update already.',
     refuses: (config) => atCoordinator(config) && config.robust.rule !== 'mean',
   },
@@ -105,7 +105,7 @@ const otherRules: readonly CombinationRule[] = [
   {
     option: { setting: 'serverOptimiser.kind', values: 'adam' },
     with: notMeans,
-    why: 'moments of single values mean nothing where factors are decomposed anew or padded with zeros in each round',
+    why: 'moments of individual values mean nothing where factors are decomposed again or padded with zeros in each round',
     instead: 'Choose the server optimiser "momentum" where the strategy allows it, or "none".',
     refuses: (config) => config.serverOptimiser.kind === 'adam' && !isMean(config),
   },
@@ -119,7 +119,7 @@ const otherRules: readonly CombinationRule[] = [
   {
     option: { setting: 'wire.errorFeedback', values: 'true' },
     with: { setting: 'wire.up', values: 'fp32' },
-    why: 'nothing is rounded on the way that could be fed back',
+    why: 'nothing is rounded on the way, so there is nothing to feed back',
     instead: 'Set "wire.up" to "fp16" or "int8", or "wire.errorFeedback" to false.',
     refuses: ({ wire }) => wire.errorFeedback && wire.up === 'fp32',
   },
@@ -144,8 +144,10 @@ export function refuseCombinations(config: RunConfig): void {
     const [option, other] = [rule.option.setting, rule.with.setting].map((path) => named(config, path));
     throw new AppError(
       'CONFIG_INVALID',
-      `The settings ${option} and ${other} do not go together: ${rule.why}.`,
-      { action: rule.instead },
+      `The settings ${option} and ${other} cannot be combined: ${rule.why}.`,
+      {
+        action: rule.instead,
+      },
     );
   }
 }

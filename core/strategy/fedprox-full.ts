@@ -17,7 +17,7 @@ export const fedProxFull: Strategy = {
     {
       option: { setting: 'proximal', values: '0' },
       with: { setting: 'strategy', values: 'fedprox-full' },
-      why: 'without its pull this strategy is fedavg-full',
+      why: 'without its proximal term, this strategy is fedavg-full',
       instead: 'Set "proximal" above 0 (0.01, for instance), or choose the strategy "fedavg-full".',
       refuses: ({ proximal }) => proximal === 0,
     },

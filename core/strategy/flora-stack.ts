@@ -20,7 +20,7 @@ export const floraStack: Strategy = {
     {
       option: { setting: 'serverOptimiser.kind', values: 'momentum' },
       with: { setting: 'strategy', values: 'flora-stack' },
-      why: "each round's stack becomes part of the model and new factors begin, so that there is nothing to carry on",
+      why: "each round's stack becomes part of the model and new factors begin, so there is nothing to carry over",
       instead: 'Choose the server optimiser "none", or the strategy "flexlora".',
       refuses: ({ serverOptimiser }) => serverOptimiser.kind === 'momentum',
     },

@@ -21,7 +21,7 @@ export async function sumIntoAdapter(
   if (state.base.size > 0 || parts.some((part) => part.base.size > 0)) {
     throw new AppError(
       'CONFIG_INVALID',
-      'This run changed weights of the base model itself; a PEFT adapter holds factors only and would be another model.',
+      'This run changed weights of the base model itself. A PEFT adapter holds factors only, so it would be a different model.',
       {
         action:
           'Export it with "--format onnx" (the whole network in one file) or "--format weights" (the merged weights).',

@@ -9,7 +9,7 @@ export const headOnly: Strategy = {
     {
       option: { setting: 'localHead', values: 'true' },
       with: { setting: 'strategy', values: 'head-only' },
-      why: 'then nothing would travel at all',
+      why: 'nothing would travel at all',
       instead: 'Set "localHead" to false, or choose a strategy that trains more than the head.',
       refuses: ({ localHead }) => localHead,
     },

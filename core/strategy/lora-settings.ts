@@ -65,7 +65,7 @@ export function checkLoraSettings(settings: LoraSettings, base: BaseModel): void
   if (settings.alphaPattern !== undefined && (settings.loraScaling ?? 'fixed') === 'fixed') {
     throw new AppError(
       'CONFIG_INVALID',
-      'The setting "alphaPattern" needs the scaling "alpha" or "rslora"; with "fixed" alpha has no meaning.',
+      'The setting "alphaPattern" needs the scaling "alpha" or "rslora"; with "fixed", alpha has no effect.',
     );
   }
   layerScales(settings);

@@ -46,14 +46,14 @@ const rules: readonly CombinationRule[] = [
   {
     option: { setting: 'freezeA', values: 'true' },
     with: { setting: 'siteRanks', values: 'any' },
-    why: 'the mean is taken of factors B of one shape',
+    why: 'the mean needs factors B of one shape',
     instead: 'Remove "siteRanks", or set "freezeA" to false.',
     refuses: ({ freezeA, siteRanks }) => freezeA && Object.keys(siteRanks).length > 0,
   },
   {
     option: { setting: 'serverOptimiser.kind', values: 'momentum, adam' },
     with: { setting: 'freezeA', values: 'true' },
-    why: 'moments of single values lose their meaning whenever the factors rotate, as they do when the rank falls',
+    why: 'moments of individual values lose their meaning whenever the factors rotate, as they do when the rank falls',
     instead: 'Choose the server optimiser "none", or set "freezeA" to false.',
     refuses: ({ freezeA, serverOptimiser }) => freezeA && serverOptimiser.kind !== 'none',
   },

@@ -42,7 +42,7 @@ export function startOf(
   const base = new Map<string, FloatTensor>();
   for (const name of state.base.keys()) {
     const own = start.base.get(name) ?? baseWeights.get(name);
-    if (own === undefined) throw rejected(`"${name}" is no weight of the base model`);
+    if (own === undefined) throw rejected(`"${name}" is not a weight of the base model`);
     base.set(name, own);
   }
   return { ...start, lora, base };

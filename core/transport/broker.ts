@@ -120,7 +120,7 @@ async function listen(server: Server, port: number, host: string): Promise<void>
   } catch (error) {
     const code = (error as { code?: unknown }).code;
     if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
-      throw new AppError('PORT_IN_USE', `The broker can't listen on port ${port} of ${host}.`, {
+      throw new AppError('PORT_IN_USE', `The broker cannot listen on port ${port} of ${host}.`, {
         action: 'Choose another address or a port above 1023 with --port.',
         cause: error,
       });

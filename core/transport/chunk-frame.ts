@@ -52,7 +52,7 @@ export function decodeChunkFrame(payload: Uint8Array): ChunkFrame {
     buffer[0] !== version ||
     (kind !== 0 && kind !== 1)
   ) {
-    throw new AppError('MESSAGE_INVALID', 'A chunk that is none arrived.');
+    throw new AppError('MESSAGE_INVALID', 'A malformed chunk arrived.');
   }
   return {
     kind: kind === 0 ? 'data' : 'missing',

@@ -25,7 +25,7 @@ export function describeConnectionProblem(thrown: unknown, address: URL): AppErr
   if (typeof code === 'string' && certificateProblem.test(code)) {
     return new AppError(
       'BROKER_REFUSED',
-      `The certificates of the broker at ${address.host} and of this site do not fit.`,
+      `The certificates of the broker at ${address.host} and of this site do not match.`,
       {
         action: 'Check the address and the clock of this computer; if both are right, ask the coordinator.',
         cause: thrown,

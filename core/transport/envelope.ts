@@ -57,7 +57,7 @@ export function sealEnvelope(options: SealOptions, signer: Signer): Uint8Array {
   const signature = signer.sign(signedBytes(unsigned));
   const bytes = Buffer.from(canonicalJson({ ...unsigned, signature }), 'utf8');
   if (bytes.length > maxEnvelopeBytes) {
-    throw new AppError('MESSAGE_INVALID', 'A message to send is larger than the protocol allows.');
+    throw new AppError('MESSAGE_INVALID', 'An outgoing message is larger than the protocol allows.');
   }
   return bytes;
 }
@@ -99,22 +99,22 @@ export function openEnvelope<const Bodies extends Record<string, z.ZodType>>(
   options: OpenOptions<Bodies>,
 ): Opened<Bodies> {
   const { signature, ...unsigned } = parseEnvelope(bytes);
-  if (unsigned.federation !== options.federation) throw invalid('A message of another federation arrived.');
+  if (unsigned.federation !== options.federation) throw invalid('A message from another federation arrived.');
   if (options.sender !== undefined && unsigned.sender !== options.sender) {
-    throw invalid('A message came on the topic of another sender.');
+    throw invalid('A message arrived on the topic of another sender.');
   }
   if (unsigned.recipient !== null && unsigned.recipient !== options.recipient) {
     throw invalid('A message for another recipient arrived.');
   }
   const publicKey = options.keyOf(unsigned.sender);
-  if (publicKey === null) throw invalid('A message of an unknown sender arrived.');
+  if (publicKey === null) throw invalid('A message from an unknown sender arrived.');
   if (!verifySignature(publicKey, signedBytes(unsigned), signature)) {
-    throw invalid('A message with a wrong signature arrived.');
+    throw invalid('A message with an invalid signature arrived.');
   }
   const schema = Object.hasOwn(options.bodies, unsigned.type) ? options.bodies[unsigned.type] : undefined;
   if (schema === undefined) throw invalid('A message of an unexpected type arrived.');
   const body = schema.safeParse(unsigned.body);
-  if (!body.success) throw invalid('A message with an unexpected content arrived.');
+  if (!body.success) throw invalid('A message with unexpected content arrived.');
   const { sender, type, id, at } = unsigned;
   return { type, body: body.data, sender, id, at: new Date(at) } as Opened<Bodies>;
 }

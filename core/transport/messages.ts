@@ -1,10 +1,12 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
+
 import { z } from 'zod';
 import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
+import { plural } from '../shared/text.ts';
 import { roundPlanSchema } from '../strategy/strategy.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
@@ -185,13 +187,13 @@ export function refuseUnsendable(config: RunConfig, sites: number): void {
   if (size > limit)
     throw new AppError(
       'CONFIG_INVALID',
-      `The settings of this run take ${mebibytes(size)} MiB, and a manifest holds ${mebibytes(limit)} MiB of settings at most.`,
-      { action: 'Use fewer or shorter names of classes, modules and sites.' },
+      `The settings of this run take ${mebibytes(size)} MiB; a manifest holds at most ${mebibytes(limit)} MiB of settings.`,
+      { action: 'Use fewer or shorter class, module and site names.' },
     );
   if (config.participation < 1 && sites > maxParticipants)
     throw new AppError(
       'CONFIG_INVALID',
-      `A manifest names ${maxParticipants} participants at most, and a run that draws them (participation ${config.participation}) was planned with ${sites} sites.`,
+      `A manifest names at most ${plural(maxParticipants, 'participant')}, but this run draws them (participation ${config.participation}) from ${plural(sites, 'site')}.`,
       { action: 'Set "participation" to 1, so that all sites train.' },
     );
 }

@@ -171,7 +171,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
             Math.max(1, deadline - Date.now()),
           );
         } catch (error) {
-          throw new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.', {
+          throw new AppError('BROKER_UNREACHABLE', 'The broker did not accept a message in time.', {
             cause: error,
           });
         }
@@ -243,7 +243,7 @@ function parseBrokerAddress(url: string): URL {
   if (address.protocol !== 'mqtts:') {
     throw new AppError(
       'CONFIG_INVALID',
-      'Anneal speaks to brokers over TLS only: the address must start with mqtts://.',
+      'Anneal connects to brokers over TLS only: the address must start with mqtts://.',
     );
   }
   return address;

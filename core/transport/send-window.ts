@@ -19,7 +19,10 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
     async run(sizeBytes, timeoutMs, send) {
       if (limiter.running < places) return limiter.run(send);
       if (waitingBytes + sizeBytes > maxWaitingBytes)
-        throw new AppError('BROKER_UNREACHABLE', 'The broker takes messages more slowly than they are made.');
+        throw new AppError(
+          'BROKER_UNREACHABLE',
+          'The broker accepts messages more slowly than Anneal sends them.',
+        );
       waitingBytes += sizeBytes;
       const late = new AbortController();
       const timer = setTimeout(() => late.abort(), timeoutMs);
@@ -34,7 +37,7 @@ export function createSendWindow(places = 16, maxWaitingBytes = 64 * 1024 * 1024
       return limiter.run(begin, late.signal).catch((error) => {
         if (!late.signal.aborted) throw error;
         leave();
-        throw new AppError('BROKER_UNREACHABLE', 'The broker did not take a message in time.');
+        throw new AppError('BROKER_UNREACHABLE', 'The broker did not accept a message in time.');
       });
     },
   };

@@ -70,13 +70,13 @@ test('coordinator: the stages share the rounds; a refusal stands at its field an
   expect(await button('Start the run').isDisabled()).toBe(true);
   await chart.waitFor({ state: 'attached' });
   // With A fixed single values have a meaning, but sites must count alike: the next refusal stands elsewhere.
-  const fixedA = plan.getByRole('switch', { name: 'Train one factor of the adapter only' });
+  const fixedA = plan.getByRole('switch', { name: 'Train only one factor of the adapter' });
   await fixedA.click();
   await plan.getByText(/"robust.rule" \(median\) and "weighting" \(examples\) do not go together/).waitFor();
   await rule.click();
   await page.getByRole('option', { name: 'None: plain mean' }).click();
-  await plan.getByText(/do not go together/).waitFor({ state: 'detached' });
-  await plan.getByRole('combobox', { name: 'Labels to tell apart' }).focus();
+  await plan.getByText(/cannot be combined/).waitFor({ state: 'detached' });
+  await plan.getByRole('combobox', { name: 'Class labels' }).focus();
   for (const label of ['unaffected', 'condition-a']) {
     await page.keyboard.type(label);
     await page.keyboard.press('Enter');

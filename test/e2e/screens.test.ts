@@ -47,7 +47,7 @@ test('first run: a coordinator with a port in use, then without', async () => {
   await page.getByLabel('Name of the federation').fill('Nordic Faces');
   await page.getByLabel('Port for the sites').fill('1883');
   await button('Start federation').click();
-  await page.getByText('Port 1883 is used by another program.').waitFor();
+  await page.getByText('Another program is using port 1883.').waitFor();
 
   await page.getByLabel('Port for the sites').fill('8884');
   await button('Start federation').click();

@@ -127,7 +127,7 @@ test('a site that pauses says so, and takes part again', async () => {
 
 test('a short run is planned on the sliders and waits for the site’s approval', async () => {
   const { page, button, heading } = coordinator;
-  const labels = page.getByLabel('Labels to tell apart').first();
+  const labels = page.getByLabel('Class labels').first();
   for (const label of demoLabels) {
     await labels.fill(label);
     await labels.press('Enter');

@@ -169,7 +169,7 @@ describe('an invitation', () => {
       ...['coordinator', 'invite', '--site', 'a', '--out', 'there.txt'],
     );
 
-    expectRefusal(refused, /is there already/);
+    expectRefusal(refused, /already exists/);
     expect(readFileSync(join(cli.folder, 'there.txt'), 'utf8')).toBe('mine');
     const overview = await cli.anneal('coordinator', 'coordinator', 'status', '--json');
     expect(JSON.parse(overview.stdout).invitations).toEqual([]);

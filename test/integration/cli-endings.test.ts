@@ -49,7 +49,7 @@ test.skipIf(!existsSync(terminal))(
     child.stdin.write('\u0003');
     const [code] = await ended;
 
-    expect(screen).toContain('Stopped. Give the same command again to go on from here.');
+    expect(screen).toContain('Stopped. Run the same command again to continue from here.');
     expect(code).toBe(130);
     expect(await readdir(join(cli.folder, 'long-results/work/runs'))).toHaveLength(1);
   },
@@ -99,7 +99,7 @@ test(
       code: 1,
       stdout: '',
       stderr:
-        'Error: The output folder of the experiment cannot be made.\nChoose another one with --out, where files can be written.\n',
+        'Error: The output folder of the experiment cannot be created.\nChoose one that you can write to with --out.\n',
     });
   },
   testTimeoutMs,

@@ -43,7 +43,7 @@ test('measures, recommends and keeps what a site then trains with', async () => 
   const { code, stdout, stderr } = await startDoctor('--time', '6', '--batch', '4', '--save').end;
 
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toMatch(/Devices that answer:[\s\S]*ONNX Runtime │ cpu/);
+  expect(stdout).toMatch(/Available devices:[\s\S]*ONNX Runtime │ cpu/);
   expect(stdout).toMatch(/Not available:\n(.+: .+\.\n)+/);
   expect(stdout).toMatch(/Recommended: \w+ on \w+ .*batches of \d+/);
   const choice = await readDeviceChoice(folder);

@@ -226,7 +226,7 @@ strategies:
 
     await expect(simulate(file, 'quorum')).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
-      message: 'The strategy "head-only": the quorum is 4 sites, and there are 3.',
+      message: 'The strategy "head-only": the quorum is 4 sites, but there are only 3.',
     });
   });
 

@@ -149,7 +149,7 @@ describe('out of memory', () => {
 
     await expect(running).rejects.toMatchObject({
       code: 'TRAINING_FAILED',
-      message: 'The memory is not enough for even one image at once.',
+      message: 'There is not enough memory for even one image at a time.',
     });
     expect(existsSync(out('never'))).toBe(false);
   });

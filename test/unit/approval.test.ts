@@ -127,7 +127,7 @@ describe('the sentences of the approval card', () => {
     expect(own.tensors).toBe(3);
     expect(own.leaves[0]).toContain('LoRA factors A of 3 layers, after');
     expect(own.leaves.join()).toContain('added before it leaves this site');
-    expect(own.stays.join()).toContain('this site keeps one of its own');
+    expect(own.stays.join()).toContain('The classification head: this site keeps its own');
     expect(own.stays.join()).toContain('LoRA factors B: this site keeps its own');
     expect(ranked.leaves.join()).toContain('rank 3 at most');
     expect(card({ privacy: { ...privacy, at: 'coordinator' } }).leaves.join()).toContain(

@@ -147,7 +147,7 @@ it.each(refused)('refuses %s', (_what, changes, message) => {
   const error = errorOf(changes);
   expect(error?.code).toBe('CONFIG_INVALID');
   expect(error?.message).toMatch(message);
-  expect(error?.message).toMatch(/do not go together: .+\.$/);
+  expect(error?.message).toMatch(/cannot be combined: .+\.$/);
   expect(combinationRules.map((rule) => rule.instead)).toContain(error?.action);
 });
 

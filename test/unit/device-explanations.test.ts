@@ -66,7 +66,9 @@ describe('CUDA', () => {
     const missingCudaLibraries = ['libcudart.so.12', 'libcublas.so.12', 'libcudnn.so.9'];
     const incomplete = machine({ cards: [nvidia], missingCudaLibraries });
 
-    expect(furtherNeeds('cuda', incomplete)).toBe(' It also needs CUDA 12 and cuDNN 9, not found here.');
+    expect(furtherNeeds('cuda', incomplete)).toBe(
+      ' It also needs CUDA 12 and cuDNN 9, which was not found here.',
+    );
     expect(furtherNeeds('webgpu', incomplete)).toBe('');
     expect(explainFailure('cuda', incomplete, failed)).toMatch(/^Install CUDA 12 and cuDNN 9: .*libcudart/);
   });

@@ -48,14 +48,19 @@ describe('parseExperiment', () => {
 
   test.each([
     ['a wrong value in a strategy', 17, '      rMax: -1', /line 18: "strategies\.1\.settings\.rMax"/],
-    ['a misspelt setting', 11, '    epoch: 2', /line 12: "epoch" is no setting/],
-    ['a setting that the experiment decides', 9, '  baseId: other', /line 10: "baseId" is no setting/],
-    ['an unknown key', 7, 'seed: 1', /line 8: "seed" is no setting/],
+    ['a misspelt setting', 11, '    epoch: 2', /line 12: "epoch" is not a setting/],
+    ['a setting that the experiment decides', 9, '  baseId: other', /line 10: "baseId" is not a setting/],
+    ['an unknown key', 7, 'seed: 1', /line 8: "seed" is not a setting/],
     ['an unknown strategy', 13, '  - fedavg', /line 14: "strategies\.0\.strategy"/],
-    ['a partition without meaning', 5, '  - random', /line 6: "partitions\.2": is none of/],
+    ['a partition without meaning', 5, '  - random', /line 6: "partitions\.2": is not one of/],
     ['a partition with a wrong number', 4, '  - dirichlet: 0', /line 5: "partitions\.1"/],
     ['no sites', 1, 'sites: 0', /line 2: "sites\.0"/],
-    ['images without labels', 0, 'data: {images: here}', /line 1: "data": "images" and "labels" belong/],
+    [
+      'images without labels',
+      0,
+      'data: {images: here}',
+      /line 1: "data": "images" and "labels" must be given together/,
+    ],
     ['two strategies of one name', 14, '  - name: fedavg-lora', /line 15: two strategies are called/],
     ['text that is no YAML', 2, 'partitions: [', /line \d+: /],
   ])('names the line of %s', (_what, index, line, message) => {

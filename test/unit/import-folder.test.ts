@@ -254,7 +254,7 @@ describe('an import that fails leaves nothing behind', () => {
     );
 
     expect(error.code).toBe('IMAGES_MISSING');
-    expect(error.message).toBe('The image "gone.png" of line 5 is not in the folder of images, and 1 more.');
+    expect(error.message).toBe('The image "gone.png" of line 5 is not in the image folder, and 1 more.');
     expect(done).toEqual([]);
     await expectNothingRecorded();
   });
@@ -379,7 +379,7 @@ describe('the same image twice', () => {
 
     expect(error.code).toBe('CSV_MALFORMED');
     expect(error.message).toBe(
-      'labels.csv, line 3, column "label": "b.png" is the same image as "a.png" in line 2, with another label.',
+      'labels.csv, line 3, column "label": "b.png" is the same image as "a.png" in line 2, with a different label.',
     );
     await expectNothingRecorded();
   });

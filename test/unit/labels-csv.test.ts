@@ -77,9 +77,9 @@ describe('a labels CSV that is fine', () => {
 const consentHeader = 'file,subject,label,consent,consent_from,consent_expires';
 const bad: [what: string, text: string, message: RegExp][] = [
   ['an empty file', '', /line 1: the file is empty/],
-  ['no rows', 'file,subject,label\n', /line 2: there is no row/],
+  ['no rows', 'file,subject,label\n', /line 2: there are no rows/],
   ['a missing column', 'file,label\na.jpg,x\n', /line 1: there is no column "subject"/],
-  ['a column twice', 'file,subject,label,label\na.jpg,s,x,y\n', /line 1: the column "label" is there twice/],
+  ['a column twice', 'file,subject,label,label\na.jpg,s,x,y\n', /line 1: the column "label" appears twice/],
   ['too few cells', 'file,subject,label\na.jpg,s1,x\nb.jpg,s1\n', /line 3, column "label": .* 2 cells/],
   ['too many cells', 'file,subject,label\na.jpg,s1,x,y\n', /line 2, column "label": .* 4 cells/],
   ['an empty subject', 'file,subject,label\na.jpg,,x\n', /line 2, column "subject": it is empty/],
@@ -113,7 +113,7 @@ const bad: [what: string, text: string, message: RegExp][] = [
   [
     'a file twice',
     'file,subject,label\na.jpg,s,x\nb.jpg,s,x\n./a.jpg,s,x\n',
-    /line 4, column "file": "a\.jpg" stands in line 2/,
+    /line 4, column "file": "a\.jpg" is already in line 2/,
   ],
   [
     'a parent folder',

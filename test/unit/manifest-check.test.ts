@@ -75,7 +75,7 @@ describe('a manifest', () => {
   ])('with a setting of %s that only a newer version knows is refused in words', (_where, change) => {
     const config = { ...run(), ...change };
 
-    expect(() => checkManifest(manifestOf(config, 0))).toThrow(/settings of a run do not fit their hash/);
+    expect(() => checkManifest(manifestOf(config, 0))).toThrow(/settings of a run do not match their hash/);
   });
 
   test('of a round after the last one is refused: with noise, every round costs', () => {

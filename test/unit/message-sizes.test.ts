@@ -129,7 +129,7 @@ test('a run that draws participants is refused where there are more sites than a
   const drawing = config({ participation: 0.9 });
 
   expect(() => refuseUnsendable(drawing, 10_000)).not.toThrow();
-  expect(() => refuseUnsendable(drawing, 10_001)).toThrow(/10000 participants at most.*10001 sites/);
+  expect(() => refuseUnsendable(drawing, 10_001)).toThrow(/at most 10000 participants.*10001 sites/);
   expect(() => config({ participation: 0.9, quorum: 10_001 })).toThrow(/quorum/);
   expect(() => refuseUnsendable(config({}), 50_000)).not.toThrow();
 });

@@ -74,7 +74,11 @@ describe('a PEFT folder that Anneal cannot read is refused, naming why', () => {
       (t) => t.set(`${qkv}.lora_magnitude_vector.weight`, floatTensor([72])),
       /lora_magnitude_vector/,
     ],
-    ['a tensor of no adapter', (t) => t.set('something', floatTensor([1])), /"something" is of no kind/],
+    [
+      'a tensor of no adapter',
+      (t) => t.set('something', floatTensor([1])),
+      /"something" is of a kind that Anneal does not read/,
+    ],
     [
       'a second trained module',
       (t) => t.set('base_model.model.norm.weight', floatTensor([24])),
@@ -89,7 +93,7 @@ describe('a PEFT folder that Anneal cannot read is refused, naming why', () => {
             t.get(`${qkv}.lora_${side}.weight`)!,
           );
       },
-      /adapts "blocks.9.attn.qkv", which is no layer of the base model small-vit/,
+      /adapts "blocks.9.attn.qkv", which is not a layer of the base model small-vit/,
     ],
     [
       'factors of another width',

@@ -98,7 +98,7 @@ describe('the norm of a change', () => {
     expect(
       changeNorm(state, start, { ...whole, baseWeights: new Map([['body.weight', weight]]) }),
     ).toBeCloseTo(2, 5);
-    expect(() => changeNorm(state, start, whole)).toThrow(/"body.weight" is no weight of the base model/);
+    expect(() => changeNorm(state, start, whole)).toThrow(/"body.weight" is not a weight of the base model/);
   });
 
   it.each([

@@ -63,7 +63,7 @@ describe('settings of a run', () => {
     [
       'a quorum beyond the draw',
       { participation: 0.3, quorum: 3 },
-      /quorum is 3 sites, but the participation 0.3 draws only 2 of 6/,
+      /quorum is 3 sites, but a participation of 0.3 draws only 2 of 6/,
     ],
     [
       'weights that a hostile site may choose',
@@ -71,7 +71,7 @@ describe('settings of a run', () => {
       /"robust.rule" \(median\) and "weighting" \(examples\)/,
     ],
     ['ranks upside down', { rMax: 2, rMin: 4 }, /rMin.*larger/],
-    ['a share of nothing', { participation: 0 }, /"participation" is not right/],
+    ['a share of nothing', { participation: 0 }, /"participation" is invalid/],
   ])('refused: %s', (_name, settings, message) => {
     expect(() => complete(settings)).toThrow(
       expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(message) }),
@@ -112,7 +112,7 @@ describe('settings of a run', () => {
   test.each<[unknown, RegExp]>([
     [{ particpation: 0.5 }, /no setting "particpation"/],
     [{ training: { batchsize: 4 } }, /no setting "training.batchsize"/],
-    [{ wire: { up: 'int4' } }, /"wire.up" is not right/],
+    [{ wire: { up: 'int4' } }, /"wire.up" is invalid/],
     [{ robust: { rule: 'median', share: 0.2 } }, /no setting "robust.share"/],
     ['rounds: 3', /text as a whole/],
   ])('a misspelt file: %j', (written, message) => {
@@ -181,7 +181,7 @@ describe('options of the command line', () => {
   });
 
   test('a value without the option that it belongs to is refused', async () => {
-    await expect(read('--clip-norm', '1')).rejects.toThrow(/"privacy.at" is not right/);
-    await expect(read('--byzantine', '1')).rejects.toThrow(/"robust.*" is not right/);
+    await expect(read('--clip-norm', '1')).rejects.toThrow(/"privacy.at" is invalid/);
+    await expect(read('--byzantine', '1')).rejects.toThrow(/"robust.*" is invalid/);
   });
 });

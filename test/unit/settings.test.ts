@@ -252,12 +252,12 @@ describe('settings in words', () => {
   test('name what means something in the run, with units and names for people', () => {
     const lines = words({ siteRanks: { North: 2 }, robust: { rule: 'trimmed-mean', share: 0.3 } });
     expect(lines.get('Method')).toBe('SA-FedLoRA (annealed rank)');
-    expect(lines.get('Numbers from the sites')).toBe('Exact (32 bits)');
+    expect(lines.get('Precision of updates')).toBe('Exact (32 bits)');
     expect(lines.get('Noise')).toBe('None');
-    expect(lines.get('Left out at each end')).toBe('30 %');
-    expect(lines.get('Deadline of a round')).toBe('30 minutes');
-    expect(lines.get('Largest ranks of single sites')).toBe('North 2');
-    expect(lines.get('Change images at random')).toBe('on');
+    expect(lines.get('Trimmed share')).toBe('30 %');
+    expect(lines.get('Round deadline')).toBe('30 minutes');
+    expect(lines.get('Largest ranks of individual sites')).toBe('North 2');
+    expect(lines.get('Augment the images')).toBe('on');
     expect(lines.has('Momentum')).toBe(false);
   });
 

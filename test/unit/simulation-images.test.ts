@@ -173,7 +173,7 @@ describe('spreadImages', () => {
 
   test('more sites than images to place are refused', () => {
     expect(() => spreadImages(used, { ...options, sites: 50, keepTogether: 'subject' })).toThrow(
-      /no image to train with/,
+      /no images to train with/,
     );
   });
 });

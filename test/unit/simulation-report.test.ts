@@ -153,7 +153,7 @@ describe('renderReport', () => {
     expect(blind).toContain('No run has an accuracy.');
     expect(blind).not.toContain('Recall by class');
     expect(blind).not.toContain('Accuracy against bytes sent');
-    expect(renderReport([failedRun()])).toContain('No run of this part finished.');
+    expect(renderReport([failedRun()])).toContain('No run in this part finished.');
   });
 
   it('holds two hundred runs of ten methods, each with a look of its own', () => {

@@ -103,7 +103,7 @@ test('selectRuns knows ids and words, and names a word that means nothing', () =
   expect(selectRuns(runs, ['x'])).toEqual([runs[0], runs[1]]);
   expect(selectRuns(runs, ['seed 1'])).toEqual([runs[0], runs[2]]);
   expect(selectRuns(runs, ['y, seed 1', runs[1]!.id.slice(0, 8)])).toEqual([runs[1], runs[2]]);
-  expect(() => selectRuns(runs, ['z'])).toThrow(/No run of this experiment is "z"/);
+  expect(() => selectRuns(runs, ['z'])).toThrow(/No run of this experiment matches "z"/);
 });
 
 test('the time left follows the rounds that were done', () => {

@@ -54,7 +54,7 @@ describe('a vision transformer folder is refused, in a sentence that names the f
     [
       'a tensor is unknown',
       (copy) => copy.editTensors((all) => all.set('encoder.layer.0.rel_pos', floatTensor([1]))),
-      /"encoder\.layer\.0\.rel_pos" is no part/,
+      /"encoder\.layer\.0\.rel_pos" is not part/,
     ],
     [
       'a part comes twice',
@@ -198,9 +198,9 @@ describe('a vision transformer folder is refused, in a sentence that names the f
     [
       'the index leads out of the folder',
       { 'layernorm.weight': '../model.safetensors' },
-      /"\.\.\/model\.safetensors" is no name/,
+      /"\.\.\/model\.safetensors" is not the name/,
     ],
-    ['the index names no safetensors file', { 'layernorm.weight': '.bashrc' }, /is no name/],
+    ['the index names no safetensors file', { 'layernorm.weight': '.bashrc' }, /is not the name/],
     [
       'the index promises a tensor that is not there',
       { ghost: 'model-00001-of-00003.safetensors' },

@@ -1,4 +1,5 @@
-/** `anneal adapters …`: trained adapters as files, for other programs and back. */
+/** `anneal adapters …`: list, export, merge and import trained adapters, for other programs and back. */
+
 import { readFile, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -53,7 +54,7 @@ async function readAdapter(
   const isFolder = (await stat(path).catch(() => null))?.isDirectory() ?? false;
   if (isFolder) {
     throw new AppError('CONFIG_INVALID', `${basename(path)} is a folder, not an adapter file.`, {
-      action: 'Make an adapter file of a PEFT folder with "anneal adapters import".',
+      action: 'Turn a PEFT folder into an adapter file with "anneal adapters import".',
     });
   }
   const state = decodeModelState(await readBytes(path), basename(path));
@@ -115,7 +116,7 @@ async function importAdapter(folder: string, call: ImportCall): Promise<void> {
     ranks,
   };
   if (call.json) return printJson({ ...summary, classes: state.classes, hasHead });
-  const head = hasHead ? '' : ' It had no head: a fresh one was made.';
+  const head = hasHead ? '' : ' The adapter had no head, so Anneal made a new one.';
   printLine(
     `Written to ${call.out}: ${plural(state.lora.size, 'layer')} of rank ${ranks.join(', ')} for ${base.id}.${head}\nSHA-256 ${summary.sha256}`,
   );
@@ -127,11 +128,11 @@ function freshHead(base: BaseModel, classes: readonly string[]): ModelState['hea
 }
 
 export function addAdapterCommands(program: Command): void {
-  const adapters = program.command('adapters').description('trained adapters as files');
+  const adapters = program.command('adapters').description('list, export, merge and import trained adapters');
 
   adapters
     .command('list')
-    .description('adapters in the data folder')
+    .description('list the adapters in the data folder')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
@@ -160,32 +161,28 @@ export function addAdapterCommands(program: Command): void {
         .default('peft'),
     )
     .addOption(
-      new Option('--names <library>', 'whose names the layers get in PEFT files').choices(peftNameStyles),
+      new Option('--names <library>', 'naming scheme of the layers in PEFT files').choices(peftNameStyles),
     )
-    .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
-    .option(
-      '--arcface-scale <number>',
-      'for an adapter file with an ArcFace head: its scale (onnx)',
-      readNumber,
-    )
+    .option('--base <id>', 'base model, if not the one whose hash the adapter holds')
+    .option('--arcface-scale <number>', 'scale of the ArcFace head of an adapter file (onnx)', readNumber)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((adapter, target, options) => exportAdapter(adapter, target, options));
 
   adapters
     .command('merge <adapter> <file>')
-    .description("write the base model's weights with the adapter in them (safetensors)")
-    .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
+    .description("write the base model's weights with the adapter merged into them (safetensors)")
+    .option('--base <id>', 'base model, if not the one whose hash the adapter holds')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((adapter, file, options) => exportAdapter(adapter, file, { ...options, format: 'weights' }));
 
   adapters
     .command('import <folder>')
-    .description('make an adapter file of a folder that Hugging Face PEFT or Anneal wrote')
-    .requiredOption('--base <id>', 'base model that it was trained on')
+    .description('turn a folder that Hugging Face PEFT or Anneal wrote into an adapter file')
+    .requiredOption('--base <id>', 'base model that the adapter was trained on')
     .requiredOption('--out <file>', 'adapter file to write')
-    .option('--classes <list>', 'class names in the order of its head, separated by commas', readList)
+    .option('--classes <list>', 'class names in the order of the head, separated by commas', readList)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((folder, options) => importAdapter(folder, options));

@@ -56,9 +56,7 @@ async function writeInvitation<T extends { invitation: string }>(
     const isThere = (thrown as { code?: unknown }).code === 'EEXIST';
     throw new AppError(
       'CONFIG_INVALID',
-      isThere
-        ? 'The file for the invitation is there already.'
-        : 'The file for the invitation cannot be made.',
+      isThere ? 'The invitation file already exists.' : 'The invitation file cannot be created.',
       { action: 'Name another file with --out.', cause: thrown },
     );
   }
@@ -79,17 +77,15 @@ export function addCoordinatorCommands(program: Command): void {
 
   coordinator
     .command('start')
-    .description(
-      'start the coordinator and its broker until Ctrl-C; the first time, give the federation a name',
-    )
+    .description('run the coordinator and its broker until Ctrl-C; name the federation on the first start')
     .option('--federation <name>', 'name of the federation (first start only)')
     .option('--port <number>', 'port of the broker (first start only)', readPort, 8883)
     .option(
       '--host <names>',
-      'names and addresses under which the sites reach this machine (first start only)',
+      'names and addresses at which the sites reach this machine (first start only)',
       readList,
     )
-    .option('--ui-port <number>', 'also serve the screens on 127.0.0.1 at this port', readPort)
+    .option('--ui-port <number>', 'also serve the screens on this port of 127.0.0.1', readPort)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action((options) =>
@@ -120,9 +116,9 @@ export function addCoordinatorCommands(program: Command): void {
 
   coordinator
     .command('invite')
-    .description('make an invitation for a site; it holds a one-time secret')
+    .description('create an invitation for a site; it contains a one-time secret')
     .requiredOption('--site <name>', 'name of the site')
-    .option('--hours <number>', 'how long it is valid', readNumber, 72)
+    .option('--hours <number>', 'how many hours it is valid', readNumber, 72)
     .option('--out <file>', 'write it to a file that only you can read, instead of the terminal')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
@@ -141,7 +137,7 @@ export function addCoordinatorCommands(program: Command): void {
       return options.json
         ? printJson(made)
         : printLine(
-            `${made.invitation}\n\nValid until ${made.expiresAt}. Send it on a way that only the site can read.`,
+            `${made.invitation}\n\nValid until ${made.expiresAt}. Send it over a channel that only the site can read.`,
           );
     });
 
@@ -150,13 +146,16 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
-    .addHelpText('after', '\ndocs/coordinator.md has the defaults, and says when to change them.')
+    .addHelpText(
+      'after',
+      '\ndocs/coordinator.md lists the defaults and further settings for --config, and says when to change them.',
+    )
     .action((options) =>
       withRunningAgent(options.data, async (client) => {
         const settings = await readRunOptions(options);
         if (settings.classes === undefined)
           throw new AppError('CONFIG_INVALID', 'A run needs the names of its classes.', {
-            action: 'Name them with --classes, or as "classes" in the file of --config.',
+            action: 'Name them with --classes, or as "classes" in the --config file.',
           });
         const summary = await client.coordinator.startRun.mutate(settings);
         if (!options.watch)
@@ -170,7 +169,7 @@ export function addCoordinatorCommands(program: Command): void {
 
   coordinator
     .command('status')
-    .description('sites, runs and rounds')
+    .description('show sites, runs and rounds')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {

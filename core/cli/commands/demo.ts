@@ -47,7 +47,7 @@ export function addDemoCommand(program: Command): void {
     .option('--seed <number>', 'seed', '1')
     .option('--images <folder>', 'your own images instead of cartoon faces; they stay on this machine')
     .option('--labels <file>', 'CSV for --images: file,subject,label and optionally split, site')
-    .option('--already-cropped', 'the images are aligned face crops: look for no face', false)
+    .option('--already-cropped', 'the images are aligned face crops; skip face detection', false)
     .option('--no-ui', 'do not serve the screens')
     .option('--keep-open', 'leave everything running after the report, until Ctrl-C', false)
     .option('--json', 'print JSON lines: the address of the screens, then the report', false)

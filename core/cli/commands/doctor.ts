@@ -31,10 +31,10 @@ export function addDoctorCommand(program: Command): void {
     .command('doctor')
     .description('list the devices that can train, measure real training steps on each and recommend one')
     .option('--base <id>', 'base model to measure with', 'face-resnet-128')
-    .option('--batch <number>', 'images of one training step', readWholeNumber, defaultBatchSize)
-    .option('--time <seconds>', 'time for all measurements, about', readWholeNumber, defaultTimeSeconds)
-    .option('--save', 'keep the recommendation: this installation then trains so', false)
-    .option('--data <folder>', 'data folder: its imported models, and where --save keeps it')
+    .option('--batch <number>', 'images per training step', readWholeNumber, defaultBatchSize)
+    .option('--time <seconds>', 'approximate time for all measurements', readWholeNumber, defaultTimeSeconds)
+    .option('--save', 'save the recommendation, so this installation trains that way', false)
+    .option('--data <folder>', 'data folder with imported models; --save writes to it')
     .option('--json', 'print JSON', false)
     .action((options: DoctorOptions) => runDoctor(options));
 }

@@ -21,7 +21,7 @@ function readChannels(text: string): number[] {
 /** The settings of an import, which an inspection of a file not imported yet needs too. */
 function addImportOptions(command: Command): Command {
   return command
-    .option('--licence <name>', 'licence of the weights, for instance Apache-2.0')
+    .option('--licence <name>', 'licence of the weights, for example Apache-2.0')
     .option('--image-size <pixels>', 'side of the square input', readWholeNumber)
     .addOption(
       new Option(
@@ -29,10 +29,10 @@ function addImportOptions(command: Command): Command {
         'how tokens become one embedding (ViT: class, mean; ONNX: first, mean)',
       ).choices(['class', 'mean', 'first']),
     )
-    .option('--mean <r,g,b>', 'means of the pixels scaled to 0…1', readChannels)
-    .option('--deviation <r,g,b>', 'deviations of the pixels scaled to 0…1', readChannels)
+    .option('--mean <r,g,b>', 'means of the pixel values, scaled to 0…1', readChannels)
+    .option('--deviation <r,g,b>', 'standard deviations of the pixel values, scaled to 0…1', readChannels)
     .addOption(new Option('--channel-order <order>', 'ONNX: order of the channels').choices(['rgb', 'bgr']))
-    .option('--output <name>', 'ONNX: the value that is the embedding, if not the only output');
+    .option('--output <name>', 'ONNX: name of the embedding, if it is not the only output');
 }
 
 interface Options extends ImportOptions {
@@ -75,7 +75,7 @@ function printReport(report: ModelReport): void {
   ]);
   if (report.presets.length > 0) {
     printLine();
-    printLine('Layers that LoRA can adapt, and the values that travel for each rank:');
+    printLine('Layers that LoRA can adapt, and how many values travel at each rank:');
     printLine(
       formatTable(
         ['target modules', 'layers', ...reportedRanks.map((rank) => `rank ${rank}`)],
@@ -103,7 +103,7 @@ function printOnnx(onnx: NonNullable<ModelReport['onnx']>): void {
     ['opset', String(opset)],
     ['written by', producer === '' ? 'not stated' : producer],
     ['operators', counts.map(([name, count]) => `${name} ${count}`).join(', ')],
-    ...(externalBytes > 0 ? [['weights outside', formatBytes(externalBytes)] as const] : []),
+    ...(externalBytes > 0 ? [['weights in other files', formatBytes(externalBytes)] as const] : []),
   ]);
   if (unsupported.length === 0) return;
   printLine();
@@ -119,11 +119,11 @@ function printOnnx(onnx: NonNullable<ModelReport['onnx']>): void {
 function printImported({ id, sha256, files }: ModelManifest): void {
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   printLine(`Imported "${id}": ${plural(files.length, 'file')}, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
-  printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" says more.`);
+  printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
 }
 
 export function addModelCommands(program: Command): void {
-  const models = program.command('models').description('the base models that runs can start from');
+  const models = program.command('models').description('list, import, inspect and verify base models');
 
   models
     .command('list')
@@ -159,7 +159,7 @@ export function addModelCommands(program: Command): void {
         'install a vision transformer (folder with config.json and model.safetensors) or an ONNX file',
       )
       .argument('<path>', 'folder or file')
-      .option('--id <id>', 'its name here; made of the name of the folder or file when absent'),
+      .option('--id <id>', 'name of the model here (default: made from the name of the folder or file)'),
   )
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
@@ -172,7 +172,7 @@ export function addModelCommands(program: Command): void {
   addImportOptions(
     models
       .command('inspect')
-      .description('describe an installed model, or a folder or file that is not imported yet')
+      .description('describe an installed model, or a folder or file that has not been imported yet')
       .argument('<id-or-path>', 'id of an installed model, or a path'),
   )
     .option('--data <folder>', 'data folder')
@@ -186,8 +186,10 @@ export function addModelCommands(program: Command): void {
 
   models
     .command('verify')
-    .description('read every byte of the installed models and compare it with what was imported')
-    .argument('[id]', 'one model alone')
+    .description(
+      'read every byte of the installed models and check that nothing has changed since the import',
+    )
+    .argument('[id]', 'check only this model')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (id: string | undefined, options: Options) => {

@@ -60,16 +60,16 @@ interface Options extends RunOptions {
 export function addPlanCommand(program: Command): void {
   const command = program
     .command('plan')
-    .description('count what a run would send, round by round, against FedAvg and fixed-rank LoRA')
+    .description('count what a run would send, round by round, compared with FedAvg and fixed-rank LoRA')
     .option(
       '--base <model>',
       'id of an installed model, vit-tiny, vit-small, vit-base or vit-large, or the path of a model or of a config.json',
     );
   addRunOptions(command, ['base', 'classes'])
-    .option('--classes <names>', 'labels, or how many there are', readClasses)
+    .option('--classes <names>', 'labels, or their number', readClasses)
     .option('--sites <number>', 'sites', readSites, 10)
-    .option('--target <percent>', 'also tell which settings send so much less than FedAvg', readPercent)
-    .option('--epsilon <number>', 'also tell how much noise keeps a site at this ε', readEpsilon)
+    .option('--target <percent>', 'also show which settings send this much less than FedAvg', readPercent)
+    .option('--epsilon <number>', 'also show how much noise keeps a site at this ε', readEpsilon)
     .option('--data <folder>', 'data folder, for installed models')
     .option('--json', 'print JSON', false)
     .action(async (options: Options) => {
@@ -129,7 +129,7 @@ function asJson(result: Result, answer: TargetAnswer | null, noise: Noise | null
 
 function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
   const { plan, totals } = planned;
-  const known = shapesOnly ? ', known by its shapes' : '';
+  const known = shapesOnly ? ', known only by its shapes' : '';
   const who = plural(sites, 'site');
   printLine(
     `${config.strategy} on ${base.id} (${formatCount(parametersOf(base))} weights${known}), ${plural(config.rounds, 'round')}, ${who}, ${plural(config.classes.length, 'label')}.`,
@@ -152,9 +152,7 @@ function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
       [3, 4, 5, 6, 7, 8],
     ),
   );
-  printLine(
-    'Values and bytes are those of one site in one round; at the end each site fetches the last state.',
-  );
+  printLine('Values and bytes are per site and round; at the end, each site also fetches the last state.');
   printLine();
   const row = (name: string, parameters: number, bytes: number) => [
     name,
@@ -165,7 +163,7 @@ function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
   ];
   printLine(
     formatTable(
-      ['in all', 'values', 'bytes', 'this run sends', 'in bytes'],
+      ['total', 'values', 'bytes', 'this run sends', 'in bytes'],
       [
         row('this run', totals.parametersSent, totals.bytesSent),
         row(`LoRA, rank ${config.rMax} throughout`, totals.fixedRankParameters, totals.fixedRankBytes),
@@ -176,7 +174,7 @@ function printPlan({ config, base, shapesOnly, sites, planned }: Result): void {
   );
   if (config.allocation === 'spectral' && getStrategy(config.strategy).traits(config).anneals) {
     printLine(
-      'With the allocation "spectral" the ranks of single layers follow from the data; counted is the mean.',
+      'With the allocation "spectral", the ranks of individual layers follow from the data; the table counts their mean.',
     );
   }
 }
@@ -200,7 +198,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
     printLine(
       `Privacy: ε = ${short(always.epsilon)} at δ = ${delta} for a site that trains in all ${plural(always.rounds, 'round')}` +
         (average.rounds < always.rounds
-          ? `, ${short(average.epsilon)} for one that is drawn in ${average.rounds}, as the average site is.`
+          ? `, and ${short(average.epsilon)} for one that is drawn in ${average.rounds}, like the average site.`
           : '.'),
     );
   } else if (config.privacy !== null) {
@@ -210,7 +208,7 @@ function printPrivacy(config: RunConfig, sites: number, noise: Noise | null): vo
   if (noise === null) return;
   printLine();
   printLine(
-    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${plural(config.rounds, 'round')} takes a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
+    `ε = ${noise.epsilon} at δ = ${noise.delta} in all ${plural(config.rounds, 'round')} needs a noiseMultiplier of ${enough(noise.noiseMultiplier)}.`,
   );
 }
 
@@ -241,10 +239,10 @@ function printAnswer({ parameterReduction, reached, limits }: TargetAnswer, targ
     `${percent(target)} fewer parameters than FedAvg: these settings ${reached ? 'reach' : 'do not reach'} it (${percent(parameterReduction)}).`,
   );
   if (limits.length === 0) {
-    printLine('No rank and no number of initiating rounds reaches it with the other settings.');
+    printLine('With the other settings as they are, no rank and no number of initiating rounds reaches it.');
     return;
   }
-  printLine('The costliest settings that reach it, each with all others as above:');
+  printLine('The most expensive settings that reach it, each with all others as above:');
   printLine(
     formatTable(
       ['settings', 'fewer parameters'],

@@ -1,4 +1,5 @@
 /** `anneal report`: the HTML report of the simulation's results, again or of several files together. */
+
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -32,20 +33,20 @@ interface Options {
 export function addReportCommand(program: Command): void {
   program
     .command('report')
-    .description('report on results of "anneal simulate"')
-    .argument('<files...>', 'runs.jsonl of one experiment or of several, or the folders that hold them')
+    .description('write a report on the results of "anneal simulate"')
+    .argument('<files...>', 'runs.jsonl of one or more experiments, or the folders that hold them')
     .option('--out <file>', 'HTML file to write')
     .option('--title <text>', 'heading of the report')
     .option(
       '--target <percent>',
-      'accuracy for "rounds to target"; 95 % of the best method when absent',
+      'accuracy for "rounds to target" (default: 95 % of the best method)',
       readAccuracy,
     )
     .addOption(new Option('--table <format>', 'print the tables of results').choices(Object.keys(formats)))
     .option('--json', 'print JSON', false)
     .action(async (files: string[], options: Options) => {
       if (options.out === undefined && options.table === undefined && !options.json) {
-        throw new AppError('CONFIG_INVALID', 'There is nothing to make of the results.', {
+        throw new AppError('CONFIG_INVALID', 'The command does not say which output to make.', {
           action: 'Add --out FILE.html, --table or --json.',
         });
       }

@@ -8,9 +8,9 @@ export function addServeCommand(program: Command): void {
     .command('serve')
     .description('serve the screens on 127.0.0.1, protected by an access code')
     .option('--data <folder>', 'data folder')
-    .option('--port <number>', 'port on 127.0.0.1; 0 takes a free one', readPort, 4747)
+    .option('--port <number>', 'port on 127.0.0.1; 0 picks a free one', readPort, 4747)
     .option('--approve', 'approve every run of the federation without asking', false)
-    .option('--json', 'print address and access code as JSON', false)
+    .option('--json', 'print the address and access code as JSON', false)
     .action((options) =>
       runInForeground(
         { dataFolder: options.data, uiPort: options.port, autoApprove: options.approve, json: options.json },

@@ -90,7 +90,7 @@ function describeLines(lines: readonly RunLine[]): string {
 function readDevice(text: string): DeviceKind {
   const kind = deviceKinds.find((known) => known === text);
   if (kind !== undefined) return kind;
-  throw new AppError('CONFIG_INVALID', `--device: there is ${deviceKinds.join(', ')}.`);
+  throw new AppError('CONFIG_INVALID', `--device: expected one of ${deviceKinds.join(', ')}.`);
 }
 
 /** It makes the output folder: the first place to notice that there cannot be one. */
@@ -164,13 +164,13 @@ export function addSimulateCommand(program: Command): void {
     .command('simulate')
     .description('run an experiment: strategies, seeds, partitions and numbers of sites, on this machine')
     .argument('<experiment>', 'YAML file, see docs/simulation.md')
-    .option('--out <folder>', 'folder for results; the same command goes on with what is there')
-    .option('--list', 'show the runs, and what each would send; run nothing', false)
+    .option('--out <folder>', 'folder for results; the same command continues from what is there')
+    .option('--list', 'list the runs and what each would send; run nothing', false)
     .option('--only <runs...>', 'only these: ids, or words such as "sa-fedlora, seed 2"')
-    .option('--workers <number>', 'trainer processes (default: one for each processor core)', readWholeNumber)
+    .option('--workers <number>', 'trainer processes (default: one per processor core)', readWholeNumber)
     .option(
       '--threads <number>',
-      'threads of each trainer process (default: the cores shared out)',
+      'threads per trainer process (default: the cores divided among them)',
       readWholeNumber,
     )
     .option('--device <kind>', `where trainers compute: ${deviceKinds.join(', ')}`, 'cpu')
@@ -178,7 +178,7 @@ export function addSimulateCommand(program: Command): void {
     .option('--json', 'print JSON; progress goes to standard error', false)
     .action(async (file: string, options: Options) => {
       for (const name of ['workers', 'threads'] as const) {
-        if (options[name] === 0) throw new AppError('CONFIG_INVALID', `--${name}: at least 1.`);
+        if (options[name] === 0) throw new AppError('CONFIG_INVALID', `--${name}: expected at least 1.`);
       }
       const abort = new AbortController();
       const ignore = onStopSignal(() => abort.abort());
@@ -186,7 +186,7 @@ export function addSimulateCommand(program: Command): void {
         process.exitCode = await simulate(file, options, abort.signal);
       } catch (thrown) {
         if (!abort.signal.aborted) throw thrown;
-        process.stderr.write('Stopped. Give the same command again to go on from here.\n');
+        process.stderr.write('Stopped. Run the same command again to continue from here.\n');
         process.exitCode = interruptedExitCode;
       } finally {
         ignore();

@@ -1,4 +1,5 @@
 /** `anneal site …`: take part in a federation. */
+
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -52,7 +53,7 @@ export function addSiteCommands(program: Command): void {
 
   site
     .command('join')
-    .description('join with the invitation that the coordinator sent')
+    .description('join a federation with the invitation that the coordinator sent')
     .requiredOption('--invitation <file>', 'file with the invitation, or - for standard input')
     .option('--name <name>', 'name of this site, if not the one in the invitation')
     .option('--data <folder>', 'data folder')
@@ -77,7 +78,7 @@ export function addSiteCommands(program: Command): void {
       '--labels <file>',
       'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',
     )
-    .option('--already-cropped', 'the images are aligned face crops: look for no face', false)
+    .option('--already-cropped', 'the images are aligned face crops; skip face detection', false)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
@@ -91,10 +92,10 @@ export function addSiteCommands(program: Command): void {
       );
       if (options.json) return printJson(report);
       printLine(
-        `${plural(report.imported, 'image')} imported, ${report.setAside.length} set aside, ${report.alreadyThere} were there already.`,
+        `${plural(report.imported, 'image')} imported, ${report.setAside.length} set aside, ${report.alreadyThere} already there.`,
       );
       if (report.withoutConsent > 0)
-        printLine(`${report.withoutConsent} of them have no active consent and are not used.`);
+        printLine(`Without active consent, and so not used: ${report.withoutConsent}.`);
       printLine(
         formatTable(
           ['label', 'training', 'held out'],
@@ -116,7 +117,7 @@ export function addSiteCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--approve', 'approve every run of the federation without asking', false)
     .option('--threads <number>', 'processor threads for training', readWholeNumber)
-    .option('--ui-port <number>', 'also serve the screens on 127.0.0.1 at this port', readPort)
+    .option('--ui-port <number>', 'also serve the screens on this port of 127.0.0.1', readPort)
     .option('--json', 'print JSON', false)
     .action((options) =>
       runInForeground(
@@ -142,7 +143,7 @@ export function addSiteCommands(program: Command): void {
 
   site
     .command('status')
-    .description('what this site has and does')
+    .description('show what this site has and does')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {

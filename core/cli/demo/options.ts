@@ -19,7 +19,7 @@ export const demoOptionsSchema = z
     keepOpen: z.boolean().default(false),
   })
   .refine((options) => (options.images === undefined) === (options.labels === undefined), {
-    message: '--images and --labels belong together',
+    message: '--images and --labels must be given together',
     path: ['images'],
   });
 export type DemoOptions = z.infer<typeof demoOptionsSchema>;

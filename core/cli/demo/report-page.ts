@@ -1,4 +1,5 @@
 /** `report.html`: one file without scripts; the plots are SVG drawn by ECharts on the server side. */
+
 import { BarChart, LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import * as echarts from 'echarts/core';
@@ -91,7 +92,7 @@ export function renderReportPage(report: DemoReport): string {
     [formatPercent(report.headOnlyAccuracy), 'a head on the frozen network'],
     [formatPercent(report.parameterReduction), 'fewer parameters sent than FedAvg of the whole network'],
     [formatPercent(report.reductionAgainstFixedRank), 'fewer than LoRA at the highest rank'],
-    [formatBytes(report.bytesSent), 'sent in all'],
+    [formatBytes(report.bytesSent), 'sent in total'],
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Anneal: report of a federated run</title>
@@ -100,14 +101,14 @@ export function renderReportPage(report: DemoReport): string {
 <p>${escapeHtml(report.data)}; base <code>${escapeHtml(report.base)}</code>; schedule ${escapeHtml(report.schedule)}; seed ${report.seed};
 ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
 <div class="figures">${figures.map(([value, label]) => `<div><b>${escapeHtml(value)}</b>${escapeHtml(label)}</div>`).join('')}</div>
-<h2>Course</h2><div class="plots">${plots.join('')}</div>
+<h2>Progress</h2><div class="plots">${plots.join('')}</div>
 <h2>Rounds</h2>${table(
     ['Round', 'Stage', 'Rank', 'Trainable', 'Up', 'Down', 'Loss', 'Accuracy', 'Energy kept'],
     rounds.map((round) => [...roundCells(round), formatPercent(round.energyKept)]),
     'Rounds',
   )}
 <h2>Parameters sent, both ways</h2>${table(
-    ['What', 'How known', 'Parameters'],
+    ['What', 'Source', 'Parameters'],
     [
       ['This run', 'counted from what was sent', formatCount(report.parametersSent)],
       [

@@ -208,7 +208,7 @@ async function runToEnd(
   const { id } = await client.coordinator.startRun.mutate(settings);
   const lost = Promise.race(agents.map((agent) => agent.exited)).then(() => {
     if (!signal.aborted)
-      throw new AppError('INTERNAL', 'A process of the demo ended before its time; see the logs.');
+      throw new AppError('INTERNAL', 'A process of the demo ended unexpectedly; see the logs.');
   });
   lost.catch(() => {});
   for (;;) {
@@ -229,7 +229,7 @@ async function exportGlobalAdapter(client: AgentClient, run: RunDetail, outFolde
   const last = rows.find(
     (row) => row.runId === run.id && row.kind === 'global' && row.round === run.rounds - 1,
   );
-  if (last === undefined) throw new AppError('NOT_FOUND', 'The run left no global adapter.');
+  if (last === undefined) throw new AppError('NOT_FOUND', 'The run produced no global adapter.');
   await client.exportAdapter.mutate({ sha256: last.sha256, folder: join(outFolder, 'adapter') });
   return last.sha256;
 }

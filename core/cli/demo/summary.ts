@@ -1,5 +1,4 @@
 /** The last screen of the demo: a table per round and what it cost beside what it is compared with. */
-
 import { plural } from '../../shared/text.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent, formatTable } from '../format.ts';
 import type { DemoReport } from './report.ts';
@@ -45,6 +44,6 @@ export function renderTotals(report: DemoReport): string {
     ),
     '',
     `Accuracy on held-out images: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
-    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${plural(report.sites.length, 'site')}, ${formatBytes(report.bytesSent)} sent in all.`,
+    `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${plural(report.sites.length, 'site')}, ${formatBytes(report.bytesSent)} sent in total.`,
   ].join('\n');
 }

@@ -1,4 +1,5 @@
 /** What `anneal doctor` says. */
+
 import { fastest } from '../../engine/devices/measure-devices.ts';
 import type { Checkup } from '../../engine/devices/measure-machine.ts';
 import type { Device } from '../../engine/engine.ts';
@@ -24,7 +25,7 @@ export function describeDevices(devices: readonly Device[]): string {
     .filter((device) => !device.available)
     .map((device) => `  ${engineTitles[device.engine]} ${device.kind}: ${device.reason ?? 'not available.'}`);
   return [
-    'Devices that answer:',
+    'Available devices:',
     table,
     ...(missing.length === 0 ? [] : ['', 'Not available:', ...missing]),
   ].join('\n');
@@ -87,13 +88,13 @@ function describeRecommendation(checkup: Checkup, saved: boolean): string[] {
   );
   return [
     `Recommended: ${engine} on ${device} (${name}), ${used}, batches of ${batchSize}, ${parts}: ${imagesPerSecond.toFixed(1)} images/s.`,
-    `Training may take ${formatBytes(memoryBudgetBytes)} of memory here; the rest is kept for other programs.`,
+    `Training may use ${formatBytes(memoryBudgetBytes)} of memory here; the rest is left for other programs.`,
     ...slower.map(
-      ({ name: other }) => `${other}: it computes on the processor and is of no use for training.`,
+      ({ name: other }) => `${other} computes on the processor, so it does not speed up training.`,
     ),
     saved
-      ? 'Kept: this installation trains so from its next start.'
-      : 'To train so, run this again with --save.',
+      ? 'Saved: this installation trains this way from its next start.'
+      : 'To train this way, run this command again with --save.',
   ];
 }
 

@@ -81,7 +81,7 @@ export async function writeDeviceChoice(dataFolder: string, choice: DeviceChoice
 
 function invalidChoice(what: string, cause: unknown): AppError {
   return new AppError('CONFIG_INVALID', `The file ${fileName} of the data folder ${what}.`, {
-    action: `Run "anneal doctor --save" to write it anew, or delete it to train on the processor.`,
+    action: `Run "anneal doctor --save" to write it again, or delete it to train on the processor.`,
     cause,
   });
 }

@@ -1,4 +1,5 @@
 /** Measures real training steps on a device, with growing numbers of images at once, within a time limit. */
+
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import type { Device } from '../engine.ts';
@@ -117,7 +118,7 @@ function foreseeLimit(
     return `${plural(microBatch, 'image')} at once would need more memory than is free.`;
   }
   return performance.now() + expectedMs(last, microBatch) > deadlineMs
-    ? `${plural(microBatch, 'image')} at once: left out, the time was up.`
+    ? `${plural(microBatch, 'image')} at once: not measured, because time ran out.`
     : undefined;
 }
 
@@ -169,7 +170,7 @@ async function tryMeasure(
     return { ...size, ...measured };
   } catch (thrown) {
     if (settings.signal?.aborted) throw new AppError('CANCELLED', 'The measurement was stopped.');
-    if (tooLong.aborted) return 'One step took longer than the time that there was.';
+    if (tooLong.aborted) return 'One step took longer than the time available.';
     const error = toAppError(thrown);
     // The base model is missing or damaged: no device can help that.
     if (error.code.startsWith('MODEL_')) throw error;

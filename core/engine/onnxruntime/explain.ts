@@ -11,8 +11,8 @@ export function explainFailure(kind: AcceleratorKind, machine: Machine, failure:
   const missing = kind === 'cuda' ? explainCuda(machine, failure) : explainGraphics(kind, machine);
   if (missing !== undefined) return missing;
   if (failure.how === 'crashed')
-    return 'Its driver crashed in a test; install the newest driver of its maker.';
-  return 'Its driver refused a test; install the newest driver of its maker.';
+    return 'Its driver crashed in a test; install the latest driver from its maker.';
+  return 'Its driver refused a test; install the latest driver from its maker.';
 }
 
 /** Before the runtime's own parts are looked at: what would be of no use. */
@@ -27,7 +27,7 @@ export function explainNoHardware(kind: AcceleratorKind, machine: Machine): stri
 /** What training with CUDA will want next, when its part of the runtime is not there yet. */
 export function furtherNeeds(kind: AcceleratorKind, machine: Machine): string {
   const wanted = kind === 'cuda' ? [...new Set(machine.missingCudaLibraries.map(describeCudaLibrary))] : [];
-  return wanted.length === 0 ? '' : ` It also needs ${listWords(wanted)}, not found here.`;
+  return wanted.length === 0 ? '' : ` It also needs ${listWords(wanted)}, which was not found here.`;
 }
 
 /** `a, b and c`. */

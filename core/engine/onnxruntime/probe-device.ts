@@ -15,7 +15,8 @@ try {
   const executable = await compile(builder.build(), { device });
   const { sum } = await executable.run({ x: floatTensor([2], Float32Array.of(1, 2)) });
   await executable.release();
-  if (Number(sum?.data[0]) !== 2 || Number(sum?.data[1]) !== 4) throw new Error('The device adds wrongly.');
+  if (Number(sum?.data[0]) !== 2 || Number(sum?.data[1]) !== 4)
+    throw new Error('The device computes wrong sums.');
 } catch (thrown) {
   console.error(thrown);
   process.exit(1);

@@ -25,8 +25,8 @@ export function missingRuntime(kind: AcceleratorKind): string | undefined {
 const unsupportedReasons: Record<AcceleratorKind, string> = {
   webgpu: 'ONNX Runtime has no WebGPU on this system.',
   cuda: 'ONNX Runtime for Node offers CUDA on Linux (x64) only.',
-  dml: 'DirectML is part of Windows; this is another system.',
-  coreml: 'Core ML is part of macOS; this is another system.',
+  dml: 'DirectML is part of Windows, and this is another system.',
+  coreml: 'Core ML is part of macOS, and this is another system.',
 };
 
 /** Where a runtime library that does not come with the npm package has to lie. */

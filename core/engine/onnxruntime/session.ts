@@ -77,7 +77,7 @@ function refuseFaults(graph: Graph): void {
   if (fault === undefined) return;
   throw new AppError(
     'DEVICE_UNAVAILABLE',
-    `This model needs what the runtime computes wrongly on "webgpu": ${fault}.`,
+    `The runtime computes part of this model wrongly on "webgpu": ${fault}.`,
     { action: 'Train on another device; the processor always works.' },
   );
 }
@@ -124,7 +124,7 @@ function createExecutable(
   return {
     ...(lanes.length === 0 ? {} : { beside: lanes }),
     async run(feeds) {
-      if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
+      if (released) throw new AppError('TRAINING_FAILED', 'The compiled model has already been released.');
       const inputs = toOrtTensors(checkFeeds(graph, feeds));
       let fetched: ort.InferenceSession.OnnxValueMapType;
       try {

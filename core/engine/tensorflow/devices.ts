@@ -45,10 +45,10 @@ function describeGpu({ report, missing }: Exclude<ProbeAnswer, { failure: string
   if (report.usesGpu) return { engine: 'tensorflow', kind: 'cuda', name: gpuName, available: true };
   if (missing.length > 0) {
     return gpu(
-      `TensorFlow ${report.version} misses ${missing.join(', ')}: install its version of CUDA and cuDNN.`,
+      `TensorFlow ${report.version} cannot find ${missing.join(', ')}: install the versions of CUDA and cuDNN that it needs.`,
     );
   }
   return gpu(
-    `TensorFlow ${report.version} finds none: there is no NVIDIA card with a working driver, or the installed library is the one for processors.`,
+    `TensorFlow ${report.version} finds no such device: there is no NVIDIA card with a working driver, or the installed library is the one for processors.`,
   );
 }

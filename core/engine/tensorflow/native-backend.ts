@@ -79,7 +79,7 @@ export function loadNativeBackend(installation: Installation, settings: NativeSe
 function loadedFor({ addonFile }: Installation, { gpu }: NativeSettings): NativeLibrary {
   const { library, settings, addonFile: present } = loaded!;
   if (present === addonFile && (gpu ? settings.gpu : !library.usesGpu)) return library;
-  throw new AppError('DEVICE_UNAVAILABLE', 'TensorFlow runs on another device in this process already.');
+  throw new AppError('DEVICE_UNAVAILABLE', 'TensorFlow already runs on another device in this process.');
 }
 
 /** Whether this process computes on a graphics processor, which the library cannot leave again. */

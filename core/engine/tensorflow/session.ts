@@ -130,7 +130,7 @@ function createExecutable(program: Program, backend: string): Executable {
   let released = false;
   return {
     async run(feeds) {
-      if (released) throw new AppError('TRAINING_FAILED', 'The compiled model was released already.');
+      if (released) throw new AppError('TRAINING_FAILED', 'The compiled model has already been released.');
       const checked = checkFeeds(program.graph, feeds);
       await selectBackend(backend);
       return execute(program, checked, limitBytes);

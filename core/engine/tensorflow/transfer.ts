@@ -13,7 +13,7 @@ function narrowed(name: string, data: BigInt64Array): Int32Array {
     if (value > largest || value < smallest) {
       throw new AppError(
         'SHAPE_MISMATCH',
-        `"${name}" holds the integer ${value}, but TensorFlow.js counts with 32 bits only.`,
+        `"${name}" holds the integer ${value}, but TensorFlow.js has 32-bit integers only.`,
       );
     }
     integers[index] = Number(value);

@@ -1,5 +1,7 @@
 /** What normalises per channel. */
+
 import { elementCount, type FloatTensor, floatTensor } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { floatOf, integerOf } from '../attributes.ts';
 import type { OperatorBuilder } from '../operator-builder.ts';
 import {
@@ -140,7 +142,7 @@ const groupNormalization: Composition = (request) => {
   const groups = integerOf(attributes, 'num_groups', 0);
   const [batch, channels] = dims as [number, number];
   if (dims.length < 3 || groups < 1 || channels % groups !== 0) {
-    throw mismatch(request, `its channels do not divide into ${groups} groups`);
+    throw mismatch(request, `its channels do not divide into ${plural(groups, 'group')}`);
   }
   for (const parameter of [scale, bias]) {
     if (builder.dimsOf(parameter).join() !== `${channels}`) {

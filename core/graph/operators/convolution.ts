@@ -1,5 +1,7 @@
 /** Convolutions. */
+
 import { elementCount, floatTensor, type Tensor } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { integerOf, integersOf } from '../attributes.ts';
 import type { OperatorBuilder } from '../operator-builder.ts';
 import { type GroupedWindow, weightGradient } from './convolution-weights.ts';
@@ -18,7 +20,8 @@ import { checkedWindow, checkWindow, leftover, reachOf, slide, turnedPads, windo
 
 function groupOf(request: OperatorRequest): number {
   const group = integerOf(request.attributes, 'group', 1);
-  if (!Number.isSafeInteger(group) || group < 1) throw mismatch(request, `it cannot have ${group} groups`);
+  if (!Number.isSafeInteger(group) || group < 1)
+    throw mismatch(request, `it cannot have ${plural(group, 'group')}`);
   return group;
 }
 
@@ -35,7 +38,7 @@ const inferConv: InferenceRule = (request) => {
   checkWindow(request, x.dims.length);
   const group = groupOf(request);
   if (w.dims.length !== 4 || x.dims[1] !== w.dims[1]! * group || w.dims[0]! % group !== 0) {
-    throw mismatch(request, 'the channels do not fit');
+    throw mismatch(request, 'the channels do not match');
   }
   checkBias(request, w.dims[0]!);
   const spatial = slide(request, x.dims.slice(2), checkedWindow(request, w.dims.slice(2)));
@@ -47,7 +50,7 @@ const inferConvTranspose: InferenceRule = (request) => {
   checkWindow(request, x.dims.length);
   const group = groupOf(request);
   if (w.dims.length !== 4 || x.dims[1] !== w.dims[0] || x.dims[1]! % group !== 0) {
-    throw mismatch(request, 'the channels do not fit');
+    throw mismatch(request, 'the channels do not match');
   }
   const channels = w.dims[1]! * group;
   checkBias(request, channels);

@@ -114,7 +114,7 @@ function sumOf(factor: (request: OperatorRequest) => number): Operator {
 
 function inferWhere(request: OperatorRequest): ValueType[] {
   const [condition, a, b] = [inputOf(request, 0), inputOf(request, 1), inputOf(request, 2)];
-  if (condition.dtype !== 'bool' || a.dtype !== b.dtype) throw mismatch(request, 'the types do not fit');
+  if (condition.dtype !== 'bool' || a.dtype !== b.dtype) throw mismatch(request, 'the types do not match');
   return [{ dtype: a.dtype, dims: broadcastAll(request) }];
 }
 

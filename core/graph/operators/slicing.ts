@@ -1,5 +1,7 @@
 /** Operators that take values out of a tensor or join tensors. */
+
 import { elementCount } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { integerOf } from '../attributes.ts';
 import type { OperatorBuilder } from '../operator-builder.ts';
 import {
@@ -161,7 +163,8 @@ function plainSplit(request: OperatorRequest): string[] | undefined {
   if (size === undefined) throw mismatch(request, `there is no axis ${axis}`);
   const even = Math.ceil(size / outputCount);
   const sizes = Array.from({ length: outputCount }, (_, index) => Math.min(even, size - index * even));
-  if (sizes.some((piece) => piece < 0)) throw mismatch(request, `it does not make ${outputCount} pieces`);
+  if (sizes.some((piece) => piece < 0))
+    throw mismatch(request, `it does not make ${plural(outputCount, 'piece')}`);
   return builder.append('Split', [x, builder.integers(sizes)], { axis }, outputCount);
 }
 

@@ -1,4 +1,5 @@
 /** A trained network as one ONNX file that any runtime can use: LoRA merged into the weights, the head behind it. */
+
 import path from 'node:path';
 import onnxProto, { type onnx } from 'onnx-proto';
 import { encodeOnnxModel } from '../../graph/encode.ts';
@@ -72,7 +73,7 @@ function headOf({ embeddingSize }: BaseModel, state: ModelState, { arcScale }: E
   if (!fits || !biasFits) {
     throw new AppError(
       'SHAPE_MISMATCH',
-      `The head of the adapter does not fit ${plural(classes, 'class')} and an embedding of ${plural(embeddingSize, 'number')}.`,
+      `The head of the adapter does not match ${plural(classes, 'class')} and an embedding of ${plural(embeddingSize, 'number')}.`,
     );
   }
   return { weight, bias };

@@ -2,6 +2,7 @@
  * Weights that lie beside the ONNX file.
  * Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
  */
+
 import { constants, type FileHandle, open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../../shared/errors.ts';

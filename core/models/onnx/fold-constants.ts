@@ -98,8 +98,7 @@ const constantOfShape: FoldRule = (request) => {
 
 const cast: FoldRule = (request) => {
   const to = hostTypeOf(intAttribute(request.node.attributes, 'to', 0));
-  if (to === undefined)
-    throw new NodeProblem('unsupported', 'turns values into a type that is not supported');
+  if (to === undefined) throw new NodeProblem('unsupported', 'casts values to a type that is not supported');
   return [mapType(input(request, 0), to)];
 };
 
@@ -111,7 +110,7 @@ const range: FoldRule = (request) => {
     number,
   ];
   const count = Math.max(0, Math.ceil((to - from) / step));
-  if (!Number.isFinite(count)) throw new NodeProblem('invalid', 'counts without an end');
+  if (!Number.isFinite(count)) throw new NodeProblem('invalid', 'counts without end');
   checkFoldedSize([count], 0);
   return [
     fromNumbers(

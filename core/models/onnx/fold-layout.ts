@@ -1,5 +1,7 @@
 /** Operators that move, cut or join values, on values known at import. */
+
 import { elementCount } from '../../shared/tensor.ts';
+import { plural } from '../../shared/text.ts';
 import { NodeProblem } from './attributes.ts';
 import { type HostTensor, newHostArray } from './host-tensor.ts';
 
@@ -84,7 +86,10 @@ export function reshapeDims(
 export function transposed(input: HostTensor, permutation: readonly number[]): HostTensor {
   const rank = input.dims.length;
   if ([...permutation].sort((a, b) => a - b).join() !== [...input.dims.keys()].join()) {
-    throw new NodeProblem('invalid', `has [${permutation.join(', ')}], no permutation of ${rank} axes`);
+    throw new NodeProblem(
+      'invalid',
+      `has [${permutation.join(', ')}], which is not a permutation of ${plural(rank, 'axis', 'axes')}`,
+    );
   }
   const strides = stridesOf(input.dims);
   return strided(
@@ -118,11 +123,11 @@ export function expanded(input: HostTensor, dims: readonly number[]): HostTensor
 
 export function concatenated(inputs: readonly HostTensor[], axis: number): HostTensor {
   const first = inputs[0];
-  if (first === undefined) throw new NodeProblem('invalid', 'joins nothing');
+  if (first === undefined) throw new NodeProblem('invalid', 'concatenates nothing');
   const at = resolveAxis(axis, first.dims.length);
   const others = (dims: readonly number[]) => dims.filter((_, index) => index !== at).join();
   if (inputs.some(({ dims, dtype }) => dtype !== first.dtype || others(dims) !== others(first.dims))) {
-    throw new NodeProblem('invalid', 'joins values of different shapes or types');
+    throw new NodeProblem('invalid', 'concatenates values of different shapes or types');
   }
   const total = inputs.reduce((sum, { dims }) => sum + dims[at]!, 0);
   const dims = first.dims.map((size, index) => (index === at ? total : size));

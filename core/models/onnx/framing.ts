@@ -47,7 +47,7 @@ function sideOf(
   if (side === undefined) {
     throw new AppError(
       'CONFIG_INVALID',
-      `${label} leaves the size of its input "${name}" open; the setting "inputSize" has to tell it.`,
+      `${label} leaves the size of its input "${name}" open; the setting "inputSize" has to give it.`,
     );
   }
   if (known.some((size) => size !== side)) {

@@ -1,4 +1,5 @@
 /** The part of an ONNX file that leads from the image to the embedding, with its weights loaded. */
+import { plural } from '../../shared/text.ts';
 import { openExternalData } from './external-data.ts';
 import type { HostTensor } from './host-tensor.ts';
 import { inlineFunctions } from './inline-functions.ts';
@@ -49,7 +50,7 @@ function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
   if (input === undefined) throw invalidFile(label, `its output "${output}" depends on no input`);
   if (fed.length > 1) {
     const names = fed.map(({ name }) => `"${name}"`).join(', ');
-    throw invalidFile(label, `it takes ${fed.length} inputs (${names}) instead of one image`);
+    throw invalidFile(label, `it takes ${plural(fed.length, 'input')} (${names}) instead of one image`);
   }
   const weightNames = [...graph.initializers.keys()].filter((name) => read.has(name));
   return { label, opset, nodes: ordered, input, output, weightNames };
@@ -103,7 +104,7 @@ function chooseOutput(
   if (chosen === undefined) {
     throw invalidFile(
       label,
-      `it has ${names.length} outputs (${listed}); the setting "output" has to name one`,
+      `it has ${plural(names.length, 'output')} (${listed}); the setting "output" has to name one`,
     );
   }
   if (!producers.has(chosen)) {

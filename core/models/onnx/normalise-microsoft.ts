@@ -13,7 +13,7 @@ const fusedMatMul: NodeRule = (context) => {
     intAttribute(node.attributes, 'transBatchA', 0) + intAttribute(node.attributes, 'transBatchB', 0) !==
     0
   ) {
-    throw new NodeProblem('unsupported', 'turns the batch axes');
+    throw new NodeProblem('unsupported', 'transposes the batch axes');
   }
   const side = (index: number, attribute: string): string => {
     const name = context.read(index);
@@ -60,7 +60,7 @@ const fusedConv: NodeRule = (context) => {
 const skipLayerNormalization: NodeRule = (context) => {
   const { builder, node } = context;
   if (node.outputs.slice(1, 3).some((name) => name !== '')) {
-    throw new NodeProblem('unsupported', 'gives its mean and deviation');
+    throw new NodeProblem('unsupported', 'outputs its mean and deviation');
   }
   const bias = context.readOptional(4);
   const plain = builder.add(context.read(0), context.read(1));

@@ -29,7 +29,7 @@ function castTo(context: NodeContext, host: ReturnType<typeof hostTypeOf>): Valu
   const value = context.input(0);
   if (value.kind === 'known') {
     if (host === undefined)
-      throw new NodeProblem('unsupported', 'turns values into a type that is not supported');
+      throw new NodeProblem('unsupported', 'casts values to a type that is not supported');
     return [{ ...value, tensor: mapType(value.tensor, host) }];
   }
   const from = context.builder.typeOf(value.name).dtype;
@@ -37,7 +37,7 @@ function castTo(context: NodeContext, host: ReturnType<typeof hostTypeOf>): Valu
   // Narrow integers wrap around, which int64 would not.
   const isNarrow = host === 'int32' && context.node.op === 'Cast' && code !== 6;
   if (host === undefined || isNarrow) {
-    throw new NodeProblem('unsupported', 'turns values into a type that is not supported');
+    throw new NodeProblem('unsupported', 'casts values to a type that is not supported');
   }
   const to = host === 'int32' ? 'int64' : host;
   if (from === to) return [value];
@@ -132,7 +132,7 @@ function repeatedTo(value: Known, channels: number): Known {
 export const layerNormalization: NodeRule = (context) => {
   const { builder, node } = context;
   if (node.outputs.slice(1).some((name) => name !== '')) {
-    throw new NodeProblem('unsupported', 'gives its mean and deviation');
+    throw new NodeProblem('unsupported', 'outputs its mean and deviation');
   }
   const axis = intAttribute(node.attributes, 'axis', -1);
   const epsilon = { float: floatAttribute(node.attributes, 'epsilon', 1e-5) };

@@ -101,7 +101,7 @@ function transposePads(
 export const pool: NodeRule = (context) => {
   const { attributes, op, outputs } = context.node;
   if (outputs.slice(1).some((name) => name !== '')) {
-    throw new NodeProblem('unsupported', 'gives the places of the largest values');
+    throw new NodeProblem('unsupported', 'outputs the indices of the largest values');
   }
   const kernel = intsAttribute(attributes, 'kernel_shape') ?? [];
   const window = windowOf(context, context.dims(0), kernel);
@@ -136,7 +136,7 @@ function roundedUpPads(
     if ((windows - 1) * stride >= size + pads[axis]!) windows--;
     const lacking = (windows - 1) * stride + reach[axis]! - padded;
     if (lacking <= 0) continue;
-    if (countPads) throw new NodeProblem('unsupported', 'joins ceil_mode with count_include_pad');
+    if (countPads) throw new NodeProblem('unsupported', 'combines ceil_mode with count_include_pad');
     result[axis + 2] = pads[axis + 2]! + lacking;
     if (result[axis + 2]! >= kernel[axis]!) {
       throw new NodeProblem('unsupported', 'has a window that ceil_mode pushes off the image');

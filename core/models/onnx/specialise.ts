@@ -1,4 +1,5 @@
 /** Writes a network as our graph for one batch size. */
+
 import type { Graph } from '../../graph/graph.ts';
 import { GraphBuilder } from '../../graph/graph-builder.ts';
 import { AppError } from '../../shared/errors.ts';

@@ -1,5 +1,4 @@
 /** The report of a simulation's runs: one file without scripts that needs nothing else. */
-
 import { plural } from '../../shared/text.ts';
 import type { RunLine } from '../record.ts';
 import { byRound, type ChartAxis, heatMap, lineChart, swatch } from './charts.ts';
@@ -24,7 +23,7 @@ const wideRange = 20;
 export function renderReport(runs: readonly RunLine[], options: ReportOptions = {}): string {
   const scenarios = scenariosOf(runs);
   const names = [...new Set(runs.map((run) => run.experiment))].join(', ');
-  const title = options.title ?? (names === '' ? 'Report of the simulation simulation' : names);
+  const title = options.title ?? (names === '' ? 'Simulation report' : names);
   const finished = runs.filter((run) => run.status === 'finished').length;
   const contents =
     scenarios.length < 2
@@ -46,7 +45,7 @@ function section(scenario: Scenario, index: number, target: number | undefined):
   const figures = figuresOf(scenario, target);
   const { methods } = scenario;
   return `<section id="s${index}" aria-labelledby="h${index}"><h2 id="h${index}">${escapeHtml(scenario.title)}</h2>
-${methods.length === 0 ? '<p>No run of this part finished.</p>' : results(scenario, figures)}
+${methods.length === 0 ? '<p>No run in this part finished.</p>' : results(scenario, figures)}
 ${failures(scenario)}</section>`;
 }
 
@@ -58,7 +57,7 @@ function results(scenario: Scenario, figures: ScenarioFigures): string {
     )
     .join('');
   return `${table(shown.head, shown.rows, 'Results')}
-<p class="note">${targetNote(figures)} Parameters and bytes are those that were sent, by all sites and to all sites; the comparison with FedAvg of the whole model and with LoRA at the largest rank is in parameters, for as many rounds and sites.</p>
+<p class="note">${targetNote(figures)} Parameters and bytes count everything that was sent by and to all sites; the comparisons with FedAvg of the whole model and with LoRA at the largest rank are in parameters, for the same rounds and sites.</p>
 ${papers(shown)}
 <ul class="legend" aria-label="Methods">${legend}</ul>
 <div class="plots">${plots(scenario.methods)}</div>
@@ -68,7 +67,7 @@ ${recallMap(scenario, figures)}`;
 function targetNote({ target }: ScenarioFigures): string {
   return target === null
     ? 'No run has an accuracy.'
-    : `Rounds and megabytes to target: until a run first reaches an accuracy of ${percent(target)}, over the runs that do.`;
+    : `Rounds and megabytes to target count until a run first reaches an accuracy of ${percent(target)}; they cover the runs that do.`;
 }
 
 function papers(shown: ReturnType<typeof resultTable>): string {
@@ -158,7 +157,7 @@ function recallMap({ methods, classes }: Scenario, figures: ScenarioFigures): st
     ]),
     'Recall by class',
   );
-  return `${figure('Recall by class at the end, percent; empty where too few images were there to say', map)}
+  return `${figure('Recall by class at the end, in percent; empty where there were too few images', map)}
 <details><summary>Recall by class as a table</summary>${numbers}</details>`;
 }
 
@@ -209,7 +208,7 @@ function repeatSection(runs: readonly RunLine[]): string {
     ]),
     'All runs',
   );
-  return `<section aria-labelledby="repeat"><h2 id="repeat">To repeat it</h2>
+  return `<section aria-labelledby="repeat"><h2 id="repeat">To reproduce it</h2>
 <dl>${facts.map(([name, value]) => `<dt>${name}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
-<details><summary>All ${plural(runs.length, 'run')}</summary>${list}</details></section>`;
+<details><summary>${runs.length === 1 ? 'The run' : `All ${runs.length} runs`}</summary>${list}</details></section>`;
 }

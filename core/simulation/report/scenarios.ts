@@ -1,5 +1,4 @@
 /** A simulation's runs, sorted for comparison: what was compared with what, and each method's course over its seeds. */
-
 import { plural } from '../../shared/text.ts';
 import type { FailedRun, FinishedRun, Partition, RoundRecord, RunLine } from '../record.ts';
 import { meanInterval } from '../statistics.ts';
@@ -86,7 +85,7 @@ function describePartition(partition: Partition): string {
     case 'dirichlet':
       return `Dirichlet α = ${partition.alpha}`;
     case 'shards':
-      return `${plural(partition.perSite, 'shard')} a site`;
+      return `${plural(partition.perSite, 'shard')} per site`;
     case 'column':
       return `by column "${partition.column}"`;
   }

@@ -80,7 +80,7 @@ function refuseUnprotected({ config, global }: AggregateRound, ownRule: boolean)
   if (config.privacy?.at !== 'coordinator' || !ownRule || global.lora.size === 0) return;
   throw new AppError(
     'CONFIG_INVALID',
-    `The strategy "${config.strategy}" does not merge factors value by value, so that noise of the coordinator ` +
+    `The strategy "${config.strategy}" does not merge factors value by value, so noise from the coordinator ` +
       'would not protect them. Let the sites add it, or choose another strategy.',
   );
 }

@@ -16,7 +16,7 @@ export function sharesOf(
   if (sites.length === 0) throw new AppError('QUORUM_NOT_REACHED', 'No update arrived in this round.');
   const weights = sites.map(({ examples }) => {
     if (!(Number.isFinite(examples) && examples > 0)) {
-      throw rejected('it does not say on how many images it was trained');
+      throw rejected('it does not say how many images it was trained on');
     }
     return weighting === 'equal' ? 1 : examples;
   });

@@ -42,8 +42,7 @@ export function createTensorMean(): TensorMean {
   /** Sums for these names and shapes: new ones the first time, the same ones ever after. */
   function slots(shapes: ReadonlyMap<string, { dims: readonly number[] }>): (readonly [string, Sum])[] {
     const isFirst = total === 0;
-    if (!isFirst && shapes.size !== sums.size)
-      throw rejected('it holds other tensors than those of other sites');
+    if (!isFirst && shapes.size !== sums.size) throw rejected('its tensors differ from those of other sites');
     return [...shapes].map(([name, { dims }]) => {
       if (isFirst) sums.set(name, { dims, sum: new Float64Array(elementCount(dims)) });
       const slot = sums.get(name);

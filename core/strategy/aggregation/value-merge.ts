@@ -102,7 +102,7 @@ function drifting(values: NamedTensors, { plan }: AggregateRound): NamedTensors 
 }
 
 function squaredChange(now: FloatTensor, before: FloatTensor | undefined): number {
-  if (before === undefined) throw rejected('it holds other tensors than the round started with');
+  if (before === undefined) throw rejected('its tensors differ from those that the round started with');
   let sum = 0;
   for (let i = 0; i < now.data.length; i++) sum += (now.data[i]! - before.data[i]!) ** 2;
   return sum;

@@ -52,7 +52,7 @@ export function combineAllRobustly(
 ): Map<string, FloatTensor> {
   const names = [...(sites[0]?.keys() ?? [])];
   if (sites.some((tensors) => tensors.size !== names.length)) {
-    throw rejected('it holds other tensors than those of other sites');
+    throw rejected('its tensors differ from those of other sites');
   }
   return new Map(
     names.map((name) => {

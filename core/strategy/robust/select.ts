@@ -1,4 +1,5 @@
 /** Robust rules that judge whole updates by their size or by their distances to one another. */
+
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import type { Exclusion } from '../strategy.ts';
@@ -52,7 +53,7 @@ export function multiKrum(
   if (sites.length < needed) {
     throw new AppError(
       'QUORUM_NOT_REACHED',
-      `Multi-Krum with ${byzantine} hostile sites needs ${plural(needed, 'update')}; ${sites.length} arrived.`,
+      `Multi-Krum with ${plural(byzantine, 'hostile site')} needs ${plural(needed, 'update')}; ${sites.length} arrived.`,
     );
   }
   const kept = sites.length - byzantine - 2;
@@ -63,7 +64,7 @@ export function multiKrum(
     })
     .sort((x, y) => x.score - y.score || (x.siteId < y.siteId ? -1 : 1));
   const selected = new Set(ranked.slice(0, kept).map(({ siteId }) => siteId));
-  const reason = `Left out by multi-Krum: its change is farther from the others than that of the ${kept} kept sites.`;
+  const reason = `Left out by multi-Krum: its change is farther from the others than those of the ${plural(kept, 'site')} kept.`;
   return {
     selected: sites.filter((siteId) => selected.has(siteId)),
     exclusions: sites.filter((siteId) => !selected.has(siteId)).map((siteId) => ({ siteId, reason })),

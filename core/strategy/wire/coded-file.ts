@@ -234,7 +234,7 @@ function readScales(
   const wrong = scales.findIndex((scale) => !(Number.isFinite(scale) && scale >= 0));
   if (wrong !== -1) {
     const found = `holds ${scales[wrong]} at place ${wrong}`;
-    throw invalid(name, `tensor "${nameOfScales}" ${found}: expected finite numbers from 0 on`);
+    throw invalid(name, `tensor "${nameOfScales}" ${found}: expected finite numbers of at least 0`);
   }
   let next = 0;
   return (entry) => {

@@ -145,7 +145,7 @@ function layersOf(table: LayerTable, initial: ModelState, name: string): Map<str
   const layers = new Map<string, LayerOf<Shape>>();
   for (const [module, { r, scale }] of Object.entries(table)) {
     const own = initial.lora.get(module);
-    if (own === undefined) throw invalid(name, `the layer "${module}" is none of this run`);
+    if (own === undefined) throw invalid(name, `the layer "${module}" is not part of this run`);
     layers.set(module, { module, r, scale, ...shapesAtRank(own, r) });
   }
   return layers;
@@ -156,7 +156,7 @@ function requireRank(layer: LayerOf<Shape>, own: number, { parts }: FileForm, na
   const { module, r } = layer;
   const most = parts.seeded?.(layer);
   if (most !== undefined && r > most)
-    throw invalid(name, `layer "${module}" has rank ${r}: it has ${most} in this run at most`);
+    throw invalid(name, `layer "${module}" has rank ${r}: this run allows at most ${most}`);
   if (most === undefined && !(parts.a && parts.b) && r !== own)
-    throw invalid(name, `layer "${module}" has rank ${r}: a run that keeps factors has ${own}`);
+    throw invalid(name, `layer "${module}" has rank ${r}: this run keeps factors of rank ${own}`);
 }

@@ -58,7 +58,7 @@ try {
   await main(abort.signal);
 } catch (thrown) {
   if (abort.signal.aborted) {
-    process.stderr.write('Stopped. Give the same command again to go on from here.\n');
+    process.stderr.write('Stopped. Run the same command again to continue from here.\n');
     process.exitCode = 130;
   } else {
     const { code, message } = toAppError(thrown);

@@ -18,7 +18,7 @@ interface ConvolutionSettings {
 
 function settingsOf(request: NodeRequest): ConvolutionSettings {
   const weight = request.inputs[1]!;
-  if (weight.dims.length !== 4) throw unsupported(request, 'it has images of two dimensions only');
+  if (weight.dims.length !== 4) throw unsupported(request, 'only images of two dimensions are supported');
   const window = windowOf(request.attributes, weight.dims.slice(2));
   return {
     window,

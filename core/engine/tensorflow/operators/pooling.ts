@@ -20,9 +20,9 @@ interface PoolSettings {
 
 function settingsOf(request: NodeRequest): PoolSettings {
   const { dims } = request.inputs[0]!;
-  if (dims.length !== 4) throw unsupported(request, 'it has images of two dimensions only');
+  if (dims.length !== 4) throw unsupported(request, 'only images of two dimensions are supported');
   if (request.node.outputs.filter((name) => name !== '').length > 1) {
-    throw unsupported(request, 'it gives the pooled values only, not their places');
+    throw unsupported(request, 'it returns the pooled values only, not their indices');
   }
   const window = windowOf(request.attributes, integersOf(request.attributes, 'kernel_shape', []));
   const outputSize = request.outputs[0]!.dims.slice(2) as Pair;
