@@ -5,8 +5,6 @@ import { AppError } from '../shared/errors.ts';
 export interface ConcurrencyLimiter {
   readonly running: number;
   readonly waiting: number;
-  /** Takes a place when its turn comes, until it is disposed of. @throws AppError CANCELLED as {@link run} */
-  enter(signal?: AbortSignal): Promise<Disposable>;
   /** Runs the task when its turn comes. @throws AppError CANCELLED when `signal` aborts while it waits */
   run<T>(task: () => Promise<T> | T, signal?: AbortSignal): Promise<T>;
 }
@@ -34,15 +32,6 @@ export function createConcurrencyLimiter(limit = 8): ConcurrencyLimiter {
     },
     get waiting() {
       return queue.size;
-    },
-    enter(signal) {
-      const [entered, left] = [Promise.withResolvers<Disposable>(), Promise.withResolvers<void>()];
-      const stay = () => {
-        entered.resolve({ [Symbol.dispose]: left.resolve });
-        return left.promise;
-      };
-      run(stay, signal).catch(entered.reject);
-      return entered.promise;
     },
     run,
   };
