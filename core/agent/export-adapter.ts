@@ -40,7 +40,7 @@ export async function exportAdapterOf(
 ): Promise<void> {
   const row = sources.store.adapters.get(sha256);
   if (row === null || !sources.blobs.has(sha256))
-    throw new AppError('NOT_FOUND', 'This adapter is no longer in the data folder.');
+    throw new AppError('NOT_FOUND', 'This adapter is not in the data folder.');
   const run = sources.store.runs.get(row.runId);
   if (run === null) {
     const base = await sources.catalogue.load(defaultBaseId);

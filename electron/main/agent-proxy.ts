@@ -120,8 +120,8 @@ function toProxyError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (notDelivered.has(code) || code === 'ECONNRESET' || code === 'EPIPE') {
-    return new AppError('AGENT_UNREACHABLE', 'The background service stopped while it answered.', {
-      action: 'Wait a moment and try again; it is started again by itself.',
+    return new AppError('AGENT_UNREACHABLE', 'The background service stopped while it was answering.', {
+      action: 'Wait a moment and try again; Anneal starts it again.',
       cause: error,
     });
   }

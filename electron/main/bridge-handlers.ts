@@ -48,7 +48,7 @@ function trustedWindow(event: IpcMainInvokeEvent): BrowserWindow {
 
 function parseArguments<T>(schema: z.ZodType<T>, args: unknown[]): T {
   const parsed = schema.safeParse(args);
-  if (!parsed.success) throw new AppError('CONFIG_INVALID', 'The dialog was asked for in a wrong way.');
+  if (!parsed.success) throw new AppError('CONFIG_INVALID', 'The request for a dialog was malformed.');
   return parsed.data;
 }
 

@@ -16,7 +16,7 @@ const unreachable: ErrorReport = {
 const unexpected: ErrorReport = {
   code: 'INTERNAL',
   message: 'Something went wrong inside Anneal.',
-  action: 'Try again; if it happens again, report it with the log file of the data folder.',
+  action: 'Try again; if it happens again, report it and attach the log file from the data folder.',
 };
 
 /** What to tell a person about anything that a query, a mutation or a dialog threw. */

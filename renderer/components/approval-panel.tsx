@@ -80,7 +80,7 @@ export function ApprovalPanel({ card }: { card: ApprovalCard }) {
             Approve and take part
           </Button>
           <Text size="sm" c="dimmed">
-            If you do not approve, the others go on without this site.
+            If you do not approve, the other sites continue without this one.
           </Text>
         </Group>
       </Stack>

@@ -22,8 +22,8 @@ export function DemoPanel({ demo }: { demo: DemoStatus }) {
             </Title>
             <Text size="sm" c="dimmed">
               {running
-                ? 'A coordinator and three pretend hospitals train on this machine for a few minutes. Nothing of it stays in this installation.'
-                : 'Its screens still show the result; you can go on with a choice above.'}
+                ? 'A coordinator and three pretend hospitals train on this machine for a few minutes. Nothing from it stays in this installation.'
+                : 'Its screens still show the result. When you are ready, choose an option above.'}
             </Text>
           </div>
           <Group gap="lg">

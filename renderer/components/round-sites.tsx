@@ -12,7 +12,7 @@ export function RoundSites({ runId, round }: { runId: string; round: RoundRow })
   if (round.sites.length === 0) {
     return (
       <Text size="sm" c="dimmed">
-        No site has taken up this round yet.
+        No site has started this round yet.
       </Text>
     );
   }

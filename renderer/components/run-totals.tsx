@@ -50,7 +50,7 @@ export function RunTotals({ totals, of, cols = 3 }: RunTotalsProps) {
   return (
     <SimpleGrid cols={cols} mt="md">
       <Figure
-        label={of === 'plan' ? 'To be sent in all' : complete ? 'Sent in all' : 'Sent so far'}
+        label={of === 'plan' ? 'To be sent in total' : complete ? 'Sent in total' : 'Sent so far'}
         value={formatBytes(totals.bytesSent)}
         hint={`${formatCompact(totals.parametersSent)} parameters`}
       />

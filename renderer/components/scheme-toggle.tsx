@@ -2,7 +2,7 @@ import { ActionIcon, Tooltip, useMantineColorScheme } from '@mantine/core';
 import { IconDeviceDesktop, IconMoon, IconSun } from '@tabler/icons-react';
 
 const order = ['auto', 'light', 'dark'] as const;
-const words = { auto: 'as the system', light: 'light', dark: 'dark' };
+const words = { auto: 'same as the system', light: 'light', dark: 'dark' };
 const icons = { auto: IconDeviceDesktop, light: IconSun, dark: IconMoon };
 
 /** Goes round: as the system, light, dark. */

@@ -75,11 +75,12 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
   },
   waiting: {
     title: 'Ready and waiting',
-    explanation: 'Nothing to do for you. Training starts by itself when the coordinator opens a round.',
+    explanation: 'You have nothing to do. Training starts on its own when the coordinator opens a round.',
   },
   'approval-needed': {
     title: 'Your approval is needed',
-    explanation: 'A run asks for this site’s help. Nothing is trained or sent before you approve it.',
+    explanation:
+      'The coordinator asks this site to take part in a run. Nothing is trained or sent before you approve it.',
   },
   downloading: {
     title: 'Getting the shared model',
@@ -87,7 +88,7 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
   },
   evaluating: {
     title: 'Checking the shared model',
-    explanation: 'The shared model is tried on this site’s held-out images. Only the counts leave.',
+    explanation: 'The shared model is tested on this site’s held-out images. Only the counts leave the site.',
   },
   training: {
     title: 'Training on this site’s images',
@@ -95,11 +96,11 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
   },
   uploading: {
     title: 'Sending the adapter',
-    explanation: 'The trained adapter goes to the coordinator. An interrupted transfer goes on by itself.',
+    explanation: 'The trained adapter goes to the coordinator. An interrupted transfer resumes on its own.',
   },
   paused: {
     title: 'Paused',
-    explanation: 'This site takes no part until you resume. Other sites go on without it.',
+    explanation: 'This site takes no part until you resume. The other sites continue without it.',
   },
 };
 

@@ -24,7 +24,7 @@ export function AboutScreen({ status }: { status: AgentStatus }) {
         <Section title="Installation">
           <Stack gap="xs">
             <Fact label="Version">{status.version}</Fact>
-            <Fact label="Works as">{status.mode === 'site' ? 'hospital site' : 'coordinator'}</Fact>
+            <Fact label="Role">{status.mode === 'site' ? 'hospital site' : 'coordinator'}</Fact>
             <Fact label="Name">{status.name ?? '–'}</Fact>
             <Fact label="Federation">{status.federation ?? '–'}</Fact>
             <Fact label="Connection">
@@ -36,7 +36,7 @@ export function AboutScreen({ status }: { status: AgentStatus }) {
           </Stack>
           <Text size="xs" c="dimmed" mt="md">
             The data folder holds the database, the face crops, the adapters and the log files. Include it in
-            your backups and keep it readable for this account only.
+            your backups and make sure that only this account can read it.
           </Text>
         </Section>
         <Section title="Appearance">
@@ -58,7 +58,7 @@ function SchemeChoice() {
       value={colorScheme}
       onChange={(value) => setColorScheme(value as typeof colorScheme)}
       data={[
-        { value: 'auto', label: 'As the system' },
+        { value: 'auto', label: 'Same as the system' },
         { value: 'light', label: 'Light' },
         { value: 'dark', label: 'Dark' },
       ]}

@@ -46,7 +46,7 @@ export function AccessCodeScreen() {
           />
           {signIn.data === false && (
             <Alert color="red" role="alert" title="That is not the access code.">
-              Type the newest code that Anneal printed; after ten tries wait a minute.
+              Type the newest code that Anneal printed; after ten tries, wait a minute.
             </Alert>
           )}
           {signIn.isError && <ErrorPanel error={signIn.error} />}

@@ -19,7 +19,7 @@ export function AuditScreen() {
   return (
     <Page
       title="Audit trail"
-      subtitle="Every step that matters, newest first. Entries are chained: a change to one would show."
+      subtitle="Every step that matters, newest first. Entries are chained, so a change to any of them shows."
       actions={intact !== undefined && <ChainBadge intact={intact} />}
     >
       {intact === false && <ErrorNotice />}
@@ -65,8 +65,8 @@ function ErrorNotice() {
       <Stack gap={4}>
         <Text fw={650}>An entry of the audit trail was changed or removed outside Anneal.</Text>
         <Text size="sm" c="dimmed">
-          Keep the data folder as it is and tell whoever is responsible for data protection; compare it with a
-          backup.
+          Keep the data folder as it is, tell whoever is responsible for data protection, and compare it with
+          a backup.
         </Text>
       </Stack>
     </Card>

@@ -51,7 +51,7 @@ export function RecordConsentDialog({ subject, onClose }: DialogProps) {
       <form noValidate onSubmit={form.onSubmit((values) => record.mutate(values))}>
         <Stack>
           <Text size="sm" c="dimmed">
-            Enter what is on the signed form. The entry cannot be changed later, only followed by a newer one.
+            Enter what is on the signed form. You cannot change the entry later; you can only add a newer one.
           </Text>
           <TextInput
             label="Version of the consent form"
@@ -61,7 +61,7 @@ export function RecordConsentDialog({ subject, onClose }: DialogProps) {
           />
           <TextInput
             label="Purpose"
-            description="Runs ask for this word exactly."
+            description="Runs ask for exactly this word."
             {...form.getInputProps('purpose')}
           />
           <Group grow align="flex-start">
@@ -108,7 +108,7 @@ export function WithdrawConsentDialog({ subject, onClose }: DialogProps) {
           {formatPlural(subject.images, 'image')} of this subject {subject.images === 1 ? 'is' : 'are'} no
           longer used, from now on.
         </List.Item>
-        <List.Item>Training that is using them now stops and starts again without them.</List.Item>
+        <List.Item>Training that is using them stops and starts again without them.</List.Item>
         <List.Item>
           Adapters that were merged earlier stay as they are. “Which runs?” shows which ones the subject took
           part in.

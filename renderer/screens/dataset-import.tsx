@@ -59,7 +59,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
     <Stack gap="lg">
       <Section
         title="Add images"
-        description="The photographs are read from where they are. Anneal keeps small face crops in its data folder; neither leaves this machine."
+        description="Anneal reads the photographs where they are and keeps small face crops in its data folder. Neither leaves this machine."
       >
         <form noValidate onSubmit={form.onSubmit(start)}>
           <Stack>
@@ -78,7 +78,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
             />
             <Checkbox
               label="The images are already cropped to one face"
-              description="Then no face is searched for."
+              description="Anneal then skips face detection."
               {...form.getInputProps('alreadyCropped', { type: 'checkbox' })}
             />
             <Group justify="space-between">
@@ -121,14 +121,14 @@ function CsvHelp() {
   return (
     <div>
       <Button variant="subtle" size="compact-sm" onClick={toggle} aria-expanded={opened}>
-        What belongs into the CSV file?
+        What goes into the CSV file?
       </Button>
       <Collapse expanded={opened}>
         <Stack gap="xs" mt="xs" maw={640}>
           <Text size="sm">
-            One line per image, with a first line of column names. <Code>file</Code>, <Code>subject</Code> (a
-            pseudonym, never a name) and <Code>label</Code> are needed. Consent comes from{' '}
-            <Code>consent</Code> (granted, withdrawn or none), <Code>consent_document</Code>,{' '}
+            One line per image, after a first line with the column names. <Code>file</Code>,{' '}
+            <Code>subject</Code> (a pseudonym, never a name) and <Code>label</Code> are needed. Consent comes
+            from <Code>consent</Code> (granted, withdrawn or none), <Code>consent_document</Code>,{' '}
             <Code>consent_from</Code> and <Code>consent_expires</Code>, or is recorded later by hand.
           </Text>
           <Code block>
@@ -144,7 +144,7 @@ function CsvHelp() {
 function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSetAside: () => void }) {
   const labels = Object.entries(report.byLabel);
   return (
-    <Card component="section" aria-label="Report of the import">
+    <Card component="section" aria-label="Import report">
       <Stack>
         <Alert color="green" icon={<IconCircleCheck aria-hidden />} role="status">
           {report.imported > 0

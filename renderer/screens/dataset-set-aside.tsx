@@ -21,8 +21,8 @@ export function SetAsidePanel() {
           ) : (
             <>
               <Text size="sm" c="dimmed" mb="md">
-                {formatPlural(rows.length, 'image')} not used. Correct them and import the folder again: what
-                is already there is skipped.
+                {formatPlural(rows.length, 'image')} not used. Correct them and import the folder again:
+                images that are already there are skipped.
               </Text>
               <Paged rows={rows}>{(visible) => <SetAsideTable rows={visible} />}</Paged>
             </>

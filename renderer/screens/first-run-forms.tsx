@@ -27,7 +27,7 @@ export function JoinSetup({ onBack }: SetupProps) {
     initialValues: { invitation: '', name: '' },
     validate: {
       invitation: (text) =>
-        text.trim() === '' ? 'Paste the invitation, or open the file that you got.' : null,
+        text.trim() === '' ? 'Paste the invitation, or open the file that you received.' : null,
     },
   });
   const join = useAction(
@@ -126,7 +126,7 @@ export function CoordinatorSetup({ onBack }: SetupProps) {
       />
       <TextInput
         label="Address of this machine"
-        description="The name or IP address under which the sites reach it. It stands in the invitations. Leave it empty to use the machine’s own name."
+        description="The name or IP address at which the sites reach it. It is part of every invitation. Leave it empty to use the machine’s own name."
         placeholder="anneal.hospital.example"
         maxLength={253}
         spellCheck={false}
@@ -134,7 +134,7 @@ export function CoordinatorSetup({ onBack }: SetupProps) {
       />
       <NumberInput
         label="Port for the sites"
-        description="Sites connect here, encrypted. Your IT has to let it through. 8883 is usual."
+        description="Sites connect here, encrypted. Your IT department has to let it through. The usual port is 8883."
         min={1}
         max={65535}
         allowDecimal={false}

@@ -11,7 +11,7 @@ export function InviteDialog({ onClose }: { onClose: () => void }) {
   const form = useForm<{ siteName: string; validHours: number | string }>({
     initialValues: { siteName: '', validHours: 72 },
     validate: {
-      siteName: (name) => (name.trim() === '' ? 'Name the site, so that you recognise it later.' : null),
+      siteName: (name) => (name.trim() === '' ? 'Name the site so that you recognise it later.' : null),
       validHours: (hours) => (typeof hours === 'number' && hours > 0 ? null : 'Give a number of hours.'),
     },
   });

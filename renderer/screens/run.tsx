@@ -104,7 +104,7 @@ function RunBody({ run }: { run: RunDetail }) {
       <Section title="Rounds">
         <RoundsTable rounds={run.done} />
       </Section>
-      <Section title="What was sent" description="Counted from what really travelled.">
+      <Section title="What was sent" description="Counted from what was actually sent.">
         <Box mt={-8}>
           <RunTotals totals={run.totals} of={coveredRounds(run)} />
         </Box>

@@ -197,8 +197,8 @@ function RunCard({ run }: { run: SiteOverview['run'] }) {
     <Section title="Training run" actions={run && <StatusBadge word={runWords[run.status]} />}>
       {run === null ? (
         <Text size="sm" c="dimmed">
-          There is no run yet. The coordinator starts one when enough sites are there; you will be asked for
-          your approval first.
+          There is no run yet. The coordinator starts one when enough sites have joined; Anneal asks for your
+          approval first.
         </Text>
       ) : (
         <Stack gap="xs">

@@ -95,7 +95,7 @@ function RemoveDialog({ site, onClose }: { site: SiteRow; onClose: () => void })
     >
       <Text size="sm">
         Its certificate is refused from now on. What it contributed to earlier rounds stays in them. To come
-        back it needs a new invitation.
+        back, it needs a new invitation.
       </Text>
     </ConfirmDialog>
   );

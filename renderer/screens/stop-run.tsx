@@ -43,7 +43,7 @@ export function StopRunButton({ run }: { run: RunDetail }) {
       >
         <Text size="sm">
           Sites stop training at once. The rounds that are done and their adapters are kept, but a stopped run
-          cannot be taken up again.
+          cannot be resumed.
         </Text>
       </ConfirmDialog>
     </>

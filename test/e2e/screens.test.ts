@@ -25,7 +25,7 @@ test('first run: a wrong invitation is explained, a right one makes this a site'
   await button(/A hospital site/).click();
 
   await button('Join').click();
-  await page.getByText('Paste the invitation, or open the file that you got.').waitFor();
+  await page.getByText('Paste the invitation, or open the file that you received.').waitFor();
 
   await page.getByLabel('Invitation').fill('good morning');
   await button('Join').click();
@@ -221,7 +221,7 @@ test('the keyboard alone reaches the screens, and the look follows the system or
   await page.getByText('no graphics adapter was found').waitFor();
   expect(await page.title()).toBe('About – Anneal');
 
-  await button(/Appearance: as the system/).press('Enter');
+  await button(/Appearance: same as the system/).press('Enter');
   expect(await scheme()).toBe('light');
   await page.reload();
   await heading('Devices').waitFor();

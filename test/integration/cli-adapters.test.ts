@@ -84,7 +84,7 @@ describe('anneal adapters', () => {
       'names of another network',
       ['export', 'adapter.safetensors', 'out', '--names', 'timm'],
       'CONFIG_INVALID',
-      /no names in timm/,
+      /no timm names/,
     ],
     [
       'a folder that is no adapter',

@@ -228,7 +228,7 @@ describe('what is taken already', () => {
     const looked = await cli.anneal('coordinator', 'coordinator', 'status', '--json');
     await new Promise((resolve) => blocker.close(resolve));
 
-    expectRefusal(first, new RegExp(`Port ${port} `));
+    expectRefusal(first, new RegExp(`port ${port}\\.`));
     expectJsonRefusal(status, 'NOT_FOUND');
     expectJsonRefusal(later, 'PORT_IN_USE');
     expectJsonRefusal(looked, 'PORT_IN_USE');
@@ -241,7 +241,7 @@ describe('what is taken already', () => {
     const plain = await cli.anneal('data', 'serve', '--port', String(other.port));
     const json = await cli.anneal('data', 'serve', '--port', String(other.port), '--json');
 
-    expectRefusal(plain, new RegExp(`Port ${other.port} `));
+    expectRefusal(plain, new RegExp(`port ${other.port}\\.`));
     expectJsonRefusal(json, 'PORT_IN_USE');
     expect(existsSync(join(cli.folder, 'data', 'agent.sock'))).toBe(false);
   });

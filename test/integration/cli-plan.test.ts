@@ -68,7 +68,7 @@ describe('anneal plan', () => {
     const drawn = json(await cli.anneal('data', ...args, '--participation', '0.45', '--json'));
     // Of the table in docs/strategy-options.md.
     expect(printed.stdout).toContain('ε = 8.08 at δ = 0.00001 for a site that trains in all 10 rounds.');
-    expect(printed.stdout).toMatch(/takes a noiseMultiplier of 4(\.0\d)?\.$/m);
+    expect(printed.stdout).toMatch(/needs a noiseMultiplier of 4(\.0\d)?\.$/m);
     expect(drawn.privacy.always).toEqual({ rounds: 10, epsilon: expect.closeTo(8.08, 2) });
     expect(drawn.privacy.average).toEqual({ rounds: 5, epsilon: expect.closeTo(5.38, 2) });
     expect(drawn.noise.noiseMultiplier).toBeCloseTo(4, 1);
