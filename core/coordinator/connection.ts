@@ -10,7 +10,13 @@ import { type BlobExchange, createBlobExchange } from '../transport/blob-exchang
 import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
 import { createReplayGuard, maxEnvelopeBytes, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
-import { chunkBytes, type ManifestBody, maxManifestBytes, siteToCoordinator } from '../transport/messages.ts';
+import {
+  chunkBytes,
+  type ManifestBody,
+  maxManifestBytes,
+  sha256Schema,
+  siteToCoordinator,
+} from '../transport/messages.ts';
 import { watchPresence } from '../transport/presence.ts';
 import type { Signer } from '../transport/signature.ts';
 import { createTopics } from '../transport/topics.ts';
@@ -39,6 +45,9 @@ export interface CoordinatorConnection {
   close(): Promise<void>;
 }
 
+/** Settings key: the blob that holds the newest large manifest, for the view `blob_references`. */
+const largeManifestKey = 'coordinator.manifest';
+
 /** More than all other fields of an envelope take. */
 const envelopeFieldsBytes = 1024;
 
@@ -56,7 +65,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const startedAt = Date.now();
   let inbox: CoordinatorInbox | null = null;
   /** Hash of the file that the manifest names when it is too large for an envelope. */
-  let largeManifest: string | null = null;
+  let largeManifest = store.settings.get(largeManifestKey, sha256Schema);
   const closers: (() => Promise<void> | void)[] = [];
 
   const keyOf = (siteId: string) => {
@@ -139,24 +148,31 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     const manifest = inbox?.manifest() ?? null;
     if (manifest === null || !link.online) return;
     const before = largeManifest;
-    const message = await manifestMessage(manifest);
-    await link.publish(topics.manifest, sealEnvelope({ federation, ...message }, signer), { retain: true });
-    if (before !== null && before !== largeManifest) await collectBlobs(store, blobs, [before]);
+    const { file, ...message } = await manifestMessage(manifest);
+    if (file === null) store.settings.remove(largeManifestKey);
+    else if (file !== before) store.settings.set(largeManifestKey, file);
+    largeManifest = file;
+    try {
+      await link.publish(topics.manifest, sealEnvelope({ federation, ...message }, signer), { retain: true });
+    } finally {
+      if (before !== null && before !== file) await collectBlobs(store, blobs, [before]);
+    }
   }
 
-  /** What an envelope cannot hold travels as a blob. @throws AppError MESSAGE_INVALID */
-  async function manifestMessage(body: ManifestBody): Promise<{ type: string; body: unknown }> {
+  /** What an envelope cannot hold travels as a blob, `file`. @throws AppError MESSAGE_INVALID */
+  async function manifestMessage(
+    body: ManifestBody,
+  ): Promise<{ type: string; body: unknown; file: string | null }> {
     const bytes = Buffer.from(canonicalJson(body));
-    largeManifest = null;
-    if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes) return { type: 'manifest', body };
+    if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes) return { type: 'manifest', body, file: null };
     if (bytes.length > maxManifestBytes) {
       const [size, limit] = [bytes.length, maxManifestBytes].map((count) => (count / 2 ** 20).toFixed(1));
       const text = `The manifest of this run takes ${size} MiB; the protocol allows ${limit} MiB.`;
       const action = 'Start a run with fewer or shorter class, module and site names.';
       throw new AppError('MESSAGE_INVALID', text, { action });
     }
-    largeManifest = await blobs.put(bytes);
-    return { type: 'manifest-blob', body: { sha256: largeManifest, sizeBytes: bytes.length, chunkBytes } };
+    const file = await blobs.put(bytes);
+    return { type: 'manifest-blob', body: { sha256: file, sizeBytes: bytes.length, chunkBytes }, file };
   }
 
   return {

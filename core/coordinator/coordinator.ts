@@ -1,7 +1,6 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
-import type { RunSettings } from '../config/run-config.ts';
-import { runConfigSchema } from '../config/run-config.ts';
+import { type RunConfig, type RunSettings, runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
@@ -119,6 +118,36 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     });
   }
 
+  /** The run and the state that it starts from. @returns its id */
+  async function recordStart(config: RunConfig, base: BaseModel): Promise<string> {
+    const state = createRunState(config, base);
+    const plan = getStrategy(config.strategy).configureTrain(config, 0);
+    const context = { config, plan, base };
+    using _held = blobs.hold();
+    const sha256 = await blobs.put(encodeGlobalState(state, context));
+    const id = randomUUID();
+    store.transaction(() => {
+      // Asked again: another start may have come between.
+      if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
+      store.runs.insert({ id, config });
+      store.adapters.insert({
+        sha256,
+        runId: id,
+        round: -1,
+        kind: 'global',
+        rank: plan.rank,
+        parameters: fileValueCount(state, globalForm(context)),
+        sizeBytes: blobs.sizeBytes(sha256),
+      });
+      store.audit.append({
+        actor: 'coordinator',
+        action: 'run-started',
+        details: { runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
+      });
+    });
+    return id;
+  }
+
   async function detail(runId: string): Promise<RunDetail> {
     const run = store.runs.get(runId);
     if (run === null) throw new AppError('NOT_FOUND', 'This run does not exist.');
@@ -202,31 +231,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const base = await catalogue.load(settings.baseId ?? defaultBaseId);
       const names = enrolled().map((site) => site.name);
       const config = completeRunConfig(settings, base, names.length, names);
-      const state = createRunState(config, base);
-      const plan = getStrategy(config.strategy).configureTrain(config, 0);
-      const context = { config, plan, base };
-      using _held = blobs.hold();
-      const sha256 = await blobs.put(encodeGlobalState(state, context));
-      const id = randomUUID();
-      store.transaction(() => {
-        // Asked again: another start may have come between.
-        if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
-        store.runs.insert({ id, config });
-        store.adapters.insert({
-          sha256,
-          runId: id,
-          round: -1,
-          kind: 'global',
-          rank: plan.rank,
-          parameters: fileValueCount(state, globalForm(context)),
-          sizeBytes: blobs.sizeBytes(sha256),
-        });
-        store.audit.append({
-          actor: 'coordinator',
-          action: 'run-started',
-          details: { runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
-        });
-      });
+      const id = await recordStart(config, base);
       await engine?.suspend();
       engine = await openEngine(id);
       await engine.resume();

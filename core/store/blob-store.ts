@@ -26,6 +26,8 @@ export interface BlobStore {
   delete(sha256: string): Promise<void>;
   /** Hashes of all complete blobs, in no order. */
   list(): string[];
+  /** Hashes of transfers of which something is here, in no order. */
+  unfinished(): string[];
 }
 
 export interface PartialBlob {

@@ -122,6 +122,7 @@ export function createBlobStore(
         .filter((folder) => /^[0-9a-f]{2}$/.test(folder))
         .flatMap((folder) => readdirSync(path.join(dir, folder)))
         .filter((name) => hashPattern.test(name)),
+    unfinished: () => readdirSync(folders.partial).filter((name) => hashPattern.test(name)),
     hold() {
       holders += 1;
       let isReleased = false;

@@ -54,6 +54,8 @@ UNION ALL
 SELECT part.value, NULL, NULL, 'frozen-base', 1 FROM settings, json_each(settings.value) AS part
 WHERE settings.key = 'site.foundation'
 UNION ALL
+SELECT settings.value ->> '$', NULL, NULL, 'manifest', 1 FROM settings WHERE settings.key = 'coordinator.manifest'
+UNION ALL
 SELECT part.value, run_id, round, 'frozen-base', 1 FROM rounds, json_each(rounds.frozen_base_parts) AS part
 UNION ALL
 SELECT memory_sha256, run_id, round, 'server-memory', +run_id = (SELECT id FROM current_run)

@@ -82,6 +82,6 @@ export async function collectRun(
   await collectBlobs({ blobReferences }, blobs, candidates, expired);
 }
 
-/** Of all blobs on the disk. Call it before anything writes some. @returns how many were deleted */
+/** Of all blobs on the disk, also unfinished ones. Call it before anything writes some. @returns how many were deleted */
 export const sweepBlobs = (store: Holders, blobs: BlobStore): Promise<number> =>
-  collectBlobs(store, blobs, blobs.list());
+  collectBlobs(store, blobs, [...blobs.list(), ...blobs.unfinished()]);

@@ -10,9 +10,10 @@ import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { connectSite } from '../../core/site/connection.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
+import { sealEnvelope } from '../../core/transport/envelope.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
 import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
-import { coordinatorId } from '../../core/transport/topics.ts';
+import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 import { signerOf } from '../contract/test-brokers.ts';
 import { until } from '../fixtures/federation.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
@@ -60,6 +61,7 @@ function openPair(siteId: string) {
     siteSide,
     seen,
     siteBlobs,
+    broker,
     store: center.store,
     blobs,
     async [Symbol.asyncDispose]() {
@@ -136,6 +138,46 @@ describe('a manifest that is larger than an envelope reaches the sites', () => {
   });
 });
 
+test('a site that announces the manifest file as its update does not take it from the others', async () => {
+  await using pair = openPair('site-a');
+  const { store, blobs, connection } = pair;
+  const hostile = signerOf('site-b');
+  const row = { publicKey: hostile.publicKey, certificateSerial: 'y' };
+  store.sites.upsert({ id: hostile.id, name: hostile.id, ...row });
+  const node = createCoordinator({
+    ...{ federation, brokerAddress: 'memory', store, blobs, logger: silentLogger, offlineGraceMs: 60_000 },
+    catalogue: { ...createCatalogue(), load: async () => base, resolve: async () => base.id },
+    ports: connection.ports,
+    createInvitation: () => Promise.reject(new Error('none')),
+    disconnect: () => {},
+    products: createOnnxRuntimeProducts(),
+    onChange: () => {},
+  });
+  await connection.open(node.inbox);
+  const link = pair.broker.connect({ clientId: hostile.id });
+  const say = (type: string, body: unknown) =>
+    link.publish(
+      createTopics(federation).message(hostile.id, 'up'),
+      sealEnvelope({ federation, recipient: coordinatorId, type, body }, hostile),
+    );
+  await say('hello', { name: hostile.id, version: '1', baseIds: [base.id] });
+  const { id: runId } = await node.startRun({
+    ...{ baseId: base.id, classes: names(10_000, 'class'), quorum: 1, rounds: 4 },
+  });
+  const round = await until('the first round', async () => store.rounds.get(runId, 0), 10_000);
+  const others = () => blobs.list().filter((sha256) => sha256 !== round.startSha256);
+  const file = await until("the manifest's file", async () => others().length === 1 && others()[0], 10_000);
+
+  const update = { sha256: file, sizeBytes: blobs.sizeBytes(file), chunkBytes: 262_144 };
+  await say('announce', { runId, round: 0, update, examples: 5, meanLoss: 1, steps: 1 });
+  const rejected = async () => store.roundSites.get(runId, 0, hostile.id)?.status === 'rejected';
+  await until('the refusal', rejected, 10_000);
+  await pair.siteSide.open();
+
+  await until('the manifest', async () => pair.seen.at(-1)?.config.classes.length === 10_000, 10_000);
+  await node.close();
+});
+
 test('a run whose manifest can never be sent fails with the reason instead of waiting for ever', async () => {
   await using pair = openPair('site-a');
   const { store, blobs, connection } = pair;
@@ -149,7 +191,7 @@ test('a run whose manifest can never be sent fails with the reason instead of wa
     onChange: () => {},
   });
   // A run of an earlier version, which did not ask how large its manifest would be.
-  const config = manifestOf({ classes: names(9_500, 'x'.repeat(950)) }).config;
+  const config = manifestOf({ classes: names(9_000, 'x'.repeat(900)) }).config;
   store.runs.insert({ id: 'run', config });
   store.adapters.insert({
     ...{

@@ -112,6 +112,26 @@ test('what was put and is not named yet, and what is on its way, is left alone',
   expect((await blobs.openPartial(coming, bytes.length, 4)).missing()).toEqual([0, 1, 2]);
 });
 
+test('what arrived of a transfer stays while a row asks for it, and goes when none does', async () => {
+  using opened = openTestStore();
+  using folder = temporaryFolder();
+  const { store } = opened;
+  const blobs = createBlobStore(join(folder.dir, 'blobs'));
+  const [wanted, superseded] = [Buffer.from('run -1'), Buffer.from('an older manifest')];
+  for (const bytes of [wanted, superseded]) {
+    const partial = await blobs.openPartial(sha256(bytes), bytes.length, 4);
+    await partial.write(0, bytes.subarray(0, 4));
+    await partial.suspend();
+  }
+  addRun(store, 'run');
+
+  const deleted = await sweepBlobs(store, blobs);
+
+  expect(deleted).toBe(1);
+  expect((await blobs.openPartial(sha256(wanted), wanted.length, 4)).missing()).not.toContain(0);
+  expect((await blobs.openPartial(sha256(superseded), superseded.length, 4)).missing()).toContain(0);
+});
+
 test('a blob that is deleted can be put again before its old file is gone', async () => {
   using opened = openTestStore();
   using folder = temporaryFolder();
