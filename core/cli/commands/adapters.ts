@@ -65,6 +65,7 @@ async function readAdapter(
 }
 
 interface ExportCall extends ExportOptions {
+  run?: string;
   base?: string;
   arcfaceScale?: number;
   data?: string;
@@ -78,7 +79,12 @@ async function exportAdapter(adapter: string, target: string, call: ExportCall):
   const path = resolve(target);
   if (isHash(adapter)) {
     await withAgent(call.data, (client) =>
-      client.exportAdapter.mutate({ sha256: adapter, folder: path, ...options }),
+      client.exportAdapter.mutate({
+        sha256: adapter,
+        ...(call.run && { runId: call.run }),
+        folder: path,
+        ...options,
+      }),
     );
   } else {
     const { state, base } = await readAdapter(resolve(adapter), openCatalogue(call.data), call.base);
@@ -166,6 +172,7 @@ export function addAdapterCommands(program: Command): void {
     .addOption(
       new Option('--names <library>', 'whose names the layers get in PEFT files').choices(peftNameStyles),
     )
+    .option('--run <id>', 'whose adapter is meant when several runs made this file')
     .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
     .option(
       '--arcface-scale <number>',
@@ -179,6 +186,7 @@ export function addAdapterCommands(program: Command): void {
   adapters
     .command('merge <adapter> <file>')
     .description("write the base model's weights with the adapter in them (safetensors)")
+    .option('--run <id>', 'whose adapter is meant when several runs made this file')
     .option('--base <id>', 'base model, if not the one that the adapter names by its hash')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
