@@ -1,7 +1,7 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import type { AgentContext, ImportRequest } from '../api/context.ts';
+import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
 import { importFolder } from '../data/import-folder.ts';
@@ -10,7 +10,6 @@ import { listAllDevices } from '../engine/engines.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
-import type { ExportOptions } from '../models/adapter-files.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -188,7 +187,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   async function exportAdapter(
     sha256: string,
     folder: string,
-    options: ExportOptions = {},
+    options: AdapterExport = {},
   ): Promise<{ folder: string }> {
     await exportAdapterOf({ store, blobs: data.blobs, catalogue, products }, sha256, folder, options);
     store.audit.append({

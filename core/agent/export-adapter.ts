@@ -1,10 +1,11 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 
+import type { AdapterExport } from '../api/context.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
-import { type ExportOptions, type TrainedWith, writeAdapter } from '../models/adapter-files.ts';
+import { type TrainedWith, writeAdapter } from '../models/adapter-files.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
@@ -29,16 +30,16 @@ export interface ExportSources {
 
 /**
  * @param target the folder (`peft`) or file to write
- * @throws AppError NOT_FOUND for an unknown hash; CONFIG_INVALID when the files cannot say what the run made;
- *   MODEL_UNKNOWN, and what `writeAdapter` throws
+ * @throws AppError NOT_FOUND for an unknown hash; CONFIG_INVALID when the files cannot say what the run made, or several
+ *   runs made different things of one file; MODEL_UNKNOWN, and what `writeAdapter` throws
  */
 export async function exportAdapterOf(
   sources: ExportSources,
   sha256: string,
   target: string,
-  options: ExportOptions,
+  { runId, ...options }: AdapterExport,
 ): Promise<void> {
-  const row = sources.store.adapters.get(sha256);
+  const row = findAdapter(sources.store, sha256, runId);
   if (row === null || !sources.blobs.has(sha256))
     throw new AppError('NOT_FOUND', 'This adapter is not in the data folder.');
   const run = sources.store.runs.get(row.runId);
@@ -64,6 +65,37 @@ export async function exportAdapterOf(
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
 }
 
+/** Equal bytes mean different models when the runs put different parts under them. */
+function findAdapter(store: ReadOnlyStore, sha256: string, runId: string | undefined): AdapterRecord | null {
+  const rows = store.adapters.list({ sha256, runId });
+  const meaningOf = (row: AdapterRecord) => {
+    const run = store.runs.get(row.runId);
+    return JSON.stringify([recordedParts(store, row), run && trainedWith(runConfigSchema.parse(run.config))]);
+  };
+  if (new Set(rows.map(meaningOf)).size > 1) {
+    const runs = [...new Set(rows.map((row) => row.runId))].join(', ');
+    throw new AppError(
+      'CONFIG_INVALID',
+      'Several runs made this file, and it means a different model in each.',
+      {
+        action: `Name the run with --run, one of: ${runs}.`,
+      },
+    );
+  }
+  return rows[0] ?? null;
+}
+
+/** What lies under an adapter, oldest first; null when an older version did not record it. */
+function recordedParts(
+  store: ReadOnlyStore,
+  { kind, runId, round }: AdapterRecord,
+): readonly string[] | null {
+  if (kind === 'update') return store.rounds.get(runId, round)?.frozenBaseParts ?? null;
+  return store.rounds
+    .listOfRun(runId)
+    .flatMap((record) => (record.round <= round ? (record.frozenBaseSha256 ?? []) : []));
+}
+
 function trainedWith({ training }: RunConfig): TrainedWith {
   const { loraDropout, head, arcScale } = training;
   return { loraDropout, ...(head === 'arcface' ? { arcScale } : {}) };
@@ -79,9 +111,9 @@ interface RunAdapter {
   parts: readonly string[];
 }
 
-async function readGlobal(context: RunContext, { sha256, runId, round }: AdapterRecord): Promise<RunAdapter> {
+async function readGlobal(context: RunContext, adapter: AdapterRecord): Promise<RunAdapter> {
   const { store, blobs, config } = context;
-  const plan = planOf(config, round + 1);
+  const plan = planOf(config, adapter.round + 1);
   // Of what a site keeps the coordinator has the first values only: an adapter of those would look whole and be none.
   if (getStrategy(config.strategy).configureEvaluate(config, plan.round).perSite) {
     const kept = config.localHead ? 'its head' : 'some of its factors';
@@ -91,22 +123,20 @@ async function readGlobal(context: RunContext, { sha256, runId, round }: Adapter
       { action: 'Export an adapter at a site, which has all of it.' },
     );
   }
-  const parts = store.rounds
-    .listOfRun(runId)
-    .flatMap((record) => (record.round <= round ? (record.frozenBaseSha256 ?? []) : []));
-  const state = decodeGlobalState(await blobs.read(sha256), 'adapter', { ...context, plan });
-  return { state, parts };
+  const state = decodeGlobalState(await blobs.read(adapter.sha256), 'adapter', { ...context, plan });
+  return { state, parts: recordedParts(store, adapter) ?? [] };
 }
 
 /** A site's update with what the site kept to itself: its own model after the round. */
-async function readOwn(context: RunContext, { sha256, runId, round }: AdapterRecord): Promise<RunAdapter> {
+async function readOwn(context: RunContext, adapter: AdapterRecord): Promise<RunAdapter> {
+  const { sha256, runId, round } = adapter;
   const { store, blobs, config, base } = context;
   const plan = planOf(config, round);
   const bytes = await blobs.read(sha256);
-  const parts = partsAtSite(context, runId, round);
+  const parts = partsAtSite(context, adapter);
   if (leavesUnchanged({ config, plan })) return { state: decodeModelState(bytes, 'adapter'), parts };
 
-  const startSha256 = store.rounds.get(runId, round)?.startSha256;
+  const startSha256 = adapter.startSha256 ?? store.rounds.get(runId, round)?.startSha256;
   if (startSha256 === undefined || !blobs.has(startSha256))
     throw notHere('the state that it was trained from');
   const start = decodeGlobalState(await blobs.read(startSha256), 'global state', { ...context, plan });
@@ -126,15 +156,15 @@ async function readOwn(context: RunContext, { sha256, runId, round }: AdapterRec
 }
 
 /** Parts that lay under the state from which a site's update was trained. */
-function partsAtSite({ store, blobs, config }: RunContext, runId: string, round: number): readonly string[] {
-  const record = store.rounds.get(runId, round);
-  if (record?.frozenBaseParts == null && mayHaveFrozen(config, round))
+function partsAtSite({ store, blobs, config }: RunContext, adapter: AdapterRecord): readonly string[] {
+  const recorded = recordedParts(store, adapter);
+  if (recorded === null && mayHaveFrozen(config, adapter.round))
     throw new AppError(
       'NOT_FOUND',
       'An older version of Anneal trained this adapter and did not record its frozen base delta.',
       { action: 'Export the result of that round at the coordinator.' },
     );
-  const parts = record?.frozenBaseParts ?? [];
+  const parts = recorded ?? [];
   if (!parts.every((sha256) => blobs.has(sha256))) throw notHere('the frozen base delta');
   return parts;
 }

@@ -13,6 +13,9 @@ export interface ImportRequest {
   alreadyCropped: boolean;
 }
 
+/** `runId`: whose adapter is meant, for when several runs made the same file. */
+export type AdapterExport = ExportOptions & { runId?: string | undefined };
+
 export interface AgentContext {
   readonly store: Store;
   readonly catalogue: Catalogue;
@@ -31,7 +34,7 @@ export interface AgentContext {
   startDemo(): Promise<void>;
   devices(): Promise<Device[]>;
   importImages(request: ImportRequest): Promise<ImportReport>;
-  exportAdapter(sha256: string, folder: string, options?: ExportOptions): Promise<{ folder: string }>;
+  exportAdapter(sha256: string, folder: string, options?: AdapterExport): Promise<{ folder: string }>;
   /** Null until this installation joined a federation. */
   readonly site: SiteNode | null;
   /** Null unless this installation is a coordinator. */

@@ -174,7 +174,11 @@ export const appRouter = router({
   adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),
   exportAdapter: procedure
     .input(
-      exportOptionsSchema.extend({ sha256: z.string().regex(/^[0-9a-f]{64}$/), folder: z.string().min(1) }),
+      exportOptionsSchema.extend({
+        sha256: z.string().regex(/^[0-9a-f]{64}$/),
+        ...run.partial().shape,
+        folder: z.string().min(1),
+      }),
     )
     .mutation(({ ctx, input: { sha256, folder, ...options } }) =>
       ctx.agent.exportAdapter(sha256, folder, options),

@@ -16,6 +16,7 @@ import {
   maxManifestBytes,
   sha256Schema,
   siteToCoordinator,
+  writtenManifest,
 } from '../transport/messages.ts';
 import { watchPresence } from '../transport/presence.ts';
 import type { Signer } from '../transport/signature.ts';
@@ -163,8 +164,10 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   async function manifestMessage(
     body: ManifestBody,
   ): Promise<{ type: string; body: unknown; file: string | null }> {
-    const bytes = Buffer.from(canonicalJson(body));
-    if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes) return { type: 'manifest', body, file: null };
+    const written = writtenManifest(body);
+    const bytes = Buffer.from(canonicalJson(written));
+    if (bytes.length <= maxEnvelopeBytes - envelopeFieldsBytes)
+      return { type: 'manifest', body: written, file: null };
     if (bytes.length > maxManifestBytes) {
       const [size, limit] = [bytes.length, maxManifestBytes].map((count) => (count / 2 ** 20).toFixed(1));
       const text = `The manifest of this run takes ${size} MiB; the protocol allows ${limit} MiB.`;

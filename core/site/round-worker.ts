@@ -17,7 +17,7 @@ import { collectBlobs } from '../store/retention.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
-import { makeUpdate } from './make-update.ts';
+import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
 import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
@@ -173,7 +173,7 @@ export async function trainRound(
 /** Both files are in the blob store before the store names them. */
 async function finishedUpdate(
   { blobs, noise }: RoundWorkerOptions,
-  { config, plan }: RoundContext,
+  { config, plan, state }: RoundContext,
   start: ComposedState,
   outFile: string,
 ): Promise<TrainedRound['update']> {
@@ -183,6 +183,7 @@ async function finishedUpdate(
     sha256: await blobs.put(made.bytes),
     sizeBytes: made.bytes.length,
     values: made.values,
+    start: leavesUnchanged({ config, plan }) ? null : state.sha256,
     memory: made.memory === null ? null : await blobs.put(made.memory),
     clipped: made.clipped,
   };

@@ -31,7 +31,12 @@ export function recordRun(store: Store, current: ManifestBody): void {
     const over = phase === 'finished' || phase === 'stopped';
     const status = phase === 'train' ? 'running' : phase === 'evaluate' ? 'evaluating' : phase;
     store.runs.update(runId, { status, round, finishedAt: over ? store.now() : null });
-    if (phase !== 'train' || state === null || store.rounds.get(runId, round) !== null) return;
+    if (phase !== 'train' || state === null) return;
+    const frozenBaseParts = frozenBaseDelta.map(({ sha256 }) => sha256);
+    const known = store.rounds.get(runId, round);
+    // A version that did not record the parts may have begun the round.
+    if (known?.frozenBaseParts === null) store.rounds.update(runId, round, { frozenBaseParts });
+    if (known !== null) return;
     store.rounds.insert({
       runId,
       round,
@@ -39,7 +44,7 @@ export function recordRun(store: Store, current: ManifestBody): void {
       rank: plan.rank,
       trainableParameters: 0,
       startSha256: state.sha256,
-      frozenBaseParts: frozenBaseDelta.map(({ sha256 }) => sha256),
+      frozenBaseParts,
       deadlineAt,
     });
   });
@@ -80,6 +85,8 @@ export interface TrainedRound {
     sizeBytes: number;
     /** Model values in it. */
     values: number;
+    /** Hash of the state that its file needs to be understood; null when it needs none. */
+    start: string | null;
     /** Hash of what the site keeps; null when it keeps nothing. */
     memory: string | null;
     clipped: MadeUpdate['clipped'];
@@ -121,6 +128,7 @@ export function recordAnnouncement(
       rank: plan.rank,
       parameters: update.values,
       sizeBytes,
+      startSha256: update.start,
       createdAt: new Date().toISOString(),
     });
     const sent = { updateSha256: sha256, cohortSha256: cohort.sha256, sizeBytes, examples, meanLoss };

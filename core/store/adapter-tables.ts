@@ -36,8 +36,8 @@ export function createAdapters(db: Sqlite, now: () => string) {
       return db.get(foundRow, sql, { runId, sha256 }) !== null;
     },
     /** Repeating an insert changes nothing. */
-    insert(adapter: Defaulted<AdapterRecord, 'createdAt' | 'siteId'>): void {
-      db.run(insert, { siteId: null, ...adapter, createdAt: adapter.createdAt ?? now() });
+    insert(adapter: Defaulted<AdapterRecord, 'createdAt' | 'siteId' | 'startSha256'>): void {
+      db.run(insert, { siteId: null, startSha256: null, ...adapter, createdAt: adapter.createdAt ?? now() });
     },
     /** Forgets an update of a site that is thrown away. */
     remove(update: Pick<AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): void {

@@ -7,6 +7,10 @@ ALTER TABLE rounds RENAME COLUMN foundation_sha256 TO frozen_base_sha256;
 -- each of them added (frozen_base_sha256).
 ALTER TABLE rounds ADD COLUMN frozen_base_parts TEXT;
 
+-- Site: the state that an update was trained from, where the update's file means nothing without it. Null: it does, or
+-- the update was made before version 4.
+ALTER TABLE adapters ADD COLUMN start_sha256 TEXT;
+
 -- What an answer names stands beside the sealed message. What is no envelope has nothing that could be answered.
 CREATE TABLE outbox_with_keys (
   id INTEGER PRIMARY KEY,
@@ -47,6 +51,8 @@ UNION ALL
 SELECT sha256, run_id, round, CASE kind WHEN 'global' THEN 'global-state' ELSE 'update' END, 1 FROM adapters
 UNION ALL
 SELECT start_sha256, run_id, round, 'start-state', +run_id = (SELECT id FROM current_run) FROM rounds
+UNION ALL
+SELECT start_sha256, run_id, round, 'start-state', 1 FROM adapters WHERE start_sha256 IS NOT NULL
 UNION ALL
 -- A run's adapters are nothing without what was put under them.
 SELECT frozen_base_sha256, run_id, round, 'frozen-base', 1 FROM rounds WHERE frozen_base_sha256 IS NOT NULL

@@ -255,6 +255,8 @@ export const adapterRecord = z.object({
   rank: z.int(),
   parameters: z.int(),
   sizeBytes: z.int(),
+  /** Of the state that an update was trained from, where its file means nothing without. */
+  startSha256: z.string().nullable(),
   createdAt: z.string(),
 });
 export type AdapterRecord = z.infer<typeof adapterRecord>;

@@ -43,7 +43,7 @@ export type BlobReference = z.infer<typeof blobReferenceSchema>;
 const announcedConfigSchema = runConfigSchema.strip().extend({ training: localTrainingSchema.strip() });
 
 /** Coordinator, retained: everything that a site needs to find its work. */
-export const manifestSchema = z.strictObject({
+const writtenManifestSchema = z.strictObject({
   runId: runIdSchema,
   config: announcedConfigSchema,
   configSha256: sha256Schema,
@@ -52,12 +52,23 @@ export const manifestSchema = z.strictObject({
   plan: roundPlanSchema,
   state: blobReferenceSchema.nullable(),
   /** What lies under the state, oldest first (`FrozenBaseDelta` of core/strategy); a site fetches each part once. */
-  frozenBaseDelta: z.array(blobReferenceSchema).max(1001).default([]),
+  foundation: z.array(blobReferenceSchema).max(1001).default([]),
   /** Sites that train in this round; all when null. The others only evaluate. */
   participants: z.array(z.string().max(200)).max(maxParticipants).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
 });
+/** On the wire the frozen base delta keeps its name of version 0.1. */
+export const manifestSchema = writtenManifestSchema.transform(({ foundation, ...body }) => ({
+  ...body,
+  frozenBaseDelta: foundation,
+}));
 export type ManifestBody = z.infer<typeof manifestSchema>;
+
+/** As {@link manifestSchema} reads it. */
+export const writtenManifest = ({ frozenBaseDelta, ...body }: ManifestBody) => ({
+  ...body,
+  foundation: frozenBaseDelta,
+});
 
 /** Site, at each connection. */
 const helloSchema = z.strictObject({

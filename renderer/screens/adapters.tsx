@@ -99,12 +99,15 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
 
 function ExportDialog({ adapter, onClose }: { adapter: AdapterRow; onClose: () => void }) {
   const [folder, setFolder] = useState('');
-  const run = useAction(() => api.exportAdapter.mutate({ sha256: adapter.sha256, folder: folder.trim() }), {
-    changes: ['audit'],
-    ownErrors: true,
-    success: () => 'The adapter is exported.',
-    onSuccess: onClose,
-  });
+  const run = useAction(
+    () => api.exportAdapter.mutate({ sha256: adapter.sha256, runId: adapter.runId, folder: folder.trim() }),
+    {
+      changes: ['audit'],
+      ownErrors: true,
+      success: () => 'The adapter is exported.',
+      onSuccess: onClose,
+    },
+  );
   return (
     <Modal opened onClose={onClose} title={`Export adapter ${formatHash(adapter.sha256)}`} size="lg">
       <form

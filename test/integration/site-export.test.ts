@@ -19,6 +19,7 @@ import { openFederation } from '../../core/simulation/federation.ts';
 import { prepareRunFolder, prepareSiteStores } from '../../core/simulation/site-stores.ts';
 import { createTrainerPool } from '../../core/simulation/trainer-pool.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
+import { sweepBlobs } from '../../core/store/retention.ts';
 import { applyFrozenBaseDelta } from '../../core/strategy/frozen-base-delta.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeFrozenBase } from '../../core/strategy/wire/wire.ts';
@@ -87,6 +88,15 @@ async function finishedRun(changes: Partial<RunConfig>) {
     runId,
     /** The site's own store. */
     store,
+    restart: () => sweepBlobs(store, blobs),
+    config,
+    center: federation.store,
+    exportFromCenter: async (hash: string, options: { runId?: string } = {}) => {
+      const target = join(place.dir, `center ${options.runId}`);
+      const sources = { store: federation.store, blobs: federation.blobs, catalogue, products };
+      await exportAdapterOf(sources, hash, target, { format: 'peft', ...options });
+      return target;
+    },
     export: async (format: 'peft' | 'weights') => {
       const target = join(place.dir, format);
       await exportAdapterOf({ store, blobs, catalogue, products }, update, target, { format });
@@ -159,3 +169,46 @@ describe("a site's own export has what the run had put under its update", () => 
     timeoutMs,
   );
 });
+
+test.each<[string, Partial<RunConfig>]>([
+  ['a factor of its own', { strategy: 'fedsa-lora' }],
+  ['a head of its own over frozen directions', { cutOff: 'freeze', localHead: true }],
+  ['rounded differences', { cutOff: 'freeze', wire: { up: 'int8', down: 'fp16', errorFeedback: true } }],
+])(
+  'a site exports the same after the run has ended and the agent was started again: %s',
+  async (_name, changes) => {
+    await using run = await finishedRun(changes);
+    const before = await readFile(await run.export('weights'));
+
+    await run.restart();
+
+    expect((await readFile(await run.export('weights'))).equals(before)).toBe(true);
+  },
+  timeoutMs,
+);
+
+test(
+  'a file that two runs made is exported with what its own run had put under it',
+  async () => {
+    await using run = await finishedRun({ cutOff: 'freeze' });
+    const { center, runId } = run;
+    const first = center.adapters.list({ runId, kind: 'global' }).find(({ round }) => round === 0)!;
+    const rankOf = async (folder: string) => {
+      const { state } = await importPeftFolder(folder, run.base);
+      return Math.max(...[...state.lora.values()].map(({ r }) => r));
+    };
+    expect(await rankOf(await run.exportFromCenter(first.sha256))).toBe(4);
+
+    // With the same seed a run that drops what is cut off has the same state after its first round.
+    center.runs.insert({ id: 'drops', config: { ...run.config, cutOff: 'drop' }, status: 'finished' });
+    center.adapters.insert({ ...first, runId: 'drops' });
+
+    await expect(run.exportFromCenter(first.sha256)).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      action: expect.stringContaining(runId),
+    });
+    expect(await rankOf(await run.exportFromCenter(first.sha256, { runId }))).toBe(4);
+    expect(await rankOf(await run.exportFromCenter(first.sha256, { runId: 'drops' }))).toBe(3);
+  },
+  timeoutMs,
+);

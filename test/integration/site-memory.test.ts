@@ -12,7 +12,7 @@ import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeUpdate, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
-import type { ManifestBody } from '../../core/transport/messages.ts';
+import { type ManifestBody, writtenManifest } from '../../core/transport/messages.ts';
 import { type LoneSite, manifestOf, offer, openLoneSite } from '../fixtures/lone-site.ts';
 import { shapeClasses } from '../fixtures/shape-crops.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
@@ -99,7 +99,7 @@ test(
       // So that the child finds it without a coordinator.
       await site.blobs.put(await createBlobStore(path.join(dir, 'coordinator')).read(next.state!.sha256));
     }
-    await writeFile(path.join(dir, 'manifest.json'), JSON.stringify(next));
+    await writeFile(path.join(dir, 'manifest.json'), JSON.stringify(writtenManifest(next)));
     for (const copy of [...points, 'forgotten'])
       await cp(dir, path.join(folder.dir, copy), { recursive: true });
     const finished = await resume(dir, next);

@@ -14,7 +14,7 @@ import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import type { RoundPlan } from '../../core/strategy/strategy.ts';
-import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
+import { type ManifestBody, manifestSchema, writtenManifest } from '../../core/transport/messages.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -36,7 +36,7 @@ function manifestOf(config: RunConfig, round: number, plan: Partial<RoundPlan> =
     participants: null,
     deadlineAt: null,
   };
-  return manifestSchema.parse(JSON.parse(JSON.stringify(body)));
+  return manifestSchema.parse(JSON.parse(JSON.stringify(writtenManifest(body))));
 }
 
 describe('a manifest', () => {
@@ -148,4 +148,14 @@ describe('factors of more directions than the plan of the round allows', () => {
 
     expect(() => requirePlannedRanks(state, config, plan)).not.toThrow();
   });
+});
+
+test('a manifest has the same fields on the wire as in version 0.1, so that both sides may be updated one by one', () => {
+  const manifest = manifestOf(run(), 0);
+
+  const written = writtenManifest(manifest);
+
+  const fields = 'config configSha256 deadlineAt foundation participants phase plan round runId state';
+  expect(Object.keys(written).sort().join(' ')).toBe(fields);
+  expect(manifestSchema.parse(written)).toEqual(manifest);
 });

@@ -15,6 +15,7 @@ import {
   presenceSchema,
   refuseUnsendable,
   siteToCoordinator,
+  writtenManifest,
 } from '../../core/transport/messages.ts';
 import { signerOf } from '../contract/test-brokers.ts';
 
@@ -106,11 +107,13 @@ test('settings that are not refused fit a manifest with all participants and par
       }
       const manifest = manifestSchema.parse({
         ...{ ...inRound, config: settings, configSha256: sha256('x'), phase: 'evaluate', plan, state: blob },
-        frozenBaseDelta: Array(1001).fill(blob),
+        foundation: Array(1001).fill(blob),
         participants: Array(maxParticipants).fill('s'.repeat(64)),
         deadlineAt: '2026-11-22T12:00:00.000Z',
       });
-      expect(Buffer.byteLength(JSON.stringify(manifest))).toBeLessThanOrEqual(maxManifestBytes);
+      expect(Buffer.byteLength(JSON.stringify(writtenManifest(manifest)))).toBeLessThanOrEqual(
+        maxManifestBytes,
+      );
       held++;
     }),
     {

@@ -12,6 +12,7 @@ import { createFrozenBaseMerge } from '../../core/site/frozen-base-merge.ts';
 import { decodeLocalParameters, encodeLocalParameters, takeKept } from '../../core/site/local-parameters.ts';
 import { makeUpdate } from '../../core/site/make-update.ts';
 import { createRoundStates, type RoundContext } from '../../core/site/round-state.ts';
+import { recordRun } from '../../core/site/site-records.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import {
   addFrozenBasePart,
@@ -23,6 +24,7 @@ import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { BlobReference } from '../../core/transport/messages.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
+import { manifestOf } from '../fixtures/lone-site.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 import { statesEqual } from '../fixtures/states-equal.ts';
 import { addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
@@ -395,4 +397,18 @@ describe('noise at the site', async () => {
     expect(made.bytes).toBe(file);
     expect(made).toMatchObject({ memory: null, clipped: null });
   });
+});
+
+test('a round that an older version began gets the list of what lies under it from the next manifest', () => {
+  using opened = openTestStore();
+  const { rounds } = opened.store;
+  const reference = (text: string) => ({ sha256: sha256(text), sizeBytes: 1, chunkBytes: 1024 });
+  const part = reference('part');
+  const manifest = manifestOf(configOf({}), 0, reference('state'), { frozenBaseDelta: [part] });
+  recordRun(opened.store, manifest);
+  rounds.update('run', 0, { frozenBaseParts: null, meanLoss: 3 });
+
+  recordRun(opened.store, manifest);
+
+  expect(rounds.get('run', 0)).toMatchObject({ frozenBaseParts: [part.sha256], meanLoss: 3 });
 });

@@ -62,6 +62,7 @@ async function readAdapter(
 }
 
 interface ExportCall extends ExportOptions {
+  run?: string;
   base?: string;
   arcfaceScale?: number;
   data?: string;
@@ -75,7 +76,12 @@ async function exportAdapter(adapter: string, target: string, call: ExportCall):
   const path = resolve(target);
   if (isHash(adapter)) {
     await withAgent(call.data, (client) =>
-      client.exportAdapter.mutate({ sha256: adapter, folder: path, ...options }),
+      client.exportAdapter.mutate({
+        sha256: adapter,
+        ...(call.run && { runId: call.run }),
+        folder: path,
+        ...options,
+      }),
     );
   } else {
     const { state, base } = await readAdapter(resolve(adapter), openCatalogue(call.data), call.base);
@@ -163,6 +169,7 @@ export function addAdapterCommands(program: Command): void {
     .addOption(
       new Option('--names <library>', 'naming scheme of the layers in PEFT files').choices(peftNameStyles),
     )
+    .option('--run <id>', 'run whose adapter is meant, when several runs made this file')
     .option('--base <id>', 'base model, if not the one whose hash the adapter holds')
     .option('--arcface-scale <number>', 'scale of the ArcFace head of an adapter file (onnx)', readNumber)
     .option('--data <folder>', 'data folder')
@@ -172,6 +179,7 @@ export function addAdapterCommands(program: Command): void {
   adapters
     .command('merge <adapter> <file>')
     .description("write the base model's weights with the adapter merged into them (safetensors)")
+    .option('--run <id>', 'run whose adapter is meant, when several runs made this file')
     .option('--base <id>', 'base model, if not the one whose hash the adapter holds')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
