@@ -41,7 +41,7 @@ export interface RoundWorkerOptions {
   compute: (baseId: string) => ComputeSettings;
 }
 
-/** What a step is told by who runs it. */
+/** What the caller gives to a step. */
 export interface StepControl {
   signal: AbortSignal;
   onActivity(activity: 'downloading' | 'evaluating' | 'training', progress: TrainProgress | null): void;
