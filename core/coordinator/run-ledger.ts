@@ -148,7 +148,11 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     async countFrozenBase() {
       for (const sha256 of frozenBaseOf(config.rounds)) {
         if (counted.has(sha256)) continue;
-        const part = decodeFrozenBase(await blobs.read(sha256), 'frozenBaseDelta', { config, base, initial });
+        const part = decodeFrozenBase(await blobs.read(sha256), 'the frozen base delta', {
+          config,
+          base,
+          initial,
+        });
         counted.set(sha256, fileValueCount(part, frozenBaseForm({ config })));
       }
     },

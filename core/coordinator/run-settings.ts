@@ -20,7 +20,7 @@ import { refuseUnsendable } from '../transport/messages.ts';
 const invalid = (message: string, action?: string) =>
   new AppError('CONFIG_INVALID', message, action === undefined ? {} : { action });
 
-/** "The setting "wire.up" is not right: …". @param source what holds it: "settings.yaml: " */
+/** "The setting "wire.up" is invalid: …". @param source what holds it: "settings.yaml: " */
 function badSetting({ issues: [issue] }: z.ZodError, source = ''): AppError {
   const unknown = issue!.code === 'unrecognized_keys' ? issue!.keys[0]! : null;
   const path = [...issue!.path, ...(unknown === null ? [] : [unknown])].join('.');

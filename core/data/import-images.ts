@@ -126,7 +126,7 @@ export async function prepareImages(
     checkNotCancelled(options.signal);
     return { images, alreadyThere };
   } catch (error) {
-    // Of two failures the earlier row's is told.
+    // Of two failures the earlier row's is reported.
     const settled = await Promise.allSettled(underWay);
     const earliest = settled.find((outcome) => outcome.status === 'rejected');
     throw toAppError(earliest?.reason ?? error);
@@ -161,7 +161,7 @@ function checkNotCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AppError('CANCELLED', 'The import was stopped; nothing was imported.');
 }
 
-/** Before a single image is decoded: a missing file is told at once, not after an hour. */
+/** Before a single image is decoded: a missing file is reported at once, not after an hour. */
 async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
   const folder = await stat(imagesFolder).catch(() => null);
   if (!folder?.isDirectory()) {

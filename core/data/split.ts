@@ -53,6 +53,7 @@ export function assignSplits(images: readonly Splittable[], options: SplitOption
   const heldOut = new Set<string>();
   for (const label of labels) {
     const loose = open.filter((image) => image.label === label && !sideOf.has(image.subject));
+    // Not "images": another word would draw other images than version 0.1.
     const random = createRandom(mixSeed(options.seed, 'split pictures', label));
     const count = Math.min(loose.length - 1, Math.max(1, Math.round(loose.length * share)));
     const keys = random.shuffle(loose.map(({ key }) => key).sort());

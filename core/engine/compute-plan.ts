@@ -24,7 +24,7 @@ const workingSetBytes = 512 * 1024 * 1024;
 
 /**
  * Images to compute at once on a device. On the processor they are chosen by its memory; an accelerator whose
- * memory nobody told gets the whole batch and falls back when that is too much.
+ * memory nobody knows gets the whole batch and falls back when that is too much.
  * @param peakBytesOf `peakBytes` of the job's graph for a batch size
  * @param lanes among which they will be divided
  */

@@ -1,5 +1,5 @@
 /**
- * What kind of failure a runtime reports, told by its words: the runtimes give no codes. A smaller batch helps
+ * What kind of failure a runtime reports, recognised by its words: the runtimes give no codes. A smaller batch helps
  * against `out-of-memory`, only another device (or a new process) against `device-lost`.
  */
 
@@ -48,7 +48,7 @@ export function classifyRunError(cause: unknown): RunErrorKind {
   return memoryPatterns.some((pattern) => pattern.test(text)) ? 'out-of-memory' : 'other';
 }
 
-/** What a person is told of a failed run. @param runtime its name, for a failure that has no known kind */
+/** What a person reads of a failed run. @param runtime its name, for a failure that has no known kind */
 export function runError(cause: unknown, runtime: string): AppError {
   switch (classifyRunError(cause)) {
     case 'device-lost':

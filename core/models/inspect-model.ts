@@ -15,7 +15,7 @@ import {
 } from './model-formats.ts';
 import type { OnnxDescription } from './onnx/options.ts';
 
-/** Ranks for which the number of values that travel is told. */
+/** Ranks for which the number of values that travel is shown. */
 export const reportedRanks = [4, 8, 16, 32] as const;
 
 export interface PresetReport {

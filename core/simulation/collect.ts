@@ -46,9 +46,9 @@ function roundOf(stored: StoredRound, sites: number): RoundRecord {
 /** How good the last state was, and the best one. */
 export function finalOf(rounds: readonly RoundRecord[], stateSha256: string): FinishedRun['final'] {
   const last = rounds.at(-1);
-  const told = rounds.filter((round) => round.accuracy !== null);
+  const scored = rounds.filter((round) => round.accuracy !== null);
   // The earliest of several that are equally good.
-  const best = told.reduce<RoundRecord | null>(
+  const best = scored.reduce<RoundRecord | null>(
     (a, b) => (a === null || b.accuracy! > a.accuracy! ? b : a),
     null,
   );

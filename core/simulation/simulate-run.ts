@@ -48,7 +48,7 @@ export interface SimulationContext {
 
 export interface RunHooks {
   signal: AbortSignal;
-  /** After each round, once its accuracy is known; rounds of an earlier session are told of, too. */
+  /** After each round, once its accuracy is known; rounds of an earlier session, too. */
   onRound(round: RoundRecord): void;
 }
 
@@ -156,7 +156,7 @@ function watchRun(
   ended: { resolve(): void; reject(error: unknown): void },
 ): () => void {
   const { store } = federation;
-  let told = 0;
+  let reported = 0;
   let swept = 0;
   return () => {
     const [run] = store.runs.list();
@@ -165,7 +165,7 @@ function watchRun(
     const rounds = collectRounds(store, run.id);
     // A round's accuracy is known when the sites have evaluated its result, in the next one.
     const known = isOver ? rounds.length : rounds.length - 1;
-    for (; told < known; told++) hooks.onRound(rounds[told]!);
+    for (; reported < known; reported++) hooks.onRound(rounds[reported]!);
     if (run.round > swept) {
       // The state that the kept rounds started from is looked at again when they are old themselves.
       const fromRound = swept - 2;

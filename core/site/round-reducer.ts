@@ -40,7 +40,7 @@ export interface SiteState {
   readonly key: string;
   /** Grows with each beginning and end of work: an answer that bears an older one comes too late. */
   readonly ticket: number;
-  /** What the coordinator was told last of why it need not wait. */
+  /** The last reason sent to the coordinator why it need not wait. */
   readonly declined: string;
   readonly activity: SiteActivity;
   readonly problem: ErrorReport | null;
@@ -221,11 +221,11 @@ function afterFailure(state: SiteState, effect: Effect['type'], error: ErrorRepo
     return { state: { ...state, problem: state.problem ?? error, declined: '' }, effects: [retry] };
   const failed = stop(state, { phase: 'failed', activity: 'waiting', problem: error });
   const { manifest } = state;
-  const told =
+  const declined =
     manifest === null || passing.includes(error.code)
       ? failed
       : also(failed, (at) => decline(at, manifest, error.message));
-  return also(told, (at) => ({ state: at, effects: [retry] }));
+  return also(declined, (at) => ({ state: at, effects: [retry] }));
 }
 
 function afterReceipt(state: SiteState, { accepted, reason }: Extract<SiteEvent, { type: 'receipt' }>) {

@@ -73,7 +73,7 @@ export interface RoundStates {
   compose(context: RoundContext, purpose: Purpose): Promise<ComposedState>;
 }
 
-/** Settings key: blobs of the frozen base delta that `sweepBlobs` must leave alone. */
+/** Settings key, as databases hold it: blobs of the frozen base delta that `sweepBlobs` must leave alone. */
 export const frozenBaseKey = 'site.foundation';
 export const frozenBaseSchema = z.array(sha256Schema);
 

@@ -31,7 +31,7 @@ export interface RoundWorkerOptions
   noise: GaussianSource;
 }
 
-/** What a step is told by who runs it. */
+/** What the caller gives to a step. */
 export interface StepControl {
   signal: AbortSignal;
   onActivity(activity: 'downloading' | 'evaluating' | 'training', progress: TrainProgress | null): void;

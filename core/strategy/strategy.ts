@@ -151,7 +151,7 @@ export interface CombinationRule {
   option: RuleSetting;
   /** What it does not go with. */
   with: RuleSetting;
-  /** Goes on from "do not go together: …". */
+  /** Completes "cannot be combined: …". */
   why: string;
   /** What to choose instead. */
   instead: string;

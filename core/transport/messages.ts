@@ -93,7 +93,7 @@ export const evaluationSchema = z
     stateSha256: sha256Schema,
     correct: countSchema,
     total: countSchema,
-    /** What else may be told, after the small-cell rule; `correct` and `total` are the same here. */
+    /** What else may be released, after the small-cell rule; `correct` and `total` are the same here. */
     counts: evaluationCountsSchema.optional(),
   })
   .refine((body) => body.correct <= body.total, 'more correct than there are')

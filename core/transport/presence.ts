@@ -64,7 +64,7 @@ export function createPresence(federation: string, signer: Signer, logger: Logge
 export type PresenceListener = (siteId: string, online: boolean, at: Date) => void;
 
 export interface PresenceWatch {
-  /** Sites that are connected as far as the broker told. */
+  /** Sites that are connected as far as the broker reported. */
   readonly online: ReadonlySet<string>;
   close(): Promise<void>;
 }

@@ -26,7 +26,7 @@ function difference(sent: number, other: number): string | null {
 function comparison(sent: Amount, other: Amount, until: string): { value: string; hint: string } {
   const value = difference(sent.parameters, other.parameters);
   if (value === null) return { value: '–', hint: 'once the first round is done' };
-  // Headers of files make a little difference; only one that says something is told.
+  // Headers of files make a little difference; only one that says something is shown.
   const differs = Math.abs(sent.bytes / other.bytes - sent.parameters / other.parameters) > 0.01;
   const bytes = differs ? ` (in bytes ${difference(sent.bytes, other.bytes)})` : '';
   return { value, hint: `it sends ${formatCompact(other.parameters)} parameters${until}${bytes}` };

@@ -65,14 +65,14 @@ test('coordinator: the stages share the rounds; a refusal stands at its field an
   const rule = plan.getByRole('combobox', { name: 'Rule' });
   await rule.click();
   await page.getByRole('option', { name: 'Median of each value' }).click();
-  await plan.getByText(/"robust.rule" \(median\) and "strategy" \(sa-fedlora\) do not go together/).waitFor();
+  await plan.getByText(/"robust.rule" \(median\) and "strategy" \(sa-fedlora\) cannot be combined/).waitFor();
   expect(await rule.getAttribute('aria-invalid')).toBe('true');
   expect(await button('Start the run').isDisabled()).toBe(true);
   await chart.waitFor({ state: 'attached' });
   // With A fixed single values have a meaning, but sites must count alike: the next refusal stands elsewhere.
   const fixedA = plan.getByRole('switch', { name: 'Train only one factor of the adapter' });
   await fixedA.click();
-  await plan.getByText(/"robust.rule" \(median\) and "weighting" \(examples\) do not go together/).waitFor();
+  await plan.getByText(/"robust.rule" \(median\) and "weighting" \(examples\) cannot be combined/).waitFor();
   await rule.click();
   await page.getByRole('option', { name: 'None: plain mean' }).click();
   await plan.getByText(/cannot be combined/).waitFor({ state: 'detached' });

@@ -134,7 +134,7 @@ test('subjects: search, withdraw after a warning, record again, trace', async ()
 
   await button('Withdraw the consent of P0002').click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByText('Training that is using them now stops').waitFor();
+  await dialog.getByText('Training that is using them stops').waitFor();
   await dialog.getByRole('button', { name: 'Cancel' }).click();
   expect(standIn.state.subjects[1]!.consent).toBe('active');
 

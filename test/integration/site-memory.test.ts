@@ -131,7 +131,7 @@ async function resume(dir: string, manifest: ManifestBody, before: (site: LoneSi
   return { updateSha256, examples, meanLoss, memories };
 }
 
-describe("a site's own part", () => {
+describe("a site's local parameters", () => {
   test(
     'is what trained and did not travel; it goes with a refused update and with a withdrawn consent',
     async () => {

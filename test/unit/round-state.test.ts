@@ -130,7 +130,7 @@ describe('the state that a site works with', () => {
     expect(existsSync(site.workFolder)).toBe(false);
   });
 
-  test('has the own part of the round before; behind the last round that of the round itself', async () => {
+  test('has the local parameters of the round before; behind the last round those of the round itself', async () => {
     using site = setUp(configOf({ strategy: 'fedsa-lora', localHead: true }));
     const [mine, newer] = [trainedState(site.initial, 7), trainedState(site.initial, 8)];
     await site.remember(0, mine, { a: false, b: true, head: true, base: false });
@@ -179,7 +179,7 @@ describe('the state that a site works with', () => {
     );
   });
 
-  test('lies on a frozenBaseDelta that is fetched once and grows round by round', async () => {
+  test('lies on a frozen base delta that is fetched once and grows round by round', async () => {
     using site = setUp(configOf({ strategy: 'flora-stack' }));
     const parts = [stack(1, 6), stack(2, 9), stack(3, 4)];
     const references = parts.map((part) => site.offer(encodeFrozenBase(part, site.context)));
@@ -258,7 +258,7 @@ describe('a merge that sites share', () => {
   });
 });
 
-describe('a frozenBaseDelta', () => {
+describe('a frozen base delta', () => {
   test('is the sum of its products on the base weights that it replaces, below those of the state', () => {
     const [first, second] = [stack(1, 6), { ...stack(2, 9), base: new Map() }];
     const ownWeight = trainedState(first, 5, { base, baseNames: ['stem.conv.weight'] }).base;
@@ -297,7 +297,7 @@ describe('a frozenBaseDelta', () => {
   });
 });
 
-describe('the own part’s file', () => {
+describe('the file of local parameters', () => {
   const state = trainedState(createRunState(configOf({}), base), 3);
   const bytes = encodeLocalParameters(
     { kept: takeKept(state, { a: true, b: false, head: true, base: false }), residual: null },

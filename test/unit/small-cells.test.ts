@@ -44,10 +44,10 @@ describe('whoever knows the rule and tries every table of images that could lie 
     [2, 5, 20],
     [3, 3, 9],
   ])('learns no cell of %i classes below %i, up to %i images', (classes, smallCell, images) => {
-    const { published, told } = attackAll(classes, smallCell, images);
+    const { published, revealed } = attackAll(classes, smallCell, images);
 
     expect(published).toBeGreaterThan(100);
-    expect(told).toEqual([]);
+    expect(revealed).toEqual([]);
   });
 });
 
@@ -155,7 +155,7 @@ describe('what leaves a site', () => {
     );
   });
 
-  test('of large cells all is told, and the figures of classes are those without the rule', () => {
+  test('of large cells all is released, and the figures of classes are those without the rule', () => {
     const counts = createEvaluationTally(3);
     for (let i = 0; i < 300; i++) {
       const label = i % 3;

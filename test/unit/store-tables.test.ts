@@ -261,7 +261,7 @@ describe('runs and rounds', () => {
   });
 });
 
-describe('a site’s own part of a run', () => {
+describe('a site’s local parameters of a run', () => {
   test('is found by the round before, replaced by a round done again, and forgotten when nothing starts from it', () => {
     using opened = openTestStore();
     const { siteMemory } = opened.store;

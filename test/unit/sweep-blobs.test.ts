@@ -32,7 +32,7 @@ test('files that nothing refers to go, crops and adapters stay', async () => {
   expect(blobs.list().sort()).toEqual([crop, adapter].sort());
 });
 
-test("of the run in progress updates, the server's memory and parts of the frozenBaseDelta stay", async () => {
+test("of the run in progress updates, the server's memory and parts of the frozen base delta stay", async () => {
   using opened = openTestStore();
   using folder = temporaryFolder();
   const { store } = opened;
@@ -42,7 +42,7 @@ test("of the run in progress updates, the server's memory and parts of the froze
   const [update, memorySha256, frozenBaseSha256] = [
     await put('update'),
     await put('memory'),
-    await put('frozenBaseDelta'),
+    await put('frozen base delta'),
   ];
   const round = { runId: 'run', stage: 'baseline', rank: 2, trainableParameters: 1, startSha256 } as const;
   store.runs.insert({ id: 'run', config: {}, status: 'running', round: 1 });
@@ -67,12 +67,14 @@ test("of the run in progress updates, the server's memory and parts of the froze
   expect(blobs.list()).toEqual([frozenBaseSha256]);
 });
 
-test('a site keeps its own part of a finished run, and the frozenBaseDelta of the run it knows', async () => {
+test('a site keeps its local parameters of a finished run, and the frozen base delta of the run it knows', async () => {
   using opened = openTestStore();
   using folder = temporaryFolder();
   const blobs = createBlobStore(join(folder.dir, 'blobs'));
   const [own, frozenBaseDelta, former] = await Promise.all(
-    ['own part', 'frozenBaseDelta', 'former frozenBaseDelta'].map((text) => blobs.put(Buffer.from(text))),
+    ['local parameters', 'frozen base delta', 'former frozen base delta'].map((text) =>
+      blobs.put(Buffer.from(text)),
+    ),
   );
   addRun(opened.store, 'run');
   opened.store.runs.update('run', { status: 'finished' });

@@ -122,7 +122,7 @@ describe('the frame scanner', () => {
   });
 });
 
-describe('the grant queue', () => {
+describe('the concurrency limiter', () => {
   test('runs a few at a time, in order, and lets waiting ones be cancelled', async () => {
     const queue = createConcurrencyLimiter(2);
     const started: number[] = [];

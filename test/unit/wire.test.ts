@@ -260,7 +260,7 @@ describe('a global state', () => {
   });
 });
 
-describe('a frozenBaseDelta part', () => {
+describe('a part of the frozen base delta', () => {
   const part: ModelState = {
     ...start,
     lora: new Map(

@@ -46,7 +46,7 @@ export interface WireParts extends Parts {
   seeded?: (layer: LayerOf<Shape>) => number;
 }
 
-/** A site's update, a global state, or a part of the frozen base delta, which has no head. */
+/** A site's update, a global state, or a part of the frozen base delta, which has no head; files hold these words. */
 export type FileKind = 'update' | 'global' | 'foundation';
 
 /** What both ends agree on before the file is written or read. */
@@ -76,7 +76,7 @@ export function frozenBaseForm({ config }: Pick<WireContext, 'config'>): FileFor
 export const isPlainFile = ({ kind, precision, parts: { a, b, head } }: FileForm): boolean =>
   precision === 'fp32' && a && b && (head || kind === 'foundation');
 
-/** Of the [r, seeded] numbers that say how A is made of seeded rows. */
+/** Of the [r, seeded] coefficients of A in its seeded rows; files hold this name. */
 export const nameOfCoefficients = (module: string): string => `lora.${module}.lora_A.mixing`;
 
 /** A tensor of a file: `axis` is the one along which int8 has a scale per place, null for a single scale. */
