@@ -50,7 +50,7 @@ SELECT crop_sha256, NULL, NULL, 'crop', 1 FROM images WHERE crop_sha256 IS NOT N
 UNION ALL
 SELECT sha256, run_id, round, CASE kind WHEN 'global' THEN 'global-state' ELSE 'update' END, 1 FROM adapters
 UNION ALL
-SELECT start_sha256, run_id, round, 'start-state', +run_id = (SELECT id FROM current_run) FROM rounds
+SELECT start_sha256, run_id, round, 'start-state', +run_id IS (SELECT id FROM current_run) FROM rounds
 UNION ALL
 SELECT start_sha256, run_id, round, 'start-state', 1 FROM adapters WHERE start_sha256 IS NOT NULL
 UNION ALL
@@ -64,12 +64,12 @@ SELECT settings.value ->> '$', NULL, NULL, 'manifest', 1 FROM settings WHERE set
 UNION ALL
 SELECT part.value, run_id, round, 'frozen-base', 1 FROM rounds, json_each(rounds.frozen_base_parts) AS part
 UNION ALL
-SELECT memory_sha256, run_id, round, 'server-memory', +run_id = (SELECT id FROM current_run)
+SELECT memory_sha256, run_id, round, 'server-memory', +run_id IS (SELECT id FROM current_run)
   AND round = (SELECT max(round) FROM rounds AS every WHERE every.run_id = rounds.run_id AND every.status = 'closed')
 FROM rounds WHERE memory_sha256 IS NOT NULL
 UNION ALL
 -- What the sites delivered for the round in progress has no other copy that is asked for again.
-SELECT update_sha256, run_id, round, 'update', +run_id = (SELECT id FROM current_run) AND rounds.status <> 'closed'
+SELECT update_sha256, run_id, round, 'update', +run_id IS (SELECT id FROM current_run) AND rounds.status <> 'closed'
   AND round_sites.status IN ('announced', 'received', 'absent')
 FROM round_sites JOIN rounds USING (run_id, round) WHERE update_sha256 IS NOT NULL
 UNION ALL

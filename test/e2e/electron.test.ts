@@ -201,8 +201,8 @@ describe('the desktop app', () => {
     });
 
     expect(answers.slice(0, 2)).toEqual(['/chosen/openDirectory', '/chosen/openFile']);
-    expect(answers[2]).toContain('asked for in a wrong way');
-    expect(answers[3]).toContain('asked for in a wrong way');
+    expect(answers[2]).toContain('The request for a dialog was malformed');
+    expect(answers[3]).toContain('The request for a dialog was malformed');
   });
 
   it('goes on in the background when its window is closed, and a second start shows it again', async () => {

@@ -192,7 +192,7 @@ strategies:
   - fedavg-lora
   - name: wild
     strategy: fedavg-lora
-    settings: {training: {learningRate: 1.0e+18, headLearningRate: 1.0e+18, clipNorm: 0}}
+    settings: {training: {learningRate: 1.0e+6, headLearningRate: 1.0e+6, clipNorm: 0}}
 `,
     );
     const out = join(folder, 'failing-out');
