@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { sha256 } from '../../core/shared/hash.ts';
 import { frozenBaseKey } from '../../core/site/round-state.ts';
+import type { BlobStore } from '../../core/store/blob-store.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { collectBlobs, collectRun, sweepBlobs } from '../../core/store/retention.ts';
+import type { Store } from '../../core/store/store.ts';
 import { addImage, addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 test('files that nothing refers to go, crops and adapters stay', async () => {
@@ -32,40 +34,46 @@ test('files that nothing refers to go, crops and adapters stay', async () => {
   expect(blobs.list().sort()).toEqual([crop, adapter].sort());
 });
 
-test("of the run in progress updates, the server's memory and parts of the frozen base delta stay", async () => {
-  using opened = openTestStore();
-  using folder = temporaryFolder();
-  const { store } = opened;
-  const blobs = createBlobStore(join(folder.dir, 'blobs'));
-  const put = (text: string) => blobs.put(Buffer.from(text));
-  const startSha256 = await put('start');
-  const [update, memorySha256, frozenBaseSha256] = [
-    await put('update'),
-    await put('memory'),
-    await put('frozen base delta'),
-  ];
-  const round = { runId: 'run', stage: 'baseline', rank: 2, trainableParameters: 1, startSha256 } as const;
-  store.runs.insert({ id: 'run', config: {}, status: 'running', round: 1 });
-  store.rounds.insert({ ...round, round: 0, status: 'closed', memorySha256, frozenBaseSha256 });
-  store.rounds.insert({ ...round, round: 1 });
-  store.roundSites.upsert({
-    runId: 'run',
-    round: 1,
-    siteId: 'site',
-    status: 'received',
-    updateSha256: update,
-  });
+test.each([
+  ['a sweep', (store: Store, blobs: BlobStore) => sweepBlobs(store, blobs)],
+  ['the end of the run', (store: Store, blobs: BlobStore) => collectRun(store, blobs, 'run', 0)],
+])(
+  "updates, the server's memory and parts of the frozen base delta stay during a run; %s lets go",
+  async (_, end) => {
+    using opened = openTestStore();
+    using folder = temporaryFolder();
+    const { store } = opened;
+    const blobs = createBlobStore(join(folder.dir, 'blobs'));
+    const put = (text: string) => blobs.put(Buffer.from(text));
+    const startSha256 = await put('start');
+    const [update, memorySha256, frozenBaseSha256] = [
+      await put('update'),
+      await put('memory'),
+      await put('frozen base delta'),
+    ];
+    const round = { runId: 'run', stage: 'baseline', rank: 2, trainableParameters: 1, startSha256 } as const;
+    store.runs.insert({ id: 'run', config: {}, status: 'running', round: 1 });
+    store.rounds.insert({ ...round, round: 0, status: 'closed', memorySha256, frozenBaseSha256 });
+    store.rounds.insert({ ...round, round: 1 });
+    store.roundSites.upsert({
+      runId: 'run',
+      round: 1,
+      siteId: 'site',
+      status: 'received',
+      updateSha256: update,
+    });
 
-  const sweptInRun = await sweepBlobs(store, blobs);
-  const keptInRun = blobs.list().sort();
-  store.runs.update('run', { status: 'finished' });
-  await sweepBlobs(store, blobs);
+    const sweptInRun = await sweepBlobs(store, blobs);
+    const keptInRun = blobs.list().sort();
+    store.runs.update('run', { status: 'finished' });
+    await end(store, blobs);
 
-  expect(sweptInRun).toBe(0);
-  expect(keptInRun).toEqual([startSha256, update, memorySha256, frozenBaseSha256].sort());
-  // Of a finished run, what its adapters are nothing without.
-  expect(blobs.list()).toEqual([frozenBaseSha256]);
-});
+    expect(sweptInRun).toBe(0);
+    expect(keptInRun).toEqual([startSha256, update, memorySha256, frozenBaseSha256].sort());
+    // Of a finished run, what its adapters are nothing without.
+    expect(blobs.list()).toEqual([frozenBaseSha256]);
+  },
+);
 
 test('a site keeps its local parameters of a finished run, and the frozen base delta of the run it knows', async () => {
   using opened = openTestStore();
