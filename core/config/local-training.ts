@@ -73,7 +73,7 @@ const localTrainingShape = grouped('Training at the sites', {
     { flag: 'training-proximal' },
   ),
   augment: setting(
-    'Augment the images. Random flips, rotations, shifts and more; an object sets their strengths.',
+    'Augment the images. Random flips, rotations, shifts and more. A settings file can set the strength of each.',
     z.union([z.boolean(), augmentationSettingsSchema]).default(true),
     { flag: null },
   ),
