@@ -49,7 +49,7 @@ export const usage = `npm run bench:train -- [options]
   --spinning         Anneal's threads wait for work by spinning
   --compile          measure torch.compile as well, apart
   --quick            3 pairs of half a second, no images
-  --no-images      leave out import, decoding and augmentation
+  --no-images        leave out import, decoding and augmentation
   --ours-only        without PyTorch
 BENCH_PYTHON names a Python interpreter that has torch, numpy and safetensors.`;
 
