@@ -1,5 +1,4 @@
 /** Puts a coordinator together: authority, broker, enrolment desk, connection, state machine. */
-
 import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
 import { createAuthority } from '../enrolment/authority.ts';

@@ -1,5 +1,4 @@
 /** The store as the enrolment desk sees it. */
-
 import type { EnrolmentRegistry } from '../enrolment/desk.ts';
 import { createInvitation, createToken, hashToken, nameToId } from '../enrolment/invitation.ts';
 import type { Store } from '../store/store.ts';

@@ -1,5 +1,4 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
-
 import type { AdapterExport } from '../api/context.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
@@ -18,7 +17,7 @@ import { sumIntoAdapter } from '../strategy/frozen-base-adapter.ts';
 import { applyFrozenBaseDelta } from '../strategy/frozen-base-delta.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
-import { localParts } from '../strategy/what-travels.ts';
+import { keepsParts } from '../strategy/what-travels.ts';
 import { decodeFrozenBase, decodeGlobalState, decodeUpdate } from '../strategy/wire/wire.ts';
 
 export interface ExportSources {
@@ -143,8 +142,7 @@ async function readOwn(context: RunContext, adapter: AdapterRecord): Promise<Run
   const state = decodeUpdate(bytes, 'adapter', { config, plan, base, start });
   const memory = store.siteMemory.newestBefore(runId, round + 1);
   if (memory?.round !== round) {
-    if (Object.values(localParts(config, plan)).includes(true))
-      throw notHere('the local parameters of the site');
+    if (keepsParts(config, plan)) throw notHere('the local parameters of the site');
     return { state, parts };
   }
   const own = decodeLocalParameters(

@@ -2,7 +2,6 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
-
 import type { SettingLine } from '../config/run-config.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';

@@ -1,5 +1,4 @@
 /** What the screens of a site see, read from its store. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { describeSettings } from '../config/run-config.ts';
 import { consentStatus } from '../consent/consent.ts';

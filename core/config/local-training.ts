@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { choice, grouped, setting, strategiesThat } from './setting.ts';
 
 const share = (preset: number) => z.number().min(0).max(1).default(preset);
-const rate = (preset: number) => z.number().positive().max(1e6).default(preset);
+const positive = (preset: number) => z.number().positive().max(1e6).default(preset);
 const amount = (preset: number) => z.number().nonnegative().max(1e6).default(preset);
 const off = () => z.boolean().default(false);
 
@@ -37,13 +37,13 @@ const sgd = { when: ['training.optimiser', 'sgd'] } as const;
 const arcface = { when: ['training.head', 'arcface'] } as const;
 
 const localTrainingShape = grouped('Training at the sites', {
-  epochs: setting('Epochs per round. Fractions of an epoch are allowed.', rate(1)),
+  epochs: setting('Epochs per round. Fractions of an epoch are allowed.', positive(1)),
   batchSize: setting('Images per step. The batch size.', z.int().positive().max(100_000).default(16)),
-  learningRate: setting('Learning rate of the adapter. For the LoRA factors.', rate(2e-3), adapter),
-  headLearningRate: setting('Learning rate of the classifier. For the classification head.', rate(1e-2)),
+  learningRate: setting('Learning rate of the adapter. For the LoRA factors.', positive(2e-3), adapter),
+  headLearningRate: setting('Learning rate of the classifier. For the classification head.', positive(1e-2)),
   baseLearningRate: setting(
     'Learning rate of the network. Pretrained weights need a low one.',
-    rate(1e-4),
+    positive(1e-4),
     network,
   ),
   optimiser: setting(

@@ -2,7 +2,6 @@
  * What a setting of a run says of itself. The options of the command line, the planning form, the tables in docs/ and
  * the lines of the approval card are all made from this.
  */
-
 import { z } from 'zod';
 import { plural } from '../shared/text.ts';
 

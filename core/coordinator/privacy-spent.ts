@@ -4,7 +4,6 @@
  * No credit is taken for client sampling: who trains stands in the manifest, which every site reads, so the draw is no
  * secret. What sampling does give is that a site loses something only in the rounds in which it took part.
  */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { Store } from '../store/store.ts';
 import { epsilonOfParticipations } from '../strategy/privacy/accountant.ts';

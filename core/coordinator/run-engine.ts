@@ -160,7 +160,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       case 'aggregate':
         return closeRound(effect.round);
       case 'tidy-up':
-        return tidyUp(collectRun(store, blobs, runId, effect.all || isOver(state) ? 0 : state.round - 2));
+        return tidyUp(collectRun(store, blobs, runId, effect.fromRound));
       case 'publish':
         return publish();
       case 'record-accuracy':

@@ -1,5 +1,4 @@
 /** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
-
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';

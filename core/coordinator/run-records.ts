@@ -1,5 +1,4 @@
 /** A run's state as the store has it, and what changes it: one transaction for each write. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { RoundRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';

@@ -3,7 +3,6 @@
  * has the transition table. `run-engine.ts` carries the effects out in their order, and `run-records.ts` reads the state
  * back from the store: whatever an effect acts upon, an effect before it has written.
  */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { RoundRecord, RoundSiteRecord, RunStatus } from '../store/records.ts';
@@ -105,7 +104,8 @@ export type RunEffect =
   /** Of one site, or of all. */
   | { type: 'stop-transfers'; siteId: string | null }
   | { type: 'publish' }
-  | { type: 'tidy-up'; all: boolean };
+  /** What the run needs no more of this round and those after it. */
+  | { type: 'tidy-up'; fromRound: number };
 
 export const isOver = ({ status }: Pick<RunState, 'status'>) =>
   status === 'finished' || status === 'failed' || status === 'stopped';
@@ -141,7 +141,7 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
   const { around, emit } = context;
   switch (event.type) {
     case 'resumed':
-      emit({ type: 'tidy-up', all: true }, { type: 'publish' });
+      emit({ type: 'tidy-up', fromRound: 0 }, { type: 'publish' });
       return expect(
         { ...state, expected: new Set(around.online) },
         ...(state.current?.sites.keys() ?? []),
@@ -322,7 +322,7 @@ function closeRound(
   { round, resultSha256, reported }: Extract<RunEvent, { type: 'aggregated' }>,
 ): RunState {
   if (state.status !== 'running' || round !== state.round) return state;
-  emit({ type: 'tidy-up', all: false });
+  emit({ type: 'tidy-up', fromRound: round - 1 });
   const closed = { ...state, newest: resultSha256, reported: new Set(reported) };
   if (round + 1 < rules.rounds) return { ...closed, round: round + 1, current: null };
   emit({ type: 'publish' });
@@ -345,7 +345,7 @@ function end(
 ): RunState {
   if (isOver(state)) return state;
   emit({ type: 'end-run', status, failure }, { type: 'stop-transfers', siteId: null });
-  emit({ type: 'tidy-up', all: false }, { type: 'publish' });
+  emit({ type: 'tidy-up', fromRound: 0 }, { type: 'publish' });
   return { ...state, status };
 }
 

@@ -1,5 +1,4 @@
 /** Checks what a coordinator chose for a run, and completes it. */
-
 import type { z } from 'zod';
 import {
   type RunConfig,

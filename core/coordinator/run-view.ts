@@ -1,5 +1,4 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
-
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';

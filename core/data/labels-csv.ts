@@ -1,5 +1,4 @@
 /** The CSV in which a site says whose image each file is, what it shows and what was consented to. */
-
 import { readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { CsvError, parse } from 'csv-parse/sync';

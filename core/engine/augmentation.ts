@@ -1,5 +1,4 @@
 /** Random changes of a face crop while training: drawn from a seed, recorded as numbers, then applied. */
-
 import { type AugmentationSettings, augmentationSettingsSchema } from '../config/local-training.ts';
 import type { Random } from '../shared/random.ts';
 import { blurPlanes } from './blur.ts';

@@ -1,5 +1,4 @@
 /** Which images a run shows in which order, and how a batch is cut into parts that fit the memory. */
-
 import type { AugmentationSettings } from '../config/local-training.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { type Augmentation, drawAugmentation } from './augmentation.ts';

@@ -1,5 +1,4 @@
 /** Feeds are checked before a runtime sees them: it would report a wrong one in its own words, or crash. */
-
 import type { Graph, ValueType } from '../graph/graph.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount, sameDims, type Tensor } from '../shared/tensor.ts';

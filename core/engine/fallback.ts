@@ -1,5 +1,4 @@
 /** What a job does when the memory runs out, a device is lost or the numbers are no numbers. */
-
 import { AppError, toAppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { DeviceKind } from './engine.ts';

@@ -1,5 +1,4 @@
 /** What the jobs of the trainer process share. */
-
 import { readFile } from 'node:fs/promises';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';

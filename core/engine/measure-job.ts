@@ -1,5 +1,4 @@
 /** A few real training steps on random pixels, to compare devices and batch sizes. */
-
 import { initialState } from '../models/initial-state.ts';
 import { createRandom } from '../shared/random.ts';
 import { floatTensor, type Tensor } from '../shared/tensor.ts';

@@ -2,7 +2,6 @@
  * What kind of failure a runtime reports, recognised by its words: the runtimes give no codes. A smaller batch helps
  * against `out-of-memory`, only another device (or a new process) against `device-lost`.
  */
-
 import { AppError } from '../shared/errors.ts';
 
 export type RunErrorKind = 'out-of-memory' | 'device-lost' | 'other';

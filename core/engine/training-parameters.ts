@@ -1,5 +1,4 @@
 /** What a job feeds and trains, and the optimiser over it. */
-
 import type { HeadSettings, LocalTraining } from '../config/local-training.ts';
 import { factorParts, type ModelState, nameOfHead } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';

@@ -1,5 +1,4 @@
 /** The sum of several sites' counts, each with what it may show. */
-
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';

@@ -1,5 +1,4 @@
 /** Floating-point operations of a graph's matrix products and convolutions; a multiply-add counts as two. */
-
 import { elementCount } from '../shared/tensor.ts';
 import type { Graph, GraphNode } from './graph.ts';
 

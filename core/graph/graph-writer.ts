@@ -1,5 +1,4 @@
 /** The bookkeeping under GraphBuilder: names, types, constants, topological order. */
-
 import { AppError } from '../shared/errors.ts';
 import { type DataType, elementCount, type Tensor } from '../shared/tensor.ts';
 import { plural } from '../shared/text.ts';

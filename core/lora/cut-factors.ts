@@ -1,5 +1,4 @@
 /** From singular values and their directions to a layer's factors of some rank. */
-
 import type { SingularVectors } from '../linalg/small-core.ts';
 import { createRandom } from '../shared/random.ts';
 import { elementCount, type FloatTensor, floatTensor } from '../shared/tensor.ts';

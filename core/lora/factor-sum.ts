@@ -2,7 +2,6 @@
  * Exact sums of low-rank products. Σ w·s·B·A over sites is kept as stacked factors, or as the product itself where
  * that is smaller, and cut to a rank by its singular values; docs/method.md derives it. All sums are in float64.
  */
-
 import { leadingDirections } from '../linalg/leading-directions.ts';
 import { createPlainProducts, type DenseMatrix, type MatrixProducts } from '../linalg/matrix-products.ts';
 import { decomposeStack, type SingularVectors } from '../linalg/small-core.ts';

@@ -1,5 +1,4 @@
 /** The state with which a run begins: LoRA factors that change nothing yet and a fresh head. */
-
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import type { ModuleSelector } from '../lora/module-pattern.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';

@@ -1,5 +1,4 @@
 /** What a person wants to know of a base model before a run uses it. */
-
 import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';

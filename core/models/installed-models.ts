@@ -2,7 +2,6 @@
  * Imported base models: `<models folder>/<id>/` holds the files as they came and `anneal-model.json`, which says how
  * they are to be read and what they must be. A folder is there whole or not at all (see import-model.ts).
  */
-
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';

@@ -1,5 +1,4 @@
 /** Adapters of Hugging Face PEFT as states of a base model, and the way back. */
-
 import { z } from 'zod';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
 import { readPeftFolder, writePeftFolder } from '../lora/peft.ts';

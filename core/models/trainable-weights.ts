@@ -1,5 +1,4 @@
 /** Which weights of a base model train in a mode, whatever the model. */
-
 import type { TrainMode } from '../config/local-training.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
 import type { BaseModel } from './base-model.ts';

@@ -1,5 +1,4 @@
 /** Opens a vision transformer from a folder: `config.json` and `model.safetensors`, of timm or of transformers. */
-
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';

@@ -1,5 +1,4 @@
 /** Reads the weights of a vision transformer's folder under Anneal's names, from one file or from its pieces. */
-
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';

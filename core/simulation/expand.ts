@@ -1,5 +1,4 @@
 /** From an experiment to its runs: strategies × seeds × numbers of sites × partitions. */
-
 import { completeRunConfig, parseRunSettings } from '../coordinator/run-settings.ts';
 import { readLabelsColumn } from '../data/labels-csv.ts';
 import type { BaseModel } from '../models/base-model.ts';

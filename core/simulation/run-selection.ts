@@ -1,5 +1,4 @@
 /** Names of runs for people, and which of them are meant. */
-
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { Partition } from './record.ts';

@@ -1,5 +1,4 @@
 /** Which images an experiment uses, and at which simulated site each of them lies. */
-
 import {
   columnPartition,
   dirichletPartition,

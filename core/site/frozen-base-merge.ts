@@ -1,5 +1,4 @@
 /** The weights of a base model with a run's frozen base delta in them, kept from round to round. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';

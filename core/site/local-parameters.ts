@@ -8,7 +8,7 @@ import { type ModelState, mapTensors, memoryName, type Parts, tensorsOf } from '
 import { decodeSafetensors, encodeSafetensors, invalid } from '../lora/safetensors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
-import { localParts } from '../strategy/what-travels.ts';
+import { keepsParts } from '../strategy/what-travels.ts';
 import type { Residual } from '../strategy/wire/wire.ts';
 
 const format = 'anneal-site-memory';
@@ -34,7 +34,7 @@ export function hasLocalParameters(
   config: Pick<RunConfig, 'localHead' | 'wire'>,
   plan: Pick<RoundPlan, 'trains' | 'sends'>,
 ): boolean {
-  return Object.values(localParts(config, plan)).includes(true) || config.wire.errorFeedback;
+  return keepsParts(config, plan) || config.wire.errorFeedback;
 }
 
 /** Those tensors of a trained state. */

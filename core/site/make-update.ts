@@ -1,5 +1,4 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { type ModelState, rankLimit } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';

@@ -1,5 +1,4 @@
 /** What leaves a site in a run and what stays, in sentences for the person who approves it. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { resolveTargetModules } from '../models/target-modules.ts';

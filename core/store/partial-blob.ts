@@ -4,7 +4,6 @@
  * A chunk's journal byte is written after its data, so a killed process at most fetches a chunk again. After a power
  * cut the disk may hold the byte without the data; `complete` finds that by the hash, and the transfer starts anew.
  */
-
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../shared/errors.ts';

@@ -1,10 +1,10 @@
 /** What strategies have in common: the baselines' plan of one stage and one rank, averaging, evaluation. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { aggregateEvaluations } from '../evaluation/aggregate.ts';
 import { aggregate } from './aggregation/aggregate.ts';
 import { learningRateFactorAt } from './schedule.ts';
 import type { EvaluatePlan, RoundPlan, Strategy, StrategyTraits } from './strategy.ts';
+import { keepsParts } from './what-travels.ts';
 
 type BaselinePlan = Pick<RoundPlan, 'mode'> & Partial<RoundPlan>;
 
@@ -28,9 +28,8 @@ export function heldOutEvaluation(
 ): Pick<Strategy, 'configureEvaluate' | 'aggregateEvaluate'> {
   return {
     configureEvaluate(config, round): EvaluatePlan {
-      const { trains, sends } = configureTrain(config, round);
       const { batchSize, head, arcScale } = config.training;
-      const perSite = config.localHead || (sends !== 'both' && sends !== trains);
+      const perSite = keepsParts(config, configureTrain(config, round));
       return { perSite, batchSize, head, arcScale, smallCell: config.smallCell };
     },
     aggregateEvaluate: (config, reports) => aggregateEvaluations(reports, config.classes.length),

@@ -2,7 +2,6 @@
  * Which settings of a run make no sense together. One table, from which the refusals come; a test holds it against the
  * table in docs/strategy-options.md.
  */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { AppError } from '../shared/errors.ts';
 import { getStrategy, strategies } from './registry.ts';

@@ -1,5 +1,4 @@
 /** Runs in which A is fixed while the rank falls (`freezeA`): who has one, and the rows that its A is made of. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { type LayerOf, rankLimit, type Shape } from '../lora/model-state.ts';
 import { drawSeededRows } from '../lora/seeded-rows.ts';

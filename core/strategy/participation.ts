@@ -1,5 +1,4 @@
 /** Which sites train in a round: client sampling as in federated averaging (McMahan et al., arXiv 1602.05629). */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 

@@ -1,5 +1,4 @@
 /** Sizes of what travels in a run, from the shapes of the base model and the settings. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { loraDims } from '../lora/inject.ts';
 import { countParameters, type StateShape } from '../lora/model-state.ts';

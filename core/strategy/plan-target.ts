@@ -1,5 +1,4 @@
 /** Which settings send so much less than full averaging: answers by counting, see plan.ts. */
-
 import { maxRank } from '../config/lora-settings.ts';
 import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';

@@ -3,7 +3,6 @@
  * at the start of each round (down), those that train send an update (up), and all fetch the last state when the
  * run ends.
  */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { participantsOf } from './participation.ts';

@@ -1,5 +1,4 @@
 /** The global state with which a run starts. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';

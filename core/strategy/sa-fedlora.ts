@@ -19,7 +19,6 @@
  * An initiating stage of base weights averages those. When it ends they become part of the base model, once, and
  * later states hold nothing but factors and a head.
  */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { aggregate, frozenBaseOf } from './aggregation/aggregate.ts';
 import { exactLayers } from './aggregation/exact-layers.ts';

@@ -2,7 +2,6 @@
  * What the coordinator does with a round's merged change (Reddi et al. 2021, arXiv 2003.00295), instead of taking it
  * as it is. Value by value for averaged tensors; for exact aggregation momentum on the products ΔW.
  */
-
 import type { ServerOptimiserSettings } from '../config/round-options.ts';
 import type { FactorPart } from '../lora/factor-sum.ts';
 import { type LoraLayer, memoryName } from '../lora/model-state.ts';

@@ -1,5 +1,4 @@
 /** States cut to ranks: with which a site trains, and with which its update is compared. */
-
 import type { RunConfig } from '../config/run-config.ts';
 import { type LoraLayer, type ModelState, mapLayers } from '../lora/model-state.ts';
 import { cutLayer } from '../lora/stack-factors.ts';

@@ -6,7 +6,6 @@
  * The same code serves and fetches on both sides: a site's only peer is the coordinator, the coordinator's
  * peers are the sites.
  */
-
 import { AppError } from '../shared/errors.ts';
 import { silentLogger } from '../shared/logger.ts';
 import { createBlobFetcher, type FetchOptions, type FetchResult } from './blob-fetch.ts';

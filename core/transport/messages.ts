@@ -1,5 +1,4 @@
 /** What sites and the coordinator say to each other: one schema per message type, parsed on arrival. */
-
 import { z } from 'zod';
 import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';

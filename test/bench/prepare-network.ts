@@ -2,7 +2,6 @@
  * Writes what both sides of a benchmark start from: weights, factors, head and images.
  * Run as `node prepare-network.ts NETWORK FOLDER BATCH`, in a process of its own so that its memory is given back.
  */
-
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';

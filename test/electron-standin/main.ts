@@ -5,7 +5,6 @@
  *   node main.ts <app folder> [arguments]
  *   STANDIN_RESOURCES=<resources folder of a packaged app> node main.ts [arguments]
  */
-
 import { mkdtempSync, rmSync } from 'node:fs';
 import inspector from 'node:inspector';
 import { registerHooks } from 'node:module';

@@ -1,5 +1,4 @@
 /** Whole small networks, LoRA included, against finite differences. */
-
 import { describe, expect, test } from 'vitest';
 import type { Graph } from '../../core/graph/graph.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';

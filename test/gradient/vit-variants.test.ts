@@ -1,5 +1,4 @@
 /** The parts that later vision transformers added, against finite differences: all weights of two blocks at once. */
-
 import { expect, test } from 'vitest';
 import { promoteToInputs } from '../../core/lora/inject.ts';
 import { createVit, vitWeightShapes } from '../../core/models/vit.ts';

@@ -1,5 +1,4 @@
 /** `anneal adapters` as a process: PEFT folders in and out, merged weights, an ONNX file, and what goes wrong. */
-
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,5 +1,4 @@
 /** Our graph of the face network against the library whose weights it takes, on that library's photographs. */
-
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import sharp from 'sharp';

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
 import { connectCoordinator } from '../../core/coordinator/connection.ts';
-import { createCoordinator } from '../../core/coordinator/coordinator.ts';
+import { type CoordinatorInbox, createCoordinator } from '../../core/coordinator/coordinator.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { hashJson } from '../../core/shared/hash.ts';
@@ -87,6 +87,16 @@ function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}
   });
 }
 
+const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
+  received: async () => {},
+  sitesChanged: () => {},
+  connected: () => {},
+  bytesServed: () => {},
+  bytesReceived: () => {},
+  offers: () => false,
+  manifest,
+});
+
 describe('a manifest that is larger than an envelope reaches the sites', () => {
   test.each([
     ['10,000 classes', manifestOf({ classes: names(10_000, 'class') })],
@@ -96,15 +106,7 @@ describe('a manifest that is larger than an envelope reaches the sites', () => {
     ],
   ])('%s', async (_what, manifest) => {
     await using pair = openPair('site-a');
-    await pair.connection.open({
-      received: async () => {},
-      sitesChanged: () => {},
-      connected: () => {},
-      bytesServed: () => {},
-      bytesReceived: () => {},
-      offers: () => false,
-      manifest: () => manifest,
-    });
+    await pair.connection.open(inboxWith(() => manifest));
     await pair.siteSide.open();
 
     await pair.connection.ports.publishManifest();
@@ -117,15 +119,7 @@ describe('a manifest that is larger than an envelope reaches the sites', () => {
   test('the newest one counts when they follow each other quickly, and leaves one file at the coordinator', async () => {
     await using pair = openPair('site-a');
     let manifest = manifestOf({ classes: names(10_000, 'class') });
-    await pair.connection.open({
-      received: async () => {},
-      sitesChanged: () => {},
-      connected: () => {},
-      bytesServed: () => {},
-      bytesReceived: () => {},
-      offers: () => false,
-      manifest: () => manifest,
-    });
+    await pair.connection.open(inboxWith(() => manifest));
     await pair.siteSide.open();
 
     for (let round = 0; round < 5; round++) {

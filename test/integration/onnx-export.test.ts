@@ -1,5 +1,4 @@
 /** A trained state as one ONNX file: ONNX Runtime gives the same embeddings and logits as the adapted graph. */
-
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import onnxProto from 'onnx-proto';

@@ -43,6 +43,22 @@ function announcement({ store }: LoneSite) {
 const withdraw = ({ store }: LoneSite, pseudonym: string) =>
   withdrawConsent(store, { pseudonym, recordedBy: 'test' });
 
+/** @param interrupt comes between the end of training and the first file of the update */
+async function openInterrupted(dir: string, interrupt: (site: LoneSite) => void): Promise<LoneSite> {
+  let puts = 0;
+  const site: LoneSite = await openLoneSite(dir, {
+    blobs: (blobs) => ({
+      ...blobs,
+      async put(bytes) {
+        puts += 1;
+        if (puts === 1) interrupt(site);
+        return blobs.put(bytes);
+      },
+    }),
+  });
+  return site;
+}
+
 /** Training images of the site are 12 of its 18, three each of P0 to P3. */
 const trainingImages = 12;
 
@@ -50,22 +66,10 @@ test(
   'a withdrawal while the finished update is written stops its announcement',
   async () => {
     using folder = temporaryFolder();
-    let site: LoneSite | null = null;
-    let puts = 0;
-    await using opened = await openLoneSite(folder.dir, {
-      blobs: (blobs) => ({
-        ...blobs,
-        async put(bytes) {
-          puts += 1;
-          if (puts === 1) {
-            withdraw(site!, 'P0');
-            site!.node.consentChanged();
-          }
-          return blobs.put(bytes);
-        },
-      }),
+    await using opened = await openInterrupted(folder.dir, (site) => {
+      withdraw(site, 'P0');
+      site.node.consentChanged();
     });
-    site = opened;
 
     opened.node.receiveManifest(await firstManifest(opened, folder.dir));
     const row = await announcement(opened);
@@ -82,19 +86,7 @@ test(
   'a withdrawal that nobody told the site of stops the announcement, too',
   async () => {
     using folder = temporaryFolder();
-    let site: LoneSite | null = null;
-    let puts = 0;
-    await using opened = await openLoneSite(folder.dir, {
-      blobs: (blobs) => ({
-        ...blobs,
-        async put(bytes) {
-          puts += 1;
-          if (puts === 1) withdraw(site!, 'P0');
-          return blobs.put(bytes);
-        },
-      }),
-    });
-    site = opened;
+    await using opened = await openInterrupted(folder.dir, (site) => withdraw(site, 'P0'));
 
     opened.node.receiveManifest(await firstManifest(opened, folder.dir));
 

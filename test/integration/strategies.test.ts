@@ -1,5 +1,4 @@
 /** Every strategy, and some mixes of options, over real processes, broker and trainer. */
-
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

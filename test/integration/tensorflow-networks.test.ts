@@ -2,7 +2,6 @@
  * Whole training graphs on TensorFlow.js against ONNX Runtime: in WebAssembly always, on libtensorflow where
  * `npm run setup:tensorflow` has installed it (`.ci/tensorflow.sh` does).
  */
-
 import * as tf from '@tensorflow/tfjs';
 import { describe, expect, test } from 'vitest';
 import { buildTrainingGraph, graphShape, stateParameters } from '../../core/engine/training-graph.ts';

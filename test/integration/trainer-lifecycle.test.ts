@@ -1,5 +1,4 @@
 /** The trainer process around its jobs: queue, cancel, crash, and the end of its parent. */
-
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

@@ -1,5 +1,4 @@
 /** Real training in the real trainer process. */
-
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -2,7 +2,6 @@
  * Faults during training. The engine here is a stand-in around the real ONNX Runtime: it computes everything on
  * the processor, whatever device is asked for, and fails where a test wants it to.
  */
-
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,4 @@
 /** Training in lanes: the same bytes as without them, every time, and a lane that ends costs no step. */
-
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,5 +1,4 @@
 /** What can be chosen for a training job, run on a small vision transformer with random weights. */
-
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,5 +1,4 @@
 /** `anneal adapters …`: list, export, merge and import trained adapters, for other programs and back. */
-
 import { readFile, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';

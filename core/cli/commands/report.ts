@@ -1,5 +1,4 @@
 /** `anneal report`: the HTML report of the simulation's results, again or of several files together. */
-
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';

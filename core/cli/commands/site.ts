@@ -1,5 +1,4 @@
 /** `anneal site …`: take part in a federation. */
-
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';

@@ -1,5 +1,4 @@
 /** `report.html`: one file without scripts; the plots are SVG drawn by ECharts on the server side. */
-
 import { BarChart, LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import * as echarts from 'echarts/core';

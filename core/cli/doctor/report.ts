@@ -1,5 +1,4 @@
 /** What `anneal doctor` says. */
-
 import { fastest } from '../../engine/devices/measure-devices.ts';
 import type { Checkup } from '../../engine/devices/measure-machine.ts';
 import type { Device } from '../../engine/engine.ts';

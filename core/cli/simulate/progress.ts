@@ -1,5 +1,4 @@
 /** What the terminal shows while the simulation runs: a bar with the time left on a terminal, a line for each event elsewhere. */
-
 import { createLogUpdate } from 'log-update';
 import { plural } from '../../shared/text.ts';
 import { describeRun } from '../../simulation/run-selection.ts';

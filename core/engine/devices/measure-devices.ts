@@ -1,5 +1,4 @@
 /** Measures real training steps on a device, with growing numbers of images at once, within a time limit. */
-
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import type { Device } from '../engine.ts';

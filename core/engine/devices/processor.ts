@@ -1,5 +1,4 @@
 /** The computer's processor: what it is called and which vector instructions it has. */
-
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { outputOf } from '../../process/child-process.ts';

@@ -1,5 +1,4 @@
 /** Chooses device, threads and images at once from what was measured. */
-
 import { pick } from '../../shared/pick.ts';
 import type { DeviceKind, EngineName } from '../engine.ts';
 import type { MeasuredDevice, Measurement } from './measure-devices.ts';

@@ -1,5 +1,4 @@
 /** What normalises per channel. */
-
 import { elementCount, type FloatTensor, floatTensor } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
 import { floatOf, integerOf } from '../attributes.ts';

@@ -1,5 +1,4 @@
 /** Convolutions. */
-
 import { elementCount, floatTensor, type Tensor } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
 import { integerOf, integersOf } from '../attributes.ts';

@@ -1,5 +1,4 @@
 /** Operators that take values out of a tensor or join tensors. */
-
 import { elementCount } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
 import { integerOf } from '../attributes.ts';

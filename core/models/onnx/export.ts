@@ -1,5 +1,4 @@
 /** A trained network as one ONNX file that any runtime can use: LoRA merged into the weights, the head behind it. */
-
 import path from 'node:path';
 import onnxProto, { type onnx } from 'onnx-proto';
 import { encodeOnnxModel } from '../../graph/encode.ts';

@@ -2,7 +2,6 @@
  * Weights that lie beside the ONNX file.
  * Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
  */
-
 import { constants, type FileHandle, open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../../shared/errors.ts';

@@ -1,5 +1,4 @@
 /** Operators that move, cut or join values, on values known at import. */
-
 import { elementCount } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
 import { NodeProblem } from './attributes.ts';

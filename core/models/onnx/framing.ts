@@ -1,5 +1,4 @@
 /** How the network takes its image, from the file's input and the person's settings. */
-
 import type { Graph } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import { elementTypeName, type FileValue } from './onnx-file.ts';

@@ -1,5 +1,4 @@
 /** Writes a network as our graph for one batch size. */
-
 import type { Graph } from '../../graph/graph.ts';
 import { GraphBuilder } from '../../graph/graph-builder.ts';
 import { AppError } from '../../shared/errors.ts';

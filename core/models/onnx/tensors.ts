@@ -1,5 +1,4 @@
 /** Tensors of an ONNX file as values: every element type that a face network may use, checked against its bytes. */
-
 import type { AppError } from '../../shared/errors.ts';
 import { halfToNumber } from '../../shared/half-precision.ts';
 import { elementCount } from '../../shared/tensor.ts';

@@ -1,5 +1,4 @@
 /** The sum of a round's low-rank products, layer by layer: Σ w_k·s_k·B_k·A_k, never averaged factor by factor. */
-
 import type { MatrixProducts } from '../../linalg/matrix-products.ts';
 import { factorInnerProduct } from '../../lora/factor-inner-product.ts';
 import {

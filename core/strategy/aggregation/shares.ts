@@ -1,5 +1,4 @@
 /** How much each site counts in a round. */
-
 import type { RunConfig } from '../../config/run-config.ts';
 import { AppError } from '../../shared/errors.ts';
 import { rejected } from '../check-update.ts';

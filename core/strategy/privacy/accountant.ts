@@ -2,7 +2,6 @@
  * What a run's noise is worth: (ε, δ) of a site's participation, by Rényi differential privacy. The unit is a site with
  * all that it sends, against the same site sending no change; not a patient. docs/strategy-options.md says more.
  */
-
 import type { PrivacySettings } from '../../config/round-options.ts';
 import type { RunConfig } from '../../config/run-config.ts';
 import { AppError } from '../../shared/errors.ts';

@@ -3,7 +3,6 @@
  * started from, over all tensors that travel (factors, head, base weights), as one vector. McMahan et al. 2018, arXiv
  * 1710.06963; docs/strategy-options.md says what this protects from whom.
  */
-
 import type { PrivacySettings } from '../../config/round-options.ts';
 import { type ModelState, withTensors } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';

@@ -2,7 +2,6 @@
  * Merging value by value so that some wrong or hostile values do not decide: the median and the trimmed mean (Yin et
  * al. 2018, arXiv 1803.01498). Every site counts alike.
  */
-
 import type { RobustSettings } from '../../config/round-options.ts';
 import { type FloatTensor, floatTensor, sameDims } from '../../shared/tensor.ts';
 import { rejected } from '../check-update.ts';

@@ -1,5 +1,4 @@
 /** Robust rules that judge whole updates by their size or by their distances to one another. */
-
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import type { Exclusion } from '../strategy.ts';

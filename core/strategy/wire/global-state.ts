@@ -3,7 +3,6 @@
  * files. Otherwise a coded file: factors and head as they are, base weights as differences from the base model's own.
  * The coordinator goes on with what the file says, not with what it was made of, so that both ends have the same bits.
  */
-
 import {
   type LayerOf,
   type ModelState,

@@ -5,7 +5,6 @@
  * ±65504 as ±65504. `int8`: symmetric with one scale s = max|x| / 127 per group (row of A, column of B, row of other
  * matrices, whole vector); x comes back as s·q, within s/2 but for the rounding of a float32.
  */
-
 import type { WirePrecision } from '../../config/round-options.ts';
 import { bytesOfFloats, type RawTensor } from '../../lora/safetensors-writer.ts';
 import { elementCount } from '../../shared/tensor.ts';
