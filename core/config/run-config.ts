@@ -28,6 +28,15 @@ const lastBlocks = { ...annealed, when: ['initiatingMode', 'last-k'], slider: [1
 const percent = { unit: 'share' } as const;
 const fixedHere = { offered: false } as const;
 
+/** What a coordinator tells the people who are asked for approval; it asks for nothing. */
+const letterShape = grouped('Letter to the sites', {
+  title: setting('Title. What the study is called, for the people who approve it.', z.string().max(120).default('')),
+  note: setting(
+    'Note. A few sentences to the people who approve it.',
+    z.string().max(2000).default(''),
+  ),
+});
+
 const methodShape = grouped('Method', {
   strategy: setting(
     'Method. How sites train and how their updates are merged.',
@@ -41,9 +50,14 @@ const methodShape = grouped('Method', {
     ...fixedHere,
     flag: null,
   }),
+  baseOrigin: setting(
+    'Origin of the base model. Its licence, as the coordinator holds it.',
+    z.string().max(500).default(''),
+    { ...fixedHere, flag: null },
+  ),
   classes: setting(
     'Class labels. Names of the classes, exactly as in the CSV files of the sites.',
-    z.array(z.string().min(1).max(1000)).min(2),
+    z.array(z.string().min(1).max(1000)).min(2).max(100_000),
   ),
   purpose: setting(
     'Purpose. The code that each consent must cover.',
@@ -132,6 +146,7 @@ const mergingShape = grouped('Merging', {
 
 /** Settings with defaults may be missing in runs that were stored before those settings existed. */
 export const runConfigSchema = z.strictObject({
+  ...letterShape,
   ...methodShape,
   ...scheduleShape,
   ...roundOptionsShape,

@@ -57,6 +57,10 @@ export function createSites(db: Sqlite, now: () => string) {
       const sql = 'UPDATE sites SET revoked_at = @now WHERE id = @id AND revoked_at IS NULL';
       return db.run(sql, { id, now: now() }).changes === 1;
     },
+    /** What the site published last. */
+    setPolicy(id: string, policy: unknown): void {
+      db.run('UPDATE sites SET policy = @policy WHERE id = @id', { id, policy: JSON.stringify(policy) });
+    },
     touchLastSeen(id: string, at: string = now()): void {
       db.run('UPDATE sites SET last_seen_at = @at WHERE id = @id', { id, at });
     },

@@ -4,6 +4,7 @@ import { createAudit } from './audit.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
   createEvaluations,
@@ -35,6 +36,9 @@ function createTables(db: Sqlite, now: () => string) {
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
     siteMemory: createSiteMemory(db, now),
+    sitePolicies: createSitePolicies(db, now),
+    contracts: createContracts(db, now),
+    decisions: createDecisions(db, now),
     outbox: createOutbox(db, now),
     audit: createAudit(db, now),
     blobReferences: createBlobReferences(db),
@@ -61,6 +65,9 @@ interface Readers {
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
+  sitePolicies: 'newest' | 'list';
+  contracts: 'get' | 'bySha';
+  decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
   audit: 'page' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy';
