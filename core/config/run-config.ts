@@ -30,11 +30,11 @@ const fixedHere = { offered: false } as const;
 
 /** What a coordinator tells the people who are asked for approval; it asks for nothing. */
 const letterShape = grouped('Letter to the sites', {
-  title: setting('Title. What the study is called, for the people who approve it.', z.string().max(120).default('')),
-  note: setting(
-    'Note. A few sentences to the people who approve it.',
-    z.string().max(2000).default(''),
+  title: setting(
+    'Title. What the study is called, for the people who approve it.',
+    z.string().max(120).default(''),
   ),
+  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default('')),
 });
 
 const methodShape = grouped('Method', {

@@ -25,7 +25,10 @@ const dataShape = grouped('Who is behind what leaves', {
     'Contributing sites. A shared model made by fewer sites is neither trained further nor evaluated here: with one or two, the others could subtract themselves.',
     least(3, 10_000),
   ),
-  minSmallCell: setting('Smallest count. A run may not ask for smaller counts of images than this.', least(5)),
+  minSmallCell: setting(
+    'Smallest count. A run may not ask for smaller counts of images than this.',
+    least(5),
+  ),
 });
 
 const trainingShape = grouped('How it trains', {

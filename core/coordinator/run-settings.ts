@@ -62,6 +62,7 @@ export function completeRunConfig(
   const parsed = runConfigSchema.safeParse({
     baseId: base.id,
     baseSha256: base.sha256,
+    baseOrigin: base.licence.slice(0, 500),
     classes: [],
     quorum: Math.max(1, Math.ceil((drawn * 2) / 3), Math.min(drawn, robustQuorum(settings.robust))),
     // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.

@@ -23,8 +23,14 @@ interface Rule {
 const rule = <T>(words: string, allows: (granted: T, asked: T) => boolean): Rule => ({ words, allows });
 
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
-const atMost = rule('the same or less', (granted, asked) => isNumber(granted) && isNumber(asked) && asked <= granted);
-const atLeast = rule('the same or more', (granted, asked) => isNumber(granted) && isNumber(asked) && asked >= granted);
+const atMost = rule(
+  'the same or less',
+  (granted, asked) => isNumber(granted) && isNumber(asked) && asked <= granted,
+);
+const atLeast = rule(
+  'the same or more',
+  (granted, asked) => isNumber(granted) && isNumber(asked) && asked >= granted,
+);
 const anything = rule('anything', () => true);
 
 const among = (...fromLeast: readonly string[]) =>
@@ -124,7 +130,8 @@ function isAsRobust(granted: RobustSettings, asked: RobustSettings): boolean {
   if (granted.rule === 'mean') return true;
   if (granted.rule === 'norm-bound' && asked.rule === 'norm-bound') return asked.factor <= granted.factor;
   if (granted.rule === 'trimmed-mean' && asked.rule === 'trimmed-mean') return asked.share >= granted.share;
-  if (granted.rule === 'multi-krum' && asked.rule === 'multi-krum') return asked.byzantine >= granted.byzantine;
+  if (granted.rule === 'multi-krum' && asked.rule === 'multi-krum')
+    return asked.byzantine >= granted.byzantine;
   return granted.rule === 'median' && asked.rule === 'median';
 }
 

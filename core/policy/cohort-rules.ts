@@ -40,7 +40,11 @@ export function admit<Image extends CohortImage>(
     .filter(({ subjects }) => subjects < least);
   const names = new Set(leftOut.map(({ label }) => label));
   const admitted = images.filter(({ label }) => !names.has(label));
-  return { images: admitted, leftOut, refusal: refusalOf(admitted, images.length, { config, policy, least }) };
+  return {
+    images: admitted,
+    leftOut,
+    refusal: refusalOf(admitted, images.length, { config, policy, least }),
+  };
 }
 
 function refusalOf(
@@ -49,7 +53,10 @@ function refusalOf(
   { config, policy, least }: { config: RunConfig; policy: SitePolicy; least: number },
 ): AppError | null {
   if (before === 0)
-    return new AppError('NOT_ENOUGH_DATA', 'No image with an active consent matches the classes of this run.');
+    return new AppError(
+      'NOT_ENOUGH_DATA',
+      'No image with an active consent matches the classes of this run.',
+    );
   if (images.length === 0)
     return refused(
       `asks for at least ${plural(least, 'subject')} in each class that trains; no class of this run has so many here`,
@@ -70,5 +77,6 @@ function refusalOf(
 
 const refused = (what: string) =>
   new AppError('POLICY_REFUSED', `The policy of this site ${what}.`, {
-    action: 'Import more consented images, ask the coordinator for more epochs or smaller steps, or change the policy.',
+    action:
+      'Import more consented images, ask the coordinator for more epochs or smaller steps, or change the policy.',
   });

@@ -38,7 +38,7 @@ export function createLeaves(config: RunConfig, base: BaseModel): Leaves {
     const form = updateForm({ config, plan });
     const weights = shapes.trainedWeights(plan);
     const planned = shapes.shapeOf(plan.rank, weights);
-    const spreads = strategy.traits(config).anneals && config.allocation === 'spectral' && plan.rank > 0;
+    const spreads = spreadsRanks(config, plan.rank);
     // Directions move from layer to layer: each may keep what it could have at the highest rank of the run.
     const largest = spreads ? shapes.shapeOf(highestRoundRank(config), weights) : planned;
     const widest = spreads ? widestWithin(planned, largest) : planned;
@@ -90,15 +90,20 @@ export function createLeaves(config: RunConfig, base: BaseModel): Leaves {
   };
 }
 
+/** Whether a round's budget of directions moves from layer to layer. */
+export function spreadsRanks(config: RunConfig, rank: number): boolean {
+  return getStrategy(config.strategy).traits(config).anneals && config.allocation === 'spectral' && rank > 0;
+}
+
 /** The highest rank that any round of the run plans. */
-function highestRoundRank(config: RunConfig): number {
+export function highestRoundRank(config: RunConfig): number {
   const { configureTrain } = getStrategy(config.strategy);
   const ranks = Array.from({ length: config.rounds }, (_, round) => configureTrain(config, round).rank);
   return Math.max(...ranks);
 }
 
 /** As many directions as `planned` has in all, each in the layer where it has the most values. */
-function widestWithin(planned: StateShape, largest: StateShape): StateShape {
+export function widestWithin(planned: StateShape, largest: StateShape): StateShape {
   let left = [...planned.lora.values()].reduce((sum, { r }) => sum + r, 0);
   const valuesOf = (module: string) => {
     const { a, b, r } = largest.lora.get(module)!;

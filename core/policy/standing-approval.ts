@@ -1,8 +1,8 @@
 /** "Approve within these limits": what a person grants beyond the run on the card. */
 import { z } from 'zod';
 import type { RunConfig } from '../config/run-config.ts';
-import { type Contract, contractSchema } from './contract.ts';
 import { asksForMore, type Excess } from './asks-for-more.ts';
+import { type Contract, contractSchema } from './contract.ts';
 
 /** What a person may set beside the fields of the contract itself. */
 export const limitsSchema = z.strictObject({
@@ -39,7 +39,9 @@ export function withLimits(config: RunConfig, limits: Limits): RunConfig {
   return { ...config, ...direct, training };
 }
 
-export type Coverage = { covers: true } | { covers: false; because: 'runs' | 'expired' | 'asks-for-more'; excess: Excess[] };
+export type Coverage =
+  | { covers: true }
+  | { covers: false; because: 'runs' | 'expired' | 'asks-for-more'; excess: Excess[] };
 
 /**
  * @param runsBefore other runs that it has covered so far

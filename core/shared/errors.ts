@@ -19,6 +19,10 @@ export const errorTable = {
     status: 409,
     action: 'Ask the coordinator to plan the run by the policy of this site, or change the policy here.',
   },
+  POLICY_CHANGED: {
+    status: 409,
+    action: 'Look at the policy on its screen and save it again; until then this site takes part in no run.',
+  },
   CONTRACT_BROKEN: {
     status: 409,
     action: 'Nothing left this site. Tell the coordinator; if it cannot explain this, leave the federation.',

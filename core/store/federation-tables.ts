@@ -27,6 +27,8 @@ export function createSettings(db: Sqlite) {
       }
       return parsed.data;
     },
+    has: (key: string): boolean =>
+      db.get(valueRow, 'SELECT value FROM settings WHERE key = @key', { key }) !== null,
     /** `value` must have a JSON form. */
     set(key: string, value: unknown): void {
       const text = JSON.stringify(value);

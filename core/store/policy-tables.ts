@@ -30,7 +30,8 @@ export function createContracts(db: Sqlite, now: () => string) {
   const insert = insertSql('contracts', rows.keys);
   return {
     get: (runId: string) => rows.get('WHERE run_id = @runId', { runId }),
-    bySha: (sha256: string) => rows.get('WHERE sha256 = @sha256 ORDER BY created_at DESC LIMIT 1', { sha256 }),
+    bySha: (sha256: string) =>
+      rows.get('WHERE sha256 = @sha256 ORDER BY created_at DESC LIMIT 1', { sha256 }),
     /** The first one of a run stays. */
     keep(contract: Pick<ContractRecord, 'runId' | 'sha256' | 'document'>): void {
       const row = { ...contract, finalStateSha256: null, createdAt: now() };

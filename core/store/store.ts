@@ -69,14 +69,17 @@ interface Readers {
   contracts: 'get' | 'bySha';
   decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
-  audit: 'page' | 'verify';
+  audit: 'page' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
 
 /** The readers of a store. The split is the compiler's alone: a writer that got through would meet SQLite's refusal. */
-export type ReadOnlyStore = { readonly [T in keyof Readers]: Reading<T> } & Pick<Tables, 'close'>;
+export type ReadOnlyStore = { readonly [T in keyof Readers]: Reading<T> } & Pick<Tables, 'close'> & {
+    /** The store's clock, as ISO 8601 UTC text. */
+    now(): string;
+  };
 
 export interface Store extends Readonly<Tables> {
   /** The store's clock, as ISO 8601 UTC text. */
@@ -112,5 +115,6 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
  * @throws AppError NOT_FOUND | DATABASE_NEWER | DATABASE_DAMAGED | DATA_FOLDER_UNUSABLE (written by an older Anneal)
  */
 export function openReadOnlyStore(file: string): ReadOnlyStore {
-  return createTables(openDatabaseReadOnly(file), () => new Date().toISOString());
+  const now = () => new Date().toISOString();
+  return { ...createTables(openDatabaseReadOnly(file), now), now };
 }

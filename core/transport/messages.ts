@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { sitePolicySchema } from '../config/site-policy.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
@@ -38,18 +39,27 @@ export const blobReferenceSchema = z.strictObject({
 });
 export type BlobReference = z.infer<typeof blobReferenceSchema>;
 
+/** Version of what a manifest says. */
+export const manifestProtocol = 2;
+
 /** A setting that only newer versions know is dropped here: `checkManifest` then tells a person, by the hash. */
 const announcedConfigSchema = runConfigSchema.strip().extend({ training: localTrainingSchema.strip() });
 
 /** Coordinator, retained: everything that a site needs to find its work. */
 const writtenManifestSchema = z.strictObject({
+  /** A site refuses any other: version 1 knew no contract. */
+  protocol: z.literal(manifestProtocol),
   runId: runIdSchema,
   config: announcedConfigSchema,
   configSha256: sha256Schema,
+  /** Of the contract (core/policy), which a site derives itself from the settings and its base model. */
+  contractSha256: sha256Schema,
   phase: z.enum(['waiting', 'train', 'evaluate', 'finished', 'stopped']),
   round: roundSchema,
   plan: roundPlanSchema,
   state: blobReferenceSchema.nullable(),
+  /** Sites behind `state`: 0 for the one that a run starts from; null where there is no state. */
+  contributors: z.int().min(0).max(maxParticipants).nullable(),
   /** What lies under the state, oldest first (`FrozenBaseDelta` of core/strategy); a site fetches each part once. */
   foundation: z.array(blobReferenceSchema).max(1001).default([]),
   /** Sites that train in this round; all when null. The others only evaluate. */
@@ -75,6 +85,8 @@ const helloSchema = z.strictObject({
   version: z.string().max(64),
   /** Base models that this site holds. */
   baseIds: z.array(z.string().max(200)).max(100),
+  /** The site's rules, so that nobody plans what it would refuse. Rules of a newer version are left out. */
+  policy: sitePolicySchema.strip().nullable().default(null),
 });
 
 const progressSchema = z.strictObject({
@@ -169,17 +181,35 @@ export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchem
 
 /** Bodies on the manifest topic, for `openEnvelope`; `manifest-blob` names the canonical JSON of a large manifest. */
 export const manifestBodies = {
-  manifest: manifestSchema,
+  /** Parsed by `parseManifest`: a manifest of another version is refused in words, not dropped. */
+  manifest: z.unknown(),
   'manifest-blob': blobReferenceSchema.extend({ sizeBytes: z.int().min(1).max(maxManifestBytes) }),
 } as const;
 
 /** @throws AppError MESSAGE_INVALID */
 export function parseManifestBlob(bytes: Uint8Array): ManifestBody {
+  let body: unknown;
   try {
-    return manifestSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+    body = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new AppError('MESSAGE_INVALID', 'A manifest that cannot be read arrived.', { cause });
+    throw new AppError('MESSAGE_INVALID', 'The coordinator sent a manifest that cannot be read.', { cause });
   }
+  return parseManifest(body);
+}
+
+/** @throws AppError MESSAGE_INVALID, with what is wrong in words for people */
+export function parseManifest(body: unknown): ManifestBody {
+  const parsed = manifestSchema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const known = z.object({ protocol: z.int() }).safeParse(body);
+  const protocol = known.success ? known.data.protocol : 1;
+  const what =
+    protocol < manifestProtocol
+      ? `speaks the older protocol ${protocol}, which knows no contracts; this site takes part in nothing without one`
+      : protocol > manifestProtocol
+        ? `speaks the newer protocol ${protocol}`
+        : 'sent a manifest that this version of Anneal does not understand';
+  throw new AppError('MESSAGE_INVALID', `The coordinator ${what}.`, { cause: parsed.error });
 }
 
 /** What a manifest holds beside the settings, at most: 10,000 ids of 64 characters, 1,001 references, the plan. */
