@@ -4,15 +4,12 @@
  * keeps. So a site never takes the coordinator's word for what will leave it.
  */
 import { z } from 'zod';
-import { trainModeSchema } from '../config/local-training.ts';
-import { wirePrecisionSchema } from '../config/round-options.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { hashJson } from '../shared/hash.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { contributorsOf } from '../strategy/participation.ts';
-import { factorsSchema } from '../strategy/strategy.ts';
-import { createLeaves } from './leaves.ts';
+import { createLeaves, leavesSchema } from './leaves.ts';
 
 /** Who asks, as the site learnt it when it joined. */
 export const askedBySchema = z.strictObject({
@@ -23,29 +20,6 @@ export const askedBySchema = z.strictObject({
 export type AskedBy = z.infer<typeof askedBySchema>;
 
 const count = z.int().nonnegative();
-const roundNumber = z.int().min(0).max(1000);
-
-/** What leaves a site in each of some consecutive rounds, at most. */
-const leavingRoundsSchema = z.strictObject({
-  from: roundNumber,
-  /** The last of them. */
-  to: roundNumber,
-  mode: trainModeSchema,
-  rank: z.int().min(0).max(100_000),
-  sends: factorsSchema,
-  tensors: count,
-  values: count,
-  bytes: count,
-});
-export type LeavingRounds = z.infer<typeof leavingRoundsSchema>;
-
-const leavingTensorSchema = z.strictObject({
-  /** As in the file. */
-  name: z.string().max(2000),
-  /** At its largest in the run. */
-  dims: z.array(count).max(16),
-});
-export type LeavingTensor = z.infer<typeof leavingTensorSchema>;
 
 export const contractSchema = z.strictObject({
   version: z.literal(1),
@@ -63,13 +37,7 @@ export const contractSchema = z.strictObject({
   minContributors: z.int().min(1).max(10_000),
   /** States that the site is asked to evaluate, at most. */
   evaluations: z.strictObject({ perRound: z.literal(1), atEnd: z.literal(1) }),
-  leaves: z.strictObject({
-    precision: wirePrecisionSchema,
-    rounds: z.array(leavingRoundsSchema).max(1000),
-    tensors: z.array(leavingTensorSchema).max(1_000_000),
-    /** Over the whole run. */
-    bytes: count,
-  }),
+  leaves: leavesSchema,
 });
 export type Contract = z.infer<typeof contractSchema>;
 

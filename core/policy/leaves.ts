@@ -1,14 +1,51 @@
 /** What leaves a site in each round of a run by name and shape: for the contract, and to hold every file against it. */
+import { z } from 'zod';
+import { trainModeSchema } from '../config/local-training.ts';
+import { wirePrecisionSchema } from '../config/round-options.ts';
 import type { RunConfig } from '../config/run-config.ts';
 import { rankLimit, type StateShape } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { createStateShapes } from '../strategy/plan-shapes.ts';
 import { getStrategy } from '../strategy/registry.ts';
-import type { RoundPlan } from '../strategy/strategy.ts';
+import { factorsSchema, type RoundPlan } from '../strategy/strategy.ts';
 import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { wireEntries } from '../strategy/wire/wire-context.ts';
-import type { Contract, LeavingRounds, LeavingTensor } from './contract.ts';
+
+const count = z.int().nonnegative();
+const roundNumber = z.int().min(0).max(1000);
+
+/** What leaves a site in each of some consecutive rounds, at most. */
+const leavingRoundsSchema = z.strictObject({
+  from: roundNumber,
+  /** The last of them. */
+  to: roundNumber,
+  mode: trainModeSchema,
+  rank: z.int().min(0).max(100_000),
+  sends: factorsSchema,
+  tensors: count,
+  values: count,
+  bytes: count,
+});
+export type LeavingRounds = z.infer<typeof leavingRoundsSchema>;
+
+const leavingTensorSchema = z.strictObject({
+  /** As in the file. */
+  name: z.string().max(2000),
+  /** At its largest in the run. */
+  dims: z.array(count).max(16),
+});
+export type LeavingTensor = z.infer<typeof leavingTensorSchema>;
+
+/** As the contract has it. */
+export const leavesSchema = z.strictObject({
+  precision: wirePrecisionSchema,
+  rounds: z.array(leavingRoundsSchema).max(1000),
+  tensors: z.array(leavingTensorSchema).max(1_000_000),
+  /** Over the whole run. */
+  bytes: count,
+});
+type LeavesSummary = z.infer<typeof leavesSchema>;
 
 /** What one round's update holds, at most. */
 export interface RoundLeaves {
@@ -22,7 +59,7 @@ export interface RoundLeaves {
 
 export interface Leaves {
   ofRound(round: number): RoundLeaves;
-  summary(): Contract['leaves'];
+  summary(): LeavesSummary;
 }
 
 /** Rounds of one plan ask for the same: a run of a thousand rounds has a handful of different ones. */

@@ -116,7 +116,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       manifest = parse();
     } catch (thrown) {
       logger.warn({ error: thrown }, 'manifest not understood');
-      return options.onUnreadable(toAppError(thrown).toReport());
+      options.onUnreadable(toAppError(thrown).toReport());
+      return;
     }
     options.onManifest(manifest);
   }
