@@ -19,6 +19,9 @@ const simulationDefaults = {
   roundDeadlineMs: 7 * 24 * 3_600_000,
   /** Nothing has to be hidden from the researcher, and rounded counts would blur small test sets. */
   smallCell: 1,
+  /** The sites of a simulation are honest, and methods are compared as their papers have them, without guards. */
+  robust: { rule: 'mean' },
+  weightCap: null,
 };
 
 /**
