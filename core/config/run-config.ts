@@ -21,6 +21,9 @@ import {
 export const scheduleShapeSchema = choice({ cubic: 'Cubic', linear: 'Linear', cosine: 'Cosine' });
 export type ScheduleShape = z.infer<typeof scheduleShapeSchema>;
 
+/** Of a new run of which nobody says otherwise. */
+export const defaultWeightCap = 3;
+
 const rounds = (preset: number) => z.int().nonnegative().max(1000).default(preset);
 const annealed = { for: strategiesThat.anneal };
 const stage = { ...annealed, slider: [0, 100] } as const;
@@ -102,13 +105,17 @@ const participantsShape = grouped('Who takes part', {
   quorum: setting(
     'Quorum. Sites needed to open a round and to close it.',
     z.int().min(1).max(10_000).default(1),
-    {
-      none: 'two thirds of them',
-    },
+    { byDefault: 'two thirds of them, three or more where there are so many' },
   ),
   weighting: setting(
     'How much a site counts. The weight of its update.',
     choice({ examples: 'By number of images', equal: 'All sites equally' }).default('examples'),
+  ),
+  /** Null in runs of before there was a limit; the coordinator gives new runs one. */
+  weightCap: setting(
+    'Largest number of images that counts. A multiple of the median of the sites, for updates and evaluations; a site cannot decide a result by claiming more.',
+    z.number().min(1).max(1e6).nullable().default(null),
+    { byDefault: String(defaultWeightCap), none: 'no limit' },
   ),
   roundDeadlineMs: setting(
     'Round deadline. The round then closes with the updates that have arrived, if they make a quorum.',

@@ -59,6 +59,11 @@ export const comparisons: Readonly<Record<string, Rule>> = {
   'settings.wire.up': among('int8', 'fp16', 'fp32'),
   'settings.privacy': rule<PrivacySettings | null>('the same or stronger', protectsAsMuch),
   'settings.robust': rule<RobustSettings>('the same or stricter', isAsRobust),
+  // Null: no cap.
+  'settings.weightCap': rule<number | null>(
+    'the same or less',
+    (granted, asked) => granted === null || (asked !== null && asked <= granted),
+  ),
   'settings.training.batchSize': atLeast,
   // 0 turns clipping off.
   'settings.training.clipNorm': rule<number>(

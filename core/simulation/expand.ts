@@ -17,6 +17,9 @@ import { chooseImages, type SiteImages, spreadImages, type UsedImages } from './
 const simulationDefaults = {
   /** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
   roundDeadlineMs: 7 * 24 * 3_600_000,
+  /** The sites of a simulation are honest, and methods are compared as their papers have them, without guards. */
+  robust: { rule: 'mean' },
+  weightCap: null,
 };
 
 /**

@@ -12,6 +12,7 @@ import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
   type BlobReference,
+  boundedLoss,
   coordinatorToSite,
   type ManifestBody,
   manifestBodies,
@@ -150,7 +151,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     ports: {
       enqueue({ type, body }) {
         const messageId = randomUUID();
-        const message = { topic: up, payload: seal(type, body, messageId), messageId, type };
+        const sent = type === 'announce' ? { ...body, meanLoss: boundedLoss(body.meanLoss) } : body;
+        const message = { topic: up, payload: seal(type, sent, messageId), messageId, type };
         if (type !== 'announce') return outboxRelay.enqueue(message);
         const { runId, round, update } = body;
         outboxRelay.enqueue({ ...message, runId, round, updateSha256: update.sha256 });
@@ -159,7 +161,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       flush: () => outboxRelay.flush(),
       sendProgress(body) {
         if (!link.online) return;
-        link.publish(up, seal('progress', body)).catch(() => {});
+        const sent = { ...body, loss: boundedLoss(body.loss) };
+        link.publish(up, seal('progress', sent)).catch(() => {});
       },
       async fetch(reference, signal) {
         await (await exchange).fetch(reference, coordinatorId, { signal });

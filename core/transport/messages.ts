@@ -4,6 +4,7 @@ import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
+import { maxImages } from '../evaluation/counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import { plural } from '../shared/text.ts';
@@ -12,7 +13,18 @@ import { roundPlanSchema } from '../strategy/strategy.ts';
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
 const roundSchema = z.int().min(0).max(1_000_000);
-const countSchema = z.int().nonnegative();
+/** Optimiser steps: more than ten million images take in a thousand epochs of batches of ten. */
+const stepsSchema = z.int().min(0).max(1_000_000_000);
+const imagesSchema = z.int().min(0).max(maxImages);
+/** A model whose loss is larger learns nothing any more; sums over all sites stay far from what a number holds. */
+const maxLoss = 1e6;
+const lossSchema = z.number().min(-maxLoss).max(maxLoss);
+
+/** A loss that a message may hold. */
+export function boundedLoss(loss: number): number {
+  return Number.isNaN(loss) ? maxLoss : Math.min(maxLoss, Math.max(-maxLoss, loss));
+}
+
 /** A sentence for people; never longer than a screen line or two. */
 const maxReasonLength = 500;
 const reasonSchema = z.string().max(maxReasonLength);
@@ -24,6 +36,7 @@ export function shortReason(text: string): string {
 
 /** Bytes of a chunk, at most: four in flight are 1 MiB, and brokers with a 1 MB packet limit take one. */
 export const chunkBytes = 256 * 1024;
+const smallestChunkBytes = 1024;
 /** No blob is larger than this. */
 const maxBlobBytes = 2 ** 31;
 /** No manifest is larger than this as JSON; one that an envelope cannot hold travels as a blob. */
@@ -35,7 +48,7 @@ export const maxParticipants = 10_000;
 export const blobReferenceSchema = z.strictObject({
   sha256: sha256Schema,
   sizeBytes: z.int().min(1).max(maxBlobBytes),
-  chunkBytes: z.int().min(1024).max(chunkBytes),
+  chunkBytes: z.int().min(smallestChunkBytes).max(chunkBytes),
 });
 export type BlobReference = z.infer<typeof blobReferenceSchema>;
 
@@ -92,9 +105,9 @@ const helloSchema = z.strictObject({
 const progressSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
-  step: countSchema,
-  steps: countSchema,
-  loss: z.number(),
+  step: stepsSchema,
+  steps: stepsSchema,
+  loss: lossSchema,
 });
 export type ProgressBody = z.infer<typeof progressSchema>;
 
@@ -102,16 +115,14 @@ export const evaluationSchema = z
   .strictObject({
     runId: runIdSchema,
     stateSha256: sha256Schema,
-    correct: countSchema,
-    total: countSchema,
-    /** What else may be released, after the small-cell rule; `correct` and `total` are the same here. */
+    correct: imagesSchema,
+    total: imagesSchema,
+    /** All that is released, after the small-cell rule; absent from a site without held-out images. */
     counts: evaluationCountsSchema.optional(),
   })
-  .refine((body) => body.correct <= body.total, 'more correct than there are')
   .refine(
-    ({ correct, total, counts }) =>
-      counts === undefined || (counts.correct === correct && counts.total === total),
-    'counts that contradict the totals',
+    ({ correct, total, counts }) => correct === (counts?.correct ?? 0) && total === (counts?.total ?? 0),
+    'totals that do not derive from the released counts',
   );
 export type EvaluationBody = z.infer<typeof evaluationSchema>;
 
@@ -120,9 +131,9 @@ const announceSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
   update: blobReferenceSchema,
-  examples: z.int().positive(),
-  meanLoss: z.number(),
-  steps: countSchema,
+  examples: z.int().min(1).max(maxImages),
+  meanLoss: lossSchema,
+  steps: stepsSchema,
 });
 export type AnnounceBody = z.infer<typeof announceSchema>;
 
@@ -159,8 +170,16 @@ export const maxIndicesPerRequest = 4;
 
 export const blobRequestSchema = z.strictObject({
   sha256: sha256Schema,
-  chunkBytes: z.int().min(1024).max(chunkBytes),
-  indices: z.array(countSchema).min(1).max(maxIndicesPerRequest),
+  chunkBytes: z.int().min(smallestChunkBytes).max(chunkBytes),
+  indices: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(maxBlobBytes / smallestChunkBytes),
+    )
+    .min(1)
+    .max(maxIndicesPerRequest),
 });
 export type BlobRequestBody = z.infer<typeof blobRequestSchema>;
 
