@@ -61,6 +61,8 @@ export type Effect =
   /** Answers `fetched`, `evaluated`, `trained`, `announced`, or `settled` when the round waits for nothing any more. */
   | { type: Step; manifest: ManifestBody; ticket: number }
   | { type: 'decline'; manifest: ManifestBody; reason: string }
+  /** Takes back what was announced of a run that is not allowed any more. */
+  | { type: 'takeBack'; manifest: ManifestBody }
   /** Ends the step in progress and a retry that is due. */
   | { type: 'stop' }
   | { type: 'scheduleRetry' };
@@ -215,18 +217,17 @@ function progress(
     case 'approving declinedHere': {
       const { reason } = event as Extract<SiteEvent, { type: 'declinedHere' }>;
       const said = reason === '' ? '.' : `: ${reason}`;
-      return decline(
-        { ...state, phase: 'refused', activity: 'declined', problem: null },
-        manifest,
-        `The site declined this run${said}`,
+      const declined = { ...state, phase: 'refused', activity: 'declined', problem: null } as const;
+      return also({ state: declined, effects: [{ type: 'takeBack', manifest }] }, (at) =>
+        decline(at, manifest, `The site declined this run${said}`),
       );
     }
     case 'approving refused': {
       const { error, again } = event as Extract<SiteEvent, { type: 'refused' }>;
-      const refused = decline(
-        { ...state, phase: 'refused', activity: 'refused', problem: error },
-        manifest,
-        error.message,
+      const after = { ...state, phase: 'refused', activity: 'refused', problem: error } as const;
+      // In quiet hours what is done already may still leave.
+      const refused = also({ state: after, effects: again ? [] : [{ type: 'takeBack', manifest }] }, (at) =>
+        decline(at, manifest, error.message),
       );
       return again ? also(refused, (at) => ({ state: at, effects: [{ type: 'scheduleRetry' }] })) : refused;
     }

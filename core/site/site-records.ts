@@ -224,19 +224,47 @@ function discardRound(
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
     : cohortInProgress(store, runId, round);
   if (!cohort || !hasWithdrawn(store, cohort.id)) return null;
-  const memory = store.siteMemory.newestBefore(runId, round + 1);
-  store.transaction(() => {
+  return store.transaction(() => {
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
-    if (updateSha256 !== null) store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
-    store.siteMemory.remove(runId, round);
-    store.roundSites.upsert({ runId, round, siteId, status: 'working' });
-    store.audit.append({
-      actor: 'site',
-      action: 'round-restarted',
-      details: { runId, round, reason: 'consent withdrawn' },
-    });
+    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, 'consent withdrawn');
   });
-  const files = [isSent ? updateSha256 : null, memory?.round === round ? memory.sha256 : null];
-  return files.filter((sha256) => sha256 !== null);
+}
+
+/** Call it in a transaction. @returns files to delete */
+function forgetUpdate(
+  store: Store,
+  {
+    runId,
+    round,
+    siteId,
+    updateSha256,
+  }: Pick<RoundSiteRecord, 'runId' | 'round' | 'siteId' | 'updateSha256'>,
+  reason: string,
+): string[] {
+  const memory = store.siteMemory.newestBefore(runId, round + 1);
+  if (updateSha256 !== null) store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
+  store.siteMemory.remove(runId, round);
+  store.roundSites.upsert({ runId, round, siteId, status: 'working' });
+  store.audit.append({ actor: 'site', action: 'round-restarted', details: { runId, round, reason } });
+  return [updateSha256, memory?.round === round ? memory.sha256 : null].filter((sha256) => sha256 !== null);
+}
+
+/**
+ * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The
+ * cohort stays in the trace: the coordinator may have it all the same.
+ * @returns files to delete
+ */
+export function takeBackUpdates(
+  store: Store,
+  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  runId: string,
+): string[] {
+  const announced = store.roundSites.listOfRun(runId).filter(({ status }) => status === 'announced');
+  return announced.flatMap((row) =>
+    store.transaction(() => {
+      ports.retractAnnouncement(runId, row.round);
+      return forgetUpdate(store, row, 'not allowed any more');
+    }),
+  );
 }

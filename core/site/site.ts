@@ -18,7 +18,13 @@ import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } 
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
-import { discardWithdrawn, recordReceipt, recordRun, type TrainedRound } from './site-records.ts';
+import {
+  discardWithdrawn,
+  recordReceipt,
+  recordRun,
+  type TrainedRound,
+  takeBackUpdates,
+} from './site-records.ts';
 
 export type { SiteNode, SiteOptions } from './site-node.ts';
 
@@ -94,6 +100,13 @@ export function createSite(options: SiteOptions): SiteNode {
         const { runId, round } = effect.manifest;
         ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(effect.reason) } });
         ports.flush();
+        break;
+      }
+      case 'takeBack': {
+        const files = takeBackUpdates(store, ports, effect.manifest.runId);
+        collectBlobs(store, options.blobs, files).catch((error) =>
+          logger.warn({ error }, 'files not deleted after a run was declined'),
+        );
         break;
       }
       case 'stop':
