@@ -12,6 +12,7 @@ import {
   type BlobReference,
   boundedLoss,
   coordinatorToSite,
+  type DismissedBody,
   type ManifestBody,
   manifestBodies,
   parseManifestBlob,
@@ -37,6 +38,10 @@ export interface SiteConnectionOptions {
   logger: Logger;
   onManifest(manifest: ManifestBody): void;
   onReceipt(receipt: ReceiptBody): void;
+  /** The coordinator does not listen to this site for a while. */
+  onDismissed?(dismissal: DismissedBody): void;
+  /** How often the site says that it is there (ms). */
+  helloEveryMs?: number;
 }
 
 export interface SiteConnection {
@@ -45,6 +50,9 @@ export interface SiteConnection {
   open(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** The coordinator counts a site as gone that says nothing for three times as long. */
+const defaultHelloMs = 30_000;
 
 /** As many as the message may name. */
 const maxBaseIds = 100;
@@ -75,13 +83,18 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     maySend: (peer, sha256) => peer === coordinatorId && store.adapters.get(sha256)?.kind === 'update',
   });
 
-  async function sayHello(): Promise<void> {
-    const body = {
-      name: options.name,
-      version: options.version,
-      baseIds: (await options.baseIds()).slice(0, maxBaseIds),
-    };
-    await link.publish(up, seal('hello', body));
+  /** What the coordinator hears of this site with every sign of life. */
+  const describe = async () => ({
+    name: options.name,
+    version: options.version,
+    baseIds: (await options.baseIds()).slice(0, maxBaseIds),
+  });
+
+  function sayHello(): void {
+    if (!link.online) return;
+    describe()
+      .then((body) => link.publish(up, seal('hello', body)))
+      .catch((error) => logger.warn({ error }, 'hello not sent'));
   }
 
   function receiveManifest(message: LinkMessage): void {
@@ -118,6 +131,9 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       const { runId, round, updateSha256 } = opened.body;
       options.onReceipt(opened.body);
       outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
+    } else if (opened.type === 'dismissed') {
+      logger.warn({ ...opened.body }, 'the coordinator does not listen to this site for a while');
+      options.onDismissed?.(opened.body);
     }
   }
 
@@ -147,11 +163,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.message(siteId, 'down'), receiveMessage));
       closers.unshift(await link.subscribe(topics.manifest, receiveManifest));
-      const greet = (online: boolean) => {
-        if (online) void sayHello().catch((error) => logger.warn({ error }, 'hello not sent'));
-      };
-      closers.unshift(link.onStatus(greet));
-      greet(link.online);
+      closers.unshift(link.onStatus(sayHello));
+      const renewal = setInterval(sayHello, options.helloEveryMs ?? defaultHelloMs).unref();
+      closers.unshift(() => clearInterval(renewal));
+      sayHello();
     },
     async close() {
       awaited.abort();

@@ -44,18 +44,22 @@ export function createSites(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'sites', siteRecord);
   const given = ['id', 'name', 'publicKey', 'certificateSerial', 'joinedAt'];
   const upsert = `${insertSql('sites', given)} ON CONFLICT (id) DO UPDATE
-    SET ${replacements(given.slice(1))}, revoked_at = NULL`;
+    SET ${replacements(given.slice(1))}, revoked_at = NULL, dismissed_until = NULL, dismissal_reason = NULL`;
   return {
     get: (id: string) => rows.get('WHERE id = @id', { id }),
     /** By name, revoked ones included. */
     list: () => rows.all('ORDER BY name, id'),
-    /** A site that joins again gets its new key and certificate; its revocation is lifted. */
+    /** A site that joins again gets its new key and certificate; revocation and dismissal are lifted. */
     upsert: (site: Pick<SiteRecord, 'id' | 'name' | 'publicKey' | 'certificateSerial'>) =>
       rows.write(upsert, { ...site, joinedAt: now() })!,
     /** False when unknown or revoked already. */
     revoke(id: string): boolean {
       const sql = 'UPDATE sites SET revoked_at = @now WHERE id = @id AND revoked_at IS NULL';
       return db.run(sql, { id, now: now() }).changes === 1;
+    },
+    dismiss(id: string, until: string, reason: string): void {
+      const sql = 'UPDATE sites SET dismissed_until = @until, dismissal_reason = @reason WHERE id = @id';
+      db.run(sql, { id, until, reason });
     },
     touchLastSeen(id: string, at: string = now()): void {
       db.run('UPDATE sites SET last_seen_at = @at WHERE id = @id', { id, at });

@@ -99,6 +99,9 @@ export const siteRecord = z.object({
   joinedAt: z.string(),
   revokedAt: z.string().nullable(),
   lastSeenAt: z.string().nullable(),
+  /** Until then the coordinator does not listen to it, for this reason; stays when the time has passed. */
+  dismissedUntil: z.string().nullable(),
+  dismissalReason: z.string().nullable(),
 });
 export type SiteRecord = z.infer<typeof siteRecord>;
 

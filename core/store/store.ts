@@ -56,14 +56,14 @@ interface Readers {
   runs: 'get' | 'list' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
-  updateArrivals: 'listOfRun';
+  updateArrivals: 'listOfRun' | 'ofSite';
   evaluations: 'ofState' | 'ofRun';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   outbox: 'pending';
   audit: 'page' | 'verify';
-  blobReferences: 'heldAmong' | 'releasedBy';
+  blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
