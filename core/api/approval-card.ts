@@ -59,7 +59,7 @@ async function describeContract(
     base: {
       ...baseModel,
       importedAt: held?.importedAt ?? null,
-      isBuiltIn: held !== null && held.importedAt === undefined,
+      isBuiltIn: held?.format === 'built-in',
     },
     ...whatLeaves(contract, site.siteName),
     leavingRounds: rounds,
@@ -77,8 +77,13 @@ async function describeContract(
   };
 }
 
-async function heldModel(catalogue: Catalogue, { baseSha256 }: RunConfig) {
-  return (await catalogue.list()).find((entry) => entry.sha256 === baseSha256) ?? null;
+/** Null when the base model was removed here since. */
+async function heldModel(catalogue: Catalogue, { baseId, baseSha256 }: RunConfig) {
+  const id = await catalogue.resolve(baseId, baseSha256).catch((thrown: unknown) => {
+    if (thrown instanceof AppError && thrown.code === 'MODEL_UNKNOWN') return null;
+    throw thrown;
+  });
+  return (await catalogue.list()).find((entry) => entry.id === id) ?? null;
 }
 
 const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ subjectId }) => subjectId)).size;
