@@ -25,12 +25,7 @@ function describe(overview: CoordinatorOverview): string {
     `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
     formatTable(
       ['site', 'state', 'joined', 'last seen'],
-      overview.sites.map((site) => [
-        site.name,
-        stateOf(site),
-        site.joinedAt,
-        site.lastSeenAt ?? '–',
-      ]),
+      overview.sites.map((site) => [site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–']),
     ),
     ...overview.sites.flatMap(({ name, dismissal }) =>
       dismissal === null ? [] : `${name}: ${dismissal.reason} It can come back at ${dismissal.until}.`,
