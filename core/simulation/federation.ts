@@ -57,6 +57,8 @@ export interface SimulatedFederation {
 }
 
 const federation = 'simulation';
+/** Nobody waits for a sign of life. */
+const longestTimerMs = 2 ** 31 - 1;
 /** After these a site goes on with the next manifest. */
 const passing: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'BROKER_UNREACHABLE', 'BLOB_CORRUPT']);
 
@@ -220,6 +222,7 @@ async function openSite(
     name,
     version,
     baseIds: async () => [config.baseId],
+    helloEveryMs: longestTimerMs,
     store,
     blobs,
     logger,
