@@ -8,13 +8,14 @@ import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
-import { connectSite } from '../../core/site/connection.ts';
+import { connectSite, type SiteConnection } from '../../core/site/connection.ts';
+import type { BlobStore } from '../../core/store/blob-store.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
 import { encodeChunkFrame } from '../../core/transport/chunk-frame.ts';
-import { sealEnvelope } from '../../core/transport/envelope.ts';
+import { openEnvelope, sealEnvelope } from '../../core/transport/envelope.ts';
 import type { Link } from '../../core/transport/link.ts';
-import { chunkBytes, type DismissedBody } from '../../core/transport/messages.ts';
+import { blobRequestSchema, chunkBytes, type DismissedBody } from '../../core/transport/messages.ts';
 import { createPresence } from '../../core/transport/presence.ts';
 import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 import { federation, signerOf, startTestBroker, type TestBroker } from '../contract/test-brokers.ts';
@@ -31,6 +32,8 @@ let broker: TestBroker;
 let store: Store;
 let node: CoordinatorNode;
 let links: Map<string, Link>;
+let connections: Map<string, SiteConnection>;
+let blobs: BlobStore;
 let dismissals: DismissedBody[];
 let closers: (() => Promise<void> | void)[];
 
@@ -50,6 +53,7 @@ async function joinSite(siteId: string): Promise<void> {
     ...(siteId === bad && { onDismissed: (body: DismissedBody) => void dismissals.push(body) }),
   });
   await site.open();
+  connections.set(siteId, site);
   closers.push(async () => {
     await site.close();
     await link.close();
@@ -58,7 +62,7 @@ async function joinSite(siteId: string): Promise<void> {
 }
 
 beforeEach(async () => {
-  [links, dismissals, closers] = [new Map(), [], []];
+  [links, connections, dismissals, closers] = [new Map(), new Map(), [], []];
   const folder = temporaryFolder();
   // By the real clock: a site is kept out for a while.
   store = openStore(path.join(folder.dir, 'anneal.db'));
@@ -67,7 +71,7 @@ beforeEach(async () => {
   });
   for (const id of [good, bad])
     store.sites.upsert({ id, name: id, publicKey: signerOf(id).publicKey, certificateSerial: 'x' });
-  const blobs = createBlobStore(path.join(folder.dir, 'center'));
+  blobs = createBlobStore(path.join(folder.dir, 'center'));
   const link = await broker.connect(coordinatorId);
   const connection = connectCoordinator({
     ...{ link, federation, coordinatorName: 'Test', version: '1', signer: signerOf(coordinatorId) },
@@ -230,4 +234,37 @@ test('a few faults of an honest site cost it nothing', async () => {
 
   expect(await rowOf(bad)).toMatchObject({ online: true, dismissal: null });
   expect(dismissals).toEqual([]);
+});
+
+test('a file whose bytes are not those that were announced is rejected, and nothing of it stays', async () => {
+  const runId = await startRun();
+  const link = links.get(bad)!;
+  await connections.get(bad)!.close();
+  const reason = async () => store.roundSites.get(runId, 0, bad)?.reason;
+  // The refusal says what an update of this round has to have.
+  await link.publish(up, announcement(runId, 0, 1));
+  const refused = await until('the refusal', reason, 10_000);
+  const sizeBytes = Number(/a file of (\d+)/.exec(refused)![1]);
+  const keyOf = () => signerOf(coordinatorId).publicKey;
+  const expected = { federation, recipient: bad, keyOf, bodies: { 'blob-request': blobRequestSchema } };
+  let served = 0;
+  await link.subscribe(topics.chunkRequests(bad, 'down'), async ({ payload }) => {
+    const { sha256: wanted, indices } = openEnvelope(payload, expected).body;
+    for (const index of indices) {
+      const bytes = new Uint8Array(Math.min(chunkBytes, sizeBytes - index * chunkBytes)).fill(7);
+      await link.publish(
+        topics.chunks(bad, 'up'),
+        encodeChunkFrame({ kind: 'data', sha256: wanted, index, bytes }),
+      );
+      served++;
+    }
+  });
+
+  await link.publish(up, announcement(runId, 1, sizeBytes));
+  await until('the rejection', async () => (await reason())?.includes('bytes are not those'), 10_000);
+
+  // Three tries, as bytes may be damaged on the way.
+  expect(served).toBe(3 * Math.ceil(sizeBytes / chunkBytes));
+  await until('nothing of it', async () => blobs.unfinished().length === 0, 5_000);
+  expect(store.runs.get(runId)!.status).toBe('running');
 });
