@@ -59,7 +59,7 @@ async function describeContract(
     base: {
       ...baseModel,
       importedAt: held?.importedAt ?? null,
-      isBuiltIn: held !== null && held.importedAt === undefined,
+      isBuiltIn: held !== null && held.importedAt === null,
     },
     ...whatLeaves(contract, site.siteName),
     leavingRounds: rounds,
@@ -71,7 +71,8 @@ async function describeContract(
     rounds: config.rounds,
     minContributors: contract.minContributors,
     evaluations: evaluationsOf(contract, policy),
-    settings: describeSettings(config),
+    // The letter begins with these.
+    settings: describeSettings(config).filter(({ group }) => group !== 'Letter to the sites'),
     limits: limitsOf(config),
     policyVersion: version,
   };
@@ -91,7 +92,6 @@ function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) 
   const { images, leftOut, refusal } = admit(consented, config, policy);
   const heldOut = heldOutImages(store, request);
   const all = store.images.list({ split: 'train', status: 'ready' });
-  const ready = [...all, ...store.images.list({ split: 'test', status: 'ready' })];
   const byLabel = Map.groupBy(consented, ({ label }) => label);
   const tooFew = new Set(leftOut.map(({ label }) => label));
   return {
@@ -106,7 +106,7 @@ function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) 
       };
     }),
     images: { used: images.length, all: all.length, heldOut: heldOut.length },
-    subjects: { used: subjectsIn(images), all: subjectsIn(ready) },
+    subjects: { used: subjectsIn(images), all: subjectsIn(all) },
     /** Why this site would not train on what it has now. */
     cannotTrain: refusal?.toReport() ?? null,
   };
