@@ -32,11 +32,21 @@ async function world() {
       addImage(store, pseudonym, pseudonym + name, { label: subject < 4 ? 'a' : 'b' });
     }
     if (subject === 3) continue;
-    const given = { purpose: 'federated-training', documentVersion: 'v1', validFrom: at, recordedBy: 'staff' };
+    const given = {
+      purpose: 'federated-training',
+      documentVersion: 'v1',
+      validFrom: at,
+      recordedBy: 'staff',
+    };
     recordConsent(store, { pseudonym, ...given });
   }
   const site = { siteName: 'North' };
-  return { fixture, store, sha256, card: () => cardOf({ store, catalogue, site, federation: 'F' }, sha256) };
+  return {
+    fixture,
+    store,
+    sha256,
+    card: () => cardOf({ store, catalogue, site, federation: 'F', measureLeak: () => {} }, sha256),
+  };
 }
 
 test('a built-in base model is called built in, not imported', async () => {
@@ -68,6 +78,9 @@ test('the letter of a run that was declined can be read again; one that never as
   decline({ store, actor: 'staff' }, sha256, 'no capacity');
 
   expect((await card()).title).toBe('Rare faces, second part');
-  const unknown = cardOf({ store, catalogue, site: { siteName: 'North' }, federation: 'F' }, '0'.repeat(64));
+  const unknown = cardOf(
+    { store, catalogue, site: { siteName: 'North' }, federation: 'F', measureLeak: () => {} },
+    '0'.repeat(64),
+  );
   await expect(unknown).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
