@@ -10,7 +10,6 @@ import {
   policyGroups,
   ruleOf,
   sameValue,
-  valueWords,
   type Weakening,
   weakenings,
 } from '../api/policy-form.ts';
@@ -20,6 +19,7 @@ import { ErrorPanel, ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
 import { formatDateTime } from '../format/format.ts';
+import { ruleValue } from '../format/policy-words.ts';
 import { decisionChanges } from '../letter/decision-changes.ts';
 import { SettingField } from './setting-field.tsx';
 
@@ -135,7 +135,7 @@ function Rule({ rule, value, preset, fault, change }: RuleProps) {
       {!sameValue(value, preset) && (
         <Group gap={4} mt={4}>
           <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-            Default: {valueWords(rule, preset)}
+            Default: {ruleValue(rule, preset)}
           </Text>
           <Button
             size="compact-xs"
