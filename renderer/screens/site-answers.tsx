@@ -7,7 +7,7 @@ import { answerWord } from '../format/answers.ts';
 export function SiteAnswers({ sites }: { sites: readonly SiteAnswer[] }) {
   if (sites.length === 0) return null;
   return (
-    <section aria-label="What the sites' policies say">
+    <section aria-label="What the sites’ policies say">
       <Text size="sm" fw={600} mb={6}>
         What the sites’ policies say
       </Text>
