@@ -84,6 +84,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         identity,
         threads: options.threads,
         autoApprove: options.autoApprove ?? false,
+        leakOf: leakTests.leakOf,
       });
     }
     events.emit({ type: 'changed', what: 'status' });

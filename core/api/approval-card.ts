@@ -17,6 +17,8 @@ export interface CardOptions {
   store: ReadOnlyStore;
   catalogue: Catalogue;
   site: Pick<SiteNode, 'siteName'>;
+  /** Called with a base model whose leak was never measured. */
+  measureLeak(baseId: string): void;
   /** The federation's name. */
   federation: string;
 }
@@ -38,13 +40,15 @@ export async function pendingCard(options: CardOptions & { site: SiteNode }): Pr
 }
 
 async function describeContract(
-  { store, catalogue, site, federation }: CardOptions,
+  { store, catalogue, site, federation, measureLeak }: CardOptions,
   record: ContractRecord,
 ): Promise<ApprovalCard> {
   const contract = contractSchema.parse(record.document);
   const { settings: config, baseModel, leaves } = contract;
   const { policy, version } = currentPolicy(store);
   const held = await heldModel(catalogue, config);
+  const leak = held === null ? null : await catalogue.keptLeak(held.id);
+  if (held !== null && leak === null) measureLeak(held.id);
   const { rounds } = leaves;
   const ranks = rounds.map(({ rank }) => rank);
   return {
@@ -60,6 +64,7 @@ async function describeContract(
       ...baseModel,
       importedAt: held?.importedAt ?? null,
       isBuiltIn: held !== null && held.importedAt === null,
+      leak,
     },
     ...whatLeaves(contract, site.siteName),
     leavingRounds: rounds,

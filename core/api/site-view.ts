@@ -70,11 +70,28 @@ export function sitePolicyView(store: ReadOnlyStore): SitePolicyView {
   }
 }
 
+/** Base models whose leak was asked for: one that cannot be measured is not tried at each look. */
+const asked = new WeakMap<AgentContext, Set<string>>();
+
+/** The card does not wait for it: whoever looks again finds it. */
+const measuring = (agent: AgentContext) => (baseId: string) => {
+  const known = asked.get(agent) ?? new Set();
+  if (known.has(baseId)) return;
+  asked.set(agent, known.add(baseId));
+  agent
+    .leakOf(baseId)
+    .then(() => agent.emit({ type: 'changed', what: 'run' }))
+    .catch(() => {});
+};
+
 /** The request that waits, and what was said to earlier ones. */
 export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
   const { store, site, catalogue } = agent;
   const federation = agent.status().federation ?? '';
-  const pending = site === null ? null : await pendingCard({ store, catalogue, site, federation });
+  const pending =
+    site === null
+      ? null
+      : await pendingCard({ store, catalogue, site, federation, measureLeak: measuring(agent) });
   return { pending, decisions: listDecisions(store) };
 }
 
@@ -101,6 +118,9 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     approval:
       site === null
         ? null
-        : await pendingCard({ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' }),
+        : await pendingCard({
+            ...{ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' },
+            measureLeak: measuring(agent),
+          }),
   };
 }

@@ -3,6 +3,7 @@
  * says what the figures mean and has those of several networks.
  */
 import { z } from 'zod';
+import { plural } from '../shared/text.ts';
 
 /** Goes up whenever the faces, the decoder or the scores change: a report of another version is measured again. */
 export const leakTestVersion = 1;
@@ -80,7 +81,7 @@ export function leakReasons(report: LeakReport, limits: LeakLimits = defaultLeak
   }
   if (layers < limits.layers) {
     reasons.push(
-      `it has ${layers} layers with weights between image and embedding (at least ${limits.layers})`,
+      `it has ${plural(layers, 'layer')} with weights between image and embedding (at least ${limits.layers})`,
     );
   }
   return reasons;

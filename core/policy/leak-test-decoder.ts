@@ -104,16 +104,15 @@ function standardised(embeddings: Float32Array, { count, fitted, width, from, to
   const cols = to - from;
   const data = new Float64Array(count * cols);
   for (let column = 0; column < cols; column++) {
+    // From the first face's value on: what is always the same is then exactly 0, without rounding to blow up.
+    const origin = embeddings[from + column]!;
+    const value = (row: number) => embeddings[row * width + from + column]! - origin;
     let [mean, variance] = [0, 0];
-    for (let row = 0; row < fitted; row++) mean += embeddings[row * width + from + column]! / fitted;
-    for (let row = 0; row < fitted; row++) {
-      variance += (embeddings[row * width + from + column]! - mean) ** 2 / fitted;
-    }
+    for (let row = 0; row < fitted; row++) mean += value(row) / fitted;
+    for (let row = 0; row < fitted; row++) variance += (value(row) - mean) ** 2 / fitted;
     if (variance === 0) continue;
     const scale = 1 / Math.sqrt(variance);
-    for (let row = 0; row < count; row++) {
-      data[row * cols + column] = (embeddings[row * width + from + column]! - mean) * scale;
-    }
+    for (let row = 0; row < count; row++) data[row * cols + column] = (value(row) - mean) * scale;
   }
   return { rows: count, cols, data };
 }
