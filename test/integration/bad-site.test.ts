@@ -20,6 +20,7 @@ import { createPresence } from '../../core/transport/presence.ts';
 import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 import { federation, signerOf, startTestBroker, type TestBroker } from '../contract/test-brokers.ts';
 import { until } from '../fixtures/federation.ts';
+import { askedBy } from '../fixtures/manifests.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -49,7 +50,7 @@ async function joinSite(siteId: string): Promise<void> {
     ...{ link, federation, signer: signerOf(siteId), name: siteId, version: '1', logger: silentLogger },
     coordinatorPublicKey: signerOf(coordinatorId).publicKey,
     ...{ baseIds: async () => [base.id], store: own.store, blobs: createBlobStore(folder.dir) },
-    ...{ onManifest: () => {}, onReceipt: () => {} },
+    ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {} },
     ...(siteId === bad && { onDismissed: (body: DismissedBody) => void dismissals.push(body) }),
   });
   await site.open();
@@ -83,7 +84,7 @@ beforeEach(async () => {
     },
   });
   node = createCoordinator({
-    ...{ federation, brokerAddress: broker.url, store, blobs, logger: silentLogger },
+    ...{ federation, askedBy, brokerAddress: broker.url, store, blobs, logger: silentLogger },
     catalogue: { ...createCatalogue(), load: async () => base, resolve: async () => base.id },
     ports: connection.ports,
     createInvitation: () => Promise.reject(new Error('none')),
