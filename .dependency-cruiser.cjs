@@ -8,7 +8,7 @@ const levels = [
   ['strategy', 'consent'],
   ['data'],
   ['engine', 'transport'],
-  ['enrolment'],
+  ['enrolment', 'policy'],
   ['site', 'coordinator'],
   ['simulation', 'api'],
   ['agent'],

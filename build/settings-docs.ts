@@ -15,11 +15,12 @@ export const settingsDocs: Readonly<Record<string, (setting: Setting) => boolean
 export const settingsDocPath = (name: string): string =>
   fileURLToPath(new URL(`../docs/${name}`, import.meta.url));
 
+const lowered = (text: string) => text.replace(/^./, (letter) => letter.toLowerCase());
 const code = (text: string) => `\`${text}\``;
 
 /** As it is written in a file. */
-function defaultOf({ path, default: value, none }: Setting): string {
-  if (path === 'quorum') return none!;
+function defaultOf({ path, default: value, none, byDefault }: Setting): string {
+  if (byDefault !== undefined) return /^\d+$/.test(byDefault) ? code(byDefault) : lowered(byDefault);
   if (path === 'loraScaling') return code('fixed');
   if (typeof value === 'object' || none !== undefined) return 'none';
   if (value === undefined) return '–';

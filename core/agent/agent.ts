@@ -239,6 +239,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     devices: (): Promise<Device[]> => listAllDevices(),
     importImages,
     exportAdapter,
+    siteDecided() {
+      site?.decided();
+      events.emit({ type: 'changed', what: 'run' });
+      events.emit({ type: 'changed', what: 'audit' });
+    },
     get site() {
       return site?.node ?? null;
     },

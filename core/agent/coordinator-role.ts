@@ -99,6 +99,7 @@ export async function startCoordinatorRole(
     };
     const node = createCoordinator({
       federation: federationName,
+      askedBy: { federation, coordinatorKey: signer.publicKey },
       brokerAddress: brokerUrl,
       store,
       blobs: data.blobs,

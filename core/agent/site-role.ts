@@ -6,6 +6,7 @@ import { loadCredentials } from '../enrolment/credentials.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
+import { publishedPolicy } from '../site/policy.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
 import { createPresence } from '../transport/presence.ts';
@@ -18,6 +19,8 @@ export interface SiteRole {
   readonly isOnline: boolean;
   /** Why the broker cannot be reached, or what stopped the last round. */
   readonly problem: ErrorReport | null;
+  /** Call after a decision or another policy is in the store. */
+  decided(): void;
   close(): Promise<void>;
 }
 
@@ -55,10 +58,12 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     name: credentials.siteName,
     version,
     baseIds: async () => (await catalogue.list()).map((entry) => entry.id),
+    policy: () => publishedPolicy(store),
     store,
     blobs: data.blobs,
     logger,
     onManifest: (manifest) => node?.receiveManifest(manifest),
+    onUnreadable: (error) => node?.refuseUnreadable(error),
     onReceipt: (receipt) => node?.receiveReceipt(receipt),
   });
   const created = createSite({
@@ -72,6 +77,8 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     catalogue,
     workFolder: join(data.trainingDir, 'work'),
     compute: (baseId) => computeSettings(choice, baseId, options.threads),
+    askedBy: { federation, coordinatorKey: credentials.coordinatorPublicKey },
+    baseFacts: async () => ({ hardlyCompresses: false }),
     autoApprove: options.autoApprove,
     onChange: () => {
       events.emit({ type: 'changed', what: 'run' });
@@ -89,6 +96,10 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     },
     get problem() {
       return link.problem?.toReport() ?? created.problem;
+    },
+    decided() {
+      created.decided();
+      connection.greet();
     },
     async close() {
       await created.close();

@@ -35,6 +35,8 @@ export interface AgentContext {
   devices(): Promise<Device[]>;
   importImages(request: ImportRequest): Promise<ImportReport>;
   exportAdapter(sha256: string, folder: string, options?: AdapterExport): Promise<{ folder: string }>;
+  /** Call after a decision about a run, or another policy, is in the store. */
+  siteDecided(): void;
   /** Null until this installation joined a federation. */
   readonly site: SiteNode | null;
   /** Null unless this installation is a coordinator. */

@@ -2,12 +2,19 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
+import type { SitePolicy } from '../config/site-policy.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
+import type { Contract } from '../policy/contract.ts';
+import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
+import type { Limits } from '../policy/standing-approval.ts';
+import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
+import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
-import type { AuditRecord } from '../store/records.ts';
+import type { AuditRecord, DecisionRecord } from '../store/records.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
@@ -50,18 +57,75 @@ export interface SiteOverview {
   approval: ApprovalCard | null;
 }
 
-/** What a site sees before it first trains for a federation. */
-export interface ApprovalCard {
+/** A class of the run, with what this site has of it. */
+export interface ClassOnCard {
+  label: string;
+  /** With an active consent to the purpose, for training. */
+  images: number;
+  subjects: number;
+  heldOut: number;
+  /** False where the site's policy asks for more subjects, or there is nothing of it. */
+  trains: boolean;
+}
+
+/** A letter: what a run asks of this site, before anybody here has decided. */
+export interface ApprovalCard extends WhatLeaves {
+  /** What is approved or declined. */
+  contractSha256: string;
   runId: string;
+  askedAt: string;
+  title: string;
+  note: string;
+  /** Name of the federation. */
   askedBy: string;
-  tensors: number;
+  purpose: string;
+  classes: ClassOnCard[];
+  /** `all`: for training, whatever their label or consent. */
+  images: { used: number; all: number; heldOut: number };
+  subjects: { used: number; all: number };
+  /** Why this site would not train on what it has now; null when it would. */
+  cannotTrain: ErrorReport | null;
+  base: Contract['baseModel'] & { importedAt: string | null; isBuiltIn: boolean };
+  leavingRounds: LeavingRounds[];
+  leavingTensors: LeavingTensor[];
+  precision: WirePrecision;
+  /** Over the whole run, at most. */
+  bytes: number;
   rank: { first: number; last: number };
   bytesPerRound: { first: number; last: number };
   rounds: number;
-  stays: string[];
-  leaves: string[];
+  minContributors: number;
+  evaluations: string;
   /** Every setting that means something in the run. */
   settings: SettingLine[];
+  /** What "approve within these limits" begins with. */
+  limits: EditableLimits;
+  policyVersion: number;
+}
+
+export type EditableLimits = Required<Omit<Limits, 'runs' | 'until'>>;
+export type { Limits };
+
+/** What people here said to a run. */
+export interface DecisionRow extends Omit<DecisionRecord, 'standing'> {
+  title: string;
+  purpose: string;
+  /** With "approved within limits". */
+  standing: (EditableLimits & { runs: number; until: string | null; runsUsed: number }) | null;
+}
+
+export interface SiteRequests {
+  /** The one that waits for a person. */
+  pending: ApprovalCard | null;
+  decisions: DecisionRow[];
+}
+
+export interface SitePolicyView extends Omit<CurrentPolicy, 'policy'> {
+  /** What holds; with a `problem`, what was stored, as far as it can be read. */
+  policy: SitePolicy;
+  defaults: SitePolicy;
+  /** Why the stored policy does not hold; null when it does. */
+  problem: ErrorReport | null;
 }
 
 export interface SubjectRow {
@@ -75,7 +139,7 @@ export interface SubjectRow {
 }
 
 export type { TraceReport } from '../consent/trace.ts';
-
+export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
 export type {
   CoordinatorOverview,
   InvitationRow,

@@ -1,24 +1,44 @@
 /** The one API of the agent: screens, command line and tests all use it. Documented in docs/api.md. */
 import { z } from 'zod';
 import { runSettingsSchema } from '../config/run-config.ts';
+import { sitePolicySchema } from '../config/site-policy.ts';
 import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
+import { limitsSchema } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
+import { approve, decline, endStanding } from '../site/decide.ts';
+import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
-import { listSetAside, listSubjects, siteOverview, subjectRow } from './site-view.ts';
+import {
+  listSetAside,
+  listSubjects,
+  siteOverview,
+  sitePolicyView,
+  siteRequests,
+  subjectRow,
+} from './site-view.ts';
 import { procedure, router } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
 const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
+const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
+/** Who decides at a site: the app knows no accounts yet. */
+const staff = 'site staff';
 const run = z.object({ runId: z.string().min(1).max(100) });
 
 function site(agent: AgentContext): SiteNode {
   if (agent.site === null) throw new AppError('NOT_JOINED', 'This site has not joined a federation yet.');
   return agent.site;
+}
+
+/** After a decision is in the store. */
+function decided(agent: AgentContext) {
+  agent.siteDecided();
+  return siteRequests(agent);
 }
 
 function coordinator(agent: AgentContext): CoordinatorNode {
@@ -121,9 +141,32 @@ const siteRouter = router({
     return subjectRow(ctx.agent.store, input.pseudonym);
   }),
   trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
-  approve: procedure.input(run).mutation(({ ctx, input }) => {
-    site(ctx.agent).approve(input.runId);
-    return siteOverview(ctx.agent);
+  /** The request that waits for a person, and what was decided before. */
+  requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),
+  approve: procedure
+    .input(contract.extend({ limits: limitsSchema.optional() }))
+    .mutation(async ({ ctx: { agent }, input }) => {
+      await approve({ ...agent, actor: staff }, input.contractSha256, input.limits);
+      return decided(agent);
+    }),
+  decline: procedure
+    .input(contract.extend({ reason: z.string().trim().min(1).max(400) }))
+    .mutation(({ ctx: { agent }, input }) => {
+      decline({ ...agent, actor: staff }, input.contractSha256, input.reason);
+      return decided(agent);
+    }),
+  /** Takes an approval within limits back. */
+  endApproval: procedure
+    .input(z.object({ decision: z.int().positive() }))
+    .mutation(({ ctx: { agent }, input }) => {
+      endStanding({ ...agent, actor: staff }, input.decision);
+      return decided(agent);
+    }),
+  policy: procedure.query(({ ctx }) => sitePolicyView(ctx.agent.store)),
+  setPolicy: procedure.input(z.object({ policy: sitePolicySchema })).mutation(({ ctx: { agent }, input }) => {
+    setPolicy(agent.store, input.policy, staff);
+    agent.siteDecided();
+    return sitePolicyView(agent.store);
   }),
   pause: procedure.mutation(({ ctx }) => {
     site(ctx.agent).pause();

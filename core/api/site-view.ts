@@ -1,19 +1,15 @@
 /** What the screens of a site see, read from its store. */
-import type { RunConfig } from '../config/run-config.ts';
-import { describeSettings } from '../config/run-config.ts';
+import { defaultSitePolicy, sitePolicySchema } from '../config/site-policy.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { summarise } from '../coordinator/run-view.ts';
-import type { BaseModel } from '../models/base-model.ts';
-import type { Catalogue } from '../models/catalogue.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
-import type { SiteNode } from '../site/site.ts';
-import { whatLeaves } from '../site/what-leaves.ts';
+import { currentPolicy } from '../site/policy.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import { planRun } from '../strategy/plan.ts';
+import { listDecisions, pendingCard } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
-import type { ApprovalCard, SetAsideRow, SiteOverview, SubjectRow } from './contract.ts';
+import type { SetAsideRow, SiteOverview, SitePolicyView, SiteRequests, SubjectRow } from './contract.ts';
 
 /** The purpose that this version of Anneal trains for. */
 const trainingPurpose = 'federated-training';
@@ -61,45 +57,25 @@ export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
   }));
 }
 
-async function loadIfHeld(
-  catalogue: Catalogue,
-  { baseId, baseSha256 }: RunConfig,
-): Promise<BaseModel | null> {
+/** What the policy screen shows; with a `problem`, what it can show of it. */
+export function sitePolicyView(store: ReadOnlyStore): SitePolicyView {
+  const row = store.sitePolicies.newest();
+  const shown = { defaults: defaultSitePolicy, setBy: row?.actor ?? 'anneal', setAt: row?.createdAt ?? '' };
   try {
-    return await catalogue.load(await catalogue.resolve(baseId, baseSha256));
-  } catch (error) {
-    if (error instanceof AppError && error.code === 'MODEL_UNKNOWN') return null;
-    throw error;
+    return { ...shown, ...currentPolicy(store), problem: null };
+  } catch (thrown) {
+    // The strictest reading of what is there, for a person to look at and to save.
+    const policy = sitePolicySchema.strip().safeParse(row?.policy).data ?? defaultSitePolicy;
+    return { ...shown, version: row?.version ?? 0, policy, problem: toAppError(thrown).toReport() };
   }
 }
 
-/** Everything a person should know before this site trains for the first time. */
-async function approvalCard(
-  site: SiteNode,
-  federation: string,
-  catalogue: Catalogue,
-): Promise<ApprovalCard | null> {
-  const { manifest, siteName } = site;
-  if (manifest === null || site.activity !== 'approval-needed') return null;
-  const { config } = manifest;
-  const base = await loadIfHeld(catalogue, config);
-  // The site's problem says what to import first.
-  if (base === null) return null;
-  const { plan } = planRun(config, base, 1);
-  const first = plan[0]!;
-  const last = plan.at(-1)!;
-  const { tensors, leaves, stays } = whatLeaves(config, base, siteName);
-  return {
-    runId: manifest.runId,
-    askedBy: federation,
-    tensors,
-    rank: { first: first.rank, last: last.rank },
-    bytesPerRound: { first: first.bytesPerSite, last: last.bytesPerSite },
-    rounds: config.rounds,
-    leaves,
-    stays,
-    settings: describeSettings(config),
-  };
+/** The request that waits, and what was said to earlier ones. */
+export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
+  const { store, site, catalogue } = agent;
+  const federation = agent.status().federation ?? '';
+  const pending = site === null ? null : await pendingCard({ store, catalogue, site, federation });
+  return { pending, decisions: listDecisions(store) };
 }
 
 export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
@@ -122,6 +98,9 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
-    approval: site === null ? null : await approvalCard(site, status.federation ?? '', agent.catalogue),
+    approval:
+      site === null
+        ? null
+        : await pendingCard({ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' }),
   };
 }

@@ -133,6 +133,7 @@ export const roundOptionsShape = {
     {
       group: 'Protection against wrong updates',
       flag: 'robust',
+      byDefault: 'Limit oversized updates, with three sites or more',
       choices: {
         mean: 'None: plain mean',
         'norm-bound': 'Limit oversized updates',

@@ -21,12 +21,24 @@ import {
 export const scheduleShapeSchema = choice({ cubic: 'Cubic', linear: 'Linear', cosine: 'Cosine' });
 export type ScheduleShape = z.infer<typeof scheduleShapeSchema>;
 
+/** Of a new run of which nobody says otherwise. */
+export const defaultWeightCap = 3;
+
 const rounds = (preset: number) => z.int().nonnegative().max(1000).default(preset);
 const annealed = { for: strategiesThat.anneal };
 const stage = { ...annealed, slider: [0, 100] } as const;
 const lastBlocks = { ...annealed, when: ['initiatingMode', 'last-k'], slider: [1, 24] } as const;
 const percent = { unit: 'share' } as const;
 const fixedHere = { offered: false } as const;
+
+/** What a coordinator tells the people who are asked for approval; it asks for nothing. */
+const letterShape = grouped('Letter to the sites', {
+  title: setting(
+    'Title. What the study is called, for the people who approve it.',
+    z.string().max(120).default(''),
+  ),
+  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default('')),
+});
 
 const methodShape = grouped('Method', {
   strategy: setting(
@@ -41,9 +53,14 @@ const methodShape = grouped('Method', {
     ...fixedHere,
     flag: null,
   }),
+  baseOrigin: setting(
+    'Origin of the base model. Its licence, as the coordinator holds it.',
+    z.string().max(500).default(''),
+    { ...fixedHere, flag: null },
+  ),
   classes: setting(
     'Class labels. Names of the classes, exactly as in the CSV files of the sites.',
-    z.array(z.string().min(1).max(1000)).min(2),
+    z.array(z.string().min(1).max(1000)).min(2).max(100_000),
   ),
   purpose: setting(
     'Purpose. The code that each consent must cover.',
@@ -88,13 +105,17 @@ const participantsShape = grouped('Who takes part', {
   quorum: setting(
     'Quorum. Sites needed to open a round and to close it.',
     z.int().min(1).max(10_000).default(1),
-    {
-      none: 'two thirds of them',
-    },
+    { byDefault: 'two thirds of them, three or more where there are so many' },
   ),
   weighting: setting(
     'How much a site counts. The weight of its update.',
     choice({ examples: 'By number of images', equal: 'All sites equally' }).default('examples'),
+  ),
+  /** Null in runs of before there was a limit; the coordinator gives new runs one. */
+  weightCap: setting(
+    'Largest number of images that counts. A multiple of the median of the sites, for updates and evaluations; a site cannot decide a result by claiming more.',
+    z.number().min(1).max(1e6).nullable().default(null),
+    { byDefault: String(defaultWeightCap), none: 'no limit' },
   ),
   roundDeadlineMs: setting(
     'Round deadline. The round then closes with the updates that have arrived, if they make a quorum.',
@@ -132,6 +153,7 @@ const mergingShape = grouped('Merging', {
 
 /** Settings with defaults may be missing in runs that were stored before those settings existed. */
 export const runConfigSchema = z.strictObject({
+  ...letterShape,
   ...methodShape,
   ...scheduleShape,
   ...roundOptionsShape,

@@ -21,6 +21,8 @@ export interface SettingWords {
   choices?: Readonly<Record<string, string>>;
   /** What it is called when it is absent or null. */
   none?: string;
+  /** What a new run gets where nothing is said, if that is not the schema's default, which is that of stored runs. */
+  byDefault?: string;
   unit?: 'share' | 'minutes';
   /** Ends and step of its slider in the form; a field without one when absent. */
   slider?: readonly [least: number, most: number, step?: number];
@@ -121,6 +123,10 @@ export function settingsOf(
     const deeper = (inner: z.core.$ZodShape, when = common.when) =>
       settingsOf(inner, `${path}.`, { ...common, ...(when && { when }) });
     if (schema instanceof z.ZodObject) return deeper(schema.shape);
+    if (schema instanceof z.ZodNullable && !(schema.unwrap() instanceof z.ZodObject)) {
+      const inner = schema.unwrap();
+      return [{ ...own, path, kind: kindOf(inner), schema: inner, default: preset }];
+    }
     if (schema instanceof z.ZodNullable) {
       // The first setting says whether the others are there.
       const [[first, chosen], ...rest] = Object.entries((schema.unwrap() as z.ZodObject).shape) as [

@@ -24,16 +24,29 @@ export interface CohortRequest {
   labels?: readonly string[] | undefined;
 }
 
+/** Ready training images of subjects whose consent to `purpose` is active at `at`, in canonical order. */
+export function trainingImages(
+  store: ReadOnlyStore,
+  { purpose, labels, datasetId, at }: CohortRequest & { at: string },
+): ImageRecord[] {
+  return consentedImages(store, { split: 'train', purpose, at, datasetId, labels });
+}
+
 /**
  * Freezes exactly the ready training images of subjects whose consent to `purpose` is active at this instant, and
  * stores the list with its hash. Asking again for a round whose list has not changed gives the same cohort; otherwise
  * the new one supersedes the one in progress. May be empty: the caller decides what to do then.
+ * @param chosen of {@link trainingImages}; all of them when absent
  */
-export function freezeCohort(store: Store, request: CohortRequest): FrozenCohort {
-  const { runId, round, purpose, datasetId, labels } = request;
+export function freezeCohort(
+  store: Store,
+  request: CohortRequest,
+  chosen?: readonly ImageRecord[],
+): FrozenCohort {
+  const { runId, round, purpose } = request;
   return store.transaction(() => {
     const at = request.at ?? store.now();
-    const images = consentedImages(store, { split: 'train', purpose, at, datasetId, labels });
+    const images = [...(chosen ?? trainingImages(store, { ...request, at }))];
     const sha256 = cohortHash(purpose, images);
     const open = cohortInProgress(store, runId, round);
     const same = store.cohorts

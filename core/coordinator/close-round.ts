@@ -111,6 +111,8 @@ async function recordResult(
     driftShare: result.drift.share,
     epsilon: epsilonSoFar(store, runId, config, round),
     exclusions: [...exclusions],
+    // Multi-Krum leaves those that it excludes out; a norm bound scales them down.
+    contributors: rows.length - (config.robust.rule === 'multi-krum' ? exclusions.length : 0),
     layerRanks: Object.fromEntries([...state.lora].map(([module, { r }]) => [module, r])),
   } satisfies Partial<RoundRecord>;
   store.transaction(() => {

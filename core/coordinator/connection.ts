@@ -1,4 +1,5 @@
 /** Connects the coordinator to MQTT: its manifest out, the sites' signed messages in, blobs both ways. */
+import type { SitePolicy } from '../config/site-policy.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -110,6 +111,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     switch (opened.type) {
       case 'hello':
         if (!isNew) return;
+        recordPolicy(siteId, opened.body.policy);
         setOnline(siteId, true);
         return send(siteId, 'welcome', {
           coordinatorName: options.coordinatorName,
@@ -129,6 +131,13 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
         if (isNew) await inbox?.received(siteId, opened);
         return send(siteId, 'ack', { messageId: opened.id });
     }
+  }
+
+  function recordPolicy(siteId: string, policy: SitePolicy | null): void {
+    const known = store.sites.get(siteId);
+    if (known === null || canonicalJson(known.policy) === canonicalJson(policy)) return;
+    store.sites.setPolicy(siteId, policy);
+    inbox?.sitesChanged();
   }
 
   function setOnline(siteId: string, isOnline: boolean): void {

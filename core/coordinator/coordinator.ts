@@ -1,11 +1,15 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
 import { type RunConfig, type RunSettings, runConfigSchema } from '../config/run-config.ts';
+import { type SitePolicy, sitePolicySchema } from '../config/site-policy.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
+import { refusalsOf } from '../policy/check-policy.ts';
+import { type AskedBy, contractHash, contractOf } from '../policy/contract.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
+import { plural } from '../shared/text.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
@@ -32,7 +36,10 @@ export interface Invitation {
 }
 
 export interface CoordinatorOptions {
+  /** Its name for people. */
   federation: string;
+  /** As the sites know who asks. */
+  askedBy: AskedBy;
   brokerAddress: string;
   store: Store;
   blobs: BlobStore;
@@ -59,12 +66,41 @@ export interface CoordinatorInbox
   manifest(): ManifestBody | null;
 }
 
+/** What a site's policy says to a plan. */
+export interface SiteAnswer {
+  siteId: string;
+  siteName: string;
+  /** Null until the site has published one. */
+  policy: SitePolicy | null;
+  /** Why the site would refuse; empty when its policy allows the plan, or is not known. */
+  refusals: string[];
+}
+
+export interface RunPlan {
+  plan: PlannedRound[];
+  totals: RunTotals;
+  sites: SiteAnswer[];
+}
+
+/** @throws AppError POLICY_REFUSED when so many sites would refuse that no round could open */
+function refuseHopeless({ quorum }: RunConfig, answers: readonly SiteAnswer[]): void {
+  const refusing = answers.filter(({ refusals }) => refusals.length > 0);
+  const willing = answers.length - refusing.length;
+  if (willing >= quorum || refusing.length === 0) return;
+  const [first] = refusing;
+  throw new AppError(
+    'POLICY_REFUSED',
+    `The policies of ${plural(refusing.length, 'site')} refuse this run, and its quorum is ${quorum}. ${first!.siteName}: ${first!.refusals[0]!}`,
+    { action: 'Change this setting, or ask the sites; the planning screen shows what each of them says.' },
+  );
+}
+
 export interface CoordinatorNode {
   readonly inbox: CoordinatorInbox;
   overview(): Promise<CoordinatorOverview>;
   invite(siteName: string, validHours: number): Promise<Invitation>;
   revoke(siteId: string): SiteRow[];
-  plan(settings: RunSettings, sites?: number): Promise<{ plan: PlannedRound[]; totals: RunTotals }>;
+  plan(settings: RunSettings, sites?: number): Promise<RunPlan>;
   startRun(settings: RunSettings): Promise<RunSummary>;
   stopRun(runId: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
@@ -114,7 +150,22 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       ports,
       logger,
       onChange: () => options.onChange('run'),
-      ...pick(options, 'offlineGraceMs', 'products', 'noise'),
+      ...pick(options, 'askedBy', 'offlineGraceMs', 'products', 'noise'),
+    });
+  }
+
+  /** What each site's policy says to a plan, as far as a policy alone can tell. */
+  function answersOf(config: RunConfig, base: BaseModel): SiteAnswer[] {
+    const contract = contractOf(config, base, options.askedBy);
+    return enrolled().map(({ id, name, policy }) => {
+      const known = sitePolicySchema.safeParse(policy).data ?? null;
+      const refusals = known === null ? [] : refusalsOf(contract, known, null);
+      return {
+        siteId: id,
+        siteName: name,
+        policy: known,
+        refusals: refusals.map(({ sentence }) => sentence),
+      };
     });
   }
 
@@ -142,7 +193,10 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       store.audit.append({
         actor: 'coordinator',
         action: 'run-started',
-        details: { runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
+        details: {
+          ...{ runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
+          contract: contractHash(contractOf(config, base, options.askedBy)),
+        },
       });
     });
     return id;
@@ -220,7 +274,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         base,
         count,
       );
-      return planRun(config, base, count);
+      return { ...planRun(config, base, count), sites: answersOf(config, base) };
     },
     async startRun(settings) {
       if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
@@ -231,6 +285,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const base = await catalogue.load(settings.baseId ?? defaultBaseId);
       const names = enrolled().map((site) => site.name);
       const config = completeRunConfig(settings, base, names.length, names);
+      refuseHopeless(config, answersOf(config, base));
       const id = await recordStart(config, base);
       await engine?.suspend();
       engine = await openEngine(id);

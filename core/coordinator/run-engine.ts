@@ -5,6 +5,7 @@
  */
 import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
+import type { AskedBy } from '../policy/contract.ts';
 import { isOffline, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
@@ -50,6 +51,8 @@ export interface RunEngineOptions {
   store: Store;
   blobs: BlobStore;
   base: BaseModel;
+  /** A part of the contract. */
+  askedBy: AskedBy;
   ports: RunPorts;
   logger: Logger;
   /** A hint that something about the run changed. */
@@ -87,7 +90,7 @@ const lookAgainMs = 1_000;
 export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { runId, store, blobs, base, ports, logger } = options;
   const queue = createSerialQueue();
-  const ledger = openRunLedger(runId, store, blobs, base);
+  const ledger = openRunLedger(runId, store, blobs, base, options.askedBy);
   const { config } = ledger;
   const records = { runId, store, config, strategy: ledger.strategy };
   const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };

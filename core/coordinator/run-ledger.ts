@@ -3,6 +3,7 @@ import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
+import { type AskedBy, contractHash, contractOf } from '../policy/contract.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -20,7 +21,12 @@ import {
   fileValueCount,
   frozenBaseForm,
 } from '../strategy/wire/wire.ts';
-import { type BlobReference, chunkBytes, type ManifestBody } from '../transport/messages.ts';
+import {
+  type BlobReference,
+  chunkBytes,
+  type ManifestBody,
+  manifestProtocol,
+} from '../transport/messages.ts';
 import { newestState } from './run-records.ts';
 
 export interface RunLedger {
@@ -68,9 +74,16 @@ const phases: Record<RunStatus, ManifestBody['phase']> = {
 };
 
 /** @throws AppError NOT_FOUND */
-export function openRunLedger(runId: string, store: Store, blobs: BlobStore, base: BaseModel): RunLedger {
+export function openRunLedger(
+  runId: string,
+  store: Store,
+  blobs: BlobStore,
+  base: BaseModel,
+  askedBy: AskedBy,
+): RunLedger {
   const config = runConfigSchema.parse(run().config);
   const configSha256 = hashJson(config);
+  const contractSha256 = contractHash(contractOf(config, base, askedBy));
   const strategy = getStrategy(config.strategy);
   const initial = createRunState(config, base);
   /** Values in parts of the frozen base delta, by hash. */
@@ -118,6 +131,17 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
     store.rounds
       .listOfRun(runId)
       .flatMap((record) => (record.round < round ? (record.frozenBaseSha256 ?? []) : []));
+
+  /** Sites behind the result of a round; a version before 5 did not count them, but kept who delivered. */
+  function contributorsTo(round: number): number {
+    const closed = store.rounds
+      .listOfRun(runId)
+      .findLast((each) => each.round <= round && each.resultSha256 !== null);
+    if (closed === undefined) return 0;
+    const received = () =>
+      store.roundSites.list(runId, closed.round).filter(({ status }) => status === 'received').length;
+    return closed.contributors ?? received();
+  }
 
   const referenceTo = (sha256: string): BlobReference => ({
     sha256,
@@ -168,13 +192,15 @@ export function openRunLedger(runId: string, store: Store, blobs: BlobStore, bas
             ? (record?.startSha256 ?? null)
             : newestState({ runId, store });
       return {
+        protocol: manifestProtocol,
         runId,
         config,
-        configSha256,
+        ...{ configSha256, contractSha256 },
         phase,
         round,
         plan: planOf(round),
         state: state === null ? null : referenceTo(state),
+        contributors: state === null ? null : contributorsTo(isTraining ? round - 1 : config.rounds - 1),
         frozenBaseDelta: frozenBaseOf(isTraining ? round : config.rounds).map(referenceTo),
         participants: isTraining ? (record?.participants ?? null) : null,
         deadlineAt: record?.deadlineAt ?? null,

@@ -1,6 +1,8 @@
 /** Checks what a coordinator chose for a run, and completes it. */
 import type { z } from 'zod';
+import { type RobustSettings, robustSchema } from '../config/round-options.ts';
 import {
+  defaultWeightCap,
   type RunConfig,
   type RunSettings,
   runConfigSchema,
@@ -62,8 +64,11 @@ export function completeRunConfig(
   const parsed = runConfigSchema.safeParse({
     baseId: base.id,
     baseSha256: base.sha256,
+    baseOrigin: base.licence.slice(0, 500),
     classes: [],
     quorum: Math.max(1, Math.ceil((drawn * 2) / 3), Math.min(drawn, robustQuorum(settings.robust))),
+    weightCap: defaultWeightCap,
+    robust: defaultRobust(settings, drawn),
     // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.
     ...(needsEqualWeights(settings) && { weighting: 'equal' }),
     ...settings,
@@ -85,8 +90,25 @@ export function completeRunConfig(
 const drawnSites = (participation: number, sites: number) =>
   Math.max(1, Math.ceil(participation * sites - 1e-9));
 
-function needsEqualWeights({ privacy, robust }: RunSettings): boolean {
-  return privacy?.at === 'coordinator' || (robust !== undefined && robust.rule !== 'mean');
+function needsEqualWeights({ privacy, robust, weightCap }: RunSettings): boolean {
+  if (privacy?.at === 'coordinator') return true;
+  if (robust === undefined || robust.rule === 'mean') return false;
+  return robust.rule !== 'norm-bound' || weightCap === null;
+}
+
+/** Fewer sites show nobody which of them is wrong, and hide nobody among the others. */
+const fewestForProtection = 3;
+
+/** Oversized updates are scaled down wherever that has a meaning: by default nobody has to be trusted. */
+function defaultRobust(
+  { privacy, quorum, weighting, weightCap }: RunSettings,
+  drawn: number,
+): RobustSettings {
+  const isPossible =
+    Math.min(drawn, quorum ?? drawn) >= fewestForProtection &&
+    privacy?.at !== 'coordinator' &&
+    (weighting === 'equal' || weightCap !== null);
+  return robustSchema.parse({ rule: isPossible ? 'norm-bound' : 'mean' });
 }
 
 /** Sites that a robust rule needs; {@link refuseCombinations} refuses a lower quorum. */
@@ -96,11 +118,8 @@ function robustQuorum(robust: RunSettings['robust']): number {
       return krumQuorum(robust.byzantine);
     case 'trimmed-mean':
       return Math.ceil(1 / robust.share - 1e-9);
-    case 'median':
-    case 'norm-bound':
-      return 3;
     default:
-      return 1;
+      return fewestForProtection;
   }
 }
 

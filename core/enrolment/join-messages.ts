@@ -8,14 +8,15 @@ import { tokenKey } from './invitation.ts';
 
 const maxRequestBytes = 16 * 1024;
 
+const topicNameSchema = z.string().max(64).refine(isTopicName);
 const publicKeySchema = z.base64url().length(43);
 const signatureSchema = z.base64url().length(86);
 
-const joinRequestSchema = z.strictObject({
+export const joinRequestSchema = z.strictObject({
   v: z.literal(1),
-  federation: z.string().refine(isTopicName),
+  federation: topicNameSchema,
   /** Id of this enrolment, also in the topic. */
-  id: z.string().refine(isTopicName),
+  id: topicNameSchema,
   siteName: z.string().min(1).max(200),
   /** The key that will sign the site's messages. */
   publicKey: publicKeySchema,
@@ -75,7 +76,7 @@ function parse(bytes: Uint8Array): JoinRequest {
 /** Answers travel in envelopes that the coordinator signs, addressed to the enrolment's id. */
 export const joinAnswers = {
   enrolled: z.strictObject({
-    siteId: z.string().refine(isTopicName),
+    siteId: topicNameSchema,
     siteName: z.string().min(1).max(200),
     /** PEM. */
     certificate: z.string().max(8000),

@@ -18,7 +18,9 @@ export const topCount = 5;
 export const scoreBins = 32;
 const binsPerUnit = 2;
 
-const count = z.int().nonnegative().max(1_000_000_000);
+/** No hospital holds more images. What a site claims beyond that is no number of images. */
+export const maxImages = 10_000_000;
+const count = z.int().nonnegative().max(maxImages);
 
 /**
  * Of one class: images of it, those called right, and those that were taken for it, rightly or wrongly. Null where

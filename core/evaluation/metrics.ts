@@ -46,7 +46,7 @@ export function metricsOf(counts: FederatedCounts): EvaluationMetrics {
     total,
     accuracy: ratio(top1.correct, top1.total),
     top5: ratio(top5.correct, top5.total),
-    macroF1: meanOf(shown.map((row) => (2 * row.correct) / (row.total + row.predicted))),
+    macroF1: meanOf(shown.map((row) => ratio(2 * row.correct, row.total + row.predicted)!)),
     macroAuc: auc?.value ?? null,
     macroAucWithin: auc?.within ?? null,
     calibrationError: calibrationError(counts.calibration),
@@ -105,11 +105,12 @@ function oneVersusRest(blocks: readonly ScoreBlock[]): Auc | null {
       else if (to >= otherFrom) undecided += count * others;
     }
   }
-  return { value: (above + undecided / 2) / pairs, within: undecided / 2 / pairs, positives };
+  return { value: ratio(above + undecided / 2, pairs)!, within: ratio(undecided / 2, pairs)!, positives };
 }
 
+/** Counts that were scaled are no whole numbers: their sums may be a last digit off. */
 function ratio(part: number, whole: number): number | null {
-  return whole === 0 ? null : part / whole;
+  return whole === 0 ? null : Math.min(1, part / whole);
 }
 
 /** Rounded counts may add up to a little more than all images. */

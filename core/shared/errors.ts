@@ -15,6 +15,18 @@ export const errorTable = {
   IMAGE_UNREADABLE: { status: 400, action: 'Open the image in a viewer and save it again as JPEG or PNG.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
   IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },
+  POLICY_REFUSED: {
+    status: 409,
+    action: 'Ask the coordinator to plan the run by the policy of this site, or change the policy here.',
+  },
+  POLICY_CHANGED: {
+    status: 409,
+    action: 'Look at the policy on its screen and save it again; until then this site takes part in no run.',
+  },
+  CONTRACT_BROKEN: {
+    status: 409,
+    action: 'Nothing left this site. Tell the coordinator; if it cannot explain this, leave the federation.',
+  },
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },

@@ -17,8 +17,9 @@ import { chooseImages, type SiteImages, spreadImages, type UsedImages } from './
 const simulationDefaults = {
   /** A simulated site may wait long for a trainer: rounds end with the sites' work, not with the clock. */
   roundDeadlineMs: 7 * 24 * 3_600_000,
-  /** Nothing has to be hidden from the researcher, and rounded counts would blur small test sets. */
-  smallCell: 1,
+  /** The sites of a simulation are honest, and methods are compared as their papers have them, without guards. */
+  robust: { rule: 'mean' },
+  weightCap: null,
 };
 
 /**
@@ -83,7 +84,7 @@ function createRun(parts: RunParts): SimulatedRun {
   const { evaluateOn } = experiment;
   const label = labelOf(strategy);
   const config = configOf(parts);
-  const decides = { config, dataSha256, evaluateOn, places: places.map(idsOf) };
+  const decides = { config, policy: experiment.policy, dataSha256, evaluateOn, places: places.map(idsOf) };
   return {
     id: hashJson(decides),
     experiment: experiment.name,
@@ -92,6 +93,7 @@ function createRun(parts: RunParts): SimulatedRun {
     partition,
     evaluateOn,
     config,
+    policy: experiment.policy,
     dataSha256,
     sites: places,
     planned: planRun(config, base, places.length).totals,
@@ -102,7 +104,16 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
   const common = experiment.settings;
   const own = strategy.settings;
   const training = { ...record(common['training']), ...record(own['training']) };
-  const written = { ...simulationDefaults, ...common, ...own, training, strategy: strategy.strategy };
+  // As small as the sites allow: rounded counts would blur small test sets.
+  const { minSmallCell: smallCell } = experiment.policy;
+  const written = {
+    ...simulationDefaults,
+    smallCell,
+    ...common,
+    ...own,
+    training,
+    strategy: strategy.strategy,
+  };
   const source = `The strategy "${labelOf(strategy)}"`;
   const settings = parseRunSettings({ ...written, baseId: base.id, classes: [...classes], seed }, source);
   // All sites that are drawn are waited for: a round that closes without a slow one could not be repeated.

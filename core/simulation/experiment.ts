@@ -7,6 +7,7 @@ import { runSettingsSchema } from '../config/run-config.ts';
 import { strategyNameSchema } from '../config/setting.ts';
 import { importOptionsSchema } from '../models/model-formats.ts';
 import { AppError } from '../shared/errors.ts';
+import { experimentPolicySchema, namedPolicies } from './policies.ts';
 import { type Partition, partitionSchema } from './record.ts';
 
 /** The coordinator's settings of a run, but for what the experiment itself decides and no list of settings may. */
@@ -125,6 +126,8 @@ export const experimentSchema = z.strictObject({
     (value) => (value === 'picture' ? 'image' : value),
     z.enum(['auto', 'subject', 'image']).default('auto'),
   ),
+  /** Rules of every simulated site: those of a hospital unless the file says otherwise. */
+  policy: experimentPolicySchema.default(namedPolicies.default),
   seeds: z.array(z.int()).min(1).default([1]),
   strategies: z.array(strategyEntry).min(1),
   settings: writtenSettings.default({}),

@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
+import type { SitePolicy } from '../config/site-policy.ts';
 import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
@@ -16,6 +17,7 @@ import type { Logger } from '../shared/logger.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { connectSite } from '../site/connection.ts';
 import { createFrozenBaseMerge, type FrozenBaseMerge } from '../site/frozen-base-merge.ts';
+import { setPolicy } from '../site/policy.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
@@ -31,6 +33,8 @@ export interface FederationOptions {
   /** As `prepareRunFolder` made it. */
   folder: string;
   config: RunConfig;
+  /** Of every site. */
+  policy: SitePolicy;
   sites: readonly { siteId: string; name: string }[];
   /** Holds the images' crops. */
   crops: BlobStore;
@@ -158,6 +162,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
   const noise = createRoundNoise(options.config.seed, coordinatorId);
   const node = createCoordinator({
     federation,
+    askedBy: { federation, coordinatorKey: signer.publicKey },
     brokerAddress: 'memory',
     store,
     blobs,
@@ -202,6 +207,7 @@ async function openSite(
   await mkdir(join(folder, 'work'), { recursive: true });
   const store = openStore(join(folder, databaseName), { durability: 'process' });
   closers.unshift(() => store.close());
+  if (store.sitePolicies.newest() === null) setPolicy(store, options.policy, 'experiment');
   const blobs = createBlobStore(join(folder, 'blobs'), { durability: 'process' });
   const presence = createPresence(federation, signer, logger);
   const link = broker.connect({ clientId: siteId, will: () => presence.will() });
@@ -217,6 +223,7 @@ async function openSite(
     name,
     version,
     baseIds: async () => [config.baseId],
+    policy: () => options.policy,
     store,
     blobs,
     logger,
@@ -224,6 +231,7 @@ async function openSite(
       noise.follow(manifest.round);
       node?.receiveManifest(manifest);
     },
+    onUnreadable: (error) => node?.refuseUnreadable(error),
     onReceipt: (receipt) => node?.receiveReceipt(receipt),
   });
   const created = createSite({
@@ -239,6 +247,9 @@ async function openSite(
     compute: () => options.compute,
     noise,
     frozenBases,
+    askedBy: { federation, coordinatorKey: coordinatorPublicKey },
+    // Nothing leaves this process: the leak of the base model is not measured here.
+    baseFacts: async () => ({ hardlyCompresses: false }),
     autoApprove: true,
     onChange() {
       const problem = node?.problem ?? null;

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
+import type { SitePolicy } from '../config/site-policy.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
@@ -28,6 +29,8 @@ export interface SimulatedRun {
   partition: Partition;
   evaluateOn: 'test' | 'validation';
   config: RunConfig;
+  /** Of every site. */
+  policy: SitePolicy;
   dataSha256: string;
   sites: readonly SiteImages[];
   planned: PlannedRun['totals'];
@@ -124,7 +127,7 @@ async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: Ru
   try {
     federation = await openFederation({
       folder,
-      ...pick(run, 'config', 'sites'),
+      ...pick(run, 'config', 'policy', 'sites'),
       ...pick(context, 'crops', 'catalogue', 'compute', 'products', 'logger'),
       trainer,
       version: context.versions.anneal,

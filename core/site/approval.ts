@@ -1,152 +1,235 @@
 /**
- * What a site demands of a manifest before it works by it, and what it allowed a federation to ask for; anything beyond that
- * needs a person again.
+ * Whether a site works by a manifest: it must follow from the run's contract in every detail, the site's policy must
+ * allow the contract, and a person must have approved it.
  */
-import { z } from 'zod';
-import { privacySchema, wirePrecisionSchema } from '../config/round-options.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
-import { AppError } from '../shared/errors.ts';
+import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
+import { type Contract, contractHash } from '../policy/contract.ts';
+import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
+import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
-import { highestRank } from '../strategy/lora-settings.ts';
+import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import type { ManifestBody } from '../transport/messages.ts';
-
-/** Approvals of the first release allowed whole float32 updates without noise: their missing fields say so. */
-export const approvalSchema = z.object({
-  baseSha256: z.string(),
-  purpose: z.string(),
-  /** Whether all base weights may leave, or only LoRA factors and the head. */
-  fullWeights: z.boolean(),
-  rMax: z.number().int(),
-  sends: z
-    .object({ a: z.boolean(), b: z.boolean(), head: z.boolean() })
-    .default({ a: true, b: true, head: true }),
-  precision: wirePrecisionSchema.default('fp32'),
-  /** Null when nobody adds noise. */
-  privacy: privacySchema.nullable().default(null),
-  /** Matters with privacy only: what noise protects shrinks with every round. */
-  rounds: z.number().int().default(1000),
-  smallCell: z.number().int().default(5),
-  /** The run that was on the card. */
-  runId: z.string().nullable().default(null),
-  approvedAt: z.string(),
-});
-export type Approval = z.infer<typeof approvalSchema>;
-
-/** What of a site's model leaves it in some round of a run, from the plans of its rounds. */
-export interface Leaving {
-  /** Weights of the base model: of the whole network or of its last blocks. */
-  weights: 'none' | 'last-k' | 'full';
-  a: boolean;
-  b: boolean;
-  head: boolean;
-}
-
-export function leavingOf(config: RunConfig): Leaving {
-  const strategy = getStrategy(config.strategy);
-  const leaving: Leaving = { weights: 'none', a: false, b: false, head: !config.localHead };
-  for (let round = 0; round < config.rounds; round++) {
-    const { mode, rank, sends } = strategy.configureTrain(config, round);
-    if (mode === 'full') leaving.weights = 'full';
-    else if (mode === 'last-k' && leaving.weights === 'none') leaving.weights = 'last-k';
-    if (!strategy.adaptsLayers || rank === 0) continue;
-    leaving.a ||= sends !== 'b';
-    leaving.b ||= sends !== 'a';
-  }
-  return leaving;
-}
-
-export function approvalFor(runId: string, config: RunConfig, at: Date): Approval {
-  const { weights, a, b, head } = leavingOf(config);
-  return {
-    baseSha256: config.baseSha256,
-    purpose: config.purpose,
-    fullWeights: weights !== 'none',
-    rMax: highestRank(config),
-    sends: { a, b, head },
-    precision: config.wire.up,
-    privacy: config.privacy,
-    rounds: config.rounds,
-    smallCell: config.smallCell,
-    runId,
-    approvedAt: at.toISOString(),
-  };
-}
-
-const precisions = ['int8', 'fp16', 'fp32'] as const;
-const places = ['coordinator', 'site'] as const;
-
-/** True when the run asks for no more, and protects no less, than was approved before. */
-export function covers(approval: Approval, runId: string, config: RunConfig): boolean {
-  const asked = approvalFor(runId, config, new Date(0));
-  return (
-    approval.baseSha256 === asked.baseSha256 &&
-    approval.purpose === asked.purpose &&
-    approval.rMax >= asked.rMax &&
-    approval.smallCell <= asked.smallCell &&
-    (approval.fullWeights || !asked.fullWeights) &&
-    coversParts(approval, asked) &&
-    precisions.indexOf(approval.precision) >= precisions.indexOf(asked.precision) &&
-    protectsAsMuch(approval, asked)
-  );
-}
-
-/** All weights of the network say more than factors do. */
-function coversParts({ fullWeights, sends }: Approval, asked: Approval): boolean {
-  const factors = fullWeights || ((sends.a || !asked.sends.a) && (sends.b || !asked.sends.b));
-  return factors && (sends.head || !asked.sends.head);
-}
-
-/**
- * With the same noise and no more rounds, ε is no larger; the clip norm has no part in it. The ε of several runs add up:
- * what was approved with noise holds for that run only.
- */
-function protectsAsMuch(approval: Approval, asked: Approval): boolean {
-  if (approval.privacy === null) return true;
-  if (approval.privacy.noiseMultiplier > 0 && approval.runId !== asked.runId) return false;
-  if (asked.privacy === null || asked.rounds > approval.rounds) return false;
-  return (
-    places.indexOf(asked.privacy.at) >= places.indexOf(approval.privacy.at) &&
-    asked.privacy.noiseMultiplier >= approval.privacy.noiseMultiplier
-  );
-}
+import { currentPolicy, quietUntil } from './policy.ts';
 
 /** Cosines of two machines may differ in their last digit. */
 const roundingShare = 1e-9;
 
 /**
- * What a person approved are the settings of a run. So these must fit their hash, and a round's plan must be the one
- * that follows from them: a coordinator must not ask in a round for more than was approved.
- * @throws AppError CONFIG_INVALID
+ * What can be said of a manifest without its base model: its settings fit their hash, its round and plan follow from
+ * them, and it says the same of the run and of rounds that have begun as before.
+ * @throws AppError CONTRACT_BROKEN
  */
-export function checkManifest({ config, configSha256, round, plan }: ManifestBody): void {
+export function checkManifest(manifest: ManifestBody, store: ReadOnlyStore): void {
+  const { runId, config, configSha256, contractSha256, round, plan, phase, frozenBaseDelta, state } =
+    manifest;
   const parsed = runConfigSchema.safeParse(config);
   if (!parsed.success || hashJson(parsed.data) !== configSha256) {
-    throw refused('The settings of a run do not match their hash; this site ignores the run.');
+    throw broken('The settings of a run do not match their hash; this site ignores the run.', versions);
   }
   const { strategy, rounds } = parsed.data;
   if (round >= rounds || plan.round !== round) {
-    throw refused(`The settings of the run have no round ${round + 1}; this site does not take part in it.`);
+    throw broken(`The settings of the run have no round ${round + 1}; this site does not take part in it.`);
   }
   const due = getStrategy(strategy).configureTrain(parsed.data, round);
   const wrong = differenceOf(plan, due);
-  if (wrong === null) return;
-  throw refused(
-    `What the coordinator asks for in round ${round + 1} does not follow from the settings of the run ("${wrong}" is ` +
-      `${String(plan[wrong])} instead of ${String(due[wrong])}); this site does not take part in it.`,
-  );
+  if (wrong !== null) {
+    throw broken(
+      `What the coordinator asks for in round ${round + 1} does not follow from the settings of the run ("${wrong}" is ` +
+        `${String(plan[wrong])} instead of ${String(due[wrong])}); this site does not take part in it.`,
+    );
+  }
+  const known = store.contracts.get(runId);
+  const before = store.runs.get(runId);
+  const isSameRun =
+    (known === null || known.sha256 === contractSha256) &&
+    (before === null || sameSettings(before.config, configSha256));
+  if (!isSameRun) throw broken('The coordinator changed the contract of a run that this site knows already.');
+  if (state === null) return;
+  const started = phase === 'train' ? (store.rounds.get(runId, round)?.startSha256 ?? null) : null;
+  const pinned = phase === 'train' ? started : (known?.finalStateSha256 ?? null);
+  if (pinned !== null && pinned !== state.sha256 && asksForWork(phase)) throw exchanged(round);
+  if (round === 0 && phase === 'train' && frozenBaseDelta.length > 0)
+    throw broken('The first round of the run starts from weights that its contract does not know.');
 }
 
-const refused = (message: string) =>
-  new AppError('CONFIG_INVALID', message, {
-    action: 'Ask the coordinator; both sides must run compatible versions of Anneal.',
-  });
+const asksForWork = (phase: ManifestBody['phase']) => phase === 'train' || phase === 'evaluate';
+
+const exchanged = (round: number) =>
+  broken(
+    `The coordinator exchanged the shared model of round ${round + 1} after the round had begun; this site answers for one model a round.`,
+  );
+
+/** The answer at the end is about one state. */
+function pinsFinalState(store: Store, { runId, phase, state }: ManifestBody): boolean {
+  if (phase !== 'evaluate' || state === null) return true;
+  store.contracts.pinFinalState(runId, state.sha256);
+  return store.contracts.get(runId)?.finalStateSha256 === state.sha256;
+}
+
+/** Settings that were stored by an older version lack the newest ones, which then have their defaults. */
+function sameSettings(stored: unknown, configSha256: string): boolean {
+  const parsed = runConfigSchema.safeParse(stored);
+  return parsed.success && hashJson(parsed.data) === configSha256;
+}
+
+const versions = 'Ask the coordinator; both sides must run compatible versions of Anneal.';
+
+const broken = (message: string, action?: string) =>
+  new AppError('CONTRACT_BROKEN', message, action === undefined ? {} : { action });
 
 function differenceOf(plan: RoundPlan, due: RoundPlan): keyof RoundPlan | null {
-  const exact = ['mode', 'rank', 'trains', 'sends'] as const;
+  const exact = ['stage', 'mode', 'rank', 'trains', 'sends'] as const;
   const wrong = exact.find((key) => plan[key] !== due[key]);
   if (wrong !== undefined) return wrong;
   const close = ['proximal', 'learningRateFactor'] as const;
   return close.find((key) => Math.abs(plan[key] - due[key]) > roundingShare * due[key]) ?? null;
 }
+
+/** What becomes of a run here. */
+export type Verdict =
+  | { type: 'approved' }
+  /** A person has to decide. */
+  | { type: 'approvalMissing' }
+  /** A person has decided against it. */
+  | { type: 'declinedHere'; reason: string }
+  /** @property again whether it may be allowed later, without anybody doing anything */
+  | { type: 'refused'; error: ErrorReport; again: boolean };
+
+/**
+ * Keeps the contract, and what an approval within limits covers.
+ * @param derived by this site itself
+ * @param options `automatic`: approve what the policy allows without a person
+ */
+export function judge(
+  store: Store,
+  manifest: ManifestBody,
+  derived: Contract,
+  { base, automatic, now }: { base: BaseFacts; automatic: boolean; now: Date },
+): Verdict {
+  const sha256 = contractHash(derived);
+  if (sha256 !== manifest.contractSha256)
+    return refused(
+      broken('The contract of the run is not the one that follows from its settings.', versions),
+    );
+  store.contracts.keep({ runId: manifest.runId, sha256, document: derived });
+  if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
+  try {
+    const { policy } = currentPolicy(store);
+    const refusals = refusalsOf(derived, policy, base);
+    if (refusals.length > 0) return refused(policyRefused(refusals));
+    const least = Math.max(policy.minContributors, derived.minContributors);
+    const fault = contributorsFault(manifest, least);
+    if (fault !== null) return refused(fault);
+    const until = quietUntil(policy, now);
+    if (until !== null && manifest.phase === 'train') return refused(quiet(until), true);
+  } catch (thrown) {
+    if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return refused(thrown);
+    throw thrown;
+  }
+  return decisionOn(store, manifest.runId, derived, sha256, { automatic, now });
+}
+
+const refused = (error: AppError, again = false): Verdict => ({
+  type: 'refused',
+  error: error.toReport(),
+  again,
+});
+
+const quiet = (until: string) =>
+  new AppError('POLICY_REFUSED', `This site has quiet hours until ${until}.`, {
+    action: 'Nothing to do: it goes on by itself then.',
+  });
+
+/** The state that a run starts from has no contributors: `verify` holds it against the seed instead. */
+function contributorsFault(
+  { round, phase, contributors, state }: ManifestBody,
+  least: number,
+): AppError | null {
+  if (state === null || !asksForWork(phase) || (round === 0 && phase === 'train')) return null;
+  if ((contributors ?? 0) >= least) return null;
+  return new AppError(
+    'POLICY_REFUSED',
+    `The shared model was made by ${contributors ?? 0} contributing sites; this site asks for at least ${least}.`,
+  );
+}
+
+function decisionOn(
+  store: Store,
+  runId: string,
+  contract: Contract,
+  sha256: string,
+  { automatic, now }: { automatic: boolean; now: Date },
+): Verdict {
+  const decided = store.decisions.newestOn(sha256);
+  if (decided?.kind === 'declined') return { type: 'declinedHere', reason: decided.reason ?? '' };
+  if (
+    decided?.kind === 'approved' ||
+    (decided?.kind === 'covered' && stillStands(store, decided.coveredBy, now))
+  )
+    return { type: 'approved' };
+  for (const row of store.decisions.standing()) {
+    const standing = standingApprovalSchema.parse(row.standing);
+    const others = store.decisions.runsCoveredBy(row.id);
+    others.delete(runId);
+    if (!coverageOf(standing, contract, { runsBefore: others.size, at: now.toISOString() }).covers) continue;
+    recordDecision(store, {
+      runId,
+      contractSha256: sha256,
+      kind: 'covered',
+      coveredBy: row.id,
+      actor: 'anneal',
+    });
+    return { type: 'approved' };
+  }
+  if (!automatic) return { type: 'approvalMissing' };
+  recordDecision(store, { runId, contractSha256: sha256, kind: 'approved', actor: 'automatic' });
+  return { type: 'approved' };
+}
+
+/** Limits that a person took back, or that have expired, cover no further round either. */
+function stillStands(store: Store, id: number | null, now: Date): boolean {
+  const row = id === null ? null : store.decisions.get(id);
+  if (row === null || row.endedAt !== null) return false;
+  const { until } = standingApprovalSchema.parse(row.standing);
+  return until === null || now.toISOString() < until;
+}
+
+type Decision = Parameters<Store['decisions']['append']>[0];
+
+export function recordDecision(store: Store, decision: Decision): void {
+  const { actor, kind, runId, contractSha256, coveredBy, reason, standing } = decision;
+  const details = { runId, contract: contractSha256 };
+  store.transaction(() => {
+    const { id } = store.decisions.append(decision);
+    store.audit.append({
+      actor,
+      action: `run-${kind}`,
+      details: {
+        ...{ ...details, decision: id },
+        ...(coveredBy == null ? {} : { coveredBy }),
+        ...(reason == null ? {} : { reason }),
+        ...(standing == null ? {} : { standing: hashJson(standing) }),
+      },
+    });
+  });
+}
+
+/** Approvals of versions before the contract are void: they did not say what they were for. */
+export function voidOldApproval(store: Store): void {
+  const key = 'site.approval';
+  if (!store.settings.has(key)) return;
+  store.transaction(() => {
+    store.settings.remove(key);
+    store.audit.append({
+      actor: 'anneal',
+      action: 'approval-void',
+      details: { reason: 'approvals are for one contract now; this one named none' },
+    });
+  });
+}
+
+/** For the card: settings that were complete when the manifest was checked. */
+export const completeConfig = (config: unknown): RunConfig => runConfigSchema.parse(config);

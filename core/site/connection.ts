@@ -1,6 +1,8 @@
 /** Connects a site's state machine to MQTT: manifest in, signed messages out, blobs both ways. */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import type { SitePolicy } from '../config/site-policy.ts';
+import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectBlobs } from '../store/retention.ts';
@@ -10,9 +12,11 @@ import { openEnvelope, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
   type BlobReference,
+  boundedLoss,
   coordinatorToSite,
   type ManifestBody,
   manifestBodies,
+  parseManifest,
   parseManifestBlob,
   type ReceiptBody,
 } from '../transport/messages.ts';
@@ -31,15 +35,21 @@ export interface SiteConnectionOptions {
   version: string;
   /** Ids of the base models that this site holds now. */
   baseIds(): Promise<readonly string[]>;
+  /** This site's own, for the coordinator to know; null when it cannot be read. */
+  policy(): SitePolicy | null;
   store: Store;
   blobs: BlobStore;
   logger: Logger;
   onManifest(manifest: ManifestBody): void;
+  /** One that the coordinator signed and nobody here can read. */
+  onUnreadable(error: ErrorReport): void;
   onReceipt(receipt: ReceiptBody): void;
 }
 
 export interface SiteConnection {
   readonly ports: SitePorts;
+  /** Says hello once more: name, base models and policy may have changed. */
+  greet(): void;
   /** Subscribes and says hello; call when the state machine is ready for a manifest. */
   open(): Promise<void>;
   close(): Promise<void>;
@@ -79,6 +89,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       name: options.name,
       version: options.version,
       baseIds: (await options.baseIds()).slice(0, maxBaseIds),
+      policy: options.policy(),
     };
     await link.publish(up, seal('hello', body));
   }
@@ -92,8 +103,24 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     store.settings.set('site.manifest-at', at);
     awaited.abort();
     awaited = new AbortController();
-    if (opened.type === 'manifest') options.onManifest(opened.body);
+    if (opened.type === 'manifest') readManifest(() => parseManifest(opened.body));
     else void fetchManifest(opened.body, awaited.signal);
+  }
+
+  function greet(online: boolean): void {
+    if (online) void sayHello().catch((error) => logger.warn({ error }, 'hello not sent'));
+  }
+
+  function readManifest(parse: () => ManifestBody): void {
+    let manifest: ManifestBody;
+    try {
+      manifest = parse();
+    } catch (thrown) {
+      logger.warn({ error: thrown }, 'manifest not understood');
+      options.onUnreadable(toAppError(thrown).toReport());
+      return;
+    }
+    options.onManifest(manifest);
   }
 
   /** One that no envelope holds, unless a newer one comes meanwhile; the coordinator says it again when we reconnect. */
@@ -102,7 +129,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       await (await exchange).fetch(reference, coordinatorId, { signal });
       const bytes = await blobs.read(reference.sha256);
       if (signal.aborted) return;
-      options.onManifest(parseManifestBlob(bytes));
+      readManifest(() => parseManifestBlob(bytes));
       await collectBlobs(store, blobs, [reference.sha256]);
     } catch (error) {
       if (!signal.aborted) logger.error({ error }, 'manifest not received');
@@ -124,7 +151,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     ports: {
       enqueue({ type, body }) {
         const messageId = randomUUID();
-        const message = { topic: up, payload: seal(type, body, messageId), messageId, type };
+        const sent = type === 'announce' ? { ...body, meanLoss: boundedLoss(body.meanLoss) } : body;
+        const message = { topic: up, payload: seal(type, sent, messageId), messageId, type };
         if (type !== 'announce') return outboxRelay.enqueue(message);
         const { runId, round, update } = body;
         outboxRelay.enqueue({ ...message, runId, round, updateSha256: update.sha256 });
@@ -133,7 +161,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       flush: () => outboxRelay.flush(),
       sendProgress(body) {
         if (!link.online) return;
-        link.publish(up, seal('progress', body)).catch(() => {});
+        const sent = { ...body, loss: boundedLoss(body.loss) };
+        link.publish(up, seal('progress', sent)).catch(() => {});
       },
       async fetch(reference, signal) {
         await (await exchange).fetch(reference, coordinatorId, { signal });
@@ -144,12 +173,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.message(siteId, 'down'), receiveMessage));
       closers.unshift(await link.subscribe(topics.manifest, receiveManifest));
-      const greet = (online: boolean) => {
-        if (online) void sayHello().catch((error) => logger.warn({ error }, 'hello not sent'));
-      };
       closers.unshift(link.onStatus(greet));
       greet(link.online);
     },
+    greet: () => greet(link.online),
     async close() {
       awaited.abort();
       for (const close of closers) await close();

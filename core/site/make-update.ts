@@ -1,10 +1,7 @@
 /** What leaves a site after training, and what stays: clipping and noise, then coding. */
 import type { RunConfig } from '../config/run-config.ts';
-import { type ModelState, rankLimit } from '../lora/model-state.ts';
+import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
-import { AppError } from '../shared/errors.ts';
-import { plural } from '../shared/text.ts';
-import { layerRanks } from '../strategy/lora-settings.ts';
 import { protectUpdate } from '../strategy/privacy/change.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
@@ -54,34 +51,12 @@ export function leavesUnchanged({ config, plan }: Pick<UpdateOptions, 'config' |
 }
 
 /**
- * Refuses to let more leave than the plan of the round says: the ranks are those of the state that the coordinator sent.
- * Their sum counts, because the allocation "spectral" moves directions from layer to layer.
- * @throws AppError CONFIG_INVALID
- */
-export function requirePlannedRanks({ lora }: ModelState, config: RunConfig, { rank }: RoundPlan): void {
-  const rankOf = layerRanks(config, rank);
-  let planned = 0;
-  let found = 0;
-  for (const [module, layer] of lora) {
-    planned += Math.min(rankOf(module), rankLimit(layer));
-    found += layer.r;
-  }
-  if (found <= planned) return;
-  throw new AppError(
-    'CONFIG_INVALID',
-    `The shared model of this round has factors of ${plural(found, 'direction')} in total; its plan allows ${planned}.`,
-    { action: 'Ask the coordinator; nothing was sent.' },
-  );
-}
-
-/**
  * Noise is added before rounding, so that the file and the rounding's leftovers are both made of protected values only.
- * @throws AppError CONFIG_INVALID for more directions than planned; TRAINING_FAILED | UPDATE_REJECTED when the trained
+ * @throws AppError TRAINING_FAILED | UPDATE_REJECTED when the trained
  *   values are not finite
  */
 export async function makeUpdate({ config, plan, file, noise, start }: UpdateOptions): Promise<MadeUpdate> {
   const trained = decodeModelState(file, 'the trained state');
-  requirePlannedRanks(trained, config, plan);
   const values = fileValueCount(trained, updateForm({ config, plan }));
   if (leavesUnchanged({ config, plan })) return { bytes: file, values, memory: null, clipped: null };
   const { base, start: global, own } = await start();

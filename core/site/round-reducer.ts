@@ -10,6 +10,8 @@ import type { ManifestBody } from '../transport/messages.ts';
 export type SiteActivity =
   | 'waiting'
   | 'approval-needed'
+  | 'declined'
+  | 'refused'
   | 'downloading'
   | 'evaluating'
   | 'training'
@@ -22,6 +24,7 @@ export type Phase =
   | 'paused'
   | 'approving'
   | 'unapproved'
+  | 'refused'
   | 'fetching'
   | 'evaluating'
   | 'training'
@@ -53,13 +56,13 @@ export type Effect =
   | { type: 'recordRun'; manifest: ManifestBody }
   /** Takes back what was made of subjects whose consent was withdrawn; answers `discarded` if there was something. */
   | { type: 'discardWithdrawn' }
-  /** Answers `approved` or `approvalMissing`. */
-  | { type: 'checkApproval'; manifest: ManifestBody; ticket: number }
-  /** Answers `baseFound` or `baseMissing`. */
-  | { type: 'lookForBase'; manifest: ManifestBody; ticket: number }
+  /** Holds contract and policy against the manifest. Answers `approved`, `approvalMissing`, `declinedHere`, `refused` or `baseMissing`. */
+  | { type: 'examine'; manifest: ManifestBody; ticket: number }
   /** Answers `fetched`, `evaluated`, `trained`, `announced`, or `settled` when the round waits for nothing any more. */
   | { type: Step; manifest: ManifestBody; ticket: number }
   | { type: 'decline'; manifest: ManifestBody; reason: string }
+  /** Takes back what was announced of a run that is not allowed any more. */
+  | { type: 'takeBack'; manifest: ManifestBody }
   /** Ends the step in progress and a retry that is due. */
   | { type: 'stop' }
   | { type: 'scheduleRetry' };
@@ -67,9 +70,16 @@ export type Effect =
 /** What happened. Where it changes the store, it is in the store already. */
 export type SiteEvent =
   | { type: 'started' | 'retryDue' | 'consentChanged' | 'discarded' | 'paused' | 'resumed' | 'closed' }
+  /** A person approved or declined something, or changed the policy. */
+  | { type: 'decided' }
   | { type: 'manifestReceived'; manifest: ManifestBody }
   | { type: 'manifestRefused'; manifest: ManifestBody; error: ErrorReport }
-  | { type: 'approved' | 'approvalMissing' | 'baseFound'; ticket: number }
+  /** What has no round: it cannot be read, or is of another version. */
+  | { type: 'unreadable'; error: ErrorReport }
+  | { type: 'approved' | 'approvalMissing'; ticket: number }
+  | { type: 'declinedHere'; ticket: number; reason: string }
+  /** `again`: it may be allowed later without anybody doing anything. */
+  | { type: 'refused'; ticket: number; error: ErrorReport; again: boolean }
   | { type: 'fetched' | 'evaluated' | 'trained' | 'announced' | 'settled'; ticket: number }
   | { type: 'baseMissing'; ticket: number; error: ErrorReport }
   | { type: 'began'; ticket: number; activity: SiteActivity }
@@ -102,7 +112,20 @@ export const trains = ({ phase, participants }: ManifestBody, siteId: string) =>
 
 /** NOT_FOUND: the coordinator has moved on, and its next manifest will say to what. */
 const passing = ['BROKER_UNREACHABLE', 'BLOB_CORRUPT', 'NOT_FOUND'];
-const inWork: readonly Phase[] = ['approving', 'fetching', 'evaluating', 'training', 'announcing', 'done'];
+const inWork: readonly Phase[] = [
+  'approving',
+  'refused',
+  'fetching',
+  'evaluating',
+  'training',
+  'announcing',
+  'done',
+];
+
+/** Problems that go when a person decides anew. */
+const ofPolicy: ReadonlySet<string> = new Set(['POLICY_REFUSED', 'POLICY_CHANGED', 'CONTRACT_BROKEN']);
+
+const withoutBaseProblem = ({ problem }: SiteState) => (problem?.code === 'MODEL_UNKNOWN' ? null : problem);
 
 export function reduce(state: SiteState, event: SiteEvent): Decision {
   const unchanged = { state, effects: [] };
@@ -114,13 +137,23 @@ export function reduce(state: SiteState, event: SiteEvent): Decision {
       return consider({ ...state, manifest: event.manifest });
     case 'manifestRefused':
       return decline({ ...state, problem: event.error }, event.manifest, event.error.message);
+    case 'unreadable':
+      return { state: { ...state, problem: event.error }, effects: [] };
+    case 'decided':
+      return consider({
+        ...state,
+        key: '',
+        problem: ofPolicy.has(state.problem?.code ?? '') ? null : state.problem,
+      });
     case 'paused':
       return consider({ ...state, paused: true });
     case 'resumed':
       return state.paused ? consider({ ...state, paused: false, activity: 'waiting' }) : unchanged;
     case 'started':
-    case 'retryDue':
       return consider(state);
+    case 'retryDue':
+      // What a policy refused for now, such as in quiet hours, is looked at again.
+      return consider(state.phase === 'refused' ? { ...state, key: '' } : state);
     case 'consentChanged':
       // What is counted now must not count the subject; an update is looked at by the effect.
       return consider(state.phase === 'evaluating' ? { ...state, key: '' } : state);
@@ -155,7 +188,7 @@ function consider(state: SiteState): Decision {
   if (key === state.key && inWork.includes(state.phase)) return { state, effects: bookkeeping };
   const begun = stop(state, { phase: 'approving', key }, bookkeeping);
   const { ticket } = begun.state;
-  return { ...begun, effects: [...begun.effects, { type: 'checkApproval', manifest, ticket }] };
+  return { ...begun, effects: [...begun.effects, { type: 'examine', manifest, ticket }] };
 }
 
 /** The work on a round, step by step. */
@@ -176,27 +209,43 @@ function progress(
   switch (`${phase} ${event.type}`) {
     case 'approving approvalMissing':
       // The others need not wait for a person here; the site joins in when it is approved.
-      return also(
-        decline(
-          { ...state, phase: 'unapproved', activity: 'approval-needed' },
-          manifest,
-          'The site has not approved this run yet.',
-        ),
-        (at) => ({ state: at, effects: [{ type: 'lookForBase', manifest, ticket }] }),
+      return decline(
+        { ...state, phase: 'unapproved', activity: 'approval-needed', problem: withoutBaseProblem(state) },
+        manifest,
+        'The site has not approved this run yet.',
       );
-    case 'unapproved baseMissing': {
-      const { error } = event as Extract<SiteEvent, { type: 'baseMissing' }>;
-      return { state: { ...state, problem: error }, effects: [{ type: 'scheduleRetry' }] };
+    case 'approving declinedHere': {
+      const { reason } = event as Extract<SiteEvent, { type: 'declinedHere' }>;
+      const said = reason === '' ? '.' : `: ${reason}`;
+      const declined = { ...state, phase: 'refused', activity: 'declined', problem: null } as const;
+      return also({ state: declined, effects: [{ type: 'takeBack', manifest }] }, (at) =>
+        decline(at, manifest, `The site declined this run${said}`),
+      );
     }
-    case 'unapproved baseFound':
-      return {
-        state: { ...state, problem: state.problem?.code === 'MODEL_UNKNOWN' ? null : state.problem },
-        effects: [],
-      };
-    case 'unapproved approved':
-      return consider(state);
+    case 'approving refused': {
+      const { error, again } = event as Extract<SiteEvent, { type: 'refused' }>;
+      const after = { ...state, phase: 'refused', activity: 'refused', problem: error } as const;
+      // In quiet hours what is done already may still leave.
+      const refused = also({ state: after, effects: again ? [] : [{ type: 'takeBack', manifest }] }, (at) =>
+        decline(at, manifest, error.message),
+      );
+      return again ? also(refused, (at) => ({ state: at, effects: [{ type: 'scheduleRetry' }] })) : refused;
+    }
+    case 'approving baseMissing': {
+      const { error } = event as Extract<SiteEvent, { type: 'baseMissing' }>;
+      // A person who is asked for approval learns at once that the base model has to be imported first.
+      const missing = decline(
+        { ...state, phase: 'unapproved', activity: 'approval-needed', problem: error },
+        manifest,
+        error.message,
+      );
+      return also(missing, (at) => ({ state: at, effects: [{ type: 'scheduleRetry' }] }));
+    }
     case 'approving approved':
-      return next('fetch', 'fetching', { declined: '', activity: 'waiting' });
+      return next('fetch', 'fetching', {
+        ...{ declined: '', activity: 'waiting' },
+        problem: ofPolicy.has(state.problem?.code ?? '') ? null : withoutBaseProblem(state),
+      });
     case 'fetching fetched':
       return next('evaluate', 'evaluating');
     case 'evaluating evaluated':
@@ -219,6 +268,13 @@ function afterFailure(state: SiteState, effect: Effect['type'], error: ErrorRepo
   // On a full disk not even that can be written; at worst the deadline of the round ends the wait for this site.
   if (effect === 'decline')
     return { state: { ...state, problem: state.problem ?? error, declined: '' }, effects: [retry] };
+  // What breaks the contract does so the next time, too.
+  const isBreach = error.code === 'CONTRACT_BROKEN' && state.manifest !== null;
+  if (isBreach) {
+    const { key } = state;
+    const refused = stop(state, { phase: 'refused', key, activity: 'refused', problem: error });
+    return also(refused, (at) => decline(at, state.manifest!, error.message));
+  }
   const failed = stop(state, { phase: 'failed', activity: 'waiting', problem: error });
   const { manifest } = state;
   const declined =

@@ -9,12 +9,22 @@ import type { RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { type Arrivals, broken, createArrivals } from '../policy/arrivals.ts';
+import { createLeaves, type Leaves } from '../policy/leaves.ts';
+import { toAppError } from '../shared/errors.ts';
+import { sha256 } from '../shared/hash.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
-import { decodeGlobalState, globalForm, isPlainFile } from '../strategy/wire/wire.ts';
+import {
+  decodeFrozenBase,
+  decodeGlobalState,
+  encodeGlobalState,
+  globalForm,
+  isPlainFile,
+} from '../strategy/wire/wire.ts';
 import { type BlobReference, sha256Schema } from '../transport/messages.ts';
 import { createFrozenBaseMerge } from './frozen-base-merge.ts';
 import {
@@ -37,6 +47,16 @@ export interface RoundContext {
   state: BlobReference;
   /** What lies under the state, oldest first. */
   frozenBaseDelta: readonly BlobReference[];
+  /** Whether `state` is the run's last, which is only evaluated. */
+  isLast: boolean;
+}
+
+/** What the run's contract says of what comes and what leaves. */
+export interface RunTerms {
+  base: BaseModel;
+  initial: ModelState;
+  arrivals: Arrivals;
+  leaves: Leaves;
 }
 
 export interface ComposedState {
@@ -61,12 +81,13 @@ export interface RoundStatesOptions
 export type Purpose = 'train' | 'evaluate' | 'evaluate-last';
 
 export interface RoundStates {
-  /** Fetches the state and those parts of the frozen base delta that are not here yet. */
-  fetch(
-    context: Pick<RoundContext, 'state' | 'frozenBaseDelta'>,
-    signal: AbortSignal,
-    onDownload: () => void,
-  ): Promise<void>;
+  /**
+   * Fetches the state and those parts of the frozen base delta that are not here yet, and holds them against the
+   * contract: sizes before the first chunk, and every tensor before anything is computed with it.
+   * @throws AppError CONTRACT_BROKEN
+   */
+  fetch(context: RoundContext, signal: AbortSignal, onDownload: () => void): Promise<void>;
+  termsOf(context: RoundContext): Promise<RunTerms>;
   /**
    * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL
    */
@@ -81,18 +102,24 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
   const { store, blobs, workFolder } = options;
   const frozenBases = options.frozenBases ?? createFrozenBaseMerge();
   /** Of the last run: drawn anew it would take as long as a training step. */
-  let known: { runId: string; base: BaseModel; initial: ModelState } | null = null;
+  let known: ({ runId: string } & RunTerms) | null = null;
 
-  function initialOf({ runId, config }: RoundContext, base: BaseModel): ModelState {
-    if (known?.runId !== runId || known.base !== base)
-      known = { runId, base, initial: createRunState(config, base) };
-    return known.initial;
+  async function termsOf({ runId, config, baseId }: RoundContext): Promise<RunTerms> {
+    const base = await options.loadBase(baseId);
+    if (known?.runId !== runId || known.base !== base) {
+      const initial = createRunState(config, base);
+      known = {
+        ...{ runId, base, initial },
+        arrivals: createArrivals(config, base, initial),
+        leaves: createLeaves(config, base),
+      };
+    }
+    return known;
   }
 
   async function read(context: RoundContext, purpose: Purpose) {
-    const { runId, round, config, plan, baseId, state } = context;
-    const base = await options.loadBase(baseId);
-    const initial = initialOf(context, base);
+    const { runId, round, config, plan, state } = context;
+    const { base, initial } = await termsOf(context);
     const bytes = await blobs.read(state.sha256);
     const start = decodeGlobalState(bytes, 'the global state', { config, plan, base, initial });
     const memory = hasLocalParameters(config, plan)
@@ -105,6 +132,42 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     return { base, initial, start, own };
   }
 
+  /** The round whose start state it is; the last state starts none. */
+  const startedRound = ({ round, isLast, config }: RoundContext) => (isLast ? config.rounds : round);
+
+  function checkSizes(context: RoundContext, { arrivals, base, initial }: RunTerms): void {
+    const { state, frozenBaseDelta, config, plan } = context;
+    const round = startedRound(context);
+    const most = arrivals.stateBytes(round);
+    if (state.sizeBytes > most)
+      throw broken(`it has ${state.sizeBytes} bytes; the contract says ${most} at most`);
+    const parts = arrivals.frozenParts(round);
+    if (frozenBaseDelta.length > parts.count)
+      throw broken(`${frozenBaseDelta.length} parts lie under it; the contract says ${parts.count}`);
+    const large = frozenBaseDelta.find(({ sizeBytes }) => sizeBytes > parts.bytes);
+    if (large !== undefined)
+      throw broken(`a part under it has ${large.sizeBytes} bytes; the contract says ${parts.bytes} at most`);
+    if (round === 0 && state.sha256 !== sha256(encodeGlobalState(initial, { config, plan, base })))
+      throw broken('the run does not start from the model that its seed gives');
+  }
+
+  async function checkContent(context: RoundContext, terms: RunTerms): Promise<void> {
+    const { base, initial, arrivals } = terms;
+    const { config, plan, state, frozenBaseDelta } = context;
+    const round = startedRound(context);
+    try {
+      const bytes = await blobs.read(state.sha256);
+      arrivals.checkState(decodeGlobalState(bytes, 'the file', { config, plan, base, initial }), round);
+      for (const { sha256: part } of frozenBaseDelta) {
+        const decoded = decodeFrozenBase(await blobs.read(part), 'the file', { config, base, initial });
+        arrivals.checkFrozenPart(decoded, round);
+      }
+    } catch (thrown) {
+      const error = toAppError(thrown);
+      throw error.code === 'MODEL_FILE_INVALID' ? broken(error.message.replace(/\.$/, '')) : thrown;
+    }
+  }
+
   /** Whether the trainer can take the global state as it came. */
   function isReady({ config, plan, frozenBaseDelta }: RoundContext, purpose: Purpose): boolean {
     const isCut = purpose === 'train' && Object.hasOwn(config.siteRanks, options.siteName);
@@ -112,7 +175,11 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
   }
 
   return {
-    async fetch({ state, frozenBaseDelta }, signal, onDownload) {
+    termsOf,
+    async fetch(context, signal, onDownload) {
+      const { state, frozenBaseDelta } = context;
+      const terms = await termsOf(context);
+      checkSizes(context, terms);
       const missing = [state, ...frozenBaseDelta].filter(({ sha256 }) => !blobs.has(sha256));
       // Before they are fetched: a sweep after a crash must not throw away what has arrived.
       if (frozenBaseDelta.length > 0)
@@ -122,6 +189,7 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
         );
       if (missing.length > 0) onDownload();
       for (const reference of missing) await options.ports.fetch(reference, signal);
+      await checkContent(context, terms);
     },
 
     async compose(context, purpose) {

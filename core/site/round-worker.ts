@@ -6,10 +6,11 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
-import { heldOutImages } from '../consent/cohort.ts';
+import { type FrozenCohort, heldOutImages } from '../consent/cohort.ts';
 import type { Example, LocalTraining, TrainProgress } from '../engine/trainer-protocol.ts';
+import { coarseCounts } from '../evaluation/coarse-counts.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
-import { AppError } from '../shared/errors.ts';
+import { checkOutgoing } from '../policy/outgoing.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
@@ -18,6 +19,7 @@ import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import { leavesUnchanged, makeUpdate } from './make-update.ts';
+import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
 import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
@@ -61,7 +63,10 @@ export async function evaluateState(
   onActivity('evaluating', null);
   const { configureEvaluate } = getStrategy(config.strategy);
   const { batchSize, head, arcScale, smallCell } = configureEvaluate(config, round);
-  const images = heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes });
+  const answers = { 'each-round': true, end: isLast, none: false }[currentPolicy(store).policy.evaluations];
+  const images = answers
+    ? heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes })
+    : [];
   const evaluate = async () => {
     const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');
     const { stateFile } = composed;
@@ -72,7 +77,8 @@ export async function evaluateState(
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   signal.throwIfAborted();
   // What would say something about single patients does not leave the site: of too few images nothing but that.
-  const shown = result.counts && suppressSmallCells(result.counts, smallCell);
+  const safe = result.counts && suppressSmallCells(result.counts, smallCell);
+  const shown = safe && (isLast ? safe : coarseCounts(safe));
   const { correct, total, counts } = result;
   store.transaction(() => {
     store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });
@@ -101,6 +107,11 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
   };
 }
 
+/** In hundredths: the number of steps would tell how many images there are. */
+function saidProgress({ step, steps, loss }: TrainProgress) {
+  return { step: Math.floor((100 * step) / steps), steps: 100, loss: Number(loss.toPrecision(2)) };
+}
+
 async function keepOnly(folder: string, file: string | undefined): Promise<void> {
   for (const name of await readdir(folder)) {
     const found = join(folder, name);
@@ -108,11 +119,23 @@ async function keepOnly(folder: string, file: string | undefined): Promise<void>
   }
 }
 
+/** A checkpoint of images that may not train any more goes at once. */
+async function admittedCohort(options: RoundWorkerOptions, context: RoundContext): Promise<FrozenCohort> {
+  try {
+    return freezeRoundCohort(options.store, context);
+  } catch (refused) {
+    await mkdir(options.workFolder, { recursive: true });
+    await keepOnly(options.workFolder, undefined);
+    throw refused;
+  }
+}
+
 /**
  * Freezes the cohort and trains. Training goes on from a checkpoint when the site was stopped in the middle of the round. The
  * trainer takes one only for the very same images: after a withdrawal the round is trained anew, without the withdrawn ones.
  * @param onFrozen hears which cohort it is
- * @throws AppError NOT_ENOUGH_DATA when no consented image fits the run
+ * @throws AppError POLICY_REFUSED | NOT_ENOUGH_DATA when the site's policy does not allow it; CONTRACT_BROKEN when what
+ *   came out is not what the contract lists
  */
 export async function trainRound(
   options: RoundWorkerOptions,
@@ -121,16 +144,13 @@ export async function trainRound(
   onFrozen: (cohortId: number) => void,
 ): Promise<TrainedRound> {
   const { runId, round } = context;
-  const cohort = freezeRoundCohort(options.store, context);
+  const cohort = await admittedCohort(options, context);
   onFrozen(cohort.cohortId);
   await mkdir(options.workFolder, { recursive: true });
   const outFile = join(options.workFolder, `${runId}-${round}.safetensors`);
   // A site works on one round at a time: whatever else is there is left from a round that it did not finish.
   const checkpointFile = join(options.workFolder, `${runId}-${round}.checkpoint`);
-  await keepOnly(options.workFolder, cohort.images.length === 0 ? undefined : checkpointFile);
-  if (cohort.images.length === 0) {
-    throw new AppError('NOT_ENOUGH_DATA', 'No image with an active consent matches the classes of this run.');
-  }
+  await keepOnly(options.workFolder, checkpointFile);
   const start = await options.states.compose(context, 'train');
   try {
     const { baseId, config, plan } = context;
@@ -152,8 +172,7 @@ export async function trainRound(
       signal,
       onProgress(progress) {
         onActivity('training', progress);
-        const { step, steps, loss } = progress;
-        options.ports.sendProgress({ runId, round, step, steps, loss });
+        options.ports.sendProgress({ runId, round, ...saidProgress(progress) });
       },
     });
     signal.throwIfAborted();
@@ -172,15 +191,20 @@ export async function trainRound(
 
 /** Both files are in the blob store before the store names them. */
 async function finishedUpdate(
-  { blobs, noise }: RoundWorkerOptions,
-  { config, plan, state }: RoundContext,
+  { blobs, noise, states }: RoundWorkerOptions,
+  context: RoundContext,
   start: ComposedState,
   outFile: string,
 ): Promise<TrainedRound['update']> {
+  const { config, plan, round, state } = context;
+  const { leaves } = await states.termsOf(context);
   const file = await readFile(outFile);
   const made = await makeUpdate({ config, plan, file, noise, start: () => start.read() });
+  const sha256 = await blobs.put(made.bytes);
+  // What is on the disk is what will leave.
+  checkOutgoing(await blobs.read(sha256), leaves.ofRound(round), config.wire.up);
   return {
-    sha256: await blobs.put(made.bytes),
+    sha256,
     sizeBytes: made.bytes.length,
     values: made.values,
     start: leavesUnchanged({ config, plan }) ? null : state.sha256,

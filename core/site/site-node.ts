@@ -2,6 +2,8 @@
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { Trainer, TrainProgress } from '../engine/trainer-protocol.ts';
 import type { Catalogue } from '../models/catalogue.ts';
+import type { BaseFacts } from '../policy/check-policy.ts';
+import type { AskedBy } from '../policy/contract.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -56,7 +58,13 @@ export interface SiteOptions {
   noise?: GaussianSource;
   /** Shared with other sites of the same process (the simulation); the site's own when absent. */
   frozenBases?: FrozenBaseMerge;
-  /** Approve every run without a person; for the demo and for `--approve`. */
+  /** Who may ask, as the site learnt it when it joined: a part of every contract. */
+  askedBy: AskedBy;
+  /** What this site knows of a base model that it holds. */
+  baseFacts(baseId: string): Promise<BaseFacts>;
+  /** Clock of the quiet hours; for tests. */
+  now?: () => Date;
+  /** Approve every run that the policy allows without a person; for the demo and for `--approve`. */
   autoApprove?: boolean;
   onChange: () => void;
   onProgress: (progress: { runId: string; round: number } & TrainProgress) => void;
@@ -74,7 +82,10 @@ export interface SiteNode {
   readonly manifest: ManifestBody | null;
   receiveManifest(manifest: ManifestBody): void;
   receiveReceipt(receipt: ReceiptBody): void;
-  approve(runId: string): void;
+  /** What no manifest can be read from; said by the coordinator all the same. */
+  refuseUnreadable(error: ErrorReport): void;
+  /** Call after a decision about a contract, or another policy, is in the store (decisions.ts). */
+  decided(): void;
   pause(): void;
   resume(): void;
   /** Call after withdrawals are in the store: work that uses such a subject stops and starts again without it. */

@@ -1,27 +1,21 @@
 /** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
-import { cohortInProgress, type FrozenCohort, freezeCohort, hasWithdrawn } from '../consent/cohort.ts';
+import {
+  cohortInProgress,
+  type FrozenCohort,
+  freezeCohort,
+  hasWithdrawn,
+  trainingImages,
+} from '../consent/cohort.ts';
+import { countSteps } from '../engine/batches.ts';
 import type { TrainResult } from '../engine/trainer-protocol.ts';
+import { admit } from '../policy/cohort-rules.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { chunkBytes, type ManifestBody, type ReceiptBody } from '../transport/messages.ts';
-import { approvalFor, approvalSchema, covers } from './approval.ts';
 import type { MadeUpdate } from './make-update.ts';
+import { currentPolicy } from './policy.ts';
 import type { RoundContext } from './round-state.ts';
 import type { SitePorts } from './site-node.ts';
-
-/** Whether what a person approved before covers this run. */
-export function wasApproved(store: Store, { runId, config }: ManifestBody): boolean {
-  const approval = store.settings.get('site.approval', approvalSchema);
-  return approval !== null && covers(approval, runId, config);
-}
-
-export function recordApproval(store: Store, { runId, config }: ManifestBody, actor: string): void {
-  const approval = approvalFor(runId, config, new Date());
-  store.transaction(() => {
-    store.settings.set('site.approval', approval);
-    store.audit.append({ actor, action: 'federation-approved', details: { ...approval } });
-  });
-}
 
 /** The site's own rows of the run and the round, which its other rows refer to. */
 export function recordRun(store: Store, current: ManifestBody): void {
@@ -93,16 +87,35 @@ export interface TrainedRound {
   };
 }
 
-/** The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back. */
+/**
+ * The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back.
+ * @throws AppError POLICY_REFUSED | NOT_ENOUGH_DATA when the site's policy allows no training on what is there
+ */
 export function freezeRoundCohort(
   store: Store,
-  { runId, round, siteId, config: { purpose, classes } }: RoundContext,
+  { runId, round, siteId, config }: RoundContext,
 ): FrozenCohort {
+  const { purpose, classes } = config;
+  const { policy } = currentPolicy(store);
   return store.transaction(() => {
+    const request = { runId, round, purpose, labels: classes, at: store.now() };
+    const { refusal, images } = admit(trainingImages(store, request), config, policy);
+    if (refusal !== null) throw refusal;
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
-    return freezeCohort(store, { runId, round, purpose, labels: classes });
+    return freezeCohort(store, request, images);
   });
 }
+
+/**
+ * How many images an update says it was trained on: to the nearest multiple of k, so that comparing rounds tells nothing
+ * about a single one. The coordinator weighs by this number.
+ */
+export function roundedCount(images: number, smallCell: number): number {
+  return Math.max(smallCell, Math.round(images / smallCell) * smallCell);
+}
+
+/** Digits of a training loss that leave: more would be a fingerprint of the images. */
+const lossDigits = 3;
 
 /**
  * State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing.
@@ -111,11 +124,21 @@ export function freezeRoundCohort(
 export function recordAnnouncement(
   store: Store,
   ports: Pick<SitePorts, 'enqueue'>,
-  { runId, siteId, round, plan }: Pick<RoundContext, 'runId' | 'siteId' | 'round' | 'plan'>,
+  {
+    runId,
+    siteId,
+    round,
+    plan,
+    config,
+  }: Pick<RoundContext, 'runId' | 'siteId' | 'round' | 'plan' | 'config'>,
   trained: TrainedRound,
 ): boolean {
   const { cohort, update } = trained;
-  const { examples, meanLoss, steps } = trained.result;
+  const { steps } = trained.result;
+  const examples = roundedCount(trained.result.examples, config.smallCell);
+  const meanLoss = Number(trained.result.meanLoss.toPrecision(lossDigits));
+  // Not those that were taken: they tell how many images there are.
+  const said = countSteps({ ...config.training, examples });
   const { sha256, sizeBytes, memory } = update;
   return store.transaction(() => {
     if (hasWithdrawn(store, cohort.cohortId)) return false;
@@ -140,7 +163,7 @@ export function recordAnnouncement(
     auditUpdate(store, runId, round, trained);
     ports.enqueue({
       type: 'announce',
-      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps },
+      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps: said },
     });
     return true;
   });
@@ -201,19 +224,47 @@ function discardRound(
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
     : cohortInProgress(store, runId, round);
   if (!cohort || !hasWithdrawn(store, cohort.id)) return null;
-  const memory = store.siteMemory.newestBefore(runId, round + 1);
-  store.transaction(() => {
+  return store.transaction(() => {
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
-    if (updateSha256 !== null) store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
-    store.siteMemory.remove(runId, round);
-    store.roundSites.upsert({ runId, round, siteId, status: 'working' });
-    store.audit.append({
-      actor: 'site',
-      action: 'round-restarted',
-      details: { runId, round, reason: 'consent withdrawn' },
-    });
+    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, 'consent withdrawn');
   });
-  const files = [isSent ? updateSha256 : null, memory?.round === round ? memory.sha256 : null];
-  return files.filter((sha256) => sha256 !== null);
+}
+
+/** Call it in a transaction. @returns files to delete */
+function forgetUpdate(
+  store: Store,
+  {
+    runId,
+    round,
+    siteId,
+    updateSha256,
+  }: Pick<RoundSiteRecord, 'runId' | 'round' | 'siteId' | 'updateSha256'>,
+  reason: string,
+): string[] {
+  const memory = store.siteMemory.newestBefore(runId, round + 1);
+  if (updateSha256 !== null) store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
+  store.siteMemory.remove(runId, round);
+  store.roundSites.upsert({ runId, round, siteId, status: 'working' });
+  store.audit.append({ actor: 'site', action: 'round-restarted', details: { runId, round, reason } });
+  return [updateSha256, memory?.round === round ? memory.sha256 : null].filter((sha256) => sha256 !== null);
+}
+
+/**
+ * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The
+ * cohort stays in the trace: the coordinator may have it all the same.
+ * @returns files to delete
+ */
+export function takeBackUpdates(
+  store: Store,
+  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  runId: string,
+): string[] {
+  const announced = store.roundSites.listOfRun(runId).filter(({ status }) => status === 'announced');
+  return announced.flatMap((row) =>
+    store.transaction(() => {
+      ports.retractAnnouncement(runId, row.round);
+      return forgetUpdate(store, row, 'not allowed any more');
+    }),
+  );
 }

@@ -7,22 +7,23 @@ import { z } from 'zod';
 import { hasWithdrawn } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
-import { AppError, toAppError } from '../shared/errors.ts';
+import { contractOf } from '../policy/contract.ts';
+import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
-import { checkManifest } from './approval.ts';
+import { checkManifest, completeConfig, judge, type Verdict, voidOldApproval } from './approval.ts';
+import { establishPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
   discardWithdrawn,
-  recordApproval,
   recordReceipt,
   recordRun,
   type TrainedRound,
-  wasApproved,
+  takeBackUpdates,
 } from './site-records.ts';
 
 export type { SiteNode, SiteOptions } from './site-node.ts';
@@ -30,6 +31,10 @@ export type { SiteNode, SiteOptions } from './site-node.ts';
 type StepEffect = Extract<Effect, { type: Step }>;
 
 const retryAfterMs = 5_000;
+/** Reasons for refusals that this process writes down, at most. */
+const maxRefusals = 1000;
+/** Failures of a step that say something about the coordinator or the policy. */
+const refusing: ReadonlySet<string> = new Set(['CONTRACT_BROKEN', 'POLICY_REFUSED', 'POLICY_CHANGED']);
 const pausedSchema = z.boolean();
 
 export function createSite(options: SiteOptions): SiteNode {
@@ -44,6 +49,7 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
+  const refusals = new Set<string>();
   const events: SiteEvent[] = [];
   let isDeciding = false;
 
@@ -74,6 +80,7 @@ export function createSite(options: SiteOptions): SiteNode {
   function fail(effect: Effect['type'], ticket: number, thrown: unknown): void {
     const error = toAppError(thrown).toReport();
     const { runId, round } = state.manifest ?? {};
+    if (state.manifest !== null && refusing.has(error.code)) auditRefusal(state.manifest, error);
     logger.warn({ error: thrown, effect, runId, round, code: error.code }, 'round not finished');
     dispatch({ type: 'failed', ticket, effect, error });
   }
@@ -86,18 +93,20 @@ export function createSite(options: SiteOptions): SiteNode {
       case 'discardWithdrawn':
         discard();
         break;
-      case 'checkApproval': {
-        const type = isApproved(effect.manifest) ? 'approved' : 'approvalMissing';
-        dispatch({ type, ticket: effect.ticket });
-        break;
-      }
-      case 'lookForBase':
-        void lookForBase(effect.manifest, effect.ticket);
+      case 'examine':
+        void examine(effect.manifest, effect.ticket);
         break;
       case 'decline': {
         const { runId, round } = effect.manifest;
         ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(effect.reason) } });
         ports.flush();
+        break;
+      }
+      case 'takeBack': {
+        const files = takeBackUpdates(store, ports, effect.manifest.runId);
+        collectBlobs(store, options.blobs, files).catch((error) =>
+          logger.warn({ error }, 'files not deleted after a run was declined'),
+        );
         break;
       }
       case 'stop':
@@ -114,22 +123,38 @@ export function createSite(options: SiteOptions): SiteNode {
     }
   }
 
-  function isApproved(manifest: ManifestBody): boolean {
-    if (wasApproved(store, manifest)) return true;
-    if (options.autoApprove !== true) return false;
-    recordApproval(store, manifest, 'automatic');
-    return true;
+  /** Derives the contract from the settings and this site's own base model, and decides about it. */
+  async function examine(manifest: ManifestBody, ticket: number): Promise<void> {
+    try {
+      const verdict = await verdictOn(manifest);
+      if (verdict.type === 'refused') auditRefusal(manifest, verdict.error);
+      dispatch({ ...verdict, ticket });
+    } catch (thrown) {
+      const error = toAppError(thrown);
+      if (error.code === 'MODEL_UNKNOWN') dispatch({ type: 'baseMissing', ticket, error: error.toReport() });
+      else if (ticket === state.ticket) fail('examine', ticket, thrown);
+    }
   }
 
-  /** A person who is asked for approval learns at once that the base model has to be imported first. */
-  async function lookForBase({ config }: ManifestBody, ticket: number): Promise<void> {
-    try {
-      await catalogue.resolve(config.baseId, config.baseSha256);
-    } catch (thrown) {
-      dispatch({ type: 'baseMissing', ticket, error: toAppError(thrown).toReport() });
-      return;
-    }
-    dispatch({ type: 'baseFound', ticket });
+  async function verdictOn(manifest: ManifestBody): Promise<Verdict> {
+    const { config } = manifest;
+    const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
+    const contract = contractOf(completeConfig(config), await catalogue.load(baseId), options.askedBy);
+    const base = await options.baseFacts(baseId);
+    const now = options.now?.() ?? new Date();
+    return judge(store, manifest, contract, { base, automatic: options.autoApprove === true, now });
+  }
+
+  /** Once for each reason: a coordinator that repeats itself does not fill the trail. */
+  function auditRefusal(
+    { runId, round, contractSha256 }: ManifestBody,
+    { code, message }: ErrorReport,
+  ): void {
+    const reason = `${runId} ${message}`;
+    if (refusals.has(reason) || refusals.size >= maxRefusals) return;
+    refusals.add(reason);
+    const details = { runId, round, contract: contractSha256, code, reason: message };
+    store.audit.append({ actor: 'coordinator', action: 'manifest-refused', details });
   }
 
   function discard(): void {
@@ -169,7 +194,9 @@ export function createSite(options: SiteOptions): SiteNode {
     if (type === 'fetch') {
       const { runId, config, round, plan, frozenBaseDelta } = manifest;
       const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
-      const context = { runId, siteId, config, baseId, round, plan, state: manifest.state!, frozenBaseDelta };
+      const isLast = manifest.phase === 'evaluate';
+      const what = { runId, siteId, config, baseId, round, plan, state: manifest.state!, frozenBaseDelta };
+      const context = { ...what, isLast };
       work?.trained?.held[Symbol.dispose]();
       work = { context };
       await states.fetch(context, control.signal, () => control.onActivity('downloading', null));
@@ -178,7 +205,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const current = work!;
     const { context } = current;
     if (type === 'evaluate') {
-      await evaluateState(worker, context, manifest.phase === 'evaluate', control);
+      await evaluateState(worker, context, context.isLast, control);
       return { type: 'evaluated', ticket };
     }
     if (type === 'announce') {
@@ -195,6 +222,8 @@ export function createSite(options: SiteOptions): SiteNode {
     return { type: 'trained', ticket };
   }
 
+  voidOldApproval(store);
+  establishPolicy(store);
   dispatch({ type: 'started' });
 
   return {
@@ -222,11 +251,13 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     receiveManifest(manifest) {
       try {
-        checkManifest(manifest);
+        checkManifest(manifest, store);
       } catch (thrown) {
         const { runId, round } = manifest;
-        logger.warn({ error: thrown, runId, round }, 'manifest ignored');
-        dispatch({ type: 'manifestRefused', manifest, error: toAppError(thrown).toReport() });
+        const error = toAppError(thrown).toReport();
+        logger.warn({ error: thrown, runId, round }, 'manifest refused');
+        auditRefusal(manifest, error);
+        dispatch({ type: 'manifestRefused', manifest, error });
         return;
       }
       dispatch({ type: 'manifestReceived', manifest });
@@ -235,12 +266,20 @@ export function createSite(options: SiteOptions): SiteNode {
       if (recordReceipt(store, siteId, receipt))
         dispatch({ type: 'receipt', accepted: receipt.accepted, reason: receipt.reason });
     },
-    approve(runId) {
-      const { manifest, ticket } = state;
-      if (manifest === null || manifest.runId !== runId)
-        throw new AppError('NOT_FOUND', 'This run is no longer open.');
-      recordApproval(store, manifest, 'site staff');
-      dispatch({ type: 'approved', ticket });
+    refuseUnreadable(error) {
+      const { code, message } = error;
+      if (!refusals.has(message)) {
+        refusals.add(message);
+        store.audit.append({
+          actor: 'coordinator',
+          action: 'manifest-refused',
+          details: { code, reason: message },
+        });
+      }
+      dispatch({ type: 'unreadable', error });
+    },
+    decided() {
+      dispatch({ type: 'decided' });
     },
     pause() {
       store.settings.set('site.paused', true);

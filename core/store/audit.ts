@@ -39,6 +39,7 @@ export function createAudit(db: Sqlite, now: () => string) {
       beforeSeq?: number | undefined;
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
+    newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /** Recomputes every hash. */
     verify(): AuditVerification {
       let previousHash = auditGenesisHash;

@@ -27,6 +27,8 @@ export function createSettings(db: Sqlite) {
       }
       return parsed.data;
     },
+    has: (key: string): boolean =>
+      db.get(valueRow, 'SELECT value FROM settings WHERE key = @key', { key }) !== null,
     /** `value` must have a JSON form. */
     set(key: string, value: unknown): void {
       const text = JSON.stringify(value);
@@ -56,6 +58,10 @@ export function createSites(db: Sqlite, now: () => string) {
     revoke(id: string): boolean {
       const sql = 'UPDATE sites SET revoked_at = @now WHERE id = @id AND revoked_at IS NULL';
       return db.run(sql, { id, now: now() }).changes === 1;
+    },
+    /** What the site published last. */
+    setPolicy(id: string, policy: unknown): void {
+      db.run('UPDATE sites SET policy = @policy WHERE id = @id', { id, policy: JSON.stringify(policy) });
     },
     touchLastSeen(id: string, at: string = now()): void {
       db.run('UPDATE sites SET last_seen_at = @at WHERE id = @id', { id, at });

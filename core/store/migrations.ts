@@ -27,6 +27,10 @@ export const migrations: readonly Migration[] = [
     version: 4,
     apply: (db) => db.exec(readFileSync(new URL('./one-home.sql', import.meta.url), 'utf8')),
   },
+  {
+    version: 5,
+    apply: (db) => db.exec(readFileSync(new URL('./site-decides.sql', import.meta.url), 'utf8')),
+  },
 ];
 
 export const databaseVersion = migrations.length;

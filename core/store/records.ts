@@ -99,6 +99,8 @@ export const siteRecord = z.object({
   joinedAt: z.string(),
   revokedAt: z.string().nullable(),
   lastSeenAt: z.string().nullable(),
+  /** JSON as the site published it; parse it with `sitePolicySchema` of core/config. */
+  policy: json.nullable(),
 });
 export type SiteRecord = z.infer<typeof siteRecord>;
 
@@ -169,6 +171,8 @@ export const roundRecord = z.object({
   layerRanks: json.pipe(z.record(z.string(), z.int())).nullable(),
   /** Of the result; parse it with `evaluationMetricsSchema` of core/strategy. */
   metrics: json.nullable(),
+  /** Sites behind the result; null until the round has closed, and where a version before 5 closed it. */
+  contributors: z.int().nullable(),
 });
 export type RoundRecord = z.infer<typeof roundRecord>;
 
@@ -240,6 +244,43 @@ export interface CohortMember {
   imageId: number;
   subjectId: number;
 }
+
+export const sitePolicyRecord = z.object({
+  version: z.int(),
+  /** JSON; parse it with `sitePolicySchema` of core/config. */
+  policy: json,
+  /** Of its canonical JSON. */
+  sha256: z.string(),
+  actor: z.string(),
+  createdAt: z.string(),
+});
+export type SitePolicyRecord = z.infer<typeof sitePolicyRecord>;
+
+export const contractRecord = z.object({
+  runId: z.string(),
+  sha256: z.string(),
+  /** JSON; parse it with `contractSchema` of core/policy. */
+  document: json,
+  finalStateSha256: z.string().nullable(),
+  createdAt: z.string(),
+});
+export type ContractRecord = z.infer<typeof contractRecord>;
+
+export const decisionRecord = z.object({
+  id: z.int(),
+  runId: z.string(),
+  contractSha256: z.string(),
+  kind: z.enum(['approved', 'approved-within-limits', 'covered', 'declined']),
+  /** JSON; parse it with `standingApprovalSchema` of core/policy. */
+  standing: json.nullable(),
+  /** The approval within limits that covered the run. */
+  coveredBy: z.int().nullable(),
+  reason: z.string().nullable(),
+  actor: z.string(),
+  createdAt: z.string(),
+  endedAt: z.string().nullable(),
+});
+export type DecisionRecord = z.infer<typeof decisionRecord>;
 
 export const adapterKindSchema = z.enum(['global', 'update']);
 export type AdapterKind = z.infer<typeof adapterKindSchema>;

@@ -4,6 +4,7 @@ import { createAudit } from './audit.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
   createEvaluations,
@@ -35,6 +36,9 @@ function createTables(db: Sqlite, now: () => string) {
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
     siteMemory: createSiteMemory(db, now),
+    sitePolicies: createSitePolicies(db, now),
+    contracts: createContracts(db, now),
+    decisions: createDecisions(db, now),
     outbox: createOutbox(db, now),
     audit: createAudit(db, now),
     blobReferences: createBlobReferences(db),
@@ -61,15 +65,21 @@ interface Readers {
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
+  sitePolicies: 'newest' | 'list';
+  contracts: 'get' | 'bySha';
+  decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
-  audit: 'page' | 'verify';
+  audit: 'page' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
 
 /** The readers of a store. The split is the compiler's alone: a writer that got through would meet SQLite's refusal. */
-export type ReadOnlyStore = { readonly [T in keyof Readers]: Reading<T> } & Pick<Tables, 'close'>;
+export type ReadOnlyStore = { readonly [T in keyof Readers]: Reading<T> } & Pick<Tables, 'close'> & {
+    /** The store's clock, as ISO 8601 UTC text. */
+    now(): string;
+  };
 
 export interface Store extends Readonly<Tables> {
   /** The store's clock, as ISO 8601 UTC text. */
@@ -105,5 +115,6 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
  * @throws AppError NOT_FOUND | DATABASE_NEWER | DATABASE_DAMAGED | DATA_FOLDER_UNUSABLE (written by an older Anneal)
  */
 export function openReadOnlyStore(file: string): ReadOnlyStore {
-  return createTables(openDatabaseReadOnly(file), () => new Date().toISOString());
+  const now = () => new Date().toISOString();
+  return { ...createTables(openDatabaseReadOnly(file), now), now };
 }

@@ -32,7 +32,8 @@ export function heldOutEvaluation(
       const perSite = keepsParts(config, configureTrain(config, round));
       return { perSite, batchSize, head, arcScale, smallCell: config.smallCell };
     },
-    aggregateEvaluate: (config, reports) => aggregateEvaluations(reports, config.classes.length),
+    aggregateEvaluate: (config, reports) =>
+      aggregateEvaluations(reports, { classes: config.classes.length, cap: config.weightCap }),
   };
 }
 

@@ -39,11 +39,20 @@ const robustRules: readonly CombinationRule[] = [
     refuses: (config) => isValuewise(config) && !isMean(config),
   },
   {
-    option: { setting: 'robust.rule', values: 'all but mean' },
+    option: { setting: 'robust.rule', values: 'median, trimmed-mean, multi-krum' },
     with: { setting: 'weighting', values: 'examples' },
+    why: 'the rule counts updates, and its promise holds only where each counts the same',
+    instead: 'Set "weighting" to "equal", or choose the rule "norm-bound".',
+    refuses: ({ robust, weighting }) =>
+      robust.rule !== 'mean' && robust.rule !== 'norm-bound' && weighting === 'examples',
+  },
+  {
+    option: { setting: 'robust.rule', values: 'norm-bound' },
+    with: { setting: 'weightCap', values: 'null, with weighting examples' },
     why: 'a hostile site could claim any number of images and so decide the result',
-    instead: 'Set "weighting" to "equal".',
-    refuses: ({ robust, weighting }) => robust.rule !== 'mean' && weighting === 'examples',
+    instead: 'Set "weightCap" to 3, for instance, or "weighting" to "equal".',
+    refuses: ({ robust, weighting, weightCap }) =>
+      robust.rule === 'norm-bound' && weighting === 'examples' && weightCap === null,
   },
   {
     option: { setting: 'robust.rule', values: 'median, norm-bound' },
@@ -156,5 +165,7 @@ function named(config: RunConfig, path: string): string {
   const value = path
     .split('.')
     .reduce<unknown>((found, key) => (found as Record<string, unknown> | null)?.[key], config);
-  return typeof value === 'object' || value === undefined ? `"${path}"` : `"${path}" (${String(value)})`;
+  return (typeof value === 'object' && value !== null) || value === undefined
+    ? `"${path}"`
+    : `"${path}" (${String(value)})`;
 }

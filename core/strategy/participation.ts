@@ -39,6 +39,11 @@ export function substitutesOf(
   return draw(mixSeed(config.seed, 'substitutes', round, drawnBefore), siteIds, count);
 }
 
+/** Sites whose updates are in a round's result, at least: multi-Krum leaves some of those that arrived out. */
+export function contributorsOf({ quorum, robust }: Pick<RunConfig, 'quorum' | 'robust'>): number {
+  return robust.rule === 'multi-krum' ? Math.max(1, quorum - robust.byzantine - 2) : quorum;
+}
+
 function draw(seed: number, siteIds: readonly string[], count: number): string[] {
   return createRandom(seed)
     .shuffle([...siteIds].sort())

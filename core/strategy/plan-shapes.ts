@@ -37,6 +37,8 @@ interface StackedSites {
 }
 
 export interface StateShapes {
+  /** Names and shapes of a state in a round of this rank; `own`: the highest rank of a site that has one. */
+  shapeOf(rank: number, weights: readonly string[], own?: number): StateShape;
   /** Names of the base weights that a round trains. */
   trainedWeights(plan: RoundPlan): readonly string[];
   /** Values that a site trains. */
@@ -108,6 +110,7 @@ export function createStateShapes(config: RunConfig, base: BaseModel): StateShap
   });
 
   return {
+    shapeOf: (rank, weights, own) => shapeOf(rank, weights, own === undefined ? {} : { own }),
     trainedWeights: ({ mode }) => trainableWeights(base, mode, config.lastK),
     trainable: (plan, weights) => countParameters(shapeOf(plan.rank, weights), trainedParts(plan)),
     update: (plan, weights, own) =>

@@ -14,8 +14,8 @@ import { isTopicName } from './topics.ts';
 export const maxEnvelopeBytes = 128 * 1024;
 const dayMs = 24 * 3_600_000;
 
-const nameSchema = z.string().refine(isTopicName);
-const envelopeSchema = z.strictObject({
+const nameSchema = z.string().max(64).refine(isTopicName);
+export const envelopeSchema = z.strictObject({
   v: z.literal(1),
   federation: nameSchema,
   sender: nameSchema,
@@ -24,7 +24,7 @@ const envelopeSchema = z.strictObject({
   type: z.string().regex(/^[a-z-]{1,40}$/),
   id: z.uuid(),
   /** When it was sealed, by the sender's clock. */
-  at: z.iso.datetime(),
+  at: z.iso.datetime().max(40),
   body: z.unknown(),
   signature: z.base64url().length(86),
 });

@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { localTrainingSchema } from '../config/local-training.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { sitePolicySchema } from '../config/site-policy.ts';
 import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
+import { maxImages } from '../evaluation/counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import { plural } from '../shared/text.ts';
@@ -11,7 +13,18 @@ import { roundPlanSchema } from '../strategy/strategy.ts';
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
 const roundSchema = z.int().min(0).max(1_000_000);
-const countSchema = z.int().nonnegative();
+/** Optimiser steps: more than ten million images take in a thousand epochs of batches of ten. */
+const stepsSchema = z.int().min(0).max(1_000_000_000);
+const imagesSchema = z.int().min(0).max(maxImages);
+/** A model whose loss is larger learns nothing any more; sums over all sites stay far from what a number holds. */
+const maxLoss = 1e6;
+const lossSchema = z.number().min(-maxLoss).max(maxLoss);
+
+/** A loss that a message may hold. */
+export function boundedLoss(loss: number): number {
+  return Number.isNaN(loss) ? maxLoss : Math.min(maxLoss, Math.max(-maxLoss, loss));
+}
+
 /** A sentence for people; never longer than a screen line or two. */
 const maxReasonLength = 500;
 const reasonSchema = z.string().max(maxReasonLength);
@@ -23,6 +36,7 @@ export function shortReason(text: string): string {
 
 /** Bytes of a chunk, at most: four in flight are 1 MiB, and brokers with a 1 MB packet limit take one. */
 export const chunkBytes = 256 * 1024;
+const smallestChunkBytes = 1024;
 /** No blob is larger than this. */
 const maxBlobBytes = 2 ** 31;
 /** No manifest is larger than this as JSON; one that an envelope cannot hold travels as a blob. */
@@ -34,22 +48,31 @@ export const maxParticipants = 10_000;
 export const blobReferenceSchema = z.strictObject({
   sha256: sha256Schema,
   sizeBytes: z.int().min(1).max(maxBlobBytes),
-  chunkBytes: z.int().min(1024).max(chunkBytes),
+  chunkBytes: z.int().min(smallestChunkBytes).max(chunkBytes),
 });
 export type BlobReference = z.infer<typeof blobReferenceSchema>;
+
+/** Version of what a manifest says. */
+export const manifestProtocol = 2;
 
 /** A setting that only newer versions know is dropped here: `checkManifest` then tells a person, by the hash. */
 const announcedConfigSchema = runConfigSchema.strip().extend({ training: localTrainingSchema.strip() });
 
 /** Coordinator, retained: everything that a site needs to find its work. */
 const writtenManifestSchema = z.strictObject({
+  /** A site refuses any other: version 1 knew no contract. */
+  protocol: z.literal(manifestProtocol),
   runId: runIdSchema,
   config: announcedConfigSchema,
   configSha256: sha256Schema,
+  /** Of the contract (core/policy), which a site derives itself from the settings and its base model. */
+  contractSha256: sha256Schema,
   phase: z.enum(['waiting', 'train', 'evaluate', 'finished', 'stopped']),
   round: roundSchema,
   plan: roundPlanSchema,
   state: blobReferenceSchema.nullable(),
+  /** Sites behind `state`: 0 for the one that a run starts from; null where there is no state. */
+  contributors: z.int().min(0).max(maxParticipants).nullable(),
   /** What lies under the state, oldest first (`FrozenBaseDelta` of core/strategy); a site fetches each part once. */
   foundation: z.array(blobReferenceSchema).max(1001).default([]),
   /** Sites that train in this round; all when null. The others only evaluate. */
@@ -75,14 +98,16 @@ const helloSchema = z.strictObject({
   version: z.string().max(64),
   /** Base models that this site holds. */
   baseIds: z.array(z.string().max(200)).max(100),
+  /** The site's rules, so that nobody plans what it would refuse. Rules of a newer version are left out. */
+  policy: sitePolicySchema.strip().nullable().default(null),
 });
 
 const progressSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
-  step: countSchema,
-  steps: countSchema,
-  loss: z.number(),
+  step: stepsSchema,
+  steps: stepsSchema,
+  loss: lossSchema,
 });
 export type ProgressBody = z.infer<typeof progressSchema>;
 
@@ -90,16 +115,14 @@ export const evaluationSchema = z
   .strictObject({
     runId: runIdSchema,
     stateSha256: sha256Schema,
-    correct: countSchema,
-    total: countSchema,
-    /** What else may be released, after the small-cell rule; `correct` and `total` are the same here. */
+    correct: imagesSchema,
+    total: imagesSchema,
+    /** All that is released, after the small-cell rule; absent from a site without held-out images. */
     counts: evaluationCountsSchema.optional(),
   })
-  .refine((body) => body.correct <= body.total, 'more correct than there are')
   .refine(
-    ({ correct, total, counts }) =>
-      counts === undefined || (counts.correct === correct && counts.total === total),
-    'counts that contradict the totals',
+    ({ correct, total, counts }) => correct === (counts?.correct ?? 0) && total === (counts?.total ?? 0),
+    'totals that do not derive from the released counts',
   );
 export type EvaluationBody = z.infer<typeof evaluationSchema>;
 
@@ -108,9 +131,9 @@ const announceSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
   update: blobReferenceSchema,
-  examples: z.int().positive(),
-  meanLoss: z.number(),
-  steps: countSchema,
+  examples: z.int().min(1).max(maxImages),
+  meanLoss: lossSchema,
+  steps: stepsSchema,
 });
 export type AnnounceBody = z.infer<typeof announceSchema>;
 
@@ -147,8 +170,16 @@ export const maxIndicesPerRequest = 4;
 
 export const blobRequestSchema = z.strictObject({
   sha256: sha256Schema,
-  chunkBytes: z.int().min(1024).max(chunkBytes),
-  indices: z.array(countSchema).min(1).max(maxIndicesPerRequest),
+  chunkBytes: z.int().min(smallestChunkBytes).max(chunkBytes),
+  indices: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(maxBlobBytes / smallestChunkBytes),
+    )
+    .min(1)
+    .max(maxIndicesPerRequest),
 });
 export type BlobRequestBody = z.infer<typeof blobRequestSchema>;
 
@@ -169,17 +200,35 @@ export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchem
 
 /** Bodies on the manifest topic, for `openEnvelope`; `manifest-blob` names the canonical JSON of a large manifest. */
 export const manifestBodies = {
-  manifest: manifestSchema,
+  /** Parsed by `parseManifest`: a manifest of another version is refused in words, not dropped. */
+  manifest: z.unknown(),
   'manifest-blob': blobReferenceSchema.extend({ sizeBytes: z.int().min(1).max(maxManifestBytes) }),
 } as const;
 
 /** @throws AppError MESSAGE_INVALID */
 export function parseManifestBlob(bytes: Uint8Array): ManifestBody {
+  let body: unknown;
   try {
-    return manifestSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+    body = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new AppError('MESSAGE_INVALID', 'A manifest that cannot be read arrived.', { cause });
+    throw new AppError('MESSAGE_INVALID', 'The coordinator sent a manifest that cannot be read.', { cause });
   }
+  return parseManifest(body);
+}
+
+/** @throws AppError MESSAGE_INVALID, with what is wrong in words for people */
+export function parseManifest(body: unknown): ManifestBody {
+  const parsed = manifestSchema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const known = z.object({ protocol: z.int() }).safeParse(body);
+  const protocol = known.success ? known.data.protocol : 1;
+  const what =
+    protocol < manifestProtocol
+      ? `speaks the older protocol ${protocol}, which knows no contracts; this site takes part in nothing without one`
+      : protocol > manifestProtocol
+        ? `speaks the newer protocol ${protocol}`
+        : 'sent a manifest that this version of Anneal does not understand';
+  throw new AppError('MESSAGE_INVALID', `The coordinator ${what}.`, { cause: parsed.error });
 }
 
 /** What a manifest holds beside the settings, at most: 10,000 ids of 64 characters, 1,001 references, the plan. */

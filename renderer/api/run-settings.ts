@@ -8,14 +8,23 @@ import {
 } from '../../core/config/run-config.ts';
 import { isChosen, type Setting, settingAt, suitsStrategy } from '../../core/config/setting.ts';
 
-/** Two thirds of the sites that take part are the quorum when it is absent. */
-type LeftToTheCoordinator = 'baseId' | 'baseSha256' | 'purpose' | 'quorum';
-export type FormSettings = Omit<RunConfig, LeftToTheCoordinator> & { quorum?: number | undefined };
+/** What the coordinator chooses by how many sites there are, unless a person does. */
+type ByNumberOfSites = 'quorum' | 'robust' | 'weightCap';
+type LeftToTheCoordinator = 'baseId' | 'baseSha256' | 'purpose' | ByNumberOfSites;
+export type FormSettings = Omit<RunConfig, LeftToTheCoordinator> & {
+  [Key in ByNumberOfSites]?: RunConfig[Key] | undefined;
+};
 
 export const offeredSettings = runSettingList.filter(({ offered }) => offered !== false);
 
-function settingsOf({ baseId, baseSha256, purpose, quorum, ...settings }: RunConfig): FormSettings {
-  return settings;
+/** A run without protection is no reason for the next one to have none: that is said anew for each. */
+function settingsOf(config: RunConfig): FormSettings {
+  const { baseId, baseSha256, purpose, quorum, robust, weightCap, ...settings } = config;
+  return {
+    ...settings,
+    ...(robust.rule !== 'mean' && { robust }),
+    ...(weightCap !== null && { weightCap }),
+  };
 }
 
 /** The coordinator's own defaults. */
@@ -70,7 +79,7 @@ export function changeSetting(values: FormSettings, setting: Setting, value: unk
   if (path === 'rMax') return { rMax: Number(value), rMin: Math.min(values.rMin, Number(value)) };
   if (path === 'rMin') return { rMin: Number(value), rMax: Math.max(values.rMax, Number(value)) };
   if (inner === undefined) return { [key]: value };
-  if (value === null) return { [key]: null };
+  if (value === null || value === undefined) return { [key]: value };
   // Noise on the sum protects sites that all count alike.
   const follows = path === 'privacy.at' && value === 'coordinator' ? { weighting: 'equal' as const } : {};
   return { [key]: { ...groupBeside(values, setting, value), [inner]: value }, ...follows };
@@ -78,8 +87,8 @@ export function changeSetting(values: FormSettings, setting: Setting, value: unk
 
 /** The other values of a group. Another branch, or a group that was off, begins with what its settings begin with. */
 function groupBeside(values: FormSettings, { path, schema }: Setting, value: unknown): object {
-  const group = settingAt(values, path.split('.')[0]!) as object | null;
-  if (group !== null && schema._zod.def.type !== 'union') return group;
+  const group = settingAt(values, path.split('.')[0]!) as object | null | undefined;
+  if (group !== null && group !== undefined && schema._zod.def.type !== 'union') return group;
   const beside = offeredSettings.filter(({ when }) => when?.[0] === path && when.includes(String(value)));
   return Object.fromEntries(beside.map((other) => [other.path.split('.')[1], other.default ?? other.start]));
 }

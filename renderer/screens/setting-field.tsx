@@ -95,7 +95,7 @@ const rounded = (value: number) => Number(value.toPrecision(12));
 
 function NumberField(props: FieldProps) {
   const { setting, value, onChange } = props;
-  const { kind, unit, none } = setting;
+  const { kind, unit, byDefault, none = byDefault } = setting;
   const { minValue, maxValue } = setting.schema as unknown as { minValue: number; maxValue: number };
   const scale = unit === undefined ? 1 : scales[unit];
   const preset = Number(setting.default ?? setting.start ?? 0) * scale;
@@ -108,7 +108,7 @@ function NumberField(props: FieldProps) {
       allowDecimal={kind === 'number' || unit !== undefined}
       step={kind === 'integer' || preset <= 0 ? 1 : rounded(10 ** (Math.floor(Math.log10(preset)) - 1))}
       {...(unit !== undefined && { suffix: suffixes[unit] })}
-      {...(mayBeAbsent && { placeholder: none ?? 'none' })}
+      {...(mayBeAbsent && { placeholder: byDefault ?? none ?? 'none' })}
       value={typeof value === 'number' ? rounded(value * scale) : ''}
       // An emptied field is a text: the coordinator decides, or the last value stays.
       onChange={(next) => {
@@ -136,13 +136,15 @@ const absent = 'absent';
 
 function ChoiceField(props: FieldProps) {
   const { setting, value, onChange } = props;
-  const { choices = {}, none, path } = setting;
+  const { choices = {}, byDefault, path } = setting;
+  const none = byDefault === undefined ? setting.none : `By default: ${byDefault}`;
   const words = Object.entries(choices).map(([name, text]) => ({ value: name, ...splitWords(text) }));
   if (words.length <= 3 && words.every(({ label }) => label.length <= 8))
     return <SegmentedField {...props} />;
   const data = words.map(({ value: name, label }) => ({ value: name, label }));
   // A choice without a default may be absent; a whole group is then null.
   const all = none === undefined ? data : [{ value: absent, label: none }, ...data];
+  const leavesOut = byDefault !== undefined || !path.includes('.');
   const helpOf = (name: unknown) => words.find((word) => word.value === name)?.help ?? '';
   return (
     <Select
@@ -152,7 +154,7 @@ function ChoiceField(props: FieldProps) {
       maxDropdownHeight={420}
       data={all}
       value={value === undefined || value === null ? absent : String(value)}
-      onChange={(next) => onChange(next !== absent ? next : path.includes('.') ? null : undefined)}
+      onChange={(next) => onChange(next !== absent ? next : leavesOut ? undefined : null)}
       renderOption={({ option }) => (
         <div>
           <Text size="sm" fw={helpOf(option.value) === '' ? 400 : 600}>

@@ -53,9 +53,14 @@ const refused: Example[] = [
     ],
   ),
   [
-    'a robust rule and weights that sites claim',
-    { robust: { rule: 'norm-bound', factor: 2 } },
-    /"robust.rule" \(norm-bound\) and "weighting" \(examples\)/,
+    'a norm bound and weights without a limit that sites claim',
+    { robust: { rule: 'norm-bound', factor: 2 }, weightCap: null },
+    /"robust.rule" \(norm-bound\) and "weightCap" \(null\)/,
+  ],
+  [
+    'a median and weights that sites claim',
+    { strategy: 'fedavg-lora', robust: { rule: 'median' }, weightCap: 3 },
+    /"robust.rule" \(median\) and "weighting" \(examples\)/,
   ],
   [
     'a median of two',
@@ -186,6 +191,8 @@ describe('what does go together is let through', () => {
     // Another strategy passes the setting over.
     ['flexlora with A fixed, momentum', { strategy: 'flexlora', freezeA: true, serverOptimiser: momentum }],
     ['sa-fedlora, momentum', { serverOptimiser: momentum }],
+    ['a norm bound, weights with a limit', { robust: { rule: 'norm-bound', factor: 2 }, weightCap: 3 }],
+    ['a norm bound, equal weights', { ...equal, robust: { rule: 'norm-bound', factor: 2 } }],
     ['sa-fedlora, local head', { localHead: true }],
   ];
 

@@ -140,7 +140,7 @@ describe('metrics of counts', () => {
       { siteId: 'c', correct: 0, total: 50, counts: tally(labels, logits) },
     ];
 
-    const metrics = aggregateEvaluations(rows, 3);
+    const metrics = aggregateEvaluations(rows, { classes: 3, cap: null });
 
     const own = metricsOf(mergeCounts([tally(labels, logits)], 3));
     expect(metrics.total).toBe(60);

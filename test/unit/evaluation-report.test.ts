@@ -30,7 +30,8 @@ describe('the message of an evaluation', () => {
     const body = { ...key, correct: counts.correct, total: counts.total, counts };
 
     expect(evaluationSchema.parse(body)).toEqual(body);
-    expect(evaluationSchema.safeParse({ ...key, correct: 3, total: 10 }).success).toBe(true);
+    expect(evaluationSchema.safeParse({ ...key, correct: 0, total: 0 }).success).toBe(true);
+    expect(evaluationSchema.safeParse({ ...key, correct: 3, total: 10 }).success).toBe(false);
     expect(evaluationSchema.safeParse({ ...body, correct: counts.correct - 5 }).success).toBe(false);
     expect(evaluationSchema.safeParse({ ...body, total: counts.total + 5 }).success).toBe(false);
     expect(evaluationSchema.safeParse({ ...body, counts: { ...counts, total: 5 } }).success).toBe(false);

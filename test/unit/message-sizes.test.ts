@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
-import { maxCountedClasses, maxScoredClasses, scoreBins } from '../../core/evaluation/counts.ts';
+import { maxCountedClasses, maxImages, maxScoredClasses, scoreBins } from '../../core/evaluation/counts.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { maxEnvelopeBytes, sealEnvelope } from '../../core/transport/envelope.ts';
 import {
@@ -21,16 +21,16 @@ import { signerOf } from '../contract/test-brokers.ts';
 
 /** Each code unit as long as JSON can make it. */
 const longText = (length: number) => '\u0001'.repeat(length);
-const most = Number.MAX_SAFE_INTEGER;
+const steps = 1_000_000_000;
 const uuid = 'ffffffff-ffff-4fff-bfff-ffffffffffff';
 const hash = 'f'.repeat(64);
 const runId = longText(64);
-const loss = -Number.MAX_VALUE / 3;
+const loss = -1e6 / 3;
 const blob = { sha256: hash, sizeBytes: 2 ** 31, chunkBytes: 262_144 };
 const inRound = { runId, round: 1_000_000 };
 
 function counts(classes: number, withScores: boolean) {
-  const images = 10 ** 9;
+  const images = maxImages;
   const row = { total: null, correct: null, predicted: null };
   const perImage = Math.floor(images / 101);
   const calibration = Array.from({ length: 101 }, (_, confidence) => ({
@@ -47,21 +47,21 @@ function counts(classes: number, withScores: boolean) {
 }
 
 const evaluation = (classes: number, withScores: boolean) => ({
-  ...{ runId, stateSha256: hash, correct: 0, total: 10 ** 9, counts: counts(classes, withScores) },
+  ...{ runId, stateSha256: hash, correct: 0, total: maxImages, counts: counts(classes, withScores) },
 });
 
 test.each([
   ['hello', { name: longText(200), version: longText(64), baseIds: Array(100).fill(longText(200)) }],
-  ['progress', { ...inRound, step: most, steps: most, loss }],
+  ['progress', { ...inRound, step: steps, steps, loss }],
   ['evaluation', evaluation(maxScoredClasses, true)],
   ['evaluation', evaluation(maxCountedClasses, false)],
-  ['announce', { ...inRound, update: blob, examples: most, meanLoss: loss, steps: most }],
+  ['announce', { ...inRound, update: blob, examples: maxImages, meanLoss: loss, steps }],
   ['declined', { ...inRound, reason: longText(500) }],
   ['receipt', { ...inRound, updateSha256: hash, accepted: false, reason: longText(500) }],
   ['welcome', { coordinatorName: longText(200), version: longText(64) }],
   ['ack', { messageId: uuid }],
   ['presence', { online: false, session: uuid }],
-  ['blob-request', { sha256: hash, chunkBytes: 262_144, indices: Array(4).fill(most) }],
+  ['blob-request', { sha256: hash, chunkBytes: 262_144, indices: Array(4).fill(2 ** 21) }],
   ['manifest-blob', { ...blob, sizeBytes: maxManifestBytes }],
 ] as const)('the largest %s fits', (type, body) => {
   const schemas = {

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addRunOptions, readRunOptions } from '../../core/cli/run-options.ts';
 import type { RunSettings } from '../../core/config/run-config.ts';
+import { strategyNameSchema } from '../../core/config/setting.ts';
 import { completeRunConfig, parseRunSettings } from '../../core/coordinator/run-settings.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
@@ -32,21 +33,61 @@ describe('settings of a run', () => {
       quorum: 4,
       participation: 1,
       weighting: 'examples',
+      weightCap: 3,
       wire: { up: 'fp32', down: 'fp32', errorFeedback: false },
       privacy: null,
-      robust: { rule: 'mean' },
+      robust: { rule: 'norm-bound', factor: 2 },
     });
   });
 
+  test.each<[number, number]>([
+    [1, 1],
+    [2, 2],
+    [3, 3],
+    [4, 3],
+    [5, 4],
+    [9, 6],
+  ])('of %i sites %i are the quorum, and three are enough for the norm bound', (sites, quorum) => {
+    const config = completeRunConfig({ classes }, base, sites);
+
+    expect(config.quorum).toBe(quorum);
+    expect(config.robust.rule).toBe(sites >= 3 ? 'norm-bound' : 'mean');
+  });
+
   test.each<[string, RunSettings, object]>([
-    ['a draw', { participation: 0.5 }, { quorum: 2 }],
+    ['a quorum of two', { quorum: 2 }, { robust: { rule: 'mean' } }],
+    [
+      'no limit for what sites claim',
+      { weightCap: null },
+      { robust: { rule: 'mean' }, weighting: 'examples' },
+    ],
+    ['equal weights', { weightCap: null, weighting: 'equal' }, { robust: { rule: 'norm-bound' } }],
+    ['a plain mean', { robust: { rule: 'mean' } }, { robust: { rule: 'mean' }, weightCap: 3, quorum: 4 }],
+    ['a norm bound', { robust: { rule: 'norm-bound', factor: 5 } }, { weighting: 'examples', weightCap: 3 }],
+    [
+      'a norm bound without a limit',
+      { robust: { rule: 'norm-bound', factor: 5 }, weightCap: null },
+      { weighting: 'equal' },
+    ],
+    ...strategyNameSchema.options.map((strategy): [string, RunSettings, object] => [
+      strategy,
+      { strategy },
+      { robust: { rule: 'norm-bound' } },
+    ]),
+  ])('protection by default, where somebody asks for %s', (_name, settings, expected) => {
+    expect(complete(settings)).toMatchObject(expected);
+  });
+
+  test.each<[string, RunSettings, object]>([
+    ['a draw', { participation: 0.5 }, { quorum: 3, robust: { rule: 'norm-bound' } }],
+    ['a draw of two', { participation: 0.3 }, { quorum: 2, robust: { rule: 'mean' } }],
     [
       'noise at the coordinator',
       {
         strategy: 'ffa-lora',
         privacy: { at: 'coordinator', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 },
       },
-      { weighting: 'equal' },
+      { weighting: 'equal', robust: { rule: 'mean' } },
     ],
     [
       'multi-Krum',

@@ -49,6 +49,7 @@ const released = {
   freezeA: false,
   siteRanks: {},
   weighting: 'examples',
+  weightCap: null,
   participation: 1,
   localHead: false,
   serverOptimiser: { kind: 'none' },
@@ -166,6 +167,7 @@ function typed({ kind, path, choices, default: preset }: Setting): [string[], un
     case 'integer':
       return [['3'], 3];
     default:
+      if (path === 'weightCap') return [['2.5'], 2.5];
       return path === 'robust.share' ? [['0.4'], 0.4] : [['0.5'], 0.5];
   }
 }

@@ -2,7 +2,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { AgentClient } from '../../api/client.ts';
-import type { CoordinatorOverview, RunDetail } from '../../api/contract.ts';
+import type { CoordinatorOverview, RunDetail, SiteAnswer } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
 import { readList, readNumber, readPort } from '../arguments.ts';
 import { createLiveView } from '../demo/live-view.ts';
@@ -30,6 +30,15 @@ function describe(overview: CoordinatorOverview): string {
   if (overview.current !== null) lines.push(describeRun(overview.current));
   return lines.join('\n');
 }
+
+const describeAnswers = (sites: readonly SiteAnswer[]): string =>
+  formatTable(
+    ['site', 'its policy'],
+    sites.map(({ siteName, policy, refusals }) => [
+      siteName,
+      refusals.length > 0 ? refusals.join('\n') : policy === null ? 'not known yet' : 'allows this run',
+    ]),
+  );
 
 async function watchRun(client: AgentClient, runId: string): Promise<RunDetail> {
   const view = createLiveView(process.stdout);
@@ -143,6 +152,7 @@ export function addCoordinatorCommands(program: Command): void {
 
   const run = coordinator.command('run').description('start a run and show its rounds');
   addRunOptions(run)
+    .option('--check', "show what the sites' policies say to these settings, and start nothing", false)
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
@@ -157,6 +167,10 @@ export function addCoordinatorCommands(program: Command): void {
           throw new AppError('CONFIG_INVALID', 'A run needs the names of its classes.', {
             action: 'Name them with --classes, or as "classes" in the --config file.',
           });
+        if (options.check) {
+          const { sites } = await client.coordinator.plan.query(settings);
+          return options.json ? printJson(sites) : printLine(describeAnswers(sites));
+        }
         const summary = await client.coordinator.startRun.mutate(settings);
         if (!options.watch)
           return options.json ? printJson(summary) : printLine(`Run ${summary.id} started.`);

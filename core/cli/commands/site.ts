@@ -9,6 +9,7 @@ import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { addSiteDecisions } from './site-decisions.ts';
 
 /** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
 async function readInvitation(given: string): Promise<string> {
@@ -43,7 +44,7 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
         ]),
     ...(overview.approval === null
       ? []
-      : ['The coordinator asks for approval: open the screens, or start the site with --approve.']),
+      : ['The coordinator asks for approval: see "anneal site requests", or open the screens.']),
   ].join('\n');
 }
 
@@ -114,7 +115,7 @@ export function addSiteCommands(program: Command): void {
     .command('start')
     .description('connect and train until Ctrl-C')
     .option('--data <folder>', 'data folder')
-    .option('--approve', 'approve every run of the federation without asking', false)
+    .option('--approve', 'approve every run that the policy of this site allows, without asking', false)
     .option('--threads <number>', 'processor threads for training', readWholeNumber)
     .option('--ui-port <number>', 'also serve the screens on this port of 127.0.0.1', readPort)
     .option('--json', 'print JSON', false)
@@ -139,6 +140,8 @@ export function addSiteCommands(program: Command): void {
         },
       ),
     );
+
+  addSiteDecisions(site);
 
   site
     .command('status')

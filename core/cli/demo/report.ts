@@ -1,6 +1,7 @@
 /** `report.json`: every figure is measured in the run or counted from what was really sent. */
 import type { RoundRow, RunDetail } from '../../api/contract.ts';
 import { pick } from '../../shared/pick.ts';
+import type { DemoPolicy } from './demo-policy.ts';
 import type { DemoOptions } from './options.ts';
 
 const roundFacts = [
@@ -42,6 +43,8 @@ export interface DemoReport {
   classes: string[];
   base: string;
   data: 'generated cartoon faces' | 'own images';
+  /** Policy of the sites: the default of hospitals, or `open` where that refused the data. */
+  policy: DemoPolicy;
   globalAdapterSha256: string;
 }
 
@@ -49,6 +52,7 @@ export interface ReportInput {
   run: RunDetail;
   headOnly: RunDetail;
   options: DemoOptions;
+  policy: DemoPolicy;
   sites: DemoReport['sites'];
   device: string;
   wallSeconds: number;
@@ -75,6 +79,7 @@ export function buildReport(input: ReportInput): DemoReport {
     sites: input.sites,
     classes: run.config.classes,
     base: run.config.baseId,
+    policy: input.policy,
     data: options.images === undefined ? 'generated cartoon faces' : 'own images',
     globalAdapterSha256: input.globalAdapterSha256,
   };

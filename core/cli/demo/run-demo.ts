@@ -2,12 +2,13 @@
 import { cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { AgentClient } from '../../api/client.ts';
+import { type AgentClient, fromClientError } from '../../api/client.ts';
 import type { ImportReport, RunDetail } from '../../api/contract.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { makeFolder } from '../../store/make-folder.ts';
 import { type DemoData, prepareDemoData } from './data.ts';
 import { type DemoAgent, startDemoAgent } from './demo-agent.ts';
+import { type DemoPolicy, explainDemoPolicy, isRefusal, openPolicies, refusalAt } from './demo-policy.ts';
 import type { LiveView } from './live-view.ts';
 import type { DemoOptions } from './options.ts';
 import { buildReport, type DemoReport } from './report.ts';
@@ -56,31 +57,29 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
     const data = await prepareDemoData(options, workFolder, signal);
     const coordinator = await startCoordinator(options, workFolder, agents, hooks);
     const sites = await startSites(data, coordinator.client, workFolder, agents, view, signal);
-    const headOnly = await runToEnd(
-      coordinator.client,
-      headOnlySettings(options, data),
-      'head only ',
-      view,
-      agents,
-      signal,
-    );
-    const run = await runToEnd(
-      coordinator.client,
-      runSettings(
-        options,
-        data,
-        sites.reduce((sum, site) => sum + countImages(site.imported, 'train'), 0),
-      ),
-      'SA-FedLoRA',
-      view,
-      agents,
-      signal,
-    );
+    const federation = { coordinator: coordinator.client, sites, agents };
+    const trainingImages = sites.reduce((sum, site) => sum + countImages(site.imported, 'train'), 0);
+    const settings = runSettings(options, data, trainingImages);
+    let policy: DemoPolicy = 'default';
+    let headOnly: RunDetail | null = null;
+    const runBoth = async () => {
+      headOnly ??= await runToEnd(federation, headOnlySettings(options, data), 'head only ', view, signal);
+      return runToEnd(federation, settings, 'SA-FedLoRA', view, signal);
+    };
+    const run = await runBoth().catch(async (thrown: unknown) => {
+      const refusal = fromClientError(thrown);
+      if (!isRefusal(refusal)) throw thrown;
+      view.say(explainDemoPolicy(refusal));
+      policy = 'open';
+      await openPolicies(sites.map(({ agent }) => agent));
+      return runBoth();
+    });
     const adapter = await exportGlobalAdapter(coordinator.client, run, outFolder);
     const report = buildReport({
       run,
-      headOnly,
+      headOnly: headOnly!,
       options,
+      policy,
       sites: sites.map(describeSite),
       device: `${data.sites.length} × cpu (onnxruntime)`,
       wallSeconds: (performance.now() - startedAt) / 1000,
@@ -197,12 +196,18 @@ function headOnlySettings(options: DemoOptions, data: DemoData) {
   };
 }
 
+interface DemoFederation {
+  coordinator: AgentClient;
+  sites: readonly DemoSiteProcess[];
+  agents: readonly DemoAgent[];
+}
+
+/** @throws AppError POLICY_REFUSED when a site's policy refuses the run, which is then stopped */
 async function runToEnd(
-  client: AgentClient,
+  { coordinator: client, sites, agents }: DemoFederation,
   settings: ReturnType<typeof runSettings> | ReturnType<typeof headOnlySettings>,
   title: string,
   view: LiveView,
-  agents: readonly DemoAgent[],
   signal: AbortSignal,
 ): Promise<RunDetail> {
   const { id } = await client.coordinator.startRun.mutate(settings);
@@ -220,6 +225,12 @@ async function runToEnd(
     view.show(title, run);
     if (run.failure !== null) throw AppError.fromReport(run.failure);
     if (run.status === 'finished') return run;
+    for (const { name, agent } of sites) {
+      const refusal = await refusalAt({ name, client: agent.client });
+      if (refusal === null) continue;
+      await client.coordinator.stopRun.mutate({ runId: id });
+      throw refusal;
+    }
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }

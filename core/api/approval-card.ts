@@ -1,0 +1,148 @@
+/** The letter that a site's people decide about: a run's contract in words, with this site's own numbers in it. */
+import { describeSettings, type RunConfig } from '../config/run-config.ts';
+import type { SitePolicy } from '../config/site-policy.ts';
+import { heldOutImages, trainingImages } from '../consent/cohort.ts';
+import type { Catalogue } from '../models/catalogue.ts';
+import { admit } from '../policy/cohort-rules.ts';
+import { type Contract, contractSchema } from '../policy/contract.ts';
+import { whatLeaves } from '../policy/what-leaves.ts';
+import { AppError } from '../shared/errors.ts';
+import { currentPolicy } from '../site/policy.ts';
+import type { SiteNode } from '../site/site.ts';
+import type { ContractRecord, ImageRecord } from '../store/records.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
+import type { ApprovalCard, ClassOnCard, DecisionRow } from './contract.ts';
+
+export interface CardOptions {
+  store: ReadOnlyStore;
+  catalogue: Catalogue;
+  site: Pick<SiteNode, 'siteName'>;
+  /** The federation's name. */
+  federation: string;
+}
+
+/** @throws AppError NOT_FOUND when no run of this contract has asked */
+export async function cardOf(options: CardOptions, contractSha256: string): Promise<ApprovalCard> {
+  const record = options.store.contracts.bySha(contractSha256);
+  if (record === null) throw new AppError('NOT_FOUND', 'No run with this contract has asked this site.');
+  return describeContract(options, record);
+}
+
+/** The request that waits for a person, if there is one. */
+export async function pendingCard(options: CardOptions & { site: SiteNode }): Promise<ApprovalCard | null> {
+  const { manifest, activity } = options.site;
+  if (manifest === null || activity !== 'approval-needed') return null;
+  const record = options.store.contracts.get(manifest.runId);
+  // Without its base model the contract cannot be derived yet; the site's problem says what to import first.
+  return record === null ? null : describeContract(options, record);
+}
+
+async function describeContract(
+  { store, catalogue, site, federation }: CardOptions,
+  record: ContractRecord,
+): Promise<ApprovalCard> {
+  const contract = contractSchema.parse(record.document);
+  const { settings: config, baseModel, leaves } = contract;
+  const { policy, version } = currentPolicy(store);
+  const held = await heldModel(catalogue, config);
+  const { rounds } = leaves;
+  const ranks = rounds.map(({ rank }) => rank);
+  return {
+    contractSha256: record.sha256,
+    runId: record.runId,
+    askedAt: record.createdAt,
+    title: config.title,
+    note: config.note,
+    askedBy: federation,
+    purpose: config.purpose,
+    ...ownCounts(store, config, policy),
+    base: {
+      ...baseModel,
+      importedAt: held?.importedAt ?? null,
+      isBuiltIn: held !== null && held.importedAt === undefined,
+    },
+    ...whatLeaves(contract, site.siteName),
+    leavingRounds: rounds,
+    leavingTensors: leaves.tensors,
+    precision: leaves.precision,
+    bytes: leaves.bytes,
+    rank: { first: ranks[0] ?? 0, last: ranks.at(-1) ?? 0 },
+    bytesPerRound: { first: rounds[0]?.bytes ?? 0, last: rounds.at(-1)?.bytes ?? 0 },
+    rounds: config.rounds,
+    minContributors: contract.minContributors,
+    evaluations: evaluationsOf(contract, policy),
+    settings: describeSettings(config),
+    limits: limitsOf(config),
+    policyVersion: version,
+  };
+}
+
+async function heldModel(catalogue: Catalogue, { baseSha256 }: RunConfig) {
+  return (await catalogue.list()).find((entry) => entry.sha256 === baseSha256) ?? null;
+}
+
+const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ subjectId }) => subjectId)).size;
+
+/** "65 of your 90 images, 18 of 20 subjects": what of this site would train now. */
+function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) {
+  const { purpose, classes } = config;
+  const request = { runId: '', round: 0, purpose, labels: classes, at: store.now() };
+  const consented = trainingImages(store, request);
+  const { images, leftOut, refusal } = admit(consented, config, policy);
+  const heldOut = heldOutImages(store, request);
+  const all = store.images.list({ split: 'train', status: 'ready' });
+  const ready = [...all, ...store.images.list({ split: 'test', status: 'ready' })];
+  const byLabel = Map.groupBy(consented, ({ label }) => label);
+  const tooFew = new Set(leftOut.map(({ label }) => label));
+  return {
+    classes: classes.map((label): ClassOnCard => {
+      const own = byLabel.get(label) ?? [];
+      return {
+        label,
+        images: own.length,
+        subjects: subjectsIn(own),
+        heldOut: heldOut.filter((image) => image.label === label).length,
+        trains: own.length > 0 && !tooFew.has(label),
+      };
+    }),
+    images: { used: images.length, all: all.length, heldOut: heldOut.length },
+    subjects: { used: subjectsIn(images), all: subjectsIn(ready) },
+    /** Why this site would not train on what it has now. */
+    cannotTrain: refusal?.toReport() ?? null,
+  };
+}
+
+function evaluationsOf({ settings }: Contract, { evaluations }: SitePolicy): string {
+  const asked = `The run asks for one evaluation in each of its ${settings.rounds} rounds, and one at the end`;
+  if (evaluations === 'none') return `${asked}. By your policy this site answers none of them.`;
+  if (evaluations === 'end') return `${asked}. By your policy this site answers the one at the end only.`;
+  return `${asked}.`;
+}
+
+/** What "approve within these limits" begins with: the run as it is. */
+const limitsOf = ({ rounds, rMax, quorum, smallCell, classes, training }: RunConfig) => ({
+  ...{ rounds, rMax, quorum, smallCell, classes },
+  batchSize: training.batchSize,
+  clipNorm: training.clipNorm,
+});
+
+/** Newest first. */
+export function listDecisions(store: ReadOnlyStore): DecisionRow[] {
+  return store.decisions.list().map(({ standing, ...row }) => {
+    const contract = contractSchema.safeParse(store.contracts.get(row.runId)?.document).data;
+    const limits = standing as { runs: number; until: string | null; granted: Contract } | null;
+    return {
+      ...row,
+      title: contract?.settings.title ?? '',
+      purpose: contract?.settings.purpose ?? '',
+      standing:
+        limits === null
+          ? null
+          : {
+              ...limitsOf(limits.granted.settings),
+              ...{ runs: limits.runs, until: limits.until },
+              runsUsed: store.decisions.runsCoveredBy(row.id).size,
+            },
+    };
+  });
+}

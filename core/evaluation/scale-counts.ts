@@ -1,0 +1,36 @@
+/** Counts of a site that is to count for less: every cell by the same factor, so that all its figures stay what they are. */
+import type { ClassCounts, EvaluationCounts } from './counts.ts';
+
+/** @returns cells that need not be whole numbers any more */
+export function scaleCounts(counts: EvaluationCounts, factor: number): EvaluationCounts {
+  const cell = (value: number) => value * factor;
+  const orNull = (value: number | null) => (value === null ? null : cell(value));
+  const ofClass = ({ total, correct, predicted }: ClassCounts) => ({
+    total: orNull(total),
+    correct: orNull(correct),
+    predicted: orNull(predicted),
+  });
+  return {
+    ...counts,
+    total: cell(counts.total),
+    correct: cell(counts.correct),
+    top5: orNull(counts.top5),
+    perClass: counts.perClass?.map(ofClass) ?? null,
+    calibration:
+      counts.calibration?.map((block) => ({
+        ...block,
+        total: cell(block.total),
+        correct: cell(block.correct),
+      })) ?? null,
+    scores:
+      counts.scores?.map(
+        (blocks) =>
+          blocks?.map(([from, to, positives, negatives]): [number, number, number, number] => [
+            from,
+            to,
+            cell(positives),
+            cell(negatives),
+          ]) ?? null,
+      ) ?? null,
+  };
+}

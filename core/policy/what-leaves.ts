@@ -1,0 +1,144 @@
+/** What leaves a site in a run, what stays, and what protects it, in sentences for the person who approves it. */
+import type { RunConfig } from '../config/run-config.ts';
+import { plural } from '../shared/text.ts';
+import type { Contract } from './contract.ts';
+
+export interface WhatLeaves {
+  leaves: string[];
+  stays: string[];
+  /** What protects it, and what does not. */
+  protection: string[];
+}
+
+/** What of a site's model leaves it in some round of a run. */
+interface Leaving {
+  /** Weights of the base model: of the whole network or of its last blocks. */
+  weights: 'none' | 'last-k' | 'full';
+  a: boolean;
+  b: boolean;
+  head: boolean;
+  layers: number;
+  /** Base weights that leave. */
+  weightCount: number;
+}
+
+function leavingOf({ settings, leaves }: Contract): Leaving {
+  const count = (pattern: RegExp) => leaves.tensors.filter(({ name }) => pattern.test(name)).length;
+  const [a, b, base] = [count(/\.lora_A\.weight$/), count(/\.lora_B\.weight$/), count(/^base\./)];
+  const modes = new Set(leaves.rounds.map(({ mode }) => mode));
+  return {
+    weights: modes.has('full') ? 'full' : modes.has('last-k') ? 'last-k' : 'none',
+    ...{ a: a > 0, b: b > 0, head: !settings.localHead },
+    layers: Math.max(a, b),
+    weightCount: base,
+  };
+}
+
+const precisionWords = {
+  fp32: 'as 32-bit numbers',
+  fp16: 'rounded to 16 bits',
+  int8: 'rounded to 8 bits',
+} as const;
+
+/** @param siteName a run may give single sites a rank of their own */
+export function whatLeaves(contract: Contract, siteName: string): WhatLeaves {
+  const config = contract.settings;
+  const leaving = leavingOf(contract);
+  const own = config.privacy?.at === 'site' ? ' (without noise)' : '';
+  return {
+    leaves: [
+      ...modelSentences(config, leaving, siteName),
+      `The number of images trained on, rounded to a multiple of ${config.smallCell}, and the mean training loss to three digits${own}`,
+      `For each round, how many held-out images were recognised, rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
+      'The name of this site, when it is connected, and its policy',
+    ],
+    stays: [
+      'Photographs and the crops made from them',
+      'Names, pseudonyms, file names and consent records',
+      'The prediction for any single image',
+      ...ownSentences(leaving),
+    ],
+    protection: [
+      ...privacySentences(config),
+      ...mixtureSentences(contract),
+      ...contributorSentences(contract),
+    ],
+  };
+}
+
+function modelSentences(config: RunConfig, leaving: Leaving, siteName: string): string[] {
+  const head = leaving.head ? ' and the classification head' : '';
+  const how = `after training on your images, ${precisionWords[config.wire.up]}`;
+  const sentences: string[] = [];
+  if (leaving.weights === 'full') sentences.push(`All weights of the network${head}, ${how}`);
+  if (leaving.weights === 'last-k')
+    sentences.push(`${plural(leaving.weightCount, 'weight')} of the network's last blocks${head}, ${how}`);
+  const what = factorWords(leaving);
+  if (what !== null) {
+    const when = leaving.weights === 'none' ? '' : 'In later rounds: ';
+    sentences.push(`${when}${what} of ${plural(leaving.layers, 'layer')}${head}, ${how}`);
+  }
+  if (sentences.length === 0 && leaving.head) sentences.push(`The classification head, ${how}`);
+  if (what !== null && Object.hasOwn(config.siteRanks, siteName)) {
+    sentences.push(`For this site, factors of rank ${config.siteRanks[siteName]} at most`);
+  }
+  return sentences;
+}
+
+function factorWords({ a, b }: Leaving): string | null {
+  if (a && b) return 'LoRA factors';
+  if (a) return 'LoRA factors A';
+  return b ? 'LoRA factors B' : null;
+}
+
+function privacySentences({ privacy }: RunConfig): string[] {
+  if (privacy === null) return ['No noise is added: trained numbers can reveal something about the images'];
+  const { clipNorm, noiseMultiplier, at } = privacy;
+  const clip = `clipped to a norm of ${clipNorm}`;
+  if (noiseMultiplier === 0) return [`The change that training makes is ${clip}; no noise is added`];
+  const noise = `noise of ${noiseMultiplier} times that norm`;
+  return at === 'site'
+    ? [`The change that training makes is ${clip}, and ${noise} is added before it leaves this site`]
+    : [
+        `The coordinator receives your change without noise; it takes the mean of all changes, each ${clip}, and adds ${noise}`,
+      ];
+}
+
+/** What a head's update tells exactly, and what makes it tell less. */
+function mixtureSentences({ settings }: Contract): string[] {
+  if (settings.localHead) return [];
+  const { batchSize } = settings.training;
+  const less = 'More subjects, noise added at this site, and secure aggregation make it tell less';
+  return batchSize === 1
+    ? [
+        `The coordinator can read the face template of a single image from an update of the classifier. ${less}`,
+      ]
+    : [
+        `From an update of the classifier the coordinator can work out a mixture of the face templates that trained, ${batchSize} in each step. ${less}`,
+      ];
+}
+
+const ruleWords = {
+  mean: 'All updates count: one hostile site could spoil the result',
+  'norm-bound': 'Oversized updates of single sites are scaled down',
+  median: 'Of each value, the median of all sites counts',
+  'trimmed-mean': 'Of each value, the extremes do not count',
+  'multi-krum': 'Updates far from the others do not count',
+} as const;
+
+function contributorSentences({ settings, minContributors }: Contract): string[] {
+  const most = minContributors === 1 ? 'a single site' : `${minContributors} sites`;
+  return [
+    `The coordinator reads your update by itself. Other sites see it only merged, with those of at least ${most}: the coordinator signs how many`,
+    ruleWords[settings.robust.rule],
+  ];
+}
+
+function ownSentences({ a, b, head }: Leaving): string[] {
+  const own: string[] = [];
+  const hasFactors = a || b;
+  if (!head) own.push('The classification head: this site keeps its own');
+  if (hasFactors && !b) own.push('The LoRA factors B: this site keeps its own');
+  if (hasFactors && !a) own.push('The LoRA factors A, which do not train');
+  return own;
+}

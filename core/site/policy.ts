@@ -1,0 +1,87 @@
+/** The policy that holds at this site: written down at the first start, changed by people here and by nothing else. */
+import {
+  defaultSitePolicy,
+  type PolicyRule,
+  type SitePolicy,
+  sitePolicySchema,
+  weakenedRules,
+} from '../config/site-policy.ts';
+import { AppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
+import type { ReadOnlyStore, Store } from '../store/store.ts';
+
+export interface CurrentPolicy {
+  version: number;
+  policy: SitePolicy;
+  setBy: string;
+  setAt: string;
+}
+
+/** In the audit trail, for every version. */
+const auditAction = 'site-policy-set';
+
+/**
+ * Writes the defaults of this version of Anneal down, once: what a later version changes about them changes nothing at
+ * a site that is there already.
+ */
+export function establishPolicy(store: Store): void {
+  if (store.sitePolicies.newest() === null) setPolicy(store, defaultSitePolicy, 'anneal');
+}
+
+/** @throws AppError POLICY_CHANGED when what is stored is not what a person here set */
+export function currentPolicy(store: ReadOnlyStore): CurrentPolicy {
+  const row = store.sitePolicies.newest();
+  if (row === null) return { version: 0, policy: defaultSitePolicy, setBy: 'anneal', setAt: '' };
+  const { version, sha256, actor, createdAt } = row;
+  const recorded = store.audit.newestOf(auditAction)?.details;
+  const isRecorded = recorded?.['version'] === version && recorded['sha256'] === sha256;
+  if (!isRecorded || hashJson(row.policy) !== sha256)
+    throw changed('The policy of this site was changed outside of Anneal.');
+  // Rules of a later version are missing in an older policy: they begin with their defaults.
+  const parsed = sitePolicySchema.safeParse(row.policy);
+  if (!parsed.success)
+    throw changed('The policy of this site has rules that this version of Anneal does not know.');
+  return { version, policy: parsed.data, setBy: actor, setAt: createdAt };
+}
+
+/** What the coordinator may know; null when nothing can be said for sure. */
+export function publishedPolicy(store: ReadOnlyStore): SitePolicy | null {
+  try {
+    return currentPolicy(store).policy;
+  } catch {
+    return null;
+  }
+}
+
+const changed = (message: string) => new AppError('POLICY_CHANGED', message);
+
+/** @returns the rules that protect less than before, which the audit trail names too */
+export function setPolicy(store: Store, policy: SitePolicy, actor: string): PolicyRule[] {
+  const checked = sitePolicySchema.parse(policy);
+  const before = sitePolicySchema.safeParse(store.sitePolicies.newest()?.policy).data ?? null;
+  const weakened = before === null ? [] : weakenedRules(before, checked);
+  const rules = Object.keys(checked) as PolicyRule[];
+  const isChanged = (rule: PolicyRule) => hashJson(before?.[rule] ?? null) !== hashJson(checked[rule]);
+  store.transaction(() => {
+    const sha256 = hashJson(checked);
+    const { version } = store.sitePolicies.append({ policy: checked, sha256, actor });
+    const changes =
+      before === null
+        ? checked
+        : Object.fromEntries(rules.filter(isChanged).map((rule) => [rule, checked[rule]]));
+    store.audit.append({ actor, action: auditAction, details: { version, sha256, changes, weakened } });
+  });
+  return weakened;
+}
+
+/** Minutes since midnight by the site's own clock. */
+const minutesOf = (text: string) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3, 5));
+
+/** When the quiet hours in progress end ("19:00"), or null when there are none now. */
+export function quietUntil({ quietHours }: SitePolicy, now: Date): string | null {
+  const [from, to] = quietHours.split('-');
+  if (from === undefined || to === undefined) return null;
+  const [start, end, at] = [minutesOf(from), minutesOf(to), now.getHours() * 60 + now.getMinutes()];
+  const isQuiet = start <= end ? start <= at && at < end : at >= start || at < end;
+  return isQuiet ? to : null;
+}
