@@ -1,4 +1,5 @@
 /** Puts a coordinator together: authority, broker, enrolment desk, connection, state machine. */
+import { isWelcome } from '../coordinator/admission.ts';
 import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
 import { createAuthority } from '../enrolment/authority.ts';
@@ -61,7 +62,7 @@ export async function startCoordinatorRole(
       tls: { ca: authority.certificate, cert: server.certificate, key: server.key },
       mayConnect({ siteId, certificateSerial }) {
         const site = store.sites.get(siteId);
-        return site !== null && site.revokedAt === null && site.certificateSerial === certificateSerial;
+        return isWelcome(site, store.now()) && site.certificateSerial === certificateSerial;
       },
       logger,
     });
@@ -88,6 +89,7 @@ export async function startCoordinatorRole(
       blobs: data.blobs,
       logger,
       onProgress: (siteId, progress) => events.emit({ type: 'progress', siteId, ...progress }),
+      disconnect: (siteId) => broker.disconnect(siteId),
     });
     const brokerUrl = `mqtts://${hosts[0]}:${broker.port}`;
     const terms = {

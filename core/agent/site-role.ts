@@ -8,6 +8,7 @@ import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
 import { publishedPolicy } from '../site/policy.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
+import type { DismissedBody } from '../transport/messages.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
 import { createPresence } from '../transport/presence.ts';
 import type { RoleOptions } from './coordinator-role.ts';
@@ -50,6 +51,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
   const choice = await readChoice(data.dir, logger);
   const trainer = startTrainer({ logger, modelsFolder: data.modelsDir });
   let node: SiteNode | null = null;
+  let dismissal: DismissedBody | null = null;
   const connection = connectSite({
     link,
     federation,
@@ -65,6 +67,10 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     onManifest: (manifest) => node?.receiveManifest(manifest),
     onUnreadable: (error) => node?.refuseUnreadable(error),
     onReceipt: (receipt) => node?.receiveReceipt(receipt),
+    onDismissed(received) {
+      dismissal = received;
+      events.emit({ type: 'changed', what: 'status' });
+    },
   });
   const created = createSite({
     siteId,
@@ -95,6 +101,9 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
       return link.online;
     },
     get problem() {
+      // Says more than the broker, which only refuses the connection.
+      if (dismissal !== null && Date.parse(dismissal.until) > Date.now())
+        return dismissedProblem(dismissal).toReport();
       return link.problem?.toReport() ?? created.problem;
     },
     decided() {
@@ -110,6 +119,13 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
       await trainer.close();
     },
   };
+}
+
+function dismissedProblem({ reason, until }: DismissedBody): AppError {
+  return new AppError(
+    'SITE_DISMISSED',
+    `${reason} It listens again at ${until.slice(0, 16).replace('T', ' ')} UTC.`,
+  );
 }
 
 /** A choice that cannot be read must not keep a site from its rounds: it trains on the processor then. */

@@ -1,13 +1,16 @@
 /** The end of a round: the updates that arrived become the next global state. */
 import { setImmediate } from 'node:timers/promises';
+import type { RunConfig } from '../config/run-config.ts';
 import { decodeSafetensors } from '../lora/safetensors.ts';
 import { encodeSafetensors } from '../lora/safetensors-writer.ts';
 import { AppError } from '../shared/errors.ts';
+import { cappedByMedian } from '../shared/median-cap.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundRecord, RoundSiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { AggregateResult, AggregateRound, ServerMemory, Updates } from '../strategy/strategy.ts';
 import { encodeFrozenBase, encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
+import { boundedLoss } from '../transport/messages.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
 import type { RunLedger } from './run-ledger.ts';
 
@@ -44,7 +47,7 @@ async function readMemory(
 /**
  * Aggregates a frozen round and records its result. Doing it again after a crash gives the same state (noise for
  * privacy is drawn anew: nothing of the first try was ever shown to anybody).
- * @throws AppError UPDATE_REJECTED | SHAPE_MISMATCH | DISK_FULL
+ * @throws UnmergeableUpdate for an update without which it might go on; AppError DISK_FULL
  */
 export async function aggregateRound(
   store: Store,
@@ -103,7 +106,7 @@ async function recordResult(
     status: 'closed',
     resultSha256: sha256,
     closedAt: store.now(),
-    meanLoss: meanLossOf(rows),
+    meanLoss: meanLossOf(rows, config),
     energyKept: result.energyKept,
     frozenBaseSha256,
     memorySha256,
@@ -144,8 +147,12 @@ async function recordResult(
   return sha256;
 }
 
-/** Over the images that the sites trained on. */
-function meanLossOf(rows: readonly RoundSiteRecord[]): number {
-  const weight = rows.reduce((sum, row) => sum + (row.examples ?? 1), 0);
-  return rows.reduce((sum, row) => sum + (row.meanLoss ?? 0) * (row.examples ?? 1), 0) / weight;
+/** Over the images that the sites trained on, as far as these count. What a site claims stays a number of this size. */
+function meanLossOf(rows: readonly RoundSiteRecord[], { weightCap }: Pick<RunConfig, 'weightCap'>): number {
+  const images = cappedByMedian(
+    rows.map(({ examples }) => examples ?? 1),
+    weightCap,
+  );
+  const weight = images.reduce((sum, count) => sum + count, 0);
+  return rows.reduce((sum, row, i) => sum + boundedLoss(row.meanLoss ?? 0) * images[i]!, 0) / weight;
 }

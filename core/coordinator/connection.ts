@@ -9,7 +9,7 @@ import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
 import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
-import { createReplayGuard, maxEnvelopeBytes, openEnvelope, sealEnvelope } from '../transport/envelope.ts';
+import { createReplayGuard, maxEnvelopeBytes, openIfValid, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
   chunkBytes,
@@ -22,8 +22,11 @@ import {
 import { watchPresence } from '../transport/presence.ts';
 import type { Signer } from '../transport/signature.ts';
 import { createTopics } from '../transport/topics.ts';
+import { createAdmission, type Dismissal } from './admission.ts';
+import { createAttendance } from './attendance.ts';
 import type { CoordinatorInbox } from './coordinator.ts';
 import type { RunPorts } from './run-engine.ts';
+import type { BudgetLimits, Fault } from './sender-budget.ts';
 
 export interface CoordinatorConnectionOptions {
   link: Link;
@@ -39,6 +42,13 @@ export interface CoordinatorConnectionOptions {
     siteId: string,
     progress: { runId: string; round: number; step: number; steps: number; loss: number },
   ): void;
+  /** Cuts the connection of a site that is kept out, where the broker can. */
+  disconnect?(siteId: string): void;
+  /** What a site may do wrong before it is kept out, and for how long (ms). */
+  budget?: Partial<BudgetLimits>;
+  dismissalMs?: number;
+  /** For how long a site counts as online after the last thing it said (ms); Infinity: until its connection ends. */
+  signOfLifeMs?: number;
 }
 
 export interface CoordinatorConnection {
@@ -53,6 +63,15 @@ const largeManifestKey = 'coordinator.manifest';
 /** More than all other fields of an envelope take. */
 const envelopeFieldsBytes = 1024;
 
+/** Three times as long as sites take from one hello to the next. */
+const defaultSignOfLifeMs = 90_000;
+
+/** So that the reason is there before the connection ends. */
+const disconnectAfterMs = 250;
+
+/** A site that announced an update and does not send it makes way for others, and is asked again. */
+const giveUpMs = 60_000;
+
 /** Sites whose updates are pulled at the same time; keeps the broker's memory bounded (mqtt measurements). */
 const grantedSites = 8;
 
@@ -62,18 +81,25 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const replays = createReplayGuard();
   const grants = createConcurrencyLimiter(grantedSites);
   const publishing = createSerialQueue();
-  const online = new Set<string>();
-  const offlineSince = new Map<string, number>();
-  const startedAt = Date.now();
   let inbox: CoordinatorInbox | null = null;
   /** Hash of the file that the manifest names when it is too large for an envelope. */
   let largeManifest = store.settings.get(largeManifestKey, sha256Schema);
   const closers: (() => Promise<void> | void)[] = [];
 
-  const keyOf = (siteId: string) => {
-    const site = store.sites.get(siteId);
-    return site === null || site.revokedAt !== null ? null : site.publicKey;
-  };
+  const { budget, dismissalMs, signOfLifeMs = defaultSignOfLifeMs } = options;
+  const admission = createAdmission({ store, logger, budget, dismissalMs, onDismissed });
+  const { keyOf } = admission;
+  const attendance = createAttendance({
+    sites: store.sites,
+    signOfLifeMs,
+    isListening: () => link.online,
+    onChange: () => inbox?.sitesChanged(),
+  });
+  closers.push(() => attendance.close());
+  const fault = (siteId: string, kind: Fault, what: string) =>
+    void admission
+      .fault(siteId, kind, what)
+      .catch((error) => logger.error({ error, siteId }, 'fault not counted'));
 
   // Only made when the coordinator is ready: before that it would say of every blob that it has none.
   const opening = Promise.withResolvers<BlobExchange>();
@@ -89,6 +115,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? false),
       onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
       onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
+      onFault: (peer, kind) => fault(peer, kind, 'chunks'),
     });
 
   const send = (siteId: string, type: string, body: unknown) =>
@@ -99,20 +126,23 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
 
   async function receive(message: LinkMessage): Promise<void> {
     const siteId = topics.siteOf(message.topic);
-    if (siteId === null) return;
-    const opened = openEnvelope(message.payload, {
+    if (siteId === null || !(await admission.hears(siteId))) return;
+    const opened = openIfValid(message.payload, {
       federation,
       recipient: signer.id,
       sender: siteId,
       keyOf,
       bodies: siteToCoordinator,
     });
+    if (opened === null) return fault(siteId, 'message', 'is none');
     const isNew = replays.accept(opened);
+    // What came before may have been held back on the way: it says nothing of now.
+    if (isNew) attendance.alive(siteId);
     switch (opened.type) {
       case 'hello':
         if (!isNew) return;
         recordPolicy(siteId, opened.body.policy);
-        setOnline(siteId, true);
+        store.sites.touchLastSeen(siteId);
         return send(siteId, 'welcome', {
           coordinatorName: options.coordinatorName,
           version: options.version,
@@ -140,18 +170,19 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     inbox?.sitesChanged();
   }
 
-  function setOnline(siteId: string, isOnline: boolean): void {
-    if (keyOf(siteId) === null) return;
-    const changed = online.has(siteId) !== isOnline;
-    if (isOnline) {
-      online.add(siteId);
-      offlineSince.delete(siteId);
-      store.sites.touchLastSeen(siteId);
-    } else {
-      online.delete(siteId);
-      offlineSince.set(siteId, Date.now());
-    }
-    if (changed) inbox?.sitesChanged();
+  function receivePresence(siteId: string, isPresent: boolean): void {
+    // Heard of sites that are kept out, too: a broker that is not ours leaves them connected.
+    admission.hears(siteId).catch((error) => logger.error({ error, siteId }, 'message not counted'));
+    attendance.present(siteId, isPresent);
+  }
+
+  function onDismissed(siteId: string, dismissal: Dismissal): void {
+    inbox?.dismissed(siteId);
+    inbox?.sitesChanged();
+    const cut = () => void setTimeout(() => options.disconnect?.(siteId), disconnectAfterMs).unref();
+    send(siteId, 'dismissed', dismissal)
+      .catch((error) => logger.warn({ error, siteId }, 'dismissal not sent'))
+      .finally(cut);
   }
 
   async function publishManifest(): Promise<void> {
@@ -193,15 +224,16 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       publishManifest: () => publishing.run(publishManifest),
       sendReceipt: (siteId, receipt) => send(siteId, 'receipt', receipt),
       async pull(siteId, reference, signal) {
-        await grants.run(async () => (await opening.promise).fetch(reference, siteId, { signal }), signal);
+        const fetching = { signal, giveUpMs };
+        await grants.run(async () => (await opening.promise).fetch(reference, siteId, fetching), signal);
       },
-      onlineSites: () => [...online].filter((siteId) => keyOf(siteId) !== null).sort(),
-      offlineForMs: (siteId) =>
-        online.has(siteId)
-          ? 0
-          : keyOf(siteId) === null
-            ? Infinity
-            : Date.now() - (offlineSince.get(siteId) ?? startedAt),
+      onlineSites: () =>
+        attendance
+          .online()
+          .filter((siteId) => keyOf(siteId) !== null)
+          .sort(),
+      offlineForMs: (siteId) => (keyOf(siteId) === null ? Infinity : attendance.offlineForMs(siteId)),
+      fault,
     },
     async open(given) {
       inbox = given;
@@ -209,7 +241,13 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       opening.resolve(opened);
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.everySite.messages, receive));
-      const presence = await watchPresence(link, federation, keyOf, setOnline);
+      const presence = await watchPresence(
+        link,
+        federation,
+        admission.enrolledKeyOf,
+        receivePresence,
+        (siteId) => fault(siteId, 'message', 'no valid presence'),
+      );
       closers.unshift(() => presence.close());
       closers.unshift(
         link.onStatus((isOnline) => {

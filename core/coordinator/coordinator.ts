@@ -18,6 +18,7 @@ import { createRunState } from '../strategy/run-state.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import type { ManifestBody } from '../transport/messages.ts';
+import { dismissalOf } from './admission.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
 import { completeRunConfig } from './run-settings.ts';
 import {
@@ -60,7 +61,10 @@ export interface CoordinatorOptions {
 
 /** What the connection calls; see `RunEngine` and connection.ts. */
 export interface CoordinatorInbox
-  extends Pick<RunEngine, 'sitesChanged' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'> {
+  extends Pick<
+    RunEngine,
+    'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'
+  > {
   received(siteId: string, message: RunMessage): Promise<void>;
   /** What the retained manifest should say now; null before the first run. */
   manifest(): ManifestBody | null;
@@ -121,6 +125,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       ...pick(site, 'id', 'name', 'joinedAt', 'lastSeenAt'),
       online: online.has(site.id),
       revoked: site.revokedAt !== null,
+      dismissal: dismissalOf(site, store.now()),
     }));
   }
 
@@ -217,6 +222,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       if (type === 'declined')
         logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
       if (isCurrent(body.runId)) return engine!.received(siteId, message);
+      if (store.runs.get(body.runId) === null)
+        ports.fault(siteId, 'message', 'about a run that does not exist');
       if (type !== 'announce') return;
       const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
       await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run has ended.' });
@@ -225,6 +232,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       options.onChange('sites');
       engine?.sitesChanged();
     },
+    dismissed: (siteId) => engine?.dismissed(siteId),
     connected: () => engine?.connected(),
     bytesServed: (sha256, bytes) => engine?.bytesServed(sha256, bytes),
     bytesReceived: (bytes) => engine?.bytesReceived(bytes),

@@ -6,25 +6,28 @@
 import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
 import type { AskedBy } from '../policy/contract.ts';
-import { isOffline, toAppError } from '../shared/errors.ts';
+import { type AppError, isOffline, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectBlobs, collectRun } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
-import type {
-  AnnounceBody,
-  BlobReference,
-  EvaluationBody,
-  ManifestBody,
-  ReceiptBody,
-  siteToCoordinator,
+import { UnmergeableUpdate } from '../strategy/unmergeable.ts';
+import {
+  type AnnounceBody,
+  type BlobReference,
+  type EvaluationBody,
+  type ManifestBody,
+  type ReceiptBody,
+  shortReason,
+  type siteToCoordinator,
 } from '../transport/messages.ts';
 import { aggregateRound } from './close-round.ts';
 import { countTrainable, openRunLedger } from './run-ledger.ts';
 import { loadRunState, recordAccuracy, reportedOn, writeRun } from './run-records.ts';
 import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
+import type { Fault } from './sender-budget.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
 
 /** What a run needs from the outside; the coordinator connects it to MQTT. */
@@ -38,6 +41,8 @@ export interface RunPorts {
   onlineSites(): readonly string[];
   /** How long ago a site was last connected, in ms; 0 when it is online. */
   offlineForMs(siteId: string): number;
+  /** A site did what no honest one does; counted against it. */
+  fault(siteId: string, fault: Fault, what: string): void;
 }
 
 type Bodies = Omit<typeof siteToCoordinator, 'hello'>;
@@ -69,6 +74,8 @@ export interface RunEngine {
   resume(): Promise<void>;
   /** Call when sites come, go or say hello. */
   sitesChanged(): void;
+  /** Call when a site is not listened to any more: what it was sending stops. */
+  dismissed(siteId: string): void;
   /** Call at each connection: the broker may have lost its retained messages. */
   connected(): void;
   received(siteId: string, message: RunMessage): Promise<void>;
@@ -84,6 +91,16 @@ export interface RunEngine {
   suspend(): Promise<void>;
 }
 
+/** What a site said cannot be written down. */
+class UnrecordableClaim extends Error {
+  readonly siteId: string;
+
+  constructor(siteId: string, cause: unknown) {
+    super('a claim cannot be recorded', { cause });
+    this.siteId = siteId;
+  }
+}
+
 /** How often the clock alone may change something: a deadline, the grace of a site that went away. */
 const lookAgainMs = 1_000;
 
@@ -95,8 +112,9 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const records = { runId, store, config, strategy: ledger.strategy };
   const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };
   const updates = createUpdateReceiver({
-    ...{ ledger, logger, pull: ports.pull },
+    ...{ ledger, store, blobs, logger, pull: ports.pull },
     onTransferred: (siteId, body) => turn(() => ({ type: 'transferred', siteId, body })),
+    onFailed: notTransferred,
   });
   let state = loadRunState(records);
   let timer: NodeJS.Timeout | undefined;
@@ -110,7 +128,10 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       const again = await Promise.resolve()
         .then(eventOf)
         .then((event) => (event === null ? undefined : happen(event)))
-        .then(() => lookAgainMs, fail);
+        .then(
+          () => lookAgainMs,
+          (thrown) => (thrown instanceof UnrecordableClaim && refuse(thrown) ? lookAgainMs : fail(thrown)),
+        );
       if (!suspended && !isOver(state))
         timer = setTimeout(() => void turn(() => ({ type: 'looked' })), again);
     });
@@ -128,6 +149,22 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       }
       if (effects.length > 0 && event.type !== 'progressed') options.onChange();
     }
+  }
+
+  /**
+   * Nothing that a site says may stop the others. Each write is a transaction, so that the store is as it was before;
+   * if the store itself is at fault, that shows at the next look.
+   * @returns false when the store cannot be read
+   */
+  function refuse({ siteId, cause }: UnrecordableClaim): boolean {
+    try {
+      state = { ...loadRunState(records), expected: state.expected };
+    } catch {
+      return false;
+    }
+    logger.error({ error: cause, runId, siteId }, 'a message of a site was refused');
+    ports.fault(siteId, 'message', 'cannot be recorded');
+    return true;
   }
 
   /** @returns after how long the run is looked at again, if it is not over by then */
@@ -173,10 +210,39 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       case 'end-run':
         logger.info({ runId, status: effect.status }, 'run ended');
     }
-    writeRun(records, effect);
-    if (effect.type === 'reject-update')
-      await tidyUp(collectBlobs(store, blobs, [effect.body.update.sha256]));
+    write(effect);
+    switch (effect.type) {
+      case 'refuse-update':
+        return void ports.fault(effect.siteId, 'announcement', effect.reason);
+      case 'reject-update':
+        ports.fault(effect.siteId, 'update', effect.reason);
+        return tidyUp(collectBlobs(store, blobs, [effect.body.update.sha256]));
+      case 'drop-update':
+        ports.fault(effect.siteId, 'update', effect.reason);
+        return tidyUp(collectBlobs(store, blobs, [effect.updateSha256]));
+    }
     return undefined;
+  }
+
+  function write(effect: Parameters<typeof writeRun>[1]): void {
+    try {
+      writeRun(records, effect);
+    } catch (thrown) {
+      if (!('siteId' in effect) || toAppError(thrown).code === 'DISK_FULL') throw thrown;
+      throw new UnrecordableClaim(effect.siteId, thrown);
+    }
+  }
+
+  async function notTransferred(siteId: string, body: AnnounceBody, error: AppError): Promise<void> {
+    const { round, update } = body;
+    if (suspended) return;
+    if (error.code === 'BLOB_CORRUPT') {
+      const verdict = 'The update was rejected: its bytes are not those that were announced.';
+      return turn(() => ({ type: 'judged', siteId, body, verdict }));
+    }
+    // Begun again when the site repeats its announcement. What another update took the place of goes now.
+    if (error.code !== 'CANCELLED') logger.warn({ error, runId, round, siteId }, 'update not received');
+    await tidyUp(collectBlobs(store, blobs, [update.sha256]));
   }
 
   /** What is left over now is deleted the next time. */
@@ -208,7 +274,14 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
 
   async function closeRound(round: number): Promise<RunEvent> {
     options.onChange();
-    const closed = await aggregateRound(store, blobs, ledger, round, options);
+    const closed = await aggregateRound(store, blobs, ledger, round, options).catch((thrown) => {
+      if (thrown instanceof UnmergeableUpdate) return thrown;
+      throw thrown;
+    });
+    if (closed instanceof UnmergeableUpdate) {
+      const { siteId, message } = closed;
+      return { type: 'unmergeable', round, siteId, reason: shortReason(message) };
+    }
     const { sites, energyKept, resultSha256 } = closed;
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFrozenBase();
@@ -218,17 +291,17 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   async function announced(siteId: string, body: AnnounceBody): Promise<RunEvent> {
     const row = store.roundSites.get(runId, body.round, siteId);
     const isNew = isOpen(state, body.round) && row?.updateSha256 !== body.update.sha256;
-    const isTooLarge = isNew && (await updates.isTooLarge(siteId, body));
-    return { type: 'announced', siteId, body, row, isTooLarge };
+    const refusal = isNew ? await updates.refusalOf(siteId, body) : null;
+    return { type: 'announced', siteId, body, row, refusal };
   }
 
   function evaluated(siteId: string, body: EvaluationBody): RunEvent | null {
-    const { counts, ...rest } = body;
     if (!ledger.isGlobalState(body.stateSha256)) return null;
-    const fits = counts !== undefined && counts.classes === config.classes.length;
-    if (counts !== undefined && !fits) logger.warn({ runId, siteId }, 'counts of other classes left out');
-    const reported = reportedOn(records, body.stateSha256);
-    return { type: 'evaluated', siteId, body: fits ? body : rest, reported };
+    if (body.counts !== undefined && body.counts.classes !== config.classes.length) {
+      ports.fault(siteId, 'message', 'counts of other classes');
+      return null;
+    }
+    return { type: 'evaluated', siteId, body, reported: reportedOn(records, body.stateSha256) };
   }
 
   return {
@@ -241,6 +314,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         return { type: 'resumed' };
       }),
     sitesChanged: () => void turn(() => ({ type: 'sites-changed' })),
+    dismissed: (siteId) => updates.stop(siteId),
     connected: () => void publish().catch((error) => turn(() => Promise.reject(error))),
     async received(siteId, message) {
       switch (message.type) {

@@ -81,6 +81,7 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
       audit(siteId, 'update-received', { round: body.round, update: body.update.sha256 });
       break;
     }
+    case 'refuse-update':
     case 'reject-update': {
       const { siteId, body, reason } = write;
       const { round, update } = body;
@@ -88,6 +89,18 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
         ...{ runId, round, siteId, status: 'rejected', reason, updateSha256: update.sha256 },
       });
       audit(siteId, 'update-rejected', { round, reason });
+      break;
+    }
+    case 'drop-update': {
+      const { siteId, round, reason } = write;
+      store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
+      audit(siteId, 'update-rejected', { round, reason });
+      break;
+    }
+    case 'reopen-round': {
+      const { round, deadlineAt } = write;
+      store.rounds.update(runId, round, { status: 'open', deadlineAt });
+      audit('coordinator', 'round-reopened', { round });
       break;
     }
     case 'record-progress': {

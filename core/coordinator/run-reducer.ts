@@ -57,8 +57,11 @@ interface FromSite<Body> {
 
 export type RunEvent =
   | { type: 'resumed' | 'looked' | 'sites-changed' | 'stopped' }
-  /** `row`: what the store has of the site in a round that is not the current one. */
-  | ({ type: 'announced'; row: SiteRow | null; isTooLarge: boolean } & FromSite<AnnounceBody>)
+  /**
+   * `row`: what the store has of the site in a round that is not the current one. `refusal`: why not a byte of the update
+   * is asked for, if it is not.
+   */
+  | ({ type: 'announced'; row: SiteRow | null; refusal: string | null } & FromSite<AnnounceBody>)
   | ({ type: 'transferred' } & FromSite<AnnounceBody>)
   /** `verdict`: number of values in a good update, or what is wrong with it. */
   | ({ type: 'judged'; verdict: number | string } & FromSite<AnnounceBody>)
@@ -67,6 +70,8 @@ export type RunEvent =
   /** `reported`: sites with counts for that state in the store. */
   | ({ type: 'evaluated'; reported: readonly string[] } & FromSite<EvaluationBody>)
   | { type: 'aggregated'; round: number; resultSha256: string; reported: readonly string[] }
+  /** An update that was accepted stops the merge of all. */
+  | { type: 'unmergeable'; round: number; siteId: string; reason: string }
   | { type: 'failed'; failure: ErrorReport };
 
 /** To the store, each in one transaction. */
@@ -87,7 +92,10 @@ export type RunWrite =
     }
   | ({ type: 'record-arrival' } & FromSite<AnnounceBody>)
   | ({ type: 'accept-update'; parameters: number } & FromSite<AnnounceBody>)
-  | ({ type: 'reject-update'; reason: string } & FromSite<AnnounceBody>)
+  /** Of the first nothing is here; the bytes of the second go. */
+  | ({ type: 'refuse-update' | 'reject-update'; reason: string } & FromSite<AnnounceBody>)
+  | { type: 'drop-update'; round: number; siteId: string; updateSha256: string; reason: string }
+  | { type: 'reopen-round'; round: number; deadlineAt: string }
   | ({ type: 'record-progress' } & FromSite<ProgressBody>)
   | ({ type: 'record-absence' } & FromSite<DeclinedBody>)
   | ({ type: 'record-evaluation' } & FromSite<EvaluationBody>)
@@ -179,6 +187,8 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
     }
     case 'aggregated':
       return closeRound(context, state, event);
+    case 'unmergeable':
+      return dropUpdate(context, state, event);
     case 'stopped':
       return end(context, state, 'stopped', null);
     case 'failed':
@@ -330,6 +340,29 @@ function closeRound(
   return { ...closed, status: 'evaluating', current, expected: new Set(around.online) };
 }
 
+/** The merge goes on with the others; without a quorum of them the round waits as it did before it froze. */
+function dropUpdate(
+  context: Context,
+  before: RunState,
+  { round, siteId, reason }: Extract<RunEvent, { type: 'unmergeable' }>,
+): RunState {
+  const { rules, emit } = context;
+  const updateSha256 = before.current?.sites.get(siteId)?.updateSha256 ?? null;
+  if (before.round !== round || before.current?.status !== 'aggregating' || updateSha256 === null)
+    return before;
+  emit({ type: 'drop-update', round, siteId, updateSha256, reason });
+  emit({
+    type: 'answer',
+    siteId,
+    receipt: { runId: rules.runId, round, updateSha256, accepted: false, reason },
+  });
+  const state = withRows(before, [siteId], { status: 'rejected', reason });
+  if (receivedIn(state) >= rules.quorum) return state;
+  const deadlineAt = deadlineFrom(context);
+  emit({ type: 'reopen-round', round, deadlineAt }, { type: 'publish' });
+  return { ...state, current: { ...state.current!, status: 'open', deadlineAt } };
+}
+
 function finishIfEvaluated(context: Context, state: RunState): RunState {
   const isLate = isPast(context.around.now, state.current!.closedAt, context.rules.roundDeadlineMs);
   if (awaitedOf(context, state).length > 0 && !isLate) return state;
@@ -379,8 +412,8 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
     const receipt = { runId: rules.runId, round, updateSha256: update.sha256, accepted: reason === null };
     emit({ type: 'answer', siteId, receipt: { ...receipt, ...(reason === null ? {} : { reason }) } });
   };
-  const reject = (reason: string) => {
-    emit({ type: 'reject-update', siteId, body, reason });
+  const reject = (type: 'refuse-update' | 'reject-update', reason: string) => {
+    emit({ type, siteId, body, reason });
     answer(reason);
     return withRows(state, [siteId], { status: 'rejected', updateSha256: update.sha256, reason });
   };
@@ -391,7 +424,7 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
       emit({ type: 'judge', siteId, body });
       return state;
     }
-    if (typeof event.verdict === 'string') return reject(event.verdict);
+    if (typeof event.verdict === 'string') return reject('reject-update', event.verdict);
     emit({ type: 'accept-update', siteId, body, parameters: event.verdict });
     answer(null);
     return withRows(state, [siteId], { status: 'received' });
@@ -402,7 +435,7 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
     return state;
   }
   if (!isSame) emit({ type: 'stop-transfers', siteId });
-  if (event.isTooLarge) return reject('The update was rejected: it is larger than this round allows.');
+  if (event.refusal !== null) return reject('refuse-update', event.refusal);
   // From here on the update counts as sent, whatever becomes of it.
   emit({ type: 'record-arrival', siteId, body }, { type: 'fetch', siteId, body });
   return withRows(state, [siteId], { status: 'announced', updateSha256: update.sha256, reason: null });

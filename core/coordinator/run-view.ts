@@ -13,10 +13,13 @@ import type {
 import type { ReadOnlyStore } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import type { Drift } from '../strategy/strategy.ts';
+import type { Dismissal } from './admission.ts';
 
 export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'> {
   online: boolean;
   revoked: boolean;
+  /** Why the coordinator does not listen to it now, and until when; null when it does. */
+  dismissal: Dismissal | null;
 }
 
 export type InvitationRow = Pick<InvitationRecord, 'id' | 'siteName' | 'createdAt' | 'expiresAt' | 'usedAt'>;

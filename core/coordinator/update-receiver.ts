@@ -1,22 +1,31 @@
 /** Fetches and judges the files of sites' updates; what becomes of a verdict is decided in run-reducer.ts. */
 import { trainableWeights } from '../models/trainable-weights.ts';
-import { toAppError } from '../shared/errors.ts';
+import { type AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
-import { type AnnounceBody, type BlobReference, shortReason } from '../transport/messages.ts';
+import { type AnnounceBody, type BlobReference, chunkBytes, shortReason } from '../transport/messages.ts';
 import type { RunLedger } from './run-ledger.ts';
 
 export interface UpdateReceiverOptions {
   ledger: RunLedger;
+  store: Pick<Store, 'updateArrivals' | 'blobReferences'>;
+  blobs: Pick<BlobStore, 'has' | 'isInUse'>;
   logger: Logger;
   pull(siteId: string, reference: BlobReference, signal: AbortSignal): Promise<void>;
   onTransferred(siteId: string, body: AnnounceBody): Promise<void>;
+  /** Also for a transfer that was stopped. */
+  onFailed(siteId: string, body: AnnounceBody, error: AppError): Promise<void>;
 }
 
 export interface UpdateReceiver {
-  /** An honest update has the size that follows from the round; without this a site could fill disk and memory. */
-  isTooLarge(siteId: string, body: AnnounceBody): Promise<boolean>;
+  /**
+   * Why an update is refused before its first byte: a site could fill disk and memory, or pass off a file of somebody
+   * else's as its own. Null when it may come.
+   */
+  refusalOf(siteId: string, body: AnnounceBody): Promise<string | null>;
   /** Does not wait for the transfer; one that is under way already goes on. */
   fetch(siteId: string, body: AnnounceBody): undefined;
   /** Number of values in a good update, or what is wrong with it. */
@@ -25,34 +34,56 @@ export interface UpdateReceiver {
   stop(siteId: string | null): undefined;
 }
 
-/** For differences in what a file says beside its values. */
-const sizeSlackBytes = 64 * 1024;
+/** The size of an honest update follows from the round, but for how its header is written. */
+const sizeSlackBytes = 1024;
+/** Different updates of one site in a round: a few follow from consents that are withdrawn while it trains. */
+const maxUpdatesPerRound = 8;
+
+const rejected = (why: string) => `The update was rejected: ${why}.`;
 
 export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateReceiver {
-  const { ledger, logger, pull, onTransferred } = options;
+  const { ledger, store, blobs, logger, pull, onTransferred, onFailed } = options;
   const { runId, config, base } = ledger;
   const transfers = new Map<string, AbortController>();
 
+  async function sizeOf(siteId: string, round: number): Promise<number> {
+    const plan = ledger.planOf(round);
+    const weights = trainableWeights(base, plan.mode, config.lastK);
+    const shape = {
+      ...(await ledger.startOf(siteId, round)),
+      base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
+    };
+    return fileSizeBytes(shape, updateForm({ config, plan }));
+  }
+
   return {
-    async isTooLarge(siteId, { round, update }) {
-      const plan = ledger.planOf(round);
-      const weights = trainableWeights(base, plan.mode, config.lastK);
-      const shape = {
-        ...(await ledger.startOf(siteId, round)),
-        base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
-      };
-      return update.sizeBytes > fileSizeBytes(shape, updateForm({ config, plan })) + sizeSlackBytes;
+    async refusalOf(siteId, { round, update: { sha256, sizeBytes, chunkBytes: inChunksOf } }) {
+      const earlier = store.updateArrivals.ofSite(runId, round, siteId);
+      const isKnown = earlier.includes(sha256);
+      if (!isKnown && earlier.length >= maxUpdatesPerRound)
+        return rejected(`it is one more than the ${maxUpdatesPerRound} that a site may send in a round`);
+      // Whatever is here already came from somebody else, or for something else.
+      const isHeld = !isKnown && (blobs.has(sha256) || blobs.isInUse(sha256));
+      if (isHeld || store.blobReferences.isOfOthers(sha256, siteId))
+        return rejected('this file was not made by this site for this round');
+      const expected = await sizeOf(siteId, round);
+      if (sizeBytes > expected + sizeSlackBytes) return rejected('it is larger than this round allows');
+      if (sizeBytes < expected - sizeSlackBytes)
+        return rejected('it is smaller than what this round asks for');
+      return inChunksOf === chunkBytes ? null : rejected('it comes in chunks of another size');
     },
     fetch(siteId, body) {
       const key = `${siteId} ${body.update.sha256}`;
       if (transfers.has(key)) return;
       const abort = new AbortController();
       transfers.set(key, abort);
-      // A transfer that fails is begun again when the site repeats its announcement.
       void pull(siteId, body.update, abort.signal)
-        .then(() => onTransferred(siteId, body))
-        .catch((error) => logger.warn({ error, runId, round: body.round, siteId }, 'update not received'))
-        .finally(() => transfers.delete(key));
+        .finally(() => transfers.delete(key))
+        .then(
+          () => onTransferred(siteId, body),
+          (thrown) => onFailed(siteId, body, toAppError(thrown)),
+        )
+        .catch((error) => logger.warn({ error, runId, round: body.round, siteId }, 'update not received'));
     },
     async judge(siteId, { round, update }) {
       // That this cannot be read is no fault of the site's.
@@ -69,7 +100,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
         if (error.code !== 'INTERNAL') return shortReason(error.message);
         // Bytes from outside must not fail the run of the others in ways that nobody thought of either.
         logger.error({ error: thrown, runId, round }, 'update not understood');
-        return 'The update was rejected: it cannot be read.';
+        return rejected('it cannot be read');
       }
     },
     stop(siteId) {

@@ -14,6 +14,16 @@ export interface SiteEvaluation {
   counts: unknown;
 }
 
+/** Null for what are no counts of this run: one report must not take the figures of all away. */
+function countsOf({ correct, total, counts }: SiteEvaluation, classes: number): EvaluationCounts | null {
+  if (counts !== null) {
+    const parsed = evaluationCountsShape.safeParse(counts);
+    return parsed.success && parsed.data.classes === classes ? parsed.data : null;
+  }
+  const withheld = { top5: null, perClass: null, calibration: null, scores: null };
+  return { smallCell: 1, classes, total, correct, ...withheld };
+}
+
 /**
  * Over all sites that may report, each image counting the same, up to a number of images that no site exceeds: how many
  * it has is a site's own claim, and must not decide the figures of all.
@@ -23,11 +33,7 @@ export function aggregateEvaluations(
   results: readonly SiteEvaluation[],
   { classes, cap }: { classes: number; cap: number | null },
 ): EvaluationMetrics {
-  const parts = results.map(({ correct, total, counts }): EvaluationCounts => {
-    if (counts !== null) return evaluationCountsShape.parse(counts);
-    const withheld = { top5: null, perClass: null, calibration: null, scores: null };
-    return { smallCell: 1, classes, total, correct, ...withheld };
-  });
+  const parts = results.flatMap((result) => countsOf(result, classes) ?? []);
   const totals = parts.map(({ total }) => total);
   const counted = cappedByMedian(totals, cap);
   const scaled = parts.map((part, index) => {

@@ -47,6 +47,11 @@ export const errorTable = {
     action: 'Check the network and make sure that the coordinator is running. Anneal keeps trying.',
   },
   BROKER_REFUSED: { status: 403, action: 'Ask the coordinator whether this site is still enrolled.' },
+  SITE_DISMISSED: {
+    status: 403,
+    action:
+      'Install the coordinator\'s version of Anneal here and run "anneal doctor". If it happens again, tell the coordinator.',
+  },
   MESSAGE_INVALID: { status: 400, action: 'Update both sides to the same version of Anneal.' },
   BLOB_CORRUPT: {
     status: 502,

@@ -158,6 +158,9 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
     blobs,
     logger,
     onProgress: () => {},
+    // Simulated sites are honest, and share this process: a pause of it must not change who takes part.
+    signOfLifeMs: Number.POSITIVE_INFINITY,
+    budget: { points: Number.POSITIVE_INFINITY, messagesPerMinute: Number.POSITIVE_INFINITY },
   });
   const noise = createRoundNoise(options.config.seed, coordinatorId);
   const node = createCoordinator({

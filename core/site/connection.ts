@@ -14,6 +14,7 @@ import {
   type BlobReference,
   boundedLoss,
   coordinatorToSite,
+  type DismissedBody,
   type ManifestBody,
   manifestBodies,
   parseManifest,
@@ -44,6 +45,10 @@ export interface SiteConnectionOptions {
   /** One that the coordinator signed and nobody here can read. */
   onUnreadable(error: ErrorReport): void;
   onReceipt(receipt: ReceiptBody): void;
+  /** The coordinator does not listen to this site for a while. */
+  onDismissed?(dismissal: DismissedBody): void;
+  /** How often the site says that it is there (ms). */
+  helloEveryMs?: number;
 }
 
 export interface SiteConnection {
@@ -54,6 +59,9 @@ export interface SiteConnection {
   open(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** The coordinator counts a site as gone that says nothing for three times as long. */
+const defaultHelloMs = 30_000;
 
 /** As many as the message may name. */
 const maxBaseIds = 100;
@@ -84,14 +92,19 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     maySend: (peer, sha256) => peer === coordinatorId && store.adapters.get(sha256)?.kind === 'update',
   });
 
-  async function sayHello(): Promise<void> {
-    const body = {
-      name: options.name,
-      version: options.version,
-      baseIds: (await options.baseIds()).slice(0, maxBaseIds),
-      policy: options.policy(),
-    };
-    await link.publish(up, seal('hello', body));
+  /** What the coordinator hears of this site with every sign of life. */
+  const describe = async () => ({
+    name: options.name,
+    version: options.version,
+    baseIds: (await options.baseIds()).slice(0, maxBaseIds),
+    policy: options.policy(),
+  });
+
+  function sayHello(): void {
+    if (!link.online) return;
+    describe()
+      .then((body) => link.publish(up, seal('hello', body)))
+      .catch((error) => logger.warn({ error }, 'hello not sent'));
   }
 
   function receiveManifest(message: LinkMessage): void {
@@ -105,10 +118,6 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     awaited = new AbortController();
     if (opened.type === 'manifest') readManifest(() => parseManifest(opened.body));
     else void fetchManifest(opened.body, awaited.signal);
-  }
-
-  function greet(online: boolean): void {
-    if (online) void sayHello().catch((error) => logger.warn({ error }, 'hello not sent'));
   }
 
   function readManifest(parse: () => ManifestBody): void {
@@ -144,6 +153,9 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       const { runId, round, updateSha256 } = opened.body;
       options.onReceipt(opened.body);
       outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
+    } else if (opened.type === 'dismissed') {
+      logger.warn({ ...opened.body }, 'the coordinator does not listen to this site for a while');
+      options.onDismissed?.(opened.body);
     }
   }
 
@@ -173,10 +185,12 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.message(siteId, 'down'), receiveMessage));
       closers.unshift(await link.subscribe(topics.manifest, receiveManifest));
-      closers.unshift(link.onStatus(greet));
-      greet(link.online);
+      closers.unshift(link.onStatus(sayHello));
+      const renewal = setInterval(sayHello, options.helloEveryMs ?? defaultHelloMs).unref();
+      closers.unshift(() => clearInterval(renewal));
+      sayHello();
     },
-    greet: () => greet(link.online),
+    greet: sayHello,
     async close() {
       awaited.abort();
       for (const close of closers) await close();

@@ -46,12 +46,12 @@ export function createSites(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'sites', siteRecord);
   const given = ['id', 'name', 'publicKey', 'certificateSerial', 'joinedAt'];
   const upsert = `${insertSql('sites', given)} ON CONFLICT (id) DO UPDATE
-    SET ${replacements(given.slice(1))}, revoked_at = NULL`;
+    SET ${replacements(given.slice(1))}, revoked_at = NULL, dismissed_until = NULL, dismissal_reason = NULL`;
   return {
     get: (id: string) => rows.get('WHERE id = @id', { id }),
     /** By name, revoked ones included. */
     list: () => rows.all('ORDER BY name, id'),
-    /** A site that joins again gets its new key and certificate; its revocation is lifted. */
+    /** A site that joins again gets its new key and certificate; revocation and dismissal are lifted. */
     upsert: (site: Pick<SiteRecord, 'id' | 'name' | 'publicKey' | 'certificateSerial'>) =>
       rows.write(upsert, { ...site, joinedAt: now() })!,
     /** False when unknown or revoked already. */
@@ -62,6 +62,10 @@ export function createSites(db: Sqlite, now: () => string) {
     /** What the site published last. */
     setPolicy(id: string, policy: unknown): void {
       db.run('UPDATE sites SET policy = @policy WHERE id = @id', { id, policy: JSON.stringify(policy) });
+    },
+    dismiss(id: string, until: string, reason: string): void {
+      const sql = 'UPDATE sites SET dismissed_until = @until, dismissal_reason = @reason WHERE id = @id';
+      db.run(sql, { id, until, reason });
     },
     touchLastSeen(id: string, at: string = now()): void {
       db.run('UPDATE sites SET last_seen_at = @at WHERE id = @id', { id, at });

@@ -31,6 +31,10 @@ export const migrations: readonly Migration[] = [
     version: 5,
     apply: (db) => db.exec(readFileSync(new URL('./site-decides.sql', import.meta.url), 'utf8')),
   },
+  {
+    version: 6,
+    apply: (db) => db.exec(readFileSync(new URL('./dismissals.sql', import.meta.url), 'utf8')),
+  },
 ];
 
 export const databaseVersion = migrations.length;

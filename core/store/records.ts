@@ -101,6 +101,9 @@ export const siteRecord = z.object({
   lastSeenAt: z.string().nullable(),
   /** JSON as the site published it; parse it with `sitePolicySchema` of core/config. */
   policy: json.nullable(),
+  /** Until then the coordinator does not listen to it, for this reason; stays when the time has passed. */
+  dismissedUntil: z.string().nullable(),
+  dismissalReason: z.string().nullable(),
 });
 export type SiteRecord = z.infer<typeof siteRecord>;
 

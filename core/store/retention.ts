@@ -20,6 +20,8 @@ const holding = `SELECT DISTINCT sha256 FROM blob_references
   WHERE sha256 IN (SELECT value FROM json_each(@hashes)) AND ${isHolding}`;
 const released = `SELECT DISTINCT sha256 FROM blob_references
   WHERE run_id = @run AND round >= @fromRound AND NOT ${isHolding}`;
+const ofOthers = `SELECT sha256 FROM blob_references WHERE sha256 = @sha256 AND purpose <> 'update'
+  UNION SELECT sha256 FROM update_arrivals WHERE sha256 = @sha256 AND site_id <> @siteId`;
 const nothingExpired: Expiry = { runId: '', beforeRound: 0 };
 
 export interface BlobReferences {
@@ -27,6 +29,8 @@ export interface BlobReferences {
   heldAmong(hashes: readonly string[], expired?: Expiry): Set<string>;
   /** What rows of a run's later rounds name and do not hold; other rows may. */
   releasedBy(runId: string, fromRound: number, expired?: Expiry): Set<string>;
+  /** Whether a row names the blob as anything but an update of this site. */
+  isOfOthers(sha256: string, siteId: string): boolean;
 }
 
 export function createBlobReferences(db: Sqlite): BlobReferences {
@@ -37,6 +41,7 @@ export function createBlobReferences(db: Sqlite): BlobReferences {
       hashes(holding, { ...expired, hashes: JSON.stringify(named) }),
     releasedBy: (run, fromRound, expired = nothingExpired) =>
       hashes(released, { ...expired, run, fromRound }),
+    isOfOthers: (sha256, siteId) => hashes(ofOthers, { sha256, siteId }).size > 0,
   };
 }
 

@@ -175,6 +175,11 @@ export function createUpdateArrivals(db: Sqlite, now: () => string) {
     /** By round, then by site. */
     listOfRun: (runId: string) =>
       rows.all('WHERE run_id = @runId ORDER BY round, site_id, created_at, sha256', { runId }),
+    /** Hashes of what a site announced for a round. */
+    ofSite: (runId: string, round: number, siteId: string) =>
+      rows
+        .all('WHERE run_id = @runId AND round = @round AND site_id = @siteId', { runId, round, siteId })
+        .map(({ sha256 }) => sha256),
     /** Call it in the transaction that begins to fetch the update. Repeating it changes nothing. */
     add(arrival: Omit<UpdateArrivalRecord, 'createdAt'>): void {
       db.run(insert, { ...arrival, createdAt: now() });

@@ -60,7 +60,7 @@ interface Readers {
   runs: 'get' | 'list' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
-  updateArrivals: 'listOfRun';
+  updateArrivals: 'listOfRun' | 'ofSite';
   evaluations: 'ofState' | 'ofRun';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
@@ -70,7 +70,7 @@ interface Readers {
   decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
   audit: 'page' | 'newestOf' | 'verify';
-  blobReferences: 'heldAmong' | 'releasedBy';
+  blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;

@@ -96,9 +96,18 @@ export function createBlobFetcher(options: FetcherOptions): BlobFetcher {
       const peer = topics.peerOf(message.topic);
       if (peer === null) return;
       const frame = decodeChunkFrame(message.payload);
-      if (frame.kind === 'data') options.onReceived?.(peer, frame.sha256, frame.bytes.length);
+      if (frame === null) {
+        options.onFault?.(peer, 'message');
+        return;
+      }
       const transfer = transfers.get(frame.sha256);
-      if (transfer?.peer === peer) await transfer.receive(frame);
+      // Bytes count only from whom they were asked of.
+      if (transfer?.peer !== peer) {
+        options.onFault?.(peer, 'chunk');
+        return;
+      }
+      if (frame.kind === 'data') options.onReceived?.(peer, frame.sha256, frame.bytes.length);
+      await transfer.receive(frame);
     },
     async close() {
       closing.abort();
@@ -188,7 +197,10 @@ function createPull(options: PullOptions): Pull {
       ended.reject(new AppError('NOT_FOUND', 'The other side does not have what was asked for.'));
       return;
     }
-    if (!missing.has(frame.index)) return;
+    if (!asked.has(frame.index)) {
+      options.onFault?.(from, 'chunk');
+      return;
+    }
     try {
       await partial.write(frame.index, frame.bytes);
     } catch (error) {

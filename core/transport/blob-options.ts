@@ -21,6 +21,8 @@ export interface BlobExchangeOptions {
   onSent?: TransferListener;
   /** Chunk bytes that arrived, repeats included. */
   onReceived?: TransferListener;
+  /** A peer sent what is no message, or a chunk that nobody asked for. */
+  onFault?: (peer: string, fault: 'message' | 'chunk') => void;
   /** First wait for a chunk before asking again; doubles up to six times as long. Default 10 s. */
   chunkTimeoutMs?: number;
   logger?: Logger;

@@ -4,7 +4,7 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
 import { encodeChunkFrame, type StartedFrame, startChunkFrame } from './chunk-frame.ts';
 import { createConcurrencyLimiter } from './concurrency-limiter.ts';
-import { createReplayGuard, openEnvelope } from './envelope.ts';
+import { createReplayGuard, openIfValid } from './envelope.ts';
 import type { LinkMessage } from './link.ts';
 import { type BlobRequestBody, blobRequestSchema } from './messages.ts';
 
@@ -76,13 +76,19 @@ export function createBlobServer(
     receive(message) {
       const peer = topics.peerOf(message.topic);
       if (peer === null || closing.signal.aborted) return;
-      const request = openEnvelope(message.payload, {
+      if (options.keyOf(peer) === null) return;
+      const request = openIfValid(message.payload, {
         federation: options.federation,
         recipient: options.signer.id,
         sender: peer,
         keyOf: options.keyOf,
         bodies: { 'blob-request': blobRequestSchema },
       });
+      if (request === null) {
+        options.onFault?.(peer, 'message');
+        logger.info({ peer }, 'a request for chunks that is no message');
+        return;
+      }
       if (!replays.accept(request)) return;
       for (const index of new Set(request.body.indices)) {
         const count = waiting.get(peer) ?? 0;

@@ -3,7 +3,6 @@
  * 32-bit, big-endian), then the bytes. Not signed: the broker lets only one sender on a chunk topic, and the
  * hash of the whole blob, which came in a signed message, decides.
  */
-import { AppError } from '../shared/errors.ts';
 import { chunkBytes } from './messages.ts';
 
 const version = 1;
@@ -42,8 +41,8 @@ export function startChunkFrame(
   return { encoded, bytes: encoded.subarray(headerBytes) };
 }
 
-/** @throws AppError MESSAGE_INVALID */
-export function decodeChunkFrame(payload: Uint8Array): ChunkFrame {
+/** Null for what is no chunk. */
+export function decodeChunkFrame(payload: Uint8Array): ChunkFrame | null {
   const buffer = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
   const kind = buffer[1];
   if (
@@ -52,7 +51,7 @@ export function decodeChunkFrame(payload: Uint8Array): ChunkFrame {
     buffer[0] !== version ||
     (kind !== 0 && kind !== 1)
   ) {
-    throw new AppError('MESSAGE_INVALID', 'A malformed chunk arrived.');
+    return null;
   }
   return {
     kind: kind === 0 ? 'data' : 'missing',

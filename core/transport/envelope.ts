@@ -119,6 +119,19 @@ export function openEnvelope<const Bodies extends Record<string, z.ZodType>>(
   return { type, body: body.data, sender, id, at: new Date(at) } as Opened<Bodies>;
 }
 
+/** As {@link openEnvelope}; null for what is no message, where the sender is held to account and nobody else hears. */
+export function openIfValid<const Bodies extends Record<string, z.ZodType>>(
+  bytes: Uint8Array,
+  options: OpenOptions<Bodies>,
+): Opened<Bodies> | null {
+  try {
+    return openEnvelope(bytes, options);
+  } catch (thrown) {
+    if (thrown instanceof AppError && thrown.code === 'MESSAGE_INVALID') return null;
+    throw thrown;
+  }
+}
+
 function parseEnvelope(bytes: Uint8Array): Envelope {
   if (bytes.length > maxEnvelopeBytes) throw invalid('A message larger than the protocol allows arrived.');
   let value: unknown;

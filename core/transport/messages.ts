@@ -159,6 +159,10 @@ const welcomeSchema = z.strictObject({
   version: z.string().max(64),
 });
 
+/** Coordinator: it does not listen to this site until then. */
+const dismissedSchema = z.strictObject({ reason: reasonSchema, until: z.iso.datetime().max(40) });
+export type DismissedBody = z.infer<typeof dismissedSchema>;
+
 export const presenceSchema = z.strictObject({
   online: z.boolean(),
   /** One per connection; an `offline` counts only for the connection it belongs to. */
@@ -196,7 +200,12 @@ export const siteToCoordinator = {
 } as const;
 
 /** Bodies on `site/<site>/down`, for `openEnvelope`. */
-export const coordinatorToSite = { receipt: receiptSchema, welcome: welcomeSchema, ack: ackSchema } as const;
+export const coordinatorToSite = {
+  receipt: receiptSchema,
+  welcome: welcomeSchema,
+  ack: ackSchema,
+  dismissed: dismissedSchema,
+} as const;
 
 /** Bodies on the manifest topic, for `openEnvelope`; `manifest-blob` names the canonical JSON of a large manifest. */
 export const manifestBodies = {

@@ -1,7 +1,7 @@
 /** Who is connected: a retained, signed message per site, turned over by the broker when the site is lost. */
 import { randomUUID } from 'node:crypto';
 import { type Logger, silentLogger } from '../shared/logger.ts';
-import { openEnvelope, sealEnvelope } from './envelope.ts';
+import { openIfValid, sealEnvelope } from './envelope.ts';
 import type { Link } from './link.ts';
 import { presenceSchema } from './messages.ts';
 import type { Will } from './mqtt-session.ts';
@@ -72,25 +72,28 @@ export interface PresenceWatch {
 /**
  * For the coordinator. A will that belongs to an older connection than the newest `online` counts for nothing.
  * @param keyOf public key of a site (base64url), null when unknown or revoked
+ * @param onInvalid hears of a message on a site's own topic that is none
  */
 export async function watchPresence(
   link: Link,
   federation: string,
   keyOf: (siteId: string) => string | null,
   listener: PresenceListener,
+  onInvalid: (siteId: string) => void = () => {},
 ): Promise<PresenceWatch> {
   const topics = createTopics(federation);
   const sessions = new Map<string, { session: string; at: Date }>();
   const online = new Set<string>();
   const unsubscribe = await link.subscribe(topics.everySite.presence, (message) => {
     const siteId = topics.siteOf(message.topic);
-    if (siteId === null || message.payload.length === 0) return;
-    const { body, at } = openEnvelope(message.payload, {
-      federation,
-      sender: siteId,
-      keyOf,
-      bodies: { presence: presenceSchema },
-    });
+    if (siteId === null || message.payload.length === 0 || keyOf(siteId) === null) return;
+    const expected = { federation, sender: siteId, keyOf, bodies: { presence: presenceSchema } };
+    const opened = openIfValid(message.payload, expected);
+    if (opened === null) {
+      onInvalid(siteId);
+      return;
+    }
+    const { body, at } = opened;
     const known = sessions.get(siteId);
     if (body.online) {
       if (known !== undefined && known.session !== body.session && at < known.at) return;

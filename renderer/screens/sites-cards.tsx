@@ -56,6 +56,11 @@ function SiteLine({ site, onRemove }: { site: SiteRow; onRemove: () => void }) {
               : `last seen ${formatRelative(site.lastSeenAt)}`}
           </Text>
         </Group>
+        {site.dismissal && (
+          <Text size="xs" c="red">
+            {site.dismissal.reason} It can come back {formatRelative(site.dismissal.until)}.
+          </Text>
+        )}
       </Box>
       {!site.revoked && (
         <Menu position="bottom-end">

@@ -13,6 +13,7 @@ import { createBlobStore } from '../../core/store/blobs.ts';
 import { sealEnvelope } from '../../core/transport/envelope.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
 import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
+import { createPresence } from '../../core/transport/presence.ts';
 import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 import { signerOf } from '../contract/test-brokers.ts';
 import { until } from '../fixtures/federation.ts';
@@ -90,6 +91,7 @@ function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}
 const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
   received: async () => {},
   sitesChanged: () => {},
+  dismissed: () => {},
   connected: () => {},
   bytesServed: () => {},
   bytesReceived: () => {},
@@ -148,7 +150,9 @@ test('a site that announces the manifest file as its update does not take it fro
     onChange: () => {},
   });
   await connection.open(node.inbox);
-  const link = pair.broker.connect({ clientId: hostile.id });
+  const presence = createPresence(federation, hostile);
+  const link = pair.broker.connect({ clientId: hostile.id, will: presence.will });
+  presence.attach(link);
   const say = (type: string, body: unknown) =>
     link.publish(
       createTopics(federation).message(hostile.id, 'up'),

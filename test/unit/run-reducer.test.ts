@@ -257,7 +257,7 @@ class Course {
         const round = Math.max(0, this.state.round + command.round);
         const row = store.roundSites.get(runId, round, siteId);
         const body = this.body(siteId, round, kind);
-        return { type: 'announced', siteId, body, row, isTooLarge: kind === 'large' };
+        return { type: 'announced', siteId, body, row, refusal: kind === 'large' ? 'too large' : null };
       }
       case 'progress': {
         const body = { runId, round: this.state.round, step: 1, steps: 2, loss: 1 };

@@ -238,7 +238,7 @@ describe('a chunk frame', () => {
       bytes: new Uint8Array([1, 2, 3]),
     } as const;
     const decoded = decodeChunkFrame(encodeChunkFrame(frame));
-    expect({ ...decoded, bytes: [...decoded.bytes] }).toEqual({ ...frame, bytes: [1, 2, 3] });
+    expect({ ...decoded, bytes: [...decoded!.bytes] }).toEqual({ ...frame, bytes: [1, 2, 3] });
   });
 
   test('that is none is refused', () => {
@@ -254,6 +254,6 @@ describe('a chunk frame', () => {
       Uint8Array.from([1, 7, ...right.subarray(2)]),
       new Uint8Array(chunkBytes + 39).fill(1, 0, 1),
     ];
-    for (const bytes of wrong) expect(() => decodeChunkFrame(bytes)).toThrow(/chunk/);
+    for (const bytes of wrong) expect(decodeChunkFrame(bytes)).toBeNull();
   });
 });

@@ -11,7 +11,7 @@ import { addImage, addRun } from '../fixtures/store.ts';
 
 const noise = (at: PrivacySettings['at']) =>
   ({ at, clipNorm: 1, noiseMultiplier: 2, delta: 1e-5 }) satisfies PrivacySettings;
-const garbage = new Uint8Array(64).fill(7);
+const garbage = (sizeBytes: number) => new Uint8Array(sizeBytes).fill(7);
 
 describe('with noise of the sites, ε counts every update that left one', () => {
   const privacy = noise('site');
@@ -20,9 +20,10 @@ describe('with noise of the sites, ε counts every update that left one', () => 
   test('a rejected one beside the good one', async () => {
     await using run = await openLoneRun(['a', 'b'], settings);
 
-    const rejected = await run.deliver('a', garbage);
+    const good = await run.update(1);
+    const rejected = await run.deliver('a', garbage(good.length));
     const beforeTheEnd = run.store.rounds.get(runId, 0)!.epsilon;
-    await run.deliver('a', await run.update(1));
+    await run.deliver('a', good);
     await run.deliver('b', await run.update(2));
 
     expect(rejected.accepted).toBe(false);
@@ -36,16 +37,12 @@ describe('with noise of the sites, ε counts every update that left one', () => 
   test('one that a second one took the place of, and its file is deleted with the others', async () => {
     await using run = await openLoneRun(['a', 'b'], settings);
     const [withdrawn, second, other] = [await run.update(1), await run.update(2), await run.update(3)];
-    // The announcement of an update that never arrives in full, as when a consent is withdrawn meanwhile.
-    const update = {
-      sha256: await run.blobs.put(withdrawn),
-      sizeBytes: withdrawn.length,
-      chunkBytes: 262_144,
-    };
-    const body = { runId, round: 0, examples: 5, meanLoss: 1, steps: 1, update };
-    await run.engine.received('a', { type: 'announce', body });
+    // As when a consent is withdrawn meanwhile.
+    await run.announce('a', withdrawn);
+    await vi.waitFor(() => expect(run.blobs.unfinished()).toHaveLength(1));
 
     await run.deliver('a', second);
+    await vi.waitFor(() => expect(run.blobs.unfinished()).toEqual([]));
     await run.deliver('b', other);
 
     const { status, epsilon } = run.store.rounds.get(runId, 0)!;
@@ -72,9 +69,10 @@ test('with noise of the coordinator, ε counts the rounds that a site is part of
     ...{ strategy: 'ffa-lora', rounds: 2, privacy, weighting: 'equal' },
   });
 
-  await run.deliver('a', garbage);
+  const good = await run.update(1);
+  await run.deliver('a', garbage(good.length));
   const open = run.store.rounds.get(runId, 0)!.epsilon;
-  await run.deliver('a', await run.update(1));
+  await run.deliver('a', good);
   await run.deliver('b', await run.update(2));
 
   expect(open).toBeNull();
@@ -85,7 +83,7 @@ describe('a bad update harms nobody else', () => {
   test('one that is larger than the round asks for is refused before it is fetched', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
 
-    const receipt = await run.deliver('a', garbage, { sizeBytes: 2 ** 31 });
+    const receipt = await run.deliver('a', garbage(64), { sizeBytes: 2 ** 31 });
     const again = await run.deliver('a', await run.update(1));
 
     expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('larger') });
@@ -114,7 +112,8 @@ describe('a bad update harms nobody else', () => {
     const module = 'x'.repeat(5000);
     const lora = new Map(state.lora).set(module, { ...state.lora.get('body.q')!, module });
 
-    const receipt = await run.deliver('a', encodeModelState({ ...state, lora }));
+    const sizeBytes = (await run.update(1)).length;
+    const receipt = await run.deliver('a', encodeModelState({ ...state, lora }), { sizeBytes });
 
     expect(receipt.accepted).toBe(false);
     expect(receipt.reason).toMatch(/…$/);
@@ -149,23 +148,28 @@ describe('a bad update harms nobody else', () => {
 
   test('a rejected one is deleted at once', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
+    const bytes = garbage((await run.update(1)).length);
 
-    await run.deliver('a', garbage);
+    await run.deliver('a', bytes);
 
-    await vi.waitFor(() => expect(run.blobs.has(sha256(garbage))).toBe(false));
+    await vi.waitFor(() => expect(run.blobs.has(sha256(bytes))).toBe(false));
+    expect(run.pulled).toEqual([sha256(bytes)]);
+    expect(run.faults).toEqual(['a update']);
   });
 
   test('one whose file cannot be read at all is rejected, and the run goes on', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
     const good = await run.update(1);
     const broken = await run.update(2);
-    const sha256 = await run.blobs.put(broken);
-    const place = run.blobs.path(sha256);
-    rmSync(place);
     // A folder in its place: an error of the file system that no rule foresees.
-    mkdirSync(path.join(place, 'folder'), { recursive: true });
+    run.onPulled = (sha256) => {
+      const place = run.blobs.path(sha256);
+      rmSync(place);
+      mkdirSync(path.join(place, 'folder'), { recursive: true });
+    };
 
     const receipt = await run.deliver('b', broken);
+    run.onPulled = () => {};
     const other = await run.deliver('a', good);
 
     expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('cannot be read') });

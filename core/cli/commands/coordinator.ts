@@ -14,17 +14,21 @@ import { requireRole, runInForeground, withAgent, withRunningAgent } from '../wi
 
 const pollMs = 500;
 
+function stateOf({ revoked, dismissal, online }: CoordinatorOverview['sites'][number]): string {
+  if (revoked) return 'removed';
+  if (dismissal !== null) return 'kept out';
+  return online ? 'online' : 'offline';
+}
+
 function describe(overview: CoordinatorOverview): string {
   const lines = [
     `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
     formatTable(
       ['site', 'state', 'joined', 'last seen'],
-      overview.sites.map((site) => [
-        site.name,
-        site.revoked ? 'removed' : site.online ? 'online' : 'offline',
-        site.joinedAt,
-        site.lastSeenAt ?? '–',
-      ]),
+      overview.sites.map((site) => [site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–']),
+    ),
+    ...overview.sites.flatMap(({ name, dismissal }) =>
+      dismissal === null ? [] : `${name}: ${dismissal.reason} It can come back at ${dismissal.until}.`,
     ),
   ];
   if (overview.current !== null) lines.push(describeRun(overview.current));

@@ -8,6 +8,7 @@
 import type { LoraLayer, ModelState } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
 import type { AggregateResult, AggregateRound, Drift, ServerMemory, StrategyTraits } from '../strategy.ts';
+import { onBehalfOf } from '../unmergeable.ts';
 import { createProductSums, type ProductSums } from './product-sums.ts';
 import { createValueMerge, type ValueMerge } from './value-merge.ts';
 import { type WeighedUpdate, weighUpdates } from './weighed-updates.ts';
@@ -50,9 +51,11 @@ export async function aggregate(
   );
   const layers = rule?.(round) ?? null;
   for await (const update of updates.read()) {
-    values.add(update);
-    layers?.add?.(update);
-    if (plan.sends !== 'a') await sums.add(update.state, update.share);
+    await onBehalfOf(update.siteId, async () => {
+      values.add(update);
+      layers?.add?.(update);
+      if (plan.sends !== 'a') await sums.add(update.state, update.share);
+    });
   }
   const { state, memory } = values.finish(updates.sites);
   const merged = await layers?.finish(sums);

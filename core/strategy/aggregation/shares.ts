@@ -4,6 +4,7 @@ import { AppError } from '../../shared/errors.ts';
 import { cappedByMedian } from '../../shared/median-cap.ts';
 import { rejected } from '../check-update.ts';
 import type { Updates } from '../strategy.ts';
+import { UnmergeableUpdate } from '../unmergeable.ts';
 
 /**
  * Share w_k of each site in a round, by its number of training images or all equal; the shares add up to 1. The number
@@ -15,9 +16,9 @@ export function sharesOf(
   sites: Updates['sites'],
 ): Map<string, number> {
   if (sites.length === 0) throw new AppError('QUORUM_NOT_REACHED', 'No update arrived in this round.');
-  const claims = sites.map(({ examples }) => {
+  const claims = sites.map(({ siteId, examples }) => {
     if (!(Number.isFinite(examples) && examples > 0)) {
-      throw rejected('it does not say how many images it was trained on');
+      throw new UnmergeableUpdate(siteId, rejected('it does not say how many images it was trained on'));
     }
     return weighting === 'equal' ? 1 : examples;
   });

@@ -6,6 +6,7 @@ import { type ChangeOptions, clipChange } from '../privacy/change.ts';
 import { mergedChangeNorm, scaleMergedChange, squaredDistances } from '../robust/distances.ts';
 import { multiKrum, normBound } from '../robust/select.ts';
 import type { AggregateRound, Exclusion, StrategyTraits } from '../strategy.ts';
+import { onBehalfOf } from '../unmergeable.ts';
 import { sharesAmong, sharesOf } from './shares.ts';
 
 export interface WeighedUpdate {
@@ -46,12 +47,14 @@ export async function weighUpdates(
 
   async function* read(): AsyncGenerator<WeighedUpdate> {
     for (const { siteId } of updates.sites) {
-      const state = await updates.read(siteId);
-      // Lets a broker in the same process speak between two updates.
-      await setImmediate();
-      checkAgainstGlobal(state, global);
-      const clipped = clipNorm === null ? state : clipChange(state, global, { ...options, clipNorm }).state;
-      yield { siteId, share: shares.get(siteId)!, state: clipped };
+      const state = await onBehalfOf(siteId, async () => {
+        const sent = await updates.read(siteId);
+        // Lets a broker in the same process speak between two updates.
+        await setImmediate();
+        checkAgainstGlobal(sent, global);
+        return clipNorm === null ? sent : clipChange(sent, global, { ...options, clipNorm }).state;
+      });
+      yield { siteId, share: shares.get(siteId)!, state };
     }
   }
 
