@@ -30,6 +30,9 @@ let around: Surroundings;
 let folder: string;
 beforeAll(async () => {
   scene = await startScene(1);
+  // One site is enough here: what it asks of its coordinator is no matter of these tests.
+  const { site } = scene.federation.sites[0]!.agent.client;
+  await site.setPolicy.mutate({ policy: { ...(await site.policy.query()).policy, minContributors: 1 } });
   around = await lookAround(scene.federation.coordinator.client);
   folder = await mkdtemp(path.join(tmpdir(), 'anneal-anonymous-'));
 });
@@ -38,7 +41,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const runOf = () => ({ ...modestRun(scene.federation), quorum: 1 });
+const runOf = () => ({ ...modestRun(scene.federation), quorum: 1, robust: { rule: 'mean' as const } });
 
 test('hears nothing of a run', async () => {
   const { federation } = around.invitation;
@@ -123,8 +126,8 @@ test('is nobody else: no client id of a site or of the coordinator, no certifica
 
   const outcomes = await Promise.all(
     ids.flatMap((id, index) =>
-      [{}, own[index]!].map((tls) =>
-        connectAs(around, id, { ...tls, ...('cert' in tls && { cert: tls.cert, key: tls.key }) }).then(
+      [undefined, own[index]!].map((tls) =>
+        connectAs(around, id, tls && { cert: tls.cert, key: tls.key }).then(
           (link) => link.close().then(() => 'let in'),
           (error: Error) => error.message,
         ),

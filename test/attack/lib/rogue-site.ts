@@ -19,8 +19,10 @@ import {
   type BlobReference,
   chunkBytes,
   coordinatorToSite,
+  type DismissedBody,
   type ManifestBody,
   manifestBodies,
+  parseManifest,
   type ReceiptBody,
 } from '../../../core/transport/messages.ts';
 import { connectMqtt } from '../../../core/transport/mqtt-link.ts';
@@ -36,6 +38,8 @@ export interface RogueSite extends AsyncDisposable {
   readonly blobs: BlobStore;
   /** What the coordinator said of its updates, oldest first. */
   readonly receipts: readonly ReceiptBody[];
+  /** Why it is not listened to any more, as the coordinator told it. */
+  readonly dismissals: readonly DismissedBody[];
   /** How often its connection was broken. */
   readonly cuts: number;
   /** A signed message on its own topic, of any type and with any body. */
@@ -90,6 +94,7 @@ export async function enrolRogueSite(
   const blobs = createBlobStore(path.join(folder, 'blobs'));
   const receipts: ReceiptBody[] = [];
   const manifests: ManifestBody[] = [];
+  const dismissals: DismissedBody[] = [];
   let cuts = 0;
   link.onStatus((online) => {
     if (!online) cuts += 1;
@@ -98,10 +103,11 @@ export async function enrolRogueSite(
   await link.subscribe(topics.message(siteId, 'down'), ({ payload }) => {
     const opened = openEnvelope(payload, { ...expected, bodies: coordinatorToSite });
     if (opened.type === 'receipt') receipts.push(opened.body);
+    if (opened.type === 'dismissed') dismissals.push(opened.body);
   });
   await link.subscribe(topics.manifest, ({ payload }) => {
     const opened = openEnvelope(payload, { ...expected, bodies: manifestBodies });
-    if (opened.type === 'manifest') manifests.push(opened.body);
+    if (opened.type === 'manifest') manifests.push(parseManifest(opened.body));
   });
   const say = (type: string, body: unknown) =>
     link.publish(
@@ -110,7 +116,7 @@ export async function enrolRogueSite(
     );
 
   return {
-    ...{ siteId, name, credentials, link, blobs, receipts, say },
+    ...{ siteId, name, credentials, link, blobs, receipts, dismissals, say },
     get cuts() {
       return cuts;
     },

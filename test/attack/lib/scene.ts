@@ -13,7 +13,7 @@ import { enrolRogueSite, type RogueSite, type RogueSiteOptions } from './rogue-s
 
 export interface Scene extends AsyncDisposable {
   readonly federation: TestFederation;
-  /** The attacker of one test. When it is disposed of, the coordinator removes the site, and nobody waits for it. */
+  /** The attacker of one test, who has said hello. When it is disposed of, the coordinator removes the site, and nobody waits for it. */
   admit(options: RogueSiteOptions): Promise<RogueSite>;
   /** @returns the run's id */
   startRun(settings: RunSettings): Promise<string>;
@@ -26,15 +26,16 @@ export interface Scene extends AsyncDisposable {
   adapterOf(who: 'coordinator' | number, runId: string, kind: 'global' | 'update'): Promise<ModelState>;
 }
 
-/** A run that asks for nothing unusual, and for little work: one round over the last layers. */
+/** A run that asks for nothing that the default policy refuses, and for little work: one round over the last layers. */
 export const modestRun = (federation: TestFederation): RunSettings => ({
-  ...{ classes: [...federation.classes], rounds: 1, quorum: 2 },
+  ...{ classes: [...federation.classes], rounds: 1, quorum: 3 },
   ...{ initiatingRounds: 1, heatingRounds: 0, coolingRounds: 0, rMax: 4, rMin: 2 },
   targetModules: 'level-256',
   training: { batchSize: 4, epochs: 2 },
 });
 
-export async function startScene(sites = 2): Promise<Scene> {
+/** Three honest sites: the default policy of each asks for at least three contributors. */
+export async function startScene(sites = 3): Promise<Scene> {
   const federation = await startFederation(sites, { subjectsPerSite: 20, imagesPerSubject: 2 });
   const { client } = federation.coordinator;
   let seen = 0;
@@ -46,6 +47,12 @@ export async function startScene(sites = 2): Promise<Scene> {
     async admit(options) {
       const rogue = await enrolRogueSite(client, options);
       let removed = false;
+      await rogue.hello();
+      if (options.presence !== false)
+        await until('the coordinator to see it', async () => {
+          const { sites } = await client.coordinator.overview.query();
+          return sites.some(({ id, online }) => id === rogue.siteId && online);
+        });
       return {
         ...rogue,
         get cuts() {
@@ -111,3 +118,11 @@ export const encode = encodeModelState;
 
 /** The attack is over: the others need not wait for this site any longer. */
 export const leave = (rogue: RogueSite): Promise<void> => Promise.resolve(rogue[Symbol.asyncDispose]());
+
+/** Says the same again and again, until the coordinator has had enough of it. @returns why, as the site is told */
+export async function insist(rogue: RogueSite, type: string, body: unknown): Promise<string> {
+  for (let tries = 0; tries < 100 && rogue.dismissals.length === 0; tries++)
+    await rogue.say(type, body).catch(() => {});
+  const told = async () => rogue.dismissals[0]?.reason;
+  return until('the coordinator to have had enough', told, 5_000);
+}
