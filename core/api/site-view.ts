@@ -101,7 +101,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
-    contractSha256: run === null ? null : (store.contracts.get(run.id)?.sha256 ?? null),
+    contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null
         ? null

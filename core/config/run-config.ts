@@ -218,7 +218,7 @@ const written = <S extends z.ZodRawShape>(shape: S) =>
 /** What a coordinator may choose when starting a run; everything else has a default. */
 export const runSettingsSchema = z
   .strictObject(written(runConfigSchema.shape))
-  .omit({ baseSha256: true })
+  .omit({ baseSha256: true, baseOrigin: true })
   .extend({ training: z.exactOptional(z.strictObject(written(localTrainingSchema.shape))) });
 export type RunSettings = z.infer<typeof runSettingsSchema>;
 

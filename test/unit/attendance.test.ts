@@ -51,7 +51,7 @@ async function openCenter() {
       ...{ ...common, link, signer: signerOf(siteId), name: siteId, baseIds: async () => [] },
       coordinatorPublicKey: signerOf(coordinatorId).publicKey,
       ...{ store: site.store, blobs: createBlobStore(path.join(folder.dir, 'site')), helloEveryMs },
-      ...{ onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {}, policy: () => null },
+      ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {} },
     });
   return {
     connection,

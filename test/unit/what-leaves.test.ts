@@ -94,10 +94,10 @@ describe('the sentences of the approval card', () => {
   });
 
   test('name the contributors: fewer than the quorum where a rule leaves some out', () => {
-    expect(card({ quorum: 5 }).protection.join()).toContain('those of at least 5 sites');
+    expect(card({ quorum: 5 }).protection.join()).toContain('the updates of at least 5 sites');
     expect(card({ quorum: 5, robust: { rule: 'multi-krum', byzantine: 1 } }).protection.join()).toContain(
-      'those of at least 2 sites',
+      'the updates of at least 2 sites',
     );
-    expect(card({ quorum: 1 }).protection.join()).toContain('those of at least a single site');
+    expect(card({ quorum: 1 }).protection.join()).toContain('may be made from a single update');
   });
 });
