@@ -42,13 +42,13 @@ function ClassesTable({ rows }: { rows: readonly ClassRow[] }) {
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Class</Table.Th>
-            <Table.Th ta="right" w={66}>
+            <Table.Th ta="right" w={76}>
               Images
             </Table.Th>
-            <Table.Th ta="right" w={78}>
+            <Table.Th ta="right" w={86}>
               Subjects
             </Table.Th>
-            <Table.Th ta="right" w={78}>
+            <Table.Th ta="right" w={86}>
               Held out
             </Table.Th>
             <Table.Th w={165}>Trains here</Table.Th>
