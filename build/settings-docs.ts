@@ -8,7 +8,7 @@ const isTraining = ({ path }: Setting) => path.startsWith('training.');
 
 /** Documents with a table, and the settings in it; those of `training` have a page of their own. */
 export const settingsDocs: Readonly<Record<string, (setting: Setting) => boolean>> = {
-  'coordinator.md': (setting) => !isTraining(setting) && setting.path !== 'baseSha256',
+  'coordinator.md': (setting) => !isTraining(setting) && !['baseSha256', 'baseOrigin'].includes(setting.path),
   'training.md': isTraining,
 };
 
@@ -23,7 +23,7 @@ function defaultOf({ path, default: value, none, byDefault }: Setting): string {
   if (byDefault !== undefined) return /^\d+$/.test(byDefault) ? code(byDefault) : lowered(byDefault);
   if (path === 'loraScaling') return code('fixed');
   if (typeof value === 'object' || none !== undefined) return 'none';
-  if (value === undefined) return '–';
+  if (value === undefined || value === '') return '–';
   return code(String(value));
 }
 

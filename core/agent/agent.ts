@@ -11,6 +11,7 @@ import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
+import { createLeakTests } from '../policy/leak-test-service.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
@@ -64,6 +65,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
   const events = createEventHub();
   const catalogue = createCatalogue(data.modelsDir);
+  const leakTests = createLeakTests({ catalogue, modelsFolder: data.modelsDir, logger });
   const products = createOnnxRuntimeProducts();
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;
@@ -82,6 +84,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         identity,
         threads: options.threads,
         autoApprove: options.autoApprove ?? false,
+        leakOf: leakTests.leakOf,
       });
     }
     events.emit({ type: 'changed', what: 'status' });
@@ -226,6 +229,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const context: AgentContext = {
     store,
     catalogue,
+    leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
       return identity?.mode === 'site' ? identity.joinedAt : null;
@@ -253,6 +257,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   };
 
   async function close(): Promise<void> {
+    leakTests.close();
     await demo.close();
     await site?.close();
     await coordinator?.close();

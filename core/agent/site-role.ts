@@ -1,8 +1,11 @@
 /** Puts a site together: connection, trainer process, state machine. */
 import { join } from 'node:path';
+import { hardlyCompresses } from '../config/leak-report.ts';
 import { computeSettings, type DeviceChoice, readDeviceChoice } from '../engine/devices/device-choice.ts';
 import { startTrainer } from '../engine/trainer.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
+import type { BaseFacts } from '../policy/check-policy.ts';
+import type { LeakTests } from '../policy/leak-test-service.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
@@ -29,6 +32,7 @@ export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
   /** Processor threads for training, when a person asked for a number. */
   threads?: number | undefined;
   autoApprove: boolean;
+  leakOf: LeakTests['leakOf'];
 }
 
 /** Starts even when the broker is away; it keeps trying. @throws AppError DATA_FOLDER_UNUSABLE */
@@ -84,7 +88,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     workFolder: join(data.trainingDir, 'work'),
     compute: (baseId) => computeSettings(choice, baseId, options.threads),
     askedBy: { federation, coordinatorKey: credentials.coordinatorPublicKey },
-    baseFacts: async () => ({ hardlyCompresses: false }),
+    baseFacts: (baseId) => baseFactsOf(baseId, options),
     autoApprove: options.autoApprove,
     onChange: () => {
       events.emit({ type: 'changed', what: 'run' });
@@ -126,6 +130,17 @@ function dismissedProblem({ reason, until }: DismissedBody): AppError {
     'SITE_DISMISSED',
     `${reason} It listens again at ${until.slice(0, 16).replace('T', ' ')} UTC.`,
   );
+}
+
+/** A network that is built in was measured by those who built it in (docs/models.md); any other was at its import, or is now. */
+async function baseFactsOf(
+  baseId: string,
+  { catalogue, leakOf }: Pick<SiteRoleOptions, 'catalogue' | 'leakOf'>,
+): Promise<BaseFacts> {
+  const isBuiltIn = (await catalogue.list()).some(
+    ({ id, importedAt }) => id === baseId && importedAt === null,
+  );
+  return { hardlyCompresses: !isBuiltIn && hardlyCompresses(await leakOf(baseId)) };
 }
 
 /** A choice that cannot be read must not keep a site from its rounds: it trains on the processor then. */

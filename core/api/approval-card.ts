@@ -11,15 +11,32 @@ import { currentPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import type { AgentContext } from './context.ts';
 import type { ApprovalCard, ClassOnCard, DecisionRow } from './contract.ts';
 
 export interface CardOptions {
   store: ReadOnlyStore;
   catalogue: Catalogue;
   site: Pick<SiteNode, 'siteName'>;
+  /** Called with a base model whose leak was never measured. */
+  measureLeak(baseId: string): void;
   /** The federation's name. */
   federation: string;
 }
+
+/** Base models whose leak was asked for: one that cannot be measured is not tried at each look. */
+const asked = new WeakMap<AgentContext, Set<string>>();
+
+/** The card does not wait for it: whoever looks again finds it. */
+export const measuringLeaks = (agent: AgentContext) => (baseId: string) => {
+  const known = asked.get(agent) ?? new Set();
+  if (known.has(baseId)) return;
+  asked.set(agent, known.add(baseId));
+  agent
+    .leakOf(baseId)
+    .then(() => agent.emit({ type: 'changed', what: 'run' }))
+    .catch(() => {});
+};
 
 /** @throws AppError NOT_FOUND when no run of this contract has asked */
 export async function cardOf(options: CardOptions, contractSha256: string): Promise<ApprovalCard> {
@@ -38,13 +55,15 @@ export async function pendingCard(options: CardOptions & { site: SiteNode }): Pr
 }
 
 async function describeContract(
-  { store, catalogue, site, federation }: CardOptions,
+  { store, catalogue, site, federation, measureLeak }: CardOptions,
   record: ContractRecord,
 ): Promise<ApprovalCard> {
   const contract = contractSchema.parse(record.document);
   const { settings: config, baseModel, leaves } = contract;
   const { policy, version } = currentPolicy(store);
   const held = await heldModel(catalogue, config);
+  const leak = held === null ? null : await catalogue.keptLeak(held.id);
+  if (held !== null && leak === null) measureLeak(held.id);
   const { rounds } = leaves;
   const ranks = rounds.map(({ rank }) => rank);
   return {
@@ -59,7 +78,8 @@ async function describeContract(
     base: {
       ...baseModel,
       importedAt: held?.importedAt ?? null,
-      isBuiltIn: held !== null && held.importedAt === undefined,
+      isBuiltIn: held?.format === 'built-in',
+      leak,
     },
     ...whatLeaves(contract, site.siteName),
     leavingRounds: rounds,
@@ -71,14 +91,20 @@ async function describeContract(
     rounds: config.rounds,
     minContributors: contract.minContributors,
     evaluations: evaluationsOf(contract, policy),
-    settings: describeSettings(config),
+    // The letter begins with these.
+    settings: describeSettings(config).filter(({ group }) => group !== 'Letter to the sites'),
     limits: limitsOf(config),
     policyVersion: version,
   };
 }
 
-async function heldModel(catalogue: Catalogue, { baseSha256 }: RunConfig) {
-  return (await catalogue.list()).find((entry) => entry.sha256 === baseSha256) ?? null;
+/** Null when the base model was removed here since. */
+async function heldModel(catalogue: Catalogue, { baseId, baseSha256 }: RunConfig) {
+  const id = await catalogue.resolve(baseId, baseSha256).catch((thrown: unknown) => {
+    if (thrown instanceof AppError && thrown.code === 'MODEL_UNKNOWN') return null;
+    throw thrown;
+  });
+  return (await catalogue.list()).find((entry) => entry.id === id) ?? null;
 }
 
 const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ subjectId }) => subjectId)).size;
@@ -91,7 +117,6 @@ function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) 
   const { images, leftOut, refusal } = admit(consented, config, policy);
   const heldOut = heldOutImages(store, request);
   const all = store.images.list({ split: 'train', status: 'ready' });
-  const ready = [...all, ...store.images.list({ split: 'test', status: 'ready' })];
   const byLabel = Map.groupBy(consented, ({ label }) => label);
   const tooFew = new Set(leftOut.map(({ label }) => label));
   return {
@@ -106,7 +131,7 @@ function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) 
       };
     }),
     images: { used: images.length, all: all.length, heldOut: heldOut.length },
-    subjects: { used: subjectsIn(images), all: subjectsIn(ready) },
+    subjects: { used: subjectsIn(images), all: subjectsIn(all) },
     /** Why this site would not train on what it has now. */
     cannotTrain: refusal?.toReport() ?? null,
   };

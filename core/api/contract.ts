@@ -2,6 +2,7 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+import type { LeakReport } from '../config/leak-report.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
@@ -54,6 +55,8 @@ export interface SiteOverview {
   /** One plain sentence on why the site waits although a round is open; null when it does not. */
   notice: string | null;
   run: RunSummary | null;
+  /** Of the run, for its letter; null until this site could derive the contract. */
+  contractSha256: string | null;
   approval: ApprovalCard | null;
 }
 
@@ -85,7 +88,12 @@ export interface ApprovalCard extends WhatLeaves {
   subjects: { used: number; all: number };
   /** Why this site would not train on what it has now; null when it would. */
   cannotTrain: ErrorReport | null;
-  base: Contract['baseModel'] & { importedAt: string | null; isBuiltIn: boolean };
+  base: Contract['baseModel'] & {
+    importedAt: string | null;
+    isBuiltIn: boolean;
+    /** Null while it is being measured. */
+    leak: LeakReport | null;
+  };
   leavingRounds: LeavingRounds[];
   leavingTensors: LeavingTensor[];
   precision: WirePrecision;

@@ -7,7 +7,7 @@ import { pick } from '../shared/pick.ts';
 import { currentPolicy } from '../site/policy.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import { listDecisions, pendingCard } from './approval-card.ts';
+import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { SetAsideRow, SiteOverview, SitePolicyView, SiteRequests, SubjectRow } from './contract.ts';
 
@@ -74,7 +74,10 @@ export function sitePolicyView(store: ReadOnlyStore): SitePolicyView {
 export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
   const { store, site, catalogue } = agent;
   const federation = agent.status().federation ?? '';
-  const pending = site === null ? null : await pendingCard({ store, catalogue, site, federation });
+  const pending =
+    site === null
+      ? null
+      : await pendingCard({ store, catalogue, site, federation, measureLeak: measuringLeaks(agent) });
   return { pending, decisions: listDecisions(store) };
 }
 
@@ -98,9 +101,13 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
+    contractSha256: run === null ? null : (store.contracts.get(run.id)?.sha256 ?? null),
     approval:
       site === null
         ? null
-        : await pendingCard({ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' }),
+        : await pendingCard({
+            ...{ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' },
+            measureLeak: measuringLeaks(agent),
+          }),
   };
 }

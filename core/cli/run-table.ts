@@ -53,9 +53,16 @@ export function describeRun(run: RunDetail): string {
       done.map((round) => columns.map(({ cell }) => cell(round))),
       rightAligned,
     ),
+    ...describeAbsences(run),
     ...(metrics === null ? [] : [metrics]),
     ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
   ].join('\n');
+}
+
+/** Who said that it takes no part in the newest round, or was refused, and why. */
+function describeAbsences({ done }: RunDetail): string[] {
+  const rows = done.at(-1)?.sites.filter(({ status }) => status === 'absent' || status === 'rejected') ?? [];
+  return rows.map(({ siteName, reason }) => `${siteName}: ${reason ?? 'takes no part in this round'}`);
 }
 
 function describePrivacy({ at, clipNorm, noiseMultiplier, delta }: PrivacySettings): string {

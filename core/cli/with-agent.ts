@@ -5,12 +5,16 @@ import { type RunAgentOptions, type RunningAgent, runAgent } from '../agent/run-
 import { type AgentClient, createAgentClient } from '../api/client.ts';
 import type { AgentStatus } from '../api/contract.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
+import { createLeakTests, type LeakTests } from '../policy/leak-test-service.ts';
 import { AppError } from '../shared/errors.ts';
 import { printJson, printLine } from './output.ts';
 
-/** The base models of a data folder, for commands that need no agent. */
-export const openCatalogue = (dataFolder = defaultDataFolder()): Catalogue =>
-  createCatalogue(join(dataFolder, 'models'));
+/** The base models of a data folder and their leak tests, for commands that need no agent. */
+export function openCatalogue(dataFolder = defaultDataFolder()): Catalogue & { leakTests: LeakTests } {
+  const modelsFolder = join(dataFolder, 'models');
+  const catalogue = createCatalogue(modelsFolder);
+  return { ...catalogue, leakTests: createLeakTests({ catalogue, modelsFolder }) };
+}
 
 async function isRunning(client: AgentClient): Promise<boolean> {
   try {

@@ -37,7 +37,9 @@ const letterShape = grouped('Letter to the sites', {
     'Title. What the study is called, for the people who approve it.',
     z.string().max(120).default(''),
   ),
-  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default('')),
+  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default(''), {
+    long: true,
+  }),
 });
 
 const methodShape = grouped('Method', {
@@ -216,7 +218,7 @@ const written = <S extends z.ZodRawShape>(shape: S) =>
 /** What a coordinator may choose when starting a run; everything else has a default. */
 export const runSettingsSchema = z
   .strictObject(written(runConfigSchema.shape))
-  .omit({ baseSha256: true })
+  .omit({ baseSha256: true, baseOrigin: true })
   .extend({ training: z.exactOptional(z.strictObject(written(localTrainingSchema.shape))) });
 export type RunSettings = z.infer<typeof runSettingsSchema>;
 

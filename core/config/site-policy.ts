@@ -77,7 +77,8 @@ const leavesShape = grouped('What may leave', {
 const allowedShape = grouped('What it may be for', {
   purposes: setting(
     'Purposes. A run for another purpose is refused, whatever the consents say.',
-    z.array(z.string().min(1).max(1000)).max(100).default(['federated-training']),
+    // They leave with every sign of life: all that a policy may say fits an envelope.
+    z.array(z.string().min(1).max(200)).max(20).default(['federated-training']),
   ),
   baseModels: setting(
     'Base models. SHA-256 of the base models that a run may use; any that is built in or that a person imported here when empty.',

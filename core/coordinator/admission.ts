@@ -3,7 +3,13 @@ import type { Logger } from '../shared/logger.ts';
 import type { SiteRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { DismissedBody } from '../transport/messages.ts';
-import { type BudgetLimits, createSenderBudget, type Fault, wordsOf } from './sender-budget.ts';
+import {
+  type BudgetLimits,
+  createSenderBudget,
+  type DismissalCause,
+  type Fault,
+  wordsOf,
+} from './sender-budget.ts';
 
 export type Dismissal = DismissedBody;
 
@@ -51,10 +57,10 @@ export function createAdmission(options: AdmissionOptions): Admission {
     return isWelcome(site, store.now()) ? site.publicKey : null;
   };
 
-  async function dismiss(siteId: string, fault: Fault): Promise<void> {
+  async function dismiss(siteId: string, cause: DismissalCause): Promise<void> {
     if (keyOf(siteId) === null) return;
     const until = new Date(Date.parse(store.now()) + dismissalMs).toISOString();
-    const dismissal = { until, reason: `The coordinator stopped listening to this site: ${wordsOf(fault)}.` };
+    const dismissal = { until, reason: `The coordinator stopped listening to this site: ${wordsOf(cause)}.` };
     store.transaction(() => {
       store.sites.dismiss(siteId, until, dismissal.reason);
       store.audit.append({

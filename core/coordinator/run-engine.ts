@@ -25,7 +25,7 @@ import {
 } from '../transport/messages.ts';
 import { aggregateRound } from './close-round.ts';
 import { countTrainable, openRunLedger } from './run-ledger.ts';
-import { loadRunState, recordAccuracy, reportedOn, writeRun } from './run-records.ts';
+import { loadRunState, recordAccuracy, reportedOn, UnrecordableClaim, writeRun } from './run-records.ts';
 import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
 import type { Fault } from './sender-budget.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
@@ -89,16 +89,6 @@ export interface RunEngine {
   stop(): Promise<void>;
   /** Ends timers and transfers; the run goes on at the next start. */
   suspend(): Promise<void>;
-}
-
-/** What a site said cannot be written down. */
-class UnrecordableClaim extends Error {
-  readonly siteId: string;
-
-  constructor(siteId: string, cause: unknown) {
-    super('a claim cannot be recorded', { cause });
-    this.siteId = siteId;
-  }
 }
 
 /** How often the clock alone may change something: a deadline, the grace of a site that went away. */
@@ -210,7 +200,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       case 'end-run':
         logger.info({ runId, status: effect.status }, 'run ended');
     }
-    write(effect);
+    writeRun(records, effect);
     switch (effect.type) {
       case 'refuse-update':
         return void ports.fault(effect.siteId, 'announcement', effect.reason);
@@ -222,15 +212,6 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
         return tidyUp(collectBlobs(store, blobs, [effect.updateSha256]));
     }
     return undefined;
-  }
-
-  function write(effect: Parameters<typeof writeRun>[1]): void {
-    try {
-      writeRun(records, effect);
-    } catch (thrown) {
-      if (!('siteId' in effect) || toAppError(thrown).code === 'DISK_FULL') throw thrown;
-      throw new UnrecordableClaim(effect.siteId, thrown);
-    }
   }
 
   async function notTransferred(siteId: string, body: AnnounceBody, error: AppError): Promise<void> {

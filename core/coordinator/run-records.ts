@@ -1,5 +1,6 @@
 /** A run's state as the store has it, and what changes it: one transaction for each write. */
 import type { RunConfig } from '../config/run-config.ts';
+import { toAppError } from '../shared/errors.ts';
 import type { RoundRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Strategy } from '../strategy/strategy.ts';
@@ -46,8 +47,24 @@ export function loadRunState(records: RunRecords): RunState {
 
 type Write = Exclude<RunWrite, { type: 'record-accuracy' }>;
 
+/** What a site said cannot be written down. */
+export class UnrecordableClaim extends Error {
+  readonly siteId: string;
+
+  constructor(siteId: string, cause: unknown) {
+    super('a claim cannot be recorded', { cause });
+    this.siteId = siteId;
+  }
+}
+
+/** @throws UnrecordableClaim when it comes from a site; AppError DISK_FULL and what else the store throws */
 export function writeRun(records: RunRecords, write: Write, facts?: RoundFacts): void {
-  records.store.transaction(() => writeRows(records, write, facts));
+  try {
+    records.store.transaction(() => writeRows(records, write, facts));
+  } catch (thrown) {
+    if (!('siteId' in write) || toAppError(thrown).code === 'DISK_FULL') throw thrown;
+    throw new UnrecordableClaim(write.siteId, thrown);
+  }
 }
 
 function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefined): void {

@@ -7,9 +7,11 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 /**
  * `message`: not signed by the site, not as its schema says, or about a run that does not exist. `announcement`: an
  * update refused before its first byte. `update`: one refused once it was here. `chunk`: bytes that nobody asked for.
- * `flood`: more messages than any site has to say.
  */
-export type Fault = 'message' | 'announcement' | 'update' | 'chunk' | 'flood';
+export type Fault = 'message' | 'announcement' | 'update' | 'chunk';
+
+/** `flood`: more messages than any site has to say. */
+export type DismissalCause = Fault | 'flood';
 
 export interface BudgetLimits {
   /** Points a site may lose within `windowSeconds`. */
@@ -19,18 +21,15 @@ export interface BudgetLimits {
   messagesPerMinute: number;
 }
 
-/** A rejected update is a round's work lost, a stray chunk what a slow line leaves behind. */
-const costs: Readonly<Record<Fault, number>> = {
-  message: 4,
-  announcement: 20,
-  update: 20,
-  chunk: 0.2,
-  flood: 0,
-};
+/**
+ * A rejected update is a round's work lost, a stray chunk is what a slow line leaves behind. Whole numbers: the limiter
+ * adds no others.
+ */
+const costs: Readonly<Record<Fault, number>> = { message: 40, announcement: 200, update: 200, chunk: 2 };
 
-export const defaultBudget: BudgetLimits = { points: 100, windowSeconds: 600, messagesPerMinute: 3_000 };
+export const defaultBudget: BudgetLimits = { points: 1_000, windowSeconds: 600, messagesPerMinute: 3_000 };
 
-const sentences: Readonly<Record<Fault, string>> = {
+const sentences: Readonly<Record<DismissalCause, string>> = {
   message: 'it sent too many messages that are not valid',
   announcement: 'it announced too many updates that cannot be right',
   update: 'too many of its updates were rejected',
@@ -48,7 +47,7 @@ export interface SenderBudget {
 }
 
 /** Completes "The coordinator stopped listening to this site: …". */
-export const wordsOf = (fault: Fault): string => sentences[fault];
+export const wordsOf = (cause: DismissalCause): string => sentences[cause];
 
 export function createSenderBudget(limits: Partial<BudgetLimits> = {}): SenderBudget {
   const { points, windowSeconds, messagesPerMinute } = { ...defaultBudget, ...limits };

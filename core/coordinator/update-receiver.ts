@@ -34,8 +34,6 @@ export interface UpdateReceiver {
   stop(siteId: string | null): undefined;
 }
 
-/** The size of an honest update follows from the round, but for how its header is written. */
-const sizeSlackBytes = 1024;
 /** Different updates of one site in a round: a few follow from consents that are withdrawn while it trains. */
 const maxUpdatesPerRound = 8;
 
@@ -46,6 +44,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
   const { runId, config, base } = ledger;
   const transfers = new Map<string, AbortController>();
 
+  /** Follows from the round, to the byte. */
   async function sizeOf(siteId: string, round: number): Promise<number> {
     const plan = ledger.planOf(round);
     const weights = trainableWeights(base, plan.mode, config.lastK);
@@ -67,9 +66,8 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       if (isHeld || store.blobReferences.isOfOthers(sha256, siteId))
         return rejected('this file was not made by this site for this round');
       const expected = await sizeOf(siteId, round);
-      if (sizeBytes > expected + sizeSlackBytes) return rejected('it is larger than this round allows');
-      if (sizeBytes < expected - sizeSlackBytes)
-        return rejected('it is smaller than what this round asks for');
+      if (sizeBytes !== expected)
+        return rejected(`it has ${sizeBytes} bytes, but this round asks for a file of ${expected}`);
       return inChunksOf === chunkBytes ? null : rejected('it comes in chunks of another size');
     },
     fetch(siteId, body) {
@@ -78,7 +76,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       const abort = new AbortController();
       transfers.set(key, abort);
       void pull(siteId, body.update, abort.signal)
-        .finally(() => transfers.delete(key))
+        .finally(() => transfers.get(key) === abort && transfers.delete(key))
         .then(
           () => onTransferred(siteId, body),
           (thrown) => onFailed(siteId, body, toAppError(thrown)),
@@ -104,8 +102,12 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       }
     },
     stop(siteId) {
-      for (const [key, abort] of transfers)
-        if (siteId === null || key.startsWith(`${siteId} `)) abort.abort();
+      for (const [key, abort] of transfers) {
+        if (siteId !== null && !key.startsWith(`${siteId} `)) continue;
+        // At once: the same update may be asked for again before this one has ended.
+        transfers.delete(key);
+        abort.abort();
+      }
     },
   };
 }

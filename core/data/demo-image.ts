@@ -90,8 +90,8 @@ function expose(pixels: Uint8Array, size: number, light: Light, random: Random):
   }
 }
 
-/** Takes one image of a person; about two in three are JPEG files, the others PNG. */
-export async function takeImage(person: DemoPerson, size: number, random: Random): Promise<DemoImage> {
+/** One image of a person before it becomes a file: RGB, 8 bit, `size` × `size`. */
+export async function drawImage(person: DemoPerson, size: number, random: Random): Promise<Uint8Array> {
   const svg = drawPortrait(
     person,
     drawPose(random),
@@ -103,6 +103,12 @@ export async function takeImage(person: DemoPerson, size: number, random: Random
   const drawn = sharp(Buffer.from(svg)).removeAlpha();
   const pixels = await (blur < 0.3 ? drawn : drawn.blur(blur)).raw().toBuffer();
   expose(pixels, size, drawLight(random), random);
+  return pixels;
+}
+
+/** Takes one image of a person; about two in three are JPEG files, the others PNG. */
+export async function takeImage(person: DemoPerson, size: number, random: Random): Promise<DemoImage> {
+  const pixels = await drawImage(person, size, random);
   const image = sharp(pixels, { raw: { width: size, height: size, channels: 3 } });
   if (random.uniform() < 0.34) return { bytes: await image.png().toBuffer(), extension: 'png' };
   const quality = 70 + random.integer(26);

@@ -1,12 +1,15 @@
 /** The base models that this installation can train: those it brings and those a person imported. */
 import { join } from 'node:path';
+import { type LeakReport, leakTestVersion } from '../config/leak-report.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
+import { findBuiltInLeak, keepBuiltInLeak } from './built-in-leaks.ts';
 import { faceResnet128Id, loadFaceResnet128 } from './face-resnet-128.ts';
-import { importModel } from './import-model.ts';
+import { type ExamineModel, importModel } from './import-model.ts';
 import { describeModel, inspectSource, type ModelReport } from './inspect-model.ts';
 import {
   findInstalledModel,
+  keepInstalledLeak,
   listInstalledModels,
   listModelFolders,
   type ModelCheck,
@@ -50,8 +53,15 @@ export interface Catalogue {
    * @throws AppError MODEL_UNKNOWN saying what to import
    */
   resolve(id: string, sha256: string): Promise<string>;
-  /** Installs a model from a folder or file; see `importModel`, also for its errors. */
-  import(path: string, options?: ImportOptions): Promise<ModelManifest>;
+  /** Installs a model from a folder or file; see `importModel`, also for its errors and for `examine`. */
+  import(path: string, options?: ImportOptions, examine?: ExamineModel): Promise<ModelManifest>;
+  /**
+   * The leak report that is kept of a base model; null when this version of the test has not measured it.
+   * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
+   */
+  keptLeak(id: string): Promise<LeakReport | null>;
+  /** Keeps a report with the model of that identity. Without a models folder it is forgotten. */
+  keepLeak(id: string, sha256: string, leak: LeakReport): Promise<void>;
   /**
    * Describes a model of the catalogue, or one at a path that is not imported yet, with the options of an import.
    * @throws AppError MODEL_UNKNOWN when there is neither; otherwise as `load` and `import`
@@ -142,6 +152,20 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     });
   }
 
+  async function keptLeak(id: string): Promise<LeakReport | null> {
+    const manifest = modelsFolder === undefined ? null : await findInstalledModel(modelsFolder, id);
+    if (manifest === null && !isBuiltIn(id)) throw await unknown(id);
+    if (modelsFolder === undefined) return null;
+    const leak = manifest === null ? await findBuiltInLeak(modelsFolder, await identify(id)) : manifest.leak;
+    return leak?.testVersion === leakTestVersion ? leak : null;
+  }
+
+  async function keepLeak(id: string, sha256: string, leak: LeakReport): Promise<void> {
+    if (modelsFolder === undefined) return;
+    if (isBuiltIn(id)) await keepBuiltInLeak(modelsFolder, sha256, leak);
+    else await keepInstalledLeak(modelsFolder, { id, sha256 }, leak);
+  }
+
   async function verify(id?: string): Promise<ModelCheck[]> {
     const installed = modelsFolder === undefined ? [] : await listModelFolders(modelsFolder);
     const ids = id === undefined ? [...builtIn.keys(), ...installed] : [id];
@@ -170,7 +194,8 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
       const manifest = format === 'onnx' ? await findInstalledModel(modelsFolder!, id) : null;
       const onnx =
         manifest === null ? null : await inspectOnnxFile(join(modelsFolder!, id, manifest.files[0]!.name));
-      return { id, format, licence, importedAt, onnx, problem: null, ...describeModel(await load(id)) };
+      const leak = await keptLeak(id);
+      return { id, format, licence, importedAt, onnx, leak, problem: null, ...describeModel(await load(id)) };
     }
     try {
       return await inspectSource(idOrPath, options);
@@ -191,12 +216,14 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     load,
     identify,
     resolve,
-    async import(path, options = {}) {
+    async import(path, options = {}, examine) {
       if (modelsFolder === undefined) {
         throw new AppError('DATA_FOLDER_UNUSABLE', 'There is no folder for imported models.');
       }
-      return importModel(modelsFolder, path, options, isBuiltIn);
+      return importModel(modelsFolder, path, options, isBuiltIn, examine);
     },
+    keptLeak,
+    keepLeak,
     inspect,
     verify,
   };

@@ -3,19 +3,28 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { access, constants, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { LeakReport } from '../config/leak-report.ts';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
-import { syncFolder, writeFileAtomically } from '../store/atomic-file.ts';
-import { findInstalledModel, type ModelManifest, manifestName, modelIdSchema } from './installed-models.ts';
+import { syncFolder } from '../store/atomic-file.ts';
+import { findInstalledModel, type ModelManifest, modelIdSchema, writeManifest } from './installed-models.ts';
 import {
   findModelSource,
   formatOptions,
   type ImportOptions,
+  type ModelFiles,
   type ModelSource,
   openModelFiles,
   proposeId,
   unstatedLicence,
 } from './model-formats.ts';
+
+/**
+ * Looks at a model that is about to be installed; when it rejects, nothing is.
+ * @param folder holds the files only until this is done
+ * @returns its leak report, which is kept with the model
+ */
+export type ExamineModel = (folder: string, model: ModelFiles) => Promise<LeakReport>;
 
 const temporaryPrefix = '.importing-';
 /** An import that ended without tidying up, for instance by a power cut, is swept after this long. */
@@ -26,7 +35,8 @@ const abandonedAfterMs = 24 * 3600 * 1000;
  * not at all, and what was checked is what is kept. A model that is there already with the same weights and settings
  * is left as it is.
  * @param reserved ids that no import may take
- * @throws AppError CONFIG_INVALID for the id or a setting, NOT_FOUND, MODEL_FILE_INVALID, OPERATOR_UNSUPPORTED,
+ * @param examine is asked about a model that is not there yet; without it the model has no leak report
+ * @throws what `examine` throws, AppError CONFIG_INVALID for the id or a setting, NOT_FOUND, MODEL_FILE_INVALID, OPERATOR_UNSUPPORTED,
  *   DISK_FULL (also before anything was written), DATA_FOLDER_UNUSABLE
  */
 export async function importModel(
@@ -34,6 +44,7 @@ export async function importModel(
   path: string,
   options: ImportOptions,
   reserved: (id: string) => boolean,
+  examine?: ExamineModel,
 ): Promise<ModelManifest> {
   const source = await findModelSource(path);
   const id = chooseId(options.id, source, reserved);
@@ -48,15 +59,11 @@ export async function importModel(
     await mkdir(temporary, { mode: 0o700 });
     const files = [];
     for (const name of source.files) files.push(await copyFile(source.folder, temporary, name));
-    const model = await openModelFiles(temporary, {
-      id,
-      licence,
-      format: source.format,
-      options: settings,
-      files,
-    });
+    const about = { id, licence, format: source.format, options: settings, files };
+    const model = await openModelFiles(temporary, about);
     if (existing?.sha256 === model.sha256) return existing;
     if (existing !== null) throw taken(id);
+    const leak = await examine?.(temporary, about);
     const manifest: ModelManifest = {
       formatVersion: 1,
       id,
@@ -72,9 +79,9 @@ export async function importModel(
       options: settings,
       files,
       importedAt: new Date().toISOString(),
+      ...(leak === undefined ? {} : { leak }),
     };
-    const text = `${JSON.stringify(manifest, null, 2)}\n`;
-    await writeFileAtomically(join(temporary, manifestName), text, 0o600);
+    await writeManifest(temporary, manifest);
     await syncFolder(temporary);
     await install(temporary, join(modelsFolder, id), id);
     await syncFolder(modelsFolder);

@@ -1,4 +1,5 @@
 /** What a person wants to know of a base model before a run uses it. */
+import type { LeakReport } from '../config/leak-report.ts';
 import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
@@ -41,6 +42,8 @@ export interface ModelReport {
   readonly importedAt: string | null;
   /** What the ONNX file itself holds. */
   readonly onnx: OnnxDescription | null;
+  /** How much of an image the embedding gives away; null when that has not been measured. */
+  readonly leak: LeakReport | null;
   readonly problem: ErrorReport | null;
 }
 
@@ -54,7 +57,7 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
   const licence = options.licence ?? source.statedLicence ?? unstatedLicence;
   const settings = formatOptions(source.format, options);
   const files = source.files.map((name) => ({ name }));
-  const about = { id, format: source.format, licence, importedAt: null, onnx: source.onnx };
+  const about = { id, format: source.format, licence, importedAt: null, onnx: source.onnx, leak: null };
   try {
     const base = await openModelFiles(source.folder, {
       id,

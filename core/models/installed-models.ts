@@ -8,8 +8,10 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
+import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { jsonText, plural } from '../shared/text.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BaseModel } from './base-model.ts';
 import { openModelFiles } from './model-formats.ts';
 
@@ -45,6 +47,8 @@ const modelManifestSchema = z.strictObject({
     )
     .min(1),
   importedAt: z.iso.datetime(),
+  /** How much of an image its embedding gives away; absent until it is measured. An unreadable one counts as absent. */
+  leak: leakReportSchema.optional().catch(undefined),
 });
 export type ModelManifest = z.infer<typeof modelManifestSchema>;
 
@@ -91,6 +95,21 @@ export async function findInstalledModel(modelsFolder: string, id: string): Prom
   if (!parsed.success) throw damaged(id, `its ${manifestName} is malformed`, parsed.error);
   if (parsed.data.id !== id) throw damaged(id, `its ${manifestName} belongs to "${parsed.data.id}"`);
   return parsed.data;
+}
+
+export async function writeManifest(folder: string, manifest: ModelManifest): Promise<void> {
+  await writeFileAtomically(join(folder, manifestName), `${JSON.stringify(manifest, null, 2)}\n`, 0o600);
+}
+
+/** Adds a report to the manifest, unless the folder holds another model by now. */
+export async function keepInstalledLeak(
+  modelsFolder: string,
+  measured: { id: string; sha256: string },
+  leak: LeakReport,
+): Promise<void> {
+  const manifest = await findInstalledModel(modelsFolder, measured.id);
+  if (manifest?.sha256 !== measured.sha256) return;
+  await writeManifest(join(modelsFolder, measured.id), { ...manifest, leak });
 }
 
 /**

@@ -122,21 +122,22 @@ export function formatOptions(format: ModelFormat, options: ImportOptions): Reco
   throw new AppError('CONFIG_INVALID', `The setting "${issue.path.join('.')}" is invalid: ${issue.message}.`);
 }
 
+/** What tells how the files of a model are to be read. */
+export interface ModelFiles {
+  readonly id: string;
+  readonly licence: string;
+  readonly format: ModelFormat;
+  /** As {@link formatOptions} gave them. */
+  readonly options: Record<string, unknown>;
+  /** The one that is opened first. */
+  readonly files: readonly { readonly name: string }[];
+}
+
 /**
  * Opens the files of a model.
- * @param options as `formatOptions` gave them
  * @throws AppError MODEL_FILE_INVALID | OPERATOR_UNSUPPORTED | CONFIG_INVALID
  */
-export async function openModelFiles(
-  folder: string,
-  model: {
-    id: string;
-    licence: string;
-    format: ModelFormat;
-    options: Record<string, unknown>;
-    files: readonly { name: string }[];
-  },
-): Promise<BaseModel> {
+export async function openModelFiles(folder: string, model: ModelFiles): Promise<BaseModel> {
   const { id, licence, files } = model;
   if (model.format === 'onnx') {
     const options = onnxOptionsSchema.parse({ ...model.options, id, licence });

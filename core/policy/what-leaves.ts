@@ -127,11 +127,11 @@ const ruleWords = {
 } as const;
 
 function contributorSentences({ settings, minContributors }: Contract): string[] {
-  const most = minContributors === 1 ? 'a single site' : `${minContributors} sites`;
-  return [
-    `The coordinator reads your update by itself. Other sites see it only merged, with those of at least ${most}: the coordinator signs how many`,
-    ruleWords[settings.robust.rule],
-  ];
+  const merged =
+    minContributors === 1
+      ? 'Other sites may get it as it is: the shared model of a round may be made from a single update'
+      : `Other sites see only what is merged from the updates of at least ${minContributors} sites; the coordinator signs how many there were`;
+  return [`The coordinator reads your update by itself. ${merged}`, ruleWords[settings.robust.rule]];
 }
 
 function ownSentences({ a, b, head }: Leaving): string[] {

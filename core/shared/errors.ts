@@ -71,6 +71,12 @@ export const errorTable = {
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
   MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },
+  MODEL_LEAKS: {
+    status: 422,
+    action:
+      'Choose a network that was trained to recognise faces or objects, or take its embedding from a later layer. ' +
+      'To use this one nevertheless, import it with --allow-leak.',
+  },
   OPERATOR_UNSUPPORTED: { status: 400, action: 'Choose a model without this operator.' },
   SHAPE_MISMATCH: { status: 400, action: 'Use files that belong to the same base model.' },
   UPDATE_REJECTED: { status: 422, action: 'Read the reason. The site takes part again in the next round.' },

@@ -61,6 +61,8 @@ export interface SimulatedFederation {
 }
 
 const federation = 'simulation';
+/** Nobody waits for a sign of life. */
+const longestTimerMs = 2 ** 31 - 1;
 /** After these a site goes on with the next manifest. */
 const passing: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'BROKER_UNREACHABLE', 'BLOB_CORRUPT']);
 
@@ -160,7 +162,7 @@ async function openCoordinator({ options, broker, closers }: Parts, signers: rea
     onProgress: () => {},
     // Simulated sites are honest, and share this process: a pause of it must not change who takes part.
     signOfLifeMs: Number.POSITIVE_INFINITY,
-    budget: { points: Number.POSITIVE_INFINITY, messagesPerMinute: Number.POSITIVE_INFINITY },
+    budget: { points: Number.MAX_SAFE_INTEGER, messagesPerMinute: Number.MAX_SAFE_INTEGER },
   });
   const noise = createRoundNoise(options.config.seed, coordinatorId);
   const node = createCoordinator({
@@ -227,6 +229,7 @@ async function openSite(
     version,
     baseIds: async () => [config.baseId],
     policy: () => options.policy,
+    helloEveryMs: longestTimerMs,
     store,
     blobs,
     logger,

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
 import { runConfigSchema } from '../config/run-config.ts';
+import { sitePolicySchema } from '../config/site-policy.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
 import { stageSchema } from '../strategy/strategy.ts';
@@ -100,6 +101,8 @@ const commonShape = {
   evaluateOn: z.enum(['test', 'validation']),
   /** Complete, with the base model's identity and the classes. */
   config: runConfigSchema,
+  /** Of every site. Lines of before there were policies have none. */
+  policy: sitePolicySchema.exactOptional(),
   dataSha256: hash,
   siteData: z.array(siteRecordSchema),
   versions: z.object({

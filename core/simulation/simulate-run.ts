@@ -73,7 +73,7 @@ export async function simulateRun(
     formatVersion: 1 as const,
     ...pick(run, 'id', 'experiment', 'label', 'seed'),
     sites: run.sites.length,
-    ...pick(run, 'partition', 'evaluateOn', 'config', 'dataSha256'),
+    ...pick(run, 'partition', 'evaluateOn', 'config', 'policy', 'dataSha256'),
     siteData: describeSites(run.sites),
     versions: context.versions,
     machine: context.machine,

@@ -97,7 +97,7 @@ const helloSchema = z.strictObject({
   name: z.string().min(1).max(200),
   version: z.string().max(64),
   /** Base models that this site holds. */
-  baseIds: z.array(z.string().max(200)).max(100),
+  baseIds: z.array(z.string().max(64)).max(100),
   /** The site's rules, so that nobody plans what it would refuse. Rules of a newer version are left out. */
   policy: sitePolicySchema.strip().nullable().default(null),
 });

@@ -10,7 +10,7 @@ import { isChosen, type Setting, settingAt, suitsStrategy } from '../../core/con
 
 /** What the coordinator chooses by how many sites there are, unless a person does. */
 type ByNumberOfSites = 'quorum' | 'robust' | 'weightCap';
-type LeftToTheCoordinator = 'baseId' | 'baseSha256' | 'purpose' | ByNumberOfSites;
+type LeftToTheCoordinator = 'baseId' | 'baseSha256' | 'baseOrigin' | 'purpose' | ByNumberOfSites;
 export type FormSettings = Omit<RunConfig, LeftToTheCoordinator> & {
   [Key in ByNumberOfSites]?: RunConfig[Key] | undefined;
 };
@@ -19,7 +19,7 @@ export const offeredSettings = runSettingList.filter(({ offered }) => offered !=
 
 /** A run without protection is no reason for the next one to have none: that is said anew for each. */
 function settingsOf(config: RunConfig): FormSettings {
-  const { baseId, baseSha256, purpose, quorum, robust, weightCap, ...settings } = config;
+  const { baseId, baseSha256, baseOrigin, purpose, quorum, robust, weightCap, ...settings } = config;
   return {
     ...settings,
     ...(robust.rule !== 'mean' && { robust }),

@@ -3,6 +3,9 @@
  * how it is merged, is the one on record (test/fixtures/final-states.json). One process with one thread trains all
  * runs, as `anneal simulate` does.
  *
+ * The policy is open: its smallest count is 1, so that updates are weighed by the exact numbers of images, as when the
+ * bytes were recorded. The default policy would round them, and refuse so few subjects and steps.
+ *
  * Another processor rounds otherwise (docs/simulation.md), so hashes are on record by processor. On one that is not,
  * losses are compared within a tolerance, and ranks and bytes exactly. After a change that is meant to alter results:
  * `ANNEAL_RECORD_FINAL_STATES=1 npx vitest run test/integration/final-states.test.ts`, and say why in the commit.
@@ -27,6 +30,7 @@ data:
   faces: {subjects: 16, imagesPerSubject: 2}
 base: {path: ${smallVit}, id: small-vit}
 sites: 3
+policy: open
 seeds: [1]
 settings:
   rounds: 4

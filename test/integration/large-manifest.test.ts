@@ -6,17 +6,17 @@ import { connectCoordinator } from '../../core/coordinator/connection.ts';
 import { type CoordinatorInbox, createCoordinator } from '../../core/coordinator/coordinator.ts';
 import { createOnnxRuntimeProducts } from '../../core/engine/onnxruntime/matrix-products.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
-import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { connectSite } from '../../core/site/connection.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { sealEnvelope } from '../../core/transport/envelope.ts';
 import { createMemoryBroker } from '../../core/transport/memory-link.ts';
-import { type ManifestBody, manifestSchema } from '../../core/transport/messages.ts';
+import type { ManifestBody } from '../../core/transport/messages.ts';
 import { createPresence } from '../../core/transport/presence.ts';
 import { coordinatorId, createTopics } from '../../core/transport/topics.ts';
 import { signerOf } from '../contract/test-brokers.ts';
 import { until } from '../fixtures/federation.ts';
+import { askedBy, manifestOf as manifestOfRound } from '../fixtures/manifests.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -55,6 +55,10 @@ function openPair(siteId: string) {
     store: site.store,
     blobs: siteBlobs,
     onManifest: (manifest) => seen.push(manifest),
+    policy: () => null,
+    onUnreadable: ({ message }) => {
+      throw new Error(message);
+    },
     onReceipt: () => {},
   });
   return {
@@ -76,16 +80,7 @@ function openPair(siteId: string) {
 function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}): ManifestBody {
   const start = { baseId: base.id, baseSha256: base.sha256, classes: ['a', 'b'] };
   const config = runConfigSchema.parse(defaultRunConfig({ ...start, ...change }));
-  return manifestSchema.parse({
-    ...{ runId: 'run', config, configSha256: hashJson(config), phase: 'train', round: 0 },
-    plan: {
-      ...{ round: 0, stage: 'initiating', mode: 'lora', rank: 4, proximal: 0, learningRateFactor: 1 },
-      ...{ trains: 'both', sends: 'both' },
-    },
-    state: null,
-    deadlineAt: null,
-    ...rest,
-  });
+  return manifestOfRound(config, base, 0, null, rest);
 }
 
 const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
@@ -142,6 +137,7 @@ test('a site that announces the manifest file as its update does not take it fro
   store.sites.upsert({ id: hostile.id, name: hostile.id, ...row });
   const node = createCoordinator({
     ...{ federation, brokerAddress: 'memory', store, blobs, logger: silentLogger, offlineGraceMs: 60_000 },
+    askedBy,
     catalogue: { ...createCatalogue(), load: async () => base, resolve: async () => base.id },
     ports: connection.ports,
     createInvitation: () => Promise.reject(new Error('none')),
@@ -181,6 +177,7 @@ test('a run whose manifest can never be sent fails with the reason instead of wa
   const { store, blobs, connection } = pair;
   const node = createCoordinator({
     ...{ federation, brokerAddress: 'memory', store, blobs, logger: silentLogger, offlineGraceMs: 50 },
+    askedBy,
     catalogue: { ...createCatalogue(), load: async () => base, resolve: async () => base.id },
     ports: connection.ports,
     createInvitation: () => Promise.reject(new Error('none')),

@@ -25,6 +25,7 @@ data:
   faces: {subjects: 32, imagesPerSubject: 2}
 base: {path: ${join(repository, 'test/fixtures/peft/small-vit')}, id: small-vit}
 sites: 3
+policy: open
 partitions: [{dirichlet: 0.5}]
 `;
 const settings = `

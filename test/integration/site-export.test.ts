@@ -16,6 +16,7 @@ import { sha256 } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import type { SimulationImage } from '../../core/simulation/dataset.ts';
 import { openFederation } from '../../core/simulation/federation.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 import { prepareRunFolder, prepareSiteStores } from '../../core/simulation/site-stores.ts';
 import { createTrainerPool } from '../../core/simulation/trainer-pool.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
@@ -70,6 +71,8 @@ async function finishedRun(changes: Partial<RunConfig>) {
     ...{ folder, config, sites, crops, catalogue, trainer: pool.forRun(), version: 'test' },
     compute: { engine: 'onnxruntime', device: 'cpu', threads: 1 },
     products,
+    // Two sites of six images each.
+    policy: openPolicy,
     logger: silentLogger,
     onChange() {
       const [run] = federation?.store.runs.list() ?? [];

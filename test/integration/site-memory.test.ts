@@ -13,7 +13,8 @@ import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeUpdate, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import { type ManifestBody, writtenManifest } from '../../core/transport/messages.ts';
-import { type LoneSite, manifestOf, offer, openLoneSite } from '../fixtures/lone-site.ts';
+import { type LoneSite, offer, openLoneSite } from '../fixtures/lone-site.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
 import { shapeClasses } from '../fixtures/shape-crops.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
@@ -32,6 +33,8 @@ async function keepingConfig({ catalogue }: LoneSite): Promise<RunConfig> {
     wire: { up: 'int8', down: 'fp16', errorFeedback: true },
     rounds: 3,
     rMax: 2,
+    // Counts leave as they are, so that a withdrawal can be seen in them.
+    smallCell: 1,
     training: { ...training, epochs: 2, batchSize: 4, learningRate: 0.02 },
   });
 }
@@ -44,7 +47,7 @@ async function contextOf({ catalogue }: LoneSite, config: RunConfig, round: numb
 
 async function firstManifest(site: LoneSite, dir: string, config: RunConfig): Promise<ManifestBody> {
   const context = await contextOf(site, config, 0);
-  return manifestOf(config, 0, await offer(dir, encodeGlobalState(context.initial, context)));
+  return manifestOf(config, context.base, 0, await offer(dir, encodeGlobalState(context.initial, context)));
 }
 
 /** Waits for the round's update, and takes it as the next global state, as with a single site. */
@@ -57,7 +60,7 @@ async function finishRound(
   const context = await contextOf(site, config, round);
   const update = await site.blobs.read(announced.updateSha256!);
   const state = decodeUpdate(update, 'update', { ...context, start: context.initial });
-  return manifestOf(config, round + 1, await offer(dir, encodeGlobalState(state, context)));
+  return manifestOf(config, context.base, round + 1, await offer(dir, encodeGlobalState(state, context)));
 }
 
 function announcement({ store, node }: LoneSite, round: number) {

@@ -7,7 +7,8 @@ import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { ManifestBody } from '../../core/transport/messages.ts';
-import { type LoneSite, manifestOf, offer, openLoneSite } from '../fixtures/lone-site.ts';
+import { type LoneSite, offer, openLoneSite } from '../fixtures/lone-site.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
 import { shapeClasses } from '../fixtures/shape-crops.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
@@ -22,11 +23,13 @@ async function firstManifest({ catalogue }: LoneSite, dir: string): Promise<Mani
     classes: shapeClasses,
     rounds: 1,
     rMax: 2,
+    // Counts leave as they are, so that each withdrawal can be seen in them.
+    smallCell: 1,
     training: { ...training, epochs: 2, batchSize: 4 },
   });
   const plan = getStrategy(config.strategy).configureTrain(config, 0);
   const initial = createRunState(config, base);
-  return manifestOf(config, 0, await offer(dir, encodeGlobalState(initial, { config, plan, base })));
+  return manifestOf(config, base, 0, await offer(dir, encodeGlobalState(initial, { config, plan, base })));
 }
 
 function announcement({ store }: LoneSite) {

@@ -2,7 +2,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { defaultSitePolicy } from '../../core/config/site-policy.ts';
 import { parseExperiment, readExperiment } from '../../core/simulation/experiment.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 
 const lines = [
   'data: {faces: {subjects: 20}}',
@@ -44,6 +46,18 @@ describe('parseExperiment', () => {
     // No default of the schema may take the place of a common setting later.
     expect(experiment.strategies[1]!.settings).toEqual({ rMax: 4 });
     expect(experiment.settings).toEqual({ rounds: 3, training: { epochs: 2 } });
+  });
+
+  test("knows policies by name, or rule by rule over the default; a hospital's own holds where none is stated", () => {
+    const policyOf = (line?: string) =>
+      parseExperiment(line === undefined ? text : `${text}\n${line}`, 'e.yaml').policy;
+
+    expect(policyOf()).toEqual(defaultSitePolicy);
+    expect(policyOf('policy: default')).toEqual(defaultSitePolicy);
+    expect(policyOf('policy: open')).toEqual(openPolicy);
+    expect(policyOf('policy: {minSubjects: 2}')).toEqual({ ...defaultSitePolicy, minSubjects: 2 });
+    expect(() => policyOf('policy: closed')).toThrow(/line 19: "policy"/);
+    expect(() => policyOf('policy: {minSubject: 2}')).toThrow(/line 19: /);
   });
 
   test.each([

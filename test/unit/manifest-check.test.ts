@@ -4,17 +4,15 @@ import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { strategyNameSchema } from '../../core/config/setting.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
-import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { checkManifest } from '../../core/site/approval.ts';
-import { requirePlannedRanks } from '../../core/site/make-update.ts';
 import { createSite } from '../../core/site/site.ts';
 import type { SiteMessage } from '../../core/site/site-node.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
-import { createRunState } from '../../core/strategy/run-state.ts';
 import type { RoundPlan } from '../../core/strategy/strategy.ts';
 import { type ManifestBody, manifestSchema, writtenManifest } from '../../core/transport/messages.ts';
+import { manifestOf as honestManifest, knownToSite } from '../fixtures/manifests.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -22,21 +20,24 @@ const base = shapeOnlyBase();
 const run = (change: Partial<RunConfig> = {}) =>
   defaultRunConfig({ baseId: base.id, baseSha256: base.sha256, classes: ['a', 'b'], ...change });
 
-function manifestOf(config: RunConfig, round: number, plan: Partial<RoundPlan> = {}): ManifestBody {
+const reference = { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 };
+
+/** As it arrives. */
+function manifestOf(
+  config: RunConfig,
+  round: number,
+  plan: Partial<RoundPlan> = {},
+  change: Partial<ManifestBody> = {},
+): ManifestBody {
   const due = getStrategy(config.strategy).configureTrain(config, round);
-  const body: ManifestBody = {
-    runId: 'run',
-    config,
-    configSha256: hashJson(config),
-    phase: 'train',
-    round,
-    plan: { ...due, ...plan },
-    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    frozenBaseDelta: [],
-    participants: null,
-    deadlineAt: null,
-  };
+  const body = honestManifest(config, base, round, reference, { plan: { ...due, ...plan }, ...change });
   return manifestSchema.parse(JSON.parse(JSON.stringify(writtenManifest(body))));
+}
+
+/** At a site that knows nothing yet. */
+function check(manifest: ManifestBody): void {
+  using opened = openTestStore();
+  checkManifest(manifest, opened.store);
 }
 
 describe('a manifest', () => {
@@ -44,7 +45,7 @@ describe('a manifest', () => {
     const config = run({ strategy, finalLearningRateShare: 0.1, initiatingMode: 'full' });
 
     for (let round = 0; round < config.rounds; round++)
-      expect(() => checkManifest(manifestOf(config, round))).not.toThrow();
+      expect(() => check(manifestOf(config, round))).not.toThrow();
   });
 
   test('whose cosine another machine rounded otherwise is worked by', () => {
@@ -53,7 +54,7 @@ describe('a manifest', () => {
 
     const manifest = manifestOf(config, 3, { learningRateFactor: learningRateFactor * (1 + 1e-14) });
 
-    expect(() => checkManifest(manifest)).not.toThrow();
+    expect(() => check(manifest)).not.toThrow();
   });
 
   test.each<[string, Partial<RoundPlan>]>([
@@ -64,8 +65,8 @@ describe('a manifest', () => {
     ['another pull', { proximal: 1 }],
     ['another learning rate', { learningRateFactor: 0.5 }],
   ])('that asks for %s although the settings do not is refused', (_what, plan) => {
-    expect(() => checkManifest(manifestOf(run({ strategy: 'ffa-lora' }), 0, plan))).toThrow(
-      expect.objectContaining({ code: 'CONFIG_INVALID' }),
+    expect(() => check(manifestOf(run({ strategy: 'ffa-lora' }), 0, plan))).toThrow(
+      expect.objectContaining({ code: 'CONTRACT_BROKEN' }),
     );
   });
 
@@ -75,21 +76,21 @@ describe('a manifest', () => {
   ])('with a setting of %s that only a newer version knows is refused in words', (_where, change) => {
     const config = { ...run(), ...change };
 
-    expect(() => checkManifest(manifestOf(config, 0))).toThrow(/settings of a run do not match their hash/);
+    expect(() => check(manifestOf(config, 0))).toThrow(/settings of a run do not match their hash/);
   });
 
   test('of a round after the last one is refused: with noise, every round costs', () => {
     const config = run({ rounds: 4 });
 
-    expect(() => checkManifest(manifestOf(config, 3))).not.toThrow();
-    expect(() => checkManifest(manifestOf(config, 4))).toThrow(/no round 5/);
-    expect(() => checkManifest(manifestOf(config, 4, { round: 3 }))).toThrow(/no round 5/);
+    expect(() => check(manifestOf(config, 3))).not.toThrow();
+    expect(() => check(manifestOf(config, 4))).toThrow(/no round 5/);
+    expect(() => check(manifestOf(config, 4, { round: 3 }))).toThrow(/no round 5/);
   });
 
   test('with settings that do not fit their hash is refused', () => {
     const manifest = { ...manifestOf(run(), 0), configSha256: '0'.repeat(64) };
 
-    expect(() => checkManifest(manifest)).toThrow(/hash/);
+    expect(() => check(manifest)).toThrow(/hash/);
   });
 });
 
@@ -114,6 +115,7 @@ test('a site does not work by such a manifest, shows why, and tells the coordina
     logger: silentLogger,
     workFolder: join(folder.dir, 'work'),
     compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
+    ...knownToSite,
     autoApprove: true,
     onChange: () => {},
     onProgress: () => {},
@@ -122,40 +124,19 @@ test('a site does not work by such a manifest, shows why, and tells the coordina
   site.receiveManifest(manifestOf(run(), 0, { mode: 'full', rank: 0 }));
 
   expect(site.manifest).toBeNull();
-  expect(site.problem).toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('"mode"') });
+  expect(site.problem).toMatchObject({ code: 'CONTRACT_BROKEN', message: expect.stringContaining('"mode"') });
   expect(sent.map(({ type }) => type)).toEqual(['declined']);
   expect(opened.store.runs.list()).toEqual([]);
   await site.close();
 });
 
-describe('factors of more directions than the plan of the round allows', () => {
-  const config = run({ rMax: 4 });
-  const plan = getStrategy(config.strategy).configureTrain(config, 0);
-
-  test('never leave a site', () => {
-    const state = createRunState(run({ rMax: 5 }), base);
-
-    expect(() => requirePlannedRanks(state, config, plan)).toThrow(/directions/);
-  });
-
-  test('are more in all, not in one layer', () => {
-    const layer = (module: string, rMax: number) => createRunState(run({ rMax }), base).lora.get(module)!;
-    const moved = [layer('stem.conv', 2), layer('body.conv', 6), layer('body.q', 4)];
-    const state = {
-      ...createRunState(config, base),
-      lora: new Map(moved.map((one) => [one.module, one] as const)),
-    };
-
-    expect(() => requirePlannedRanks(state, config, plan)).not.toThrow();
-  });
-});
-
-test('a manifest has the same fields on the wire as in version 0.1, so that both sides may be updated one by one', () => {
+test('a manifest has on the wire the fields of protocol 2', () => {
   const manifest = manifestOf(run(), 0);
 
   const written = writtenManifest(manifest);
 
-  const fields = 'config configSha256 deadlineAt foundation participants phase plan round runId state';
+  const fields =
+    'config configSha256 contractSha256 contributors deadlineAt foundation participants phase plan protocol round runId state';
   expect(Object.keys(written).sort().join(' ')).toBe(fields);
   expect(manifestSchema.parse(written)).toEqual(manifest);
 });

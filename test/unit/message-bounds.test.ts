@@ -51,7 +51,7 @@ function unbounded(schema: z.core.$ZodType, path = ''): string[] {
     return isBounded ? [] : fault('a number of any size');
   }
   if (def.type === 'string') return isShort(schema) ? [] : fault('a text of any length');
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable)
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
     return unbounded(schema.def.innerType, path);
   if (schema instanceof z.ZodEnum || schema instanceof z.ZodLiteral || schema instanceof z.ZodBoolean)
     return [];
@@ -88,8 +88,11 @@ const messages: Record<string, z.core.$ZodType> = {
   ...joinAnswers,
 };
 
-test.each(Object.entries(messages))('everything in %s has a bound', (_type, schema) => {
-  expect(unbounded(schema)).toEqual([]);
+/** Rules of a later version are left out of a policy, not refused with the whole hello; the envelope bounds them. */
+const known: Record<string, string[]> = { hello: ['.policy: takes further keys'] };
+
+test.each(Object.entries(messages))('everything in %s has a bound', (type, schema) => {
+  expect(unbounded(schema)).toEqual(known[type] ?? []);
 });
 
 test.each<[string, z.core.$ZodType]>([

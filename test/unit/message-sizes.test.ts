@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/config/run-config.ts';
+import { defaultSitePolicy } from '../../core/config/site-policy.ts';
 import { maxCountedClasses, maxImages, maxScoredClasses, scoreBins } from '../../core/evaluation/counts.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { maxEnvelopeBytes, sealEnvelope } from '../../core/transport/envelope.ts';
@@ -9,6 +10,7 @@ import {
   blobRequestSchema,
   coordinatorToSite,
   manifestBodies,
+  manifestProtocol,
   manifestSchema,
   maxManifestBytes,
   maxParticipants,
@@ -51,7 +53,18 @@ const evaluation = (classes: number, withScores: boolean) => ({
 });
 
 test.each([
-  ['hello', { name: longText(200), version: longText(64), baseIds: Array(100).fill(longText(200)) }],
+  [
+    'hello',
+    {
+      ...{ name: longText(200), version: longText(64), baseIds: Array(100).fill(longText(64)) },
+      policy: {
+        ...defaultSitePolicy,
+        purposes: Array(20).fill(longText(200)),
+        baseModels: Array(100).fill(hash),
+        quietHours: '23:00-22:59',
+      },
+    },
+  ],
   ['progress', { ...inRound, step: steps, steps, loss }],
   ['evaluation', evaluation(maxScoredClasses, true)],
   ['evaluation', evaluation(maxCountedClasses, false)],
@@ -107,6 +120,7 @@ test('settings that are not refused fit a manifest with all participants and par
       }
       const manifest = manifestSchema.parse({
         ...{ ...inRound, config: settings, configSha256: sha256('x'), phase: 'evaluate', plan, state: blob },
+        ...{ protocol: manifestProtocol, contractSha256: sha256('y'), contributors: maxParticipants },
         foundation: Array(1001).fill(blob),
         participants: Array(maxParticipants).fill('s'.repeat(64)),
         deadlineAt: '2026-11-22T12:00:00.000Z',

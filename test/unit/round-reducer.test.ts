@@ -1,13 +1,16 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
-import { hashJson, sha256 } from '../../core/shared/hash.ts';
+import { sha256 } from '../../core/shared/hash.ts';
 import { initialState, reduce } from '../../core/site/round-reducer.ts';
 import type { Store } from '../../core/store/store.ts';
-import { getStrategy } from '../../core/strategy/registry.ts';
 import type { ManifestBody } from '../../core/transport/messages.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
+import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { createSiteWorld, type Fault, siteId } from '../fixtures/site-world.ts';
 import { addImage, openTestStore } from '../fixtures/store.ts';
+
+const base = shapeOnlyBase();
 
 function manifestsOf(purpose: string): ManifestBody[] {
   const bodyOf = (
@@ -17,23 +20,12 @@ function manifestsOf(purpose: string): ManifestBody[] {
     change: Partial<ManifestBody> = {},
   ): ManifestBody => {
     const config = {
-      ...defaultRunConfig({ baseId: 'base', baseSha256: '0'.repeat(64), classes: ['a'], purpose }),
+      ...defaultRunConfig({ baseId: base.id, baseSha256: base.sha256, classes: ['a', 'b'], purpose }),
       // What is approved for A does not cover B.
       rMax: run === 'A' ? 2 : 8,
     };
-    return {
-      runId: `${purpose} ${run}`,
-      config,
-      configSha256: hashJson(config),
-      phase,
-      round,
-      plan: getStrategy(config.strategy).configureTrain(config, round),
-      state: { sha256: sha256(`${purpose} ${run} ${round} ${phase}`), sizeBytes: 1, chunkBytes: 1024 },
-      frozenBaseDelta: [],
-      participants: null,
-      deadlineAt: null,
-      ...change,
-    };
+    const state = { sha256: sha256(`${purpose} ${run} ${round} ${phase}`), sizeBytes: 1, chunkBytes: 1024 };
+    return manifestOf(config, base, round, state, { runId: `${purpose} ${run}`, phase, ...change });
   };
   return [
     bodyOf('A', 0, 'waiting', { state: null }),
@@ -57,13 +49,16 @@ const happenings = {
   refused: 1,
   withdraw: 6,
   grant: 2,
-  approve: 3,
+  approve: 4,
+  decline: 1,
+  strict: 1,
+  lenient: 2,
   pause: 1,
   resume: 4,
   accepted: 1,
   rejected: 1,
   retry: 3,
-  found: 1,
+  found: 8,
   missing: 1,
   restart: 2,
   again: 3,
@@ -111,13 +106,16 @@ function openWorld(store: Store) {
       withdraw: () => world.withdraw(nameOf(who)),
       grant: () => world.grant(nameOf(who)),
       approve: world.approve,
+      decline: world.decline,
+      strict: () => world.setPolicy(true),
+      lenient: () => world.setPolicy(false),
       pause: () => world.pause(true),
       resume: () => world.pause(false),
       accepted: () => world.answer(true),
       rejected: () => world.answer(false),
       retry: world.retry,
-      found: () => world.lookForBase(true),
-      missing: () => world.lookForBase(false),
+      found: () => world.examine(true),
+      missing: () => world.examine(false),
       restart: world.restart,
       again: world.receiveAgain,
       late: world.answerLate,
@@ -138,6 +136,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
         try {
           // The usual beginning; from there on anything.
           world.surviving(() => world.receive(pool[first]!), null);
+          world.surviving(() => world.examine(true), null);
           world.surviving(world.approve, null);
           for (const [event, fault] of events) world.surviving(() => happen(event), fault);
 
@@ -147,11 +146,13 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
             () => world.grant(nameOf(0)),
             () => world.receive(asked),
             () => world.pause(false),
+            () => world.setPolicy(false),
+            () => world.examine(true),
             world.approve,
           ])
             world.surviving(act, null);
           for (let turn = 0; turn < 12; turn++)
-            for (const act of [() => world.lookForBase(true), world.retry, world.takeStep])
+            for (const act of [() => world.examine(true), world.retry, world.takeStep])
               world.surviving(act, null);
 
           const isOpen = asked.phase === 'train' || asked.phase === 'evaluate';
@@ -191,8 +192,8 @@ test('a decline that could not be written is written later', () => {
   const again = reduce(failed.state, { type: 'retryDue' }).state;
   const declined = reduce(again, { type: 'approvalMissing', ticket: again.ticket });
 
-  expect(refused.effects.map(({ type }) => type)).toEqual(['decline', 'lookForBase']);
+  expect(refused.effects.map(({ type }) => type)).toEqual(['decline']);
   expect(failed.effects).toEqual([{ type: 'scheduleRetry' }]);
   expect(failed.state.problem).toEqual(error);
-  expect(declined.effects.map(({ type }) => type)).toEqual(['decline', 'lookForBase']);
+  expect(declined.effects.map(({ type }) => type)).toEqual(['decline']);
 });

@@ -24,7 +24,7 @@ import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeUpdate, encodeFrozenBase, encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { BlobReference } from '../../core/transport/messages.ts';
 import { deltaWeight } from '../fixtures/delta-weight.ts';
-import { manifestOf } from '../fixtures/lone-site.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
 import { randomLayer, shapeOnlyBase, trainedState } from '../fixtures/random-state.ts';
 import { statesEqual } from '../fixtures/states-equal.ts';
 import { addRun, openTestStore, temporaryFolder } from '../fixtures/store.ts';
@@ -89,17 +89,18 @@ function setUp(config: RunConfig, siteName = 'clinic') {
     context,
     initial,
     offer,
-    source(state: ModelState, frozenBaseDelta: readonly BlobReference[] = []): RoundContext {
+    source(state: ModelState, frozenBaseDelta: readonly BlobReference[] = [], round = 1): RoundContext {
       const bytes = encodeGlobalState(state, context);
       return {
         runId: 'run',
         siteId: 'site',
         config,
         baseId: base.id,
-        round: 1,
-        plan,
+        round,
+        plan: getStrategy(config.strategy).configureTrain(config, round),
         state: offer(bytes),
         frozenBaseDelta,
+        isLast: false,
       };
     },
     async remember(round: number, kept: ModelState, parts: Parameters<typeof takeKept>[1]) {
@@ -186,7 +187,7 @@ describe('the state that a site works with', () => {
     const global = trainedState(site.initial, 1);
 
     for (const count of [1, 2, 3]) {
-      const source = site.source(global, references.slice(0, count));
+      const source = site.source(global, references.slice(0, count), count);
       await site.states.fetch(source, never, () => {});
       const { stateFile } = await site.states.compose(source, 'train');
       expect(
@@ -195,7 +196,7 @@ describe('the state that a site works with', () => {
     }
     expect(site.fetched).toHaveLength(4);
     // Another run's frozen base delta is none of this one's.
-    const source = site.source(global, references.slice(1));
+    const source = site.source(global, references.slice(1), 2);
     const { stateFile } = await site.states.compose(source, 'train');
     expect(statesEqual(await readState(stateFile), applyFrozenBaseDelta(base, parts.slice(1), global))).toBe(
       true,
@@ -404,7 +405,7 @@ test('a round that an older version began gets the list of what lies under it fr
   const { rounds } = opened.store;
   const reference = (text: string) => ({ sha256: sha256(text), sizeBytes: 1, chunkBytes: 1024 });
   const part = reference('part');
-  const manifest = manifestOf(configOf({}), 0, reference('state'), { frozenBaseDelta: [part] });
+  const manifest = manifestOf(configOf({}), null, 0, reference('state'), { frozenBaseDelta: [part] });
   recordRun(opened.store, manifest);
   rounds.update('run', 0, { frozenBaseParts: null, meanLoss: 3 });
 

@@ -43,12 +43,12 @@ interface Settings {
   rounds: number;
 }
 
-/** Good updates, two that differ; one that is rejected when judged; one that is too large. */
+/** Good updates, two that differ; one that is rejected when judged; one that is refused before. */
 type Kind = 'good' | 'other' | 'bad' | 'large';
 
 type Command =
   | { do: 'announce'; site: string; round: number; kind: Kind }
-  | { do: 'evaluate' | 'leave' | 'return' | 'progress'; site: string }
+  | { do: 'evaluate' | 'leave' | 'return' | 'progress' | 'spoil'; site: string }
   | { do: 'decline'; site: string; round: number }
   | { do: 'transfer'; index: number }
   | { do: 'wait'; ms: number }
@@ -63,6 +63,8 @@ class Course {
   readonly away = new Map<string, number>(sites.map((site) => [site, startMs - 60 * minuteMs]));
   transfers: { siteId: string; body: AnnounceBody }[] = [];
   readonly accepted = new Map<string, number>();
+  /** Sites whose next update passes every check and stops the merge of all. */
+  readonly spoilt = new Set<string>();
   readonly closedRounds: number[] = [];
   readonly seen = new Map<number, RoundRecord>();
   published: unknown;
@@ -178,6 +180,15 @@ class Course {
         expect(this.accepted.get(key)).toBe(1);
         break;
       }
+      case 'drop-update':
+        expect(store.rounds.get(runId, effect.round)!.status).toBe('aggregating');
+        this.accepted.delete(`${effect.siteId} ${effect.round}`);
+        break;
+      case 'reopen-round':
+        expect(rows(effect.round).filter(({ status }) => status === 'received').length).toBeLessThan(
+          this.rules.quorum,
+        );
+        break;
       case 'freeze-round':
         expect(
           rows(effect.round).filter(({ status }) => status === 'received').length,
@@ -198,8 +209,12 @@ class Course {
     const { store, runId } = this.records;
     const received = store.roundSites.list(runId, round).filter(({ status }) => status === 'received');
     const record = store.rounds.get(runId, round)!;
-    expect(record).toMatchObject({ status: 'aggregating', parametersUp: received.length });
+    expect(record.status).toBe('aggregating');
+    expect(record.parametersUp).toBeGreaterThanOrEqual(received.length);
+    expect(received.length).toBeGreaterThanOrEqual(this.rules.quorum);
     expect(this.closedRounds).toHaveLength(round);
+    const bad = received.find(({ siteId }) => this.spoilt.delete(siteId));
+    if (bad !== undefined) return { type: 'unmergeable', round, siteId: bad.siteId, reason: 'unmergeable' };
     const resultSha256 = sha256(`${record.startSha256} ${received.map((row) => row.updateSha256).join()}`);
     const isLast = round + 1 === this.rules.rounds;
     store.transaction(() => {
@@ -215,13 +230,14 @@ class Course {
   /** Rounds only go forward, one after the other, each from where the one before ended. */
   look(): void {
     const { store, runId } = this.records;
-    const order = ['open', 'aggregating', 'closed'];
+    // A round without a quorum of updates that can be merged is open again.
+    const order: Record<RoundRecord['status'], number> = { open: 0, aggregating: 0, closed: 1 };
     const records = store.rounds.listOfRun(runId);
     for (const [index, record] of records.entries()) {
       expect(record.round).toBe(index);
       const before = this.seen.get(index);
       if (before !== undefined) {
-        expect(order.indexOf(record.status)).toBeGreaterThanOrEqual(order.indexOf(before.status));
+        expect(order[record.status]).toBeGreaterThanOrEqual(order[before.status]);
         if (before.status === 'closed') expect(record.resultSha256).toBe(before.resultSha256);
       }
       if (index > 0) expect(record.startSha256).toBe(records[index - 1]!.resultSha256);
@@ -257,7 +273,7 @@ class Course {
         const round = Math.max(0, this.state.round + command.round);
         const row = store.roundSites.get(runId, round, siteId);
         const body = this.body(siteId, round, kind);
-        return { type: 'announced', siteId, body, row, refusal: kind === 'large' ? 'too large' : null };
+        return { type: 'announced', siteId, body, row, refusal: kind === 'large' ? 'refused' : null };
       }
       case 'progress': {
         const body = { runId, round: this.state.round, step: 1, steps: 2, loss: 1 };
@@ -277,6 +293,9 @@ class Course {
         const [transfer] = this.transfers.splice(command.index % Math.max(1, this.transfers.length), 1);
         return transfer === undefined ? null : { ...transfer, type: 'transferred' };
       }
+      case 'spoil':
+        this.spoilt.add(command.site);
+        return null;
       case 'leave':
         if (!this.away.has(command.site)) this.away.set(command.site, this.now);
         return { type: 'sites-changed' };
@@ -300,7 +319,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant('transfer'), index: fc.nat(5) }) },
   {
     weight: 5,
-    arbitrary: fc.record({ do: fc.constantFrom('evaluate', 'progress', 'return', 'return', 'leave'), site }),
+    arbitrary: fc.record({
+      do: fc.constantFrom('evaluate', 'progress', 'return', 'return', 'leave', 'spoil'),
+      site,
+    }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('decline'), site, round: offset }) },
   {

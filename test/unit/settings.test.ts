@@ -35,6 +35,7 @@ const byPath = (path: string) => runSettingList.find((setting) => setting.path =
 /** Of the first release, and of what came after it: a run without a setting has had this value. */
 const released = {
   ...start,
+  ...{ title: '', note: '', baseOrigin: '' },
   strategy: 'sa-fedlora',
   targetModules: 'default',
   rounds: 10,

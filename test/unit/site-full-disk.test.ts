@@ -2,12 +2,11 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
-import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { openSqlite } from '../../core/store/sqlite.ts';
-import { getStrategy } from '../../core/strategy/registry.ts';
+import { knownToSite, manifestOf } from '../fixtures/manifests.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 test('a site that cannot write its answer shows a problem and lives on', async () => {
@@ -41,6 +40,7 @@ test('a site that cannot write its answer shows a problem and lives on', async (
     logger: silentLogger,
     workFolder: join(folder.dir, 'work'),
     compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
+    ...knownToSite,
     onChange: () => {},
     onProgress: () => {},
   });
@@ -50,19 +50,11 @@ test('a site that cannot write its answer shows a problem and lives on', async (
     classes: ['a', 'b'],
   });
 
-  // Nobody has approved: the site wants to tell the coordinator so.
-  site.receiveManifest({
-    runId: 'run',
-    config,
-    configSha256: hashJson(config),
-    phase: 'train',
-    round: 0,
-    plan: getStrategy(config.strategy).configureTrain(config, 0),
-    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    frozenBaseDelta: [],
-    participants: null,
-    deadlineAt: null,
-  });
+  // The site wants to tell the coordinator that it is paused.
+  site.pause();
+  site.receiveManifest(
+    manifestOf(config, null, 0, { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 }),
+  );
 
   expect(site.problem).not.toBeNull();
   await site.close();

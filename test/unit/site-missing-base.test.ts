@@ -4,11 +4,10 @@ import { expect, test, vi } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
-import { hashJson } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { createSite } from '../../core/site/site.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { getStrategy } from '../../core/strategy/registry.ts';
+import { knownToSite, manifestOf } from '../fixtures/manifests.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 const model = fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url));
@@ -37,23 +36,19 @@ test('a site that is asked for approval hears at once that it lacks the base mod
     logger: silentLogger,
     workFolder: join(folder.dir, 'work'),
     compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
+    ...knownToSite,
     onChange: () => {},
     onProgress: () => {},
   });
-  const config = defaultRunConfig({ baseId: 'dino', baseSha256: sha256, classes: ['a', 'b'] });
+  const config = defaultRunConfig({ baseId: 'dino', baseSha256: sha256, classes: ['a', 'b'], quorum: 3 });
 
-  site.receiveManifest({
-    runId: 'run',
-    config,
-    configSha256: hashJson(config),
-    phase: 'train',
-    round: 0,
-    plan: getStrategy(config.strategy).configureTrain(config, 0),
-    state: { sha256: '1'.repeat(64), sizeBytes: 1, chunkBytes: 1024 },
-    frozenBaseDelta: [],
-    participants: null,
-    deadlineAt: null,
-  });
+  site.receiveManifest(
+    manifestOf(config, await elsewhere.load('dino'), 0, {
+      sha256: '1'.repeat(64),
+      sizeBytes: 1,
+      chunkBytes: 1024,
+    }),
+  );
 
   await vi.waitFor(() => expect(site.problem?.code).toBe('MODEL_UNKNOWN'));
   expect(site.activity).toBe('approval-needed');

@@ -80,31 +80,28 @@ test('with noise of the coordinator, ε counts the rounds that a site is part of
 });
 
 describe('a bad update harms nobody else', () => {
-  test('one that is larger than the round asks for is refused before it is fetched', async () => {
+  test('one that is larger than what the round asks for is refused before it is fetched', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
 
     const receipt = await run.deliver('a', garbage(64), { sizeBytes: 2 ** 31 });
     const again = await run.deliver('a', await run.update(1));
 
-    expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('larger') });
+    expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('2147483648 bytes') });
     expect(run.pulled).toHaveLength(1);
     expect(again.accepted).toBe(true);
     expect(run.store.runs.get(runId)!.status).toBe('running');
   });
 
-  test.each(['fp32', 'fp16', 'int8'] as const)(
-    'the limit in %s is hardly above an honest size',
-    async (up) => {
-      const wire = { up, down: 'fp32', errorFeedback: false } as const;
-      await using run = await openLoneRun(['a', 'b'], { initiatingMode: 'full', initiatingRounds: 1, wire });
-      const [large, good] = [await run.update(1), await run.update(2)];
+  test.each(['fp32', 'fp16', 'int8'] as const)('the size in %s is known to the byte', async (up) => {
+    const wire = { up, down: 'fp32', errorFeedback: false } as const;
+    await using run = await openLoneRun(['a', 'b'], { initiatingMode: 'full', initiatingRounds: 1, wire });
+    const [large, good] = [await run.update(1), await run.update(2)];
 
-      const refused = await run.deliver('a', large, { sizeBytes: large.length + 65_537 });
-      const welcome = await run.deliver('a', good);
+    const refused = await run.deliver('a', large, { sizeBytes: large.length + 1 });
+    const welcome = await run.deliver('a', good);
 
-      expect([refused.accepted, welcome.accepted]).toEqual([false, true]);
-    },
-  );
+    expect([refused.accepted, welcome.accepted]).toEqual([false, true]);
+  });
 
   test('one with names of a book is rejected in a sentence', async () => {
     await using run = await openLoneRun(['a', 'b'], {});

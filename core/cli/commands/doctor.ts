@@ -9,8 +9,9 @@ import { createCatalogue } from '../../models/catalogue.ts';
 import { AppError } from '../../shared/errors.ts';
 import { openDataFolder } from '../../store/data-folder.ts';
 import { readWholeNumber } from '../arguments.ts';
-import { createProgressLine, describeCheckup, describeDevices, toJson } from '../doctor/report.ts';
+import { describeCheckup, describeDevices, describeStep, toJson } from '../doctor/report.ts';
 import { printJson, printLine } from '../output.ts';
+import { createProgressLine } from '../progress-line.ts';
 import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 
 /** What a coordinator's run uses when nobody says otherwise. */
@@ -59,7 +60,7 @@ async function runDoctor(options: DoctorOptions): Promise<void> {
       batchSize: options.batch,
       timeLimitMs: options.time * 1000,
       signal: stop.signal,
-      onProgress: progress.show,
+      onProgress: (device, next) => progress.show(describeStep(device, next)),
     });
     progress.clear();
     if (options.save && checkup.choice !== null) {

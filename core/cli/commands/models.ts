@@ -1,12 +1,16 @@
 /** `anneal models …`: the base models that runs on this machine can start from. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { defaultLeakLimits, hardlyCompresses, type LeakReport } from '../../config/leak-report.ts';
 import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
-import type { ModelManifest } from '../../models/installed-models.ts';
 import type { ImportOptions } from '../../models/model-formats.ts';
+import type { LeakProgress } from '../../policy/leak-test-protocol.ts';
+import type { MeasuredManifest } from '../../policy/leak-test-service.ts';
 import { plural } from '../../shared/text.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
+import { createProgressLine } from '../progress-line.ts';
+import { interruptedExitCode, onStopSignal } from '../stop-signals.ts';
 import { openCatalogue } from '../with-agent.ts';
 
 /** `0.5` for all channels, or `0.485,0.456,0.406` for red, green and blue. */
@@ -38,6 +42,10 @@ function addImportOptions(command: Command): Command {
 interface Options extends ImportOptions {
   data?: string;
   json: boolean;
+}
+
+interface ImportCall extends Options {
+  allowLeak: boolean;
 }
 
 function importOptions({ data: _data, json: _json, ...rest }: Options): ImportOptions {
@@ -89,6 +97,7 @@ function printReport(report: ModelReport): void {
     );
   }
   if (report.onnx !== null) printOnnx(report.onnx);
+  if (report.leak !== null) printLeak(report.leak);
   if (report.problem !== null) {
     printLine();
     printLine(`This model cannot be used: ${report.problem.message} ${report.problem.action}`);
@@ -116,10 +125,78 @@ function printOnnx(onnx: NonNullable<ModelReport['onnx']>): void {
   );
 }
 
-function printImported({ id, sha256, files }: ModelManifest): void {
+/** What the leak test found, for people. */
+function printLeak(leak: LeakReport): void {
+  const { correlation, ssim, meanFaceSsim, embeddingSize, inputValues, layers } = leak;
+  const limits = defaultLeakLimits;
+  const verdict = hardlyCompresses(leak) ? 'too much: this network hardly compresses' : 'within the limits';
+  printLine();
+  printLine('How well images of faces can be rebuilt from the embedding (docs/models.md):');
+  printFields([
+    ['correlation', `${correlation.toFixed(2)} (limit ${limits.correlation}; a copy of the image 0.88)`],
+    [
+      'similarity',
+      `${ssim.toFixed(2)} (limit ${limits.ssim}; the mean face alone ${meanFaceSsim.toFixed(2)})`,
+    ],
+    [
+      'width',
+      `${formatCount(embeddingSize)} numbers for ${formatCount(inputValues)} (limit ${formatCount(Math.floor(inputValues * limits.embeddingShare))})`,
+    ],
+    ['depth', `${plural(layers, 'layer')} (at least ${limits.layers})`],
+    ['verdict', verdict],
+  ]);
+}
+
+function printImported({ id, sha256, files, leak }: MeasuredManifest): void {
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   printLine(`Imported "${id}": ${plural(files.length, 'file')}, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
+  printLeak(leak);
+}
+
+const describeProgress = ({ step, share }: LeakProgress): string =>
+  `Leak test: ${step}, ${Math.floor(100 * share)} % …`;
+
+async function importMeasured(path: string, { allowLeak, ...options }: ImportCall): Promise<void> {
+  const stop = new AbortController();
+  const ignore = onStopSignal(() => stop.abort());
+  const progress = createProgressLine(process.stderr);
+  try {
+    const manifest = await openCatalogue(options.data).leakTests.import(path, importOptions(options), {
+      allowLeak,
+      signal: stop.signal,
+      onProgress: (done) => progress.show(describeProgress(done)),
+    });
+    progress.clear();
+    if (options.json) printJson(manifest);
+    else printImported(manifest);
+  } catch (thrown) {
+    progress.clear();
+    if (!stop.signal.aborted) throw thrown;
+    process.stderr.write('Stopped; nothing was imported.\n');
+    process.exitCode = interruptedExitCode;
+  } finally {
+    ignore();
+  }
+}
+
+/** One that is installed is measured now if it never was; one at a path at its import. */
+async function inspectMeasured(idOrPath: string, options: Options): Promise<ModelReport> {
+  const { inspect, leakTests } = openCatalogue(options.data);
+  const report = await inspect(idOrPath, importOptions(options));
+  const isInstalled = report.format === 'built-in' || report.importedAt !== null;
+  if (!isInstalled || report.leak !== null) return report;
+  const progress = createProgressLine(process.stderr);
+  try {
+    return {
+      ...report,
+      leak: await leakTests.leakOf(report.id, {
+        onProgress: (done) => progress.show(describeProgress(done)),
+      }),
+    };
+  } finally {
+    progress.clear();
+  }
 }
 
 export function addModelCommands(program: Command): void {
@@ -134,19 +211,22 @@ export function addModelCommands(program: Command): void {
       const catalogue = openCatalogue(options.data);
       const entries = [];
       for (const entry of await catalogue.list()) {
-        entries.push({ ...entry, sha256: entry.sha256 ?? (await catalogue.identify(entry.id)) });
+        const { id, sha256 } = entry;
+        const leak = await catalogue.keptLeak(id);
+        entries.push({ ...entry, sha256: sha256 ?? (await catalogue.identify(id)), leak });
       }
       if (options.json) return printJson(entries);
       printLine(
         formatTable(
-          ['id', 'format', 'input', 'hash', 'licence', 'imported'],
-          entries.map(({ id, format, inputSize, sha256, licence, importedAt }) => [
+          ['id', 'format', 'input', 'hash', 'licence', 'imported', 'leak'],
+          entries.map(({ id, format, inputSize, sha256, licence, importedAt, leak }) => [
             id,
             format,
             `${inputSize} × ${inputSize}`,
             shortHash(sha256),
             licence,
             importedAt?.slice(0, 10) ?? '–',
+            leak?.correlation.toFixed(2) ?? '–',
           ]),
         ),
       );
@@ -161,13 +241,10 @@ export function addModelCommands(program: Command): void {
       .argument('<path>', 'folder or file')
       .option('--id <id>', 'name of the model here (default: made from the name of the folder or file)'),
   )
+    .option('--allow-leak', 'import it even when images can be rebuilt from its embedding', false)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
-    .action(async (path: string, options: Options) => {
-      const manifest = await openCatalogue(options.data).import(path, importOptions(options));
-      if (options.json) printJson(manifest);
-      else printImported(manifest);
-    });
+    .action(importMeasured);
 
   addImportOptions(
     models
@@ -178,7 +255,7 @@ export function addModelCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (idOrPath: string, options: Options) => {
-      const report = await openCatalogue(options.data).inspect(idOrPath, importOptions(options));
+      const report = await inspectMeasured(idOrPath, options);
       if (options.json) printJson(report);
       else printReport(report);
       if (report.problem !== null) process.exitCode = 1;

@@ -84,6 +84,8 @@ function experimentOf(
     },
     base: base.path === undefined ? base : { ...base, path: join(sharedFolder, base.path) },
     sites,
+    // Figures of methods, not of guards; a hospital's policy would leave out the classes with a single subject.
+    policy: 'open',
     partitions: [{ dirichlet: alpha }],
     // Every subject has images of one class only, of which some lie at several sites.
     keepTogether: 'image',

@@ -1,0 +1,61 @@
+import { Box, Group, List, Stack, Text } from '@mantine/core';
+import type { RunPlan, SiteAnswer } from '../../core/api/contract.ts';
+import { StatusBadge } from '../components/status-badge.tsx';
+import { formatPlural } from '../format/format.ts';
+import type { StatusWord } from '../format/words.ts';
+
+/** What the policies of the sites say to a plan. */
+export function SiteAnswers({ sites }: { sites: readonly SiteAnswer[] }) {
+  if (sites.length === 0) return null;
+  return (
+    <section aria-label="What the sites' policies say">
+      <Text size="sm" fw={600} mb={6}>
+        What the sites’ policies say
+      </Text>
+      <Stack component="ul" gap="xs" p={0} m={0} style={{ listStyle: 'none' }}>
+        {sites.map((site) => (
+          <Box component="li" key={site.siteId}>
+            <Group gap="sm" wrap="nowrap">
+              <StatusBadge word={answerWord(site)} />
+              <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
+                {site.siteName}
+              </Text>
+            </Group>
+            {site.refusals.length > 0 && (
+              <List size="sm" mt={2} withPadding>
+                {site.refusals.map((refusal) => (
+                  <List.Item key={refusal}>{refusal}</List.Item>
+                ))}
+              </List>
+            )}
+          </Box>
+        ))}
+      </Stack>
+      <Text size="xs" c="dimmed" mt={6}>
+        Each site decides by itself. Whether it has enough subjects shows when a round begins: their numbers
+        stay there.
+      </Text>
+    </section>
+  );
+}
+
+function answerWord({ policy, refusals }: SiteAnswer): StatusWord {
+  if (refusals.length > 0) return { label: 'Refuses', color: 'red' };
+  return policy === null ? { label: 'Not known yet', color: 'gray' } : { label: 'Allows it', color: 'green' };
+}
+
+const refuses = ({ refusals }: SiteAnswer) => refusals.length > 0;
+
+/** Whether the refusals leave too few sites for a round. */
+export function isHopeless({ sites, quorum }: Pick<RunPlan, 'sites' | 'quorum'>): boolean {
+  const refusing = sites.filter(refuses).length;
+  return refusing > 0 && sites.length - refusing < quorum;
+}
+
+/** Beside the start button: who would take part, when not all would. */
+export function answerSummary({ sites, quorum }: Pick<RunPlan, 'sites' | 'quorum'>): string | null {
+  const refusing = sites.filter(refuses).length;
+  if (refusing === 0) return null;
+  const willing = `${sites.length - refusing} of ${formatPlural(sites.length, 'site')} would take part`;
+  return isHopeless({ sites, quorum }) ? `Only ${willing}, and a round needs ${quorum}.` : `${willing}.`;
+}
