@@ -84,5 +84,5 @@ function trainingWord(row: ClassRow): StatusWord {
   if (row.trains) return { label: 'Yes', color: 'green' };
   return isTooSmall(row)
     ? { label: 'Too few subjects', color: 'yellow' }
-    : { label: 'None with consent', color: 'gray' };
+    : { label: 'None consented', color: 'gray' };
 }
