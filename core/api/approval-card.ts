@@ -5,8 +5,10 @@ import { heldOutImages, trainingImages } from '../consent/cohort.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { admit } from '../policy/cohort-rules.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
+import { describeExcess } from '../policy/differences.ts';
 import { whatLeaves } from '../policy/what-leaves.ts';
 import { AppError } from '../shared/errors.ts';
+import { beyondEarlier } from '../site/approval.ts';
 import { currentPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
@@ -94,6 +96,7 @@ async function describeContract(
     // The letter begins with these.
     settings: describeSettings(config).filter(({ group }) => group !== 'Letter to the sites'),
     limits: limitsOf(config),
+    beyondEarlier: describeExcess(beyondEarlier(store, contract)),
     policyVersion: version,
   };
 }
