@@ -3,6 +3,7 @@ import { lazy, Suspense } from 'react';
 import { Redirect, Route, Router, Switch } from 'wouter';
 import { useHashLocation } from 'wouter/use-hash-location';
 import type { AgentStatus } from '../core/api/contract.ts';
+import { useApprovalNotice } from './api/approval-notice.ts';
 import { useAgentEvents } from './api/events.ts';
 import { useStatus } from './api/queries.ts';
 import { useLocked } from './api/session.ts';
@@ -15,6 +16,8 @@ import { AdaptersScreen } from './screens/adapters.tsx';
 import { AuditScreen } from './screens/audit.tsx';
 import { DatasetScreen } from './screens/dataset.tsx';
 import { FirstRunScreen } from './screens/first-run.tsx';
+import { PolicyScreen } from './screens/policy.tsx';
+import { LetterScreen, RequestsScreen } from './screens/requests.tsx';
 import { SiteOverviewScreen } from './screens/site-overview.tsx';
 
 // The charts are half of the program; a site never loads them.
@@ -54,10 +57,11 @@ function Connected() {
 /** Mounted once the agent has answered, so that the event stream starts within the session. */
 function WithEvents({ status, lost }: { status: AgentStatus; lost: unknown }) {
   useAgentEvents();
+  const waiting = useApprovalNotice(status.mode === 'site');
   if (status.mode === 'unset') return <FirstRunScreen status={status} />;
   return (
     <Router hook={useHashLocation}>
-      <AppFrame status={status}>
+      <AppFrame status={status} requests={waiting === null ? 0 : 1}>
         {lost != null && (
           <Box mb="lg">
             <ErrorPanel error={lost} />
@@ -79,6 +83,17 @@ function Screens({ status }: { status: AgentStatus }) {
         {site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}
       </Route>
       {site && <Route path="/dataset/:tab?">{({ tab }) => <DatasetScreen tab={tab} />}</Route>}
+      {site && <Route path="/requests" component={RequestsScreen} />}
+      {site && (
+        <Route path="/requests/:contract">
+          {({ contract }) => <LetterScreen contractSha256={contract} />}
+        </Route>
+      )}
+      {site && (
+        <Route path="/policy">
+          <PolicyScreen status={status} />
+        </Route>
+      )}
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
       <Route path="/adapters" component={AdaptersScreen} />

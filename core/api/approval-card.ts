@@ -11,6 +11,7 @@ import { currentPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import type { AgentContext } from './context.ts';
 import type { ApprovalCard, ClassOnCard, DecisionRow } from './contract.ts';
 
 export interface CardOptions {
@@ -22,6 +23,20 @@ export interface CardOptions {
   /** The federation's name. */
   federation: string;
 }
+
+/** Base models whose leak was asked for: one that cannot be measured is not tried at each look. */
+const asked = new WeakMap<AgentContext, Set<string>>();
+
+/** The card does not wait for it: whoever looks again finds it. */
+export const measuringLeaks = (agent: AgentContext) => (baseId: string) => {
+  const known = asked.get(agent) ?? new Set();
+  if (known.has(baseId)) return;
+  asked.set(agent, known.add(baseId));
+  agent
+    .leakOf(baseId)
+    .then(() => agent.emit({ type: 'changed', what: 'run' }))
+    .catch(() => {});
+};
 
 /** @throws AppError NOT_FOUND when no run of this contract has asked */
 export async function cardOf(options: CardOptions, contractSha256: string): Promise<ApprovalCard> {
@@ -63,7 +78,7 @@ async function describeContract(
     base: {
       ...baseModel,
       importedAt: held?.importedAt ?? null,
-      isBuiltIn: held !== null && held.importedAt === null,
+      isBuiltIn: held?.format === 'built-in',
       leak,
     },
     ...whatLeaves(contract, site.siteName),
@@ -83,8 +98,13 @@ async function describeContract(
   };
 }
 
-async function heldModel(catalogue: Catalogue, { baseSha256 }: RunConfig) {
-  return (await catalogue.list()).find((entry) => entry.sha256 === baseSha256) ?? null;
+/** Null when the base model was removed here since. */
+async function heldModel(catalogue: Catalogue, { baseId, baseSha256 }: RunConfig) {
+  const id = await catalogue.resolve(baseId, baseSha256).catch((thrown: unknown) => {
+    if (thrown instanceof AppError && thrown.code === 'MODEL_UNKNOWN') return null;
+    throw thrown;
+  });
+  return (await catalogue.list()).find((entry) => entry.id === id) ?? null;
 }
 
 const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ subjectId }) => subjectId)).size;

@@ -55,6 +55,8 @@ export interface SiteOverview {
   /** One plain sentence on why the site waits although a round is open; null when it does not. */
   notice: string | null;
   run: RunSummary | null;
+  /** Of the run, for its letter; null until this site could derive the contract. */
+  contractSha256: string | null;
   approval: ApprovalCard | null;
 }
 

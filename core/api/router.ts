@@ -11,6 +11,7 @@ import { AppError } from '../shared/errors.ts';
 import { approve, decline, endStanding } from '../site/decide.ts';
 import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
+import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import {
@@ -143,6 +144,16 @@ const siteRouter = router({
   trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),
+  /** The letter of a run that has asked, whatever was decided about it. */
+  card: procedure.input(contract).query(({ ctx: { agent }, input }) =>
+    cardOf(
+      {
+        ...{ ...agent, site: site(agent), federation: agent.status().federation ?? '' },
+        measureLeak: measuringLeaks(agent),
+      },
+      input.contractSha256,
+    ),
+  ),
   approve: procedure
     .input(contract.extend({ limits: limitsSchema.optional() }))
     .mutation(async ({ ctx: { agent }, input }) => {

@@ -7,7 +7,7 @@ import { pick } from '../shared/pick.ts';
 import { currentPolicy } from '../site/policy.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import { listDecisions, pendingCard } from './approval-card.ts';
+import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { SetAsideRow, SiteOverview, SitePolicyView, SiteRequests, SubjectRow } from './contract.ts';
 
@@ -70,20 +70,6 @@ export function sitePolicyView(store: ReadOnlyStore): SitePolicyView {
   }
 }
 
-/** Base models whose leak was asked for: one that cannot be measured is not tried at each look. */
-const asked = new WeakMap<AgentContext, Set<string>>();
-
-/** The card does not wait for it: whoever looks again finds it. */
-const measuring = (agent: AgentContext) => (baseId: string) => {
-  const known = asked.get(agent) ?? new Set();
-  if (known.has(baseId)) return;
-  asked.set(agent, known.add(baseId));
-  agent
-    .leakOf(baseId)
-    .then(() => agent.emit({ type: 'changed', what: 'run' }))
-    .catch(() => {});
-};
-
 /** The request that waits, and what was said to earlier ones. */
 export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
   const { store, site, catalogue } = agent;
@@ -91,7 +77,7 @@ export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
   const pending =
     site === null
       ? null
-      : await pendingCard({ store, catalogue, site, federation, measureLeak: measuring(agent) });
+      : await pendingCard({ store, catalogue, site, federation, measureLeak: measuringLeaks(agent) });
   return { pending, decisions: listDecisions(store) };
 }
 
@@ -115,12 +101,13 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
+    contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null
         ? null
         : await pendingCard({
             ...{ store, catalogue: agent.catalogue, site, federation: status.federation ?? '' },
-            measureLeak: measuring(agent),
+            measureLeak: measuringLeaks(agent),
           }),
   };
 }

@@ -1,6 +1,6 @@
 /** A run's request as a letter, for the terminal. */
 import type { ApprovalCard, DecisionRow } from '../api/contract.ts';
-import type { LeakReport } from '../config/leak-report.ts';
+import { describeLeak } from '../config/leak-report.ts';
 import { plural } from '../shared/text.ts';
 import { formatBytes, formatTable } from './format.ts';
 
@@ -49,11 +49,6 @@ export function formatLetter(card: ApprovalCard): string {
     `An approval holds for this contract: ${card.contractSha256}`,
   ];
   return parts.join('\n\n');
-}
-
-function describeLeak({ correlation, embeddingSize, inputValues, layers }: LeakReport): string {
-  const rebuilt = `Faces rebuilt from what it computes correlate ${correlation.toFixed(2)} with the originals (1 is the photograph itself)`;
-  return `${rebuilt}; it makes ${embeddingSize} numbers of ${inputValues}, in ${plural(layers, 'layer')}.`;
 }
 
 export const formatDecisions = (decisions: readonly DecisionRow[]): string =>

@@ -37,7 +37,9 @@ const letterShape = grouped('Letter to the sites', {
     'Title. What the study is called, for the people who approve it.',
     z.string().max(120).default(''),
   ),
-  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default('')),
+  note: setting('Note. A few sentences to the people who approve it.', z.string().max(2000).default(''), {
+    long: true,
+  }),
 });
 
 const methodShape = grouped('Method', {

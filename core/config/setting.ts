@@ -26,6 +26,8 @@ export interface SettingWords {
   unit?: 'share' | 'minutes';
   /** Ends and step of its slider in the form; a field without one when absent. */
   slider?: readonly [least: number, most: number, step?: number];
+  /** A text of several lines. */
+  long?: true;
   /** What the form begins with where the schema has no default. */
   start?: number;
   /** False: the form does not offer it. */

@@ -83,6 +83,8 @@ export interface SiteAnswer {
 export interface RunPlan {
   plan: PlannedRound[];
   totals: RunTotals;
+  /** Sites that a round needs. */
+  quorum: number;
   sites: SiteAnswer[];
 }
 
@@ -282,7 +284,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         base,
         count,
       );
-      return { ...planRun(config, base, count), sites: answersOf(config, base) };
+      const planned = planRun(config, base, count);
+      return { ...planned, quorum: config.quorum, sites: answersOf(config, base) };
     },
     async startRun(settings) {
       if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');

@@ -4,7 +4,7 @@
  */
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
-import { type Contract, contractHash } from '../policy/contract.ts';
+import type { Contract } from '../policy/contract.ts';
 import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
@@ -41,7 +41,7 @@ export function checkManifest(manifest: ManifestBody, store: ReadOnlyStore): voi
         `${String(plan[wrong])} instead of ${String(due[wrong])}); this site does not take part in it.`,
     );
   }
-  const known = store.contracts.get(runId);
+  const known = store.contracts.pinsOf(runId);
   const before = store.runs.get(runId);
   const isSameRun =
     (known === null || known.sha256 === contractSha256) &&
@@ -66,7 +66,7 @@ const exchanged = (round: number) =>
 function pinsFinalState(store: Store, { runId, phase, state }: ManifestBody): boolean {
   if (phase !== 'evaluate' || state === null) return true;
   store.contracts.pinFinalState(runId, state.sha256);
-  return store.contracts.get(runId)?.finalStateSha256 === state.sha256;
+  return store.contracts.pinsOf(runId)?.finalStateSha256 === state.sha256;
 }
 
 /** Settings that were stored by an older version lack the newest ones, which then have their defaults. */
@@ -100,27 +100,26 @@ export type Verdict =
 
 /**
  * Keeps the contract, and what an approval within limits covers.
- * @param derived by this site itself
+ * @param contract derived by this site itself, and its hash
  * @param options `automatic`: approve what the policy allows without a person
  */
 export function judge(
   store: Store,
   manifest: ManifestBody,
-  derived: Contract,
+  { contract, sha256 }: { contract: Contract; sha256: string },
   { base, automatic, now }: { base: BaseFacts; automatic: boolean; now: Date },
 ): Verdict {
-  const sha256 = contractHash(derived);
   if (sha256 !== manifest.contractSha256)
     return refused(
       broken('The contract of the run is not the one that follows from its settings.', versions),
     );
-  store.contracts.keep({ runId: manifest.runId, sha256, document: derived });
+  store.contracts.keep({ runId: manifest.runId, sha256, document: contract });
   if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
   try {
     const { policy } = currentPolicy(store);
-    const refusals = refusalsOf(derived, policy, base);
+    const refusals = refusalsOf(contract, policy, base);
     if (refusals.length > 0) return refused(policyRefused(refusals));
-    const least = Math.max(policy.minContributors, derived.minContributors);
+    const least = Math.max(policy.minContributors, contract.minContributors);
     const fault = contributorsFault(manifest, least);
     if (fault !== null) return refused(fault);
     const until = quietUntil(policy, now);
@@ -129,7 +128,7 @@ export function judge(
     if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return refused(thrown);
     throw thrown;
   }
-  return decisionOn(store, manifest.runId, derived, sha256, { automatic, now });
+  return decisionOn(store, manifest.runId, contract, sha256, { automatic, now });
 }
 
 const refused = (error: AppError, again = false): Verdict => ({

@@ -6,8 +6,9 @@
 import { z } from 'zod';
 import { hasWithdrawn } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { createCatalogue } from '../models/catalogue.ts';
-import { contractOf } from '../policy/contract.ts';
+import { type Contract, contractHash, contractOf } from '../policy/contract.ts';
 import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
@@ -49,6 +50,8 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
+  /** Of the newest run: every manifest of it names the same. */
+  let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
   const refusals = new Set<string>();
   const events: SiteEvent[] = [];
   let isDeciding = false;
@@ -137,12 +140,22 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   async function verdictOn(manifest: ManifestBody): Promise<Verdict> {
-    const { config } = manifest;
+    const { config, configSha256 } = manifest;
     const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
-    const contract = contractOf(completeConfig(config), await catalogue.load(baseId), options.askedBy);
+    const model = await catalogue.load(baseId);
+    if (derived?.configSha256 !== configSha256 || derived.model !== model) {
+      const contract = contractOf(completeConfig(config), model, options.askedBy);
+      derived = { configSha256, model, contract, sha256: contractHash(contract) };
+    }
+    const { contract, sha256 } = derived;
     const base = await options.baseFacts(baseId);
     const now = options.now?.() ?? new Date();
-    return judge(store, manifest, contract, { base, automatic: options.autoApprove === true, now });
+    return judge(
+      store,
+      manifest,
+      { contract, sha256 },
+      { base, automatic: options.autoApprove === true, now },
+    );
   }
 
   /** Once for each reason: a coordinator that repeats itself does not fill the trail. */

@@ -1,5 +1,12 @@
 /** Answers the preload script's calls. Nothing of a call is believed before it was checked. */
-import { BrowserWindow, dialog, type IpcMainInvokeEvent, ipcMain, type OpenDialogOptions } from 'electron';
+import {
+  BrowserWindow,
+  dialog,
+  type IpcMainInvokeEvent,
+  ipcMain,
+  Notification,
+  type OpenDialogOptions,
+} from 'electron';
 import { z } from 'zod';
 import { AppError } from '../../core/shared/errors.ts';
 import { bridgeChannels } from '../preload/bridge.ts';
@@ -20,7 +27,9 @@ const fileArguments = z.tuple([
     .max(10),
 ]);
 
-export function registerBridgeHandlers(): void {
+/** @param showWindow when a person answers a notice */
+export function registerBridgeHandlers(showWindow: () => void): void {
+  const showNotice = createNotice(showWindow);
   ipcMain.handle(bridgeChannels.chooseFolder, (event, ...args: unknown[]) => {
     const window = trustedWindow(event);
     parseArguments(noArguments, args);
@@ -31,6 +40,23 @@ export function registerBridgeHandlers(): void {
     const [filters] = parseArguments(fileArguments, args);
     return choose(window, { properties: ['openFile'], filters });
   });
+  ipcMain.handle(bridgeChannels.noticeApproval, (event, ...args: unknown[]) => {
+    trustedWindow(event);
+    parseArguments(noArguments, args);
+    showNotice();
+  });
+}
+
+/** The page says when, never what: a lock screen may show it. One at a time, or Electron would drop the older one's click. */
+function createNotice(showWindow: () => void): () => void {
+  let shown: Notification | null = null;
+  return () => {
+    if (!Notification.isSupported()) return;
+    shown?.close();
+    shown = new Notification({ title: 'Anneal', body: 'A run asks for approval.' });
+    shown.on('click', showWindow);
+    shown.show();
+  };
 }
 
 /**
@@ -41,14 +67,14 @@ function trustedWindow(event: IpcMainInvokeEvent): BrowserWindow {
   const frame = event.senderFrame;
   const window = BrowserWindow.fromWebContents(event.sender);
   if (window === null || frame === null || frame.parent !== null || !isAppUrl(frame.url)) {
-    throw new AppError('NOT_ALLOWED', 'This page may not open dialogs.');
+    throw new AppError('NOT_ALLOWED', 'This page may not use the desktop.');
   }
   return window;
 }
 
 function parseArguments<T>(schema: z.ZodType<T>, args: unknown[]): T {
   const parsed = schema.safeParse(args);
-  if (!parsed.success) throw new AppError('CONFIG_INVALID', 'The request for a dialog was malformed.');
+  if (!parsed.success) throw new AppError('CONFIG_INVALID', 'The request to the desktop was malformed.');
   return parsed.data;
 }
 

@@ -41,7 +41,7 @@ function runShell(): void {
     files: createStaticFiles(join(bundleFolder, '../renderer')),
     agent: createAgentProxy({ whenReady: agent.whenReady }),
   });
-  registerBridgeHandlers();
+  registerBridgeHandlers(window.show);
   installMenu({
     withDeveloperTools: !app.isPackaged,
     openDataFolder: () => void shell.openPath(dataFolder),

@@ -17,9 +17,12 @@ export interface AnnealBridge {
   chooseFolder(): Promise<string | null>;
   /** Asks for one file; gives its path, or null when the person cancelled. */
   chooseFile(filters: FileFilter[]): Promise<string | null>;
+  /** Tells the person, outside of the window, that a run asks for approval; the words are the shell's own. */
+  noticeApproval(): Promise<void>;
 }
 
 export const bridgeChannels = {
   chooseFolder: 'anneal:choose-folder',
   chooseFile: 'anneal:choose-file',
+  noticeApproval: 'anneal:notice-approval',
 } as const;

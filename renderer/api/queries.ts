@@ -3,12 +3,15 @@ import { keepPreviousData, useInfiniteQuery, useQuery } from '@tanstack/react-qu
 import type {
   AdapterRow,
   AgentStatus,
+  ApprovalCard,
   AuditPage,
   CoordinatorOverview,
-  PlannedRound,
   RunDetail,
+  RunPlan,
   SetAsideRow,
   SiteOverview,
+  SitePolicyView,
+  SiteRequests,
   SubjectRow,
   TraceReport,
 } from '../../core/api/contract.ts';
@@ -21,6 +24,9 @@ export const keys = {
   status: ['status'],
   devices: ['devices'],
   site: ['site'],
+  requests: ['site', 'requests'],
+  card: (contractSha256: string) => ['site', 'card', contractSha256],
+  policy: ['site', 'policy'],
   dataset: ['dataset'],
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
@@ -49,12 +55,30 @@ export const useDevices = () =>
     staleTime: Number.POSITIVE_INFINITY,
   });
 
-export const useSiteOverview = () =>
-  useQuery<SiteOverview>({
-    queryKey: keys.site,
-    queryFn: () => api.site.overview.query(),
-    refetchInterval: livelyMs,
+const siteOverview = { queryKey: keys.site, queryFn: () => api.site.overview.query() };
+
+export const useSiteOverview = () => useQuery<SiteOverview>({ ...siteOverview, refetchInterval: livelyMs });
+
+/** The contract that waits for a person; events alone say when it changes. */
+export const useWaitingContract = (enabled: boolean): string | null =>
+  useQuery({
+    ...siteOverview,
+    enabled,
+    select: ({ approval }: SiteOverview) => approval?.contractSha256 ?? null,
+  }).data ?? null;
+
+export const useSiteRequests = () =>
+  useQuery<SiteRequests>({ queryKey: keys.requests, queryFn: () => api.site.requests.query() });
+
+export const useCard = (contractSha256: string) =>
+  useQuery<ApprovalCard>({
+    queryKey: keys.card(contractSha256),
+    queryFn: () => api.site.card.query({ contractSha256 }),
+    retry: false,
   });
+
+export const useSitePolicy = () =>
+  useQuery<SitePolicyView>({ queryKey: keys.policy, queryFn: () => api.site.policy.query() });
 
 export const useSubjects = (search: string) =>
   useQuery<SubjectRow[]>({
@@ -78,11 +102,6 @@ export const useCoordinatorOverview = () =>
     queryFn: () => api.coordinator.overview.query(),
     refetchInterval: livelyMs,
   });
-
-export interface RunPlan {
-  plan: PlannedRound[];
-  totals: RunDetail['totals'];
-}
 
 export const useRunPlan = (settings: FormSettings, sites: number) =>
   useQuery<RunPlan>({

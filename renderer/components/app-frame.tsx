@@ -1,4 +1,4 @@
-import { AppShell, Box, Divider, Group, NavLink, Stack, Text } from '@mantine/core';
+import { AppShell, Badge, Box, Divider, Group, NavLink, Stack, Text } from '@mantine/core';
 import type { Icon } from '@tabler/icons-react';
 import {
   IconBook2,
@@ -6,8 +6,10 @@ import {
   IconHistory,
   IconHome2,
   IconInfoCircle,
+  IconMail,
   IconPackages,
   IconPhotoHeart,
+  IconShieldLock,
 } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
 import { Link, useLocation } from 'wouter';
@@ -33,7 +35,9 @@ const destinations: Record<AgentStatus['mode'], Destination[]> = {
   unset: [],
   site: [
     { path: '/', label: 'Overview', icon: IconHome2 },
+    { path: '/requests', label: 'Requests', icon: IconMail },
     { path: '/dataset', label: 'Images and consent', icon: IconPhotoHeart },
+    { path: '/policy', label: 'Policy', icon: IconShieldLock },
     ...common,
   ],
   coordinator: [
@@ -43,8 +47,15 @@ const destinations: Record<AgentStatus['mode'], Destination[]> = {
   ],
 };
 
+interface AppFrameProps {
+  status: AgentStatus;
+  /** That wait for a person. */
+  requests: number;
+  children: ReactNode;
+}
+
 /** Navigation on the left, the connection always in sight, the screen on the right. */
-export function AppFrame({ status, children }: { status: AgentStatus; children: ReactNode }) {
+export function AppFrame({ status, requests, children }: AppFrameProps) {
   return (
     <AppShell navbar={{ width: 236, breakpoint: 0 }} padding="xl">
       <button type="button" className="visually-hidden skip-link" onClick={focusMain}>
@@ -55,7 +66,7 @@ export function AppFrame({ status, children }: { status: AgentStatus; children: 
           <Logo />
           <SchemeToggle />
         </Group>
-        <Navigation mode={status.mode} />
+        <Navigation mode={status.mode} requests={requests} />
         <Identity status={status} />
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: 'none' }}>
@@ -76,7 +87,7 @@ function focusMain(): void {
   document.getElementById('main')?.focus();
 }
 
-function Navigation({ mode }: { mode: AgentStatus['mode'] }) {
+function Navigation({ mode, requests }: { mode: AgentStatus['mode']; requests: number }) {
   const [location] = useLocation();
   return (
     <Stack component="nav" gap={2} aria-label="Screens" style={{ flex: 1 }}>
@@ -91,6 +102,14 @@ function Navigation({ mode }: { mode: AgentStatus['mode'] }) {
             active={active}
             aria-current={active ? 'page' : undefined}
             leftSection={<Icon size={19} stroke={1.7} aria-hidden />}
+            {...(path === '/requests' &&
+              requests > 0 && {
+                rightSection: (
+                  <Badge variant="filled" size="sm" circle aria-label={`${requests} waiting`}>
+                    {requests}
+                  </Badge>
+                ),
+              })}
             style={{ borderRadius: 'var(--mantine-radius-md)' }}
           />
         );

@@ -1,5 +1,13 @@
 /** The protocol's words as a site data manager would say them. */
-import type { RoundRow, RoundSite, RunSummary, SiteOverview, SubjectRow } from '../../core/api/contract.ts';
+import type {
+  ApprovalCard,
+  DecisionRow,
+  RoundRow,
+  RoundSite,
+  RunSummary,
+  SiteOverview,
+  SubjectRow,
+} from '../../core/api/contract.ts';
 import { splitWords, strategyWords } from '../../core/config/setting.ts';
 import type { Stage } from '../../core/strategy/strategy.ts';
 
@@ -82,6 +90,16 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
     explanation:
       'The coordinator asks this site to take part in a run. Nothing is trained or sent before you approve it.',
   },
+  declined: {
+    title: 'You declined this run',
+    explanation:
+      'The other sites continue without this one. You can read the letter again and change your mind.',
+  },
+  refused: {
+    title: 'This site does not take part in this run',
+    explanation:
+      'The run asks for something that this site does not allow. Nothing is trained or sent; the coordinator sees why.',
+  },
   downloading: {
     title: 'Getting the shared model',
     explanation: 'The newest shared adapter is on its way to this site.',
@@ -103,6 +121,21 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
     explanation: 'This site takes no part until you resume. The other sites continue without it.',
   },
 };
+
+export const decisionWords: Record<DecisionRow['kind'], StatusWord> = {
+  approved: { label: 'Approved', color: 'green' },
+  'approved-within-limits': { label: 'Approved within limits', color: 'green' },
+  covered: { label: 'Covered by limits', color: 'brand' },
+  declined: { label: 'Declined', color: 'red' },
+};
+
+const factorWords = { both: 'LoRA factors', a: 'LoRA factors A', b: 'LoRA factors B' };
+
+/** What of the model leaves in a round, in a few words. */
+export function leavingWords({ mode, sends }: ApprovalCard['leavingRounds'][number]): string {
+  if (mode === 'lora') return factorWords[sends];
+  return { full: 'All weights', 'last-k': 'Weights of the last blocks', head: 'Classifier' }[mode];
+}
 
 /** Unknown words of a newer agent are shown as they are. */
 export const strategyLabel = (name: string): string => splitWords(strategyWords[name] ?? name).label;

@@ -3,10 +3,10 @@ import { useForm } from '@mantine/form';
 import { useDebouncedValue } from '@mantine/hooks';
 import { IconPlayerPlay } from '@tabler/icons-react';
 import { useEffect, useState } from 'react';
-import type { RunDetail } from '../../core/api/contract.ts';
+import type { RunDetail, RunPlan } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
-import { type RunPlan, useRunPlan } from '../api/queries.ts';
+import { useRunPlan } from '../api/queries.ts';
 import { type Refusal, refusalAt } from '../api/refusal.ts';
 import { type FormSettings, initialSettings, settingsOfRun, writtenSettings } from '../api/run-settings.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
@@ -14,7 +14,9 @@ import { Waiting } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
+import { answerSummary, isHopeless } from '../format/answers.ts';
 import { RunSettingsFields, shownPaths } from './run-settings-fields.tsx';
+import { SiteAnswers } from './site-answers.tsx';
 
 interface PlanRunProps {
   /** Enrolled sites, for the totals. */
@@ -69,18 +71,20 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
           ) : (
             <Planned plan={shown} isOld={plan.isPlaceholderData || plan.isError} />
           )}
+          {shown !== undefined && <SiteAnswers sites={shown.sites} />}
           <Group justify="space-between" wrap="nowrap">
             <Text size="sm" c="dimmed">
               {sites === 0
                 ? 'Invite at least one site first.'
-                : 'Each site sees what would leave it and approves before it trains.'}
+                : ((shown && answerSummary(shown)) ??
+                  'Each site sees what would leave it and approves before it trains.')}
             </Text>
             <Button
               type="submit"
               style={{ flexShrink: 0 }}
               leftSection={<IconPlayerPlay size={16} aria-hidden />}
               loading={start.isPending}
-              disabled={sites === 0 || plan.isError}
+              disabled={sites === 0 || plan.isError || (shown !== undefined && isHopeless(shown))}
             >
               Start the run
             </Button>
@@ -119,7 +123,11 @@ function useLastPlan(plan: RunPlan | undefined): RunPlan | undefined {
 const textAt = (refusal: Refusal | null, setting: string): string | null =>
   refusal?.setting === setting ? refusal.text : null;
 
-/** The schedule shows before the labels are typed: two unnamed ones stand for them, a few hundred parameters. */
-function plannable(settings: FormSettings): FormSettings {
-  return settings.classes.length < 2 ? { ...settings, classes: ['first label', 'second label'] } : settings;
+/**
+ * The schedule shows before the labels are typed: two unnamed ones stand for them, a few hundred parameters. What is
+ * written to the sites changes nothing in it.
+ */
+function plannable({ classes, ...settings }: FormSettings): FormSettings {
+  const named = classes.length < 2 ? ['first label', 'second label'] : classes;
+  return { ...settings, classes: named, title: '', note: '' };
 }

@@ -1,22 +1,34 @@
-import { Button, Collapse, Fieldset, SimpleGrid, Stack } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
-import { IconChevronDown } from '@tabler/icons-react';
-import { type ComponentProps, useCallback, useEffect, useRef } from 'react';
-import type { Setting } from '../../core/config/setting.ts';
-import { changeSetting, type FormSettings, isShown, offeredSettings } from '../api/run-settings.ts';
-import { SettingField, type SettingsFieldsProps } from './setting-field.tsx';
+import { Fieldset, SimpleGrid, Stack } from '@mantine/core';
+import { type ReactNode, useCallback, useEffect, useRef } from 'react';
+import { type Setting, settingAt } from '../../core/config/setting.ts';
+import {
+  changeSetting,
+  type FormSettings,
+  isIdle,
+  isShown,
+  largest,
+  offeredSettings,
+} from '../api/run-settings.ts';
+import { Disclosure } from '../components/disclosure.tsx';
+import { SettingField } from './setting-field.tsx';
+
+interface RunSettingsFieldsProps {
+  values: FormSettings;
+  onChange: (changed: Partial<FormSettings>) => void;
+  /** What is said against the setting of this path, if anything. */
+  refused: (path: string) => ReactNode;
+}
 
 const groups = [...Map.groupBy(offeredSettings, ({ group }) => group)];
 /** What every run decides; most leave the other groups as they are. */
-const isBasic = (group: string) => group === 'Method' || group === 'Schedule';
+const isBasic = (group: string) => ['Letter to the sites', 'Method', 'Schedule'].includes(group);
 
 /** Paths of all settings that have a field to show a refusal at. */
 export const shownPaths = (values: FormSettings): string[] =>
   offeredSettings.filter((setting) => isShown(setting, values)).map(({ path }) => path);
 
 /** Every setting of a run, in groups. */
-export function RunSettingsFields(props: SettingsFieldsProps) {
-  const [open, { toggle }] = useDisclosure(false);
+export function RunSettingsFields(props: RunSettingsFieldsProps) {
   const newest = useRef(props);
   useEffect(() => {
     newest.current = props;
@@ -28,7 +40,6 @@ export function RunSettingsFields(props: SettingsFieldsProps) {
   const fieldProps = { values: props.values, refused: props.refused, change };
   // A refusal at a hidden field would be a riddle.
   const isRefused = offeredSettings.some(({ group, path }) => !isBasic(group) && props.refused(path));
-  const more = open || isRefused;
   return (
     <Stack gap="md">
       {groups
@@ -36,26 +47,16 @@ export function RunSettingsFields(props: SettingsFieldsProps) {
         .map(([group]) => (
           <Fields key={group} {...fieldProps} group={group} />
         ))}
-      <div>
-        <Button
-          variant="subtle"
-          size="compact-sm"
-          onClick={toggle}
-          disabled={isRefused}
-          aria-expanded={more}
-          rightSection={
-            <IconChevronDown size={14} aria-hidden style={{ rotate: more ? '180deg' : '0deg' }} />
-          }
-        >
-          Advanced settings
-        </Button>
-        <Collapse expanded={more}>{more && <AdvancedFields {...fieldProps} />}</Collapse>
-      </div>
+      <Disclosure label="Advanced settings" forced={isRefused}>
+        {() => <AdvancedFields {...fieldProps} />}
+      </Disclosure>
     </Stack>
   );
 }
 
-type GroupProps = Omit<ComponentProps<typeof SettingField>, 'setting'>;
+interface GroupProps extends Omit<RunSettingsFieldsProps, 'onChange'> {
+  change: (setting: Setting, value: unknown) => void;
+}
 
 function AdvancedFields(props: GroupProps) {
   const shown = groups.filter(
@@ -72,13 +73,21 @@ function AdvancedFields(props: GroupProps) {
   );
 }
 
-function Fields({ group, ...props }: GroupProps & { group: string }) {
-  const shown = offeredSettings.filter((one) => one.group === group && isShown(one, props.values));
+function Fields({ group, values, refused, change }: GroupProps & { group: string }) {
+  const shown = offeredSettings.filter((one) => one.group === group && isShown(one, values));
   return (
     <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="md">
       {shown.map((setting) => (
         // Two branches may have settings of the same path.
-        <SettingField key={`${setting.path} ${setting.when?.[1] ?? ''}`} {...props} setting={setting} />
+        <SettingField
+          key={`${setting.path} ${setting.when?.[1] ?? ''}`}
+          setting={setting}
+          value={settingAt(values, setting.path)}
+          disabled={isIdle(setting, values)}
+          error={refused(setting.path)}
+          most={setting.slider ? largest(setting, values) : 0}
+          change={change}
+        />
       ))}
     </SimpleGrid>
   );

@@ -6,25 +6,13 @@ import {
   Switch,
   TagsInput,
   Text,
+  Textarea,
   TextInput,
 } from '@mantine/core';
 import { memo, type ReactNode, useId, useState } from 'react';
-import { type Setting, settingAt, splitWords } from '../../core/config/setting.ts';
-import { type FormSettings, isIdle, largest } from '../api/run-settings.ts';
+import { type Setting, splitWords } from '../../core/config/setting.ts';
 import { SliderField } from '../components/slider-field.tsx';
 import { formatPercent } from '../format/format.ts';
-
-export interface SettingsFieldsProps {
-  values: FormSettings;
-  onChange: (changed: Partial<FormSettings>) => void;
-  /** What is said against the setting of this path, if anything. */
-  refused: (path: string) => ReactNode;
-}
-
-interface SettingFieldProps extends Omit<SettingsFieldsProps, 'onChange'> {
-  setting: Setting;
-  change: (setting: Setting, value: unknown) => void;
-}
 
 interface FieldProps {
   setting: Setting;
@@ -36,25 +24,23 @@ interface FieldProps {
   onChange: (value: unknown) => void;
 }
 
-/** A field of the kind that suits a setting. `change` stays the same function: only fields that change draw again. */
-export function SettingField({ setting, values, refused, change }: SettingFieldProps) {
-  return (
-    <DrawnField
-      setting={setting}
-      value={settingAt(values, setting.path)}
-      disabled={isIdle(setting, values)}
-      error={refused(setting.path)}
-      most={setting.slider ? largest(setting, values) : 0}
-      change={change}
-    />
-  );
+interface SettingFieldProps
+  extends Pick<FieldProps, 'setting' | 'value'>,
+    Partial<Pick<FieldProps, 'disabled' | 'error' | 'most'>> {
+  /** Stays the same function: only fields that change draw again. */
+  change: (setting: Setting, value: unknown) => void;
 }
 
-type DrawnFieldProps = Omit<FieldProps, 'onChange'> & Pick<SettingFieldProps, 'change'>;
-
-const DrawnField = memo(function DrawnField({ change, ...props }: DrawnFieldProps) {
-  const Field = props.setting.slider ? SettingSlider : fields[props.setting.kind];
-  return <Field {...props} onChange={(value) => change(props.setting, value)} />;
+/** A field of the kind that suits a setting: of a run, or a rule of a site's policy. */
+export const SettingField = memo(function SettingField(props: SettingFieldProps) {
+  const { setting, value, disabled = false, error = null, most = 0, change } = props;
+  const Field = setting.slider ? SettingSlider : fields[setting.kind];
+  return (
+    <Field
+      {...{ setting, value, disabled, error, most }}
+      onChange={(next: unknown) => change(setting, next)}
+    />
+  );
 });
 
 const order: ('label' | 'input' | 'description' | 'error')[] = ['label', 'input', 'description', 'error'];
@@ -250,12 +236,17 @@ function TableField(props: FieldProps) {
 }
 
 function TextField(props: FieldProps) {
-  return (
-    <TextInput
-      {...common(props)}
-      value={String(props.value ?? '')}
-      onChange={({ currentTarget: { value } }) => props.onChange(value)}
-    />
+  const { setting, value, onChange } = props;
+  const shared = {
+    ...common(props),
+    maxLength: (setting.schema as unknown as { maxLength: number | null }).maxLength ?? undefined,
+    value: String(value ?? ''),
+    onChange: ({ currentTarget }: { currentTarget: { value: string } }) => onChange(currentTarget.value),
+  };
+  return setting.long ? (
+    <Textarea autosize minRows={1} maxRows={12} {...shared} />
+  ) : (
+    <TextInput {...shared} />
   );
 }
 

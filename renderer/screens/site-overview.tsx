@@ -1,4 +1,4 @@
-import { Badge, Button, Card, Grid, Group, Stack, Text, Title } from '@mantine/core';
+import { Anchor, Badge, Button, Card, Grid, Group, Stack, Text, Title } from '@mantine/core';
 import { IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
 import { Link } from 'wouter';
 import type { AgentStatus, SiteOverview } from '../../core/api/contract.ts';
@@ -6,7 +6,6 @@ import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { useLiveProgress } from '../api/live-progress.ts';
 import { useSiteOverview } from '../api/queries.ts';
-import { ApprovalPanel } from '../components/approval-panel.tsx';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Fact, FigureRow } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
@@ -15,6 +14,7 @@ import { ConnectionState, StatusBadge } from '../components/status-badge.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatDate, formatDateTime, formatLoss, formatRound } from '../format/format.ts';
 import { activityWords, runWords, strategyLabel } from '../format/words.ts';
+import { ApprovalPanel } from '../letter/approval-panel.tsx';
 
 /** What a site data manager sees first: does it work, and is there anything to do. */
 export function SiteOverviewScreen({ status }: { status: AgentStatus }) {
@@ -53,7 +53,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
       {images.ready === 0 && <AddImages />}
       <Grid gap="lg">
         <Grid.Col span={{ base: 12, md: 7 }}>
-          <RunCard run={overview.run} />
+          <RunCard run={overview.run} contractSha256={overview.contractSha256} />
         </Grid.Col>
         <Grid.Col span={{ base: 12, md: 5 }}>
           <Section title="Connection">
@@ -108,6 +108,7 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
         </div>
         <PauseButton overview={overview} />
       </Group>
+      <AnswerLinks overview={overview} />
       {progress && (
         <Stack gap={6} mt="lg">
           <StepBar
@@ -119,6 +120,25 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
         </Stack>
       )}
     </Card>
+  );
+}
+
+/** Where a person goes on who did not approve, or whose policy did not. */
+function AnswerLinks({ overview: { activity, contractSha256 } }: { overview: SiteOverview }) {
+  if (activity !== 'declined' && activity !== 'refused') return null;
+  return (
+    <Group mt="md">
+      {contractSha256 !== null && (
+        <Button component={Link} href={`/requests/${contractSha256}`} variant="light">
+          Read the letter again
+        </Button>
+      )}
+      {activity === 'refused' && (
+        <Button component={Link} href="/policy" variant="default">
+          Look at the policy
+        </Button>
+      )}
+    </Group>
   );
 }
 
@@ -158,6 +178,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   if (overview.activity === 'not-joined') return null;
   return overview.activity === 'paused' ? (
     <Button
+      style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPlay size={16} aria-hidden />}
       loading={resume.isPending}
       onClick={() => resume.mutate(undefined)}
@@ -167,6 +188,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   ) : (
     <Button
       variant="default"
+      style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPause size={16} aria-hidden />}
       loading={pause.isPending}
       onClick={() => pause.mutate(undefined)}
@@ -192,7 +214,7 @@ function AddImages() {
   );
 }
 
-function RunCard({ run }: { run: SiteOverview['run'] }) {
+function RunCard({ run, contractSha256 }: Pick<SiteOverview, 'run' | 'contractSha256'>) {
   return (
     <Section title="Training run" actions={run && <StatusBadge word={runWords[run.status]} />}>
       {run === null ? (
@@ -211,6 +233,13 @@ function RunCard({ run }: { run: SiteOverview['run'] }) {
           <Fact label="Run number">
             <span className="code">{run.id}</span>
           </Fact>
+          {contractSha256 !== null && (
+            <Fact label="What it asks">
+              <Anchor component={Link} href={`/requests/${contractSha256}`} size="sm">
+                Letter and decision
+              </Anchor>
+            </Fact>
+          )}
           {run.failure && <ReportPanel report={run.failure} />}
         </Stack>
       )}

@@ -1,0 +1,91 @@
+/** An honest hospital of a rogue coordinator: a real agent process with generated faces, and what its people see. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { AuditRow } from '../../../core/api/contract.ts';
+import { type DemoAgent, startDemoAgent } from '../../../core/cli/demo/demo-agent.ts';
+import type { SitePolicy } from '../../../core/config/site-policy.ts';
+import { type DemoFacesOptions, generateDemoFaces } from '../../../core/data/demo-faces.ts';
+import { createCatalogue } from '../../../core/models/catalogue.ts';
+import type { ErrorReport } from '../../../core/shared/errors.ts';
+import type { RogueCoordinator } from './rogue-coordinator.ts';
+
+export interface Victim extends AsyncDisposable {
+  agent: DemoAgent;
+  readonly dataFolder: string;
+  readonly siteId: string;
+  /** Nothing of the policy that was there stays. */
+  setPolicy(change: Partial<SitePolicy>): Promise<void>;
+  /** Entries of its audit trail since the last look at it, oldest first. */
+  newAudit(): Promise<AuditRow[]>;
+  activity(): Promise<string>;
+  problem(): Promise<ErrorReport | null>;
+  /** A person imports a base model here. @returns the identity */
+  importBase(file: string, id: string): Promise<string>;
+  /** Ends the process and starts another on the same folder, perhaps with other environment variables. */
+  restart(): Promise<void>;
+}
+
+export interface VictimOptions extends Partial<DemoFacesOptions> {
+  /** Approves without a person what the policy allows; default true. */
+  approve?: boolean;
+}
+
+export async function startVictim(
+  coordinator: RogueCoordinator,
+  { approve = true, ...faces }: VictimOptions = {},
+): Promise<Victim> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'anneal-victim-'));
+  const dataFolder = path.join(folder, 'data');
+  const options = { dataFolder, threads: 1, approve };
+  const [images] = await generateDemoFaces({
+    ...{ outFolder: path.join(folder, 'images'), sites: 1, seed: 5, alpha: 100, withdrawnPerSite: 0 },
+    ...{ subjectsPerSite: 20, imagesPerSubject: 2, ...faces },
+  });
+  let seen = 0;
+  const agent = await startDemoAgent(options);
+  await agent.client.setup.join.mutate({ invitation: coordinator.invite('Hospital') });
+  const { imagesFolder, labelsFile } = images!;
+  await agent.client.site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true });
+  const { siteId } = await agent.client.site.overview.query();
+  const victim: Victim = {
+    ...{ agent, dataFolder, siteId: siteId! },
+    async setPolicy(change) {
+      const { defaults } = await victim.agent.client.site.policy.query();
+      await victim.agent.client.site.setPolicy.mutate({ policy: { ...defaults, ...change } });
+    },
+    async newAudit() {
+      const { rows } = await victim.agent.client.audit.query();
+      const fresh = rows.filter(({ seq }) => seq > seen).reverse();
+      seen = rows[0]?.seq ?? 0;
+      return fresh;
+    },
+    activity: async () => (await victim.agent.client.site.overview.query()).activity,
+    problem: async () => (await victim.agent.client.status.query()).problem,
+    importBase: async (file, id) =>
+      (await createCatalogue(path.join(dataFolder, 'models')).import(file, { id })).sha256,
+    async restart() {
+      await victim.agent.stop();
+      victim.agent = await startDemoAgent(options);
+    },
+    async [Symbol.asyncDispose]() {
+      await victim.agent.kill();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return victim;
+}
+
+/** All rules off that can be off: what an attack gains where nobody objects. */
+export const openPolicy: Partial<SitePolicy> = {
+  ...{ minSubjects: 1, minSubjectsPerClass: 1, minProtectedSubjectsPerClass: 1, minContributors: 1 },
+  ...{ minSmallCell: 1, minSteps: 1, minBatchSize: 1, requireClipping: false },
+  ...{ allowBaseWeights: true, allowLeakyBases: true },
+};
+
+/** What of a run has left the site a while after it was asked: announced updates, answered evaluations, training steps. */
+export async function leftAfter(coordinator: RogueCoordinator, runId: string, waitMs = 1_000) {
+  await new Promise((resolve) => setTimeout(resolve, waitMs));
+  const count = (type: 'announce' | 'evaluation' | 'progress') => coordinator.saidOf(runId, type).length;
+  return { updates: count('announce'), evaluations: count('evaluation'), steps: count('progress') };
+}
