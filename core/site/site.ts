@@ -13,13 +13,21 @@ import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
-import { checkManifest, completeConfig, judge, type Verdict, voidOldApproval } from './approval.ts';
+import {
+  checkManifest,
+  completeConfig,
+  disallowedAmong,
+  judge,
+  type Verdict,
+  voidOldApproval,
+} from './approval.ts';
 import { establishPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
+  announcedRuns,
   discardWithdrawn,
   recordReceipt,
   recordRun,
@@ -105,13 +113,12 @@ export function createSite(options: SiteOptions): SiteNode {
         ports.flush();
         break;
       }
-      case 'takeBack': {
-        const files = takeBackUpdates(store, ports, effect.manifest.runId);
-        collectBlobs(store, options.blobs, files).catch((error) =>
-          logger.warn({ error }, 'files not deleted after a run was declined'),
-        );
+      case 'takeBackDisallowed':
+        for (const runId of disallowedAmong(store, announcedRuns(store))) takeBack(runId);
         break;
-      }
+      case 'takeBack':
+        takeBack(effect.manifest.runId);
+        break;
       case 'stop':
         clearTimeout(retryTimer);
         abort.abort();
@@ -168,6 +175,13 @@ export function createSite(options: SiteOptions): SiteNode {
     refusals.add(reason);
     const details = { runId, round, contract: contractSha256, code, reason: message };
     store.audit.append({ actor: 'coordinator', action: 'manifest-refused', details });
+  }
+
+  function takeBack(runId: string): void {
+    const files = takeBackUpdates(store, ports, runId);
+    collectBlobs(store, options.blobs, files).catch((error) =>
+      logger.warn({ error }, 'files not deleted after a run was declined or refused'),
+    );
   }
 
   function discard(): void {
