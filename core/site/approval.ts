@@ -212,6 +212,25 @@ function stillStands(store: Store, id: number | null, now: Date): boolean {
   return until === null || now.toISOString() < until;
 }
 
+/**
+ * Runs of which nothing may leave any more, among those that are not over: a person declined, or the policy refuses
+ * what it allowed before. What it says about the base model is not asked here.
+ */
+export function disallowedAmong(store: ReadOnlyStore, runIds: readonly string[]): string[] {
+  return runIds.filter((runId) => {
+    const contract = store.contracts.get(runId);
+    if (contract === null) return false;
+    if (store.decisions.newestOn(contract.sha256)?.kind === 'declined') return true;
+    try {
+      const { policy } = currentPolicy(store);
+      return refusalsOf(contractSchema.parse(contract.document), policy, null).length > 0;
+    } catch (thrown) {
+      if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return true;
+      throw thrown;
+    }
+  });
+}
+
 type Decision = Parameters<Store['decisions']['append']>[0];
 
 export function recordDecision(store: Store, decision: Decision): void {

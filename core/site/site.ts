@@ -17,6 +17,7 @@ import {
   beyondEarlier,
   checkManifest,
   completeConfig,
+  disallowedAmong,
   judge,
   type Verdict,
   voidOldApproval,
@@ -27,6 +28,7 @@ import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
+  announcedRuns,
   discardWithdrawn,
   recordReceipt,
   recordRun,
@@ -112,13 +114,12 @@ export function createSite(options: SiteOptions): SiteNode {
         ports.flush();
         break;
       }
-      case 'takeBack': {
-        const files = takeBackUpdates(store, ports, effect.manifest.runId);
-        collectBlobs(store, options.blobs, files).catch((error) =>
-          logger.warn({ error }, 'files not deleted after a run was declined'),
-        );
+      case 'takeBackDisallowed':
+        for (const runId of disallowedAmong(store, announcedRuns(store))) takeBack(runId);
         break;
-      }
+      case 'takeBack':
+        takeBack(effect.manifest.runId);
+        break;
       case 'stop':
         clearTimeout(retryTimer);
         abort.abort();
@@ -185,6 +186,13 @@ export function createSite(options: SiteOptions): SiteNode {
     refusals.add(reason);
     const details = { runId, round, contract: contractSha256, code, reason: message };
     store.audit.append({ actor: 'coordinator', action: 'manifest-refused', details });
+  }
+
+  function takeBack(runId: string): void {
+    const files = takeBackUpdates(store, ports, runId);
+    collectBlobs(store, options.blobs, files).catch((error) =>
+      logger.warn({ error }, 'files not deleted after a run was declined or refused'),
+    );
   }
 
   function discard(): void {
