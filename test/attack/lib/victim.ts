@@ -1,5 +1,5 @@
 /** An honest hospital of a rogue coordinator: a real agent process with generated faces, and what its people see. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { AuditRow } from '../../../core/api/contract.ts';
@@ -29,11 +29,13 @@ export interface Victim extends AsyncDisposable {
 export interface VictimOptions extends Partial<DemoFacesOptions> {
   /** Approves without a person what the policy allows; default true. */
   approve?: boolean;
+  /** Makes the first image that trains the only one of a class of this name. */
+  rareLabel?: string;
 }
 
 export async function startVictim(
   coordinator: RogueCoordinator,
-  { approve = true, ...faces }: VictimOptions = {},
+  { approve = true, rareLabel, ...faces }: VictimOptions = {},
 ): Promise<Victim> {
   const folder = await mkdtemp(path.join(tmpdir(), 'anneal-victim-'));
   const dataFolder = path.join(folder, 'data');
@@ -46,6 +48,7 @@ export async function startVictim(
   const agent = await startDemoAgent(options);
   await agent.client.setup.join.mutate({ invitation: coordinator.invite('Hospital') });
   const { imagesFolder, labelsFile } = images!;
+  if (rareLabel !== undefined) await makeRare(labelsFile, rareLabel);
   await agent.client.site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true });
   const { siteId } = await agent.client.site.overview.query();
   const victim: Victim = {
@@ -88,4 +91,12 @@ export async function leftAfter(coordinator: RogueCoordinator, runId: string, wa
   await new Promise((resolve) => setTimeout(resolve, waitMs));
   const count = (type: 'announce' | 'evaluation' | 'progress') => coordinator.saidOf(runId, type).length;
   return { updates: count('announce'), evaluations: count('evaluation'), steps: count('progress') };
+}
+
+/** Columns: file, subject, label, split, … */
+async function makeRare(labelsFile: string, label: string): Promise<void> {
+  const lines = (await readFile(labelsFile, 'utf8')).split('\n').map((line) => line.split(','));
+  const row = lines.find((columns) => columns[3] === 'train')!;
+  row[2] = label;
+  await writeFile(labelsFile, lines.map((columns) => columns.join(',')).join('\n'));
 }
