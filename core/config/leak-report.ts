@@ -92,7 +92,9 @@ export function hardlyCompresses(report: LeakReport, limits: LeakLimits = defaul
 }
 
 /** For the people who are asked for approval. */
+const grouped = (count: number) => count.toLocaleString('en-GB');
+
 export function describeLeak({ correlation, embeddingSize, inputValues, layers }: LeakReport): string {
   const rebuilt = `Faces rebuilt from what it computes correlate ${correlation.toFixed(2)} with the originals (1 is the photograph itself)`;
-  return `${rebuilt}; it makes ${embeddingSize} numbers of ${inputValues}, in ${plural(layers, 'layer')}.`;
+  return `${rebuilt}; it makes ${grouped(embeddingSize)} numbers of ${grouped(inputValues)}, in ${plural(layers, 'layer')}.`;
 }
