@@ -17,6 +17,17 @@ export function formatLetter(card: ApprovalCard): string {
   const parts = [
     `${card.title || `A run of ${card.rounds} rounds`}\nasked by ${card.askedBy}, purpose "${card.purpose}"`,
     ...(card.note === '' ? [] : [card.note]),
+    ...(card.beyondEarlier.length === 0
+      ? []
+      : [
+          section(
+            'It asks for more than was approved here last:',
+            formatTable(
+              ['what', 'before', 'now'],
+              card.beyondEarlier.map(({ label, before, now }) => [label, before, now]),
+            ),
+          ),
+        ]),
     section(
       `Your data: ${images.used} of your ${plural(images.all, 'training image')}, ${subjects.used} of ${plural(subjects.all, 'subject')}.`,
       formatTable(

@@ -3,6 +3,7 @@
  * allow the contract, and a person must have approved it.
  */
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
 import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
@@ -186,6 +187,21 @@ function decisionOn(
   if (!automatic) return { type: 'approvalMissing' };
   recordDecision(store, { runId, contractSha256: sha256, kind: 'approved', actor: 'automatic' });
   return { type: 'approved' };
+}
+
+/**
+ * In what a contract goes beyond what people approved last, within limits or as a run; nothing when they never did.
+ */
+export function beyondEarlier(store: ReadOnlyStore, contract: Contract): Excess[] {
+  const [standing] = store.decisions.standing();
+  const approved = store.decisions.list().find(({ kind }) => kind === 'approved');
+  const newest = standing !== undefined && standing.id > (approved?.id ?? 0) ? standing : approved;
+  if (newest === undefined) return [];
+  const granted =
+    newest.kind === 'approved'
+      ? contractSchema.safeParse(store.contracts.bySha(newest.contractSha256)?.document).data
+      : standingApprovalSchema.safeParse(newest.standing).data?.granted;
+  return granted === undefined ? [] : asksForMore(granted, contract);
 }
 
 /** Limits that a person took back, or that have expired, cover no further round either. */

@@ -14,6 +14,7 @@ import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import {
+  beyondEarlier,
   checkManifest,
   completeConfig,
   disallowedAmong,
@@ -138,6 +139,7 @@ export function createSite(options: SiteOptions): SiteNode {
     try {
       const verdict = await verdictOn(manifest);
       if (verdict.type === 'refused') auditRefusal(manifest, verdict.error);
+      if (verdict.type === 'approvalMissing') auditQuestion(manifest);
       dispatch({ ...verdict, ticket });
     } catch (thrown) {
       const error = toAppError(thrown);
@@ -163,6 +165,15 @@ export function createSite(options: SiteOptions): SiteNode {
       { contract, sha256 },
       { base, automatic: options.autoApprove === true, now },
     );
+  }
+
+  /** Once for each contract: that a person was asked, and what it asks for beyond what was approved before. */
+  function auditQuestion({ runId, contractSha256 }: ManifestBody): void {
+    if (refusals.has(contractSha256) || refusals.size >= maxRefusals) return;
+    refusals.add(contractSha256);
+    const more = derived === null ? [] : beyondEarlier(store, derived.contract).map(({ path }) => path);
+    const details = { runId, contract: contractSha256, ...(more.length > 0 && { beyondEarlier: more }) };
+    store.audit.append({ actor: 'coordinator', action: 'approval-asked', details });
   }
 
   /** Once for each reason: a coordinator that repeats itself does not fill the trail. */

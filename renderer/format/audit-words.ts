@@ -10,6 +10,7 @@ const actions: Readonly<Record<string, string>> = {
   'approval-ended': 'Approval within limits taken back',
   'approval-void': 'Old approval void: it named no contract',
   'manifest-refused': 'Request of the coordinator refused',
+  'approval-asked': 'A run asked for approval',
 };
 
 /** `consent.granted` reads `Consent granted`. */

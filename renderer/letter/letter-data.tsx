@@ -42,13 +42,13 @@ function ClassesTable({ rows }: { rows: readonly ClassRow[] }) {
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Class</Table.Th>
-            <Table.Th ta="right" w={66}>
+            <Table.Th ta="right" w={76}>
               Images
             </Table.Th>
-            <Table.Th ta="right" w={78}>
+            <Table.Th ta="right" w={86}>
               Subjects
             </Table.Th>
-            <Table.Th ta="right" w={78}>
+            <Table.Th ta="right" w={86}>
               Held out
             </Table.Th>
             <Table.Th w={165}>Trains here</Table.Th>
@@ -84,5 +84,5 @@ function trainingWord(row: ClassRow): StatusWord {
   if (row.trains) return { label: 'Yes', color: 'green' };
   return isTooSmall(row)
     ? { label: 'Too few subjects', color: 'yellow' }
-    : { label: 'None with consent', color: 'gray' };
+    : { label: 'None consented', color: 'gray' };
 }

@@ -32,7 +32,7 @@ test('the letter says who asks for what, with this site’s own counts, and trai
   await letter.getByText('65 of your 90 training images and 18 of your 24 subjects').waitFor();
   const classes = letter.getByRole('table', { name: 'Classes of the run' });
   await classes.getByRole('row', { name: 'phenotype-b 4 2 0 Too few subjects' }).waitFor();
-  await classes.getByRole('row', { name: 'phenotype-c 0 0 0 None with consent' }).waitFor();
+  await classes.getByRole('row', { name: 'phenotype-c 0 0 0 None consented' }).waitFor();
   await letter.getByText('built into Anneal').waitFor();
   for (const line of [...approval.leaves, ...approval.stays, ...approval.protection])
     await letter.getByText(line).waitFor();

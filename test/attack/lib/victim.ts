@@ -1,7 +1,9 @@
 /** An honest hospital of a rogue coordinator: a real agent process with generated faces, and what its people see. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { type AgentReady, startAgentProcess } from '../../../core/agent/agent-process.ts';
+import { createAgentClient } from '../../../core/api/client.ts';
 import type { AuditRow } from '../../../core/api/contract.ts';
 import { type DemoAgent, startDemoAgent } from '../../../core/cli/demo/demo-agent.ts';
 import type { SitePolicy } from '../../../core/config/site-policy.ts';
@@ -22,18 +24,20 @@ export interface Victim extends AsyncDisposable {
   problem(): Promise<ErrorReport | null>;
   /** A person imports a base model here. @returns the identity */
   importBase(file: string, id: string): Promise<string>;
-  /** Ends the process and starts another on the same folder, perhaps with other environment variables. */
-  restart(): Promise<void>;
+  /** Ends the process, does something to the folder, and starts it again, perhaps from another copy of the app. */
+  restart(options?: { meanwhile?: (dataFolder: string) => void; program?: string }): Promise<void>;
 }
 
 export interface VictimOptions extends Partial<DemoFacesOptions> {
   /** Approves without a person what the policy allows; default true. */
   approve?: boolean;
+  /** Makes the first image that trains the only one of a class of this name. */
+  rareLabel?: string;
 }
 
 export async function startVictim(
   coordinator: RogueCoordinator,
-  { approve = true, ...faces }: VictimOptions = {},
+  { approve = true, rareLabel, ...faces }: VictimOptions = {},
 ): Promise<Victim> {
   const folder = await mkdtemp(path.join(tmpdir(), 'anneal-victim-'));
   const dataFolder = path.join(folder, 'data');
@@ -46,6 +50,7 @@ export async function startVictim(
   const agent = await startDemoAgent(options);
   await agent.client.setup.join.mutate({ invitation: coordinator.invite('Hospital') });
   const { imagesFolder, labelsFile } = images!;
+  if (rareLabel !== undefined) await makeRare(labelsFile, rareLabel);
   await agent.client.site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true });
   const { siteId } = await agent.client.site.overview.query();
   const victim: Victim = {
@@ -64,9 +69,11 @@ export async function startVictim(
     problem: async () => (await victim.agent.client.status.query()).problem,
     importBase: async (file, id) =>
       (await createCatalogue(path.join(dataFolder, 'models')).import(file, { id })).sha256,
-    async restart() {
+    async restart({ meanwhile, program } = {}) {
       await victim.agent.stop();
-      victim.agent = await startDemoAgent(options);
+      meanwhile?.(dataFolder);
+      victim.agent =
+        program === undefined ? await startDemoAgent(options) : await startOther(program, dataFolder);
     },
     async [Symbol.asyncDispose]() {
       await victim.agent.kill();
@@ -88,4 +95,34 @@ export async function leftAfter(coordinator: RogueCoordinator, runId: string, wa
   await new Promise((resolve) => setTimeout(resolve, waitMs));
   const count = (type: 'announce' | 'evaluation' | 'progress') => coordinator.saidOf(runId, type).length;
   return { updates: count('announce'), evaluations: count('evaluation'), steps: count('progress') };
+}
+
+/** Columns: file, subject, label, split, … */
+async function makeRare(labelsFile: string, label: string): Promise<void> {
+  const lines = (await readFile(labelsFile, 'utf8')).split('\n').map((line) => line.split(','));
+  const row = lines.find((columns) => columns[3] === 'train')!;
+  row[2] = label;
+  await writeFile(labelsFile, lines.map((columns) => columns.join(',')).join('\n'));
+}
+
+/** An agent from another copy of the app's source. */
+async function startOther(program: string, dataFolder: string): Promise<DemoAgent> {
+  const ready = Promise.withResolvers<AgentReady>();
+  const lines: string[] = [];
+  const started = startAgentProcess({
+    nodePath: process.execPath,
+    args: [program, '--data', dataFolder, '--with-parent', '--threads', '1', '--approve'],
+    onReady: ready.resolve,
+    log: (line) => void lines.push(line),
+  });
+  void started.exited.then(({ report }) =>
+    ready.reject(new Error(report?.message ?? lines.slice(-20).join('\n'))),
+  );
+  const { socket } = await ready.promise;
+  return {
+    ...{ client: createAgentClient(socket), dataFolder, pid: started.pid!, url: null, accessCode: null },
+    exited: started.exited.then(({ code }) => code),
+    stop: () => started.stop(10_000),
+    kill: started.kill,
+  };
 }
