@@ -163,8 +163,11 @@ function decisionOn(
   sha256: string,
   { automatic, now }: { automatic: boolean; now: Date },
 ): Verdict {
-  const decided = store.decisions.newestOn(sha256);
-  if (decided?.kind === 'declined') return { type: 'declinedHere', reason: decided.reason ?? '' };
+  // What a person declined is declined whatever the run is called. An approval holds for one run: a second one of the very
+  // same would ask the same questions again, and draw the noise that hid the answers of the first anew.
+  const said = store.decisions.newestOn(sha256);
+  if (said?.kind === 'declined') return { type: 'declinedHere', reason: said.reason ?? '' };
+  const decided = store.decisions.newestOfRun(runId, sha256);
   if (
     decided?.kind === 'approved' ||
     (decided?.kind === 'covered' && stillStands(store, decided.coveredBy, now))
