@@ -49,7 +49,7 @@ export function whatLeaves(contract: Contract, siteName: string): WhatLeaves {
     leaves: [
       ...modelSentences(config, leaving, siteName),
       `The number of images trained on, rounded to a multiple of ${config.smallCell}, and the mean training loss to three digits${own}`,
-      `For each round, how many held-out images were recognised, rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
+      `For each round, about how many held-out images were recognised: with noise, and rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
       'The name of this site, when it is connected, and its policy',
     ],
     stays: [

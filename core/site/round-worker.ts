@@ -31,6 +31,7 @@ export interface RoundWorkerOptions
   > {
   states: RoundStates;
   noise: GaussianSource;
+  answerNoise: GaussianSource;
 }
 
 /** What the caller gives to a step. */
@@ -77,8 +78,11 @@ export async function evaluateState(
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   signal.throwIfAborted();
   // What would say something about single patients does not leave the site: of too few images nothing but that.
-  const safe = result.counts && suppressSmallCells(result.counts, smallCell);
-  const shown = safe && (isLast ? safe : coarseCounts(safe));
+  const shown =
+    result.counts &&
+    (isLast
+      ? suppressSmallCells(result.counts, smallCell)
+      : coarseCounts(result.counts, smallCell, options.answerNoise));
   const { correct, total, counts } = result;
   store.transaction(() => {
     store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });

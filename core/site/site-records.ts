@@ -1,4 +1,5 @@
 /** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
+import { runConfigSchema } from '../config/run-config.ts';
 import {
   cohortInProgress,
   type FrozenCohort,
@@ -231,7 +232,7 @@ function discardRound(
   });
 }
 
-/** Call it in a transaction. @returns files to delete */
+/** Call it in a transaction. The round is done again. @returns files to delete */
 function forgetUpdate(
   store: Store,
   {
@@ -263,7 +264,8 @@ const isAnnounced = (store: ReadOnlyStore, runId: string) =>
 
 /**
  * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The
- * cohort stays in the trace: the coordinator may have it all the same.
+ * cohort stays in the trace: the coordinator may have it all the same. So where this site adds noise, the round is over for
+ * it: noise that is drawn a second time can be averaged, and a coordinator chooses what is refused.
  * @returns files to delete
  */
 export function takeBackUpdates(
@@ -272,10 +274,16 @@ export function takeBackUpdates(
   runId: string,
 ): string[] {
   const announced = store.roundSites.listOfRun(runId).filter(({ status }) => status === 'announced');
+  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
+  const isOver = config === undefined || config.privacy?.at === 'site';
+  const reason = 'not allowed any more';
   return announced.flatMap((row) =>
     store.transaction(() => {
       ports.retractAnnouncement(runId, row.round);
-      return forgetUpdate(store, row, 'not allowed any more');
+      const files = forgetUpdate(store, row, reason);
+      const { round, siteId } = row;
+      if (isOver) store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
+      return files;
     }),
   );
 }

@@ -64,10 +64,10 @@ export function createDecisions(db: Sqlite, now: () => string) {
       rows.get('WHERE contract_sha256 = @contractSha256 ORDER BY id DESC LIMIT 1', { contractSha256 }),
     /** The same of one run with this contract: another one that asks for the very same is another question. */
     newestOfRun: (runId: string, contractSha256: string) =>
-      rows.get(
-        'WHERE run_id = @runId AND contract_sha256 = @contractSha256 ORDER BY id DESC LIMIT 1',
-        { runId, contractSha256 },
-      ),
+      rows.get('WHERE run_id = @runId AND contract_sha256 = @contractSha256 ORDER BY id DESC LIMIT 1', {
+        runId,
+        contractSha256,
+      }),
     /** Approvals within limits that were not taken back, newest first. */
     standing: () => rows.all("WHERE kind = 'approved-within-limits' AND ended_at IS NULL ORDER BY id DESC"),
     /** Newest first. */

@@ -132,3 +132,28 @@ test.each<[string, Partial<SitePolicy>, RegExp]>([
   },
   timeoutMs,
 );
+
+/** Each draw of noise hides less: of nine, the mean has a third of it. */
+test(
+  'the coordinator cannot have noise of a round drawn again by asking for what the site refuses in between',
+  async () => {
+    using folder = temporaryFolder();
+    await using site = await openLoneSite(folder.dir);
+    const privacy = { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } as const;
+    const first = await firstManifest(site, folder.dir, await configOf(site, { privacy }));
+    const announcements = () => site.sent.filter(({ type }) => type === 'announce');
+    site.node.receiveManifest(first);
+    await vi.waitFor(() => expect(announcements()).toHaveLength(1), soon);
+
+    site.node.receiveManifest({ ...first, phase: 'evaluate', contributors: 0 });
+    await vi.waitFor(() => expect(site.node.activity).toBe('refused'), soon);
+    site.node.receiveManifest(first);
+    const ended = () => expect(['waiting', 'uploading']).toContain(site.node.activity);
+    await vi.waitFor(() => expect(site.node.activity).not.toBe('refused'), soon);
+    await vi.waitFor(ended, soon);
+
+    expect(announcements()).toHaveLength(1);
+    expect(site.store.roundSites.get('run', 0, 'site')).toMatchObject({ status: 'rejected' });
+  },
+  timeoutMs,
+);
