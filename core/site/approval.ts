@@ -6,9 +6,10 @@ import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
-import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
+import { coverageOf, type StandingApproval, standingApprovalSchema } from '../policy/standing-approval.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
+import type { DecisionRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
@@ -174,7 +175,8 @@ function decisionOn(
   )
     return { type: 'approved' };
   for (const row of store.decisions.standing()) {
-    const standing = standingApprovalSchema.parse(row.standing);
+    const standing = readStanding(row);
+    if (standing === null) continue;
     const others = store.decisions.runsCoveredBy(row.id);
     others.delete(runId);
     if (!coverageOf(standing, contract, { runsBefore: others.size, at: now.toISOString() }).covers) continue;
@@ -203,17 +205,20 @@ export function beyondEarlier(store: ReadOnlyStore, contract: Contract): Excess[
   const granted =
     newest.kind === 'approved'
       ? contractSchema.safeParse(store.contracts.bySha(newest.contractSha256)?.document).data
-      : standingApprovalSchema.safeParse(newest.standing).data?.granted;
+      : readStanding(newest)?.granted;
   return granted === undefined ? [] : asksForMore(granted, contract);
 }
 
 /** Limits that a person took back, or that have expired, cover no further round either. */
 function stillStands(store: Store, id: number | null, now: Date): boolean {
   const row = id === null ? null : store.decisions.get(id);
-  if (row === null || row.endedAt !== null) return false;
-  const { until } = standingApprovalSchema.parse(row.standing);
-  return until === null || now.toISOString() < until;
+  const standing = row === null || row.endedAt !== null ? null : readStanding(row);
+  return standing !== null && (standing.until === null || now.toISOString() < standing.until);
 }
+
+/** Null for one of a version that knew other limits: what cannot be read covers nothing, and a person is asked. */
+const readStanding = ({ standing }: DecisionRecord): StandingApproval | null =>
+  standingApprovalSchema.safeParse(standing).data ?? null;
 
 /**
  * Runs of which nothing may leave any more, among those that are not over: a person declined, or the policy refuses

@@ -174,6 +174,20 @@ describe('an approval within limits', () => {
     expect(decide(store, first)).toEqual({ type: 'approved' });
   });
 
+  test('of a version with other limits covers nothing: a person is asked', async () => {
+    using site = openSite();
+    const { store, by } = site;
+    const first = ask('one');
+    decide(store, first);
+    await approve(by, first.contractSha256, limitsOf());
+    const [own] = store.decisions.standing();
+    store.decisions.append({ ...own!, standing: { ...(own!.standing as object), weekdays: 'Mon' } });
+    endStanding(by, own!.id);
+
+    expect(decide(store, first)).toEqual({ type: 'approvalMissing' });
+    expect(decide(store, ask('two', { rounds: 5 }))).toEqual({ type: 'approvalMissing' });
+  });
+
   test('ends on its day, also for a run that it covered', async () => {
     using site = openSite();
     const { store, by } = site;
