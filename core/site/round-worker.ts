@@ -22,7 +22,7 @@ import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
-import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
+import { freezeRoundCohort, recordAnnouncement, saysLoss, type TrainedRound } from './site-records.ts';
 
 export interface RoundWorkerOptions
   extends Pick<
@@ -112,8 +112,9 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
 }
 
 /** In hundredths: the number of steps would tell how many images there are. */
-function saidProgress({ step, steps, loss }: TrainProgress) {
-  return { step: Math.floor((100 * step) / steps), steps: 100, loss: Number(loss.toPrecision(2)) };
+function saidProgress({ step, steps, loss }: TrainProgress, config: RunConfig) {
+  const said = saysLoss(config) ? Number(loss.toPrecision(2)) : null;
+  return { step: Math.floor((100 * step) / steps), steps: 100, loss: said };
 }
 
 async function keepOnly(folder: string, file: string | undefined): Promise<void> {
@@ -176,7 +177,7 @@ export async function trainRound(
       signal,
       onProgress(progress) {
         onActivity('training', progress);
-        options.ports.sendProgress({ runId, round, ...saidProgress(progress) });
+        options.ports.sendProgress({ runId, round, ...saidProgress(progress, config) });
       },
     });
     signal.throwIfAborted();

@@ -1,5 +1,5 @@
 /** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
-import { runConfigSchema } from '../config/run-config.ts';
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import {
   cohortInProgress,
   type FrozenCohort,
@@ -115,6 +115,12 @@ export function roundedCount(images: number, smallCell: number): number {
   return Math.max(smallCell, Math.round(images / smallCell) * smallCell);
 }
 
+/**
+ * Whether a loss may leave. Where noise at this site hides what it trained, a loss would say it without noise: who chooses the
+ * state chooses whose image the loss is about.
+ */
+export const saysLoss = ({ privacy }: Pick<RunConfig, 'privacy'>): boolean => privacy?.at !== 'site';
+
 /** Digits of a training loss that leave: more would be a fingerprint of the images. */
 const lossDigits = 3;
 
@@ -138,6 +144,7 @@ export function recordAnnouncement(
   const { steps } = trained.result;
   const examples = roundedCount(trained.result.examples, config.smallCell);
   const meanLoss = Number(trained.result.meanLoss.toPrecision(lossDigits));
+  const saidLoss = saysLoss(config) ? meanLoss : null;
   // Not those that were taken: they tell how many images there are.
   const said = countSteps({ ...config.training, examples });
   const { sha256, sizeBytes, memory } = update;
@@ -164,7 +171,14 @@ export function recordAnnouncement(
     auditUpdate(store, runId, round, trained);
     ports.enqueue({
       type: 'announce',
-      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps: said },
+      body: {
+        runId,
+        round,
+        update: { sha256, sizeBytes, chunkBytes },
+        examples,
+        meanLoss: saidLoss,
+        steps: said,
+      },
     });
     return true;
   });
