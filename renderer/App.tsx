@@ -89,7 +89,11 @@ function Screens({ status }: { status: AgentStatus }) {
           {({ contract }) => <LetterScreen contractSha256={contract} />}
         </Route>
       )}
-      {site && <Route path="/policy" component={PolicyScreen} />}
+      {site && (
+        <Route path="/policy">
+          <PolicyScreen status={status} />
+        </Route>
+      )}
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
       <Route path="/adapters" component={AdaptersScreen} />

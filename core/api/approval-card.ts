@@ -5,14 +5,16 @@ import { heldOutImages, trainingImages } from '../consent/cohort.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { admit } from '../policy/cohort-rules.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
+import { describeExcess } from '../policy/differences.ts';
 import { whatLeaves } from '../policy/what-leaves.ts';
 import { AppError } from '../shared/errors.ts';
-import { currentPolicy } from '../site/policy.ts';
+import { beyondEarlier } from '../site/approval.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import type { AgentContext } from './context.ts';
 import type { ApprovalCard, ClassOnCard, DecisionRow } from './contract.ts';
+import { sitePolicyView } from './policy-view.ts';
 
 export interface CardOptions {
   store: ReadOnlyStore;
@@ -60,7 +62,7 @@ async function describeContract(
 ): Promise<ApprovalCard> {
   const contract = contractSchema.parse(record.document);
   const { settings: config, baseModel, leaves } = contract;
-  const { policy, version } = currentPolicy(store);
+  const { policy, version } = sitePolicyView(store);
   const held = await heldModel(catalogue, config);
   const leak = held === null ? null : await catalogue.keptLeak(held.id);
   if (held !== null && leak === null) measureLeak(held.id);
@@ -94,6 +96,7 @@ async function describeContract(
     // The letter begins with these.
     settings: describeSettings(config).filter(({ group }) => group !== 'Letter to the sites'),
     limits: limitsOf(config),
+    beyondEarlier: describeExcess(beyondEarlier(store, contract)),
     policyVersion: version,
   };
 }

@@ -9,6 +9,7 @@ import type { SitePolicy } from '../config/site-policy.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
+import type { Difference } from '../policy/differences.ts';
 import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import type { WhatLeaves } from '../policy/what-leaves.ts';
@@ -106,6 +107,8 @@ export interface ApprovalCard extends WhatLeaves {
   evaluations: string;
   /** Every setting that means something in the run. */
   settings: SettingLine[];
+  /** In what it goes beyond what was approved here last; empty when nothing was. */
+  beyondEarlier: Difference[];
   /** What "approve within these limits" begins with. */
   limits: EditableLimits;
   policyVersion: number;

@@ -14,14 +14,8 @@ import type { SiteNode } from '../site/site.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
-import {
-  listSetAside,
-  listSubjects,
-  siteOverview,
-  sitePolicyView,
-  siteRequests,
-  subjectRow,
-} from './site-view.ts';
+import { sitePolicyView } from './policy-view.ts';
+import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
 import { procedure, router } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);

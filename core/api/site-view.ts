@@ -1,15 +1,13 @@
 /** What the screens of a site see, read from its store. */
-import { defaultSitePolicy, sitePolicySchema } from '../config/site-policy.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { summarise } from '../coordinator/run-view.ts';
-import { AppError, toAppError } from '../shared/errors.ts';
+import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
-import { currentPolicy } from '../site/policy.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
-import type { SetAsideRow, SiteOverview, SitePolicyView, SiteRequests, SubjectRow } from './contract.ts';
+import type { SetAsideRow, SiteOverview, SiteRequests, SubjectRow } from './contract.ts';
 
 /** The purpose that this version of Anneal trains for. */
 const trainingPurpose = 'federated-training';
@@ -57,19 +55,6 @@ export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
   }));
 }
 
-/** What the policy screen shows; with a `problem`, what it can show of it. */
-export function sitePolicyView(store: ReadOnlyStore): SitePolicyView {
-  const row = store.sitePolicies.newest();
-  const shown = { defaults: defaultSitePolicy, setBy: row?.actor ?? 'anneal', setAt: row?.createdAt ?? '' };
-  try {
-    return { ...shown, ...currentPolicy(store), problem: null };
-  } catch (thrown) {
-    // The strictest reading of what is there, for a person to look at and to save.
-    const policy = sitePolicySchema.strip().safeParse(row?.policy).data ?? defaultSitePolicy;
-    return { ...shown, version: row?.version ?? 0, policy, problem: toAppError(thrown).toReport() };
-  }
-}
-
 /** The request that waits, and what was said to earlier ones. */
 export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
   const { store, site, catalogue } = agent;
@@ -101,7 +86,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run),
-    contractSha256: run === null ? null : (store.contracts.get(run.id)?.sha256 ?? null),
+    contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null
         ? null

@@ -1,6 +1,6 @@
 /** A run's request as a letter, for the terminal. */
 import type { ApprovalCard, DecisionRow } from '../api/contract.ts';
-import type { LeakReport } from '../config/leak-report.ts';
+import { describeLeak } from '../config/leak-report.ts';
 import { plural } from '../shared/text.ts';
 import { formatBytes, formatTable } from './format.ts';
 
@@ -17,6 +17,17 @@ export function formatLetter(card: ApprovalCard): string {
   const parts = [
     `${card.title || `A run of ${card.rounds} rounds`}\nasked by ${card.askedBy}, purpose "${card.purpose}"`,
     ...(card.note === '' ? [] : [card.note]),
+    ...(card.beyondEarlier.length === 0
+      ? []
+      : [
+          section(
+            'It asks for more than was approved here last:',
+            formatTable(
+              ['what', 'before', 'now'],
+              card.beyondEarlier.map(({ label, before, now }) => [label, before, now]),
+            ),
+          ),
+        ]),
     section(
       `Your data: ${images.used} of your ${plural(images.all, 'training image')}, ${subjects.used} of ${plural(subjects.all, 'subject')}.`,
       formatTable(
@@ -49,11 +60,6 @@ export function formatLetter(card: ApprovalCard): string {
     `An approval holds for this contract: ${card.contractSha256}`,
   ];
   return parts.join('\n\n');
-}
-
-function describeLeak({ correlation, embeddingSize, inputValues, layers }: LeakReport): string {
-  const rebuilt = `Faces rebuilt from what it computes correlate ${correlation.toFixed(2)} with the originals (1 is the photograph itself)`;
-  return `${rebuilt}; it makes ${embeddingSize} numbers of ${inputValues}, in ${plural(layers, 'layer')}.`;
 }
 
 export const formatDecisions = (decisions: readonly DecisionRow[]): string =>

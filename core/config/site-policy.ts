@@ -48,8 +48,8 @@ const trainingShape = grouped('How it trains', {
   evaluations: setting(
     'Evaluations. How often a run may ask this site how well the shared model does on its held-out images.',
     choice({
-      'each-round': 'One in each planned round, and one at the end',
-      end: 'Only one, at the end',
+      'each-round': 'In each round and at the end',
+      end: 'Only at the end',
       none: 'None',
     }).default('each-round'),
   ),

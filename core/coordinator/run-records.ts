@@ -1,6 +1,6 @@
 /** A run's state as the store has it, and what changes it: one transaction for each write. */
 import type { RunConfig } from '../config/run-config.ts';
-import { toAppError } from '../shared/errors.ts';
+import { type ErrorCode, toAppError } from '../shared/errors.ts';
 import type { RoundRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Strategy } from '../strategy/strategy.ts';
@@ -57,12 +57,19 @@ export class UnrecordableClaim extends Error {
   }
 }
 
+/** Reasons why nothing can be written at all. */
+const ofThisMachine: ReadonlySet<ErrorCode> = new Set([
+  'DISK_FULL',
+  'DATA_FOLDER_IN_USE',
+  'DATA_FOLDER_UNUSABLE',
+]);
+
 /** @throws UnrecordableClaim when it comes from a site; AppError DISK_FULL and what else the store throws */
 export function writeRun(records: RunRecords, write: Write, facts?: RoundFacts): void {
   try {
     records.store.transaction(() => writeRows(records, write, facts));
   } catch (thrown) {
-    if (!('siteId' in write) || toAppError(thrown).code === 'DISK_FULL') throw thrown;
+    if (!('siteId' in write) || ofThisMachine.has(toAppError(thrown).code)) throw thrown;
     throw new UnrecordableClaim(write.siteId, thrown);
   }
 }

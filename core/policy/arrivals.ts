@@ -11,7 +11,8 @@ import { layerScales } from '../strategy/lora-settings.ts';
 import { createStateShapes, frozenBaseAfter } from '../strategy/plan-shapes.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { fileSizeBytes, frozenBaseForm, globalForm } from '../strategy/wire/wire.ts';
-import { highestRoundRank, spreadsRanks, widestWithin } from './leaves.ts';
+import type { FileForm } from '../strategy/wire/wire-context.ts';
+import { highestShape, spreadsRanks, widestWithin } from './leaves.ts';
 
 /** What may lie under the state with which a round starts. */
 interface FrozenSoFar {
@@ -34,6 +35,8 @@ export interface Arrivals {
 /** For digits of ranks in a file's metadata. */
 const slackBytes = 16 * 1024;
 const bytesPerValue = 4;
+/** Name, shape and place of a tensor in a file's header. */
+const entryBytes = 1024;
 
 /** @param initial `createRunState(config, base)`, or its shape */
 export function createArrivals(config: RunConfig, base: BaseModel, initial: StateShape): Arrivals {
@@ -75,18 +78,20 @@ export function createArrivals(config: RunConfig, base: BaseModel, initial: Stat
 
   function largest(round: number): StateShape {
     const { rank } = planOf(round);
-    return shapes.shapeOf(
-      spreadsRanks(config, rank) ? highestRoundRank(config) : rank,
-      priorTo(round).replaced,
-    );
+    const { replaced } = priorTo(round);
+    return spreadsRanks(config, rank)
+      ? highestShape(config, shapes, replaced)
+      : shapes.shapeOf(rank, replaced);
   }
 
   return {
     stateBytes(round) {
       const plan = planOf(round);
       const planned = shapes.shapeOf(plan.rank, priorTo(round).replaced);
-      const widest = spreadsRanks(config, plan.rank) ? widestWithin(planned, largest(round)) : planned;
-      return fileSizeBytes(widest, globalForm({ config, plan })) + slackBytes;
+      const form = globalForm({ config, plan });
+      const spreads = spreadsRanks(config, plan.rank);
+      const widest = spreads ? widestWithin(planned, largest(round), form) : planned;
+      return fileSizeBytes(widest, form) + mixingBytes(planned, form) + slackBytes;
     },
     frozenParts(round) {
       const { parts, weights, layers } = priorTo(round).frozen;
@@ -131,6 +136,12 @@ export function createArrivals(config: RunConfig, base: BaseModel, initial: Stat
       requireTensors(part, withRanksOf(part, { ...initial, head: new Map(), lora: own }), [...weights], base);
     },
   };
+}
+
+/** How a fixed A is mixed is told for each layer of a lower rank, whichever these are. */
+function mixingBytes({ lora }: StateShape, { parts: { seeded } }: FileForm): number {
+  if (seeded === undefined) return 0;
+  return [...lora.values()].reduce((sum, layer) => sum + bytesPerValue * seeded(layer) ** 2 + entryBytes, 0);
 }
 
 /** The shape that a state has which fits the run, at the ranks that it says. */

@@ -3,14 +3,16 @@ import { z } from 'zod';
 import { trainModeSchema } from '../config/local-training.ts';
 import { wirePrecisionSchema } from '../config/round-options.ts';
 import type { RunConfig } from '../config/run-config.ts';
-import { rankLimit, type StateShape } from '../lora/model-state.ts';
+import { rankLimit, type StateShape, shapesAtRank } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { elementCount } from '../shared/tensor.ts';
-import { createStateShapes } from '../strategy/plan-shapes.ts';
+import { spectralLimit } from '../strategy/allocation.ts';
+import { fixesA } from '../strategy/fixed-factor.ts';
+import { createStateShapes, type StateShapes } from '../strategy/plan-shapes.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { factorsSchema, type RoundPlan } from '../strategy/strategy.ts';
 import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
-import { wireEntries } from '../strategy/wire/wire-context.ts';
+import { type FileForm, wireEntries } from '../strategy/wire/wire-context.ts';
 
 const count = z.int().nonnegative();
 const roundNumber = z.int().min(0).max(1000);
@@ -76,9 +78,8 @@ export function createLeaves(config: RunConfig, base: BaseModel): Leaves {
     const weights = shapes.trainedWeights(plan);
     const planned = shapes.shapeOf(plan.rank, weights);
     const spreads = spreadsRanks(config, plan.rank);
-    // Directions move from layer to layer: each may keep what it could have at the highest rank of the run.
-    const largest = spreads ? shapes.shapeOf(highestRoundRank(config), weights) : planned;
-    const widest = spreads ? widestWithin(planned, largest) : planned;
+    const largest = spreads ? highestShape(config, shapes, weights) : planned;
+    const widest = spreads ? widestWithin(planned, largest, form) : planned;
     return {
       tensors: new Map(wireEntries(largest, form.parts).map(({ name, dims }) => [name, dims])),
       values: fileValueCount(widest, form),
@@ -133,28 +134,43 @@ export function spreadsRanks(config: RunConfig, rank: number): boolean {
 }
 
 /** The highest rank that any round of the run plans. */
-export function highestRoundRank(config: RunConfig): number {
+function highestRoundRank(config: RunConfig): number {
   const { configureTrain } = getStrategy(config.strategy);
   const ranks = Array.from({ length: config.rounds }, (_, round) => configureTrain(config, round).rank);
   return Math.max(...ranks);
 }
 
-/** As many directions as `planned` has in all, each in the layer where it has the most values. */
-export function widestWithin(planned: StateShape, largest: StateShape): StateShape {
+/** Where directions move from layer to layer: the most that each layer could have in any round of the run. */
+export function highestShape(config: RunConfig, shapes: StateShapes, weights: readonly string[]): StateShape {
+  const planned = shapes.shapeOf(highestRoundRank(config), weights);
+  // Where A is fixed, no rank rises again.
+  if (fixesA(config)) return planned;
+  const lora = [...planned.lora].map(([module, layer]) => {
+    const r = Math.min(rankLimit(layer), spectralLimit(config, layer.r));
+    return [module, { ...layer, r, ...shapesAtRank(layer, r) }] as const;
+  });
+  return { ...planned, lora: new Map(lora) };
+}
+
+/** As many directions as `planned` has in all, each in the layer where it has the most values that travel. */
+export function widestWithin(
+  planned: StateShape,
+  largest: StateShape,
+  { parts }: Pick<FileForm, 'parts'>,
+): StateShape {
   let left = [...planned.lora.values()].reduce((sum, { r }) => sum + r, 0);
   const valuesOf = (module: string) => {
     const { a, b, r } = largest.lora.get(module)!;
-    return (elementCount(a.dims) + elementCount(b.dims)) / Math.max(1, r);
+    const sent = (parts.a ? elementCount(a.dims) : 0) + (parts.b ? elementCount(b.dims) : 0);
+    return sent / Math.max(1, r);
   };
   const modules = [...largest.lora.keys()].sort((x, y) => valuesOf(y) - valuesOf(x));
   const lora = new Map(planned.lora);
   for (const module of modules) {
     const layer = largest.lora.get(module)!;
-    const r = Math.min(left, layer.r, rankLimit(layer));
+    const r = Math.min(left, layer.r);
     left -= r;
-    const [, ...inDims] = layer.a.dims;
-    const [out = 0, , ...tail] = layer.b.dims;
-    lora.set(module, { ...layer, r, a: { dims: [r, ...inDims] }, b: { dims: [out, r, ...tail] } });
+    lora.set(module, { ...layer, r, ...shapesAtRank(layer, r) });
   }
   return { ...planned, lora };
 }

@@ -3,8 +3,9 @@
  * allow the contract, and a person must have approved it.
  */
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
-import { type Contract, contractHash } from '../policy/contract.ts';
+import { type Contract, contractSchema } from '../policy/contract.ts';
 import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
@@ -41,7 +42,7 @@ export function checkManifest(manifest: ManifestBody, store: ReadOnlyStore): voi
         `${String(plan[wrong])} instead of ${String(due[wrong])}); this site does not take part in it.`,
     );
   }
-  const known = store.contracts.get(runId);
+  const known = store.contracts.pinsOf(runId);
   const before = store.runs.get(runId);
   const isSameRun =
     (known === null || known.sha256 === contractSha256) &&
@@ -66,7 +67,7 @@ const exchanged = (round: number) =>
 function pinsFinalState(store: Store, { runId, phase, state }: ManifestBody): boolean {
   if (phase !== 'evaluate' || state === null) return true;
   store.contracts.pinFinalState(runId, state.sha256);
-  return store.contracts.get(runId)?.finalStateSha256 === state.sha256;
+  return store.contracts.pinsOf(runId)?.finalStateSha256 === state.sha256;
 }
 
 /** Settings that were stored by an older version lack the newest ones, which then have their defaults. */
@@ -100,27 +101,26 @@ export type Verdict =
 
 /**
  * Keeps the contract, and what an approval within limits covers.
- * @param derived by this site itself
+ * @param contract derived by this site itself, and its hash
  * @param options `automatic`: approve what the policy allows without a person
  */
 export function judge(
   store: Store,
   manifest: ManifestBody,
-  derived: Contract,
+  { contract, sha256 }: { contract: Contract; sha256: string },
   { base, automatic, now }: { base: BaseFacts; automatic: boolean; now: Date },
 ): Verdict {
-  const sha256 = contractHash(derived);
   if (sha256 !== manifest.contractSha256)
     return refused(
       broken('The contract of the run is not the one that follows from its settings.', versions),
     );
-  store.contracts.keep({ runId: manifest.runId, sha256, document: derived });
+  store.contracts.keep({ runId: manifest.runId, sha256, document: contract });
   if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
   try {
     const { policy } = currentPolicy(store);
-    const refusals = refusalsOf(derived, policy, base);
+    const refusals = refusalsOf(contract, policy, base);
     if (refusals.length > 0) return refused(policyRefused(refusals));
-    const least = Math.max(policy.minContributors, derived.minContributors);
+    const least = Math.max(policy.minContributors, contract.minContributors);
     const fault = contributorsFault(manifest, least);
     if (fault !== null) return refused(fault);
     const until = quietUntil(policy, now);
@@ -129,7 +129,7 @@ export function judge(
     if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return refused(thrown);
     throw thrown;
   }
-  return decisionOn(store, manifest.runId, derived, sha256, { automatic, now });
+  return decisionOn(store, manifest.runId, contract, sha256, { automatic, now });
 }
 
 const refused = (error: AppError, again = false): Verdict => ({
@@ -189,12 +189,46 @@ function decisionOn(
   return { type: 'approved' };
 }
 
+/**
+ * In what a contract goes beyond what people approved last, within limits or as a run; nothing when they never did.
+ */
+export function beyondEarlier(store: ReadOnlyStore, contract: Contract): Excess[] {
+  const [standing] = store.decisions.standing();
+  const approved = store.decisions.list().find(({ kind }) => kind === 'approved');
+  const newest = standing !== undefined && standing.id > (approved?.id ?? 0) ? standing : approved;
+  if (newest === undefined) return [];
+  const granted =
+    newest.kind === 'approved'
+      ? contractSchema.safeParse(store.contracts.bySha(newest.contractSha256)?.document).data
+      : standingApprovalSchema.safeParse(newest.standing).data?.granted;
+  return granted === undefined ? [] : asksForMore(granted, contract);
+}
+
 /** Limits that a person took back, or that have expired, cover no further round either. */
 function stillStands(store: Store, id: number | null, now: Date): boolean {
   const row = id === null ? null : store.decisions.get(id);
   if (row === null || row.endedAt !== null) return false;
   const { until } = standingApprovalSchema.parse(row.standing);
   return until === null || now.toISOString() < until;
+}
+
+/**
+ * Runs of which nothing may leave any more, among those that are not over: a person declined, or the policy refuses
+ * what it allowed before. What it says about the base model is not asked here.
+ */
+export function disallowedAmong(store: ReadOnlyStore, runIds: readonly string[]): string[] {
+  return runIds.filter((runId) => {
+    const contract = store.contracts.get(runId);
+    if (contract === null) return false;
+    if (store.decisions.newestOn(contract.sha256)?.kind === 'declined') return true;
+    try {
+      const { policy } = currentPolicy(store);
+      return refusalsOf(contractSchema.parse(contract.document), policy, null).length > 0;
+    } catch (thrown) {
+      if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return true;
+      throw thrown;
+    }
+  });
 }
 
 type Decision = Parameters<Store['decisions']['append']>[0];

@@ -56,12 +56,14 @@ export type Effect =
   | { type: 'recordRun'; manifest: ManifestBody }
   /** Takes back what was made of subjects whose consent was withdrawn; answers `discarded` if there was something. */
   | { type: 'discardWithdrawn' }
+  /** Takes back what was announced of runs that a person declined or the policy refuses now. */
+  | { type: 'takeBackDisallowed' }
   /** Holds contract and policy against the manifest. Answers `approved`, `approvalMissing`, `declinedHere`, `refused` or `baseMissing`. */
   | { type: 'examine'; manifest: ManifestBody; ticket: number }
   /** Answers `fetched`, `evaluated`, `trained`, `announced`, or `settled` when the round waits for nothing any more. */
   | { type: Step; manifest: ManifestBody; ticket: number }
   | { type: 'decline'; manifest: ManifestBody; reason: string }
-  /** Takes back what was announced of a run that is not allowed any more. */
+  /** The same of this run, which was refused for another reason. */
   | { type: 'takeBack'; manifest: ManifestBody }
   /** Ends the step in progress and a retry that is due. */
   | { type: 'stop' }
@@ -175,7 +177,8 @@ export function reduce(state: SiteState, event: SiteEvent): Decision {
 /** Brings what the site does in line with the newest manifest; the same again changes nothing. */
 function consider(state: SiteState): Decision {
   const { manifest } = state;
-  const bookkeeping: Effect[] = [{ type: 'discardWithdrawn' }];
+  // At each start, and also while the site is paused: what waits to be sent leaves without a step of the work.
+  const bookkeeping: Effect[] = [{ type: 'discardWithdrawn' }, { type: 'takeBackDisallowed' }];
   if (manifest !== null) bookkeeping.unshift({ type: 'recordRun', manifest });
   if (state.paused) {
     const stopped = stop(state, { phase: 'paused', activity: 'paused' }, bookkeeping);
@@ -218,9 +221,7 @@ function progress(
       const { reason } = event as Extract<SiteEvent, { type: 'declinedHere' }>;
       const said = reason === '' ? '.' : `: ${reason}`;
       const declined = { ...state, phase: 'refused', activity: 'declined', problem: null } as const;
-      return also({ state: declined, effects: [{ type: 'takeBack', manifest }] }, (at) =>
-        decline(at, manifest, `The site declined this run${said}`),
-      );
+      return decline(declined, manifest, `The site declined this run${said}`);
     }
     case 'approving refused': {
       const { error, again } = event as Extract<SiteEvent, { type: 'refused' }>;

@@ -10,7 +10,7 @@ import { countSteps } from '../engine/batches.ts';
 import type { TrainResult } from '../engine/trainer-protocol.ts';
 import { admit } from '../policy/cohort-rules.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
-import type { Store } from '../store/store.ts';
+import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { chunkBytes, type ManifestBody, type ReceiptBody } from '../transport/messages.ts';
 import type { MadeUpdate } from './make-update.ts';
 import { currentPolicy } from './policy.ts';
@@ -249,6 +249,17 @@ function forgetUpdate(
   store.audit.append({ actor: 'site', action: 'round-restarted', details: { runId, round, reason } });
   return [updateSha256, memory?.round === round ? memory.sha256 : null].filter((sha256) => sha256 !== null);
 }
+
+/** Runs that are not over and of which something was announced that nobody has received yet. */
+export function announcedRuns(store: ReadOnlyStore): string[] {
+  return store.runs
+    .list()
+    .filter(({ id, finishedAt }) => finishedAt === null && isAnnounced(store, id))
+    .map(({ id }) => id);
+}
+
+const isAnnounced = (store: ReadOnlyStore, runId: string) =>
+  store.roundSites.listOfRun(runId).some(({ status }) => status === 'announced');
 
 /**
  * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The

@@ -6,19 +6,29 @@
 import { z } from 'zod';
 import { hasWithdrawn } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { createCatalogue } from '../models/catalogue.ts';
-import { contractOf } from '../policy/contract.ts';
+import { type Contract, contractHash, contractOf } from '../policy/contract.ts';
 import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
-import { checkManifest, completeConfig, judge, type Verdict, voidOldApproval } from './approval.ts';
+import {
+  beyondEarlier,
+  checkManifest,
+  completeConfig,
+  disallowedAmong,
+  judge,
+  type Verdict,
+  voidOldApproval,
+} from './approval.ts';
 import { establishPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
 import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
+  announcedRuns,
   discardWithdrawn,
   recordReceipt,
   recordRun,
@@ -49,6 +59,8 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
+  /** Of the newest run: every manifest of it names the same. */
+  let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
   const refusals = new Set<string>();
   const events: SiteEvent[] = [];
   let isDeciding = false;
@@ -102,13 +114,12 @@ export function createSite(options: SiteOptions): SiteNode {
         ports.flush();
         break;
       }
-      case 'takeBack': {
-        const files = takeBackUpdates(store, ports, effect.manifest.runId);
-        collectBlobs(store, options.blobs, files).catch((error) =>
-          logger.warn({ error }, 'files not deleted after a run was declined'),
-        );
+      case 'takeBackDisallowed':
+        for (const runId of disallowedAmong(store, announcedRuns(store))) takeBack(runId);
         break;
-      }
+      case 'takeBack':
+        takeBack(effect.manifest.runId);
+        break;
       case 'stop':
         clearTimeout(retryTimer);
         abort.abort();
@@ -128,6 +139,7 @@ export function createSite(options: SiteOptions): SiteNode {
     try {
       const verdict = await verdictOn(manifest);
       if (verdict.type === 'refused') auditRefusal(manifest, verdict.error);
+      if (verdict.type === 'approvalMissing') auditQuestion(manifest);
       dispatch({ ...verdict, ticket });
     } catch (thrown) {
       const error = toAppError(thrown);
@@ -137,12 +149,31 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   async function verdictOn(manifest: ManifestBody): Promise<Verdict> {
-    const { config } = manifest;
+    const { config, configSha256 } = manifest;
     const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
-    const contract = contractOf(completeConfig(config), await catalogue.load(baseId), options.askedBy);
+    const model = await catalogue.load(baseId);
+    if (derived?.configSha256 !== configSha256 || derived.model !== model) {
+      const contract = contractOf(completeConfig(config), model, options.askedBy);
+      derived = { configSha256, model, contract, sha256: contractHash(contract) };
+    }
+    const { contract, sha256 } = derived;
     const base = await options.baseFacts(baseId);
     const now = options.now?.() ?? new Date();
-    return judge(store, manifest, contract, { base, automatic: options.autoApprove === true, now });
+    return judge(
+      store,
+      manifest,
+      { contract, sha256 },
+      { base, automatic: options.autoApprove === true, now },
+    );
+  }
+
+  /** Once for each contract: that a person was asked, and what it asks for beyond what was approved before. */
+  function auditQuestion({ runId, contractSha256 }: ManifestBody): void {
+    if (refusals.has(contractSha256) || refusals.size >= maxRefusals) return;
+    refusals.add(contractSha256);
+    const more = derived === null ? [] : beyondEarlier(store, derived.contract).map(({ path }) => path);
+    const details = { runId, contract: contractSha256, ...(more.length > 0 && { beyondEarlier: more }) };
+    store.audit.append({ actor: 'coordinator', action: 'approval-asked', details });
   }
 
   /** Once for each reason: a coordinator that repeats itself does not fill the trail. */
@@ -155,6 +186,13 @@ export function createSite(options: SiteOptions): SiteNode {
     refusals.add(reason);
     const details = { runId, round, contract: contractSha256, code, reason: message };
     store.audit.append({ actor: 'coordinator', action: 'manifest-refused', details });
+  }
+
+  function takeBack(runId: string): void {
+    const files = takeBackUpdates(store, ports, runId);
+    collectBlobs(store, options.blobs, files).catch((error) =>
+      logger.warn({ error }, 'files not deleted after a run was declined or refused'),
+    );
   }
 
   function discard(): void {

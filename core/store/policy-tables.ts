@@ -1,6 +1,7 @@
 /** What a site decides: its policy, the contracts it was shown, and what people said to them. */
 import {
   type ContractRecord,
+  contractPins,
   contractRecord,
   type DecisionRecord,
   decisionRecord,
@@ -27,15 +28,20 @@ export function createSitePolicies(db: Sqlite, now: () => string) {
 
 export function createContracts(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'contracts', contractRecord);
+  const pins = rowsOf(db, 'contracts', contractPins);
   const insert = insertSql('contracts', rows.keys);
+  const pinsOf = (runId: string) => pins.get('WHERE run_id = @runId', { runId });
   return {
+    /** What of a run stays as it is; without the document, which may be large and is asked for at each manifest. */
+    pinsOf,
     get: (runId: string) => rows.get('WHERE run_id = @runId', { runId }),
     bySha: (sha256: string) =>
       rows.get('WHERE sha256 = @sha256 ORDER BY created_at DESC LIMIT 1', { sha256 }),
     /** The first one of a run stays. */
     keep(contract: Pick<ContractRecord, 'runId' | 'sha256' | 'document'>): void {
+      if (pinsOf(contract.runId) !== null) return;
       const row = { ...contract, finalStateSha256: null, createdAt: now() };
-      db.run(`${insert} ON CONFLICT (run_id) DO NOTHING`, asColumns(row));
+      db.run(insert, asColumns(row));
     },
     /** The first one stays. */
     pinFinalState(runId: string, finalStateSha256: string): void {

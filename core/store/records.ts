@@ -268,6 +268,7 @@ export const contractRecord = z.object({
   createdAt: z.string(),
 });
 export type ContractRecord = z.infer<typeof contractRecord>;
+export const contractPins = contractRecord.pick({ runId: true, sha256: true, finalStateSha256: true });
 
 export const decisionRecord = z.object({
   id: z.int(),

@@ -33,6 +33,9 @@ CREATE TABLE decisions (
 ) STRICT;
 CREATE INDEX decisions_by_contract ON decisions(contract_sha256);
 
+-- The policy that holds is the one that the trail names last.
+CREATE INDEX audit_by_action ON audit(action, seq);
+
 -- Sites behind the result of a round, when it closed. Null: an older version closed it; as good as unknown.
 ALTER TABLE rounds ADD COLUMN contributors INTEGER;
 

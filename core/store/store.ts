@@ -66,7 +66,7 @@ interface Readers {
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
-  contracts: 'get' | 'bySha';
+  contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
   audit: 'page' | 'newestOf' | 'verify';

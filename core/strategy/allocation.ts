@@ -2,6 +2,7 @@
  * Spectral allocation: a round's budget of directions is spread over the layers by the size of their singular
  * values, so that together they keep as much of ΔW as so many directions can (Eckart and Young, over all layers).
  */
+import type { RunConfig } from '../config/run-config.ts';
 
 /**
  * Ranks that keep the `budget` largest singular values of all layers. Every layer has at least rank 1 as long as the
@@ -35,6 +36,16 @@ export function spectralRanks(
   for (const { module } of directions.slice(0, budget)) ranks.set(module, ranks.get(module)! + 1);
   return ranks;
 }
+
+/** A layer may get this many times r_max where ranks follow the spectrum; more is hardly ever asked for. */
+const spectralCap = 4;
+
+/**
+ * The highest rank that a layer may get, unless its matrix is smaller.
+ * @param wanted what it would have if ranks were spread evenly: a rank pattern may give a layer more
+ */
+export const spectralLimit = ({ rMax }: Pick<RunConfig, 'rMax'>, wanted: number): number =>
+  Math.max(spectralCap * rMax, wanted);
 
 /**
  * As {@link spectralRanks}, with as many directions as `wanted` has in all; `wanted` itself where nothing was learnt yet, so

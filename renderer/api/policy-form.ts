@@ -1,6 +1,6 @@
 /** The rules of a site's policy in a form: what is wrong with them, and which protect less than before. */
 import type { SitePolicyView } from '../../core/api/contract.ts';
-import { formatSetting, type Setting } from '../../core/config/setting.ts';
+import type { Setting } from '../../core/config/setting.ts';
 import {
   type PolicyRule,
   policyRuleList,
@@ -8,6 +8,7 @@ import {
   sitePolicySchema,
   weakenedRules,
 } from '../../core/config/site-policy.ts';
+import { ruleValue } from '../format/policy-words.ts';
 
 export const policyGroups = [...Map.groupBy(policyRuleList, ({ group }) => group)];
 
@@ -37,11 +38,7 @@ export function weakenings({ policy, defaults, problem }: SitePolicyView, after:
     .filter((rule) => weaker.has(ruleOf(rule)))
     .map((rule) => ({
       label: rule.label,
-      before: valueWords(rule, before[ruleOf(rule)]),
-      after: valueWords(rule, after[ruleOf(rule)]),
+      before: ruleValue(rule, before[ruleOf(rule)]),
+      after: ruleValue(rule, after[ruleOf(rule)]),
     }));
 }
-
-/** An empty list or text is said, not shown as nothing. */
-export const valueWords = (rule: Setting, value: unknown): string =>
-  formatSetting(rule, value) || (ruleOf(rule) === 'baseModels' ? 'any' : 'none');

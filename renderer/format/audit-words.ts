@@ -1,9 +1,21 @@
 /** Entries of the audit trail in words. */
+import { policyRuleList } from '../../core/config/site-policy.ts';
 import { formatBytes, formatHash, formatRound } from './format.ts';
+import { ruleValue } from './policy-words.ts';
+
+/** Actions whose identifier says too little; the others read as they are. */
+const actions: Readonly<Record<string, string>> = {
+  'site-policy-set': 'Policy of this site set',
+  'run-covered': 'Run covered by an earlier approval',
+  'approval-ended': 'Approval within limits taken back',
+  'approval-void': 'Old approval void: it named no contract',
+  'manifest-refused': 'Request of the coordinator refused',
+  'approval-asked': 'A run asked for approval',
+};
 
 /** `consent.granted` reads `Consent granted`. */
 export function actionWords(action: string): string {
-  const words = separated(action);
+  const words = Object.hasOwn(actions, action) ? actions[action]! : separated(action);
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -12,17 +24,38 @@ export function detailWords(details: Readonly<Record<string, unknown>>): string 
   return Object.entries(details)
     .filter(([, value]) => value !== null && value !== undefined)
     .map(([key, value]) => detail(key, value))
+    .filter((words) => words !== '')
     .join(' · ');
 }
 
 function detail(key: string, value: unknown): string {
   if (typeof value === 'number') {
     if (key === 'round') return `round ${formatRound(value)}`;
+    if (key === 'coveredBy') return `covered by decision ${value}`;
     if (key.endsWith('Bytes')) return `${separated(key.slice(0, -5))} ${formatBytes(value)}`;
   }
+  if (key === 'changes' && isObject(value)) return Object.entries(value).map(ruleWords).join(' · ');
+  if (key === 'weakened' && Array.isArray(value)) return weakenedWords(value);
   const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
   return `${separated(key)} ${/^[0-9a-f]{64}$/.test(text) ? formatHash(text) : text}`;
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const ruleAt = (name: unknown) => policyRuleList.find(({ path }) => path === name);
+
+/** A rule of a later version is named as it is. */
+function ruleWords([name, value]: [string, unknown]): string {
+  const rule = ruleAt(name);
+  if (rule === undefined) return `${separated(name)} ${JSON.stringify(value)}`;
+  return `${rule.label}: ${ruleValue(rule, value)}`;
+}
+
+const weakenedWords = (names: readonly unknown[]): string =>
+  names.length === 0
+    ? ''
+    : `protects less than before in ${names.map((name) => ruleAt(name)?.label ?? String(name)).join(', ')}`;
 
 /** Words of an identifier: `documentVersion`, `run.approved`, `set_aside`. */
 function separated(name: string): string {

@@ -25,21 +25,23 @@ export function DecisionsList({ decisions }: { decisions: readonly DecisionRow[]
     <>
       <Paged rows={shownDecisions(decisions)} pageSize={20}>
         {(visible) => (
-          <Table.ScrollContainer minWidth={620} type="native">
-            <Table aria-label="Decisions" verticalSpacing="sm">
+          <Table.ScrollContainer minWidth={540} type="native">
+            <Table aria-label="Decisions" verticalSpacing="sm" layout="fixed">
               <Table.Thead>
                 <Table.Tr>
                   <Table.Th w={150}>When</Table.Th>
-                  <Table.Th>Study</Table.Th>
+                  <Table.Th w="30%">Study</Table.Th>
                   <Table.Th>Decision</Table.Th>
-                  <Table.Th w={130}>
-                    <span className="visually-hidden">Actions</span>
-                  </Table.Th>
                 </Table.Tr>
               </Table.Thead>
               <Table.Tbody>
                 {visible.map((row) => (
-                  <DecisionLine key={row.id} row={row} onEnd={() => setEnding(row)} />
+                  <DecisionLine
+                    key={row.id}
+                    row={row}
+                    note={noteOf(row, decisions)}
+                    onEnd={() => setEnding(row)}
+                  />
                 ))}
               </Table.Tbody>
             </Table>
@@ -53,7 +55,13 @@ export function DecisionsList({ decisions }: { decisions: readonly DecisionRow[]
 
 const studyOf = ({ title, purpose }: DecisionRow) => title || purpose || 'A run without a title';
 
-function DecisionLine({ row, onEnd }: { row: DecisionRow; onEnd: () => void }) {
+interface DecisionLineProps {
+  row: DecisionRow;
+  note: string;
+  onEnd: () => void;
+}
+
+function DecisionLine({ row, note, onEnd }: DecisionLineProps) {
   return (
     <Table.Tr style={{ verticalAlign: 'top' }}>
       <Table.Td className="numbers">
@@ -71,16 +79,14 @@ function DecisionLine({ row, onEnd }: { row: DecisionRow; onEnd: () => void }) {
         <Stack gap={4} align="flex-start">
           <StatusBadge word={decisionWords[row.kind]} />
           <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
-            {noteOf(row)}
+            {note}
           </Text>
+          {stillCovers(row) && (
+            <Button size="compact-sm" variant="light" color="red" onClick={onEnd}>
+              Take back…
+            </Button>
+          )}
         </Stack>
-      </Table.Td>
-      <Table.Td ta="right">
-        {stillCovers(row) && (
-          <Button size="compact-sm" variant="subtle" color="red" onClick={onEnd}>
-            Take back…
-          </Button>
-        )}
       </Table.Td>
     </Table.Tr>
   );
@@ -92,9 +98,13 @@ export function stillCovers({ standing, endedAt }: DecisionRow, now: Date = new 
   return standing.until === null || now.toISOString() < standing.until;
 }
 
-function noteOf({ reason, standing, endedAt, coveredBy }: DecisionRow): string {
+function noteOf(row: DecisionRow, all: readonly DecisionRow[]): string {
+  const { reason, standing, endedAt, coveredBy } = row;
   if (reason !== null) return `“${reason}”`;
-  if (coveredBy !== null) return `By decision ${coveredBy}`;
+  if (coveredBy !== null) {
+    const granted = all.find(({ id }) => id === coveredBy);
+    return granted === undefined ? '' : `By the approval of ${formatDateTime(granted.createdAt)}`;
+  }
   if (standing === null) return '';
   if (endedAt !== null) return `Taken back on ${formatDateTime(endedAt)}`;
   const { runs, runsUsed, until } = standing;

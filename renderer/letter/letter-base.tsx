@@ -1,5 +1,7 @@
-import { Stack } from '@mantine/core';
+import { Alert, List, Stack, Text } from '@mantine/core';
+import { IconAlertTriangle } from '@tabler/icons-react';
 import type { ApprovalCard } from '../../core/api/contract.ts';
+import { describeLeak, leakReasons } from '../../core/config/leak-report.ts';
 import { Fact } from '../components/figure.tsx';
 import { formatCompact, formatCount, formatDate, formatHash } from '../format/format.ts';
 import { LetterPart } from './letter-part.tsx';
@@ -24,7 +26,44 @@ export function LetterBase({ base }: { base: Base }) {
           </span>
         </Fact>
       </Stack>
+      <Leak leak={base.leak} />
     </LetterPart>
+  );
+}
+
+/** How much of a face its numbers give away, as measured here with generated faces. */
+function Leak({ leak }: { leak: Base['leak'] }) {
+  if (leak === null) {
+    return (
+      <Text size="sm" mt="xs">
+        How well a face can be rebuilt from these numbers is being measured. It is shown here in a few
+        minutes.
+      </Text>
+    );
+  }
+  const reasons = leakReasons(leak);
+  const figures = describeLeak(leak);
+  if (reasons.length === 0) {
+    return (
+      <Text size="sm" mt="xs">
+        {figures}
+      </Text>
+    );
+  }
+  return (
+    <Alert
+      mt="sm"
+      color="red"
+      icon={<IconAlertTriangle aria-hidden />}
+      title="A photograph can be rebuilt from what this network computes"
+    >
+      <Text size="sm">{figures}</Text>
+      <List size="sm" mt={4} withPadding>
+        {reasons.map((reason) => (
+          <List.Item key={reason}>{reason}</List.Item>
+        ))}
+      </List>
+    </Alert>
   );
 }
 

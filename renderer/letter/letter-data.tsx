@@ -1,4 +1,4 @@
-import { Box, Group, Table, Text } from '@mantine/core';
+import { Box, Table, Text } from '@mantine/core';
 import type { ApprovalCard } from '../../core/api/contract.ts';
 import { Paged } from '../components/paged.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
@@ -14,11 +14,8 @@ export function LetterData({ card: { images, subjects, classes, policyVersion } 
     <LetterPart title="Your data">
       <Text>
         <b>
-          {formatCount(images.used)} of your {formatPlural(images.all, 'image')}
-        </b>{' '}
-        for training and{' '}
-        <b>
-          {formatCount(subjects.used)} of {formatPlural(subjects.all, 'subject')}
+          {formatCount(images.used)} of your {formatPlural(images.all, 'training image')} and{' '}
+          {formatCount(subjects.used)} of your {formatPlural(subjects.all, 'subject')}
         </b>{' '}
         would train, as things are now.
         {images.heldOut > 0 &&
@@ -40,15 +37,21 @@ export function LetterData({ card: { images, subjects, classes, policyVersion } 
 
 function ClassesTable({ rows }: { rows: readonly ClassRow[] }) {
   return (
-    <Table.ScrollContainer minWidth={460} type="native">
-      <Table aria-label="Classes of the run">
+    <Table.ScrollContainer minWidth={540} type="native">
+      <Table aria-label="Classes of the run" layout="fixed" horizontalSpacing="xs">
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Class</Table.Th>
-            <Table.Th ta="right">Images</Table.Th>
-            <Table.Th ta="right">Subjects</Table.Th>
-            <Table.Th ta="right">Held out</Table.Th>
-            <Table.Th>In training</Table.Th>
+            <Table.Th ta="right" w={76}>
+              Images
+            </Table.Th>
+            <Table.Th ta="right" w={86}>
+              Subjects
+            </Table.Th>
+            <Table.Th ta="right" w={86}>
+              Held out
+            </Table.Th>
+            <Table.Th w={165}>Trains here</Table.Th>
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>
@@ -65,9 +68,7 @@ function ClassesTable({ rows }: { rows: readonly ClassRow[] }) {
                 {formatCount(row.heldOut)}
               </Table.Td>
               <Table.Td>
-                <Group gap="xs">
-                  <StatusBadge word={trainingWord(row)} />
-                </Group>
+                <StatusBadge word={trainingWord(row)} />
               </Table.Td>
             </Table.Tr>
           ))}
@@ -80,8 +81,8 @@ function ClassesTable({ rows }: { rows: readonly ClassRow[] }) {
 const isTooSmall = ({ images, trains }: ClassRow) => images > 0 && !trains;
 
 function trainingWord(row: ClassRow): StatusWord {
-  if (row.trains) return { label: 'Trains', color: 'green' };
+  if (row.trains) return { label: 'Yes', color: 'green' };
   return isTooSmall(row)
-    ? { label: 'No: too few subjects', color: 'yellow' }
-    : { label: 'No: none with consent', color: 'gray' };
+    ? { label: 'Too few subjects', color: 'yellow' }
+    : { label: 'None consented', color: 'gray' };
 }

@@ -3,7 +3,7 @@ import type { ApprovalCard } from '../../core/api/contract.ts';
 import { Disclosure } from '../components/disclosure.tsx';
 import { Figure } from '../components/figure.tsx';
 import { Paged } from '../components/paged.tsx';
-import { formatBytes, formatCompact, formatCount, formatPlural } from '../format/format.ts';
+import { formatBytes, formatCount, formatPlural } from '../format/format.ts';
 import { leavingWords } from '../format/words.ts';
 import { LetterPart, Sentences } from './letter-part.tsx';
 
@@ -67,7 +67,7 @@ function RoundsTable({ rows }: { rows: ApprovalCard['leavingRounds'] }) {
                   <Table.Td>{leavingWords(row)}</Table.Td>
                   <Table.Td ta="right">{row.rank === 0 ? '–' : formatCount(row.rank)}</Table.Td>
                   <Table.Td ta="right">{formatCount(row.tensors)}</Table.Td>
-                  <Table.Td ta="right">{formatCompact(row.values)}</Table.Td>
+                  <Table.Td ta="right">{formatCount(row.values)}</Table.Td>
                   <Table.Td ta="right">{formatBytes(row.bytes)}</Table.Td>
                 </Table.Tr>
               ))}

@@ -6,6 +6,7 @@ import { SettingsList } from '../components/settings-list.tsx';
 import { formatDateTime, formatHash } from '../format/format.ts';
 import { LetterBase } from './letter-base.tsx';
 import { LetterData } from './letter-data.tsx';
+import { LetterDifferences } from './letter-differences.tsx';
 import { LetterLeaving } from './letter-leaving.tsx';
 import { LetterPart, Sentences } from './letter-part.tsx';
 
@@ -34,6 +35,7 @@ export function Letter({ card }: { card: ApprovalCard }) {
           </Blockquote>
         )}
       </div>
+      {card.beyondEarlier.length > 0 && <LetterDifferences rows={card.beyondEarlier} />}
       <LetterData card={card} />
       <LetterBase base={card.base} />
       <LetterLeaving card={card} />

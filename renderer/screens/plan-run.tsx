@@ -14,8 +14,9 @@ import { Waiting } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
+import { answerSummary, isHopeless } from '../format/answers.ts';
 import { RunSettingsFields, shownPaths } from './run-settings-fields.tsx';
-import { answerSummary, isHopeless, SiteAnswers } from './site-answers.tsx';
+import { SiteAnswers } from './site-answers.tsx';
 
 interface PlanRunProps {
   /** Enrolled sites, for the totals. */

@@ -1,6 +1,6 @@
 import { Box, Button, Group, List, SimpleGrid, Stack, Text } from '@mantine/core';
 import { useCallback, useState } from 'react';
-import type { SitePolicyView } from '../../core/api/contract.ts';
+import type { AgentStatus, SitePolicyView } from '../../core/api/contract.ts';
 import type { Setting } from '../../core/config/setting.ts';
 import type { SitePolicy } from '../../core/config/site-policy.ts';
 import { useAction } from '../api/action.ts';
@@ -10,7 +10,6 @@ import {
   policyGroups,
   ruleOf,
   sameValue,
-  valueWords,
   type Weakening,
   weakenings,
 } from '../api/policy-form.ts';
@@ -20,24 +19,33 @@ import { ErrorPanel, ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
 import { formatDateTime } from '../format/format.ts';
+import { ruleValue } from '../format/policy-words.ts';
 import { decisionChanges } from '../letter/decision-changes.ts';
 import { SettingField } from './setting-field.tsx';
 
 /** The rules of this site, which no coordinator overrides. */
-export function PolicyScreen() {
+export function PolicyScreen({ status }: { status: AgentStatus }) {
   const policy = useSitePolicy();
   return (
     <Page
       title="Policy"
       subtitle="The rules of this site. A run that asks for more is refused before anybody is asked; no coordinator can change them."
     >
-      <Loaded query={policy}>{(view) => <PolicyForm view={view} />}</Loaded>
+      <Loaded query={policy}>
+        {(view) => <PolicyForm view={view} isSaid={status.problem?.code === view.problem?.code} />}
+      </Loaded>
     </Page>
   );
 }
 
+interface PolicyFormProps {
+  view: SitePolicyView;
+  /** Whether the frame of the screens shows its problem already. */
+  isSaid: boolean;
+}
+
 /** What is typed stays, whatever the agent answers meanwhile; untouched rules follow what is stored. */
-function PolicyForm({ view }: { view: SitePolicyView }) {
+function PolicyForm({ view, isSaid }: PolicyFormProps) {
   const [typed, setTyped] = useState<Partial<SitePolicy>>({});
   const [asking, setAsking] = useState<Weakening[] | null>(null);
   const values: SitePolicy = { ...view.policy, ...typed };
@@ -47,7 +55,6 @@ function PolicyForm({ view }: { view: SitePolicyView }) {
   );
   const save = useAction((policy: SitePolicy) => api.site.setPolicy.mutate({ policy }), {
     changes: decisionChanges,
-    success: ({ version }) => `Saved as version ${version}. It holds from now on.`,
     onSuccess: () => {
       setTyped({});
       setAsking(null);
@@ -70,7 +77,7 @@ function PolicyForm({ view }: { view: SitePolicyView }) {
       }}
     >
       <Stack gap="lg">
-        {view.problem !== null && <ReportPanel report={view.problem} />}
+        {view.problem !== null && !isSaid && <ReportPanel report={view.problem} />}
         {policyGroups.map(([group, rules]) => (
           <Section key={group} title={group}>
             <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xl" verticalSpacing="md">
@@ -128,7 +135,7 @@ function Rule({ rule, value, preset, fault, change }: RuleProps) {
       {!sameValue(value, preset) && (
         <Group gap={4} mt={4}>
           <Text size="xs" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-            Default: {valueWords(rule, preset)}
+            Default: {ruleValue(rule, preset)}
           </Text>
           <Button
             size="compact-xs"
@@ -148,11 +155,11 @@ function Rule({ rule, value, preset, fault, change }: RuleProps) {
 function RareClasses() {
   return (
     <Text size="sm" mt="md" c="dimmed" maw={760}>
-      <b>Rare diseases.</b> A rare disease has few patients, and a class of one or two would let whoever sees
-      your update work out their faces. So such a class stays out of the training, and the shared model learns
-      less about it. Where noise is added at this site, or updates are summed securely, no single patient
-      stands out any more: the second number then decides, and rare classes may train. Raise it if one
-      protected patient is still too few for your hospital.
+      <b>Rare diseases.</b> A rare disease has few patients, and an update about a class of one or two tells a
+      lot about exactly these faces. So such a class stays out of the training, and the shared model learns
+      less about it. Where noise is added at this site, or updates are summed securely, an update tells far
+      less about any single patient: then “Subjects in each class, protected” decides, and rare classes may
+      train. Raise it if your hospital wants more patients than that behind each class.
     </Text>
   );
 }
@@ -165,16 +172,12 @@ interface SaveBarProps {
   onDiscard: () => void;
 }
 
-function SaveBar({ view: { version, setBy, setAt, problem }, ...state }: SaveBarProps) {
-  const { isChanged, hasFaults, busy, onDiscard } = state;
-  const setter = setBy === 'anneal' ? 'Anneal, as its defaults' : setBy;
+function SaveBar({ view, isChanged, hasFaults, busy, onDiscard }: SaveBarProps) {
+  const { problem } = view;
   return (
     <Group justify="space-between" wrap="nowrap">
-      <Text size="sm" c="dimmed">
-        {version === 0
-          ? 'The defaults of Anneal; nothing was saved yet.'
-          : `Version ${version}, set by ${setter} on ${formatDateTime(setAt)}.`}{' '}
-        Every version is kept in the audit trail.
+      <Text size="sm" c="dimmed" aria-live="polite">
+        {versionWords(view)} The audit trail keeps every change.
       </Text>
       <Group wrap="nowrap" style={{ flexShrink: 0 }}>
         {isChanged && (
@@ -188,6 +191,14 @@ function SaveBar({ view: { version, setBy, setAt, problem }, ...state }: SaveBar
       </Group>
     </Group>
   );
+}
+
+function versionWords({ version, setBy, setAt }: SitePolicyView): string {
+  if (version === 0) return 'The defaults of Anneal; nobody has saved them yet.';
+  const at = formatDateTime(setAt);
+  return setBy === 'anneal'
+    ? `Version ${version}: the defaults of Anneal, kept since ${at}.`
+    : `Version ${version}, set by ${setBy} on ${at}.`;
 }
 
 interface WeakerDialogProps {

@@ -1,14 +1,13 @@
 import { Box, Group, List, Stack, Text } from '@mantine/core';
-import type { RunPlan, SiteAnswer } from '../../core/api/contract.ts';
+import type { SiteAnswer } from '../../core/api/contract.ts';
 import { StatusBadge } from '../components/status-badge.tsx';
-import { formatPlural } from '../format/format.ts';
-import type { StatusWord } from '../format/words.ts';
+import { answerWord } from '../format/answers.ts';
 
 /** What the policies of the sites say to a plan. */
 export function SiteAnswers({ sites }: { sites: readonly SiteAnswer[] }) {
   if (sites.length === 0) return null;
   return (
-    <section aria-label="What the sites' policies say">
+    <section aria-label="What the sites’ policies say">
       <Text size="sm" fw={600} mb={6}>
         What the sites’ policies say
       </Text>
@@ -37,25 +36,4 @@ export function SiteAnswers({ sites }: { sites: readonly SiteAnswer[] }) {
       </Text>
     </section>
   );
-}
-
-function answerWord({ policy, refusals }: SiteAnswer): StatusWord {
-  if (refusals.length > 0) return { label: 'Refuses', color: 'red' };
-  return policy === null ? { label: 'Not known yet', color: 'gray' } : { label: 'Allows it', color: 'green' };
-}
-
-const refuses = ({ refusals }: SiteAnswer) => refusals.length > 0;
-
-/** Whether the refusals leave too few sites for a round. */
-export function isHopeless({ sites, quorum }: Pick<RunPlan, 'sites' | 'quorum'>): boolean {
-  const refusing = sites.filter(refuses).length;
-  return refusing > 0 && sites.length - refusing < quorum;
-}
-
-/** Beside the start button: who would take part, when not all would. */
-export function answerSummary({ sites, quorum }: Pick<RunPlan, 'sites' | 'quorum'>): string | null {
-  const refusing = sites.filter(refuses).length;
-  if (refusing === 0) return null;
-  const willing = `${sites.length - refusing} of ${formatPlural(sites.length, 'site')} would take part`;
-  return isHopeless({ sites, quorum }) ? `Only ${willing}, and a round needs ${quorum}.` : `${willing}.`;
 }

@@ -178,6 +178,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   if (overview.activity === 'not-joined') return null;
   return overview.activity === 'paused' ? (
     <Button
+      style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPlay size={16} aria-hidden />}
       loading={resume.isPending}
       onClick={() => resume.mutate(undefined)}
@@ -187,6 +188,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   ) : (
     <Button
       variant="default"
+      style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPause size={16} aria-hidden />}
       loading={pause.isPending}
       onClick={() => pause.mutate(undefined)}

@@ -1,7 +1,7 @@
 /** What every strategy must keep, whatever its algorithm and its options; run over all of them. */
 import { describe, expect, it } from 'vitest';
 import type { RunConfig } from '../../core/config/run-config.ts';
-import { type StrategyName, strategyNameSchema } from '../../core/config/setting.ts';
+import { strategyNameSchema } from '../../core/config/setting.ts';
 import type { ModelState } from '../../core/lora/model-state.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { trainableWeights } from '../../core/models/trainable-weights.ts';
@@ -24,75 +24,9 @@ import {
   trainAs,
   weightedSum,
 } from '../fixtures/strategy-rounds.ts';
+import { plain, type Variant, withOptions } from '../fixtures/strategy-variants.ts';
 
 const base = shapeOnlyBase();
-type Variant = Partial<RunConfig> & { strategy: StrategyName };
-
-const plain: [string, Variant][] = [
-  ['sa-fedlora', { strategy: 'sa-fedlora' }],
-  ['sa-fedlora, spectral and linear', { strategy: 'sa-fedlora', allocation: 'spectral', shape: 'linear' }],
-  ['sa-fedlora, cosine with heating', { strategy: 'sa-fedlora', shape: 'cosine', heatingRounds: 1 }],
-  ['sa-fedlora that freezes what it cuts', { strategy: 'sa-fedlora', cutOff: 'freeze' }],
-  ['sa-fedlora initiating with full', { strategy: 'sa-fedlora', initiatingMode: 'full' }],
-  ['sa-fedlora initiating with last-k', { strategy: 'sa-fedlora', initiatingMode: 'last-k', lastK: 1 }],
-  ['sa-fedlora with A fixed', { strategy: 'sa-fedlora', freezeA: true }],
-  [
-    'sa-fedlora with A fixed, initiating with full, spectral',
-    { strategy: 'sa-fedlora', freezeA: true, initiatingMode: 'full', allocation: 'spectral' },
-  ],
-  ['flexlora', { strategy: 'flexlora' }],
-  ['hetlora', { strategy: 'hetlora' }],
-  ['flora-stack', { strategy: 'flora-stack' }],
-  ['fedavg-lora', { strategy: 'fedavg-lora' }],
-  ['ffa-lora', { strategy: 'ffa-lora' }],
-  ['fedsa-lora', { strategy: 'fedsa-lora' }],
-  ['fedavg-full', { strategy: 'fedavg-full' }],
-  ['fedprox-full', { strategy: 'fedprox-full' }],
-  ['head-only', { strategy: 'head-only' }],
-];
-const noise = { at: 'coordinator', clipNorm: 1, noiseMultiplier: 0.1, delta: 1e-5 } as const;
-const krum = { rule: 'multi-krum', byzantine: 1 } as const;
-const adam = { kind: 'adam', learningRate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-3 } as const;
-const momentum = { kind: 'momentum', learningRate: 1, beta: 0.5 } as const;
-const withOptions: [string, Variant][] = [
-  ['flexlora, equal weights', { strategy: 'flexlora', weighting: 'equal' }],
-  ['sa-fedlora, momentum', { strategy: 'sa-fedlora', serverOptimiser: momentum }],
-  [
-    'sa-fedlora, norm bound',
-    { strategy: 'sa-fedlora', robust: { rule: 'norm-bound', factor: 0.9 }, weighting: 'equal', quorum: 3 },
-  ],
-  ['sa-fedlora, multi-Krum', { strategy: 'sa-fedlora', robust: krum, weighting: 'equal', quorum: 5 }],
-  [
-    'sa-fedlora, freezing and spectral',
-    { strategy: 'sa-fedlora', cutOff: 'freeze', allocation: 'spectral', shape: 'cosine' },
-  ],
-  ['sa-fedlora, heads at the sites', { strategy: 'sa-fedlora', localHead: true }],
-  ['fedavg-lora, FedAdam', { strategy: 'fedavg-lora', serverOptimiser: adam }],
-  ['fedavg-lora, momentum', { strategy: 'fedavg-lora', serverOptimiser: momentum }],
-  [
-    'fedavg-lora, median',
-    { strategy: 'fedavg-lora', robust: { rule: 'median' }, weighting: 'equal', quorum: 3 },
-  ],
-  [
-    'fedavg-full, trimmed mean',
-    { strategy: 'fedavg-full', robust: { rule: 'trimmed-mean', share: 0.2 }, weighting: 'equal', quorum: 5 },
-  ],
-  ['ffa-lora, noise', { strategy: 'ffa-lora', privacy: noise, weighting: 'equal' }],
-  [
-    'sa-fedlora with A fixed, noise',
-    { strategy: 'sa-fedlora', freezeA: true, privacy: noise, weighting: 'equal' },
-  ],
-  [
-    'sa-fedlora with A fixed, median',
-    { strategy: 'sa-fedlora', freezeA: true, robust: { rule: 'median' }, weighting: 'equal', quorum: 3 },
-  ],
-  ['fedsa-lora, heads at the sites', { strategy: 'fedsa-lora', localHead: true }],
-  [
-    'flora-stack, norm bound',
-    { strategy: 'flora-stack', robust: { rule: 'norm-bound', factor: 2 }, weighting: 'equal', quorum: 3 },
-  ],
-  ['head-only, multi-Krum', { strategy: 'head-only', robust: krum, weighting: 'equal', quorum: 5 }],
-];
 const settings = (changes: Variant) => runSettings(base, changes);
 
 /** Every value that a result has, to compare results that should be the same but for rounding. */

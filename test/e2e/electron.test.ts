@@ -83,7 +83,7 @@ describe('the desktop app', () => {
     expect(
       seen.added.filter((name) => !fromTests.test(name) && !/^(\d+|__zod_globalConfig)$/.test(name)),
     ).toEqual(['anneal']);
-    expect(seen.anneal.sort()).toEqual(['chooseFile', 'chooseFolder', 'platform']);
+    expect(seen.anneal.sort()).toEqual(['chooseFile', 'chooseFolder', 'noticeApproval', 'platform']);
     expect(seen.frozen).toBe(true);
   });
 
@@ -201,9 +201,35 @@ describe('the desktop app', () => {
     });
 
     expect(answers.slice(0, 2)).toEqual(['/chosen/openDirectory', '/chosen/openFile']);
-    expect(answers[2]).toContain('The request for a dialog was malformed');
-    expect(answers[3]).toContain('The request for a dialog was malformed');
+    expect(answers[2]).toContain('The request to the desktop was malformed');
+    expect(answers[3]).toContain('The request to the desktop was malformed');
   });
+
+  it.skipIf(usesRealElectron)(
+    'says in words of its own that a run asks, and a click shows the window',
+    async () => {
+      // The preload script passes no words on.
+      await page.evaluate(() =>
+        (window.anneal as unknown as { noticeApproval(words: string): Promise<void> }).noticeApproval(
+          'P0001',
+        ),
+      );
+      await closeWindow();
+
+      const shown = await app.evaluate((electron) => {
+        const { notices } = (
+          electron as unknown as {
+            standIn: { notices: { options: unknown; emit(event: 'click'): void }[] };
+          }
+        ).standIn;
+        notices.at(-1)?.emit('click');
+        return notices.map(({ options }) => options);
+      });
+
+      expect(shown).toEqual([{ title: 'Anneal', body: 'A run asks for approval.' }]);
+      await expect.poll(windowIsVisible).toBe(true);
+    },
+  );
 
   it('goes on in the background when its window is closed, and a second start shows it again', async () => {
     await closeWindow();

@@ -4,7 +4,6 @@
  */
 import { expect, test } from 'vitest';
 import { button, field, heading, open, page, standIn } from '../fixtures/screens-stand-in/screens-page.ts';
-import { approval } from '../fixtures/screens-stand-in/state.ts';
 
 test('a browser must give the access code first', async () => {
   await open('site', '/', { accessCode: 'ABCDE-FGHJK', expected: 401 });
@@ -70,22 +69,6 @@ test('the demo has screens of its own, which are named with their code', async (
   standIn.emit({ type: 'changed', what: 'status' });
   await demo.getByText('The demo is finished').waitFor();
   await demo.getByText('/var/lib/anneal/demo').waitFor();
-});
-
-test('a site shows what would leave it and trains only once approved', async () => {
-  await open('site', '/', {
-    prepare: ({ state }) =>
-      Object.assign(state.site, { approval, activity: 'approval-needed', progress: null }),
-  });
-  const card = page.getByRole('region', { name: 'Your approval is needed' });
-  for (const line of [...approval.leaves, ...approval.stays]) await card.getByText(line).waitFor();
-  await card.getByText('1.41 MB → 180 kB').waitFor();
-  await button('All settings of the run').click();
-  await card.getByText('Smallest count').waitFor();
-
-  await button('Approve and take part').click();
-  await heading('Getting the shared model').waitFor();
-  expect(standIn.state.site.approval).toBeNull();
 });
 
 test('progress moves with the events, without asking again', async () => {

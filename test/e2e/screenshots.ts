@@ -1,10 +1,10 @@
 /**
- * The README's images: `npm run screenshots`. A real coordinator and three real sites on this machine with
- * generated cartoon faces; the images are taken in the middle of a run.
+ * The images of README and docs: `npm run screenshots`. A real coordinator and three real sites on this machine with
+ * generated cartoon faces; the images are taken before and in the middle of a run.
  */
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { Browser } from 'playwright-core';
+import type { Browser, Locator } from 'playwright-core';
 import { ensureBuilt } from '../../build/ensure-built.ts';
 import type { DemoAgent } from '../../core/cli/demo/demo-agent.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
@@ -31,12 +31,20 @@ async function takeImage({ page }: Desk, name: string): Promise<void> {
   process.stdout.write(`docs/images/${name}.png\n`);
 }
 
+/** A whole section, however long. */
+async function takeSection(section: Locator, name: string): Promise<void> {
+  await section.page().waitForTimeout(500);
+  await section.screenshot({ path: `${imagesFolder}${name}.png` });
+  process.stdout.write(`docs/images/${name}.png\n`);
+}
+
 await mkdir(imagesFolder, { recursive: true });
 await ensureBuilt();
 await using federation = await startFederation(3, {
   federation: 'Rare Faces Network',
   siteNames: ['University Hospital North', 'Lakeside Children’s Clinic', 'Harbour Genetics Centre'],
   screens: true,
+  approve: false,
   subjectsPerSite: 40,
   imagesPerSubject: 3,
   alpha: 2,
@@ -44,15 +52,56 @@ await using federation = await startFederation(3, {
 });
 await using browser = await launchBrowser();
 
+const letter = {
+  title: 'Rare faces, second part',
+  note: 'Dear colleagues,\nthis run repeats the first one with the patients of this year. Please call us with any question.',
+};
+const light = await openSignedIn(browser, federation.coordinator, 'light');
+const dark = await openSignedIn(browser, federation.coordinator, 'dark');
+const [first, second, third] = federation.sites;
+const site = await openSignedIn(browser, first!.agent, 'light');
+const darkSite = await openSignedIn(browser, first!.agent, 'dark');
+
+const { policy } = await third!.agent.client.site.policy.query();
+await third!.agent.client.site.setPolicy.mutate({ policy: { ...policy, maxRounds: 5 } });
+await light.field('Title').fill(letter.title);
+await light.field('Note').fill(letter.note);
+for (const label of federation.classes) {
+  await light.page.getByLabel('Class labels').first().fill(label);
+  await light.page.getByLabel('Class labels').first().press('Enter');
+}
+await light.page.getByText('this run has 10').waitFor();
+await takeSection(light.region('Plan a run'), 'planning');
+await third!.agent.client.site.setPolicy.mutate({ policy });
+await light.page.getByText('this run has 10').waitFor({ state: 'detached' });
+
 const { id } = await federation.coordinator.client.coordinator.startRun.mutate({
+  ...letter,
   classes: federation.classes,
   rounds,
   quorum: federation.sites.length,
+  training: { batchSize: 8 },
 });
-const light = await openSignedIn(browser, federation.coordinator, 'light');
-const dark = await openSignedIn(browser, federation.coordinator, 'dark');
-const [first] = federation.sites;
-const site = await openSignedIn(browser, first!.agent, 'light');
+for (const [desk, name] of [
+  [site, 'letter'],
+  [darkSite, 'letter-dark'],
+] as const) {
+  const section = desk.region('Your approval is needed');
+  await section.getByText(/Faces rebuilt from what it computes/).waitFor({ timeout: 300_000 });
+  await takeSection(section, name);
+}
+await site.goTo('Policy');
+await darkSite.goTo('Policy');
+await takeSection(site.page.getByRole('main'), 'policy');
+await takeSection(darkSite.page.getByRole('main'), 'policy-dark');
+await site.goTo('Overview');
+for (const { agent } of [first!, second!, third!]) {
+  const { pending } = await until('a letter', async () => {
+    const requests = await agent.client.site.requests.query();
+    return requests.pending === null ? null : requests;
+  });
+  await agent.client.site.approve.mutate({ contractSha256: pending!.contractSha256 });
+}
 await light.page.goto(`${federation.coordinator.url}#/runs/${id}`);
 
 await until(

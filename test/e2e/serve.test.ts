@@ -125,8 +125,29 @@ test('a site that pauses says so, and takes part again', async () => {
   await heading('Ready and waiting').waitFor();
 });
 
-test('a short run is planned on the sliders and waits for the site’s approval', async () => {
-  const { page, button, heading } = coordinator;
+test('the policy of the site refuses a plan for a single site, until people there change it', async () => {
+  const { page, button } = coordinator;
+  const plan = coordinator.region('Plan a run');
+  await plan.getByText(/asks for at least 3 contributing sites; this run is content with 1/).waitFor();
+  await plan.getByText('Only 0 of 1 site would take part, and a round needs 1.').waitFor();
+  expect(await button('Start the run').isDisabled()).toBe(true);
+
+  await site.goTo('Policy');
+  await site.page.getByText('Version 1: the defaults of Anneal').waitFor();
+  await site.field('Contributing sites').fill('1');
+  await site.button('Save policy').click();
+  await site.page.getByRole('dialog').getByText('Contributing sites: 3 → 1').waitFor();
+  await site.button('Save it').click();
+  await site.page.getByText('Version 2, set by site staff').waitFor();
+
+  await plan.getByText('Allows it').waitFor();
+  await page.getByText('Each site sees what would leave it').waitFor();
+});
+
+test('a short run is planned on the sliders and asks the site with a letter', async () => {
+  const { page, button, heading, field } = coordinator;
+  await field('Title').fill('Faces of the north');
+  await field('Note').fill('Call us with any question.');
   const labels = page.getByLabel('Class labels').first();
   for (const label of demoLabels) {
     await labels.fill(label);
@@ -136,21 +157,43 @@ test('a short run is planned on the sliders and waits for the site’s approval'
   for (let more = 1; more < rounds; more++) {
     await page.getByRole('slider', { name: 'Rounds', exact: true }).press('ArrowRight');
   }
+  // Eight steps at least, from so few images.
+  await button('Advanced settings').click();
+  await field('Images per step').fill('4');
   await page.getByText(`to 2 in round ${rounds}.`).waitFor({ state: 'attached' });
   await button('Start the run').click();
   await heading(/Run waiting for sites|Round 1 of 3/).waitFor();
 
-  const card = site.region('Your approval is needed');
-  await card.getByText('Nordic Faces asks this site to train in a run of 3 rounds.').waitFor();
-  const leaves = await card.getByRole('list').first().getByRole('listitem').allTextContents();
-  expect(leaves.length).toBeGreaterThan(0);
-  await card.getByText('16 → 2').waitFor();
+  await site.goTo('Overview');
+  const letter = site.region('Your approval is needed');
+  await letter.getByRole('heading', { name: 'Faces of the north' }).waitFor();
+  await letter.getByText('Call us with any question.').waitFor();
+  await letter.getByText(/^\d+ of your \d+ training images and \d+ of your \d+ subjects$/).waitFor();
+  await letter.getByText('built into Anneal').waitFor();
+  await letter.getByText('16 → 2').waitFor();
+  const leaves = letter.getByRole('region', { name: 'What leaves this site' }).getByRole('listitem');
+  expect(await leaves.count()).toBeGreaterThan(2);
 });
 
-test('approved, the site trains; both screens follow it to the end', async () => {
+test('declined, the coordinator reads the reason', async () => {
+  await site.button('Decline with a reason…').click();
+  await site.field('Reason').fill('We have to ask our board first.');
+  await site.button('Decline the run').click();
+  await site.heading('You declined this run').waitFor();
+
   await coordinator.page.getByRole('link', { name: 'Watch it live' }).click();
+  await coordinator.page.getByText('The site declined this run: We have to ask our board first.').waitFor();
+});
+
+test('approved within limits after all, the site trains; both screens follow it to the end', async () => {
   const { page } = coordinator;
-  await site.button('Approve and take part').click();
+  await site.page.getByRole('link', { name: 'Read the letter again' }).click();
+  await site.button('Approve within limits…').click();
+  const dialog = site.page.getByRole('dialog');
+  await dialog.getByRole('textbox', { name: 'Rounds' }).fill(String(2 * rounds));
+  await dialog.getByRole('button', { name: 'Approve within these limits' }).click();
+  await dialog.waitFor({ state: 'detached' });
+  await site.goTo('Overview');
 
   await Promise.all([
     site.heading('Training on this site’s images').waitFor(),
@@ -169,6 +212,17 @@ test('approved, the site trains; both screens follow it to the end', async () =>
   await page.getByText(`${rounds} rounds of ${rounds} done.`).waitFor({ state: 'attached' });
   await site.region('Training run').getByText('Finished').waitFor();
 }, 120_000);
+
+test('the site keeps what was decided, and takes its limits back', async () => {
+  const { page, goTo } = site;
+  await goTo('Requests');
+  const rows = page.getByRole('table', { name: 'Decisions' }).getByRole('row');
+  await rows.filter({ hasText: 'We have to ask our board first.' }).waitFor();
+  const granted = rows.filter({ hasText: `1 of 2 runs used` }).filter({ hasText: `${2 * rounds} rounds` });
+  await granted.getByRole('button', { name: 'Take back…' }).click();
+  await site.button('Take it back').click();
+  await rows.filter({ hasText: 'Taken back on' }).waitFor();
+});
 
 test('the shared adapters are listed, one for the start and one a round', async () => {
   await coordinator.goTo('Adapters');

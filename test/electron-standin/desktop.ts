@@ -81,6 +81,26 @@ export const nativeImage = {
   },
 };
 
+/** Shown to nobody; a test finds it in `Notification.shown` and may click it. */
+export class Notification extends EventEmitter {
+  static readonly shown: Notification[] = [];
+  static isSupported = (): boolean => true;
+  readonly options: { title?: string; body?: string };
+
+  constructor(options: { title?: string; body?: string } = {}) {
+    super();
+    this.options = options;
+  }
+
+  show(): void {
+    Notification.shown.push(this);
+    record('Notification.show', this.options);
+  }
+  close(): void {
+    this.emit('close');
+  }
+}
+
 /** Every dialog is cancelled unless a test replaces the function. */
 export const dialog = {
   showOpenDialog: async (_window: unknown, options: unknown) => {

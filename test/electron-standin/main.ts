@@ -15,7 +15,7 @@ import { extractAll } from '@electron/asar';
 import { StandInApp } from './app.ts';
 import { createBrowser } from './browser.ts';
 import { calls, readStartOptions } from './context.ts';
-import { dialog, Menu, MenuItem, nativeImage, session, shell, Tray } from './desktop.ts';
+import { dialog, Menu, MenuItem, Notification, nativeImage, session, shell, Tray } from './desktop.ts';
 import { ipcMain } from './ipc.ts';
 import { protocol, protocolIsReady } from './protocol.ts';
 import { BrowserWindow, closeAllWindows, hostWindows, webContents } from './windows.ts';
@@ -37,13 +37,17 @@ const electron = {
   Menu,
   MenuItem,
   nativeImage,
+  Notification,
   protocol,
   session,
   shell,
   Tray,
   webContents,
 };
-provideElectron({ ...electron, standIn: { calls, trays: Tray.all } }, Object.keys(electron));
+provideElectron(
+  { ...electron, standIn: { calls, trays: Tray.all, notices: Notification.shown } },
+  Object.keys(electron),
+);
 
 process.on('uncaughtException', (error) => {
   if (app.isQuitting) return;

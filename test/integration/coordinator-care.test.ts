@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { startDemoAgent } from '../../core/cli/demo/demo-agent.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 import { openReadOnlyStore } from '../../core/store/store.ts';
 import { startFederation, startShortRun, until } from '../fixtures/federation.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
@@ -12,7 +13,7 @@ const testTimeoutMs = 120_000;
 test(
   'of two starts at once one makes a run; of a finished run the global states stay and the updates go',
   async () => {
-    await using federation = await startFederation(2);
+    await using federation = await startFederation(2, { policy: openPolicy });
 
     const starts = await Promise.allSettled([
       startShortRun(federation, { rounds: 2, quorum: 2 }),

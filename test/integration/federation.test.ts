@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { defaultSitePolicy } from '../../core/config/site-policy.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 import { startFederation, startShortRun, until } from '../fixtures/federation.ts';
 
 const testTimeoutMs = 240_000;
@@ -39,7 +41,9 @@ test(
 test(
   'a site killed in mid-round does not stop the others and finds its way back',
   async () => {
-    await using federation = await startFederation(3);
+    await using federation = await startFederation(3, {
+      policy: { ...defaultSitePolicy, minContributors: 2 },
+    });
     await startShortRun(federation, { rounds: 3, quorum: 2, epochs: 6 });
     const victim = federation.sites[1]!;
 
@@ -70,7 +74,7 @@ test(
 test(
   'a killed coordinator goes on with the round it was in',
   async () => {
-    await using federation = await startFederation(2);
+    await using federation = await startFederation(2, { policy: openPolicy });
     await startShortRun(federation, { rounds: 2, quorum: 2, epochs: 6 });
 
     const before = await until('both sites to train', async () => {
@@ -96,9 +100,10 @@ test(
 test(
   'withdrawn consent takes effect at once: the round in progress starts again without the subject',
   async () => {
-    await using federation = await startFederation(1);
+    await using federation = await startFederation(1, { policy: openPolicy });
     const site = federation.sites[0]!.agent;
-    await startShortRun(federation, { rounds: 1, quorum: 1, epochs: 40 });
+    // Exact counts, to see who is missing.
+    await startShortRun(federation, { rounds: 1, quorum: 1, epochs: 40, smallCell: 1 });
     await until('the site to train', async () => {
       const overview = await site.client.site.overview.query();
       return overview.activity === 'training' && (overview.progress?.step ?? 0) >= 1;

@@ -2,12 +2,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { createCatalogue } from '../../core/models/catalogue.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 import { startFederation, until } from '../fixtures/federation.ts';
 
 const model = fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url));
 
 test('a run on an imported base: a site that lacks it says what to import, and trains once it has it', async () => {
-  await using federation = await startFederation(2);
+  await using federation = await startFederation(2, { policy: openPolicy });
   const [holder, lacking] = federation.sites.map((site) => site.agent.client);
   const { client } = federation.coordinator;
   const catalogueOf = async (agent: typeof client) =>

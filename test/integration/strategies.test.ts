@@ -9,6 +9,7 @@ import type { RunSettings } from '../../core/config/run-config.ts';
 import { mergeState } from '../../core/lora/merge.ts';
 import { decodeSafetensors } from '../../core/lora/safetensors.ts';
 import { importPeftFolder } from '../../core/models/peft-import.ts';
+import { openPolicy } from '../../core/simulation/policies.ts';
 import { openReadOnlyStore } from '../../core/store/store.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
 import { loadBaseModel } from '../fixtures/base-models.ts';
@@ -30,7 +31,8 @@ const short: RunSettings = {
 let federation: TestFederation;
 let folder: string;
 beforeAll(async () => {
-  federation = await startFederation(3);
+  // Also whole models, two sites, and a single epoch over few images: what travels and what comes of it is the subject.
+  federation = await startFederation(3, { policy: openPolicy, subjectsPerSite: 10 });
   folder = await mkdtemp(join(tmpdir(), 'anneal-export-'));
 }, testTimeoutMs);
 afterAll(async () => {

@@ -4,15 +4,22 @@ import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { strategyNameSchema } from '../../core/config/setting.ts';
 import { startTrainer } from '../../core/engine/trainer.ts';
+import { contractOf } from '../../core/policy/contract.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
 import { checkManifest } from '../../core/site/approval.ts';
 import { createSite } from '../../core/site/site.ts';
 import type { SiteMessage } from '../../core/site/site-node.ts';
+import { recordRun } from '../../core/site/site-records.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import type { RoundPlan } from '../../core/strategy/strategy.ts';
-import { type ManifestBody, manifestSchema, writtenManifest } from '../../core/transport/messages.ts';
-import { manifestOf as honestManifest, knownToSite } from '../fixtures/manifests.ts';
+import {
+  type ManifestBody,
+  manifestSchema,
+  parseManifest,
+  writtenManifest,
+} from '../../core/transport/messages.ts';
+import { askedBy, manifestOf as honestManifest, knownToSite } from '../fixtures/manifests.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
@@ -91,6 +98,92 @@ describe('a manifest', () => {
     const manifest = { ...manifestOf(run(), 0), configSha256: '0'.repeat(64) };
 
     expect(() => check(manifest)).toThrow(/hash/);
+  });
+});
+
+describe('a manifest of a run that the site knows', () => {
+  const config = run();
+  const first = manifestOf(config, 0);
+  const other = { ...reference, sha256: '2'.repeat(64) };
+  const broken = expect.objectContaining({ code: 'CONTRACT_BROKEN' });
+
+  /** A site that has seen the first round of the run, with its contract. */
+  function knownRun() {
+    const opened = openTestStore();
+    recordRun(opened.store, first);
+    const document = contractOf(config, base, askedBy);
+    opened.store.contracts.keep({ runId: 'run', sha256: first.contractSha256, document });
+    return { ...opened, [Symbol.dispose]: () => opened[Symbol.dispose]() };
+  }
+
+  test('may come again, and go on to the next rounds and the end', () => {
+    using site = knownRun();
+    const last = { phase: 'evaluate' } as const;
+
+    for (const manifest of [first, manifestOf(config, 1), manifestOf(config, 9, {}, last)])
+      expect(() => checkManifest(manifest, site.store)).not.toThrow();
+  });
+
+  test.each<[string, Partial<ManifestBody>]>([
+    ['another contract', { contractSha256: '2'.repeat(64) }],
+    ['another state of a round that has begun', { state: other }],
+  ])('is refused with %s', (_what, change) => {
+    using site = knownRun();
+
+    expect(() => checkManifest(manifestOf(config, 0, {}, change), site.store)).toThrow(broken);
+  });
+
+  test('is refused with other settings, whatever contract it names', () => {
+    using site = knownRun();
+    const changed = manifestOf(run({ rounds: 1000 }), 0, {}, { contractSha256: first.contractSha256 });
+
+    expect(() => checkManifest(changed, site.store)).toThrow(/changed the contract of a run/);
+  });
+
+  test('is refused with a second last state, which would be another answer at the end', () => {
+    using site = knownRun();
+    site.store.contracts.pinFinalState('run', reference.sha256);
+    const last = (state: ManifestBody['state'], phase: ManifestBody['phase']) =>
+      manifestOf(config, 9, {}, { phase, state });
+
+    expect(() => checkManifest(last(reference, 'evaluate'), site.store)).not.toThrow();
+    expect(() => checkManifest(last(other, 'evaluate'), site.store)).toThrow(/exchanged the shared model/);
+    // Of these nothing is asked.
+    expect(() => checkManifest(last(other, 'finished'), site.store)).not.toThrow();
+    expect(() => checkManifest(last(null, 'waiting'), site.store)).not.toThrow();
+  });
+
+  test('is worked by although an older version had stored its settings, which lack the newest ones', () => {
+    using opened = openTestStore();
+    const { title: _title, note: _note, weightCap: _cap, ...older } = config;
+    opened.store.runs.insert({ id: 'run', config: older as RunConfig });
+
+    expect(() => checkManifest(first, opened.store)).not.toThrow();
+  });
+
+  test('starts from its own seed only: nothing lies under the first state', () => {
+    const under = { frozenBaseDelta: [other] };
+
+    expect(() => check(manifestOf(config, 0, {}, under))).toThrow(/weights that its contract does not know/);
+    expect(() => check(manifestOf(config, 1, {}, under))).not.toThrow();
+  });
+});
+
+describe('a manifest of another version', () => {
+  const {
+    protocol: _protocol,
+    contractSha256: _contract,
+    ...withoutContract
+  } = writtenManifest(manifestOf(run(), 0));
+
+  test.each<[string, object]>([
+    ['of the protocol without contracts', withoutContract],
+    ['that says so', { ...writtenManifest(manifestOf(run(), 0)), protocol: 1 }],
+    ['that is newer', { ...writtenManifest(manifestOf(run(), 0)), protocol: 3 }],
+  ])('%s is refused in one sentence', (_what, written) => {
+    expect(() => parseManifest(JSON.parse(JSON.stringify(written)))).toThrow(
+      expect.objectContaining({ name: 'AppError', message: expect.stringMatching(/^[A-Z].*\.$/) }),
+    );
   });
 });
 

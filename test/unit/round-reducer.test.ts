@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { initialState, reduce } from '../../core/site/round-reducer.ts';
@@ -196,4 +196,86 @@ test('a decline that could not be written is written later', () => {
   expect(failed.effects).toEqual([{ type: 'scheduleRetry' }]);
   expect(failed.state.problem).toEqual(error);
   expect(declined.effects.map(({ type }) => type)).toEqual(['decline']);
+});
+
+describe('what a site makes of the answer about a contract', () => {
+  const [, manifest] = manifestsOf('study') as [ManifestBody, ManifestBody];
+  const asked = reduce(initialState(siteId, false), { type: 'manifestReceived', manifest }).state;
+  const { ticket } = asked;
+  const error = { code: 'POLICY_REFUSED', message: 'The policy says no.', action: 'Ask.' } as const;
+  const typesOf = ({ effects }: ReturnType<typeof reduce>) => effects.map(({ type }) => type);
+
+  test('it asks once, for the newest manifest', () => {
+    const first = reduce(initialState(siteId, false), { type: 'manifestReceived', manifest });
+
+    expect(typesOf(first)).toEqual([
+      'stop',
+      'recordRun',
+      'discardWithdrawn',
+      'takeBackDisallowed',
+      'examine',
+    ]);
+    expect(typesOf(reduce(first.state, { type: 'manifestReceived', manifest }))).not.toContain('examine');
+  });
+
+  test('a refusal shows its reason, takes back what was announced, and stays until somebody decides anew', () => {
+    const refused = reduce(asked, { type: 'refused', ticket, error, again: false });
+
+    expect(refused.state).toMatchObject({ phase: 'refused', activity: 'refused', problem: error });
+    expect(refused.effects).toEqual([
+      { type: 'takeBack', manifest },
+      { type: 'decline', manifest, reason: error.message },
+    ]);
+    expect(typesOf(reduce(refused.state, { type: 'manifestReceived', manifest }))).not.toContain('examine');
+    const again = reduce(refused.state, { type: 'decided' });
+    expect(typesOf(again)).toContain('examine');
+    expect(again.state.problem).toBeNull();
+  });
+
+  test('a refusal that passes, as in quiet hours, is looked at again and takes nothing back', () => {
+    const refused = reduce(asked, { type: 'refused', ticket, error, again: true });
+
+    expect(typesOf(refused)).toEqual(['decline', 'scheduleRetry']);
+    const again = reduce(refused.state, { type: 'retryDue' });
+    expect(typesOf(again)).toContain('examine');
+    // Nobody hears the same reason twice.
+    const { ticket: next } = again.state;
+    expect(typesOf(reduce(again.state, { type: 'refused', ticket: next, error, again: true }))).toEqual([
+      'scheduleRetry',
+    ]);
+  });
+
+  test('a run that a person declined is told so to the coordinator, with the reason, and is no problem', () => {
+    const declined = reduce(asked, { type: 'declinedHere', ticket, reason: 'Not in August.' });
+
+    expect(declined.state).toMatchObject({ phase: 'refused', activity: 'declined', problem: null });
+    expect(declined.effects).toEqual([
+      { type: 'decline', manifest, reason: 'The site declined this run: Not in August.' },
+    ]);
+  });
+
+  test('what breaks the contract while it works ends the work; it is not tried again', () => {
+    const working = reduce(asked, { type: 'approved', ticket }).state;
+    const breach = { code: 'CONTRACT_BROKEN', message: 'It holds more.', action: 'Ask.' } as const;
+
+    const ended = reduce(working, { type: 'failed', ticket: working.ticket, effect: 'fetch', error: breach });
+
+    expect(ended.state).toMatchObject({ phase: 'refused', activity: 'refused', problem: breach });
+    expect(typesOf(ended)).toEqual(['stop', 'decline']);
+    expect(typesOf(reduce(ended.state, { type: 'manifestReceived', manifest }))).not.toContain('examine');
+  });
+
+  test('a manifest that nobody can read is shown, and the work goes on', () => {
+    const working = reduce(asked, { type: 'approved', ticket }).state;
+
+    const after = reduce(working, { type: 'unreadable', error });
+
+    expect(after).toEqual({ state: { ...working, problem: error }, effects: [] });
+  });
+
+  test('what a policy refused goes from the screen when the run is approved', () => {
+    const shown = reduce(asked, { type: 'unreadable', error: { ...error, code: 'CONTRACT_BROKEN' } }).state;
+
+    expect(reduce(shown, { type: 'approved', ticket }).state.problem).toBeNull();
+  });
 });

@@ -7,26 +7,8 @@ import { mergeCounts } from '../../core/evaluation/merge-counts.ts';
 import { metricsOf } from '../../core/evaluation/metrics.ts';
 import { suppressSmallCells } from '../../core/evaluation/suppress-small-cells.ts';
 import { attackAll } from '../fixtures/evaluation/attack.ts';
+import { evaluated } from '../fixtures/evaluation/evaluated.ts';
 
-/** Logits of images that are mostly right, as many as `sizes` says of each class. */
-const evaluated = (classes: number, largest = 40) =>
-  fc
-    .tuple(
-      fc.array(fc.nat(largest), { minLength: classes, maxLength: classes }),
-      fc.double({ min: 0, max: 4, noNaN: true }),
-      fc.infiniteStream(fc.double({ min: -3, max: 3, noNaN: true })),
-    )
-    .map(([sizes, gain, noise]) => {
-      const tally = createEvaluationTally(classes);
-      for (const [label, size] of sizes.entries()) {
-        for (let i = 0; i < size; i++) {
-          const logits = Float32Array.from({ length: classes }, () => noise.next().value as number);
-          logits[label]! += gain;
-          tally.count(label, logits);
-        }
-      }
-      return tally.counts();
-    });
 const limits = fc.integer({ min: 3, max: 12 });
 const isSmall = (cell: number, k: number) => cell > 0 && cell < k;
 

@@ -5,15 +5,12 @@ import type { Decomposition } from '../../lora/factor-sum.ts';
 import type { LoraLayer } from '../../lora/model-state.ts';
 import { AppError } from '../../shared/errors.ts';
 import { mixSeed } from '../../shared/random.ts';
-import { spectralRanksFor } from '../allocation.ts';
+import { spectralLimit, spectralRanksFor } from '../allocation.ts';
 import { layerRanks, layerScales } from '../lora-settings.ts';
 import { previousLayer, productMomentum, rememberLayers } from '../server-optimiser.ts';
 import type { AggregateRound, ServerMemory } from '../strategy.ts';
 import type { LayerMerge, MergedLayers } from './aggregate.ts';
 import type { ProductSums } from './product-sums.ts';
-
-/** A layer may get this many times r_max where ranks follow the spectrum; more is hardly ever asked for. */
-const spectralCap = 4;
 
 /**
  * ΔW = Σ w·s·B·A, cut to the best approximation of the next rank (docs/method.md). With `spectral` the ranks of all
@@ -40,7 +37,7 @@ export function exactLayers(
       );
       const cuts =
         allocation === 'spectral'
-          ? await spectralCuts(sums, wanted, { cap: spectralCap * config.rMax, keptOf })
+          ? await spectralCuts(sums, wanted, { config, keptOf })
           : uniformCuts(sums, wanted, keptOf);
       const merged = await cutLayers(round, cuts, { divisor: momentum.divisor, keptOf });
       return momentum.memory === null ? merged : { ...merged, memory: momentum.memory };
@@ -75,13 +72,12 @@ async function* uniformCuts(
 async function spectralCuts(
   sums: ProductSums,
   wanted: ReadonlyMap<string, number>,
-  { cap, keptOf }: { cap: number; keptOf: KeptDirections },
+  { config, keptOf }: { config: RunConfig; keptOf: KeptDirections },
 ): Promise<Cut[]> {
-  // A rank pattern may give a layer more than that.
   const limits = new Map(
     [...wanted].map(([module, rank]) => [
       module,
-      Math.min(sums.limit(module), keptOf(module, Math.max(cap, rank))),
+      Math.min(sums.limit(module), keptOf(module, spectralLimit(config, rank))),
     ]),
   );
   const decompositions = new Map<string, Decomposition>();
