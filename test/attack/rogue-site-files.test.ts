@@ -115,7 +115,7 @@ test('thousands of announcements take no room at the coordinator, and end the co
   const before = holdingsOf(dataFolder);
   const random = createRandom(1);
 
-  await flood(8, () => {
+  await flood(5, () => {
     const bytes = Float64Array.of(random.normal());
     return rogue.say('announce', {
       runId,
@@ -142,7 +142,7 @@ test('rejected garbage takes no room at the coordinator, and ends the connection
   const before = holdingsOf(dataFolder);
 
   let most = 0;
-  const end = Date.now() + 8_000;
+  const end = Date.now() + 5_000;
   let sent = 0;
   for (; Date.now() < end; sent++) {
     const garbage = new Uint8Array(state!.sizeBytes).fill(1);
@@ -174,7 +174,7 @@ test('chunks that nobody asked for are neither kept nor counted', async () => {
   const chunk = new Uint8Array(256 * 1024);
   const digest = referenceTo(chunk).sha256;
 
-  await flood(4, (index) => rogue.push(digest, index % 1000, chunk));
+  await flood(3, (index) => rogue.push(digest, index % 1000, chunk));
 
   await leave(rogue);
   const run = await scene.ended(runId);

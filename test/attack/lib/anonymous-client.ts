@@ -42,7 +42,7 @@ export function connectAs(
 ): Promise<MqttLink> {
   return connectMqtt({
     ...{ url: invitation.brokerUrl, clientId, tls: { ca: authority, ...tls } },
-    ...{ waitForFirstConnection: 5_000, backoffMs: { first: 100, max: 500 } },
+    ...{ waitForFirstConnection: 2_000, backoffMs: { first: 100, max: 500 } },
   });
 }
 
