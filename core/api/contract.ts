@@ -180,6 +180,6 @@ export type AgentEvent =
       siteId: string;
       step: number;
       steps: number;
-      loss: number;
+      loss: number | null;
     }
   | { type: 'import'; progress: ImportProgress };

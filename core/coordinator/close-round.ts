@@ -147,8 +147,16 @@ async function recordResult(
   return sha256;
 }
 
-/** Over the images that the sites trained on, as far as these count. What a site claims stays a number of this size. */
-function meanLossOf(rows: readonly RoundSiteRecord[], { weightCap }: Pick<RunConfig, 'weightCap'>): number {
+/**
+ * Over the images that the sites trained on, as far as these count. What a site claims stays a number of this size; null when
+ * none said a loss.
+ */
+function meanLossOf(
+  all: readonly RoundSiteRecord[],
+  { weightCap }: Pick<RunConfig, 'weightCap'>,
+): number | null {
+  const rows = all.filter(({ meanLoss }) => meanLoss !== null);
+  if (rows.length === 0) return null;
   const images = cappedByMedian(
     rows.map(({ examples }) => examples ?? 1),
     weightCap,

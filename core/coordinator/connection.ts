@@ -40,7 +40,7 @@ export interface CoordinatorConnectionOptions {
   logger: Logger;
   onProgress(
     siteId: string,
-    progress: { runId: string; round: number; step: number; steps: number; loss: number },
+    progress: { runId: string; round: number; step: number; steps: number; loss: number | null },
   ): void;
   /** Cuts the connection of a site that is kept out, where the broker can. */
   disconnect?(siteId: string): void;

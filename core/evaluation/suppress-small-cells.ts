@@ -17,6 +17,9 @@ import { isSafe, type Pooled, poolSafely } from './safe-cells.ts';
 /** With 2, "fewer than two" would say "one". */
 const smallestLimit = 3;
 
+/** The k that holds where a run asks for `limit`, which hides something. */
+export const leastLimit = (limit: number): number => Math.max(smallestLimit, limit);
+
 /**
  * @param counts as counted (`smallCell` 1)
  * @param limit k, at least 1; 1 hides nothing, 2 is taken as 3
@@ -25,7 +28,7 @@ const smallestLimit = 3;
 export function suppressSmallCells(counts: EvaluationCounts, limit: number): EvaluationCounts {
   if (counts.smallCell !== 1) throw new AppError('INTERNAL', 'Small cells have been suppressed already.');
   if (limit === 1) return counts;
-  const smallCell = Math.max(smallestLimit, limit);
+  const smallCell = leastLimit(limit);
   const { classes, total } = counts;
   const hidden = { smallCell, classes, perClass: null, calibration: null, scores: null };
   if (total < smallCell) return { ...hidden, total: 0, correct: 0, top5: null };

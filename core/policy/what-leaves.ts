@@ -44,12 +44,13 @@ const precisionWords = {
 export function whatLeaves(contract: Contract, siteName: string): WhatLeaves {
   const config = contract.settings;
   const leaving = leavingOf(contract);
-  const own = config.privacy?.at === 'site' ? ' (without noise)' : '';
+  const loss =
+    config.privacy?.at === 'site' ? ' (without noise)' : ', and the mean training loss to three digits';
   return {
     leaves: [
       ...modelSentences(config, leaving, siteName),
-      `The number of images trained on, rounded to a multiple of ${config.smallCell}, and the mean training loss to three digits${own}`,
-      `For each round, how many held-out images were recognised, rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
+      `The number of images trained on, rounded to a multiple of ${config.smallCell}${loss}`,
+      `For each round, about how many held-out images were recognised: with noise, and rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
       'The name of this site, when it is connected, and its policy',
     ],
     stays: [

@@ -219,6 +219,8 @@ async function openSite(
   closers.unshift(() => link.close());
   presence.attach(link);
   const noise = createRoundNoise(config.seed, name);
+  // Of its own: a round that goes on after an interruption does not evaluate a second time.
+  const answerNoise = createRoundNoise(config.seed, `answers of ${name}`);
   let node: SiteNode | null = null;
   const connection = connectSite({
     link,
@@ -235,6 +237,7 @@ async function openSite(
     logger,
     onManifest(manifest) {
       noise.follow(manifest.round);
+      answerNoise.follow(manifest.round);
       node?.receiveManifest(manifest);
     },
     onUnreadable: (error) => node?.refuseUnreadable(error),
@@ -252,6 +255,7 @@ async function openSite(
     workFolder: join(folder, 'work'),
     compute: () => options.compute,
     noise,
+    answerNoise,
     frozenBases,
     askedBy: { federation, coordinatorKey: coordinatorPublicKey },
     // Nothing leaves this process: the leak of the base model is not measured here.

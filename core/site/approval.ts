@@ -6,9 +6,10 @@ import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
-import { coverageOf, standingApprovalSchema } from '../policy/standing-approval.ts';
+import { coverageOf, type StandingApproval, standingApprovalSchema } from '../policy/standing-approval.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
+import type { DecisionRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
@@ -163,15 +164,19 @@ function decisionOn(
   sha256: string,
   { automatic, now }: { automatic: boolean; now: Date },
 ): Verdict {
-  const decided = store.decisions.newestOn(sha256);
-  if (decided?.kind === 'declined') return { type: 'declinedHere', reason: decided.reason ?? '' };
+  // What a person declined is declined whatever the run is called. An approval holds for one run: a second one of the very
+  // same would ask the same questions again, and draw the noise that hid the answers of the first anew.
+  const said = store.decisions.newestOn(sha256);
+  if (said?.kind === 'declined') return { type: 'declinedHere', reason: said.reason ?? '' };
+  const decided = store.decisions.newestOfRun(runId, sha256);
   if (
     decided?.kind === 'approved' ||
     (decided?.kind === 'covered' && stillStands(store, decided.coveredBy, now))
   )
     return { type: 'approved' };
   for (const row of store.decisions.standing()) {
-    const standing = standingApprovalSchema.parse(row.standing);
+    const standing = readStanding(row);
+    if (standing === null) continue;
     const others = store.decisions.runsCoveredBy(row.id);
     others.delete(runId);
     if (!coverageOf(standing, contract, { runsBefore: others.size, at: now.toISOString() }).covers) continue;
@@ -200,17 +205,20 @@ export function beyondEarlier(store: ReadOnlyStore, contract: Contract): Excess[
   const granted =
     newest.kind === 'approved'
       ? contractSchema.safeParse(store.contracts.bySha(newest.contractSha256)?.document).data
-      : standingApprovalSchema.safeParse(newest.standing).data?.granted;
+      : readStanding(newest)?.granted;
   return granted === undefined ? [] : asksForMore(granted, contract);
 }
 
 /** Limits that a person took back, or that have expired, cover no further round either. */
 function stillStands(store: Store, id: number | null, now: Date): boolean {
   const row = id === null ? null : store.decisions.get(id);
-  if (row === null || row.endedAt !== null) return false;
-  const { until } = standingApprovalSchema.parse(row.standing);
-  return until === null || now.toISOString() < until;
+  const standing = row === null || row.endedAt !== null ? null : readStanding(row);
+  return standing !== null && (standing.until === null || now.toISOString() < standing.until);
 }
+
+/** Null for one of a version that knew other limits: what cannot be read covers nothing, and a person is asked. */
+const readStanding = ({ standing }: DecisionRecord): StandingApproval | null =>
+  standingApprovalSchema.safeParse(standing).data ?? null;
 
 /**
  * Runs of which nothing may leave any more, among those that are not over: a person declined, or the policy refuses

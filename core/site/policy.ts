@@ -20,18 +20,25 @@ export interface CurrentPolicy {
 /** In the audit trail, for every version. */
 const auditAction = 'site-policy-set';
 
+/** No policy was ever set: one that was and is not there any more has been taken away. */
+const isNew = (store: ReadOnlyStore) =>
+  store.sitePolicies.newest() === null && store.audit.newestOf(auditAction) === null;
+
 /**
  * Writes the defaults of this version of Anneal down, once: what a later version changes about them changes nothing at
  * a site that is there already.
  */
 export function establishPolicy(store: Store): void {
-  if (store.sitePolicies.newest() === null) setPolicy(store, defaultSitePolicy, 'anneal');
+  if (isNew(store)) setPolicy(store, defaultSitePolicy, 'anneal');
 }
 
 /** @throws AppError POLICY_CHANGED when what is stored is not what a person here set */
 export function currentPolicy(store: ReadOnlyStore): CurrentPolicy {
   const row = store.sitePolicies.newest();
-  if (row === null) return { version: 0, policy: defaultSitePolicy, setBy: 'anneal', setAt: '' };
+  if (row === null) {
+    if (isNew(store)) return { version: 0, policy: defaultSitePolicy, setBy: 'anneal', setAt: '' };
+    throw changed('The policy of this site was removed outside of Anneal.');
+  }
   const { version, sha256, actor, createdAt } = row;
   const recorded = store.audit.newestOf(auditAction)?.details;
   const isRecorded = recorded?.['version'] === version && recorded['sha256'] === sha256;

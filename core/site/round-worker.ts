@@ -22,7 +22,7 @@ import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
-import { freezeRoundCohort, recordAnnouncement, type TrainedRound } from './site-records.ts';
+import { freezeRoundCohort, recordAnnouncement, saysLoss, type TrainedRound } from './site-records.ts';
 
 export interface RoundWorkerOptions
   extends Pick<
@@ -31,6 +31,7 @@ export interface RoundWorkerOptions
   > {
   states: RoundStates;
   noise: GaussianSource;
+  answerNoise: GaussianSource;
 }
 
 /** What the caller gives to a step. */
@@ -77,8 +78,11 @@ export async function evaluateState(
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   signal.throwIfAborted();
   // What would say something about single patients does not leave the site: of too few images nothing but that.
-  const safe = result.counts && suppressSmallCells(result.counts, smallCell);
-  const shown = safe && (isLast ? safe : coarseCounts(safe));
+  const shown =
+    result.counts &&
+    (isLast
+      ? suppressSmallCells(result.counts, smallCell)
+      : coarseCounts(result.counts, smallCell, options.answerNoise));
   const { correct, total, counts } = result;
   store.transaction(() => {
     store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });
@@ -108,8 +112,9 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
 }
 
 /** In hundredths: the number of steps would tell how many images there are. */
-function saidProgress({ step, steps, loss }: TrainProgress) {
-  return { step: Math.floor((100 * step) / steps), steps: 100, loss: Number(loss.toPrecision(2)) };
+function saidProgress({ step, steps, loss }: TrainProgress, config: RunConfig) {
+  const said = saysLoss(config) ? Number(loss.toPrecision(2)) : null;
+  return { step: Math.floor((100 * step) / steps), steps: 100, loss: said };
 }
 
 async function keepOnly(folder: string, file: string | undefined): Promise<void> {
@@ -172,7 +177,7 @@ export async function trainRound(
       signal,
       onProgress(progress) {
         onActivity('training', progress);
-        options.ports.sendProgress({ runId, round, ...saidProgress(progress) });
+        options.ports.sendProgress({ runId, round, ...saidProgress(progress, config) });
       },
     });
     signal.throwIfAborted();

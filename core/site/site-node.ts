@@ -56,6 +56,8 @@ export interface SiteOptions {
   compute: (baseId: string) => ComputeSettings;
   /** Of the noise that a run may ask a site for; the operating system's cryptographic one when absent. */
   noise?: GaussianSource;
+  /** The same of the noise in counts of held-out images while a run goes on. */
+  answerNoise?: GaussianSource;
   /** Shared with other sites of the same process (the simulation); the site's own when absent. */
   frozenBases?: FrozenBaseMerge;
   /** Who may ask, as the site learnt it when it joined: a part of every contract. */

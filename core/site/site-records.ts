@@ -1,4 +1,5 @@
 /** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
+import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import {
   cohortInProgress,
   type FrozenCohort,
@@ -114,6 +115,12 @@ export function roundedCount(images: number, smallCell: number): number {
   return Math.max(smallCell, Math.round(images / smallCell) * smallCell);
 }
 
+/**
+ * Whether a loss may leave. Where noise at this site hides what it trained, a loss would say it without noise: who chooses the
+ * state chooses whose image the loss is about.
+ */
+export const saysLoss = ({ privacy }: Pick<RunConfig, 'privacy'>): boolean => privacy?.at !== 'site';
+
 /** Digits of a training loss that leave: more would be a fingerprint of the images. */
 const lossDigits = 3;
 
@@ -137,6 +144,7 @@ export function recordAnnouncement(
   const { steps } = trained.result;
   const examples = roundedCount(trained.result.examples, config.smallCell);
   const meanLoss = Number(trained.result.meanLoss.toPrecision(lossDigits));
+  const saidLoss = saysLoss(config) ? meanLoss : null;
   // Not those that were taken: they tell how many images there are.
   const said = countSteps({ ...config.training, examples });
   const { sha256, sizeBytes, memory } = update;
@@ -163,7 +171,14 @@ export function recordAnnouncement(
     auditUpdate(store, runId, round, trained);
     ports.enqueue({
       type: 'announce',
-      body: { runId, round, update: { sha256, sizeBytes, chunkBytes }, examples, meanLoss, steps: said },
+      body: {
+        runId,
+        round,
+        update: { sha256, sizeBytes, chunkBytes },
+        examples,
+        meanLoss: saidLoss,
+        steps: said,
+      },
     });
     return true;
   });
@@ -231,7 +246,7 @@ function discardRound(
   });
 }
 
-/** Call it in a transaction. @returns files to delete */
+/** Call it in a transaction. The round is done again. @returns files to delete */
 function forgetUpdate(
   store: Store,
   {
@@ -263,7 +278,8 @@ const isAnnounced = (store: ReadOnlyStore, runId: string) =>
 
 /**
  * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The
- * cohort stays in the trace: the coordinator may have it all the same.
+ * cohort stays in the trace: the coordinator may have it all the same. So where this site adds noise, the round is over for
+ * it: noise that is drawn a second time can be averaged, and a coordinator chooses what is refused.
  * @returns files to delete
  */
 export function takeBackUpdates(
@@ -272,10 +288,16 @@ export function takeBackUpdates(
   runId: string,
 ): string[] {
   const announced = store.roundSites.listOfRun(runId).filter(({ status }) => status === 'announced');
+  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
+  const isOver = config === undefined || config.privacy?.at === 'site';
+  const reason = 'not allowed any more';
   return announced.flatMap((row) =>
     store.transaction(() => {
       ports.retractAnnouncement(runId, row.round);
-      return forgetUpdate(store, row, 'not allowed any more');
+      const files = forgetUpdate(store, row, reason);
+      const { round, siteId } = row;
+      if (isOver) store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
+      return files;
     }),
   );
 }

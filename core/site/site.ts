@@ -50,7 +50,9 @@ const pausedSchema = z.boolean();
 export function createSite(options: SiteOptions): SiteNode {
   const { siteId, siteName, store, ports, logger, catalogue = createCatalogue() } = options;
   const states = createRoundStates({ ...options, loadBase: (baseId) => catalogue.load(baseId) });
-  const worker = { ...options, states, noise: options.noise ?? createCryptographicNoise() };
+  const drawn = createCryptographicNoise();
+  const { noise = drawn, answerNoise = drawn } = options;
+  const worker = { ...options, states, noise, answerNoise };
   let state = initialState(siteId, store.settings.get('site.paused', pausedSchema) ?? false);
   let progress: TrainProgress | null = null;
   /** What the steps of the work in progress hand on to each other. */

@@ -35,8 +35,9 @@ export function createContracts(db: Sqlite, now: () => string) {
     /** What of a run stays as it is; without the document, which may be large and is asked for at each manifest. */
     pinsOf,
     get: (runId: string) => rows.get('WHERE run_id = @runId', { runId }),
+    /** Of the run that asked last. */
     bySha: (sha256: string) =>
-      rows.get('WHERE sha256 = @sha256 ORDER BY created_at DESC LIMIT 1', { sha256 }),
+      rows.get('WHERE sha256 = @sha256 ORDER BY created_at DESC, rowid DESC LIMIT 1', { sha256 }),
     /** The first one of a run stays. */
     keep(contract: Pick<ContractRecord, 'runId' | 'sha256' | 'document'>): void {
       if (pinsOf(contract.runId) !== null) return;
@@ -61,6 +62,12 @@ export function createDecisions(db: Sqlite, now: () => string) {
     /** The newest decision about a contract itself; null when nobody has decided. */
     newestOn: (contractSha256: string) =>
       rows.get('WHERE contract_sha256 = @contractSha256 ORDER BY id DESC LIMIT 1', { contractSha256 }),
+    /** The same of one run with this contract: another one that asks for the very same is another question. */
+    newestOfRun: (runId: string, contractSha256: string) =>
+      rows.get('WHERE run_id = @runId AND contract_sha256 = @contractSha256 ORDER BY id DESC LIMIT 1', {
+        runId,
+        contractSha256,
+      }),
     /** Approvals within limits that were not taken back, newest first. */
     standing: () => rows.all("WHERE kind = 'approved-within-limits' AND ended_at IS NULL ORDER BY id DESC"),
     /** Newest first. */

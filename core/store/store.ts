@@ -67,7 +67,7 @@ interface Readers {
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
-  decisions: 'get' | 'newestOn' | 'standing' | 'list' | 'runsCoveredBy';
+  decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
   audit: 'page' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';

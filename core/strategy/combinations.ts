@@ -131,6 +131,13 @@ const otherRules: readonly CombinationRule[] = [
     instead: 'Set "wire.up" to "fp16" or "int8", or "wire.errorFeedback" to false.',
     refuses: ({ wire }) => wire.errorFeedback && wire.up === 'fp32',
   },
+  {
+    option: { setting: 'finalLearningRateShare', values: '0' },
+    with: { setting: 'rounds', values: '2 or more' },
+    why: 'in the last round nothing would train, and no site would have anything to send',
+    instead: 'Set "finalLearningRateShare" above 0 (0.01, for instance).',
+    refuses: ({ finalLearningRateShare, rounds }) => finalLearningRateShare === 0 && rounds > 1,
+  },
 ];
 
 const generalRules = [...robustRules, ...privacyRules, ...otherRules];

@@ -21,7 +21,8 @@ const maxLoss = 1e6;
 const lossSchema = z.number().min(-maxLoss).max(maxLoss);
 
 /** A loss that a message may hold. */
-export function boundedLoss(loss: number): number {
+export function boundedLoss<Loss extends number | null>(loss: Loss): Loss | number {
+  if (loss === null) return loss;
   return Number.isNaN(loss) ? maxLoss : Math.min(maxLoss, Math.max(-maxLoss, loss));
 }
 
@@ -107,7 +108,8 @@ const progressSchema = z.strictObject({
   round: roundSchema,
   step: stepsSchema,
   steps: stepsSchema,
-  loss: lossSchema,
+  /** Null where the run has sites add noise: a loss has none. */
+  loss: lossSchema.nullable(),
 });
 export type ProgressBody = z.infer<typeof progressSchema>;
 
@@ -132,7 +134,8 @@ const announceSchema = z.strictObject({
   round: roundSchema,
   update: blobReferenceSchema,
   examples: z.int().min(1).max(maxImages),
-  meanLoss: lossSchema,
+  /** Null as in `progressSchema`. */
+  meanLoss: lossSchema.nullable(),
   steps: stepsSchema,
 });
 export type AnnounceBody = z.infer<typeof announceSchema>;

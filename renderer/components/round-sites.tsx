@@ -44,7 +44,7 @@ export function RoundSites({ runId, round }: { runId: string; round: RoundRow })
 
 interface SiteRowProps {
   site: RoundSite;
-  live: { step: number; steps: number; loss: number } | undefined;
+  live: { step: number; steps: number; loss: number | null } | undefined;
 }
 
 function SiteRow({ site, live }: SiteRowProps) {

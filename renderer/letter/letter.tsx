@@ -61,8 +61,8 @@ export function Letter({ card }: { card: ApprovalCard }) {
       </LetterPart>
       <LetterPart title="What an approval covers">
         <Text size="sm">
-          This run only, exactly as it is written here: if anything of it changes, you are asked again. Or
-          later runs of the study as well, within limits that you set.
+          This run only, exactly as it is written here: if anything of it changes, or another run of the same
+          begins, you are asked again. Or later runs of the study as well, within limits that you set.
         </Text>
         <Text size="xs" c="dimmed" mt={4} title={card.contractSha256}>
           Contract <span className="code">{formatHash(card.contractSha256)}</span>

@@ -150,7 +150,7 @@ function progressDetail({ loss, imagesPerSecond }: ShownProgress): string {
 interface ShownProgress {
   step: number;
   steps: number;
-  loss: number;
+  loss: number | null;
   /** Known from the agent's answer only. */
   imagesPerSecond: number | null;
 }

@@ -7,7 +7,12 @@ import { setPolicy } from '../../core/site/policy.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { encodeGlobalState } from '../../core/strategy/wire/wire.ts';
-import type { EvaluationBody, ManifestBody } from '../../core/transport/messages.ts';
+import type {
+  AnnounceBody,
+  EvaluationBody,
+  ManifestBody,
+  ProgressBody,
+} from '../../core/transport/messages.ts';
 import { type LoneSite, offer, openLoneSite } from '../fixtures/lone-site.ts';
 import { manifestOf } from '../fixtures/manifests.ts';
 import { shapeClasses } from '../fixtures/shape-crops.ts';
@@ -129,6 +134,54 @@ test.each<[string, Partial<SitePolicy>, RegExp]>([
     site.node.decided();
     await vi.waitFor(() => expect(site.sent.map(({ type }) => type)).toContain('announce'), soon);
     expect(site.node.problem).toBeNull();
+  },
+  timeoutMs,
+);
+
+/** Each draw of noise hides less: of nine, the mean has a third of it. */
+test(
+  'the coordinator cannot have noise of a round drawn again by asking for what the site refuses in between',
+  async () => {
+    using folder = temporaryFolder();
+    await using site = await openLoneSite(folder.dir);
+    const privacy = { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } as const;
+    const first = await firstManifest(site, folder.dir, await configOf(site, { privacy }));
+    const announcements = () => site.sent.filter(({ type }) => type === 'announce');
+    site.node.receiveManifest(first);
+    await vi.waitFor(() => expect(announcements()).toHaveLength(1), soon);
+
+    site.node.receiveManifest({ ...first, phase: 'evaluate', contributors: 0 });
+    await vi.waitFor(() => expect(site.node.activity).toBe('refused'), soon);
+    site.node.receiveManifest(first);
+    const ended = () => expect(['waiting', 'uploading']).toContain(site.node.activity);
+    await vi.waitFor(() => expect(site.node.activity).not.toBe('refused'), soon);
+    await vi.waitFor(ended, soon);
+
+    expect(announcements()).toHaveLength(1);
+    expect(site.store.roundSites.get('run', 0, 'site')).toMatchObject({ status: 'rejected' });
+  },
+  timeoutMs,
+);
+
+/** A loss has no noise, and who crafts the model decides which image makes it. */
+test.each([true, false])(
+  'a run with noise at the site (%s) hears its losses only without it',
+  async (noisy) => {
+    using folder = temporaryFolder();
+    const losses: (number | null)[] = [];
+    const ports = { sendProgress: ({ loss }: ProgressBody) => void losses.push(loss) };
+    await using site = await openLoneSite(folder.dir, { ports });
+    const privacy = noisy ? ({ at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } as const) : null;
+
+    site.node.receiveManifest(await firstManifest(site, folder.dir, await configOf(site, { privacy })));
+    const announced = () => site.sent.find(({ type }) => type === 'announce');
+    await vi.waitFor(() => expect(announced()).toBeDefined(), soon);
+
+    const { meanLoss } = announced()!.body as AnnounceBody;
+    expect(losses.length).toBeGreaterThan(0);
+    expect([...losses, meanLoss].map((loss) => loss === null)).toEqual(Array(losses.length + 1).fill(noisy));
+    // The site itself knows.
+    expect(site.store.roundSites.get('run', 0, 'site')!.meanLoss).toBeGreaterThan(0);
   },
   timeoutMs,
 );

@@ -135,6 +135,11 @@ const refused: Example[] = [
     { initiatingMode: 'last-k', lastK: 0 },
     /"lastK" \(0\) and "initiatingMode" \(last-k\)/,
   ],
+  [
+    'a last round without a learning rate',
+    { finalLearningRateShare: 0, rounds: 2 },
+    /"finalLearningRateShare" \(0\) and "rounds" \(2\)/,
+  ],
   ['fedprox-full without its pull', { strategy: 'fedprox-full', proximal: 0 }, /"proximal" \(0\)/],
 ];
 

@@ -63,7 +63,7 @@ const actionsOf = (store: Store) =>
     .reverse();
 
 describe('a run asks for a decision', () => {
-  test('which holds for its contract: all rounds of it, and another run of the very same', async () => {
+  test('which holds for this run: all rounds of it, and no other one, not even of the very same', async () => {
     using site = openSite();
     const { store, by } = site;
     const first = ask('one');
@@ -73,13 +73,16 @@ describe('a run asks for a decision', () => {
 
     expect(decide(store, first)).toEqual({ type: 'approved' });
     expect(decide(store, ask('one', {}, { contributors: 3 }, 1))).toEqual({ type: 'approved' });
-    expect(decide(store, ask('two'))).toEqual({ type: 'approved' });
+    expect(decide(store, ask('two'))).toEqual({ type: 'approvalMissing' });
     expect(decide(store, ask('three', { rounds: 11 }))).toEqual({ type: 'approvalMissing' });
     expect(actionsOf(store)).toEqual(['run-approved']);
-    expect(store.audit.page().find(({ action }) => action === 'run-approved')).toMatchObject({
-      actor: 'manager',
-      details: { runId: 'one', contract: first.contractSha256 },
-    });
+    await approve(by, ask('two').contractSha256);
+    expect(decide(store, ask('two'))).toEqual({ type: 'approved' });
+    expect(decide(store, first)).toEqual({ type: 'approved' });
+    expect(store.audit.page().filter(({ action }) => action === 'run-approved')).toMatchObject([
+      { actor: 'manager', details: { runId: 'two', contract: first.contractSha256 } },
+      { actor: 'manager', details: { runId: 'one', contract: first.contractSha256 } },
+    ]);
   });
 
   test('which may be no, with a reason, and may be changed; the newest counts', async () => {
@@ -156,6 +159,33 @@ describe('an approval within limits', () => {
       'three',
       'two',
     ]);
+  });
+
+  test('counts every run, also one that asks for the very same', async () => {
+    using site = openSite();
+    const { store, by } = site;
+    const first = ask('one');
+    decide(store, first);
+
+    await approve(by, first.contractSha256, limitsOf({ runs: 3 }));
+    const verdicts = Array.from({ length: 20 }, (_, index) => decide(store, ask(`again ${index}`)).type);
+
+    expect(verdicts.filter((type) => type === 'approved')).toHaveLength(2);
+    expect(decide(store, first)).toEqual({ type: 'approved' });
+  });
+
+  test('of a version with other limits covers nothing: a person is asked', async () => {
+    using site = openSite();
+    const { store, by } = site;
+    const first = ask('one');
+    decide(store, first);
+    await approve(by, first.contractSha256, limitsOf());
+    const [own] = store.decisions.standing();
+    store.decisions.append({ ...own!, standing: { ...(own!.standing as object), weekdays: 'Mon' } });
+    endStanding(by, own!.id);
+
+    expect(decide(store, first)).toEqual({ type: 'approvalMissing' });
+    expect(decide(store, ask('two', { rounds: 5 }))).toEqual({ type: 'approvalMissing' });
   });
 
   test('ends on its day, also for a run that it covered', async () => {

@@ -306,6 +306,7 @@ describe('the policy that holds', () => {
       'the newest version was taken away',
       'DELETE FROM site_policies WHERE version = 2 AND @policy != @sha256',
     ],
+    ['all versions were taken away', 'DELETE FROM site_policies WHERE @policy != @sha256'],
   ])('holds no more when %s outside of Anneal', (_what, sql) => {
     using opened = openTestStore();
     setPolicy(opened.store, defaultSitePolicy, 'anneal');
@@ -313,6 +314,8 @@ describe('the policy that holds', () => {
     expect(currentPolicy(opened.store).policy.minSubjects).toBe(9);
 
     tamper(opened.file, sql);
+    // As at the next start.
+    establishPolicy(opened.store);
 
     expect(() => currentPolicy(opened.store)).toThrow(expect.objectContaining({ code: 'POLICY_CHANGED' }));
     expect(publishedPolicy(opened.store)).toBeNull();
