@@ -61,9 +61,11 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       const isKnown = earlier.includes(sha256);
       if (!isKnown && earlier.length >= maxUpdatesPerRound)
         return rejected(`it is one more than the ${maxUpdatesPerRound} that a site may send in a round`);
-      // Whatever is here already came from somebody else, or for something else.
-      const isHeld = !isKnown && (blobs.has(sha256) || blobs.isInUse(sha256));
-      if (isHeld || store.blobReferences.isOfOthers(sha256, siteId))
+      // Whatever is here already came from somebody else, or for something else; but training repeats to the bit, and a run
+      // that is started again gets the same update from the same site.
+      const isHeld = blobs.has(sha256) || blobs.isInUse(sha256);
+      const isOwn = store.updateArrivals.isFrom(siteId, sha256);
+      if (!isOwn && (isHeld || store.blobReferences.isOfOthers(sha256, siteId)))
         return rejected('this file was not made by this site for this round');
       const expected = await sizeOf(siteId, round);
       if (sizeBytes !== expected)

@@ -180,6 +180,9 @@ export function createUpdateArrivals(db: Sqlite, now: () => string) {
       rows
         .all('WHERE run_id = @runId AND round = @round AND site_id = @siteId', { runId, round, siteId })
         .map(({ sha256 }) => sha256),
+    /** Whether a site announced this file for any round of any run. */
+    isFrom: (siteId: string, sha256: string) =>
+      rows.get('WHERE sha256 = @sha256 AND site_id = @siteId LIMIT 1', { sha256, siteId }) !== null,
     /** Call it in the transaction that begins to fetch the update. Repeating it changes nothing. */
     add(arrival: Omit<UpdateArrivalRecord, 'createdAt'>): void {
       db.run(insert, { ...arrival, createdAt: now() });

@@ -60,7 +60,7 @@ interface Readers {
   runs: 'get' | 'list' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
-  updateArrivals: 'listOfRun' | 'ofSite';
+  updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';

@@ -143,6 +143,28 @@ describe('a bad update harms nobody else', () => {
     expect(named.map((bytes) => blobs.has(sha256(bytes)))).toEqual([true, true, true]);
   });
 
+  test('one that this site delivered before is its own, also where it became the model of an earlier run', async () => {
+    await using run = await openLoneRun(['a', 'b'], {});
+    const { store, blobs } = run;
+    const bytes = await run.update(1);
+    addRun(store, 'earlier');
+    // A run of one site, and then the same again: training repeats to the bit.
+    store.updateArrivals.add({ runId: 'earlier', round: 0, siteId: 'a', sha256: await blobs.put(bytes) });
+    store.adapters.insert({
+      ...{ sha256: sha256(bytes), runId: 'earlier', round: 0, kind: 'global' },
+      ...{ rank: 4, parameters: 1, sizeBytes: bytes.length },
+    });
+    store.runs.update('earlier', { status: 'finished' });
+
+    await run.deliver('b', bytes);
+    await run.deliver('a', bytes);
+
+    await vi.waitFor(() => expect(store.roundSites.get(runId, 0, 'a')!.status).toBe('received'));
+    expect(store.roundSites.get(runId, 0, 'b')!.status).toBe('rejected');
+    expect(run.faults).toEqual(['b announcement']);
+    expect(blobs.has(sha256(bytes))).toBe(true);
+  });
+
   test('a rejected one is deleted at once', async () => {
     await using run = await openLoneRun(['a', 'b'], {});
     const bytes = garbage((await run.update(1)).length);
