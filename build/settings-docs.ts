@@ -1,15 +1,19 @@
-/** Writes the tables of settings in docs/ from what the settings say of themselves: `node build/settings-docs.ts`. */
+/** Writes the tables of settings and rules in docs/ from what these say of themselves: `node build/settings-docs.ts`. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { runSettingList } from '../core/config/run-config.ts';
 import { type Setting, strategyNameSchema } from '../core/config/setting.ts';
+import { policyRuleList } from '../core/config/site-policy.ts';
 
 const isTraining = ({ path }: Setting) => path.startsWith('training.');
 
-/** Documents with a table, and the settings in it; those of `training` have a page of their own. */
-export const settingsDocs: Readonly<Record<string, (setting: Setting) => boolean>> = {
-  'coordinator.md': (setting) => !isTraining(setting) && !['baseSha256', 'baseOrigin'].includes(setting.path),
-  'training.md': isTraining,
+/** Documents with a table, and the settings in it; those of `training` and the rules of sites have pages of their own. */
+export const settingsDocs: Readonly<Record<string, readonly Setting[]>> = {
+  'coordinator.md': runSettingList.filter(
+    (setting) => !isTraining(setting) && !['baseSha256', 'baseOrigin'].includes(setting.path),
+  ),
+  'training.md': runSettingList.filter(isTraining),
+  'site-staff.md': policyRuleList,
 };
 
 export const settingsDocPath = (name: string): string =>
@@ -22,6 +26,7 @@ const code = (text: string) => `\`${text}\``;
 function defaultOf({ path, default: value, none, byDefault }: Setting): string {
   if (byDefault !== undefined) return /^\d+$/.test(byDefault) ? code(byDefault) : lowered(byDefault);
   if (path === 'loraScaling') return code('fixed');
+  if (Array.isArray(value) && value.length > 0) return value.map(code).join(', ');
   if (typeof value === 'object' || none !== undefined) return 'none';
   if (value === undefined || value === '') return '–';
   return code(String(value));
@@ -58,7 +63,7 @@ function table(settings: readonly Setting[]): string {
 
 /** A document with its table brought up to date. */
 export function withSettingsTable(name: string, text: string): string {
-  const chosen = table(runSettingList.filter(settingsDocs[name]!));
+  const chosen = table(settingsDocs[name]!);
   const [before, after] = ['<!-- settings -->\n', '<!-- end -->'].map((mark) => text.indexOf(mark));
   return `${text.slice(0, before)}<!-- settings -->\n${chosen}\n${text.slice(after)}`;
 }

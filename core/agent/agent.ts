@@ -182,8 +182,6 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       return report;
     } finally {
       importing = false;
-      // The CSV may tell of withdrawals, also in an import that broke off.
-      site?.node.consentChanged();
     }
   }
 

@@ -130,8 +130,6 @@ const siteRouter = router({
     }),
   withdrawConsent: procedure.input(pseudonym).mutation(({ ctx, input }) => {
     withdrawConsent(ctx.agent.store, { pseudonym: input.pseudonym, recordedBy: 'site staff' });
-    // Takes effect at once: a run in progress that uses this subject restarts without it.
-    ctx.agent.site?.consentChanged();
     ctx.agent.emit({ type: 'changed', what: 'dataset' });
     return subjectRow(ctx.agent.store, input.pseudonym);
   }),

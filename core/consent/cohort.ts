@@ -84,13 +84,28 @@ export function cohortInProgress(store: ReadOnlyStore, runId: string, round: num
   return newest === undefined || isAnnounced ? null : newest;
 }
 
-/** Whether somebody in the cohort has withdrawn the consent to its purpose. */
-export function hasWithdrawn(store: ReadOnlyStore, cohortId: number): boolean {
-  const { purpose, frozenAt } = store.cohorts.get(cohortId)!;
+/**
+ * Whether somebody's consent to the purpose of a cohort is not active any more: withdrawn, expired, or replaced by one
+ * of another term.
+ * @param at ISO 8601 UTC; default is the store's clock
+ */
+export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.now()): boolean {
+  const { purpose } = store.cohorts.get(cohortId)!;
   const events = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
   return store.cohorts
     .members(cohortId)
-    .some(({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, frozenAt) === 'withdrawn');
+    .some(({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, at) !== 'active');
+}
+
+/** The next instant at which the clock alone may change somebody's consent to a purpose; null when there is none. */
+export function nextConsentChange(store: ReadOnlyStore, purpose: string, after = store.now()): string | null {
+  const instants = store.consentEvents
+    .ofPurpose(purpose)
+    .flatMap(({ kind, validFrom, expiresAt }) => (kind === 'grant' ? [validFrom, expiresAt] : []));
+  return instants.reduce<string | null>(
+    (next, at) => (at !== null && at > after && (next === null || at < next) ? at : next),
+    null,
+  );
 }
 
 /** Ready held-out images of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */

@@ -47,7 +47,10 @@ export function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRe
   }
   return store.transaction(() => {
     const subject = store.subjects.upsert({ pseudonym });
-    const details = { ...terms, expiresAt };
+    const withdrawal = lastWithdrawal(store.consentEvents.ofSubject(subject.id), terms.purpose);
+    const validFrom = startAfter(withdrawal, grant.validFrom, terms.validFrom);
+    if (validFrom === null) throw olderThan(withdrawal!, pseudonym);
+    const details = { ...terms, validFrom, expiresAt };
     const event = store.consentEvents.append({
       ...details,
       subjectId: subject.id,
@@ -90,9 +93,51 @@ export function withdrawConsent(
   });
 }
 
+/** The newest withdrawal from a purpose or from every one; null when there is none. */
+export function lastWithdrawal(
+  events: readonly ConsentEventRecord[],
+  purpose: string,
+): ConsentEventRecord | null {
+  const withdrawals = events.filter(
+    (event) => event.kind === 'withdraw' && (event.purpose === purpose || event.purpose === everyPurpose),
+  );
+  return withdrawals.reduce<ConsentEventRecord | null>(
+    (newest, event) => (newest === null || event.id > newest.id ? event : newest),
+    null,
+  );
+}
+
+/**
+ * From when a grant holds that is recorded after a withdrawal: one dated before it was given before it, too, and brings
+ * nothing back. A date means that day: on the day of the withdrawal it holds from the withdrawal on.
+ * @param written as a person gave it, and the instant that it means
+ * @returns null when it does not count
+ */
+function startAfter(
+  withdrawal: ConsentEventRecord | null,
+  written: string,
+  validFrom: string,
+): string | null {
+  if (withdrawal === null || validFrom >= withdrawal.validFrom) return validFrom;
+  const isThatDay =
+    z.iso.date().safeParse(written.trim()).success && endOfDay(written) > withdrawal.validFrom;
+  return isThatDay ? withdrawal.validFrom : null;
+}
+
+/** First instant after a date. */
+const endOfDay = (date: string): string => z.string().transform(endOfPeriod).parse(date);
+
+const olderThan = ({ validFrom }: ConsentEventRecord, pseudonym: string) =>
+  new AppError(
+    'CONSENT_INVALID',
+    `"${pseudonym}" has withdrawn on ${validFrom.slice(0, 10)}; a consent that was given before does not count any more.`,
+    { action: 'If there is a new consent, record it with the date on which it was given.' },
+  );
+
 /**
  * Whether `purpose` is allowed at the instant `at`, judged by everything recorded so far. A withdrawal ends all grants
- * recorded before it, at any instant: after it nobody may use them, also not "as of yesterday".
+ * recorded before it, at any instant: after it nobody may use them, also not "as of yesterday". Nor may grants that were
+ * recorded later and are dated before it: an old list must not undo a withdrawal.
  * @param events of one subject, in any order; other purposes are left out of account
  * @param at ISO 8601
  */
@@ -106,9 +151,12 @@ export function consentStatus(
       (event) => event.purpose === purpose || (event.kind === 'withdraw' && event.purpose === everyPurpose),
     )
     .sort((a, b) => a.id - b.id);
-  const lastWithdrawal = relevant.findLastIndex((event) => event.kind === 'withdraw');
-  const grants = relevant.slice(lastWithdrawal + 1);
-  if (grants.length === 0) return lastWithdrawal >= 0 ? 'withdrawn' : 'none';
+  const withdrawnAt = relevant.findLastIndex((event) => event.kind === 'withdraw');
+  const withdrawal = relevant[withdrawnAt];
+  const grants = relevant
+    .slice(withdrawnAt + 1)
+    .filter((grant) => withdrawal === undefined || grant.validFrom >= withdrawal.validFrom);
+  if (grants.length === 0) return withdrawal === undefined ? 'none' : 'withdrawn';
   const instant = Date.parse(at);
   const inForce = grants.findLast((grant) => Date.parse(grant.validFrom) <= instant);
   if (inForce === undefined) return 'not-yet-valid';

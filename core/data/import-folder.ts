@@ -1,7 +1,7 @@
 /** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
 import { basename } from 'node:path';
 import { z } from 'zod';
-import { consentStatus, recordConsent, withdrawConsent } from '../consent/consent.ts';
+import { consentStatus, lastWithdrawal, recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
 import { toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
@@ -31,6 +31,8 @@ export interface ImportReport {
   alreadyThere: number;
   /** Of the imported ones: images whose subject has no active consent. */
   withoutConsent: number;
+  /** Subjects that have withdrawn and stay so, although the CSV says that they consent: its consent is older, or has no date. */
+  stillWithdrawn: string[];
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;
 }
@@ -110,7 +112,9 @@ function record(
       store.subjects.upsert({ pseudonym }).id,
     ]),
   );
-  for (const row of rows) if (row.consent) applyConsent(store, row.subject, row.consent, recordedBy);
+  const stillWithdrawn = new Set<string>();
+  for (const { subject, consent } of rows)
+    if (consent && !applyConsent(store, subject, consent, recordedBy)) stillWithdrawn.add(subject);
 
   const known = new Map<string, Split>(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
@@ -122,7 +126,10 @@ function record(
   images.forEach((image, index) => {
     insertImage(store, dataset.id, subjectIds.get(image.row.subject)!, image, splits[index]!);
   });
-  const report = makeReport(options, images, splits, alreadyThere);
+  const report = {
+    ...makeReport(options, images, splits, alreadyThere),
+    stillWithdrawn: [...stillWithdrawn],
+  };
   store.audit.append({
     actor: recordedBy,
     action: 'dataset.import',
@@ -131,6 +138,7 @@ function record(
       imported: report.imported,
       setAside: report.setAside.length,
       alreadyThere,
+      stillWithdrawn: report.stillWithdrawn,
       byLabel: report.byLabel,
     },
   });
@@ -165,19 +173,26 @@ function insertImage(
   });
 }
 
-/** Adds the event that the CSV tells of, unless it is recorded already: importing twice changes nothing. */
-function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, recordedBy: string): void {
+/**
+ * Adds the event that the CSV tells of, unless it is recorded already: importing twice changes nothing.
+ * @returns false when a withdrawal stands against it
+ */
+function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, recordedBy: string): boolean {
   const subject = store.subjects.upsert({ pseudonym });
   const events = store.consentEvents.ofSubject(subject.id);
   const { kind, purpose } = consent;
-  if (kind === 'none') return;
+  if (kind === 'none') return true;
   if (kind === 'withdrawn') {
     const status = consentStatus(events, purpose, store.now());
     if (status !== 'withdrawn') withdrawConsent(store, { pseudonym, purpose, recordedBy });
-    return;
+    return true;
   }
-  // A withdrawal recorded since then stands: an old CSV must not undo it.
-  if (events.some((event) => isSameGrant(event, consent))) return;
+  // A list is no new consent unless it names a date after the withdrawal: it may be older than its file.
+  const withdrawal = lastWithdrawal(events, purpose);
+  const isOlder =
+    consent.validFrom === null || begin.parse(consent.validFrom) < (withdrawal?.validFrom ?? '');
+  if (withdrawal !== null && isOlder) return consentStatus(events, purpose, store.now()) !== 'withdrawn';
+  if (events.some((event) => isSameGrant(event, consent))) return true;
   recordConsent(store, {
     pseudonym,
     purpose,
@@ -186,6 +201,7 @@ function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, re
     expiresAt: consent.expiresAt,
     recordedBy,
   });
+  return true;
 }
 
 // The instants that core/consent records for the dates of a CSV.
@@ -209,9 +225,9 @@ function makeReport(
   images: readonly PreparedImage[],
   splits: readonly Split[],
   alreadyThere: number,
-): ImportReport {
+): Omit<ImportReport, 'stillWithdrawn'> {
   const { store } = options;
-  const report: ImportReport = {
+  const report: Omit<ImportReport, 'stillWithdrawn'> = {
     imported: 0,
     setAside: [],
     alreadyThere,

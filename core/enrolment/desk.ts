@@ -8,7 +8,13 @@ import type { Signer } from '../transport/signature.ts';
 import { createTopics } from '../transport/topics.ts';
 import { type Authority, readRequest, serialFor } from './authority.ts';
 import { hashTokenPublicKey, nameToId } from './invitation.ts';
-import { type EnrolledBody, type JoinRequest, openJoinRequest, type RefusalCode } from './join-messages.ts';
+import {
+  type EnrolledBody,
+  type JoinRequest,
+  openJoinRequest,
+  type RefusalCode,
+  tokenOf,
+} from './join-messages.ts';
 
 /** What the desk reads and writes; core/store has it all. */
 export interface EnrolmentRegistry {
@@ -44,7 +50,7 @@ export interface EnrolmentDesk {
   close(): Promise<void>;
 }
 
-/** Requests handled in a minute, at most: whoever has no invitation can't keep the coordinator busy. */
+/** Requests without an invitation that are answered in a minute, at most: strangers can't keep the coordinator busy. */
 const requestsPerMinute = 300;
 
 type Decision = { type: 'enrolled'; body: EnrolledBody } | { type: 'refused'; body: { code: RefusalCode } };
@@ -81,7 +87,10 @@ export async function startEnrolmentDesk(options: EnrolmentDeskOptions): Promise
   const unsubscribe = await link.subscribe(topics.everySite.enrolments, (message) => {
     const id = topics.enrolmentOf(message.topic);
     if (id === null) return;
-    if (!mayHandleOneMore()) {
+    // Who was invited gets an answer however many strangers ask.
+    const token = tokenOf(message.payload);
+    const isInvited = token !== null && options.registry.findInvitation(hashTokenPublicKey(token)) !== null;
+    if (!isInvited && !mayHandleOneMore()) {
       logger.warn({}, 'too many requests to join; some were dropped');
       return;
     }

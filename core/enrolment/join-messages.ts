@@ -64,6 +64,15 @@ export function openJoinRequest(bytes: Uint8Array, federation: string, id: strin
   return request;
 }
 
+/** Public half of the token that a request names, its signatures not looked at; null when it is no request. */
+export function tokenOf(bytes: Uint8Array): string | null {
+  try {
+    return parse(bytes).tokenPublicKey;
+  } catch {
+    return null;
+  }
+}
+
 function parse(bytes: Uint8Array): JoinRequest {
   if (bytes.length <= maxRequestBytes) {
     try {

@@ -90,7 +90,5 @@ export interface SiteNode {
   decided(): void;
   pause(): void;
   resume(): void;
-  /** Call after withdrawals are in the store: work that uses such a subject stops and starts again without it. */
-  consentChanged(): void;
   close(): Promise<void>;
 }

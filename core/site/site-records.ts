@@ -4,7 +4,7 @@ import {
   cohortInProgress,
   type FrozenCohort,
   freezeCohort,
-  hasWithdrawn,
+  hasLostConsent,
   trainingImages,
 } from '../consent/cohort.ts';
 import { countSteps } from '../engine/batches.ts';
@@ -149,7 +149,7 @@ export function recordAnnouncement(
   const said = countSteps({ ...config.training, examples });
   const { sha256, sizeBytes, memory } = update;
   return store.transaction(() => {
-    if (hasWithdrawn(store, cohort.cohortId)) return false;
+    if (hasLostConsent(store, cohort.cohortId)) return false;
     store.adapters.insert({
       sha256,
       runId,
@@ -238,11 +238,11 @@ function discardRound(
   const cohort = isSent
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
     : cohortInProgress(store, runId, round);
-  if (!cohort || !hasWithdrawn(store, cohort.id)) return null;
+  if (!cohort || !hasLostConsent(store, cohort.id)) return null;
   return store.transaction(() => {
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
-    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, 'consent withdrawn');
+    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, 'consent withdrawn or over');
   });
 }
 

@@ -4,7 +4,7 @@
  * twice finds its work again by itself.
  */
 import { z } from 'zod';
-import { hasWithdrawn } from '../consent/cohort.ts';
+import { hasLostConsent, nextConsentChange } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { createCatalogue } from '../models/catalogue.ts';
@@ -42,6 +42,8 @@ export type { SiteNode, SiteOptions } from './site-node.ts';
 type StepEffect = Extract<Effect, { type: Step }>;
 
 const retryAfterMs = 5_000;
+/** Of Node; a longer one would end at once. */
+const longestTimerMs = 2 ** 31 - 1;
 /** Failures of a step that say something about the coordinator or the policy. */
 const refusing: ReadonlySet<string> = new Set(['CONTRACT_BROKEN', 'POLICY_REFUSED', 'POLICY_CHANGED']);
 const pausedSchema = z.boolean();
@@ -60,6 +62,7 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
+  let consentTimer: NodeJS.Timeout | undefined;
   /** Of the newest run: every manifest of it names the same. */
   let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
   const asked = createAskedLog(store);
@@ -198,8 +201,23 @@ export function createSite(options: SiteOptions): SiteNode {
     );
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
-    if (files !== null || (cohortId !== undefined && hasWithdrawn(store, cohortId)))
+    if (files !== null || (cohortId !== undefined && hasLostConsent(store, cohortId)))
       dispatch({ type: 'discarded' });
+    wakeForConsent();
+  }
+
+  /** Consents begin and end by themselves: then is looked at again what is in work and what was announced. */
+  function wakeForConsent(): void {
+    clearTimeout(consentTimer);
+    const purpose = state.manifest?.config.purpose;
+    const next = purpose === undefined ? null : nextConsentChange(store, purpose);
+    if (next === null || state.phase === 'closed') return;
+    const inMs = Date.parse(next) - Date.parse(store.now());
+    consentTimer = setTimeout(
+      () => dispatch({ type: 'consentChanged' }),
+      Math.min(Math.max(0, inMs), longestTimerMs),
+    );
+    consentTimer.unref();
   }
 
   function startStep(effect: StepEffect): void {
@@ -258,6 +276,7 @@ export function createSite(options: SiteOptions): SiteNode {
 
   voidOldApproval(store);
   establishPolicy(store);
+  const stopListening = store.consentEvents.onAppend(() => dispatch({ type: 'consentChanged' }));
   dispatch({ type: 'started' });
 
   return {
@@ -316,10 +335,9 @@ export function createSite(options: SiteOptions): SiteNode {
       store.settings.set('site.paused', false);
       dispatch({ type: 'resumed' });
     },
-    consentChanged() {
-      dispatch({ type: 'consentChanged' });
-    },
     async close() {
+      stopListening();
+      clearTimeout(consentTimer);
       dispatch({ type: 'closed' });
       await steps;
     },

@@ -54,13 +54,31 @@ export function createConsentEvents(db: Sqlite, now: () => string) {
     'consent_events',
     rows.keys.filter((key) => key !== 'id'),
   );
+  const listeners = new Set<() => void>();
+  let isTelling = false;
+  /** Once the transaction is over that it was called in, and once for all events of it. */
+  function tell(): void {
+    if (isTelling) return;
+    isTelling = true;
+    queueMicrotask(() => {
+      isTelling = false;
+      for (const listener of listeners) listener();
+    });
+  }
   return {
+    /** Hears of every event, whoever records it: a person, an import, a migration. @returns how to stop */
+    onAppend(listener: () => void): () => void {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
     /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
     ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
     all: () => rows.all('ORDER BY id'),
-    append: (event: Defaulted<Omit<z.output<typeof consentEventRecord>, 'id'>, 'recordedAt'>) =>
-      rows.write(insert, { ...event, recordedAt: event.recordedAt ?? now() })!,
+    append(event: Defaulted<Omit<z.output<typeof consentEventRecord>, 'id'>, 'recordedAt'>) {
+      tell();
+      return rows.write(insert, { ...event, recordedAt: event.recordedAt ?? now() })!;
+    },
   };
 }
 

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { AedesOptions, AuthenticateError, Client } from 'aedes';
 import type { Logger } from '../shared/logger.ts';
+import { createEnrollingSlots, type EnrollingLimits } from './enrolling-slots.ts';
 import {
   coordinatorId,
   createTopics,
@@ -13,13 +14,12 @@ import {
   maySubscribe,
 } from './topics.ts';
 
-export interface BrokerLimits {
+export interface BrokerLimits extends EnrollingLimits {
   /** Largest MQTT packet. Default 1 MiB. */
   packetBytes: number;
   connections: number;
-  /** Connections without a certificate at once, and how long each may last (ms). */
-  enrolling: number;
-  enrollingMs: number;
+  /** Requests that a connection without a certificate may send. */
+  enrollingMessages: number;
   /** What may wait for a site that reads too slowly before it is disconnected. Default 16 MiB. */
   bufferedBytesPerSite: number;
   /** The same for the coordinator. Default 256 MiB. */
@@ -30,7 +30,9 @@ export const defaultBrokerLimits: BrokerLimits = {
   packetBytes: 1024 * 1024,
   connections: 2_000,
   enrolling: 32,
+  enrollingPerAddress: 8,
   enrollingMs: 120_000,
+  enrollingMessages: 60,
   bufferedBytesPerSite: 16 * 1024 * 1024,
   bufferedBytesCoordinator: 256 * 1024 * 1024,
 };
@@ -64,7 +66,15 @@ export function createBrokerPolicy(options: PolicyOptions): BrokerPolicy {
   // A last will is judged after its connection is gone, so identities outlive connections.
   const identities = new WeakMap<Client, Identity>();
   const clients = new Set<Client>();
-  let enrolling = 0;
+  const enrolling = createEnrollingSlots(limits);
+  const asked = new WeakMap<Client, number>();
+
+  /** A site asks once every few seconds; who asks faster than it could be answered is gone. */
+  function asksTooOften(client: Client): boolean {
+    const count = (asked.get(client) ?? 0) + 1;
+    asked.set(client, count);
+    return count > limits.enrollingMessages;
+  }
 
   function identify(client: Client): Identity | 'mismatch' | 'unknown' {
     const visitor = visitors.get(client.conn);
@@ -110,6 +120,8 @@ export function createBrokerPolicy(options: PolicyOptions): BrokerPolicy {
       ) {
         logger.warn({ client: client?.id }, 'a client published where it may not');
         done(new Error('publish not allowed'));
+      } else if (identity?.kind === 'enrolling' && asksTooOften(client!)) {
+        done(new Error('too many requests to join'));
       } else {
         done(null);
       }
@@ -150,13 +162,7 @@ export function createBrokerPolicy(options: PolicyOptions): BrokerPolicy {
         visitors.set(stream, { commonName, serial: certificate.serialNumber.toLowerCase() });
         return true;
       }
-      if (enrolling >= limits.enrolling) return false;
-      enrolling++;
-      const timer = setTimeout(() => stream.destroy(), limits.enrollingMs);
-      stream.once('close', () => {
-        enrolling--;
-        clearTimeout(timer);
-      });
+      enrolling.take(stream, socket.remoteAddress ?? '');
       visitors.set(stream, null);
       return true;
     },

@@ -172,6 +172,12 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
             consent columns to the CSV file and import it again: images that are already there are skipped.
           </Text>
         )}
+        {report.stillWithdrawn.length > 0 && (
+          <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
+            Withdrawn, and still withdrawn, because the consent in the CSV file is older or has no date:{' '}
+            {report.stillWithdrawn.join(', ')}.
+          </Text>
+        )}
         {report.setAside.length > 0 && (
           <Group>
             <Button variant="default" onClick={onShowSetAside}>

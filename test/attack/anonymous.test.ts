@@ -15,6 +15,7 @@ import { certify, signerOf } from '../contract/test-brokers.ts';
 import { until } from '../fixtures/federation.ts';
 import {
   connectAs,
+  connectPacket,
   inventedRequest,
   lookAround,
   newEnrolmentId,
@@ -40,6 +41,9 @@ afterAll(async () => {
   await scene?.[Symbol.asyncDispose]();
   await rm(folder, { recursive: true, force: true });
 });
+
+/** The addresses of somebody with several machines. */
+const strangers = ['127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.5'];
 
 const runOf = () => ({ ...modestRun(scene.federation), quorum: 1, robust: { rule: 'mean' as const } });
 
@@ -135,7 +139,6 @@ test('is nobody else: no client id of a site or of the coordinator, no certifica
     ),
   );
 
-  console.log(outcomes);
   expect(outcomes).not.toContain('let in');
 });
 
@@ -167,6 +170,7 @@ test('joins with no invitation that was used, has expired, was changed or never 
   expect(holdingsOf(scene.federation.coordinator.dataFolder).rows).toBe(before.rows);
 });
 
+/** Before: kept out for as long as the flood lasted, 20 MB of log in 20 s. Now: in after 5 s, 0.8 MB. */
 test('keeps no invited site out by flooding the desk, and leaves nothing behind', async () => {
   const { client, dataFolder } = scene.federation.coordinator;
   const signer = signerOf('anonymous');
@@ -176,23 +180,25 @@ test('keeps no invited site out by flooding the desk, and leaves nothing behind'
   const { invitation } = await client.coordinator.invite.mutate({ siteName: 'Late' });
   const stop = new AbortController();
   let sent = 0;
-  const flooder = async () => {
+  const flooder = async (index: number) => {
     while (!stop.signal.aborted) {
       const id = newEnrolmentId();
-      const link = await connectAs(around, id).catch(() => null);
-      if (link === null) continue;
-      const bytes = inventedRequest(around, id, signer, request);
-      for (let index = 0; index < 200 && !stop.signal.aborted; index++) {
-        await link.publish(requestTopic(around, id), bytes, { timeoutMs: 2_000 }).catch(() => {});
+      const raw = await openRaw(around, strangers[index % strangers.length]).catch(() => null);
+      if (raw === null) continue;
+      await raw.write(connectPacket(id));
+      const payload = Buffer.from(inventedRequest(around, id, signer, request));
+      const publish = { cmd: 'publish', topic: requestTopic(around, id), payload } as const;
+      const packet = generate({ ...publish, qos: 0, dup: false, retain: false });
+      for (let count = 0; count < 200 && !raw.closed && !stop.signal.aborted; count++) {
+        await raw.write(packet);
         sent += 1;
       }
-      await link.close();
+      raw[Symbol.dispose]();
     }
   };
-  const flooders = Array.from({ length: 40 }, flooder);
+  const flooders = Array.from({ length: 40 }, (_, index) => flooder(index));
   await until('the flood', async () => sent > 1_000, 20_000);
 
-  const startedAt = Date.now();
   const joined = await enrol({
     invitation,
     siteName: 'Late',
@@ -202,26 +208,28 @@ test('keeps no invited site out by flooding the desk, and leaves nothing behind'
     () => true,
     (error: Error) => error.message,
   );
-  const tookMs = Date.now() - startedAt;
   stop.abort();
   await Promise.all(flooders);
 
   const after = holdingsOf(dataFolder);
-  console.log('flood', sent, joined, tookMs, after.rows - before.rows, after.bytes - before.bytes);
   expect(joined).toBe(true);
   expect(after.rows - before.rows).toBeLessThan(10);
   expect(after.bytes - before.bytes).toBeLessThan(1_000_000);
 });
 
+/** Before: 32 idle connections kept everybody out for two minutes, and again. */
 test('holds no connection open to keep others out', async () => {
   const { client } = scene.federation.coordinator;
   const { invitation } = await client.coordinator.invite.mutate({ siteName: 'Patient' });
   // Twice as many as the broker lets enrol at once, and none of them asks for anything.
-  const links = await Promise.all(
-    Array.from({ length: 64 }, () => connectAs(around, newEnrolmentId()).catch(() => null)),
+  const idle = await Promise.all(
+    Array.from({ length: 64 }, async (_, index) => {
+      const raw = await openRaw(around, strangers[index % strangers.length]).catch(() => null);
+      await raw?.write(connectPacket(newEnrolmentId()));
+      return raw;
+    }),
   );
 
-  const startedAt = Date.now();
   const joined = await enrol({
     invitation,
     siteName: 'Patient',
@@ -231,18 +239,14 @@ test('holds no connection open to keep others out', async () => {
     () => true,
     (error: Error) => error.message,
   );
-  console.log('slots', links.filter((link) => link !== null).length, joined, Date.now() - startedAt);
-  await Promise.all(links.map((link) => link?.close()));
+  for (const raw of idle) raw?.[Symbol.dispose]();
 
   expect(joined).toBe(true);
 });
 
 test('fills no memory: packets that are too large are cut off at their header', async () => {
   const { pid } = scene.federation.coordinator;
-  const connectPacket = generate({
-    ...{ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, keepalive: 60 },
-    clientId: newEnrolmentId(),
-  });
+  const hello = connectPacket(newEnrolmentId());
   const header = (type: number, length: number) => {
     const bytes = [type];
     for (let rest = length; rest > 0; rest >>= 7) bytes.push(rest > 127 ? (rest & 127) | 128 : rest);
@@ -250,7 +254,7 @@ test('fills no memory: packets that are too large are cut off at their header', 
   };
   const before = residentBytesOf(pid);
   const accepted: number[] = [];
-  for (const start of [[header(0x10, 64 * 2 ** 20)], [connectPacket, header(0x30, 128 * 2 ** 20)]]) {
+  for (const start of [[header(0x10, 64 * 2 ** 20)], [hello, header(0x30, 128 * 2 ** 20)]]) {
     for (let index = 0; index < 8; index++) {
       using raw = await openRaw(around);
       for (const bytes of start) await raw.write(bytes);
@@ -262,7 +266,6 @@ test('fills no memory: packets that are too large are cut off at their header', 
   }
   const grown = before === null ? 0 : residentBytesOf(pid)! - before;
 
-  console.log('oversized', accepted, grown);
   expect(grown).toBeLessThan(64 * 2 ** 20);
   const overview = await scene.federation.sites[0]!.agent.client.status.query();
   expect(overview.broker.state).toBe('online');

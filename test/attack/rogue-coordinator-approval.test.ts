@@ -106,6 +106,33 @@ test.each(wider)(
   },
 );
 
+test('the whole network in place of its last block is asked for anew', async () => {
+  const { site } = victim.agent.client;
+  const { policy } = await site.policy.query();
+  await site.setPolicy.mutate({ policy: { ...policy, allowBaseWeights: true } });
+  const lastBlock: Settings = { ...approved, initiatingMode: 'last-k', lastK: 1, initiatingRounds: 1 };
+  const first: Ask = { runId: newRun(), base, settings: lastBlock };
+  await coordinator.ask(first);
+  const card = await until('the card', async () => {
+    const now = await pending();
+    return now?.runId === first.runId && now;
+  });
+  const limits = { ...card.limits, runs: 100, until: null };
+  await site.approve.mutate({ contractSha256: card.contractSha256, limits });
+  const wider: Ask[] = [{ lastK: 3 }, { initiatingMode: 'full' as const }].map((change) => ({
+    ...{ runId: newRun(), base },
+    settings: { ...lastBlock, ...change },
+  }));
+
+  for (const ask of wider) {
+    await coordinator.ask(ask);
+    const declined = await coordinator.hears(ask.runId, 'declined', 10_000);
+    expect(declined.body.reason).toBe('The site has not approved this run yet.');
+    expect(await leftAfter(coordinator, ask.runId)).toEqual({ updates: 0, evaluations: 0, steps: 0 });
+  }
+  await site.setPolicy.mutate({ policy });
+});
+
 test('a contract that is changed after it was approved is refused', async () => {
   const ask = { runId: newRun(), base, settings: approved };
   await coordinator.ask(ask);

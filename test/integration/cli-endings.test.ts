@@ -23,6 +23,7 @@ data:
   faces: {subjects: 24, imagesPerSubject: 2}
 base: {path: ${join(repository, 'test/fixtures/peft/small-vit')}, id: small-vit}
 sites: 2
+policy: open
 settings: {rounds: 900, training: {batchSize: 8, epochs: 1}}
 strategies: [fedavg-lora]
 `;

@@ -18,12 +18,16 @@ async function prepareFederation(cli: CommandLine) {
     ...['coordinator', 'invite', '--site', 'Klinik Nord', '--out', 'invitation.txt', '--json'],
   );
   const joined = await cli.anneal('site', 'site', 'join', '--invitation', 'invitation.txt', '--json');
+  // It is alone, and a round takes few steps: its own people have to want that.
+  const rules = ['minContributors=1', 'minSteps=1', 'minSubjects=1', 'minSubjectsPerClass=1'];
+  const refused = await cli.anneal('site', 'site', 'policy', 'set', ...rules, '--json');
+  const policy = await cli.anneal('site', 'site', 'policy', 'set', ...rules, '--weaken', '--json');
   await writeImages(cli.folder, { count: 24, labels: classes });
   const imported = await cli.anneal(
     'site',
     ...['site', 'import', '--images', 'images', '--labels', 'labels.csv', '--already-cropped', '--json'],
   );
-  return { coordinator, invited, joined, imported };
+  return { coordinator, invited, joined, policy: { refused, set: policy }, imported };
 }
 
 describe('help', () => {
@@ -80,7 +84,7 @@ test(
   'a federation by commands: invited, joined, imported, trained, looked at, stopped',
   async () => {
     await using cli = openCommandLine();
-    const { coordinator, invited, joined, imported } = await prepareFederation(cli);
+    const { coordinator, invited, joined, policy, imported } = await prepareFederation(cli);
     const site = await cli.start('site', 'site', 'start', '--approve', '--threads', '1');
 
     const run = await cli.anneal(
@@ -103,6 +107,12 @@ test(
       mode: 'site',
       name: 'Klinik Nord',
       federation: 'Test',
+    });
+    expect(policy.refused.code).toBe(1);
+    expect(JSON.parse(policy.refused.stdout).error.message).toContain('protects less than before');
+    expect(JSON.parse(policy.set.stdout)).toMatchObject({
+      version: 2,
+      policy: { minSteps: 1, minSmallCell: 5 },
     });
     expect(JSON.parse(imported.stdout)).toMatchObject({ imported: 24, setAside: [], withoutConsent: 0 });
     expect(run).toMatchObject({ code: 0, stderr: '' });

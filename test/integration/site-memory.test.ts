@@ -170,8 +170,7 @@ describe("a site's local parameters", () => {
         expiresAt: null,
         recordedBy: 'test',
       });
-      node.consentChanged();
-      expect(store.adapters.list({ kind: 'update' })).toEqual([]);
+      await vi.waitFor(() => expect(store.adapters.list({ kind: 'update' })).toEqual([]));
       expect(store.siteMemory.list()).toEqual([]);
       const second = await announcement(site, 0);
       expect(second.updateSha256).not.toBe(first.updateSha256);

@@ -1,7 +1,7 @@
 /** No update of a site leaves after a withdrawal unless it leaves out the subject, whenever the withdrawal comes. */
 import { expect, test, vi } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
-import { withdrawConsent } from '../../core/consent/consent.ts';
+import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { traceSubject } from '../../core/consent/trace.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
@@ -47,7 +47,7 @@ const withdraw = ({ store }: LoneSite, pseudonym: string) =>
   withdrawConsent(store, { pseudonym, recordedBy: 'test' });
 
 /** @param interrupt comes between the end of training and the first file of the update */
-async function openInterrupted(dir: string, interrupt: (site: LoneSite) => void): Promise<LoneSite> {
+async function openInterrupted(dir: string, interrupt: (site: LoneSite) => unknown): Promise<LoneSite> {
   let puts = 0;
   const site: LoneSite = await openLoneSite(dir, {
     blobs: (blobs) => ({
@@ -65,14 +65,20 @@ async function openInterrupted(dir: string, interrupt: (site: LoneSite) => void)
 /** Training images of the site are 12 of its 18, three each of P0 to P3. */
 const trainingImages = 12;
 
-test(
-  'a withdrawal while the finished update is written stops its announcement',
-  async () => {
+const consentOf = ({ store }: LoneSite, expiresAt: string) =>
+  recordConsent(store, {
+    ...{ pseudonym: 'P0', purpose: 'federated-training', documentVersion: '2', recordedBy: 'test' },
+    ...{ validFrom: '2026-02-01', expiresAt },
+  });
+
+test.each<[string, (site: LoneSite) => unknown]>([
+  ['a withdrawal', (site) => withdraw(site, 'P0')],
+  ['a consent of a shorter term, which is over,', (site) => consentOf(site, '2026-03-01')],
+])(
+  '%s while the finished update is written stops its announcement, whoever recorded it',
+  async (_what, end) => {
     using folder = temporaryFolder();
-    await using opened = await openInterrupted(folder.dir, (site) => {
-      withdraw(site, 'P0');
-      site.node.consentChanged();
-    });
+    await using opened = await openInterrupted(folder.dir, end);
 
     opened.node.receiveManifest(await firstManifest(opened, folder.dir));
     const row = await announcement(opened);
@@ -86,14 +92,25 @@ test(
 );
 
 test(
-  'a withdrawal that nobody told the site of stops the announcement, too',
+  'a consent that ends by itself takes back what was announced and nobody has received',
   async () => {
     using folder = temporaryFolder();
-    await using opened = await openInterrupted(folder.dir, (site) => withdraw(site, 'P0'));
+    await using opened = await openInterrupted(folder.dir, (site) =>
+      consentOf(site, new Date(Date.now() + 1500).toISOString()),
+    );
 
     opened.node.receiveManifest(await firstManifest(opened, folder.dir));
+    expect((await announcement(opened)).examples).toBe(trainingImages);
+    const again = await vi.waitFor(
+      () => {
+        const row = opened.store.roundSites.get('run', 0, 'site')!;
+        expect(row.examples).toBe(trainingImages - 3);
+        return row;
+      },
+      { timeout: timeoutMs, interval: 50 },
+    );
 
-    expect((await announcement(opened)).examples).toBe(trainingImages - 3);
+    expect(again.status).toBe('announced');
   },
   timeoutMs,
 );
@@ -123,7 +140,6 @@ test(
     expect(traceSubject(again.store, 'P0').runs).toMatchObject([{ runId: 'run', rounds: [0] }]);
     // And it stays on record whoever withdraws next.
     withdraw(again, 'P1');
-    again.node.consentChanged();
     await vi.waitFor(async () => expect((await announcement(again)).examples).toBe(trainingImages - 6), {
       timeout: timeoutMs,
     });

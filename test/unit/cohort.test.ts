@@ -13,7 +13,8 @@ const agree = (store: Store, pseudonym: string, change: { purpose?: string; expi
     pseudonym,
     purpose,
     documentVersion: '1',
-    validFrom: '2026-01-01',
+    // Also after a withdrawal of the same instant: the clock stands.
+    validFrom: change.expiresAt === undefined ? store.now() : '2026-01-01',
     recordedBy: 'desk',
     ...change,
   });

@@ -91,9 +91,10 @@ describe('the status of a consent', () => {
     );
   });
 
-  test('is active again after a new grant, whatever came before', () => {
+  test('is active again after a new grant of no earlier day, whatever came before', () => {
     fc.assert(
-      fc.property(history, fc.integer({ min: 0, max: 60 }), fc.nat(29), (events, from, later) => {
+      // Events of the history are of day 60 at the latest.
+      fc.property(history, fc.integer({ min: 60, max: 90 }), fc.nat(29), (events, from, later) => {
         const again = [...events, grant(events.length + 1, from, 30)];
 
         expect(consentStatus(again, training, instant(from + later))).toBe('active');
@@ -201,6 +202,37 @@ describe('recording a consent', () => {
 
     expect(opened.store.subjects.count()).toBe(0);
     expect(opened.store.audit.page()).toEqual([]);
+  });
+});
+
+describe('a grant after a withdrawal', () => {
+  const recorded = (validFrom: string) => {
+    using opened = openTestStore('2026-11-22T12:00:00.000Z');
+    const { store, clock } = opened;
+    const common = { pseudonym: 'P1', purpose: training, documentVersion: 'v1', recordedBy: 'desk' };
+    recordConsent(store, { ...common, validFrom: '2026-01-01' });
+    withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'desk' });
+    clock.now = new Date('2026-11-22T15:00:00.000Z');
+    recordConsent(store, { ...common, documentVersion: 'v2', validFrom });
+    return consentStatus(store.consentEvents.all(), training, store.now());
+  };
+
+  test('counts when it was given afterwards, or on that day', () => {
+    expect([recorded('2026-11-22T13:00:00Z'), recorded('2026-11-22')]).toEqual(['active', 'active']);
+  });
+
+  test.each(['2026-01-01', '2026-11-21', '2026-11-22T11:59:59Z'])(
+    'does not count when it is of %s',
+    (date) => {
+      expect(() => recorded(date)).toThrow('"P1" has withdrawn on 2026-11-22');
+    },
+  );
+
+  test('that an older version recorded does not count either', () => {
+    const withdrawal = toEvent({ isGrant: false, purpose: training, all: true, from: 20, days: null }, 2);
+
+    expect(consentStatus([withdrawal, grant(3, 10, null)], training, instant(30))).toBe('withdrawn');
+    expect(consentStatus([withdrawal, grant(3, 20, null)], training, instant(30))).toBe('active');
   });
 });
 

@@ -105,6 +105,7 @@ describe('an import that succeeds', () => {
       setAside: [],
       alreadyThere: 0,
       withoutConsent: 32,
+      stillWithdrawn: [],
       byLabel: { x: { train: 12, test: 4 }, y: { train: 12, test: 4 } },
     });
     const records = store.images.list();
@@ -216,6 +217,26 @@ describe('consent in the CSV', () => {
       ['withdraw', 'federated-training'],
     ]);
   });
+
+  test.each([
+    ['another name of the document', 'granted,V1,2026-01-01,'],
+    ['another date before it', 'granted,v1,2026-02-01,'],
+    ['no date', 'granted,v1,,'],
+    ['the day of the withdrawal', 'granted,v2,2026-06-01,'],
+  ])(
+    'that was withdrawn since is not brought back by a CSV with %s, and the report says so',
+    async (_what, consent) => {
+      const header = 'file,subject,label,consent,consent_document,consent_from,consent_expires';
+      const [line] = await writeImages(1);
+      await importCsv([header, `${line},granted,v1,2026-01-01,`]);
+      withdrawConsent(store, { pseudonym: 's0', recordedBy: 'nurse' });
+
+      const { stillWithdrawn } = await importCsv([header, `${line},${consent}`]);
+
+      expect(stillWithdrawn).toEqual(['s0']);
+      expect(store.consentEvents.all().map(({ kind }) => kind)).toEqual(['grant', 'withdraw']);
+    },
+  );
 
   test('that was withdrawn since is not brought back by an old CSV', async () => {
     const [a, b] = await writeImages(2);

@@ -96,6 +96,10 @@ export function addSiteCommands(program: Command): void {
       );
       if (report.withoutConsent > 0)
         printLine(`Without active consent, and so not used: ${report.withoutConsent}.`);
+      if (report.stillWithdrawn.length > 0)
+        printLine(
+          `Withdrawn, and still withdrawn, because the consent in the CSV is older or has no date: ${report.stillWithdrawn.join(', ')}.`,
+        );
       printLine(
         formatTable(
           ['label', 'training', 'held out'],

@@ -3,7 +3,9 @@
  * and sites, the authority's certificate, the coordinator's public key. None of that is a secret.
  */
 import { randomUUID } from 'node:crypto';
+import { connect as connectTcp } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
+import { generate } from 'mqtt-packet';
 import type { AgentClient } from '../../../core/api/client.ts';
 import { createToken, type Invitation, parseInvitation } from '../../../core/enrolment/invitation.ts';
 import { sealJoinRequest } from '../../../core/enrolment/join-messages.ts';
@@ -40,7 +42,7 @@ export function connectAs(
 ): Promise<MqttLink> {
   return connectMqtt({
     ...{ url: invitation.brokerUrl, clientId, tls: { ca: authority, ...tls } },
-    ...{ waitForFirstConnection: 5_000, backoffMs: { first: 100, max: 500 } },
+    ...{ waitForFirstConnection: 2_000, backoffMs: { first: 100, max: 500 } },
   });
 }
 
@@ -67,11 +69,22 @@ export interface RawConnection extends Disposable {
   write(bytes: Uint8Array): Promise<void>;
 }
 
-/** TLS and nothing above it. */
-export function openRaw({ invitation, authority }: Surroundings): Promise<RawConnection> {
+/** What somebody without a certificate may say first. */
+export function connectPacket(clientId: string): Uint8Array {
+  const protocol = { cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4 } as const;
+  return generate({ ...protocol, clean: true, keepalive: 60, clientId });
+}
+
+/**
+ * TLS and nothing above it.
+ * @param from address of this machine that it comes from
+ */
+export function openRaw({ invitation, authority }: Surroundings, from = '127.0.0.1'): Promise<RawConnection> {
   const { hostname: host, port } = new URL(invitation.brokerUrl);
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port: Number(port), ca: authority });
+    const tcp = connectTcp({ host, port: Number(port), localAddress: from });
+    tcp.once('error', reject);
+    const socket = connect({ socket: tcp, host, ca: authority });
     let closed = false;
     socket.once('close', () => {
       closed = true;

@@ -91,7 +91,7 @@ export const openPolicy: Partial<SitePolicy> = {
 };
 
 /** What of a run has left the site a while after it was asked: announced updates, answered evaluations, training steps. */
-export async function leftAfter(coordinator: RogueCoordinator, runId: string, waitMs = 1_000) {
+export async function leftAfter(coordinator: RogueCoordinator, runId: string, waitMs = 500) {
   await new Promise((resolve) => setTimeout(resolve, waitMs));
   const count = (type: 'announce' | 'evaluation' | 'progress') => coordinator.saidOf(runId, type).length;
   return { updates: count('announce'), evaluations: count('evaluation'), steps: count('progress') };
