@@ -22,6 +22,7 @@ import {
   type Verdict,
   voidOldApproval,
 } from './approval.ts';
+import { createAskedLog } from './asked-log.ts';
 import { establishPolicy, msUntilQuiet, publishedPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
@@ -43,8 +44,6 @@ type StepEffect = Extract<Effect, { type: Step }>;
 const retryAfterMs = 5_000;
 /** Of Node; a longer one would end at once. */
 const longestTimerMs = 2 ** 31 - 1;
-/** Reasons for refusals that this process writes down, at most. */
-const maxRefusals = 1000;
 /** Failures of a step that say something about the coordinator or the policy. */
 const refusing: ReadonlySet<string> = new Set(['CONTRACT_BROKEN', 'POLICY_REFUSED', 'POLICY_CHANGED']);
 const pausedSchema = z.boolean();
@@ -67,7 +66,7 @@ export function createSite(options: SiteOptions): SiteNode {
   let quietTimer: NodeJS.Timeout | undefined;
   /** Of the newest run: every manifest of it names the same. */
   let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
-  const refusals = new Set<string>();
+  const asked = createAskedLog(store);
   const events: SiteEvent[] = [];
   let isDeciding = false;
 
@@ -182,13 +181,11 @@ export function createSite(options: SiteOptions): SiteNode {
     if (inMs !== null) quietTimer = setTimeout(() => dispatch({ type: 'decided' }), inMs).unref();
   }
 
-  /** Once for each contract: that a person was asked, and what it asks for beyond what was approved before. */
+  /** Once for each run: that a person was asked, and what it asks for beyond what was approved before. */
   function auditQuestion({ runId, contractSha256 }: ManifestBody): void {
-    if (refusals.has(contractSha256) || refusals.size >= maxRefusals) return;
-    refusals.add(contractSha256);
     const more = derived === null ? [] : beyondEarlier(store, derived.contract).map(({ path }) => path);
     const details = { runId, contract: contractSha256, ...(more.length > 0 && { beyondEarlier: more }) };
-    store.audit.append({ actor: 'coordinator', action: 'approval-asked', details });
+    asked.write(`${runId} ${contractSha256}`, 'approval-asked', details);
   }
 
   /** Once for each reason: a coordinator that repeats itself does not fill the trail. */
@@ -196,11 +193,8 @@ export function createSite(options: SiteOptions): SiteNode {
     { runId, round, contractSha256 }: ManifestBody,
     { code, message }: ErrorReport,
   ): void {
-    const reason = `${runId} ${message}`;
-    if (refusals.has(reason) || refusals.size >= maxRefusals) return;
-    refusals.add(reason);
     const details = { runId, round, contract: contractSha256, code, reason: message };
-    store.audit.append({ actor: 'coordinator', action: 'manifest-refused', details });
+    asked.write(`${runId} ${message}`, 'manifest-refused', details);
   }
 
   function takeBack(runId: string): void {
@@ -337,14 +331,7 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     refuseUnreadable(error) {
       const { code, message } = error;
-      if (!refusals.has(message)) {
-        refusals.add(message);
-        store.audit.append({
-          actor: 'coordinator',
-          action: 'manifest-refused',
-          details: { code, reason: message },
-        });
-      }
+      asked.write(message, 'manifest-refused', { code, reason: message });
       dispatch({ type: 'unreadable', error });
     },
     decided() {
