@@ -109,14 +109,14 @@ function privacySentences({ privacy }: RunConfig): string[] {
 function mixtureSentences({ settings }: Contract): string[] {
   if (settings.localHead) return [];
   const { batchSize } = settings.training;
-  const less = 'More subjects, noise added at this site, and secure aggregation make it tell less';
-  return batchSize === 1
-    ? [
-        `The coordinator can read the face template of a single image from an update of the classifier. ${less}`,
-      ]
-    : [
-        `From an update of the classifier the coordinator can work out a mixture of the face templates that trained, ${batchSize} in each step. ${less}`,
-      ];
+  const templates =
+    batchSize === 1
+      ? 'the face template of a single image'
+      : `a mixture of the face templates that trained, ${batchSize} in each step`;
+  return [
+    `From an update of the classifier the coordinator can work out ${templates}. One that prepares the model for it can single out the template of one image: only noise added at this site hides that`,
+    'More subjects, noise and secure aggregation make an update tell less',
+  ];
 }
 
 const ruleWords = {

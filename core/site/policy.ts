@@ -84,6 +84,18 @@ export function setPolicy(store: Store, policy: SitePolicy, actor: string): Poli
 /** Minutes since midnight by the site's own clock. */
 const minutesOf = (text: string) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3, 5));
 
+const dayMs = 24 * 3_600_000;
+
+/** How long until the next quiet hours begin, in ms; null when there are none. By the site's own clock, to the minute. */
+export function msUntilQuiet({ quietHours }: SitePolicy, now: Date): number | null {
+  const [from] = quietHours.split('-');
+  if (!from) return null;
+  const start = new Date(now);
+  start.setHours(0, minutesOf(from), 0, 0);
+  const inMs = start.getTime() - now.getTime();
+  return inMs > 0 ? inMs : inMs + dayMs;
+}
+
 /** When the quiet hours in progress end ("19:00"), or null when there are none now. */
 export function quietUntil({ quietHours }: SitePolicy, now: Date): string | null {
   const [from, to] = quietHours.split('-');

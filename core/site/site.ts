@@ -23,7 +23,7 @@ import {
   voidOldApproval,
 } from './approval.ts';
 import { createAskedLog } from './asked-log.ts';
-import { establishPolicy } from './policy.ts';
+import { establishPolicy, msUntilQuiet, publishedPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
@@ -63,6 +63,7 @@ export function createSite(options: SiteOptions): SiteNode {
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
   let consentTimer: NodeJS.Timeout | undefined;
+  let quietTimer: NodeJS.Timeout | undefined;
   /** Of the newest run: every manifest of it names the same. */
   let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
   const asked = createAskedLog(store);
@@ -163,12 +164,21 @@ export function createSite(options: SiteOptions): SiteNode {
     const { contract, sha256 } = derived;
     const base = await options.baseFacts(baseId);
     const now = options.now?.() ?? new Date();
+    stopForQuietHours(now);
     return judge(
       store,
       manifest,
       { contract, sha256 },
       { base, automatic: options.autoApprove === true, now },
     );
+  }
+
+  /** Work that is under way when quiet hours begin stops, and goes on from its checkpoint after them. */
+  function stopForQuietHours(now: Date): void {
+    clearTimeout(quietTimer);
+    const policy = publishedPolicy(store);
+    const inMs = policy === null ? null : msUntilQuiet(policy, now);
+    if (inMs !== null) quietTimer = setTimeout(() => dispatch({ type: 'decided' }), inMs).unref();
   }
 
   /** Once for each run: that a person was asked, and what it asks for beyond what was approved before. */
@@ -338,6 +348,7 @@ export function createSite(options: SiteOptions): SiteNode {
     async close() {
       stopListening();
       clearTimeout(consentTimer);
+      clearTimeout(quietTimer);
       dispatch({ type: 'closed' });
       await steps;
     },

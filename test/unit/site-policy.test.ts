@@ -23,6 +23,7 @@ import { openPolicy } from '../../core/simulation/policies.ts';
 import {
   currentPolicy,
   establishPolicy,
+  msUntilQuiet,
   publishedPolicy,
   quietUntil,
   setPolicy,
@@ -377,6 +378,17 @@ describe('quiet hours', () => {
     ['', '12:00', null],
   ])('of %s at %s last until %s', (hours, clock, end) => {
     expect(until(hours, clock)).toBe(end);
+  });
+
+  test.each([
+    ['07:00-19:00', '06:59', 1],
+    ['07:00-19:00', '07:00', 24 * 60],
+    ['22:00-06:00', '21:00', 60],
+    ['', '12:00', null],
+  ])('of %s begin after %s in %s minutes', (quietHours, clock, minutes) => {
+    const ms = msUntilQuiet({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00`));
+
+    expect(ms === null ? null : ms / 60_000).toBe(minutes);
   });
 
   test.each(['7-19', '07:00-24:00', '07:00', '07:60-08:00', '07:00-19:00 '])('are not written %j', (text) => {

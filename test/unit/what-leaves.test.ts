@@ -89,7 +89,9 @@ describe('the sentences of the approval card', () => {
 
     expect(ofBatch(1)).toContain('the face template of a single image');
     expect(ofBatch(8)).toContain('a mixture of the face templates that trained, 8 in each step');
-    expect(ofBatch(8)).toContain('More subjects, noise added at this site, and secure aggregation');
+    // A hostile coordinator chooses the model: what the mixture says holds for an honest one.
+    expect(ofBatch(8)).toContain('can single out the template of one image: only noise added at this site');
+    expect(ofBatch(8)).toContain('More subjects, noise and secure aggregation');
     expect(ofBatch(1, { localHead: true })).not.toContain('face template');
   });
 
