@@ -44,7 +44,10 @@ const trainingShape = grouped('How it trains', {
     'Clip gradients. Without clipping, one unusual image can dominate an update.',
     z.boolean().default(true),
   ),
-  maxRounds: setting('Rounds of a run. A run may not ask for more.', least(1000, 1000)),
+  maxRounds: setting(
+    'Rounds of a run. A run may not ask for more: each round, and each evaluation, tells a little more.',
+    least(100, 1000),
+  ),
   evaluations: setting(
     'Evaluations. How often a run may ask this site how well the shared model does on its held-out images.',
     choice({

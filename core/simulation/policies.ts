@@ -14,6 +14,7 @@ export const openPolicy: SitePolicy = sitePolicySchema.parse({
   minSteps: 1,
   minBatchSize: 1,
   requireClipping: false,
+  maxRounds: 1000,
   allowBaseWeights: true,
   allowLeakyBases: true,
 });
