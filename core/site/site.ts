@@ -4,26 +4,17 @@
  * twice finds its work again by itself.
  */
 import { z } from 'zod';
-import { hasLostConsent, nextConsentChange } from '../consent/cohort.ts';
+import { hasLostConsent } from '../consent/cohort.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
-import type { BaseModel } from '../models/base-model.ts';
 import { createCatalogue } from '../models/catalogue.ts';
-import { type Contract, contractHash, contractOf } from '../policy/contract.ts';
-import { type ErrorReport, toAppError } from '../shared/errors.ts';
+import { toAppError } from '../shared/errors.ts';
 import { collectBlobs } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
-import {
-  beyondEarlier,
-  checkManifest,
-  completeConfig,
-  disallowedAmong,
-  judge,
-  type Verdict,
-  voidOldApproval,
-} from './approval.ts';
-import { createAskedLog } from './asked-log.ts';
-import { establishPolicy, msUntilQuiet, publishedPolicy } from './policy.ts';
+import { createAlarms } from './alarms.ts';
+import { checkManifest, disallowedAmong, voidOldApproval } from './approval.ts';
+import { createExamination } from './examination.ts';
+import { establishPolicy } from './policy.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
@@ -42,8 +33,6 @@ export type { SiteNode, SiteOptions } from './site-node.ts';
 type StepEffect = Extract<Effect, { type: Step }>;
 
 const retryAfterMs = 5_000;
-/** Of Node; a longer one would end at once. */
-const longestTimerMs = 2 ** 31 - 1;
 /** Failures of a step that say something about the coordinator or the policy. */
 const refusing: ReadonlySet<string> = new Set(['CONTRACT_BROKEN', 'POLICY_REFUSED', 'POLICY_CHANGED']);
 const pausedSchema = z.boolean();
@@ -62,11 +51,12 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
-  let consentTimer: NodeJS.Timeout | undefined;
-  let quietTimer: NodeJS.Timeout | undefined;
-  /** Of the newest run: every manifest of it names the same. */
-  let derived: { configSha256: string; model: BaseModel; contract: Contract; sha256: string } | null = null;
-  const asked = createAskedLog(store);
+  const examination = createExamination({ ...options, catalogue });
+  const alarms = createAlarms(store, {
+    onConsent: () => dispatch({ type: 'consentChanged' }),
+    // Work that is under way stops, and goes on from its checkpoint after them.
+    onQuietHours: () => dispatch({ type: 'decided' }),
+  });
   const events: SiteEvent[] = [];
   let isDeciding = false;
 
@@ -97,7 +87,7 @@ export function createSite(options: SiteOptions): SiteNode {
   function fail(effect: Effect['type'], ticket: number, thrown: unknown): void {
     const error = toAppError(thrown).toReport();
     const { runId, round } = state.manifest ?? {};
-    if (state.manifest !== null && refusing.has(error.code)) auditRefusal(state.manifest, error);
+    if (state.manifest !== null && refusing.has(error.code)) examination.recordRefusal(state.manifest, error);
     logger.warn({ error: thrown, effect, runId, round, code: error.code }, 'round not finished');
     dispatch({ type: 'failed', ticket, effect, error });
   }
@@ -139,62 +129,16 @@ export function createSite(options: SiteOptions): SiteNode {
     }
   }
 
-  /** Derives the contract from the settings and this site's own base model, and decides about it. */
   async function examine(manifest: ManifestBody, ticket: number): Promise<void> {
     try {
-      const verdict = await verdictOn(manifest);
-      if (verdict.type === 'refused') auditRefusal(manifest, verdict.error);
-      if (verdict.type === 'approvalMissing') auditQuestion(manifest);
-      dispatch({ ...verdict, ticket });
+      const now = options.now?.() ?? new Date();
+      alarms.watchQuietHours(now);
+      dispatch({ ...(await examination.verdictOn(manifest, now)), ticket });
     } catch (thrown) {
       const error = toAppError(thrown);
       if (error.code === 'MODEL_UNKNOWN') dispatch({ type: 'baseMissing', ticket, error: error.toReport() });
       else if (ticket === state.ticket) fail('examine', ticket, thrown);
     }
-  }
-
-  async function verdictOn(manifest: ManifestBody): Promise<Verdict> {
-    const { config, configSha256 } = manifest;
-    const baseId = await catalogue.resolve(config.baseId, config.baseSha256);
-    const model = await catalogue.load(baseId);
-    if (derived?.configSha256 !== configSha256 || derived.model !== model) {
-      const contract = contractOf(completeConfig(config), model, options.askedBy);
-      derived = { configSha256, model, contract, sha256: contractHash(contract) };
-    }
-    const { contract, sha256 } = derived;
-    const base = await options.baseFacts(baseId);
-    const now = options.now?.() ?? new Date();
-    stopForQuietHours(now);
-    return judge(
-      store,
-      manifest,
-      { contract, sha256 },
-      { base, automatic: options.autoApprove === true, now },
-    );
-  }
-
-  /** Work that is under way when quiet hours begin stops, and goes on from its checkpoint after them. */
-  function stopForQuietHours(now: Date): void {
-    clearTimeout(quietTimer);
-    const policy = publishedPolicy(store);
-    const inMs = policy === null ? null : msUntilQuiet(policy, now);
-    if (inMs !== null) quietTimer = setTimeout(() => dispatch({ type: 'decided' }), inMs).unref();
-  }
-
-  /** Once for each run: that a person was asked, and what it asks for beyond what was approved before. */
-  function auditQuestion({ runId, contractSha256 }: ManifestBody): void {
-    const more = derived === null ? [] : beyondEarlier(store, derived.contract).map(({ path }) => path);
-    const details = { runId, contract: contractSha256, ...(more.length > 0 && { beyondEarlier: more }) };
-    asked.write(`${runId} ${contractSha256}`, 'approval-asked', details);
-  }
-
-  /** Once for each reason: a coordinator that repeats itself does not fill the trail. */
-  function auditRefusal(
-    { runId, round, contractSha256 }: ManifestBody,
-    { code, message }: ErrorReport,
-  ): void {
-    const details = { runId, round, contract: contractSha256, code, reason: message };
-    asked.write(`${runId} ${message}`, 'manifest-refused', details);
   }
 
   function takeBack(runId: string): void {
@@ -213,21 +157,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const cohortId = isBusy ? work?.cohortId : undefined;
     if (files !== null || (cohortId !== undefined && hasLostConsent(store, cohortId)))
       dispatch({ type: 'discarded' });
-    wakeForConsent();
-  }
-
-  /** Consents begin and end by themselves: then is looked at again what is in work and what was announced. */
-  function wakeForConsent(): void {
-    clearTimeout(consentTimer);
-    const purpose = state.manifest?.config.purpose;
-    const next = purpose === undefined ? null : nextConsentChange(store, purpose);
-    if (next === null || state.phase === 'closed') return;
-    const inMs = Date.parse(next) - Date.parse(store.now());
-    consentTimer = setTimeout(
-      () => dispatch({ type: 'consentChanged' }),
-      Math.min(Math.max(0, inMs), longestTimerMs),
-    );
-    consentTimer.unref();
+    if (state.manifest !== null) alarms.watchConsent(state.manifest.config.purpose);
   }
 
   function startStep(effect: StepEffect): void {
@@ -319,7 +249,7 @@ export function createSite(options: SiteOptions): SiteNode {
         const { runId, round } = manifest;
         const error = toAppError(thrown).toReport();
         logger.warn({ error: thrown, runId, round }, 'manifest refused');
-        auditRefusal(manifest, error);
+        examination.recordRefusal(manifest, error);
         dispatch({ type: 'manifestRefused', manifest, error });
         return;
       }
@@ -330,8 +260,7 @@ export function createSite(options: SiteOptions): SiteNode {
         dispatch({ type: 'receipt', accepted: receipt.accepted, reason: receipt.reason });
     },
     refuseUnreadable(error) {
-      const { code, message } = error;
-      asked.write(message, 'manifest-refused', { code, reason: message });
+      examination.recordUnreadable(error);
       dispatch({ type: 'unreadable', error });
     },
     decided() {
@@ -347,8 +276,7 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     async close() {
       stopListening();
-      clearTimeout(consentTimer);
-      clearTimeout(quietTimer);
+      alarms.close();
       dispatch({ type: 'closed' });
       await steps;
     },
