@@ -118,6 +118,8 @@ export interface CoordinatorNode {
 export function createCoordinator(options: CoordinatorOptions): CoordinatorNode {
   const { store, blobs, ports, logger, catalogue = createCatalogue() } = options;
   let engine: RunEngine | null = null;
+  /** Until the run in progress is loaded nothing can be said about it: what comes meanwhile waits. */
+  const loading = store.runs.current() === null ? null : Promise.withResolvers<void>();
 
   const enrolled = () => store.sites.list().filter((site) => site.revokedAt === null);
 
@@ -220,6 +222,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
 
   const inbox: CoordinatorInbox = {
     async received(siteId, message) {
+      await loading?.promise;
       const { type, body } = message;
       if (type === 'declined')
         logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
@@ -310,10 +313,14 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     runDetail: detail,
     async resume() {
-      const newest = store.runs.current() ?? store.runs.list()[0];
-      if (newest === undefined || newest === null) return;
-      engine = await openEngine(newest.id);
-      await engine.resume();
+      try {
+        const newest = store.runs.current() ?? store.runs.list()[0];
+        if (newest === undefined || newest === null) return;
+        engine = await openEngine(newest.id);
+        await engine.resume();
+      } finally {
+        loading?.resolve();
+      }
     },
     async close() {
       await engine?.suspend();
