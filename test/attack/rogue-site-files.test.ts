@@ -136,7 +136,9 @@ test('thousands of announcements take no room at the coordinator, and end the co
 
 test('rejected garbage takes no room at the coordinator, and ends the connection', async () => {
   await using rogue = await scene.admit({ name: 'Dumper' });
-  const runId = await scene.startRun(modestRun(scene.federation));
+  // Long enough that the round is open until the coordinator has had enough.
+  const training = { batchSize: 4, epochs: 16 };
+  const runId = await scene.startRun({ ...modestRun(scene.federation), training });
   const { state } = await rogue.manifestOf(runId);
   const { dataFolder } = scene.federation.coordinator;
   const before = holdingsOf(dataFolder);
@@ -144,9 +146,9 @@ test('rejected garbage takes no room at the coordinator, and ends the connection
   const filesBefore = folderBytes(files);
 
   let most = 0;
-  const end = Date.now() + 5_000;
+  const end = Date.now() + 20_000;
   let sent = 0;
-  for (; Date.now() < end; sent++) {
+  for (; Date.now() < end && rogue.cuts === 0; sent++) {
     const garbage = new Uint8Array(state!.sizeBytes).fill(1);
     new DataView(garbage.buffer).setUint32(0, sent);
     const update = await rogue.offer(garbage);

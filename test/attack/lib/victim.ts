@@ -93,7 +93,9 @@ export const openPolicy: Partial<SitePolicy> = {
 /** What of a run has left the site a while after it was asked: announced updates, answered evaluations, training steps. */
 export async function leftAfter(coordinator: RogueCoordinator, runId: string, waitMs = 500) {
   await new Promise((resolve) => setTimeout(resolve, waitMs));
-  const count = (type: 'announce' | 'evaluation' | 'progress') => coordinator.saidOf(runId, type).length;
+  // A site repeats a message until it is answered: what it says once more is nothing more.
+  const count = (type: 'announce' | 'evaluation' | 'progress') =>
+    new Set(coordinator.saidOf(runId, type).map(({ body }) => JSON.stringify(body))).size;
   return { updates: count('announce'), evaluations: count('evaluation'), steps: count('progress') };
 }
 
