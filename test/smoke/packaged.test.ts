@@ -39,7 +39,7 @@ function drawFaces(folder: string): { sites: z.infer<typeof demoSites>; classes:
   const script = `
     const { generateDemoFaces, demoLabels } = await import(process.argv[1]);
     const sites = await generateDemoFaces({
-      outFolder: process.argv[2], sites: 2, seed: 3, subjectsPerSite: 16, imagesPerSubject: 2, heldOutShare: 0.25,
+      outFolder: process.argv[2], sites: 3, seed: 3, alpha: 100, subjectsPerSite: 16, imagesPerSubject: 2, heldOutShare: 0.25,
     });
     process.stdout.write(JSON.stringify({ sites, classes: demoLabels }));`;
   const module = pathToFileURL(join(app.root, 'core/data/demo-faces.ts')).href;
@@ -112,7 +112,7 @@ describe('the package', () => {
     for (const { reason } of report.setAside) expect(reason).toMatch(/faces/);
   });
 
-  it('trains one real round: a coordinator and two sites, over the broker', async () => {
+  it('trains one real round: a coordinator and three sites under the default policy, over the broker', async () => {
     const { sites, classes } = drawFaces(join(work, 'faces'));
     const coordinator = await startPackagedAgent(app, join(work, 'coordinator'));
     const agents = [coordinator];
@@ -134,8 +134,8 @@ describe('the package', () => {
         coolingRounds: 0,
         rMax: 4,
         rMin: 2,
-        quorum: 2,
-        smallCell: 1,
+        quorum: 3,
+        training: { batchSize: 4, epochs: 2 },
       });
       const readRun = () => coordinator.client.coordinator.run.query({ runId: started.id });
       await expect
@@ -145,7 +145,7 @@ describe('the package', () => {
       const run = await readRun();
       const adapters = await coordinator.client.adapters.query();
       expect(run.done).toHaveLength(1);
-      expect(run.done[0]!.sites.map((site) => site.status)).toEqual(['received', 'received']);
+      expect(run.done[0]!.sites.map((site) => site.status)).toEqual(['received', 'received', 'received']);
       expect(run.done[0]!.meanLoss).toBeGreaterThan(0);
       expect(run.done[0]!.bytesUp).toBeGreaterThan(0);
       expect(adapters.some((adapter) => adapter.kind === 'global')).toBe(true);
