@@ -91,7 +91,8 @@ export async function startEnrolmentDesk(options: EnrolmentDeskOptions): Promise
     const token = tokenOf(message.payload);
     const isInvited = token !== null && options.registry.findInvitation(hashTokenPublicKey(token)) !== null;
     if (!isInvited && !mayHandleOneMore()) {
-      logger.warn({}, 'too many requests to join; some were dropped');
+      // Once a minute: a flood must not fill the log either.
+      if (inMinute === requestsPerMinute + 1) logger.warn({}, 'too many requests to join; some were dropped');
       return;
     }
     return queue.run(() => handle(id, message.payload));
