@@ -146,17 +146,16 @@ export function consentStatus(
   purpose: string,
   at: string,
 ): ConsentStatus {
-  const relevant = events
+  const withdrawal = lastWithdrawal(events, purpose);
+  const grants = events
     .filter(
-      (event) => event.purpose === purpose || (event.kind === 'withdraw' && event.purpose === everyPurpose),
+      (event) =>
+        event.kind === 'grant' &&
+        event.purpose === purpose &&
+        (withdrawal === null || (event.id > withdrawal.id && event.validFrom >= withdrawal.validFrom)),
     )
     .sort((a, b) => a.id - b.id);
-  const withdrawnAt = relevant.findLastIndex((event) => event.kind === 'withdraw');
-  const withdrawal = relevant[withdrawnAt];
-  const grants = relevant
-    .slice(withdrawnAt + 1)
-    .filter((grant) => withdrawal === undefined || grant.validFrom >= withdrawal.validFrom);
-  if (grants.length === 0) return withdrawal === undefined ? 'none' : 'withdrawn';
+  if (grants.length === 0) return withdrawal === null ? 'none' : 'withdrawn';
   const instant = Date.parse(at);
   const inForce = grants.findLast((grant) => Date.parse(grant.validFrom) <= instant);
   if (inForce === undefined) return 'not-yet-valid';

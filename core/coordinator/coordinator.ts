@@ -5,7 +5,7 @@ import { type SitePolicy, sitePolicySchema } from '../config/site-policy.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { refusalsOf } from '../policy/check-policy.ts';
-import { type AskedBy, contractHash, contractOf } from '../policy/contract.ts';
+import { type AskedBy, type Contract, contractHash, contractOf } from '../policy/contract.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
@@ -164,8 +164,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   /** What each site's policy says to a plan, as far as a policy alone can tell. */
-  function answersOf(config: RunConfig, base: BaseModel): SiteAnswer[] {
-    const contract = contractOf(config, base, options.askedBy);
+  function answersOf(contract: Contract): SiteAnswer[] {
     return enrolled().map(({ id, name, policy }) => {
       const known = sitePolicySchema.safeParse(policy).data ?? null;
       const refusals = known === null ? [] : refusalsOf(contract, known, null);
@@ -179,7 +178,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   /** The run and the state that it starts from. @returns its id */
-  async function recordStart(config: RunConfig, base: BaseModel): Promise<string> {
+  async function recordStart(contract: Contract, base: BaseModel): Promise<string> {
+    const config = contract.settings;
     const state = createRunState(config, base);
     const plan = getStrategy(config.strategy).configureTrain(config, 0);
     const context = { config, plan, base };
@@ -204,7 +204,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         action: 'run-started',
         details: {
           ...{ runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
-          contract: contractHash(contractOf(config, base, options.askedBy)),
+          contract: contractHash(contract),
         },
       });
     });
@@ -288,7 +288,11 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         count,
       );
       const planned = planRun(config, base, count);
-      return { ...planned, quorum: config.quorum, sites: answersOf(config, base) };
+      return {
+        ...planned,
+        quorum: config.quorum,
+        sites: answersOf(contractOf(config, base, options.askedBy)),
+      };
     },
     async startRun(settings) {
       if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
@@ -299,8 +303,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const base = await catalogue.load(settings.baseId ?? defaultBaseId);
       const names = enrolled().map((site) => site.name);
       const config = completeRunConfig(settings, base, names.length, names);
-      refuseHopeless(config, answersOf(config, base));
-      const id = await recordStart(config, base);
+      const contract = contractOf(config, base, options.askedBy);
+      refuseHopeless(config, answersOf(contract));
+      const id = await recordStart(contract, base);
       await engine?.suspend();
       engine = await openEngine(id);
       await engine.resume();

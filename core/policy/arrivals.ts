@@ -6,13 +6,13 @@ import type { RunConfig } from '../config/run-config.ts';
 import { type ModelState, type StateShape, shapesAtRank, tensorsOf } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
-import { elementCount, sameDims } from '../shared/tensor.ts';
+import { elementCount, isFiniteTensor, sameDims } from '../shared/tensor.ts';
 import { layerScales } from '../strategy/lora-settings.ts';
 import { createStateShapes, frozenBaseAfter } from '../strategy/plan-shapes.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { fileSizeBytes, frozenBaseForm, globalForm } from '../strategy/wire/wire.ts';
 import type { FileForm } from '../strategy/wire/wire-context.ts';
-import { highestShape, spreadsRanks, widestWithin } from './leaves.ts';
+import { highestShape, slackBytes, spreadsRanks, widestWithin } from './leaves.ts';
 
 /** What may lie under the state with which a round starts. */
 interface FrozenSoFar {
@@ -32,8 +32,6 @@ export interface Arrivals {
   checkFrozenPart(part: ModelState, round: number): void;
 }
 
-/** For digits of ranks in a file's metadata. */
-const slackBytes = 16 * 1024;
 const bytesPerValue = 4;
 /** Name, shape and place of a tensor in a file's header. */
 const entryBytes = 1024;
@@ -161,20 +159,15 @@ function requireTensors(
   replaced: readonly string[],
   base: BaseModel,
 ): void {
-  const allowed = new Map(tensorsOf(expected));
-  const ownWeights = new Map(
-    [...state.base.keys()]
-      .filter((name) => replaced.includes(name))
-      .map((name) => [name, base.weights.get(name)!]),
-  );
-  for (const [name, tensor] of tensorsOf({ ...expected, lora: new Map(), head: new Map(), base: ownWeights }))
-    allowed.set(name, tensor);
+  const known = new Set(replaced);
+  const weights = [...state.base.keys()].filter((name) => known.has(name));
+  const own = new Map(weights.map((name) => [name, base.weights.get(name)!]));
+  const allowed = tensorsOf({ ...expected, base: own });
   for (const [name, tensor] of tensorsOf(state)) {
     const wanted = allowed.get(name);
     if (wanted === undefined) throw broken(`it holds "${name}", which nobody asked for`);
     if (!sameDims(tensor.dims, wanted.dims)) throw broken(`"${name}" has the wrong shape`);
-    if (!tensor.data.every(Number.isFinite))
-      throw broken(`"${name}" holds values that are not finite numbers`);
+    if (!isFiniteTensor(tensor)) throw broken(`"${name}" holds values that are not finite numbers`);
   }
 }
 

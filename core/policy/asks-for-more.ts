@@ -2,7 +2,7 @@
  * Whether one contract asks for no more than another, field by field. A field without a rule of its own must be the same:
  * what cannot be compared asks a person again.
  */
-import type { PrivacySettings, RobustSettings } from '../config/round-options.ts';
+import type { PrivacySettings, RobustSettings, WirePrecision } from '../config/round-options.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import type { Contract } from './contract.ts';
 
@@ -14,30 +14,19 @@ export interface Excess {
   asked: unknown;
 }
 
-interface Rule {
-  /** Completes "may be …" for people. */
-  words: string;
-  allows(granted: never, asked: never): boolean;
-}
+/** Whether what is asked is within what was granted. */
+type Rule = (granted: never, asked: never) => boolean;
 
-const rule = <T>(words: string, allows: (granted: T, asked: T) => boolean): Rule => ({ words, allows });
+const rule = <T>(allows: (granted: T, asked: T) => boolean): Rule => allows;
 
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
-const atMost = rule(
-  'the same or less',
-  (granted, asked) => isNumber(granted) && isNumber(asked) && asked <= granted,
-);
-const atLeast = rule(
-  'the same or more',
-  (granted, asked) => isNumber(granted) && isNumber(asked) && asked >= granted,
-);
-const anything = rule('anything', () => true);
+const atMost = rule((granted, asked) => isNumber(granted) && isNumber(asked) && asked <= granted);
+const atLeast = rule((granted, asked) => isNumber(granted) && isNumber(asked) && asked >= granted);
+const anything = rule(() => true);
 
-const among = (...fromLeast: readonly string[]) =>
-  rule<string>('the same or coarser', (granted, asked) => {
-    const [most, wanted] = [fromLeast.indexOf(granted), fromLeast.indexOf(asked)];
-    return wanted >= 0 && wanted <= most;
-  });
+const precisions: readonly WirePrecision[] = ['int8', 'fp16', 'fp32'];
+const isNoFiner = (granted: WirePrecision, asked: WirePrecision) =>
+  precisions.includes(asked) && precisions.indexOf(asked) <= precisions.indexOf(granted);
 
 /**
  * By the path of a contract's field; a rule for an object decides about all of it. Paths that are not here, also those
@@ -49,42 +38,27 @@ export const comparisons: Readonly<Record<string, Rule>> = {
   // Random numbers and patience say nothing about anybody.
   'settings.seed': anything,
   'settings.roundDeadlineMs': anything,
-  'settings.classes': rule<string[]>('some of these', (granted, asked) =>
-    asked.every((label) => granted.includes(label)),
-  ),
+  'settings.classes': rule<string[]>((granted, asked) => asked.every((label) => granted.includes(label))),
   'settings.rounds': atMost,
   'settings.rMax': atMost,
   'settings.quorum': atLeast,
   'settings.smallCell': atLeast,
-  'settings.wire.up': among('int8', 'fp16', 'fp32'),
-  'settings.privacy': rule<PrivacySettings | null>('the same or stronger', protectsAsMuch),
-  'settings.robust': rule<RobustSettings>('the same or stricter', isAsRobust),
+  'settings.wire.up': rule(isNoFiner),
+  'settings.privacy': rule(protectsAsMuch),
+  'settings.robust': rule(isAsRobust),
   // Null: no cap.
   'settings.weightCap': rule<number | null>(
-    'the same or less',
     (granted, asked) => granted === null || (asked !== null && asked <= granted),
   ),
   'settings.training.batchSize': atLeast,
   // 0 turns clipping off.
   'settings.training.clipNorm': rule<number>(
-    'the same or less',
     (granted, asked) =>
       isNumber(granted) && isNumber(asked) && (granted === 0 || (asked > 0 && asked <= granted)),
   ),
   minContributors: atLeast,
-  leaves: rule<Contract['leaves']>('the same or less', leavesNoMore),
+  leaves: rule(leavesNoMore),
 };
-
-/** Fields whose limits a person can set on the approval card: a run may then ask for less, never for more. */
-export const editableLimits = [
-  'rounds',
-  'rMax',
-  'quorum',
-  'smallCell',
-  'classes',
-  'training.batchSize',
-  'training.clipNorm',
-] as const;
 
 /** @returns nothing when all that `asked` asks for was granted */
 export function asksForMore(granted: Contract, asked: Contract): Excess[] {
@@ -95,7 +69,7 @@ function excessAt(path: string, granted: unknown, asked: unknown): Excess[] {
   const own = Object.hasOwn(comparisons, path) ? comparisons[path]! : null;
   if (own !== null) {
     const isThere = granted !== undefined && asked !== undefined;
-    return isThere && own.allows(granted as never, asked as never) ? [] : [{ path, granted, asked }];
+    return isThere && own(granted as never, asked as never) ? [] : [{ path, granted, asked }];
   }
   if (isObject(granted) && isObject(asked)) {
     const keys = new Set([...Object.keys(granted), ...Object.keys(asked)]);
@@ -140,8 +114,6 @@ function isAsRobust(granted: RobustSettings, asked: RobustSettings): boolean {
   return granted.rule === 'median' && asked.rule === 'median';
 }
 
-const precisions = ['int8', 'fp16', 'fp32'] as const;
-
 /** No other tensor, no larger one, no finer number, no round with more, and no more in all. */
 function leavesNoMore(granted: Contract['leaves'], asked: Contract['leaves']): boolean {
   const known = new Map(granted.tensors.map(({ name, dims }) => [name, dims]));
@@ -151,7 +123,7 @@ function leavesNoMore(granted: Contract['leaves'], asked: Contract['leaves']): b
     bytes: Math.max(0, ...granted.rounds.map(({ bytes }) => bytes)),
   };
   return (
-    precisions.indexOf(asked.precision) <= precisions.indexOf(granted.precision) &&
+    isNoFiner(granted.precision, asked.precision) &&
     asked.bytes <= granted.bytes &&
     asked.tensors.every(({ name, dims }) => isWithin(dims, known.get(name))) &&
     asked.rounds.every(

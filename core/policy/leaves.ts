@@ -14,6 +14,9 @@ import { factorsSchema, type RoundPlan } from '../strategy/strategy.ts';
 import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { type FileForm, wireEntries } from '../strategy/wire/wire-context.ts';
 
+/** By which a file may be larger than its shapes say: for digits of ranks in its metadata. */
+export const slackBytes = 16 * 1024;
+
 const count = z.int().nonnegative();
 const roundNumber = z.int().min(0).max(1000);
 

@@ -4,10 +4,7 @@ import { parseSafetensors } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { nameOfScales, typeOf } from '../strategy/wire/numbers.ts';
-import type { RoundLeaves } from './leaves.ts';
-
-/** For digits of ranks in a file's metadata. */
-const slackBytes = 16 * 1024;
+import { type RoundLeaves, slackBytes } from './leaves.ts';
 
 /**
  * @param bytes as they are on the disk

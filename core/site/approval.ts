@@ -2,7 +2,7 @@
  * Whether a site works by a manifest: it must follow from the run's contract in every detail, the site's policy must
  * allow the contract, and a person must have approved it.
  */
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { runConfigSchema } from '../config/run-config.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
@@ -14,7 +14,7 @@ import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import type { ManifestBody } from '../transport/messages.ts';
-import { currentPolicy, quietUntil } from './policy.ts';
+import { policyOrFault, quietUntil } from './policy.ts';
 
 /** Cosines of two machines may differ in their last digit. */
 const roundingShare = 1e-9;
@@ -117,19 +117,14 @@ export function judge(
     );
   store.contracts.keep({ runId: manifest.runId, sha256, document: contract });
   if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
-  try {
-    const { policy } = currentPolicy(store);
-    const refusals = refusalsOf(contract, policy, base);
-    if (refusals.length > 0) return refused(policyRefused(refusals));
-    const least = Math.max(policy.minContributors, contract.minContributors);
-    const fault = contributorsFault(manifest, least);
-    if (fault !== null) return refused(fault);
-    const until = quietUntil(policy, now);
-    if (until !== null && manifest.phase === 'train') return refused(quiet(until), true);
-  } catch (thrown) {
-    if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return refused(thrown);
-    throw thrown;
-  }
+  const policy = policyOrFault(store);
+  if (policy instanceof AppError) return refused(policy);
+  const refusals = refusalsOf(contract, policy, base);
+  if (refusals.length > 0) return refused(policyRefused(refusals));
+  const fault = contributorsFault(manifest, Math.max(policy.minContributors, contract.minContributors));
+  if (fault !== null) return refused(fault);
+  const until = quietUntil(policy, now);
+  if (until !== null && manifest.phase === 'train') return refused(quiet(until), true);
   return decisionOn(store, manifest.runId, contract, sha256, { automatic, now });
 }
 
@@ -225,17 +220,14 @@ const readStanding = ({ standing }: DecisionRecord): StandingApproval | null =>
  * what it allowed before. What it says about the base model is not asked here.
  */
 export function disallowedAmong(store: ReadOnlyStore, runIds: readonly string[]): string[] {
+  if (runIds.length === 0) return [];
+  const policy = policyOrFault(store);
   return runIds.filter((runId) => {
     const contract = store.contracts.get(runId);
     if (contract === null) return false;
+    if (policy instanceof AppError) return true;
     if (store.decisions.newestOn(contract.sha256)?.kind === 'declined') return true;
-    try {
-      const { policy } = currentPolicy(store);
-      return refusalsOf(contractSchema.parse(contract.document), policy, null).length > 0;
-    } catch (thrown) {
-      if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return true;
-      throw thrown;
-    }
+    return refusalsOf(contractSchema.parse(contract.document), policy, null).length > 0;
   });
 }
 
@@ -272,6 +264,3 @@ export function voidOldApproval(store: Store): void {
     });
   });
 }
-
-/** For the card: settings that were complete when the manifest was checked. */
-export const completeConfig = (config: unknown): RunConfig => runConfigSchema.parse(config);

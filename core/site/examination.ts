@@ -1,11 +1,12 @@
 /** Looks at what a manifest asks for before this site works by it, and writes down what became of the question. */
+import { runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import { type Contract, contractHash, contractOf } from '../policy/contract.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { Store } from '../store/store.ts';
 import type { ManifestBody } from '../transport/messages.ts';
-import { beyondEarlier, completeConfig, judge, type Verdict } from './approval.ts';
+import { beyondEarlier, judge, type Verdict } from './approval.ts';
 import { createAskedLog } from './asked-log.ts';
 import type { SiteOptions } from './site-node.ts';
 
@@ -31,7 +32,7 @@ export function createExamination(options: ExaminationOptions): Examination {
   /** From the settings and this site's own base model. */
   function contractFor({ config, configSha256 }: ManifestBody, model: BaseModel) {
     if (derived?.configSha256 !== configSha256 || derived.model !== model) {
-      const contract = contractOf(completeConfig(config), model, askedBy);
+      const contract = contractOf(runConfigSchema.parse(config), model, askedBy);
       derived = { configSha256, model, contract, sha256: contractHash(contract) };
     }
     return derived;

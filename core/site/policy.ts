@@ -51,6 +51,16 @@ export function currentPolicy(store: ReadOnlyStore): CurrentPolicy {
   return { version, policy: parsed.data, setBy: actor, setAt: createdAt };
 }
 
+/** The policy that holds, or POLICY_CHANGED when none does. */
+export function policyOrFault(store: ReadOnlyStore): SitePolicy | AppError {
+  try {
+    return currentPolicy(store).policy;
+  } catch (thrown) {
+    if (thrown instanceof AppError && thrown.code === 'POLICY_CHANGED') return thrown;
+    throw thrown;
+  }
+}
+
 /** What the coordinator may know; null when nothing can be said for sure. */
 export function publishedPolicy(store: ReadOnlyStore): SitePolicy | null {
   try {

@@ -3,7 +3,7 @@ import { factorInnerProduct } from '../lora/factor-inner-product.ts';
 import { type LoraLayer, type ModelState, shapesAtRank } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
-import { type FloatTensor, sameDims } from '../shared/tensor.ts';
+import { type FloatTensor, isFiniteTensor, sameDims } from '../shared/tensor.ts';
 import type { RoundPlan } from './strategy.ts';
 
 /** What an update must fit. */
@@ -101,15 +101,8 @@ function checkTensors(
   }
 }
 
-function checkFinite(what: string, { data }: FloatTensor): void {
-  // NaN and infinity times 0 are NaN, everything else is 0: one sum tells, four times as fast as asking of each value.
-  let [x0, x1] = [0, 0];
-  for (let i = 0; i + 1 < data.length; i += 2) {
-    x0 += data[i]! * 0;
-    x1 += data[i + 1]! * 0;
-  }
-  const last = data.length === 0 ? 0 : data.at(-1)! * 0;
-  if (x0 + x1 + last !== 0) throw rejected(`${what} holds values that are not finite numbers`);
+function checkFinite(what: string, tensor: FloatTensor): void {
+  if (!isFiniteTensor(tensor)) throw rejected(`${what} holds values that are not finite numbers`);
 }
 
 function checkRanks(update: ModelState, { lora }: ModelState): void {
