@@ -65,7 +65,8 @@ function storable(time: Date): string {
 }
 
 /** The local day of an instant, as ISO date. */
-export const dayOf = (instant: string, zone: string): string => localDay(Date.parse(instant), zone).toString();
+export const dayOf = (instant: string, zone: string): string =>
+  localDay(Date.parse(instant), zone).toString();
 
 const localDay = (ms: number, zone: string): Temporal.PlainDate =>
   Temporal.Instant.fromEpochMilliseconds(ms).toZonedDateTimeISO(zone).toPlainDate();

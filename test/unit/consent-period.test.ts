@@ -1,7 +1,13 @@
 /** Days of a consent in every time zone, held against a search with Intl, which knows nothing of Temporal. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { endOfPeriod, firstDayOf, lastDayOf, startOfPeriod, timeZoneSchema } from '../../core/consent/period.ts';
+import {
+  endOfPeriod,
+  firstDayOf,
+  lastDayOf,
+  startOfPeriod,
+  timeZoneSchema,
+} from '../../core/consent/period.ts';
 
 const hourMs = 3_600_000;
 const formats = new Map<string, Intl.DateTimeFormat>();
@@ -50,7 +56,8 @@ function changingDays(timeZone: string): string[] {
     const after = format(ms + 14 * 24 * hourMs);
     if (after === before) continue;
     before = after;
-    for (let day = 0; day <= 14; day++) days.push(new Date(ms + day * 24 * hourMs).toISOString().slice(0, 10));
+    for (let day = 0; day <= 14; day++)
+      days.push(new Date(ms + day * 24 * hourMs).toISOString().slice(0, 10));
   }
   return days;
 }
@@ -75,7 +82,9 @@ describe('the last day of a consent', () => {
     // Each zone with summer time once; zones of one rule are many.
     const cases = zones.flatMap((zone, index) => {
       const days = changingDays(zone);
-      return days.length === 0 ? [] : [0, 1, 2].map((turn) => ({ zone, day: days[(index * 31 + turn * 97) % days.length]! }));
+      return days.length === 0
+        ? []
+        : [0, 1, 2].map((turn) => ({ zone, day: days[(index * 31 + turn * 97) % days.length]! }));
     });
     expect(cases.length).toBeGreaterThan(300);
     for (const { zone, day } of cases) {
