@@ -3,6 +3,7 @@ import { createAdapters, createCohorts, createSiteMemory } from './adapter-table
 import { createAudit } from './audit.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
@@ -34,6 +35,7 @@ function createTables(db: Sqlite, now: () => string) {
     roundSites: createRoundSites(db, now),
     updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
+    withdrawalNotices: createWithdrawalNotices(db, now),
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
     siteMemory: createSiteMemory(db, now),
@@ -63,6 +65,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
