@@ -42,6 +42,8 @@ export interface RunWithdrawal {
   sites: string[];
   /** The run that it comes from, when this one started from that. */
   inheritedFrom: string | null;
+  /** The same in a sentence for people. */
+  note: string;
 }
 
 const siteFacts = ['siteId', 'status', 'reason', 'step', 'steps', 'meanLoss', 'examples'] as const;
@@ -138,7 +140,12 @@ export function withdrawalOf(
   const mark = marks.get(runId);
   if (mark === undefined) return null;
   const { fromRound, siteIds, inheritedFrom } = mark;
-  return { fromRound, sites: siteIds.map((id) => store.sites.get(id)?.name ?? id), inheritedFrom };
+  const sites = siteIds.map((id) => store.sites.get(id)?.name ?? id);
+  const note =
+    inheritedFrom === null
+      ? `Somebody whose images are in the contributions of ${sites.join(', ')} has withdrawn: the results from round ${fromRound + 1} on are marked.`
+      : `This run started from a result of run ${inheritedFrom} that is marked, because somebody has withdrawn: all its results are marked.`;
+  return { fromRound, sites, inheritedFrom, note };
 }
 
 /** Plan, rounds so far, and totals: what was sent is counted, what it is compared with is computed from shapes. */

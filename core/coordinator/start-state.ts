@@ -50,7 +50,6 @@ export async function startStateFrom(
   if (rounds.some((each) => each.round <= round && each.frozenBaseSha256 !== null))
     throw refuse('its model is more than its adapter: other parts lie under it');
   const before = runConfigSchema.parse(source.config);
-  if (startStateOf(before) !== null && rounds.length === 0) throw refuse('it was never trained');
   const plan = getStrategy(config.strategy).configureTrain(config, 0);
   if (!isPlainFile(globalForm({ config, plan }))) {
     const other = neededToRead.find((key) => canonicalJson([before[key]]) !== canonicalJson([config[key]]));
@@ -80,7 +79,10 @@ export function versionsBeforeWithdrawal(store: ReadOnlyStore, runId: string): M
   const clean = (id: string, upTo: number): ModelVersion[] =>
     store.rounds
       .listOfRun(id)
-      .filter(({ round, resultSha256 }) => resultSha256 !== null && round <= upTo && !isMarked(marks.get(id), round))
+      .filter(
+        ({ round, resultSha256 }) =>
+          resultSha256 !== null && round <= upTo && !isMarked(marks.get(id), round),
+      )
       .map(({ round }) => ({ runId: id, round }))
       .reverse();
   const found: ModelVersion[] = [];
@@ -89,7 +91,8 @@ export function versionsBeforeWithdrawal(store: ReadOnlyStore, runId: string): M
   while (next !== null && !seen.has(next.id)) {
     seen.add(next.id);
     found.push(...clean(next.id, next.upTo));
-    const config: { startFrom?: string } = runConfigSchema.safeParse(store.runs.get(next.id)?.config).data ?? {};
+    const config: { startFrom?: string } =
+      runConfigSchema.safeParse(store.runs.get(next.id)?.config).data ?? {};
     const start = startStateOf(config);
     next = start === null ? null : { id: start.runId, upTo: start.round };
   }
