@@ -7,9 +7,9 @@ import {
   type ConsentBreak,
   consentActions,
   consentHash,
+  createConsentCheck,
   type ErasedEvent,
   eventsWithHashes,
-  createConsentCheck,
   listAsFound,
   type RefOf,
 } from './consent-chain.ts';
