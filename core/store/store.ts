@@ -14,6 +14,7 @@ import {
   createUpdateArrivals,
 } from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
+import { createConsentDocuments, createImageCorrections } from './subject-tables.ts';
 
 /**
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
@@ -26,6 +27,8 @@ function createTables(db: Sqlite, now: () => string) {
     consentEvents: createConsentEvents(db, now),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
+    imageCorrections: createImageCorrections(db, now),
+    consentDocuments: createConsentDocuments(db, now),
     sites: createSites(db, now),
     invitations: createInvitations(db, now),
     runs: createRuns(db, now),
@@ -55,6 +58,8 @@ interface Readers {
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
   runs: 'get' | 'list' | 'current';
@@ -62,7 +67,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
