@@ -46,13 +46,19 @@ export const correctionSchema = z
     /** Questions that the person has answered with yes. */
     confirmed: z.array(correctionQuestionSchema).max(10).default([]),
   })
-  .refine(({ label, subject, split }) => label !== undefined || subject !== undefined || split !== undefined, {
-    message: 'say what is to be corrected: label, subject or split',
-  })
-  .refine(({ split, images, subject }) => split === undefined || (images === undefined && subject === undefined), {
-    message: 'a subject is for training or held out as a whole',
-    path: ['split'],
-  })
+  .refine(
+    ({ label, subject, split }) => label !== undefined || subject !== undefined || split !== undefined,
+    {
+      message: 'say what is to be corrected: label, subject or split',
+    },
+  )
+  .refine(
+    ({ split, images, subject }) => split === undefined || (images === undefined && subject === undefined),
+    {
+      message: 'a subject is for training or held out as a whole',
+      path: ['split'],
+    },
+  )
   .refine(({ reason, note }) => reason !== 'other' || (note ?? '') !== '', {
     message: 'describe the other reason',
     path: ['note'],

@@ -156,8 +156,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
     const stands = (id: number) => !hasLostConsent(store, id) && !isOutdated(store, id);
-    if (files !== null || (cohortId !== undefined && !stands(cohortId)))
-      dispatch({ type: 'discarded' });
+    if (files !== null || (cohortId !== undefined && !stands(cohortId))) dispatch({ type: 'discarded' });
     if (state.manifest !== null) alarms.watchConsent(state.manifest.config.purpose);
   }
 

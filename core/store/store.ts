@@ -21,9 +21,10 @@ import { createConsentDocuments, createImageCorrections } from './subject-tables
  * or INTERNAL. Where a time is optional, the store's clock gives it.
  */
 function createTables(db: Sqlite, now: () => string) {
+  const settings = createSettings(db);
   return {
-    settings: createSettings(db),
-    subjects: createSubjects(db, now),
+    settings,
+    subjects: createSubjects(db, now, settings),
     consentEvents: createConsentEvents(db, now),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
@@ -54,7 +55,7 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
-  subjects: 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
