@@ -104,9 +104,12 @@ export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = stor
 export function isOutdated(store: ReadOnlyStore, cohortId: number): boolean {
   if (!store.imageCorrections.touch(cohortId)) return false;
   const { purpose, sha256 } = store.cohorts.get(cohortId)!;
-  const images = store.cohorts.members(cohortId).map(({ imageId }) => store.images.get(imageId));
-  const training = images.filter((image) => image !== null && image.split === 'train').sort(canonicalOrder);
-  return training.length < images.length || cohortHash(purpose, training) !== sha256;
+  const members = store.cohorts.members(cohortId);
+  const training = members.flatMap(({ imageId }) => {
+    const image = store.images.get(imageId);
+    return image?.split === 'train' ? [image] : [];
+  });
+  return training.length < members.length || cohortHash(purpose, training.sort(canonicalOrder)) !== sha256;
 }
 
 /** The next instant at which the clock alone may change somebody's consent to a purpose; null when there is none. */

@@ -31,6 +31,7 @@ export const errorTable = {
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
+  CONFIRMATION_NEEDED: { status: 409, action: 'Look at what the message names, and confirm it.' },
   INVITATION_INVALID: {
     status: 400,
     action: 'Ask the coordinator for a new invitation and paste all of it.',

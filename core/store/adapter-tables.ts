@@ -92,6 +92,11 @@ export function createCohorts(db: Sqlite, now: () => string) {
              WHERE images.subject_id = @subjectId) ORDER BY id`,
         { subjectId },
       ),
+    /** Cohorts that hold an image, superseded ones included. */
+    byImage: (imageId: number) =>
+      rows.all('WHERE id IN (SELECT cohort_id FROM cohort_members WHERE image_id = @imageId) ORDER BY id', {
+        imageId,
+      }),
     /** Whose images a cohort holds: as it was frozen, and as they were corrected since. */
     subjects: (id: number): number[] =>
       db

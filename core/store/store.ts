@@ -68,7 +68,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members' | 'subjects';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
