@@ -16,6 +16,7 @@ import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
+import { subjectsRouter } from './subjects-router.ts';
 import { procedure, router } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
@@ -214,6 +215,7 @@ export const appRouter = router({
   devices: procedure.query(({ ctx }) => ctx.agent.devices()),
   setup: setupRouter,
   site: siteRouter,
+  subjects: subjectsRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),

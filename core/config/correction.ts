@@ -21,6 +21,7 @@ export const correctionQuestionSchema = z.enum([
   'other-split',
   'was-trained',
   'without-consent',
+  'used-again',
 ]);
 export type CorrectionQuestionKind = z.infer<typeof correctionQuestionSchema>;
 

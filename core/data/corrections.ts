@@ -1,7 +1,7 @@
 /** Correcting a label, a subject or a split: an act of its own, with a reason, checked and audited. */
 import { randomUUID } from 'node:crypto';
 import { type Correction, type CorrectionQuestionKind, correctionSchema } from '../config/correction.ts';
-import { consentStatus } from '../consent/consent.ts';
+import { type ConsentStatus, consentStatus } from '../consent/consent.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { pick } from '../shared/pick.ts';
@@ -124,7 +124,7 @@ const sideWords: Record<Split, string> = { train: 'used for training', test: 'he
 
 function questionsAbout(
   store: ReadOnlyStore,
-  { label, subject }: Correction,
+  { pseudonym, label, subject }: Correction,
   changes: readonly Change[],
   { classes, purpose }: CorrectionSetting,
 ): CorrectionQuestion[] {
@@ -149,11 +149,20 @@ function questionsAbout(
       kind: 'was-trained',
       words: `${plural(learnt.length, 'image')} took part in training already: held out, they make the shared model look better than it is.`,
     });
-  if (subject !== undefined && changes.length > 0 && !hasConsent(store, subject, purpose))
-    questions.push({
-      kind: 'without-consent',
-      words: `"${subject}" has no active consent to "${purpose}": these images would not be used.`,
-    });
+  if (subject !== undefined && changes.length > 0) {
+    const [before, after] = [pseudonym, subject].map((name) => statusOf(store, name, purpose));
+    if (after !== 'active')
+      questions.push({
+        kind: 'without-consent',
+        words: `"${subject}" has no active consent to "${purpose}": these images would not be used.`,
+      });
+    // Giving images to somebody else must be no way round a withdrawal.
+    else if (before !== 'active')
+      questions.push({
+        kind: 'used-again',
+        words: `"${pseudonym}" has no active consent to "${purpose}" and "${subject}" has: these images would be used from now on.`,
+      });
+  }
   return questions;
 }
 
@@ -161,9 +170,9 @@ function wasTrained(store: ReadOnlyStore, { id }: ImageRecord): boolean {
   return store.cohorts.byImage(id).some(({ superseded }) => !superseded);
 }
 
-function hasConsent(store: ReadOnlyStore, pseudonym: string, purpose: string): boolean {
+function statusOf(store: ReadOnlyStore, pseudonym: string, purpose: string): ConsentStatus {
   const events = store.consentEvents.ofSubject(subjectOf(store, pseudonym).id);
-  return consentStatus(events, purpose, store.now()) === 'active';
+  return consentStatus(events, purpose, store.now());
 }
 
 /**

@@ -31,6 +31,10 @@ export const errorTable = {
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
+  DOCUMENT_UNUSABLE: {
+    status: 400,
+    action: 'Save the scan as PDF, JPEG or PNG of at most 10 MB, and attach that file.',
+  },
   CONFIRMATION_NEEDED: { status: 409, action: 'Look at what the message names, and confirm it.' },
   INVITATION_INVALID: {
     status: 400,

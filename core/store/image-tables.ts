@@ -50,6 +50,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       createHmac('sha256', pseudonymKey())
         .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
         .digest('hex'),
+    byId: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {

@@ -55,7 +55,7 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';

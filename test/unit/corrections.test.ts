@@ -116,6 +116,9 @@ describe('a correction', () => {
     expect(kinds(store, { label: 'b' })).toEqual([]);
     expect(kinds(store, { subject: 'P2' })).toEqual([]);
     expect(kinds(store, { subject: 'P3' })).toEqual(['other-split']);
+    store.subjects.upsert({ pseudonym: 'P4' });
+    addImage(store, 'P4', 'never asked');
+    expect(kinds(store, { pseudonym: 'P4', subject: 'P1' })).toEqual(['used-again']);
     freezeCohort(store, { runId: 'r1', round: 0, purpose });
     expect(kinds(store, { subject: 'P3' })).toEqual(['other-split', 'was-trained']);
     withdrawConsent(store, { pseudonym: 'P3', recordedBy: 'desk' });
