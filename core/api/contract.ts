@@ -149,6 +149,17 @@ export interface SubjectRow {
   expiresAt: string | null;
 }
 
+export type { TraceReport } from '../consent/trace.ts';
+export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
+export type {
+  CoordinatorOverview,
+  InvitationRow,
+  RoundRow,
+  RoundSite,
+  RunDetail,
+  RunSummary,
+  SiteRow,
+} from '../coordinator/run-view.ts';
 export type { AdapterRecord as AdapterRow } from '../store/records.ts';
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
