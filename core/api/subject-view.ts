@@ -1,7 +1,15 @@
 /** What the page of one subject shows, read from the store. */
 import { runConfigSchema } from '../config/run-config.ts';
-import { consentStatus, everyPurpose, lastWithdrawal } from '../consent/consent.ts';
-import { consentTimeline, purposesOf, standingGrants, type TimelineEntry } from '../consent/timeline.ts';
+import {
+  consentStatus,
+  countingGrants,
+  everyPurpose,
+  grantInForce,
+  lastWithdrawal,
+} from '../consent/consent.ts';
+import { firstDayOf, lastDayOf } from '../consent/period.ts';
+import { siteTimeZone } from '../consent/site-zone.ts';
+import { consentTimeline, purposesOf, type TimelineEntry } from '../consent/timeline.ts';
 import type { CorrectionSetting } from '../data/corrections.ts';
 import { cropPicture } from '../data/crop-picture.ts';
 import { AppError } from '../shared/errors.ts';
@@ -39,7 +47,8 @@ export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectD
   const id = subjectIdOf(store, pseudonym);
   const events = store.consentEvents.ofSubject(id);
   const images = store.images.list({ subjectId: id });
-  const at = store.now();
+  const at = store.clock.latest();
+  const zone = siteTimeZone(store);
   const { classes } = correctionSetting(store);
   const labels = store.images.counts().map(({ label }) => label);
   return {
@@ -50,8 +59,8 @@ export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectD
       test: images.filter(({ status, split }) => status === 'ready' && split === 'test').length,
       setAside: images.filter(({ status }) => status === 'set-aside').length,
     },
-    purposes: purposesOf(events).map((purpose) => purposeOf(events, purpose, at)),
-    timeline: timelineOf(store, id, events, at),
+    purposes: purposesOf(events).map((purpose) => purposeOf(events, purpose, at, zone)),
+    timeline: timelineOf(store, id, events, { at, zone }),
     corrections: correctionsOf(store, id),
     labels: [...new Set([...(classes ?? []), ...labels])].sort(),
   };
@@ -62,10 +71,11 @@ export function purposeOf(
   events: readonly ConsentEventRecord[],
   purpose: string,
   at: string,
+  zone: string,
 ): SubjectPurpose {
-  const standing = standingGrants(events, purpose);
-  const newest = standing.findLast(({ validFrom }) => validFrom <= at) ?? null;
-  const coming = standing
+  const grants = countingGrants(events, purpose);
+  const newest = grantInForce(grants, at);
+  const coming = grants
     .filter(({ id, validFrom }) => validFrom > at && id > (newest?.id ?? 0))
     .reduce<ConsentEventRecord | null>(
       (next, grant) => (next === null || grant.validFrom < next.validFrom ? grant : next),
@@ -75,19 +85,19 @@ export function purposeOf(
   return {
     purpose,
     status: consentStatus(events, purpose, at),
-    term: newest && termOf(newest),
-    next: coming && termOf(coming),
+    term: newest && termOf(newest, zone),
+    next: coming && termOf(coming, zone),
     withdrawal: withdrawal && pick(withdrawal, 'id', 'validFrom', 'recordedAt', 'recordedBy'),
   };
 }
 
-export function termOf(grant: ConsentEventRecord): ConsentTerm {
+export function termOf(grant: ConsentEventRecord, zone: string): ConsentTerm {
   const { id, validFrom, expiresAt, documentVersion } = grant;
   return {
     eventId: id,
     documentVersion,
-    ...{ from: validFrom, firstDay: firstDayOf(validFrom) },
-    ...{ until: expiresAt, lastDay: lastDayOf(expiresAt) },
+    ...{ from: validFrom, firstDay: firstDayOf(validFrom, zone) },
+    ...{ until: expiresAt, lastDay: lastDayOf(expiresAt, zone) },
   };
 }
 
@@ -95,13 +105,13 @@ function timelineOf(
   store: ReadOnlyStore,
   subjectId: number,
   events: readonly ConsentEventRecord[],
-  at: string,
+  { at, zone }: { at: string; zone: string },
 ): TimelineRow[] {
   const documents = Map.groupBy(store.consentDocuments.ofSubject(subjectId), (row) => row.consentEventId);
   return consentTimeline(events, at).map((entry) => ({
     ...pick(entry, 'change', 'at'),
     purpose: entry.purpose === everyPurpose ? null : entry.purpose,
-    ...termOf(entry.event),
+    ...termOf(entry.event, zone),
     ...pick(entry.event, 'recordedBy', 'givenBy', 'verifiedOn', 'reference'),
     documents: documentsOf(entry, documents),
   }));
@@ -161,21 +171,3 @@ async function pictureOf({ cropSha256 }: ImageRecord, blobs: BlobStore): Promise
     return null;
   }
 }
-
-/** The local day with which a period begins; null when it begins within a day. */
-function firstDayOf(instant: string): string | null {
-  const time = new Date(instant);
-  const day = new Date(time.getFullYear(), time.getMonth(), time.getDate());
-  return day.getTime() === time.getTime() ? localDay(time) : null;
-}
-
-/** The last whole day of a period; null when it ends within a day, or never. */
-function lastDayOf(end: string | null): string | null {
-  if (end === null || firstDayOf(end) === null) return null;
-  return localDay(new Date(Date.parse(end) - 1));
-}
-
-const localDay = (time: Date): string =>
-  [time.getFullYear(), time.getMonth() + 1, time.getDate()]
-    .map((part) => String(part).padStart(2, '0'))
-    .join('-');

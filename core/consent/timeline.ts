@@ -1,6 +1,6 @@
 /** What happened to the consents of one subject, in order: what people recorded, and what the clock alone changed. */
 import type { ConsentEventRecord } from '../store/records.ts';
-import { consentStatus, everyPurpose, lastWithdrawal } from './consent.ts';
+import { consentStatus, countingGrants, everyPurpose, grantInForce, lastWithdrawal } from './consent.ts';
 
 /**
  * What an event did. Of grants: the first one, one that ends later, earlier or at the same time than the one before, one
@@ -56,24 +56,10 @@ export function purposesOf(events: readonly ConsentEventRecord[]): string[] {
   ].sort();
 }
 
-/** Grants to a purpose that no withdrawal has ended, oldest first. */
-export function standingGrants(events: readonly ConsentEventRecord[], purpose: string): ConsentEventRecord[] {
-  return events
-    .filter((event) => event.kind === 'grant' && event.purpose === purpose && counts(events, event))
-    .sort((a, b) => a.id - b.id);
-}
-
-/** Whether a grant would hold at some instant. */
-const counts = (events: readonly ConsentEventRecord[], grant: ConsentEventRecord): boolean => {
-  const withdrawal = lastWithdrawal(events, grant.purpose);
-  const alone = events.filter((event) => event === grant || event === withdrawal);
-  return consentStatus(alone, grant.purpose, grant.validFrom) === 'active';
-};
-
 function changeByGrant(before: readonly ConsentEventRecord[], grant: ConsentEventRecord): TimelineChange {
   const withdrawal = lastWithdrawal(before, grant.purpose);
-  if (!counts([...before, grant], grant)) return 'without-effect';
-  const last = standingGrants(before, grant.purpose).at(-1);
+  if (!countingGrants([...before, grant], grant.purpose).includes(grant)) return 'without-effect';
+  const last = countingGrants(before, grant.purpose).at(-1);
   if (last === undefined) return withdrawal === null ? 'granted' : 'granted-again';
   const [was, is] = [last.expiresAt ?? forever, grant.expiresAt ?? forever].map((end) => Date.parse(end));
   return is! > was! ? 'renewed' : is! < was! ? 'shortened' : 'replaced';
@@ -86,7 +72,7 @@ function changeByWithdrawal(
   { purpose }: ConsentEventRecord,
 ): TimelineChange {
   const purposes = purpose === everyPurpose ? purposesOf(before) : [purpose];
-  return purposes.some((one) => standingGrants(before, one).length > 0) ? 'withdrawn' : 'refused';
+  return purposes.some((one) => countingGrants(before, one).length > 0) ? 'withdrawn' : 'refused';
 }
 
 /** Whether the term of a grant was over while it was the one in force. */
@@ -97,11 +83,8 @@ function hasEnded(events: readonly ConsentEventRecord[], grant: ConsentEventReco
   const known = events.filter(({ recordedAt }) => Date.parse(recordedAt) <= end);
   if (!known.includes(grant)) return false;
   const justBefore = new Date(end - 1).toISOString();
-  return isInForce(known, grant, justBefore) && consentStatus(known, purpose, expiresAt) === 'expired';
-}
-
-/** Whether a grant is the one that holds at an instant: the newest that has begun. */
-function isInForce(events: readonly ConsentEventRecord[], grant: ConsentEventRecord, at: string): boolean {
-  const begun = standingGrants(events, grant.purpose).filter(({ validFrom }) => validFrom <= at);
-  return begun.at(-1) === grant;
+  return (
+    grantInForce(countingGrants(known, purpose), justBefore) === grant &&
+    consentStatus(known, purpose, expiresAt) === 'expired'
+  );
 }

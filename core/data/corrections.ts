@@ -172,7 +172,7 @@ function wasTrained(store: ReadOnlyStore, { id }: ImageRecord): boolean {
 
 function statusOf(store: ReadOnlyStore, pseudonym: string, purpose: string): ConsentStatus {
   const events = store.consentEvents.ofSubject(subjectOf(store, pseudonym).id);
-  return consentStatus(events, purpose, store.now());
+  return consentStatus(events, purpose, store.clock.latest());
 }
 
 /**

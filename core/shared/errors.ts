@@ -30,6 +30,16 @@ export const errorTable = {
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
+  CONSENTS_CHANGED: {
+    status: 409,
+    action:
+      'This site trains on nothing. Run "anneal audit verify" to see which consent differs, and restore the data folder from a backup.',
+  },
+  CLOCK_RAN_BACK: {
+    status: 409,
+    action:
+      'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
+  },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,
