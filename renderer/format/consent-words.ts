@@ -3,7 +3,10 @@ import type { ConsentTerm, SubjectPurpose, TimelineRow } from '../../core/api/su
 import { formatDate, formatDateTime, formatDay } from './format.ts';
 
 /** When a consent begins: a day as it was meant, or a moment. */
-export function termStart({ firstDay, from }: Pick<ConsentTerm, 'firstDay' | 'from'>, locale?: string): string {
+export function termStart(
+  { firstDay, from }: Pick<ConsentTerm, 'firstDay' | 'from'>,
+  locale?: string,
+): string {
   return firstDay === null ? formatDateTime(from, undefined, locale) : formatDay(firstDay, locale);
 }
 

@@ -113,26 +113,28 @@ export function RecordConsentDialog({ subject, mode, purpose, onClose }: RecordC
             />
           </Group>
           <Disclosure label="Who signed, and where the form is">
-            <Stack gap="sm" mt="xs">
-              <NativeSelect
-                label="Given by"
-                data={[
-                  { value: '', label: 'not said' },
-                  ...Object.entries(giverWords).map(([value, label]) => ({ value, label })),
-                ]}
-                {...form.getInputProps('givenBy')}
-              />
-              <TextInput
-                type="date"
-                label="Checked with them on (if it was)"
-                {...form.getInputProps('verifiedOn')}
-              />
-              <TextInput
-                label="Reference of the form (if any)"
-                description="Such as its number in the archive; no name."
-                {...form.getInputProps('reference')}
-              />
-            </Stack>
+            {() => (
+              <Stack gap="sm" mt="xs">
+                <NativeSelect
+                  label="Given by"
+                  data={[
+                    { value: '', label: 'not said' },
+                    ...Object.entries(giverWords).map(([value, label]) => ({ value, label })),
+                  ]}
+                  {...form.getInputProps('givenBy')}
+                />
+                <TextInput
+                  type="date"
+                  label="Checked with them on (if it was)"
+                  {...form.getInputProps('verifiedOn')}
+                />
+                <TextInput
+                  label="Reference of the form (if any)"
+                  description="Such as its number in the archive; no name."
+                  {...form.getInputProps('reference')}
+                />
+              </Stack>
+            )}
           </Disclosure>
           {record.isError && <ErrorPanel error={record.error} />}
           <Group justify="flex-end">
@@ -150,7 +152,8 @@ export function RecordConsentDialog({ subject, mode, purpose, onClose }: RecordC
 }
 
 function Introduction({ mode, purpose }: { mode: RecordMode; purpose: SubjectPurpose | null }) {
-  const entered = 'Enter what is on the signed form. You cannot change the entry later; you can only add a newer one.';
+  const entered =
+    'Enter what is on the signed form. You cannot change the entry later; you can only add a newer one.';
   const term = purpose?.term ?? purpose?.next ?? null;
   if (mode === 'after-withdrawal' && purpose?.withdrawal)
     return (

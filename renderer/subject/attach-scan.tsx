@@ -15,15 +15,12 @@ interface AttachScanDialogProps {
 /** A scan of the signed form, kept beside the consent. */
 export function AttachScanDialog({ pseudonym, eventId, onClose }: AttachScanDialogProps) {
   const [file, setFile] = useState('');
-  const attach = useAction(
-    () => api.subjects.addDocument.mutate({ pseudonym, eventId, file: file.trim() }),
-    {
-      changes: ['dataset', 'audit'],
-      ownErrors: true,
-      success: () => 'Scan attached.',
-      onSuccess: onClose,
-    },
-  );
+  const attach = useAction(() => api.subjects.addDocument.mutate({ pseudonym, eventId, file: file.trim() }), {
+    changes: ['dataset', 'audit'],
+    ownErrors: true,
+    success: () => 'Scan attached.',
+    onSuccess: onClose,
+  });
   return (
     <Modal opened onClose={onClose} title="Attach the scan of the form">
       <form

@@ -9,7 +9,9 @@ import { consentWords } from '../format/words.ts';
 import { RecordConsentDialog, type RecordMode } from '../screens/consent-dialogs.tsx';
 import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
 
-type Open = { what: RecordMode; purpose: SubjectPurpose | null } | { what: 'withdraw'; purpose: string | null };
+type Open =
+  | { what: RecordMode; purpose: SubjectPurpose | null }
+  | { what: 'withdraw'; purpose: string | null };
 
 /** What the subject agrees to now, purpose by purpose, and what can be done about it. */
 export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
@@ -24,11 +26,7 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
       actions={
         <Group gap="xs">
           {several && (
-            <Button
-              variant="subtle"
-              color="red"
-              onClick={() => setOpen({ what: 'withdraw', purpose: null })}
-            >
+            <Button variant="subtle" color="red" onClick={() => setOpen({ what: 'withdraw', purpose: null })}>
               Withdraw all…
             </Button>
           )}

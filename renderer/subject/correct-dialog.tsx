@@ -236,7 +236,12 @@ interface QuestionsProps {
 function Questions({ questions, answered, onAnswer }: QuestionsProps) {
   if (questions.length === 0) return null;
   return (
-    <Alert color="yellow" icon={<IconQuestionMark aria-hidden />} title="Please look at this first" role="alert">
+    <Alert
+      color="yellow"
+      icon={<IconQuestionMark aria-hidden />}
+      title="Please look at this first"
+      role="alert"
+    >
       <Checkbox.Group value={[...answered]} onChange={onAnswer}>
         <Stack gap="xs">
           {questions.map(({ kind, words }) => (

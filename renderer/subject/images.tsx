@@ -1,4 +1,16 @@
-import { Badge, Box, Button, Center, Checkbox, Group, Image, Pagination, SimpleGrid, Stack, Text } from '@mantine/core';
+import {
+  Badge,
+  Box,
+  Button,
+  Center,
+  Checkbox,
+  Group,
+  Image,
+  Pagination,
+  SimpleGrid,
+  Stack,
+  Text,
+} from '@mantine/core';
 import { IconPencil, IconPhotoOff } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { SubjectDetail, SubjectImage } from '../../core/api/subject-contract.ts';
@@ -112,7 +124,11 @@ function ImageCard({ image, isChosen, onToggle }: ImageCardProps) {
         checked={isChosen}
         onChange={onToggle}
         label={
-          <Text size="xs" style={{ overflowWrap: 'anywhere' }} title={`Imported on ${formatDate(importedAt)}`}>
+          <Text
+            size="xs"
+            style={{ overflowWrap: 'anywhere' }}
+            title={`Imported on ${formatDate(importedAt)}`}
+          >
             {sourceName}
           </Text>
         }
