@@ -13,10 +13,12 @@ import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
+import { subjectsRouter } from './subjects-router.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
@@ -221,6 +223,8 @@ export const appRouter = router({
   devices: procedure.query(({ ctx }) => ctx.agent.devices()),
   setup: setupRouter,
   site: siteRouter,
+  subjects: subjectsRouter,
+  consent: consentRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),
