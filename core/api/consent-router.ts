@@ -22,7 +22,7 @@ function changed(agent: AgentContext): void {
   agent.emit({ type: 'changed', what: 'audit' });
 }
 
-export const recordConsentProcedure = managing
+const record = managing
   .input(
     z.strictObject({
       pseudonym: word,
@@ -49,7 +49,7 @@ export const recordConsentProcedure = managing
     return subjectRow(agent.store, grant.pseudonym);
   });
 
-export const withdrawConsentProcedure = managing
+const withdraw = managing
   .input(
     z.strictObject({
       pseudonym: word,
@@ -68,8 +68,10 @@ export const withdrawConsentProcedure = managing
   });
 
 export const consentRouter = router({
-  record: recordConsentProcedure,
-  withdraw: withdrawConsentProcedure,
+  /** A grant: the first one, a longer or shorter term, or a new consent after a withdrawal, which then says so. */
+  record,
+  /** From one purpose, or from all. */
+  withdraw,
   /** Subjects with every purpose that something is recorded about. */
   list: viewing
     .input(

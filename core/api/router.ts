@@ -12,11 +12,12 @@ import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
-import { consentRouter, recordConsentProcedure, withdrawConsentProcedure } from './consent-router.ts';
+import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
+import { subjectsRouter } from './subjects-router.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
@@ -110,8 +111,6 @@ const siteRouter = router({
       }),
     )
     .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
-  recordConsent: recordConsentProcedure,
-  withdrawConsent: withdrawConsentProcedure,
   trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),
@@ -199,6 +198,7 @@ export const appRouter = router({
   devices: procedure.query(({ ctx }) => ctx.agent.devices()),
   setup: setupRouter,
   site: siteRouter,
+  subjects: subjectsRouter,
   consent: consentRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
