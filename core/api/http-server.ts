@@ -5,6 +5,7 @@
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { userInfo } from 'node:os';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import sirv from 'sirv';
 import { z } from 'zod';
@@ -121,7 +122,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     router: appRouter,
     basePath: '/trpc/',
     maxBodySize: bodyLimitBytes,
-    createContext: () => ({ agent: options.context }),
+    createContext: () => ({ agent: options.context, actor: userInfo().username }),
     onError: ({ error, path }) => {
       const report = toAppError(error.cause ?? error);
       if (report.code === 'INTERNAL')

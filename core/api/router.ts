@@ -21,8 +21,6 @@ import { procedure, router } from './trpc.ts';
 const name = z.string().trim().min(1).max(80);
 const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
 const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
-/** Who decides at a site: the app knows no accounts yet. */
-const staff = 'site staff';
 const run = z.object({ runId: z.string().min(1).max(100) });
 
 function site(agent: AgentContext): SiteNode {
@@ -123,13 +121,13 @@ const siteRouter = router({
       recordConsent(ctx.agent.store, {
         ...rest,
         ...(expiresAt === undefined ? {} : { expiresAt }),
-        recordedBy: 'site staff',
+        recordedBy: ctx.actor,
       });
       ctx.agent.emit({ type: 'changed', what: 'dataset' });
       return subjectRow(ctx.agent.store, input.pseudonym);
     }),
   withdrawConsent: procedure.input(pseudonym).mutation(({ ctx, input }) => {
-    withdrawConsent(ctx.agent.store, { pseudonym: input.pseudonym, recordedBy: 'site staff' });
+    withdrawConsent(ctx.agent.store, { pseudonym: input.pseudonym, recordedBy: ctx.actor });
     ctx.agent.emit({ type: 'changed', what: 'dataset' });
     return subjectRow(ctx.agent.store, input.pseudonym);
   }),
@@ -148,29 +146,31 @@ const siteRouter = router({
   ),
   approve: procedure
     .input(contract.extend({ limits: limitsSchema.optional() }))
-    .mutation(async ({ ctx: { agent }, input }) => {
-      await approve({ ...agent, actor: staff }, input.contractSha256, input.limits);
+    .mutation(async ({ ctx: { agent, actor }, input }) => {
+      await approve({ ...agent, actor }, input.contractSha256, input.limits);
       return decided(agent);
     }),
   decline: procedure
     .input(contract.extend({ reason: z.string().trim().min(1).max(400) }))
-    .mutation(({ ctx: { agent }, input }) => {
-      decline({ ...agent, actor: staff }, input.contractSha256, input.reason);
+    .mutation(({ ctx: { agent, actor }, input }) => {
+      decline({ ...agent, actor }, input.contractSha256, input.reason);
       return decided(agent);
     }),
   /** Takes an approval within limits back. */
   endApproval: procedure
     .input(z.object({ decision: z.int().positive() }))
-    .mutation(({ ctx: { agent }, input }) => {
-      endStanding({ ...agent, actor: staff }, input.decision);
+    .mutation(({ ctx: { agent, actor }, input }) => {
+      endStanding({ ...agent, actor }, input.decision);
       return decided(agent);
     }),
   policy: procedure.query(({ ctx }) => sitePolicyView(ctx.agent.store)),
-  setPolicy: procedure.input(z.object({ policy: sitePolicySchema })).mutation(({ ctx: { agent }, input }) => {
-    setPolicy(agent.store, input.policy, staff);
-    agent.siteDecided();
-    return sitePolicyView(agent.store);
-  }),
+  setPolicy: procedure
+    .input(z.object({ policy: sitePolicySchema }))
+    .mutation(({ ctx: { agent, actor }, input }) => {
+      setPolicy(agent.store, input.policy, actor);
+      agent.siteDecided();
+      return sitePolicyView(agent.store);
+    }),
   pause: procedure.mutation(({ ctx }) => {
     site(ctx.agent).pause();
     return siteOverview(ctx.agent);

@@ -4,7 +4,13 @@ import { ZodError } from 'zod';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { AgentContext } from './context.ts';
 
-const trpc = initTRPC.context<{ agent: AgentContext }>().create({
+export interface RequestContext {
+  agent: AgentContext;
+  /** Who asks, as the audit trail and the records name them. */
+  actor: string;
+}
+
+const trpc = initTRPC.context<RequestContext>().create({
   sse: { ping: { enabled: true, intervalMs: 15_000 } },
   errorFormatter({ shape, error }) {
     const report =
@@ -47,3 +53,11 @@ const mapErrors = trpc.middleware(async ({ next }) => {
 
 export const router = trpc.router;
 export const procedure = trpc.procedure.use(mapErrors);
+/** Procedures by the role that they take. */
+export const viewing = procedure;
+/** Data manager: images, consents, corrections, reports. */
+export const managing = procedure;
+/** Approver: runs and the policy. */
+export const approving = procedure;
+/** Administrator: people and settings. */
+export const administering = procedure;

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
 import { AppError } from '../shared/errors.ts';
 import { addAdapterCommands } from './commands/adapters.ts';
+import { addConsentCommands } from './commands/consent.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -44,6 +45,7 @@ with --json as one line of JSON on standard output), and with 130 when Ctrl-C in
 addDemoCommand(program);
 addCoordinatorCommands(program);
 addSiteCommands(program);
+addConsentCommands(program);
 addAdapterCommands(program);
 addModelCommands(program);
 addPlanCommand(program);

@@ -57,7 +57,12 @@ export function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRe
       kind: 'grant',
       recordedBy,
     });
-    store.audit.append({ actor: recordedBy, action: 'consent.granted', details: { pseudonym, ...details } });
+    const ref = store.subjects.refOf(pseudonym);
+    store.audit.append({
+      actor: recordedBy,
+      action: 'consent.granted',
+      details: { subject: ref, ...details },
+    });
     return event;
   });
 }
@@ -88,7 +93,12 @@ export function withdrawConsent(
       recordedAt: now,
       recordedBy,
     });
-    store.audit.append({ actor: recordedBy, action: 'consent.withdrawn', details: { pseudonym, purpose } });
+    const ref = store.subjects.refOf(pseudonym);
+    store.audit.append({
+      actor: recordedBy,
+      action: 'consent.withdrawn',
+      details: { subject: ref, purpose },
+    });
     return event;
   });
 }

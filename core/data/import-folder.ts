@@ -138,7 +138,7 @@ function record(
       imported: report.imported,
       setAside: report.setAside.length,
       alreadyThere,
-      stillWithdrawn: report.stillWithdrawn,
+      stillWithdrawn: report.stillWithdrawn.map((pseudonym) => store.subjects.refOf(pseudonym)),
       byLabel: report.byLabel,
     },
   });

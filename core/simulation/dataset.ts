@@ -197,6 +197,9 @@ function isActive(
     expiresAt: expiresAt === null ? null : end.parse(expiresAt),
     recordedAt: at,
     recordedBy: 'simulation',
+    givenBy: null,
+    verifiedOn: null,
+    reference: null,
   };
   return consentStatus([grant], purpose, at) === 'active';
 }

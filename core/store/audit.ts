@@ -54,7 +54,7 @@ export function createAudit(db: Sqlite, now: () => string) {
       }
       return { intact: brokenAtSeq === null, brokenAtSeq, rows: count, head: previousHash };
     },
-    /** `details` must be JSON: pseudonyms and hashes, never identities or paths. */
+    /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>
       db.transaction(() => {
         const last = raw.get('ORDER BY seq DESC LIMIT 1');

@@ -1,5 +1,7 @@
 /** Subjects, what they consented to, and their images. */
+import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import type { createSettings } from './federation-tables.ts';
 import {
   consentEventRecord,
   datasetRecord,
@@ -17,10 +19,32 @@ import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
+const keySchema = z.string().regex(/^[\w-]{43}$/);
 
-export function createSubjects(db: Sqlite, now: () => string) {
+const pseudonymKeySetting = 'site.pseudonymKey';
+
+export function createSubjects(db: Sqlite, now: () => string, settings: ReturnType<typeof createSettings>) {
   const rows = rowsOf(db, 'subjects', subjectRecord);
+  let key: Buffer | null = null;
+  function pseudonymKey(): Buffer {
+    if (key !== null) return key;
+    let text = settings.get(pseudonymKeySetting, keySchema);
+    if (text === null) {
+      text = randomBytes(32).toString('base64url');
+      settings.set(pseudonymKeySetting, text);
+    }
+    key = Buffer.from(text, 'base64url');
+    return key;
+  }
   return {
+    /**
+     * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
+     * this store can tell whose it is, and the same pseudonym has the same one also after its subject was erased.
+     */
+    refOf: (pseudonym: string): string =>
+      createHmac('sha256', pseudonymKey())
+        .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
+        .digest('hex'),
     byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
@@ -75,9 +99,15 @@ export function createConsentEvents(db: Sqlite, now: () => string) {
     /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
     ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
     all: () => rows.all('ORDER BY id'),
-    append(event: Defaulted<Omit<z.output<typeof consentEventRecord>, 'id'>, 'recordedAt'>) {
+    append(
+      event: Defaulted<
+        Omit<z.output<typeof consentEventRecord>, 'id'>,
+        'recordedAt' | 'givenBy' | 'verifiedOn' | 'reference'
+      >,
+    ) {
       tell();
-      return rows.write(insert, { ...event, recordedAt: event.recordedAt ?? now() })!;
+      const unsaid = { givenBy: null, verifiedOn: null, reference: null };
+      return rows.write(insert, { ...unsaid, ...event, recordedAt: event.recordedAt ?? now() })!;
     },
   };
 }

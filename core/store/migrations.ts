@@ -9,32 +9,26 @@ export interface Migration {
   apply(db: Sqlite): void;
 }
 
+/** Applies SQL files of this folder, one after the other. */
+const fromFiles =
+  (...names: string[]) =>
+  (db: Sqlite): void => {
+    for (const name of names) db.exec(readFileSync(new URL(`./${name}`, import.meta.url), 'utf8'));
+  };
+
 /** In order, without gaps, from 1. A migration that has shipped is never changed. */
 export const migrations: readonly Migration[] = [
-  {
-    version: 1,
-    apply: (db) => db.exec(readFileSync(new URL('./schema.sql', import.meta.url), 'utf8')),
-  },
-  {
-    version: 2,
-    apply: (db) => db.exec(readFileSync(new URL('./strategies-and-metrics.sql', import.meta.url), 'utf8')),
-  },
-  {
-    version: 3,
-    apply: (db) => db.exec(readFileSync(new URL('./update-arrivals.sql', import.meta.url), 'utf8')),
-  },
-  {
-    version: 4,
-    apply: (db) => db.exec(readFileSync(new URL('./one-home.sql', import.meta.url), 'utf8')),
-  },
-  {
-    version: 5,
-    apply: (db) => db.exec(readFileSync(new URL('./site-decides.sql', import.meta.url), 'utf8')),
-  },
-  {
-    version: 6,
-    apply: (db) => db.exec(readFileSync(new URL('./dismissals.sql', import.meta.url), 'utf8')),
-  },
+  { version: 1, apply: fromFiles('schema.sql') },
+  { version: 2, apply: fromFiles('strategies-and-metrics.sql') },
+  { version: 3, apply: fromFiles('update-arrivals.sql') },
+  { version: 4, apply: fromFiles('one-home.sql') },
+  { version: 5, apply: fromFiles('site-decides.sql') },
+  { version: 6, apply: fromFiles('dismissals.sql') },
+  { version: 7, apply: fromFiles('consent.sql') },
+  { version: 8, apply: fromFiles('images.sql') },
+  { version: 9, apply: fromFiles('rights.sql', 'rights-notices.sql') },
+  { version: 10, apply: fromFiles('people.sql') },
+  { version: 11, apply: fromFiles('subjects.sql') },
 ];
 
 export const databaseVersion = migrations.length;

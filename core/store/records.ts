@@ -27,6 +27,9 @@ export const subjectSummary = z.object({
 });
 export type SubjectSummary = z.infer<typeof subjectSummary>;
 
+export const consentGiverSchema = z.enum(['subject', 'guardian', 'representative']);
+export type ConsentGiver = z.infer<typeof consentGiverSchema>;
+
 export const consentEventRecord = z.object({
   /** Grows with the order of recording. */
   id: z.int(),
@@ -40,6 +43,12 @@ export const consentEventRecord = z.object({
   expiresAt: z.string().nullable(),
   recordedAt: z.string(),
   recordedBy: z.string(),
+  /** Who signed; null when recorded before version 7, or not said. */
+  givenBy: consentGiverSchema.nullable(),
+  /** ISO 8601 date on which somebody checked it with who signed. */
+  verifiedOn: z.string().nullable(),
+  /** The hospital's own name of the document: a form's number, the id of a FHIR resource. */
+  reference: z.string().nullable(),
 });
 export type ConsentEventRecord = z.infer<typeof consentEventRecord>;
 

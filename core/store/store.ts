@@ -20,9 +20,10 @@ import type { Sqlite } from './sqlite.ts';
  * or INTERNAL. Where a time is optional, the store's clock gives it.
  */
 function createTables(db: Sqlite, now: () => string) {
+  const settings = createSettings(db);
   return {
-    settings: createSettings(db),
-    subjects: createSubjects(db, now),
+    settings,
+    subjects: createSubjects(db, now, settings),
     consentEvents: createConsentEvents(db, now),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
@@ -51,7 +52,7 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
-  subjects: 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';

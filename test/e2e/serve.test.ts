@@ -3,7 +3,7 @@
  * browser, a run over MQTT. The tests are one story and build on each other.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -138,7 +138,7 @@ test('the policy of the site refuses a plan for a single site, until people ther
   await site.button('Save policy').click();
   await site.page.getByRole('dialog').getByText('Contributing sites: 3 → 1').waitFor();
   await site.button('Save it').click();
-  await site.page.getByText('Version 2, set by site staff').waitFor();
+  await site.page.getByText(`Version 2, set by ${userInfo().username}`).waitFor();
 
   await plan.getByText('Allows it').waitFor();
   await page.getByText('Each site sees what would leave it').waitFor();

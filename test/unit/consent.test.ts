@@ -31,7 +31,11 @@ interface Draft {
 }
 
 function toEvent({ isGrant, purpose, all, from, days }: Draft, id: number): ConsentEventRecord {
-  const common = { id, subjectId: 1, recordedAt: instant(0), recordedBy: 'desk', validFrom: instant(from) };
+  const unsaid = { givenBy: null, verifiedOn: null, reference: null };
+  const common = {
+    ...{ id, subjectId: 1, recordedAt: instant(0), recordedBy: 'desk', validFrom: instant(from) },
+    ...unsaid,
+  };
   return isGrant
     ? {
         ...common,
@@ -158,7 +162,11 @@ describe('recording a consent', () => {
 
     expect(consentStatus([event], training, store.now())).toBe('active');
     expect(store.audit.page()).toMatchObject([
-      { actor: 'desk', action: 'consent.granted', details: { pseudonym: 'P1', documentVersion: '2.1' } },
+      {
+        actor: 'desk',
+        action: 'consent.granted',
+        details: { subject: store.subjects.refOf('P1'), documentVersion: '2.1' },
+      },
     ]);
   });
 
@@ -255,7 +263,7 @@ describe('withdrawing a consent', () => {
     expect([status(training), status('teaching')]).toEqual(['withdrawn', 'withdrawn']);
     expect(store.audit.page()[0]).toMatchObject({
       action: 'consent.withdrawn',
-      details: { pseudonym: 'P1', purpose: '*' },
+      details: { subject: store.subjects.refOf('P1'), purpose: '*' },
     });
   });
 

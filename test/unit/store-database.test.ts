@@ -79,7 +79,7 @@ describe('append-only tables', () => {
   const frozen = [
     "UPDATE consent_events SET purpose = 'advertising'",
     'DELETE FROM consent_events',
-    "INSERT OR REPLACE INTO consent_events SELECT id, subject_id, kind, 'other', document_version, valid_from, expires_at, recorded_at, recorded_by FROM consent_events",
+    "INSERT OR REPLACE INTO consent_events SELECT id, subject_id, kind, 'other', document_version, valid_from, expires_at, recorded_at, recorded_by, given_by, verified_on, reference FROM consent_events",
     "UPDATE audit SET actor = 'nobody'",
     'DELETE FROM audit',
     "INSERT OR REPLACE INTO audit SELECT seq, at, 'nobody', action, details, previous_hash, hash FROM audit",

@@ -1,0 +1,1 @@
+-- Version 9 of the store, second part: withdrawals that reach a model.

@@ -1,0 +1,1 @@
+-- Version 9 of the store: erasure, traces, and withdrawals that reach a model.

@@ -1,0 +1,1 @@
+-- Version 11 of the store: documents of a subject.
