@@ -8,7 +8,10 @@ export const roleWords = {
     label: 'Data manager',
     may: 'Import images, record and withdraw consents, correct labels, answer subjects; pause training.',
   },
-  approver: { label: 'Approver', may: 'Approve or decline runs, change the policy; start and stop runs at a coordinator.' },
+  approver: {
+    label: 'Approver',
+    may: 'Approve or decline runs, change the policy; start and stop runs at a coordinator.',
+  },
   administrator: {
     label: 'Administrator',
     may: 'Users and their roles, joining a federation; invite and remove sites at a coordinator.',

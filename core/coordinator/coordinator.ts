@@ -101,14 +101,18 @@ function refuseHopeless({ quorum }: RunConfig, answers: readonly SiteAnswer[]): 
   );
 }
 
+/** Who acts when nobody in particular does. */
+const self = 'coordinator';
+
 export interface CoordinatorNode {
   readonly inbox: CoordinatorInbox;
   overview(): Promise<CoordinatorOverview>;
-  invite(siteName: string, validHours: number): Promise<Invitation>;
-  revoke(siteId: string): SiteRow[];
+  /** @param actor here and below: who asks for it, as the audit trail names them; `coordinator` when absent */
+  invite(siteName: string, validHours: number, actor?: string): Promise<Invitation>;
+  revoke(siteId: string, actor?: string): SiteRow[];
   plan(settings: RunSettings, sites?: number): Promise<RunPlan>;
-  startRun(settings: RunSettings): Promise<RunSummary>;
-  stopRun(runId: string): Promise<RunSummary>;
+  startRun(settings: RunSettings, actor?: string): Promise<RunSummary>;
+  stopRun(runId: string, actor?: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
   /** Goes on with the run that was in progress when the process ended. */
   resume(): Promise<void>;
@@ -178,7 +182,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   /** The run and the state that it starts from. @returns its id */
-  async function recordStart(contract: Contract, base: BaseModel): Promise<string> {
+  async function recordStart(contract: Contract, base: BaseModel, actor: string): Promise<string> {
     const config = contract.settings;
     const state = createRunState(config, base);
     const plan = getStrategy(config.strategy).configureTrain(config, 0);
@@ -200,7 +204,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         sizeBytes: blobs.sizeBytes(sha256),
       });
       store.audit.append({
-        actor: 'coordinator',
+        actor,
         action: 'run-started',
         details: {
           ...{ runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
@@ -261,20 +265,20 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         current: newest === undefined ? null : await detailIfPossible(newest.id),
       };
     },
-    async invite(siteName, validHours) {
+    async invite(siteName, validHours, actor = self) {
       const invitation = await options.createInvitation(siteName, validHours);
       store.audit.append({
-        actor: 'coordinator',
+        actor,
         action: 'site-invited',
         details: { siteName, expiresAt: invitation.expiresAt },
       });
       options.onChange('sites');
       return invitation;
     },
-    revoke(siteId) {
+    revoke(siteId, actor = self) {
       if (!store.sites.revoke(siteId))
         throw new AppError('NOT_FOUND', 'This site is unknown or has already been removed.');
-      store.audit.append({ actor: 'coordinator', action: 'site-revoked', details: { siteId } });
+      store.audit.append({ actor, action: 'site-revoked', details: { siteId } });
       options.disconnect(siteId);
       inbox.sitesChanged();
       return siteRows();
@@ -294,7 +298,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         sites: answersOf(contractOf(config, base, options.askedBy)),
       };
     },
-    async startRun(settings) {
+    async startRun(settings, actor = self) {
       if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
       if (enrolled().length === 0)
         throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
@@ -305,14 +309,15 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const config = completeRunConfig(settings, base, names.length, names);
       const contract = contractOf(config, base, options.askedBy);
       refuseHopeless(config, answersOf(contract));
-      const id = await recordStart(contract, base);
+      const id = await recordStart(contract, base, actor);
       await engine?.suspend();
       engine = await openEngine(id);
       await engine.resume();
       return summarise(store.runs.get(id)!);
     },
-    async stopRun(runId) {
+    async stopRun(runId, actor = self) {
       if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
+      store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
       await engine!.stop();
       return summarise(store.runs.get(runId)!);
     },

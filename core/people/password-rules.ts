@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 
 const leastLength = 12;
-/** For bounds only: hashing takes the whole text. */
+/** A bound on the work of one request. */
 const mostLength = 256;
 
 /** As a person types one: anything, within bounds. */
@@ -15,6 +15,9 @@ export const typedPassword = z.string().min(1).max(mostLength);
 
 /** Guesses that an attacker with the hashes needs, as zxcvbn estimates them: its score 3, "safely unguessable". */
 const leastScore = 3;
+
+/** Characters of a password beside the person's own words. */
+const leastWithoutOwn = 8;
 
 /** Loaded at the first use: its dictionaries are large. */
 let estimator: Promise<(password: string, own: string[]) => number> | undefined;
@@ -36,9 +39,18 @@ export async function checkPassword(password: string, own: readonly string[]): P
     throw refused(`The password has ${length} characters; it needs at least ${leastLength}.`);
   if (length > mostLength) throw refused(`The password has more than ${mostLength} characters.`);
   estimator ??= loadEstimator();
-  const words = own.flatMap((text) => [text, ...text.split(/[\s._-]+/)]).filter((word) => word.length > 2);
-  if ((await estimator)(password, ['anneal', ...words]) < leastScore)
+  const words = ['anneal', ...own.flatMap((text) => text.split(/[\s._-]+/))].filter(
+    (word) => word.length > 2,
+  );
+  const score = (await estimator)(password, words);
+  if (score < leastScore || lengthWithout(words, password) < leastWithoutOwn)
     throw refused('The password is easy to guess.');
+}
+
+/** Words that anybody knows of this person add nothing, however often they are repeated. */
+function lengthWithout(words: readonly string[], password: string): number {
+  const rest = words.reduce((text, word) => text.split(word.toLowerCase()).join(''), password.toLowerCase());
+  return [...rest].length;
 }
 
 const refused = (message: string) => new AppError('PASSWORD_REFUSED', message);
