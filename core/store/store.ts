@@ -1,8 +1,10 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
+import { createClock } from './clock.ts';
+import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
-import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
@@ -22,10 +24,15 @@ import type { Sqlite } from './sqlite.ts';
  */
 function createTables(db: Sqlite, now: () => string) {
   const settings = createSettings(db);
+  const subjects = createSubjects(db, now, settings);
+  const clock = createClock(db, now, settings);
+  const { refOf } = subjects;
+  const audit = createAudit(db, now, { clock, refOf });
   return {
     settings,
-    subjects: createSubjects(db, now, settings),
-    consentEvents: createConsentEvents(db, now),
+    clock,
+    subjects,
+    consentEvents: createConsentEvents(db, now, { audit, refOf }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     sites: createSites(db, now),
@@ -44,7 +51,7 @@ function createTables(db: Sqlite, now: () => string) {
     users: createUsers(db, now),
     proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
-    audit: createAudit(db, now),
+    audit,
     blobReferences: createBlobReferences(db),
     close: () => db.close(),
   };
@@ -55,8 +62,9 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
+  clock: 'latest' | 'fault';
   subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
-  consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
+  consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
   sites: 'get' | 'list';
