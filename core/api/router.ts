@@ -11,6 +11,7 @@ import { limitsSchema } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
 import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
+import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
@@ -24,6 +25,8 @@ const name = z.string().trim().min(1).max(80);
 const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
 const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
 const run = z.object({ runId: z.string().min(1).max(100) });
+/** The result of a round of a run. */
+const modelVersion = z.strictObject({ ...run.shape, round: z.int().min(0).max(1000) });
 
 function site(agent: AgentContext): SiteNode {
   if (agent.site === null) throw new AppError('NOT_JOINED', 'This site has not joined a federation yet.');
@@ -211,8 +214,14 @@ const coordinatorRouter = router({
     .input(runSettingsSchema.extend({ sites: z.number().int().min(1).max(10_000).optional() }))
     .query(({ ctx, input: { sites, ...settings } }) => coordinator(ctx.agent).plan(settings, sites)),
   startRun: approving
-    .input(runSettingsSchema)
-    .mutation(({ ctx, input }) => coordinator(ctx.agent).startRun(input, ctx.actor)),
+    .input(runSettingsSchema.extend({ from: modelVersion.optional() }))
+    .mutation(({ ctx, input: { from, ...settings } }) =>
+      coordinator(ctx.agent).startRun(settings, from, ctx.actor),
+    ),
+  /** Begins a marked run again from before the withdrawal. */
+  restartRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).restartBeforeWithdrawal(input.runId, ctx.actor)),
   stopRun: approving
     .input(run)
     .mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId, ctx.actor)),
@@ -229,7 +238,7 @@ export const appRouter = router({
   people: peopleRouter,
   /** Installed base models, the default first. */
   baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
-  adapters: viewing.query(({ ctx }) => ctx.agent.store.adapters.list()),
+  adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
   exportAdapter: managing
     .input(
       exportOptionsSchema.extend({
