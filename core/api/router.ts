@@ -158,7 +158,7 @@ const siteRouter = router({
     .input(contract.extend({ limits: limitsSchema.optional() }))
     .mutation(async ({ ctx: { agent, person }, input }) => {
       const outcome = await approveByPeople(agent, person, input);
-      return { ...decided(agent), proposed: proposedOf(agent, person, outcome) };
+      return { ...(await decided(agent)), proposed: proposedOf(agent, person, outcome) };
     }),
   decline: approving
     .input(contract.extend({ reason: z.string().trim().min(1).max(400) }))

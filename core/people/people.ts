@@ -7,7 +7,7 @@ import { activeUser, hasAdministrator } from './accounts.ts';
 import { ownerName } from './names.ts';
 import type { Person } from './person.ts';
 import { type Channel, createSessions, type Sessions } from './sessions.ts';
-import { createSignIns, type SignIns } from './sign-in.ts';
+import { createSignIns, isInUse, type SignIns } from './sign-in.ts';
 
 export const peopleSettings = z.strictObject({
   /** Also in the desktop app everybody signs in by name; the command line stays with the operating system's user. */
@@ -46,7 +46,7 @@ export function createPeople(store: Store, now: () => number = Date.now): People
   const hasAccounts = () => store.users.list().some(({ deactivatedAt }) => deactivatedAt === null);
 
   function ownerOf({ channel, isScreen }: Omit<Caller, 'token'>): string | null {
-    if (channel === 'loopback') return hasAccounts() ? null : ownerName('access code');
+    if (channel === 'loopback') return isInUse(store) ? null : ownerName('access code');
     return isScreen && settings().everybodySignsIn ? null : ownerName('this computer');
   }
 

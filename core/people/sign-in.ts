@@ -1,8 +1,9 @@
 /** Signing in with a name and a password, unlocking, changing the password. */
+import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { UserRecord } from '../store/records.ts';
-import type { Store } from '../store/store.ts';
+import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { activeUser } from './accounts.ts';
 import { createGuesses } from './guesses.ts';
 import { hashPassword, isPassword, nobodysHash } from './password-hash.ts';
@@ -17,6 +18,15 @@ export interface SignIns {
   /** Ends the other sessions of the account. @throws AppError SIGN_IN_FAILED | TOO_MANY_TRIES | PASSWORD_REFUSED */
   changePassword(name: string, change: { current: string; next: string }, token: string): Promise<void>;
 }
+
+const inUseKey = 'people.inUse';
+
+/**
+ * Whether somebody has ever chosen a password here. Until then the access code is enough in a browser, so that whoever adds
+ * the first user is not shut out by it; from then on for good.
+ */
+export const isInUse = (store: ReadOnlyStore): boolean =>
+  store.settings.get(inUseKey, z.literal(true)) === true;
 
 /** The same words whatever is wrong: names can't be found out. */
 const failed = () => new AppError('SIGN_IN_FAILED', 'The name or the password is not right.');
@@ -75,6 +85,7 @@ export function createSignIns(store: Store, sessions: Sessions): SignIns {
         store.transaction(() => {
           if (store.users.get(name)?.passwordHash !== user.passwordHash) throw failed();
           store.users.change(name, { passwordHash, mustChange: false, passwordExpiresAt: null });
+          store.settings.set(inUseKey, true);
           store.audit.append({ actor: name, action: 'user-password-changed', details: { user: name } });
         });
         sessions.closeAllOf(name, token);
