@@ -3,6 +3,7 @@
  * Procedure names and inputs are in router.ts.
  */
 import type { LeakReport } from '../config/leak-report.ts';
+import type { Role } from '../config/roles.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
@@ -18,7 +19,7 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
-import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
+import type { AdapterRecord, AuditRecord, DecisionRecord, ProposalRecord } from '../store/records.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
@@ -140,6 +141,34 @@ export interface SitePolicyView extends Omit<CurrentPolicy, 'policy'> {
   /** Why the stored policy does not hold; null when it does. */
   problem: ErrorReport | null;
 }
+
+/** Who uses these screens. */
+export interface Me {
+  /** `must-change`: signed in with a one-time password. */
+  state: 'open' | 'locked' | 'must-change' | 'signed-out';
+  /** As the audit trail names them. */
+  actor: string | null;
+  displayName: string | null;
+  roles: Role[];
+  /** Signed in with a user account, which can be locked and signed out of. */
+  hasPassword: boolean;
+  /** Who may go on without an account over this way in; null when everybody signs in. */
+  owner: string | null;
+  hasAccounts: boolean;
+  lockAfterMinutes: number;
+}
+
+/** An act that waits for a second person. */
+export interface ProposalRow
+  extends Pick<ProposalRecord, 'id' | 'kind' | 'input' | 'proposedBy' | 'proposedAt' | 'expiresAt'> {
+  title: string;
+  isMine: boolean;
+  /** Why the person who asks can't confirm it; null when they can, given the role. */
+  fault: string | null;
+}
+
+export type { Account, HandedOut } from '../people/accounts.ts';
+export type { PeopleSettings } from '../people/people.ts';
 
 export interface SubjectRow {
   pseudonym: string;
