@@ -16,6 +16,7 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
+import type { AuditVerification } from '../store/audit.ts';
 import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
@@ -168,10 +169,9 @@ export interface AdapterRow extends AdapterRecord {
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 
-export interface AuditPage {
+/** Entries, and whether the whole trail holds. */
+export interface AuditPage extends Omit<AuditVerification, 'rows'> {
   rows: AuditRow[];
-  /** Whether the hash chain is whole up to the newest row. */
-  intact: boolean;
 }
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */

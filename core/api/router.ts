@@ -14,7 +14,8 @@ import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
-import type { AgentEvent } from './contract.ts';
+import type { AgentEvent, AuditPage } from './contract.ts';
+import { evidenceRouter } from './evidence-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
@@ -236,12 +237,13 @@ export const appRouter = router({
     .mutation(({ ctx, input: { sha256, folder, ...options } }) =>
       ctx.agent.exportAdapter(sha256, folder, options),
     ),
+  evidence: evidenceRouter,
   audit: procedure
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
-    .query(({ ctx, input }) => ({
-      rows: ctx.agent.store.audit.page({ beforeSeq: input?.beforeSeq }),
-      intact: ctx.agent.store.audit.verify().intact,
-    })),
+    .query(({ ctx: { agent }, input }): AuditPage => {
+      const { rows: _number, ...verification } = agent.store.audit.verify();
+      return { ...verification, rows: agent.store.audit.page({ beforeSeq: input?.beforeSeq }) };
+    }),
 });
 
 export type AppRouter = typeof appRouter;

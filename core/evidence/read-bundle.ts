@@ -61,13 +61,16 @@ export async function readBundle(file: string): Promise<Bundle> {
     const at = sectionNames.indexOf(name);
     if (at < section) throw evidenceInvalid(`Line ${number} of the bundle is out of order.`);
     section = at;
-    rows[name]!.push(parsed(sections[name], row, number));
+    rows[name]!.push(parsed<unknown>(sections[name], row, number));
     hashes.get(name)!.update(line).update('\n');
   }
   if (header === null || seal === null)
     throw evidenceInvalid('The bundle ends too early: it has no seal. A part of it is missing.');
   const { contents, signature } = seal;
-  if (!isCanonicalBase64(signature) || !verifySignature(header.value.publicKey, signedText(contents), signature))
+  if (
+    !isCanonicalBase64(signature) ||
+    !verifySignature(header.value.publicKey, signedText(contents), signature)
+  )
     throw evidenceInvalid('The signature of the bundle is not valid: it was changed after it was signed.');
   if (contents.headerSha256 !== header.sha256)
     throw evidenceInvalid('The header of the bundle is not the one that was signed.');
@@ -88,18 +91,15 @@ function parseLine(line: Buffer, number: number): unknown {
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(line);
     value = JSON.parse(text);
+    if (canonicalJson(value) !== text) throw new TypeError('not canonical');
   } catch (cause) {
-    throw evidenceInvalid(
-      number === 1 ? 'This file is not an evidence bundle of Anneal.' : `Line ${number} of the bundle cannot be read.`,
-      cause,
-    );
-  }
-  if (canonicalJson(value) !== text)
     throw evidenceInvalid(
       number === 1
         ? 'This file is not an evidence bundle of Anneal.'
         : `Line ${number} of the bundle was not written by Anneal.`,
+      cause,
     );
+  }
   return value;
 }
 
@@ -107,7 +107,8 @@ function parsed<T>(schema: z.ZodType<T>, value: unknown, number: number): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   if (number > 1) throw evidenceInvalid(`Line ${number} of the bundle is not as it should be.`, result.error);
-  const version = z.looseObject({ anneal: z.literal('evidence'), version: z.int() }).safeParse(value).data?.version;
+  const version = z.looseObject({ anneal: z.literal('evidence'), version: z.int() }).safeParse(value)
+    .data?.version;
   throw evidenceInvalid(
     version === undefined || version === 1
       ? 'This file is not an evidence bundle of Anneal.'
@@ -119,10 +120,14 @@ function parsed<T>(schema: z.ZodType<T>, value: unknown, number: number): T {
 /** Every line ends with a line feed, the last one too. */
 async function* linesOf(file: string): AsyncGenerator<Buffer> {
   const found = await stat(file).catch((cause: unknown) => {
-    throw new AppError('NOT_FOUND', 'There is no such bundle.', { action: 'Check the path of the file.', cause });
+    throw new AppError('NOT_FOUND', 'There is no such bundle.', {
+      action: 'Check the path of the file.',
+      cause,
+    });
   });
   if (!found.isFile()) throw evidenceInvalid('This is a folder, not an evidence bundle.');
-  if (found.size > maxBundleBytes) throw evidenceInvalid('The bundle is larger than any installation writes.');
+  if (found.size > maxBundleBytes)
+    throw evidenceInvalid('The bundle is larger than any installation writes.');
   let rest: Buffer[] = [];
   let size = 0;
   for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
@@ -133,7 +138,8 @@ async function* linesOf(file: string): AsyncGenerator<Buffer> {
     }
     rest.push(chunk.subarray(start));
     size += chunk.length - start;
-    if (size > maxLineBytes) throw evidenceInvalid('A line of the bundle is longer than any that Anneal writes.');
+    if (size > maxLineBytes)
+      throw evidenceInvalid('A line of the bundle is longer than any that Anneal writes.');
   }
   if (size > 0) throw evidenceInvalid('The bundle ends in the middle of a line. A part of it is missing.');
 }

@@ -42,9 +42,10 @@ const pieceBytes = 1 << 20;
 export async function writeEvidence(source: EvidenceSource, file: string): Promise<WrittenBundle> {
   const temporary = `${file}.${randomUUID()}.tmp`;
   try {
-    if (await exists(file)) throw new AppError('CONFIG_INVALID', 'There is a file of this name already.', {
-      action: 'Name another file: a bundle that was handed out must not be replaced.',
-    });
+    if (await exists(file))
+      throw new AppError('CONFIG_INVALID', 'There is a file of this name already.', {
+        action: 'Name another file: a bundle that was handed out must not be replaced.',
+      });
     const { pieces, written } = compose(source);
     {
       await using handle = await open(temporary, 'wx', 0o600);
@@ -120,7 +121,7 @@ function compose({ store, signer, about }: EvidenceSource): {
       hashes[section].update(`${line}\n`);
       rows[section] += 1;
       if (section === 'audit') newest = row.hash;
-      if (section === 'audit' && row.hidden !== null) hidden += 1;
+      if (section === 'audit' && row.details === null) hidden += 1;
       add(line);
     }
   });

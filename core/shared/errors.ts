@@ -12,7 +12,10 @@ export const errorTable = {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',
   },
-  IMAGE_UNREADABLE: { status: 400, action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.' },
+  IMAGE_UNREADABLE: {
+    status: 400,
+    action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.',
+  },
   IMAGE_UNSUPPORTED: { status: 400, action: 'Save the image as JPEG or PNG and import again.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
   IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },
@@ -40,6 +43,10 @@ export const errorTable = {
     status: 409,
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
+  },
+  EVIDENCE_INVALID: {
+    status: 422,
+    action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
   },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   INVITATION_INVALID: {

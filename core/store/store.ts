@@ -81,7 +81,7 @@ interface Readers {
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
-  audit: 'page' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 
