@@ -2,6 +2,7 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+
 import type { LeakReport } from '../config/leak-report.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
@@ -20,8 +21,10 @@ import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
 import type { AuditVerification } from '../store/audit.ts';
 import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
+import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
+export type { ConsentOutlook } from './consent-notes.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -62,6 +65,8 @@ export interface SiteOverview {
   /** Of the run, for its letter; null until this site could derive the contract. */
   contractSha256: string | null;
   approval: ApprovalCard | null;
+  /** Consents that end, and what that means for the run in progress. */
+  consents: ConsentOutlook;
 }
 
 /** A class of the run, with what this site has of it. */
@@ -115,6 +120,8 @@ export interface ApprovalCard extends WhatLeaves {
   /** What "approve within these limits" begins with. */
   limits: EditableLimits;
   policyVersion: number;
+  /** What a person should know of the consents here before deciding; nothing in most cases. */
+  consentNotes: string[];
 }
 
 export type EditableLimits = Required<Omit<Limits, 'runs' | 'until'>>;
