@@ -8,36 +8,9 @@ import {
   startOfPeriod,
   timeZoneSchema,
 } from '../../core/consent/period.ts';
+import { firstInstantAfter } from '../fixtures/local-days.ts';
 
 const hourMs = 3_600_000;
-const formats = new Map<string, Intl.DateTimeFormat>();
-
-/** The local date of an instant, by Intl. */
-function localDate(ms: number, timeZone: string): string {
-  let format = formats.get(timeZone);
-  if (format === undefined) {
-    format = new Intl.DateTimeFormat('en-CA', {
-      ...{ timeZone, calendar: 'iso8601', year: 'numeric', month: '2-digit', day: '2-digit' },
-    });
-    formats.set(timeZone, format);
-  }
-  return format.format(ms);
-}
-
-/** The first instant whose local date is after `day`: hours first, then halved down to the millisecond. */
-function firstInstantAfter(day: string, timeZone: string): number {
-  // Offsets reach from -12 to +14 hours.
-  let late = Date.parse(`${day}T00:00Z`) + 10 * hourMs;
-  while (localDate(late, timeZone) <= day) late += hourMs / 2;
-  let early = late - hourMs / 2;
-  while (late - early > 1) {
-    const middle = Math.floor((early + late) / 2);
-    if (localDate(middle, timeZone) <= day) early = middle;
-    else late = middle;
-  }
-  return late;
-}
-
 const zones = [...Intl.supportedValuesOf('timeZone'), 'UTC'];
 const firstDay = Date.UTC(2020, 0, 1);
 const lastDay = Date.UTC(2040, 11, 31);
