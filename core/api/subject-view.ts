@@ -1,15 +1,9 @@
 /** What the page of one subject shows, read from the store. */
 import { runConfigSchema } from '../config/run-config.ts';
-import {
-  consentStatus,
-  countingGrants,
-  everyPurpose,
-  grantInForce,
-  lastWithdrawal,
-} from '../consent/consent.ts';
-import { firstDayOf, lastDayOf } from '../consent/period.ts';
+import { everyPurpose } from '../consent/consent.ts';
+import { consentsByPurpose, termOf } from '../consent/purposes.ts';
 import { siteTimeZone } from '../consent/site-zone.ts';
-import { consentTimeline, purposesOf, type TimelineEntry } from '../consent/timeline.ts';
+import { consentTimeline, type TimelineEntry } from '../consent/timeline.ts';
 import type { CorrectionSetting } from '../data/corrections.ts';
 import { cropPicture } from '../data/crop-picture.ts';
 import { AppError } from '../shared/errors.ts';
@@ -17,14 +11,8 @@ import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-import type {
-  ConsentTerm,
-  SubjectCorrection,
-  SubjectDetail,
-  SubjectImage,
-  SubjectPurpose,
-  TimelineRow,
-} from './subject-contract.ts';
+import { purposeInQuestion } from './site-view.ts';
+import type { SubjectCorrection, SubjectDetail, SubjectImage, TimelineRow } from './subject-contract.ts';
 
 /** @throws AppError SUBJECT_UNKNOWN */
 export function subjectIdOf(store: ReadOnlyStore, pseudonym: string): number {
@@ -36,11 +24,11 @@ export function subjectIdOf(store: ReadOnlyStore, pseudonym: string): number {
 /** What corrections are held against. */
 export function correctionSetting(store: ReadOnlyStore): CorrectionSetting {
   const run = store.runs.current();
-  const config = run === null ? null : runConfigSchema.parse(run.config);
-  return { classes: config?.classes ?? null, purpose: config?.purpose ?? defaultPurpose };
+  return {
+    classes: run === null ? null : runConfigSchema.parse(run.config).classes,
+    purpose: purposeInQuestion(store),
+  };
 }
-
-const defaultPurpose = runConfigSchema.shape.purpose.parse(undefined);
 
 /** @throws AppError SUBJECT_UNKNOWN */
 export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectDetail {
@@ -59,45 +47,10 @@ export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectD
       test: images.filter(({ status, split }) => status === 'ready' && split === 'test').length,
       setAside: images.filter(({ status }) => status === 'set-aside').length,
     },
-    purposes: purposesOf(events).map((purpose) => purposeOf(events, purpose, at, zone)),
+    consents: consentsByPurpose(events, { at, zone }),
     timeline: timelineOf(store, id, events, { at, zone }),
     corrections: correctionsOf(store, id),
     labels: [...new Set([...(classes ?? []), ...labels])].sort(),
-  };
-}
-
-/** The state of a subject's consent to one purpose at an instant. */
-export function purposeOf(
-  events: readonly ConsentEventRecord[],
-  purpose: string,
-  at: string,
-  zone: string,
-): SubjectPurpose {
-  const grants = countingGrants(events, purpose);
-  const newest = grantInForce(grants, at);
-  const coming = grants
-    .filter(({ id, validFrom }) => validFrom > at && id > (newest?.id ?? 0))
-    .reduce<ConsentEventRecord | null>(
-      (next, grant) => (next === null || grant.validFrom < next.validFrom ? grant : next),
-      null,
-    );
-  const withdrawal = lastWithdrawal(events, purpose);
-  return {
-    purpose,
-    status: consentStatus(events, purpose, at),
-    term: newest && termOf(newest, zone),
-    next: coming && termOf(coming, zone),
-    withdrawal: withdrawal && pick(withdrawal, 'id', 'validFrom', 'recordedAt', 'recordedBy'),
-  };
-}
-
-export function termOf(grant: ConsentEventRecord, zone: string): ConsentTerm {
-  const { id, validFrom, expiresAt, documentVersion } = grant;
-  return {
-    eventId: id,
-    documentVersion,
-    ...{ from: validFrom, firstDay: firstDayOf(validFrom, zone) },
-    ...{ until: expiresAt, lastDay: lastDayOf(expiresAt, zone) },
   };
 }
 
@@ -112,7 +65,6 @@ function timelineOf(
     ...pick(entry, 'change', 'at'),
     purpose: entry.purpose === everyPurpose ? null : entry.purpose,
     ...termOf(entry.event, zone),
-    ...pick(entry.event, 'recordedBy', 'givenBy', 'verifiedOn', 'reference'),
     documents: documentsOf(entry, documents),
   }));
 }

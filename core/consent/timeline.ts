@@ -1,6 +1,7 @@
 /** What happened to the consents of one subject, in order: what people recorded, and what the clock alone changed. */
 import type { ConsentEventRecord } from '../store/records.ts';
 import { consentStatus, countingGrants, everyPurpose, grantInForce, lastWithdrawal } from './consent.ts';
+import { purposesOf } from './purposes.ts';
 
 /**
  * What an event did. Of grants: the first one, one that ends later, earlier or at the same time than the one before, one
@@ -47,13 +48,6 @@ export function consentTimeline(events: readonly ConsentEventRecord[], at: strin
   return [...recorded, ...ends].sort(
     (a, b) => Date.parse(a.at) - Date.parse(b.at) || a.event.id - b.event.id,
   );
-}
-
-/** The purposes that somebody has recorded something about, by name. */
-export function purposesOf(events: readonly ConsentEventRecord[]): string[] {
-  return [
-    ...new Set(events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose)),
-  ].sort();
 }
 
 function changeByGrant(before: readonly ConsentEventRecord[], grant: ConsentEventRecord): TimelineChange {

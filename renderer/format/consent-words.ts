@@ -1,5 +1,5 @@
 /** Consents in the words of the people who record them. */
-import type { ConsentTerm, SubjectPurpose, TimelineRow } from '../../core/api/subject-contract.ts';
+import type { ConsentTerm, PurposeConsent, TimelineRow } from '../../core/api/subject-contract.ts';
 import { formatDate, formatDateTime, formatDay } from './format.ts';
 
 /** When a consent begins: a day as it was meant, or a moment. */
@@ -23,7 +23,7 @@ export function termWords(term: ConsentTerm, locale?: string): string {
 }
 
 /** What the state of a consent means now, beside its badge; null when there is no more to say. */
-export function purposeNote({ status, next, withdrawal }: SubjectPurpose, locale?: string): string | null {
+export function purposeNote({ status, next, withdrawal }: PurposeConsent, locale?: string): string | null {
   if (next !== null) return `${status === 'not-yet-valid' ? 'Begins' : 'Next'}: ${termWords(next, locale)}`;
   if (status === 'withdrawn' && withdrawal !== null)
     return `Withdrawn on ${formatDate(withdrawal.validFrom, undefined, locale)}, recorded by ${withdrawal.recordedBy}`;
