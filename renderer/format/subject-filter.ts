@@ -1,5 +1,6 @@
 /** Which subjects of the list are shown. */
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
+import { consentWords, type StatusWord } from './words.ts';
 
 export interface SubjectFilter {
   /** Part of a pseudonym or of a label; letter case ignored. */
@@ -21,6 +22,10 @@ export function endsSoon({ status, term, next }: PurposeConsent, nowMs = Date.no
   const goesOn = next !== null && Date.parse(next.from) <= Date.parse(term.until);
   return !goesOn && Date.parse(term.until) - nowMs <= soonDays * 24 * 3_600_000;
 }
+
+/** State of a consent for its badge. */
+export const stateWord = (consent: PurposeConsent, nowMs = Date.now()): StatusWord =>
+  endsSoon(consent, nowMs) ? { label: 'Ends soon', color: 'yellow' } : consentWords[consent.status];
 
 /** Of those that fit, the ones whose consent ends soon come in the order of their ends. */
 export function filterSubjects(

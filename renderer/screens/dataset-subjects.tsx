@@ -30,6 +30,7 @@ import {
   noFilter,
   type SubjectFilter,
   soonDays,
+  stateWord,
 } from '../format/subject-filter.ts';
 import { consentWords } from '../format/words.ts';
 import { TraceDrawer } from './trace-drawer.tsx';
@@ -227,9 +228,7 @@ function Purposes({ consents }: { consents: readonly PurposeConsent[] }) {
     <Stack gap={4}>
       {consents.map((consent) => (
         <Group key={consent.purpose} gap={6}>
-          <StatusBadge
-            word={endsSoon(consent) ? { label: 'Ends soon', color: 'yellow' } : consentWords[consent.status]}
-          />
+          <StatusBadge word={stateWord(consent)} />
           <Text size="sm">{consent.purpose === '*' ? 'every purpose' : consent.purpose}</Text>
           <Text size="sm" c="dimmed" className="numbers">
             {validWords(consent)}

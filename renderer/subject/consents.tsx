@@ -5,7 +5,7 @@ import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contr
 import { Section } from '../components/page.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
-import { consentWords } from '../format/words.ts';
+import { stateWord } from '../format/subject-filter.ts';
 import { RecordConsentDialog, type RecordMode } from '../screens/consent-dialogs.tsx';
 import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
 
@@ -96,14 +96,14 @@ function PurposesTable({ purposes, onOpen }: PurposesTableProps) {
 }
 
 function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
-  const { status, term } = purpose;
+  const { term } = purpose;
   const note = purposeNote(purpose);
   return (
     <Table.Tr>
       <Table.Td fw={600}>{purpose.purpose}</Table.Td>
       <Table.Td>
         <Stack gap={2} align="flex-start">
-          <StatusBadge word={consentWords[status]} />
+          <StatusBadge word={stateWord(purpose)} />
           {note !== null && (
             <Text size="xs" c="dimmed">
               {note}
@@ -111,8 +111,8 @@ function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (ope
           )}
         </Stack>
       </Table.Td>
-      <Table.Td className="numbers">{term === null ? '–' : termStart(term)}</Table.Td>
-      <Table.Td className="numbers">{term === null ? '–' : termEnd(term)}</Table.Td>
+      <Table.Td className="numbers days">{term === null ? '–' : termStart(term)}</Table.Td>
+      <Table.Td className="numbers days">{term === null ? '–' : termEnd(term)}</Table.Td>
       <Table.Td>{term?.documentVersion ?? '–'}</Table.Td>
       <Table.Td>
         <PurposeActions purpose={purpose} onOpen={onOpen} />

@@ -163,7 +163,7 @@ function WhatFields({ subject, values, errors, onChange: set }: WhatFieldsProps)
         onChange={(next) => set({ what: next as What, reason: usualReason[next as What] })}
       >
         <Stack gap={6} mt={6}>
-          <Radio value="label" label="The label" />
+          <Radio value="label" label="The label" data-autofocus />
           <Radio value="subject" label="The person: the images show another subject" />
           <Radio value="split" label="Training or held out" />
         </Stack>
@@ -172,7 +172,6 @@ function WhatFields({ subject, values, errors, onChange: set }: WhatFieldsProps)
         <Autocomplete
           label="Right label"
           data={subject.labels}
-          data-autofocus
           error={errors.label}
           value={values.label}
           onChange={(label) => set({ label })}
