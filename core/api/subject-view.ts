@@ -104,12 +104,13 @@ function correctionsOf(store: ReadOnlyStore, subjectId: number): SubjectCorrecti
 export async function subjectImages(
   store: ReadOnlyStore,
   blobs: BlobStore,
-  { pseudonym, offset, limit }: { pseudonym: string; offset: number; limit: number },
+  page: { pseudonym: string; offset: number; limit: number; pictures: boolean },
 ): Promise<{ total: number; rows: SubjectImage[] }> {
+  const { pseudonym, offset, limit, pictures } = page;
   const images = store.images.list({ subjectId: subjectIdOf(store, pseudonym) });
   const rows = images.slice(offset, offset + limit).map(async (image) => ({
     ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'width', 'height', 'importedAt'),
-    picture: await pictureOf(image, blobs),
+    picture: pictures ? await pictureOf(image, blobs) : null,
   }));
   return { total: images.length, rows: await Promise.all(rows) };
 }

@@ -9,6 +9,7 @@ import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
 
 /** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
@@ -146,6 +147,7 @@ export function addSiteCommands(program: Command): void {
     );
 
   addSiteDecisions(site);
+  addSiteCorrect(site);
 
   site
     .command('status')
