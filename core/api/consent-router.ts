@@ -22,7 +22,7 @@ function changed(agent: AgentContext): void {
   agent.emit({ type: 'changed', what: 'audit' });
 }
 
-export const recordConsentProcedure = managing
+const record = managing
   .input(
     z.strictObject({
       pseudonym: word,
@@ -49,7 +49,7 @@ export const recordConsentProcedure = managing
     return subjectRow(agent.store, grant.pseudonym);
   });
 
-export const withdrawConsentProcedure = managing
+const withdraw = managing
   .input(
     z.strictObject({
       pseudonym: word,
@@ -68,8 +68,10 @@ export const withdrawConsentProcedure = managing
   });
 
 export const consentRouter = router({
-  record: recordConsentProcedure,
-  withdraw: withdrawConsentProcedure,
+  /** A grant: the first one, a longer or shorter term, or a new consent after a withdrawal, which then says so. */
+  record,
+  /** From one purpose, or from all. */
+  withdraw,
   /** Subjects with every purpose that something is recorded about. */
   list: viewing
     .input(
@@ -83,12 +85,17 @@ export const consentRouter = router({
     )
     .query(({ ctx, input }) => {
       const rows = listSubjects(ctx.agent.store, input.search);
-      if (input.purpose === undefined && input.status === undefined) return rows;
-      const isWanted = (one: { purpose: string; status: string }) =>
-        (input.purpose === undefined || one.purpose === input.purpose) &&
-        (input.status === undefined || one.status === input.status);
-      return rows
-        .map((row) => ({ ...row, consents: row.consents.filter(isWanted) }))
+      const { purpose: only, status } = input;
+      const ofPurpose = rows.map((row) => ({
+        ...row,
+        consents: row.consents.filter((one) => only === undefined || one.purpose === only),
+      }));
+      // Nothing is recorded about the purpose, or about any.
+      if (status === 'none') return ofPurpose.filter(({ consents }) => consents.length === 0);
+      if (status === undefined)
+        return ofPurpose.filter(({ consents }) => only === undefined || consents.length > 0);
+      return ofPurpose
+        .map((row) => ({ ...row, consents: row.consents.filter((one) => one.status === status) }))
         .filter(({ consents }) => consents.length > 0);
     }),
   /** Consents that are active and end within some days, the earliest first. */

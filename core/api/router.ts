@@ -12,7 +12,7 @@ import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
-import { consentRouter, recordConsentProcedure, withdrawConsentProcedure } from './consent-router.ts';
+import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
@@ -111,8 +111,6 @@ const siteRouter = router({
       }),
     )
     .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
-  recordConsent: recordConsentProcedure,
-  withdrawConsent: withdrawConsentProcedure,
   trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),

@@ -10,15 +10,18 @@ export function termStart(
   return firstDay === null ? formatDateTime(from, undefined, locale) : formatDay(firstDay, locale);
 }
 
+/** People write the year 9999 for "never". */
+const isEndless = (until: string | null): boolean => until === null || until >= '9999';
+
 /** The last day of a consent as it was meant. */
 export function termEnd({ lastDay, until }: Pick<ConsentTerm, 'lastDay' | 'until'>, locale?: string): string {
-  if (until === null) return 'no end date';
+  if (isEndless(until)) return 'no end date';
   return lastDay === null ? formatDateTime(until, undefined, locale) : formatDay(lastDay, locale);
 }
 
 /** `22 Nov 2026 – 31 Dec 2027`, `from 22 Nov 2026, no end date`. */
 export function termWords(term: ConsentTerm, locale?: string): string {
-  if (term.until === null) return `from ${termStart(term, locale)}, no end date`;
+  if (isEndless(term.until)) return `from ${termStart(term, locale)}, no end date`;
   return `${termStart(term, locale)} – ${termEnd(term, locale)}`;
 }
 
