@@ -1,6 +1,7 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
+import { createConsentSources } from './consent-source-table.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
@@ -25,6 +26,7 @@ function createTables(db: Sqlite, now: () => string) {
     settings,
     subjects: createSubjects(db, now, settings),
     consentEvents: createConsentEvents(db, now),
+    consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     sites: createSites(db, now),
@@ -54,6 +56,7 @@ interface Readers {
   settings: 'get';
   subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
+  consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
   sites: 'get' | 'list';
