@@ -19,7 +19,14 @@ const elementSchema = z.object({
   type: z.array(z.looseObject({ code: z.string() })).optional(),
   contentReference: z.string().optional(),
   constraint: z
-    .array(z.object({ key: z.string(), severity: z.string(), human: z.string(), expression: z.string().optional() }))
+    .array(
+      z.object({
+        key: z.string(),
+        severity: z.string(),
+        human: z.string(),
+        expression: z.string().optional(),
+      }),
+    )
     .optional(),
 });
 const definitionSchema = z.object({
@@ -41,7 +48,8 @@ const bundleSchema = z.object({
 const roots = ['Consent', 'Bundle', 'RelatedPerson', 'DocumentReference', 'Organization'];
 
 const folder = process.argv[2];
-if (folder === undefined) throw new Error('Give the folder of profiles-types.json and profiles-resources.json.');
+if (folder === undefined)
+  throw new Error('Give the folder of profiles-types.json and profiles-resources.json.');
 const known = new Map(
   ['profiles-types.json', 'profiles-resources.json']
     .flatMap((name) => bundleSchema.parse(JSON.parse(readFileSync(join(folder, name), 'utf8'))).entry)

@@ -4,6 +4,8 @@ import { hostname } from 'node:os';
 import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
+import { clockFault } from '../consent/site-clock.ts';
+import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
 import type { Device } from '../engine/engine.ts';
 import { listAllDevices } from '../engine/engines.ts';
@@ -199,6 +201,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     return { folder };
   }
 
+  /** Also of a site that waits for a run: nobody should learn of it only then. */
+  const clockProblem = (): ErrorReport | null => clockFault(store)?.toReport() ?? null;
+
   function status(): AgentStatus {
     const identity = readIdentity(store);
     const shared = { version, dataFolder: data.dir, demo: demo.status };
@@ -209,7 +214,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         name: null,
         federation: null,
         broker: { state: 'none', address: null },
-        problem: startProblem,
+        problem: startProblem ?? clockProblem(),
       };
     }
     const isOnline = identity.mode === 'site' ? site?.isOnline : coordinator?.isOnline;
@@ -220,7 +225,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       name: identity.mode === 'site' ? identity.siteName : identity.federationName,
       federation: identity.federationName,
       broker: { state: isOnline === true ? 'online' : isOnline === false ? 'offline' : 'none', address },
-      problem: startProblem ?? site?.problem ?? null,
+      problem: startProblem ?? clockProblem() ?? site?.problem ?? null,
     };
   }
 
@@ -265,6 +270,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
 
   const identity = readIdentity(store);
+  // Once, at the first start: a later one may come from a shell with another time zone.
+  if (identity?.mode !== 'coordinator') establishTimeZone(store);
   if (identity !== null) {
     try {
       await startRole(identity);

@@ -12,6 +12,7 @@ import { approve, decline, endStanding } from '../site/decide.ts';
 import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentFilesRouter } from './consent-files-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
@@ -215,6 +216,7 @@ export const appRouter = router({
   setup: setupRouter,
   site: siteRouter,
   coordinator: coordinatorRouter,
+  consentFiles: consentFilesRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),

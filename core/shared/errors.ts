@@ -30,6 +30,22 @@ export const errorTable = {
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
+  CONSENTS_CHANGED: {
+    status: 409,
+    action:
+      'This site trains on nothing. Run "anneal audit verify" to see which consent differs, and restore the data folder from a backup.',
+  },
+  CLOCK_RAN_BACK: {
+    status: 409,
+    action:
+      'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
+  },
+  FHIR_INVALID: {
+    status: 400,
+    action: 'Export the consents again as FHIR R4 JSON (a Bundle or NDJSON) and import that file.',
+  },
+  FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
+  FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   INVITATION_INVALID: {
     status: 400,

@@ -2,7 +2,9 @@
  * Whether a site works by a manifest: it must follow from the run's contract in every detail, the site's policy must
  * allow the contract, and a person must have approved it.
  */
+
 import { runConfigSchema } from '../config/run-config.ts';
+import { clockFault } from '../consent/site-clock.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
@@ -116,6 +118,9 @@ export function judge(
       broken('The contract of the run is not the one that follows from its settings.', versions),
     );
   store.contracts.keep({ runId: manifest.runId, sha256, document: contract });
+  const clock = clockFault(store);
+  // Limits of an approval would last longer, too.
+  if (clock !== null) return refused(clock, true);
   if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
   const policy = policyOrFault(store);
   if (policy instanceof AppError) return refused(policy);

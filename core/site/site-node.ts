@@ -64,6 +64,8 @@ export interface SiteOptions {
   askedBy: AskedBy;
   /** What this site knows of a base model that it holds. */
   baseFacts(baseId: string): Promise<BaseFacts>;
+  /** How often the clock is looked at; a minute when absent. */
+  clockEveryMs?: number;
   /** Clock of the quiet hours; for tests. */
   now?: () => Date;
   /** Approve every run that the policy allows without a person; for the demo and for `--approve`. */

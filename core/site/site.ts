@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { hasLostConsent } from '../consent/cohort.ts';
+import { establishTimeZone } from '../consent/site-zone.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { toAppError } from '../shared/errors.ts';
@@ -56,6 +57,8 @@ export function createSite(options: SiteOptions): SiteNode {
     onConsent: () => dispatch({ type: 'consentChanged' }),
     // Work that is under way stops, and goes on from its checkpoint after them.
     onQuietHours: () => dispatch({ type: 'decided' }),
+    onClock: () => dispatch({ type: 'decided' }),
+    everyMs: options.clockEveryMs,
   });
   const events: SiteEvent[] = [];
   let isDeciding = false;
@@ -216,6 +219,7 @@ export function createSite(options: SiteOptions): SiteNode {
 
   voidOldApproval(store);
   establishPolicy(store);
+  establishTimeZone(store);
   const stopListening = store.consentEvents.onAppend(() => dispatch({ type: 'consentChanged' }));
   dispatch({ type: 'started' });
 

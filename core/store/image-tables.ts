@@ -1,9 +1,8 @@
-/** Subjects, what they consented to, and their images. */
+/** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { createSettings } from './federation-tables.ts';
 import {
-  consentEventRecord,
   datasetRecord,
   type FaceBox,
   type ImageRecord,
@@ -68,47 +67,6 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
          ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
         { pseudonym, now: now() },
       )!,
-  };
-}
-
-/** Append-only; triggers of the database refuse changes. Lists are in order of recording. */
-export function createConsentEvents(db: Sqlite, now: () => string) {
-  const rows = rowsOf(db, 'consent_events', consentEventRecord);
-  const insert = insertSql(
-    'consent_events',
-    rows.keys.filter((key) => key !== 'id'),
-  );
-  const listeners = new Set<() => void>();
-  let isTelling = false;
-  /** Once the transaction is over that it was called in, and once for all events of it. */
-  function tell(): void {
-    if (isTelling) return;
-    isTelling = true;
-    queueMicrotask(() => {
-      isTelling = false;
-      for (const listener of listeners) listener();
-    });
-  }
-  return {
-    /** Hears of every event, whoever records it: a person, an import, a migration. @returns how to stop */
-    onAppend(listener: () => void): () => void {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
-    ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
-    /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
-    ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
-    all: () => rows.all('ORDER BY id'),
-    append(
-      event: Defaulted<
-        Omit<z.output<typeof consentEventRecord>, 'id'>,
-        'recordedAt' | 'givenBy' | 'verifiedOn' | 'reference'
-      >,
-    ) {
-      tell();
-      const unsaid = { givenBy: null, verifiedOn: null, reference: null };
-      return rows.write(insert, { ...unsaid, ...event, recordedAt: event.recordedAt ?? now() })!;
-    },
   };
 }
 

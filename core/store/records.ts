@@ -49,6 +49,8 @@ export const consentEventRecord = z.object({
   verifiedOn: z.string().nullable(),
   /** The hospital's own name of the document: a form's number, the id of a FHIR resource. */
   reference: z.string().nullable(),
+  /** In a grant: id of the withdrawal after which it was given; without it no grant counts after a withdrawal. */
+  afterWithdrawal: z.int().nullable(),
 });
 export type ConsentEventRecord = z.infer<typeof consentEventRecord>;
 

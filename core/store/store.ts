@@ -1,9 +1,11 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
+import { createClock } from './clock.ts';
 import { createConsentSources } from './consent-source-table.ts';
+import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
-import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
@@ -22,10 +24,15 @@ import type { Sqlite } from './sqlite.ts';
  */
 function createTables(db: Sqlite, now: () => string) {
   const settings = createSettings(db);
+  const subjects = createSubjects(db, now, settings);
+  const clock = createClock(db, now, settings);
+  const { refOf } = subjects;
+  const audit = createAudit(db, now, { clock, refOf });
   return {
     settings,
-    subjects: createSubjects(db, now, settings),
-    consentEvents: createConsentEvents(db, now),
+    clock,
+    subjects,
+    consentEvents: createConsentEvents(db, now, { audit, refOf }),
     consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
@@ -43,7 +50,7 @@ function createTables(db: Sqlite, now: () => string) {
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
     outbox: createOutbox(db, now),
-    audit: createAudit(db, now),
+    audit,
     blobReferences: createBlobReferences(db),
     close: () => db.close(),
   };
@@ -54,8 +61,9 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
+  clock: 'latest' | 'fault';
   subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
-  consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
+  consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';

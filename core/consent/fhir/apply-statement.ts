@@ -2,13 +2,14 @@
  * What a statement of a FHIR Consent does to the consents of a subject. A resource that comes again, changed or not, may
  * take back or shorten what it gave; it brings nothing back that was withdrawn since.
  */
+
+import type { ConsentSourceRecord } from '../../store/consent-source-table.ts';
 import type { ConsentEventRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
 import { applyConsentRecord, type ConsentOutcome } from '../apply-record.ts';
 import { countingGrants, everyPurpose, grantInForce, lastWithdrawal, recordConsent } from '../consent.ts';
-import type { ConsentSourceRecord } from '../../store/consent-source-table.ts';
-import { contains, from, type Instants, type Interval } from './intervals.ts';
 import type { ConsentStatement, PurposeStatement } from './interpret.ts';
+import { contains, from, type Instants, type Interval } from './intervals.ts';
 
 export interface Applying {
   store: Store;
@@ -76,7 +77,9 @@ export function takeAway({ store, recordedBy }: Applying, statement: ConsentStat
   for (const purpose of purposesOf(statement, situation)) {
     const { permitted, refused } = statement.purposes.get(purpose) ?? silent;
     const isPermitted = contains(permitted, now);
-    const isRefused = !isPermitted && (contains(refused, now) || (from(refused, now).length > 0 && from(permitted, now).length === 0));
+    const isRefused =
+      !isPermitted &&
+      (contains(refused, now) || (from(refused, now).length > 0 && from(permitted, now).length === 0));
     const own = ownGrants(situation, purpose);
     const isAsBefore = areSame(own, storable(permitted, statement, situation));
     if (isRefused) isTaken = withdraw(purpose, true) || isTaken;
@@ -102,7 +105,8 @@ function closeGrants(
 ): void {
   const latest = store.clock.latest();
   const begun = grantInForce(own, latest);
-  const validFrom = begun !== null && begun.validFrom < latest ? begun.validFrom : iso(Date.parse(latest) - 1);
+  const validFrom =
+    begun !== null && begun.validFrom < latest ? begun.validFrom : iso(Date.parse(latest) - 1);
   recordConsent(store, { ...grantOf(statement, purpose), validFrom, expiresAt: latest, recordedBy });
 }
 
@@ -150,7 +154,10 @@ function storable(permitted: Instants, { signed }: ConsentStatement, { source, n
   const seen = Date.parse(source?.firstReadAt ?? iso(now));
   const earliest = signed === null ? seen : firstInstant;
   return permitted
-    .map(({ start, end }) => ({ start: start === -Infinity ? earliest : Math.max(start, firstInstant), end: Math.min(end, lastInstant) }))
+    .map(({ start, end }) => ({
+      start: start === -Infinity ? earliest : Math.max(start, firstInstant),
+      end: Math.min(end, lastInstant),
+    }))
     .filter(({ start, end }) => start < end);
 }
 
@@ -185,7 +192,10 @@ function giveOne(
     ),
   );
   const ids = applied.flatMap(({ event }) => (event === null ? [] : [event.id]));
-  return { outcomes: applied.map(({ outcome }) => outcome), ids: ids.length > 0 ? ids : own.map(({ id }) => id) };
+  return {
+    outcomes: applied.map(({ outcome }) => outcome),
+    ids: ids.length > 0 ? ids : own.map(({ id }) => id),
+  };
 }
 
 function replace(
@@ -226,7 +236,8 @@ function mayBringBack(
 ): boolean {
   const withdrawal = lastWithdrawal(events, purpose);
   if (withdrawal === null) return true;
-  if (signed === null || signed.earliest > now || signed.earliest <= Date.parse(withdrawal.validFrom)) return false;
+  if (signed === null || signed.earliest > now || signed.earliest <= Date.parse(withdrawal.validFrom))
+    return false;
   const wasRead = source?.grants[purpose]?.some((id) => id < withdrawal.id) ?? false;
   return !wasRead || source!.givenAt !== iso(signed.earliest);
 }

@@ -24,8 +24,8 @@ export type FhirReference = z.infer<typeof referenceSchema>;
 const periodSchema = z.object({
   start: fhirDateSchema.optional(),
   end: fhirDateSchema.optional(),
-  _start: z.unknown(),
-  _end: z.unknown(),
+  _start: z.unknown().optional(),
+  _end: z.unknown().optional(),
 });
 export type FhirPeriod = z.infer<typeof periodSchema>;
 
@@ -38,7 +38,7 @@ const provisionFields = {
   action: list(z.unknown()),
   securityLabel: list(z.unknown()),
   class: list(z.unknown()),
-  dataPeriod: z.unknown(),
+  dataPeriod: z.unknown().optional(),
   data: list(z.unknown(), 1000),
 };
 const typeSchema = z.enum(['deny', 'permit'], { error: 'neither "deny" nor "permit"' });

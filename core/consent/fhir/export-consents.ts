@@ -11,6 +11,7 @@ import { consentStatus, countingGrants, everyPurpose, grantInForce, lastWithdraw
 import { between, type Instants, union } from './intervals.ts';
 import { fhirOptions, pseudonymSystem, purposeSystem } from './purpose-map.ts';
 import { problemsOf } from './validate.ts';
+import { writtenId, writtenSystem } from './written-id.ts';
 
 export type FhirLayout = 'bundle' | 'ndjson';
 
@@ -21,9 +22,6 @@ export interface FhirExport {
   /** Consents that are given back exactly as they were read. */
   asRead: number;
 }
-
-/** `Consent/x` and the like of resources that Anneal wrote. */
-const idSystem = 'https://anneal.example.invalid/fhir/consent';
 
 type Resource = Record<string, unknown>;
 const resourceSchema = jsonText.pipe(z.record(z.string(), z.unknown()));
@@ -108,11 +106,7 @@ function withdrawnConsent(view: SubjectView, purpose: string, withdrawal: Consen
   });
 }
 
-function grantedConsent(
-  view: SubjectView,
-  purpose: string,
-  grants: readonly ConsentEventRecord[],
-): Resource {
+function grantedConsent(view: SubjectView, purpose: string, grants: readonly ConsentEventRecord[]): Resource {
   const periods = activeInstants(view.events, purpose, grants);
   const shown = grantInForce(grants, view.now) ?? grants.at(-1)!;
   return consentOf(view, purpose, shown, {
@@ -138,7 +132,9 @@ function activeInstants(
   purpose: string,
   grants: readonly ConsentEventRecord[],
 ): Instants {
-  const bounds = grants.flatMap(({ validFrom, expiresAt }) => (expiresAt === null ? [validFrom] : [validFrom, expiresAt]));
+  const bounds = grants.flatMap(({ validFrom, expiresAt }) =>
+    expiresAt === null ? [validFrom] : [validFrom, expiresAt],
+  );
   const sorted = [...new Set(bounds)].sort();
   return union(
     ...sorted.map((bound, index) => {
@@ -158,12 +154,12 @@ function consentOf(
   { documentVersion, givenBy, verifiedOn }: ConsentEventRecord,
   said: { status: Consent['status']; dateTime: string; provision: ConsentProvision },
 ): Resource {
-  const id = `anneal-${sha256(`${ref}\n${purpose}`).slice(0, 40)}`;
+  const id = writtenId(ref, purpose);
   const patient = { identifier: { system: identifierSystem ?? pseudonymSystem, value: pseudonym } };
   const consent: Consent = {
     resourceType: 'Consent',
     id,
-    identifier: [{ system: idSystem, value: id }],
+    identifier: [{ system: writtenSystem, value: id }],
     status: said.status,
     scope: {
       coding: [{ system: 'http://terminology.hl7.org/CodeSystem/consentscope', code: 'research' }],
@@ -189,7 +185,12 @@ function performerOf(
   const system = 'http://terminology.hl7.org/CodeSystem/v3-RoleCode';
   return {
     contained: [
-      { resourceType: 'RelatedPerson', id: 'signer', patient, relationship: [{ coding: [{ system, code }] }] },
+      {
+        resourceType: 'RelatedPerson',
+        id: 'signer',
+        patient,
+        relationship: [{ coding: [{ system, code }] }],
+      },
     ],
     performer: [{ reference: '#signer' }],
   };

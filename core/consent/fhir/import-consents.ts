@@ -2,11 +2,13 @@
 import { sha256 } from '../../shared/hash.ts';
 import type { Store } from '../../store/store.ts';
 import type { ConsentOutcome } from '../apply-record.ts';
+import { everyPurpose } from '../consent.ts';
 import { siteTimeZone } from '../site-zone.ts';
-import { type Applying, give, type GivenGrants, situationOf, takeAway } from './apply-statement.ts';
+import { type Applying, type GivenGrants, give, situationOf, takeAway } from './apply-statement.ts';
 import { type ConsentStatement, indexPersons, interpretConsent } from './interpret.ts';
 import { changedOptions, type FhirChanges, fhirOptions, rememberOptions } from './purpose-map.ts';
 import { type FhirFile, type PlaceProblem, readFhirResources } from './read-resources.ts';
+import { writtenId, writtenSystem } from './written-id.ts';
 
 /** What an import tells the person who started it. Subjects by their pseudonyms, each once. */
 export interface FhirImportReport {
@@ -151,6 +153,10 @@ function oncePerKey(statements: readonly ConsentStatement[], tally: Tally): Cons
 }
 
 function keepSource(store: Store, statement: ConsentStatement, { grants }: GivenGrants): void {
+  // What this store wrote itself it writes again from what it knows.
+  const ref = store.subjects.refOf(statement.pseudonym);
+  const purposes = [everyPurpose, ...statement.purposes.keys()];
+  if (purposes.some((purpose) => statement.key === `${writtenSystem}|${writtenId(ref, purpose)}`)) return;
   const { subjectId, source, events } = situationOf(store, statement)!;
   store.consentSources.put({
     subjectId,
@@ -195,7 +201,8 @@ function createTally(file: FhirFile, consents: number) {
       if (has('recorded') || has('reconsented')) subjects.recorded.add(pseudonym);
       if (has('reconsented')) subjects.reconsented.add(pseudonym);
       if (has('still-withdrawn')) subjects.stillWithdrawn.add(pseudonym);
-      if (outcomes.length > 0 && outcomes.every((outcome) => outcome === 'known') && !hasTaken) counts.unchanged++;
+      if (outcomes.length > 0 && outcomes.every((outcome) => outcome === 'known') && !hasTaken)
+        counts.unchanged++;
       if (outcomes.length === 0) {
         const reason = barred ?? 'no provision of it permits a purpose of this site at any time';
         notUsed.push({ place, subject: pseudonym, reason });

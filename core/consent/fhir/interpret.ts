@@ -11,7 +11,14 @@ import {
 import { type Moment, momentOf } from './fhir-dates.ts';
 import { always, between, type Instants, intersection, never } from './intervals.ts';
 import { type GivenBy, givenByOf, type PersonIndex, pseudonymOf } from './patient.ts';
-import { answerOf, type CodeMatch, codingsIn, maxProvisionDepth, maxProvisions, sizeOf } from './provisions.ts';
+import {
+  answerOf,
+  type CodeMatch,
+  codingsIn,
+  maxProvisionDepth,
+  maxProvisions,
+  sizeOf,
+} from './provisions.ts';
 import { type FhirOptions, purposeSystem, purposesOf } from './purpose-map.ts';
 import type { FoundResource } from './read-resources.ts';
 import { problemsOf } from './validate.ts';
@@ -75,7 +82,9 @@ export function interpretConsent(found: FoundResource, reading: Reading): Interp
   }
   const { count, depth } = sizeOf(parsed.data.provision);
   if (depth > maxProvisionDepth || count > maxProvisions) {
-    return { problem: `nests provisions deeper than ${maxProvisionDepth}, or has more than ${maxProvisions}` };
+    return {
+      problem: `nests provisions deeper than ${maxProvisionDepth}, or has more than ${maxProvisions}`,
+    };
   }
   return state(found, parsed.data, reading);
 }
@@ -84,7 +93,8 @@ function state(found: FoundResource, consent: FhirConsent, reading: Reading): In
   const named = pseudonymOf(consent.patient, reading.options.identifierSystem, reading.persons);
   if ('problem' in named) return named;
   const key = keyOf(found, consent);
-  if (key === null) return { problem: 'has neither an id nor an identifier, so that it could not be known again' };
+  if (key === null)
+    return { problem: 'has neither an id nor an identifier, so that it could not be known again' };
   const documentVersion = documentOf(consent);
   if (documentVersion === null) return { problem: 'does not say under which policy it was given' };
   const document = canonicalJson(withoutNames(found.resource));
@@ -106,7 +116,12 @@ function state(found: FoundResource, consent: FhirConsent, reading: Reading): In
       ...{ signed, documentVersion, purposes },
       refusesEverything: refusesEverything(consent, reading.zone),
       barred: barredBy(consent),
-      givenBy: givenByOf(consent.performer ?? [], consent.patient, reading.persons, containedPersons(consent)),
+      givenBy: givenByOf(
+        consent.performer ?? [],
+        consent.patient,
+        reading.persons,
+        containedPersons(consent),
+      ),
       verifiedOn: verifiedOn(consent),
       unmapped: unmappedOf(consent, reading.options),
       hadNames: document !== canonicalJson(found.resource),
@@ -130,14 +145,21 @@ const maxKeyLength = 200;
 
 function keyOf({ resource }: FoundResource, { identifier, id }: FhirConsent): string | null {
   const first = identifier?.find(({ value }) => value !== undefined);
-  const key = first === undefined ? (id === undefined ? null : `Consent/${id}`) : `${first.system ?? ''}|${first.value}`;
+  const key =
+    first === undefined
+      ? id === undefined
+        ? null
+        : `Consent/${id}`
+      : `${first.system ?? ''}|${first.value}`;
   if (key === null || key.length <= maxKeyLength) return key;
   return `${resource.resourceType} ${sha256(key)}`;
 }
 
 /** A canonical name of what was signed. */
 function documentOf({ policy, policyRule }: FhirConsent): string | null {
-  const named = policy?.find(({ uri }) => uri !== undefined)?.uri ?? policy?.find(({ authority }) => authority !== undefined)?.authority;
+  const named =
+    policy?.find(({ uri }) => uri !== undefined)?.uri ??
+    policy?.find(({ authority }) => authority !== undefined)?.authority;
   const coding = policyRule?.coding?.find(({ code }) => code !== undefined);
   const name = named ?? coding?.code ?? policyRule?.text;
   if (name === undefined || name.trim() === '') return null;
@@ -201,18 +223,15 @@ function statementOn(
 }
 
 /** What a refusal is, by the status; one that is over refuses no more, but in the way in which Anneal writes withdrawals. */
-function refusedBy(
-  consent: FhirConsent,
-  standsFor: CodeMatch,
-  refused: Instants,
-  zone: string,
-): Instants {
+function refusedBy(consent: FhirConsent, standsFor: CodeMatch, refused: Instants, zone: string): Instants {
   if (!isResearch(consent)) return never;
   if (consent.status === 'active') return refused;
   if (consent.status === 'rejected') return isAbout(consent, standsFor) ? always : never;
   if (consent.status !== 'inactive') return never;
   const matches = (coding: FhirCoding) => coding.system === purposeSystem && standsFor(coding);
-  return isAbout(consent, matches) ? answerOf(consent, { zone, matches, isWholePolicy: false }).refused : never;
+  return isAbout(consent, matches)
+    ? answerOf(consent, { zone, matches, isWholePolicy: false }).refused
+    : never;
 }
 
 const isAbout = ({ provision }: FhirConsent, matches: CodeMatch) => codingsIn(provision).some(matches);
@@ -228,7 +247,9 @@ function unmappedOf(consent: FhirConsent, options: FhirOptions): string[] {
   const unknown = codingsIn(consent.provision).filter(
     (coding) => coding.code !== undefined && purposesOf(coding, options).length === 0,
   );
-  return [...new Set(unknown.map(({ system, code }) => (system === undefined ? code! : `${system}|${code}`)))];
+  return [
+    ...new Set(unknown.map(({ system, code }) => (system === undefined ? code! : `${system}|${code}`))),
+  ];
 }
 
 function containedPersons({ contained }: FhirConsent): PersonIndex {
@@ -248,9 +269,11 @@ export function indexPersons(resources: readonly FoundResource[]): PersonIndex {
       const person = personSchema.safeParse(resource);
       if (!person.success) return [];
       const { id, resourceType } = person.data;
-      const names = [...(fullUrl === null ? [] : [fullUrl]), ...(id === undefined ? [] : [`${resourceType}/${id}`])];
+      const names = [
+        ...(fullUrl === null ? [] : [fullUrl]),
+        ...(id === undefined ? [] : [`${resourceType}/${id}`]),
+      ];
       return names.map((name) => [name, person.data] as const);
     }),
   );
 }
-

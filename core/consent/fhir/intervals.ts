@@ -25,7 +25,9 @@ export function union(...sets: readonly Instants[]): Instants {
 
 /** In both. */
 export function intersection(a: Instants, b: Instants): Instants {
-  return union(a.flatMap((x) => b.flatMap((y) => between(Math.max(x.start, y.start), Math.min(x.end, y.end)))));
+  return union(
+    a.flatMap((x) => b.flatMap((y) => between(Math.max(x.start, y.start), Math.min(x.end, y.end)))),
+  );
 }
 
 /** In the first and not in the second. */
@@ -44,4 +46,5 @@ export const contains = (set: Instants, instant: number): boolean =>
   set.some(({ start, end }) => start <= instant && instant < end);
 
 /** What of it lies at or after an instant. */
-export const from = (set: Instants, instant: number): Instants => intersection(set, between(instant, Infinity));
+export const from = (set: Instants, instant: number): Instants =>
+  intersection(set, between(instant, Infinity));

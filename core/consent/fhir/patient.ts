@@ -23,16 +23,22 @@ export function pseudonymOf(
   const id = reference === undefined ? undefined : patientReference.exec(reference)?.[1];
   const resource =
     reference === undefined ? undefined : (persons.get(reference) ?? (id && persons.get(`Patient/${id}`)));
-  const identifiers = [patient.identifier ?? [], (resource && resource.identifier) ?? []].flat();
+  const identifiers = [
+    ...(patient.identifier ? [patient.identifier] : []),
+    ...((resource ? resource.identifier : undefined) ?? []),
+  ];
   // Anneal's own system is unmistakable, whatever the site has chosen for other senders.
   const own = valuesOf(identifiers, pseudonymSystem);
   const values = own.length > 0 || identifierSystem === null ? own : valuesOf(identifiers, identifierSystem);
   if (values.length > 1) return { problem: 'names two different identifiers of its patient' };
   if (values.length === 1) return { pseudonym: values[0]! };
-  if (identifierSystem !== null) return { problem: 'names no identifier of the chosen system for its patient' };
+  if (identifierSystem !== null)
+    return { problem: 'names no identifier of the chosen system for its patient' };
   if (reference?.startsWith('#')) return { problem: 'holds its patient inside, which Anneal does not read' };
   const found = id ?? (resource && resource.resourceType === 'Patient' ? resource.id : undefined);
-  return found === undefined ? { problem: 'does not say by a reference whose consent it is' } : { pseudonym: found };
+  return found === undefined
+    ? { problem: 'does not say by a reference whose consent it is' }
+    : { pseudonym: found };
 }
 
 function valuesOf(identifiers: readonly FhirIdentifier[], system: string): string[] {
@@ -43,7 +49,20 @@ function valuesOf(identifiers: readonly FhirIdentifier[], system: string): strin
 }
 
 /** HL7 v3 RoleCode of those who decide for a child or a ward. */
-const guardianCodes = new Set(['GUARD', 'PRN', 'PRNINLAW', 'FTH', 'MTH', 'NFTH', 'NMTH', 'ADOPTP', 'ADOPTF', 'ADOPTM', 'STPPRN', 'PRNFOST']);
+const guardianCodes = new Set([
+  'GUARD',
+  'PRN',
+  'PRNINLAW',
+  'FTH',
+  'MTH',
+  'NFTH',
+  'NMTH',
+  'ADOPTP',
+  'ADOPTF',
+  'ADOPTM',
+  'STPPRN',
+  'PRNFOST',
+]);
 
 export type GivenBy = 'subject' | 'guardian' | 'representative';
 
@@ -60,14 +79,20 @@ export function givenByOf(
   const kinds = performers.map((performer): GivenBy | null => {
     const { reference, type } = performer;
     const person = reference === undefined ? undefined : (contained.get(reference) ?? persons.get(reference));
-    const kind = person?.resourceType ?? type ?? /(?:^|\/)([A-Z][A-Za-z]+)\/[^/]+$/.exec(reference ?? '')?.[1];
+    const kind =
+      person?.resourceType ?? type ?? /(?:^|\/)([A-Z][A-Za-z]+)\/[^/]+$/.exec(reference ?? '')?.[1];
     if (kind === 'Patient') return isSamePerson(performer, patient) ? 'subject' : 'representative';
     if (kind !== 'RelatedPerson') return null;
     const codings = (person?.relationship ?? []).flatMap(({ coding }) => coding ?? []);
     return codings.some(({ code }) => guardianCodes.has(code ?? '')) ? 'guardian' : 'representative';
   });
   // Where several signed, the one who decides for the subject is the one to know of.
-  return kinds.find((kind) => kind === 'guardian') ?? kinds.find((kind) => kind === 'representative') ?? kinds.find((kind) => kind === 'subject') ?? null;
+  return (
+    kinds.find((kind) => kind === 'guardian') ??
+    kinds.find((kind) => kind === 'representative') ??
+    kinds.find((kind) => kind === 'subject') ??
+    null
+  );
 }
 
 function isSamePerson(performer: FhirReference, patient: FhirReference): boolean {

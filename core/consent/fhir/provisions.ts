@@ -117,7 +117,8 @@ function certainPeriod(period: FhirPeriod | undefined, zone: string): Instants {
   if (period === undefined) return always;
   const { start, end, _start, _end } = period;
   // A date that is said to be missing is unknown.
-  if ((start === undefined && _start !== undefined) || (end === undefined && _end !== undefined)) return never;
+  if ((start === undefined && _start !== undefined) || (end === undefined && _end !== undefined))
+    return never;
   return between(
     start === undefined ? -Infinity : momentOf(start, zone).latestStart,
     end === undefined ? Infinity : momentOf(end, zone).earliestEnd,

@@ -71,9 +71,13 @@ export function parsePurposeMapping(text: string): PurposeMapping {
     purpose,
   });
   if (parsed.success) return parsed.data;
-  throw new AppError('CONFIG_INVALID', 'A purpose of a FHIR code is written as CODE=purpose or SYSTEM|CODE=purpose.', {
-    action: 'For instance --purpose-map "2.16.840.1.113883.3.1937.777.24.5.3.8=federated-training".',
-  });
+  throw new AppError(
+    'CONFIG_INVALID',
+    'A purpose of a FHIR code is written as CODE=purpose or SYSTEM|CODE=purpose.',
+    {
+      action: 'For instance --purpose-map "2.16.840.1.113883.3.1937.777.24.5.3.8=federated-training".',
+    },
+  );
 }
 
 /** The purposes that a code stands for; `*` of Anneal's own system stands for every one. */

@@ -61,7 +61,10 @@ const bundleTypes = ['collection', 'searchset', 'transaction', 'batch'] as const
 const bundleSchema = z.looseObject({
   resourceType: z.literal('Bundle'),
   type: z.enum(bundleTypes, { error: `a Bundle of another type than ${bundleTypes.join(', ')}` }),
-  link: z.array(z.looseObject({ relation: z.string() })).max(100).optional(),
+  link: z
+    .array(z.looseObject({ relation: z.string() }))
+    .max(100)
+    .optional(),
   entry: z.array(z.unknown()).max(maxFhirResources, `more than ${maxFhirResources} entries`).optional(),
 });
 const entrySchema = z.looseObject({
@@ -86,7 +89,8 @@ function readWhole(value: unknown): FhirFile {
     isPartOfMore: bundle.data.link?.some(({ relation }) => relation === 'next') ?? false,
   };
   if (hasModifier(bundle.data)) throw invalid('The Bundle has a modifier that Anneal does not know.');
-  bundle.data.entry?.forEach((entry, index) => readEntry(file, `entry ${index + 1}`, entry));
+  for (const [index, entry] of (bundle.data.entry ?? []).entries())
+    readEntry(file, `entry ${index + 1}`, entry);
   return file;
 }
 
@@ -94,26 +98,29 @@ const hasModifier = (value: object) =>
   'modifierExtension' in value || 'implicitRules' in value || '_implicitRules' in value;
 
 function readEntry(file: FhirFile, place: string, value: unknown): void {
-  const problem = (message: string) => void file.problems.push({ place, message });
   const entry = entrySchema.safeParse(value);
-  if (!entry.success) return problem('is no entry of a Bundle');
-  const { fullUrl, resource, request } = entry.data;
-  if (hasModifier(entry.data)) return problem('has a modifier that Anneal does not know');
-  if (request !== undefined && !['GET', 'POST', 'PUT'].includes(request.method)) {
-    return problem(`asks for "${request.method.slice(0, 20)}", which Anneal does not carry out`);
+  const message = entry.success ? refusalOf(entry.data) : 'is no entry of a Bundle';
+  if (message !== null) file.problems.push({ place, message });
+  else if (entry.data?.resource !== undefined) {
+    addResource(file, place, entry.data.fullUrl ?? null, entry.data.resource);
   }
-  if (resource === undefined) return;
-  addResource(file, place, fullUrl ?? null, resource);
+}
+
+function refusalOf(entry: z.infer<typeof entrySchema>): string | null {
+  if (hasModifier(entry)) return 'has a modifier that Anneal does not know';
+  const { method = 'GET' } = entry.request ?? {};
+  if (['GET', 'POST', 'PUT'].includes(method)) return null;
+  return `asks for "${method.slice(0, 20)}", which Anneal does not carry out`;
 }
 
 function addResource(file: FhirFile, place: string, fullUrl: string | null, value: unknown): void {
   const parsed = resourceSchema.safeParse(value);
-  if (!parsed.success) return void file.problems.push({ place, message: 'is no FHIR resource' });
-  // Consents in it would pass unread, withdrawals among them.
-  if (parsed.data.resourceType === 'Bundle') {
-    return void file.problems.push({ place, message: 'is a Bundle inside the file, which Anneal does not open' });
-  }
-  file.resources.push({ place, fullUrl, resource: parsed.data });
+  if (!parsed.success) file.problems.push({ place, message: 'is no FHIR resource' });
+  else if (parsed.data.resourceType === 'Bundle') {
+    // Consents in it would pass unread, withdrawals among them.
+    const message = 'is a Bundle inside the file, which Anneal does not open';
+    file.problems.push({ place, message });
+  } else file.resources.push({ place, fullUrl, resource: parsed.data });
 }
 
 /** Null when no line is an object by itself, so that the file is no NDJSON. */

@@ -11,7 +11,15 @@ type Json = Record<string, unknown>;
 const keptOfPerson = new Set(['resourceType', 'id', 'meta', 'patient', 'relationship', 'active', 'period']);
 const persons = new Set(['Patient', 'RelatedPerson', 'Practitioner', 'Person', 'PractitionerRole']);
 /** Of extensions with such a value nothing is left. */
-const personalValues = ['HumanName', 'Address', 'ContactPoint', 'ContactDetail', 'Attachment', 'Annotation', 'Signature'];
+const personalValues = [
+  'HumanName',
+  'Address',
+  'ContactPoint',
+  'ContactDetail',
+  'Attachment',
+  'Annotation',
+  'Signature',
+];
 /** Where FHIR writes the words that stand in a reference's stead. */
 const referenceKeys = ['reference', 'identifier'];
 
@@ -40,7 +48,10 @@ function keep(value: unknown): unknown {
 
 function isKept(name: string, owner: Json): boolean {
   if (persons.has(String(owner['resourceType']))) return keptOfPerson.has(name);
-  if (typeof owner['resourceType'] === 'string' && (name === 'text' || name === 'contact' || name === 'telecom'))
+  if (
+    typeof owner['resourceType'] === 'string' &&
+    (name === 'text' || name === 'contact' || name === 'telecom')
+  )
     return false;
   // A coding's display is a word of its code system; a reference's is the name of whom it points to.
   if (name !== 'display' && name !== '_display') return true;
