@@ -20,6 +20,7 @@ const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
+const isAscii = /^[ -~]*$/;
 const pseudonymKeySetting = 'site.pseudonymKey';
 
 export function createSubjects(db: Sqlite, now: () => string, settings: ReturnType<typeof createSettings>) {
@@ -35,6 +36,25 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     key = Buffer.from(text, 'base64url');
     return key;
   }
+  /**
+   * Pseudonyms that version 0.1 stored in another form than NFC, by their NFC form: one subject is one subject, however
+   * its letters are composed. No new ones come.
+   */
+  let decomposed: ReadonlyMap<string, string> | null = null;
+  function byPseudonym(pseudonym: string): z.output<typeof subjectRecord> | null {
+    const exact = rows.get('WHERE pseudonym = @pseudonym', { pseudonym });
+    if (exact !== null || isAscii.test(pseudonym)) return exact;
+    const composed = pseudonym.normalize('NFC');
+    decomposed ??= new Map(
+      rows
+        .all("WHERE pseudonym GLOB '*[^ -~]*' ORDER BY id DESC")
+        .filter((subject) => subject.pseudonym !== subject.pseudonym.normalize('NFC'))
+        .map((subject) => [subject.pseudonym.normalize('NFC'), subject.pseudonym]),
+    );
+    const inComposed = rows.get('WHERE pseudonym = @composed', { composed });
+    const stored = decomposed.get(composed);
+    return inComposed ?? (stored === undefined ? null : rows.get('WHERE pseudonym = @stored', { stored }));
+  }
   return {
     /**
      * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
@@ -44,7 +64,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       createHmac('sha256', pseudonymKey())
         .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
         .digest('hex'),
-    byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
+    byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
       // instr, not LIKE: a pseudonym may hold % or _.
@@ -60,13 +80,13 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       );
     },
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
-    /** Gives the subject, new or old. */
+    /** Gives the subject, new (in composed form) or old. */
     upsert: ({ pseudonym }: { pseudonym: string }) =>
-      rows.write(
-        `INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)
-         ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
-        { pseudonym, now: now() },
-      )!,
+      byPseudonym(pseudonym) ??
+      rows.write('INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)', {
+        pseudonym: pseudonym.normalize('NFC'),
+        now: now(),
+      })!,
   };
 }
 
