@@ -1,6 +1,7 @@
 /** One FHIR Consent as a statement about one subject: what it permits when, what it refuses, or why it gives nothing. */
 import { canonicalJson, sha256 } from '../../shared/hash.ts';
 import { everyPurpose } from '../consent.ts';
+import { pseudonymSchema } from '../pseudonym.ts';
 import {
   type FhirCoding,
   type FhirConcept,
@@ -92,6 +93,8 @@ export function interpretConsent(found: FoundResource, reading: Reading): Interp
 function state(found: FoundResource, consent: FhirConsent, reading: Reading): Interpreted {
   const named = pseudonymOf(consent.patient, reading.options.identifierSystem, reading.persons);
   if ('problem' in named) return named;
+  const pseudonym = pseudonymSchema.safeParse(named.pseudonym);
+  if (!pseudonym.success) return { problem: `names a pseudonym that ${pseudonym.error.issues[0]!.message}` };
   const key = keyOf(found, consent);
   if (key === null)
     return { problem: 'has neither an id nor an identifier, so that it could not be known again' };
@@ -112,7 +115,7 @@ function state(found: FoundResource, consent: FhirConsent, reading: Reading): In
   }
   return {
     statement: {
-      ...{ place: found.place, key, pseudonym: named.pseudonym, document, sha256: sha256(document) },
+      ...{ place: found.place, key, pseudonym: pseudonym.data, document, sha256: sha256(document) },
       ...{ signed, documentVersion, purposes },
       refusesEverything: refusesEverything(consent, reading.zone),
       barred: barredBy(consent),
