@@ -76,38 +76,40 @@ export function takeAway({ store, recordedBy }: Applying, statement: ConsentStat
   let isTaken = statement.refusesEverything && withdraw(everyPurpose, true);
   for (const purpose of purposesOf(statement, situation)) {
     const { permitted, refused } = statement.purposes.get(purpose) ?? silent;
+    const later = from(permitted, now);
     const isPermitted = contains(permitted, now);
     const isRefused =
-      !isPermitted &&
-      (contains(refused, now) || (from(refused, now).length > 0 && from(permitted, now).length === 0));
+      !isPermitted && (contains(refused, now) || (later.length === 0 && from(refused, now).length > 0));
     const own = ownGrants(situation, purpose);
-    const isAsBefore = areSame(own, storable(permitted, statement, situation));
-    if (isRefused) isTaken = withdraw(purpose, true) || isTaken;
+    if (isRefused && later.length === 0) isTaken = withdraw(purpose, true) || isTaken;
     else if (own.length > 0 && permitted.length === 0) isTaken = withdraw(purpose, false) || isTaken;
-    else if (own.length > 0 && !isAsBefore && !permitted.some(({ start }) => start <= now)) {
-      const isClosedAlready = isClosed(countingGrants(situation.events, purpose), own, statement);
-      if (!isClosedAlready) closeGrants({ store, recordedBy }, statement, purpose, own);
-      isTaken ||= !isClosedAlready;
+    else if (isRefused || (own.length > 0 && !permitted.some(({ start }) => start <= now))) {
+      if (areSame(own, storable(permitted, statement, situation))) continue;
+      isTaken = closeGrants({ store, recordedBy }, statement, situation, purpose) || isTaken;
     }
   }
   return isTaken;
 }
 
 /**
- * The consent now begins later than an earlier version of it said: a grant that is over as of now stands before the
- * earlier ones, which were recorded before it, whenever they begin.
+ * The consent holds later and not now: a grant that is over as of now stands before all that were recorded before it,
+ * whenever they begin.
  */
 function closeGrants(
   { store, recordedBy }: Applying,
   statement: ConsentStatement,
+  situation: Situation,
   purpose: string,
-  own: readonly ConsentEventRecord[],
-): void {
+): boolean {
   const latest = store.clock.latest();
-  const begun = grantInForce(own, latest);
+  const counting = countingGrants(situation.events, purpose);
+  const begun = grantInForce(counting, latest);
+  const isOver = begun?.expiresAt != null && begun.expiresAt <= latest;
+  if (counting.length === 0 || (isOver && begun === counting.at(-1))) return false;
   const validFrom =
     begun !== null && begun.validFrom < latest ? begun.validFrom : iso(Date.parse(latest) - 1);
   recordConsent(store, { ...grantOf(statement, purpose), validFrom, expiresAt: latest, recordedBy });
+  return true;
 }
 
 /** The newest one is what {@link closeGrants} has put there. */
