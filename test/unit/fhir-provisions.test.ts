@@ -132,7 +132,7 @@ const edges = (consent: TestConsent) =>
 
 describe('provisions of a FHIR consent', () => {
   test('never more is active than the consent permits, however its open dates, words and restrictions are meant', () => {
-    using world = openTestStore(now);
+    using world = openTestStore(now, { durability: 'process' });
     const imported = importer(world);
     let active = 0;
     const property = fc.property(
@@ -176,7 +176,7 @@ describe('provisions of a FHIR consent', () => {
   }, 60_000);
 
   test('with exact dates and codes alone, exactly what the consent permits is active', () => {
-    using world = openTestStore(now);
+    using world = openTestStore(now, { durability: 'process' });
     const imported = importer(world);
     const property = fc.property(
       provisions(exactDate, false).filter(isInOrder),

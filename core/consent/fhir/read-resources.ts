@@ -27,7 +27,7 @@ export interface FhirFile {
 export const maxFhirBytes = 128 * 2 ** 20;
 export const maxFhirResources = 200_000;
 /** A Consent nests about a dozen levels; without a limit a file of brackets alone exhausts the stack. */
-export const maxFhirDepth = 48;
+export const maxFhirDepth = 64;
 
 const invalid = (message: string, cause?: unknown) =>
   new AppError('FHIR_INVALID', message, cause === undefined ? {} : { cause });

@@ -23,13 +23,17 @@ export function problemsOf(resource: object): string[] {
   try {
     // The library repairs nothing, but its types want a resource; it is there to find out whether it is one.
     const warnings = validateResource(resource as Resource);
-    return warnings.filter(({ severity }) => severity !== 'information').map(describe);
+    return warnings.filter(isMeant).map(describe);
   } catch (error) {
     if (error instanceof OperationOutcomeError) return (error.outcome.issue ?? []).map(describe);
     // A shape that the library did not expect is not FHIR.
     return ['it is no FHIR resource'];
   }
 }
+
+/** The library reads the kind of a reference off its first letters, which says nothing of an absolute one. */
+const isMeant = ({ severity, details }: { severity?: string; details?: { text?: string } }) =>
+  severity !== 'information' && details?.text?.startsWith('Invalid reference: ') !== true;
 
 function describe({ details, expression }: { details?: { text?: string }; expression?: string[] }): string {
   // Of an invariant its formula is left out; unknown names may be anything.
