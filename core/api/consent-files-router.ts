@@ -1,7 +1,7 @@
 /** Consents from files and into files. */
 import { z } from 'zod';
 import { exportFhirConsents, type FhirExport } from '../consent/fhir/export-consents.ts';
-import { type FhirImportReport, importFhirConsents } from '../consent/fhir/import-consents.ts';
+import { type FhirImportReport, importFhirConsentsInTurns } from '../consent/fhir/import-consents.ts';
 import { fhirChangesSchema, fhirOptions } from '../consent/fhir/purpose-map.ts';
 import { maxFhirBytes } from '../consent/fhir/read-resources.ts';
 import { sha256 } from '../shared/hash.ts';
@@ -19,7 +19,7 @@ export const consentFilesRouter = router({
     .input(z.object({ file: path, fhir: fhirChangesSchema.optional(), preview: z.boolean().default(false) }))
     .mutation(async ({ ctx: { agent, actor }, input }): Promise<ConsentFileReport> => {
       const bytes = await readNamedFile(input.file, maxFhirBytes);
-      const report = importFhirConsents(agent.store, bytes, {
+      const report = await importFhirConsentsInTurns(agent.store, bytes, {
         recordedBy: actor,
         changes: input.fhir,
         isPreview: input.preview,

@@ -12,7 +12,10 @@ export const errorTable = {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',
   },
-  IMAGE_UNREADABLE: { status: 400, action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.' },
+  IMAGE_UNREADABLE: {
+    status: 400,
+    action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.',
+  },
   IMAGE_UNSUPPORTED: { status: 400, action: 'Save the image as JPEG or PNG and import again.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
   IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },
@@ -48,6 +51,11 @@ export const errorTable = {
   FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
   FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
+  DOCUMENT_UNUSABLE: {
+    status: 400,
+    action: 'Save the scan as PDF, JPEG or PNG of at most 10 MB, and attach that file.',
+  },
+  CONFIRMATION_NEEDED: { status: 409, action: 'Look at what the message names, and confirm it.' },
   INVITATION_INVALID: {
     status: 400,
     action: 'Ask the coordinator for a new invitation and paste all of it.',

@@ -2,6 +2,7 @@
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
+import { createConsentCheck } from './consent-chain.ts';
 import { createConsentSources } from './consent-source-table.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
@@ -18,6 +19,7 @@ import {
   createUpdateArrivals,
 } from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
+import { createConsentDocuments, createImageCorrections } from './subject-tables.ts';
 
 /**
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
@@ -28,15 +30,18 @@ function createTables(db: Sqlite, now: () => string) {
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
   const { refOf } = subjects;
-  const audit = createAudit(db, now, { clock, refOf });
+  const findBreak = createConsentCheck(db, refOf);
+  const audit = createAudit(db, now, { clock, findBreak });
   return {
     settings,
     clock,
     subjects,
-    consentEvents: createConsentEvents(db, now, { audit, refOf }),
+    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
     consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
+    imageCorrections: createImageCorrections(db, now),
+    consentDocuments: createConsentDocuments(db, now),
     sites: createSites(db, now),
     invitations: createInvitations(db, now),
     runs: createRuns(db, now),
@@ -64,11 +69,13 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
   runs: 'get' | 'list' | 'current';
@@ -77,7 +84,7 @@ interface Readers {
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';

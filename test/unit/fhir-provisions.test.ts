@@ -70,7 +70,7 @@ function provisions(date: fc.Arbitrary<string>, isOpen: boolean): fc.Arbitrary<T
     fc.constant(concept(collectingCode, trainingCode)),
   ];
   if (isOpen) codes.push(fc.constant([{ text: 'Forschung' }]));
-  const restriction = isOpen
+  const restriction: fc.Arbitrary<unknown[] | undefined> = isOpen
     ? fc.option(fc.constant([{ text: 'x' }]), { nil: undefined })
     : fc.constant(undefined);
   const { node } = fc.letrec<{ node: TestProvision }>((tie) => ({
@@ -83,7 +83,7 @@ function provisions(date: fc.Arbitrary<string>, isOpen: boolean): fc.Arbitrary<T
         action: restriction,
         provision: fc.oneof(
           { depthSize: 'small' },
-          fc.constant([]),
+          fc.constant<TestProvision[]>([]),
           fc.array(tie('node'), { minLength: 1, maxLength: 3 }),
         ),
       })

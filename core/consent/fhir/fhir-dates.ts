@@ -9,6 +9,7 @@ import { endOfPeriod, startOfPeriod } from '../period.ts';
 
 const month = /^(\d{4})-(0[1-9]|1[0-2])$/;
 const year = /^\d{4}$/;
+const date = z.iso.date();
 const dateTime = z.iso.datetime({ offset: true });
 
 /** A value of FHIR's date or dateTime, of the time in which people could have consented. */
@@ -18,10 +19,7 @@ export const fhirDateSchema = z
   .refine((text) => text >= '1900', 'expected a date after 1900')
   .refine(
     (text) =>
-      year.test(text) ||
-      month.test(text) ||
-      z.iso.date().safeParse(text).success ||
-      dateTime.safeParse(text).success,
+      year.test(text) || month.test(text) || date.safeParse(text).success || dateTime.safeParse(text).success,
     'expected a date such as 2026, 2026-11, 2026-11-22 or 2026-11-22T09:30:00+01:00',
   );
 
@@ -60,5 +58,14 @@ function daysOf(text: string): [string, string] {
   return [`${text}-01`, `${text}-${days}`];
 }
 
-const startOf = (day: string, zone: string) => Date.parse(startOfPeriod(zone).parse(day));
-const endOf = (day: string, zone: string) => Date.parse(endOfPeriod(zone).parse(day));
+const startOf = (day: string, zone: string) => Date.parse(edgesOf(zone).start.parse(day));
+const endOf = (day: string, zone: string) => Date.parse(edgesOf(zone).end.parse(day));
+
+/** Schemas take longer to make than to use, and a site has one zone. */
+const edges = new Map<string, ReturnType<typeof makeEdges>>();
+const makeEdges = (zone: string) => ({ start: startOfPeriod(zone), end: endOfPeriod(zone) });
+function edgesOf(zone: string) {
+  const known = edges.get(zone) ?? makeEdges(zone);
+  edges.set(zone, known);
+  return known;
+}

@@ -1,4 +1,6 @@
 /** Import of a file of FHIR R4 Consents. docs/fhir.md has the rules in words. */
+import { setImmediate } from 'node:timers/promises';
+import { AppError } from '../../shared/errors.ts';
 import { sha256 } from '../../shared/hash.ts';
 import type { Store } from '../../store/store.ts';
 import type { ConsentOutcome } from '../apply-record.ts';
@@ -48,9 +50,6 @@ export interface FhirImportOptions {
   isPreview?: boolean | undefined;
 }
 
-/** Ends a transaction with nothing kept. */
-class Undone extends Error {}
-
 /**
  * Records what the Consents of a file say about subjects that are known. Withdrawals that are clear are recorded in any
  * case; grants only when the whole file is understood.
@@ -62,52 +61,92 @@ export function importFhirConsents(
   bytes: Uint8Array,
   options: FhirImportOptions,
 ): FhirImportReport {
-  const file = readFhirResources(bytes);
-  let report: FhirImportReport | undefined;
-  try {
-    store.transaction(() => {
-      report = record(store, file, options, sha256(bytes));
-      if (options.isPreview === true) throw new Undone();
-    });
-  } catch (error) {
-    if (!(error instanceof Undone)) throw error;
+  const steps = importInSteps(store, bytes, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
   }
-  return report!;
 }
 
-function record(
+const longestTurnMs = 20;
+
+/** As {@link importFhirConsents}, and whatever else the process does goes on while the consents are understood. */
+export async function importFhirConsentsInTurns(
   store: Store,
-  file: FhirFile,
-  { changes, recordedBy }: FhirImportOptions,
-  fileSha256: string,
-): FhirImportReport {
-  const options = changedOptions(fhirOptions(store), changes ?? {});
-  if (changes !== undefined) rememberOptions(store, options);
-  const reading = { zone: siteTimeZone(store), options, persons: indexPersons(file.resources) };
+  bytes: Uint8Array,
+  options: FhirImportOptions,
+): Promise<FhirImportReport> {
+  const steps = importInSteps(store, bytes, options);
+  let begun = performance.now();
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (performance.now() - begun < longestTurnMs) continue;
+    await setImmediate();
+    begun = performance.now();
+  }
+}
+
+function* importInSteps(
+  store: Store,
+  bytes: Uint8Array,
+  { changes, recordedBy, isPreview = false }: FhirImportOptions,
+): Generator<void, FhirImportReport> {
+  const file = readFhirResources(bytes);
   const consents = file.resources.filter(({ resource }) => resource.resourceType === 'Consent');
+  if (consents.length > maxConsents) {
+    throw new AppError('FHIR_INVALID', `The file holds more than ${maxConsents} consents.`, {
+      action: 'Divide it into several files and import them one after the other.',
+    });
+  }
+  const options = changedOptions(fhirOptions(store), changes ?? {});
+  const reading = { zone: siteTimeZone(store), options, persons: indexPersons(file.resources) };
   const tally = createTally(file, consents.length);
   const statements: ConsentStatement[] = [];
   for (const found of consents) {
     const read = interpretConsent(found, reading);
     if ('statement' in read) statements.push(read.statement);
     else tally.problem(found.place, read.problem);
+    yield;
   }
-  apply({ store, recordedBy }, statements, tally);
-  const report = tally.report();
-  store.audit.append({
-    actor: recordedBy,
-    action: 'consent.import',
-    details: {
-      format: 'fhir-r4',
-      fileSha256,
-      consents: consents.length,
-      problems: report.problems.length,
-      heldBack: report.heldBack,
-      recorded: report.recorded.map(store.subjects.refOf),
-      withdrawn: report.withdrawn.map(store.subjects.refOf),
-    },
-  });
-  return report;
+  try {
+    return store.transaction(() => {
+      if (changes !== undefined) rememberOptions(store, options);
+      apply({ store, recordedBy }, statements, tally);
+      const report = tally.report();
+      if (isPreview) throw new Undone(report);
+      appendAudit(store, recordedBy, sha256(bytes), report);
+      return report;
+    });
+  } catch (error) {
+    if (error instanceof Undone) return error.report;
+    throw error;
+  }
+}
+
+/** They are recorded in one transaction, for which the process stands still. */
+const maxConsents = 20_000;
+
+/** Ends a transaction with nothing kept. */
+class Undone extends Error {
+  readonly report: FhirImportReport;
+  constructor(report: FhirImportReport) {
+    super('preview');
+    this.report = report;
+  }
+}
+
+function appendAudit(store: Store, actor: string, fileSha256: string, report: FhirImportReport): void {
+  const details = {
+    format: 'fhir-r4',
+    fileSha256,
+    consents: report.consents,
+    problems: report.problems.length,
+    heldBack: report.heldBack,
+    recorded: report.recorded.map(store.subjects.refOf),
+    withdrawn: report.withdrawn.map(store.subjects.refOf),
+  };
+  store.audit.append({ actor, action: 'consent.import', details });
 }
 
 type Tally = ReturnType<typeof createTally>;
