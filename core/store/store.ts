@@ -3,11 +3,13 @@ import { createAdapters, createCohorts, createSiteMemory } from './adapter-table
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import { createConsentCheck } from './consent-chain.ts';
+import { createConsentSources } from './consent-source-table.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
@@ -36,6 +38,7 @@ function createTables(db: Sqlite, now: () => string) {
     clock,
     subjects,
     consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
+    consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     imageCorrections: createImageCorrections(db, now),
@@ -54,6 +57,8 @@ function createTables(db: Sqlite, now: () => string) {
     sitePolicies: createSitePolicies(db, now),
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
+    users: createUsers(db, now),
+    proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
     audit,
     blobReferences: createBlobReferences(db),
@@ -69,6 +74,7 @@ interface Readers {
   clock: 'latest' | 'fault';
   subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
+  consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
@@ -87,8 +93,10 @@ interface Readers {
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
+  users: 'get' | 'list';
+  proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 
