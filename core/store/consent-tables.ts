@@ -116,8 +116,6 @@ export function createConsentEvents(
         })!;
         const details = { subject: refOf(pseudonym), events };
         audit.append({ actor, action: consentActions.erased, details });
-        const ofSubject = 'SELECT id FROM consent_events WHERE subject_id = @subjectId';
-        db.run(`DELETE FROM consent_sources WHERE event_id IN (${ofSubject})`, { subjectId });
         // Within the transaction: nobody else ever sees the table without its trigger.
         db.exec('DROP TRIGGER consent_events_no_delete');
         db.run('DELETE FROM consent_events WHERE subject_id = @subjectId', { subjectId });
