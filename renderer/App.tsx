@@ -9,6 +9,7 @@ import { useAgentEvents } from './api/events.ts';
 import { useSignsOfAPerson } from './api/me.ts';
 import { useMe, useStatus } from './api/queries.ts';
 import { useLocked } from './api/session.ts';
+import { pseudonymOf } from './api/subject-link.ts';
 import { AppFrame } from './components/app-frame.tsx';
 import { ErrorPanel } from './components/error-panel.tsx';
 import { Waiting } from './components/loaded.tsx';
@@ -22,6 +23,7 @@ import { PolicyScreen } from './screens/policy.tsx';
 import { LetterScreen, RequestsScreen } from './screens/requests.tsx';
 import { SignInScreen } from './screens/sign-in.tsx';
 import { SiteOverviewScreen } from './screens/site-overview.tsx';
+import { SubjectScreen } from './screens/subject.tsx';
 import { UsersScreen } from './screens/users.tsx';
 
 // The charts are half of the program; a site never loads them.
@@ -100,6 +102,11 @@ function Screens({ status }: { status: AgentStatus }) {
       <Route path="/">
         {site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}
       </Route>
+      {site && (
+        <Route path="/dataset/subject/:address">
+          {({ address }) => <SubjectScreen pseudonym={pseudonymOf(address)} />}
+        </Route>
+      )}
       {site && <Route path="/dataset/:tab?">{({ tab }) => <DatasetScreen tab={tab} />}</Route>}
       {site && <Route path="/requests" component={RequestsScreen} />}
       {site && (

@@ -239,6 +239,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   const context: AgentContext = {
     store,
+    blobs: data.blobs,
     people,
     catalogue,
     leakOf: leakTests.leakOf,

@@ -1,7 +1,12 @@
 /** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+
+import { pick } from '../shared/pick.ts';
+import { createChangeListeners } from './change-listeners.ts';
+
 import type { createSettings } from './federation-tables.ts';
+
 import {
   datasetRecord,
   type FaceBox,
@@ -64,6 +69,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       createHmac('sha256', pseudonymKey())
         .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
         .digest('hex'),
+    byId: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
@@ -118,6 +124,7 @@ export type NewImage = Defaulted<
 
 export function createImages(db: Sqlite, now: () => string) {
   const stored = imageRecord.omit({ id: true, pseudonym: true });
+  const corrections = createChangeListeners();
   const unset = Object.fromEntries(Object.keys(stored.shape).map((key) => [key, null]));
   const insert = `${insertSql('images', Object.keys(stored.shape))}
     ON CONFLICT (dataset_id, sha256) DO NOTHING RETURNING id`;
@@ -148,6 +155,16 @@ export function createImages(db: Sqlite, now: () => string) {
       null,
     setAside(id: number, reason: string): void {
       db.run("UPDATE images SET status = 'set-aside', reason = @reason WHERE id = @id", { id, reason });
+    },
+    /** Hears of every correction. @returns how to stop */
+    onCorrect: corrections.add,
+    /** Call it through core/data/corrections.ts, which checks and records it. */
+    correct(id: number, image: Pick<ImageRecord, 'subjectId' | 'label' | 'split'>): void {
+      corrections.tell();
+      db.run('UPDATE images SET subject_id = @subjectId, label = @label, split = @split WHERE id = @id', {
+        ...pick(image, 'subjectId', 'label', 'split'),
+        id,
+      });
     },
     /** Makes a set-aside image ready, for instance when it is imported again as already cropped. */
     restore(
