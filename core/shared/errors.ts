@@ -44,6 +44,10 @@ export const errorTable = {
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
+  EVIDENCE_INVALID: {
+    status: 422,
+    action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
+  },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,

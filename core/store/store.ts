@@ -93,7 +93,7 @@ interface Readers {
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 
