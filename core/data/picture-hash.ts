@@ -48,7 +48,8 @@ export const hashWords = (hash: string): Uint32Array => {
 /** Number of bits that differ, or anything over `most` once it is more. */
 export function hashDistance(a: Uint32Array, b: Uint32Array, most = Number.POSITIVE_INFINITY): number {
   let distance = 0;
-  for (let index = 0; index < a.length && distance <= most; index++) distance += bitCount(a[index]! ^ b[index]!);
+  for (let index = 0; index < a.length && distance <= most; index++)
+    distance += bitCount(a[index]! ^ b[index]!);
   return distance;
 }
 

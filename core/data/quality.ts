@@ -121,7 +121,11 @@ function sharpnessOf(brightness: Float64Array, side: number): number {
     for (let x = margin; x < side - margin; x++) {
       const at = y * side + x;
       laplacian.push(
-        brightness[at - 1]! + brightness[at + 1]! + brightness[at - side]! + brightness[at + side]! - 4 * brightness[at]!,
+        brightness[at - 1]! +
+          brightness[at + 1]! +
+          brightness[at - side]! +
+          brightness[at + side]! -
+          4 * brightness[at]!,
       );
     }
   }
@@ -140,7 +144,11 @@ function halve(brightness: Float64Array): Float64Array {
     for (let x = 0; x < hashedSide; x++) {
       const at = 2 * y * measuredSide + 2 * x;
       half[y * hashedSide + x] =
-        (brightness[at]! + brightness[at + 1]! + brightness[at + measuredSide]! + brightness[at + measuredSide + 1]!) / 4;
+        (brightness[at]! +
+          brightness[at + 1]! +
+          brightness[at + measuredSide]! +
+          brightness[at + measuredSide + 1]!) /
+        4;
     }
   }
   return half;

@@ -1,10 +1,9 @@
-/** Subjects, what they consented to, and their images. */
+/** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { createSettings } from './federation-tables.ts';
 import {
   type AsideKind,
-  consentEventRecord,
   datasetRecord,
   hashedImage,
   type ImageRecord,
@@ -15,13 +14,22 @@ import {
   subjectRecord,
   subjectSummary,
 } from './records.ts';
-import { asColumns, assignments, type Defaulted, insertSql, rowsOf, selectList, whereSql } from './sql-text.ts';
+import {
+  asColumns,
+  assignments,
+  type Defaulted,
+  insertSql,
+  rowsOf,
+  selectList,
+  whereSql,
+} from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
+const isAscii = /^[ -~]*$/;
 const pseudonymKeySetting = 'site.pseudonymKey';
 
 export function createSubjects(db: Sqlite, now: () => string, settings: ReturnType<typeof createSettings>) {
@@ -37,6 +45,25 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     key = Buffer.from(text, 'base64url');
     return key;
   }
+  /**
+   * Pseudonyms that version 0.1 stored in another form than NFC, by their NFC form: one subject is one subject, however
+   * its letters are composed. No new ones come.
+   */
+  let decomposed: ReadonlyMap<string, string> | null = null;
+  function byPseudonym(pseudonym: string): z.output<typeof subjectRecord> | null {
+    const exact = rows.get('WHERE pseudonym = @pseudonym', { pseudonym });
+    if (exact !== null || isAscii.test(pseudonym)) return exact;
+    const composed = pseudonym.normalize('NFC');
+    decomposed ??= new Map(
+      rows
+        .all("WHERE pseudonym GLOB '*[^ -~]*' ORDER BY id DESC")
+        .filter((subject) => subject.pseudonym !== subject.pseudonym.normalize('NFC'))
+        .map((subject) => [subject.pseudonym.normalize('NFC'), subject.pseudonym]),
+    );
+    const inComposed = rows.get('WHERE pseudonym = @composed', { composed });
+    const stored = decomposed.get(composed);
+    return inComposed ?? (stored === undefined ? null : rows.get('WHERE pseudonym = @stored', { stored }));
+  }
   return {
     /**
      * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
@@ -46,7 +73,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       createHmac('sha256', pseudonymKey())
         .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
         .digest('hex'),
-    byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
+    byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
       // instr, not LIKE: a pseudonym may hold % or _.
@@ -62,54 +89,13 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       );
     },
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
-    /** Gives the subject, new or old. */
+    /** Gives the subject, new (in composed form) or old. */
     upsert: ({ pseudonym }: { pseudonym: string }) =>
-      rows.write(
-        `INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)
-         ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
-        { pseudonym, now: now() },
-      )!,
-  };
-}
-
-/** Append-only; triggers of the database refuse changes. Lists are in order of recording. */
-export function createConsentEvents(db: Sqlite, now: () => string) {
-  const rows = rowsOf(db, 'consent_events', consentEventRecord);
-  const insert = insertSql(
-    'consent_events',
-    rows.keys.filter((key) => key !== 'id'),
-  );
-  const listeners = new Set<() => void>();
-  let isTelling = false;
-  /** Once the transaction is over that it was called in, and once for all events of it. */
-  function tell(): void {
-    if (isTelling) return;
-    isTelling = true;
-    queueMicrotask(() => {
-      isTelling = false;
-      for (const listener of listeners) listener();
-    });
-  }
-  return {
-    /** Hears of every event, whoever records it: a person, an import, a migration. @returns how to stop */
-    onAppend(listener: () => void): () => void {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
-    ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
-    /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
-    ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
-    all: () => rows.all('ORDER BY id'),
-    append(
-      event: Defaulted<
-        Omit<z.output<typeof consentEventRecord>, 'id'>,
-        'recordedAt' | 'givenBy' | 'verifiedOn' | 'reference'
-      >,
-    ) {
-      tell();
-      const unsaid = { givenBy: null, verifiedOn: null, reference: null };
-      return rows.write(insert, { ...unsaid, ...event, recordedAt: event.recordedAt ?? now() })!;
-    },
+      byPseudonym(pseudonym) ??
+      rows.write('INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)', {
+        pseudonym: pseudonym.normalize('NFC'),
+        now: now(),
+      })!,
   };
 }
 
@@ -201,7 +187,10 @@ export function createImages(db: Sqlite, now: () => string) {
       ),
     /** What a later import found of an image that is kept aside: now it is ready, or there is another reason. */
     reconsider(id: number, found: ReconsideredImage): void {
-      db.run(`UPDATE images SET ${assignments(Object.keys(found))} WHERE id = @id`, { ...asColumns(found), id });
+      db.run(`UPDATE images SET ${assignments(Object.keys(found))} WHERE id = @id`, {
+        ...asColumns(found),
+        id,
+      });
     },
   };
 }

@@ -1,6 +1,7 @@
 /** Numbered steps from one version of the database to the next; `PRAGMA user_version` says where a file is. */
 import { readFileSync } from 'node:fs';
 import { AppError } from '../shared/errors.ts';
+import { bindOldConsents } from './consent-tables.ts';
 import type { Sqlite } from './sqlite.ts';
 
 export interface Migration {
@@ -24,7 +25,13 @@ export const migrations: readonly Migration[] = [
   { version: 4, apply: fromFiles('one-home.sql') },
   { version: 5, apply: fromFiles('site-decides.sql') },
   { version: 6, apply: fromFiles('dismissals.sql') },
-  { version: 7, apply: fromFiles('consent.sql') },
+  {
+    version: 7,
+    apply(db) {
+      fromFiles('consent.sql')(db);
+      bindOldConsents(db);
+    },
+  },
   { version: 8, apply: fromFiles('images.sql') },
   { version: 9, apply: fromFiles('rights.sql', 'rights-notices.sql') },
   { version: 10, apply: fromFiles('people.sql') },
