@@ -212,8 +212,8 @@ function judge(
     ...{ reason, quality, cropHash },
     status: reason === null ? ('ready' as const) : ('set-aside' as const),
     asideKind: reason === null ? null : ('quality' as const),
-    faceBox: face && face.box,
-    landmarks: face && face.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]),
+    faceBox: face?.box ?? null,
+    landmarks: face?.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]) ?? null,
   };
   return { crop: reason === null ? measured.crop : null, record };
 }

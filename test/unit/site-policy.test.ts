@@ -4,6 +4,7 @@ import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/co
 import { settingAt } from '../../core/config/setting.ts';
 import {
   defaultSitePolicy,
+  imageLimitsOf,
   type PolicyRule,
   policyRuleList,
   type SitePolicy,
@@ -211,8 +212,11 @@ describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>
     refusalsOf(contractFor(run), { ...defaultSitePolicy, ...policy }, facts);
 
-  test('of the policy: now, or when a round begins', () => {
-    expect([...Object.keys(examples), ...laterRules, ...refuseNothing].sort()).toEqual([...rules].sort());
+  test('of the policy: now, at import, or when a round begins', () => {
+    const atImport = Object.keys(imageLimitsOf(defaultSitePolicy));
+    expect([...Object.keys(examples), ...atImport, ...laterRules, ...refuseNothing].sort()).toEqual(
+      [...rules].sort(),
+    );
   });
 
   test.each(Object.entries(examples))('%s', (rule, { refused, allowed, says }) => {
