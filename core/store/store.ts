@@ -2,6 +2,7 @@
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
+import { createConsentCheck } from './consent-chain.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
@@ -27,12 +28,13 @@ function createTables(db: Sqlite, now: () => string) {
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
   const { refOf } = subjects;
-  const audit = createAudit(db, now, { clock, refOf });
+  const findBreak = createConsentCheck(db, refOf);
+  const audit = createAudit(db, now, { clock, findBreak });
   return {
     settings,
     clock,
     subjects,
-    consentEvents: createConsentEvents(db, now, { audit, refOf }),
+    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     sites: createSites(db, now),
