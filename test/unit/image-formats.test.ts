@@ -263,17 +263,18 @@ describe('decodeImage gives the right pixels for', () => {
     async (orientation) => {
       const expected = uprightImage({ width, height, data: rgb }, orientation as 1);
       for (const write of [
-      () => picture().withMetadata({ orientation }).png(),
-      () => picture().withMetadata({ orientation }).webp({ lossless: true }),
-      () => picture().withMetadata({ orientation }).tiff({ compression: 'none' }),
-    ]) {
-      const image = await decodeImage(await write().toBuffer(), 'a');
-      expect([image.width, image.height]).toEqual([expected.width, expected.height]);
-      // The colour profile that is written with it rounds.
-      const differences = image.data.map((value, index) => Math.abs(value - expected.data[index]!));
-      expect(Math.max(...differences)).toBeLessThanOrEqual(2);
-    }
-  });
+        () => picture().withMetadata({ orientation }).png(),
+        () => picture().withMetadata({ orientation }).webp({ lossless: true }),
+        () => picture().withMetadata({ orientation }).tiff({ compression: 'none' }),
+      ]) {
+        const image = await decodeImage(await write().toBuffer(), 'a');
+        expect([image.width, image.height]).toEqual([expected.width, expected.height]);
+        // The colour profile that is written with it rounds.
+        const differences = image.data.map((value, index) => Math.abs(value - expected.data[index]!));
+        expect(Math.max(...differences)).toBeLessThanOrEqual(2);
+      }
+    },
+  );
 });
 
 async function errorOf(work: Promise<unknown>): Promise<AppError> {
