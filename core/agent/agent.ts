@@ -237,6 +237,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   const context: AgentContext = {
     store,
+    blobs: data.blobs,
     catalogue,
     leakOf: leakTests.leakOf,
     get joinedAt() {

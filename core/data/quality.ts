@@ -3,11 +3,11 @@
  * site's policy. docs/images.md says what each means and what it does not.
  */
 import { type ImageQuality, imageQualitySchema } from '../store/records.ts';
-import type { RgbImage } from './decode.ts';
 import { poseOf } from './face-pose.ts';
 import type { Face } from './faces.ts';
 import type { Turn } from './orientation.ts';
 import { hashedSide, pictureHash } from './picture-hash.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 /** Brightness is compared at one size, so that the figures mean the same for every base model and photograph. */
 const measuredSide = 64;

@@ -18,6 +18,7 @@ import {
   createUpdateArrivals,
 } from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
+import { createConsentDocuments, createImageCorrections } from './subject-tables.ts';
 
 /**
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
@@ -37,6 +38,8 @@ function createTables(db: Sqlite, now: () => string) {
     consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
+    imageCorrections: createImageCorrections(db, now),
+    consentDocuments: createConsentDocuments(db, now),
     sites: createSites(db, now),
     invitations: createInvitations(db, now),
     runs: createRuns(db, now),
@@ -64,10 +67,12 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
   runs: 'get' | 'list' | 'current';
@@ -76,7 +81,7 @@ interface Readers {
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';

@@ -5,12 +5,13 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodeImage, type RgbImage } from '../../core/data/decode.ts';
+import { decodeImage } from '../../core/data/decode.ts';
 import { poseOf } from '../../core/data/face-pose.ts';
 import { alignFace, createFaceDetector, type FaceDetector } from '../../core/data/faces.ts';
 import { quarterTurns, type Turn, uprightImage } from '../../core/data/orientation.ts';
 import { hashDistance, hashWords, pictureHash } from '../../core/data/picture-hash.ts';
 import { measureQuality } from '../../core/data/quality.ts';
+import type { RgbImage } from '../../core/data/rgb-image.ts';
 import { findUprightFaces } from '../../core/data/upright-faces.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
