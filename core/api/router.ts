@@ -15,6 +15,7 @@ import { cardOf, measuringLeaks } from './approval-card.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
+import { imagesRouter } from './images-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
 import { subjectsRouter } from './subjects-router.ts';
@@ -200,6 +201,7 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  images: imagesRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),

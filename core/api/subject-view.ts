@@ -107,7 +107,8 @@ export async function subjectImages(
 ): Promise<{ total: number; rows: SubjectImage[] }> {
   const images = store.images.list({ subjectId: subjectIdOf(store, pseudonym) });
   const rows = images.slice(offset, offset + limit).map(async (image) => ({
-    ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'width', 'height', 'importedAt'),
+    ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'asideKind', 'width', 'height'),
+    ...pick(image, 'quality', 'importedAt'),
     picture: await pictureOf(image, blobs),
   }));
   return { total: images.length, rows: await Promise.all(rows) };

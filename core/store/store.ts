@@ -70,7 +70,7 @@ interface Readers {
   subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
-  images: 'get' | 'list' | 'bySha' | 'counts';
+  images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
