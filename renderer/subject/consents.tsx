@@ -71,7 +71,7 @@ interface PurposesTableProps {
 
 function PurposesTable({ purposes, onOpen }: PurposesTableProps) {
   return (
-    <Table.ScrollContainer minWidth={560}>
+    <Table.ScrollContainer minWidth={560} type="native">
       <Table aria-label="Consent by purpose">
         <Table.Thead>
           <Table.Tr>
