@@ -12,10 +12,12 @@ import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentFilesRouter } from './consent-files-router.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent, AuditPage } from './contract.ts';
 import { evidenceRouter } from './evidence-router.ts';
+import { imagesRouter } from './images-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
@@ -214,8 +216,10 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  images: imagesRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,
+  consentFiles: consentFilesRouter,
   /** Installed base models, the default first. */
   baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
