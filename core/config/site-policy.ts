@@ -103,12 +103,24 @@ const allowedShape = grouped('What it may be for', {
   ),
 });
 
+const peopleShape = grouped('People', {
+  twoPersonApproval: setting(
+    'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+  twoPersonErasure: setting(
+    'Two people erase. A subject is erased only when a second person has confirmed it; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+});
+
 /** Strict: a rule that this version does not know must not be dropped in silence. */
 export const sitePolicySchema = z.strictObject({
   ...dataShape,
   ...trainingShape,
   ...leavesShape,
   ...allowedShape,
+  ...peopleShape,
 });
 export type SitePolicy = z.infer<typeof sitePolicySchema>;
 export type PolicyRule = keyof SitePolicy;
@@ -149,6 +161,8 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
       before.baseModels.length > 0 &&
       (after.baseModels.length === 0 || after.baseModels.some((value) => !before.baseModels.includes(value))),
     allowLeakyBases: isHigher('allowLeakyBases'),
+    twoPersonApproval: isLower('twoPersonApproval'),
+    twoPersonErasure: isLower('twoPersonErasure'),
     quietHours: before.quietHours !== '' && after.quietHours !== before.quietHours,
   };
   return (Object.keys(weakens) as PolicyRule[]).filter((rule) => weakens[rule]);

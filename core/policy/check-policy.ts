@@ -66,6 +66,9 @@ const checks: Record<PolicyRule, Check | 'when a round begins'> = {
       : `asks for noise added at this site, at least ${policy.minNoise} times the clipping norm; this run does not add it`,
   // Decides only what counts as protection.
   minNoise: () => null,
+  // About who answers, not about what is asked.
+  twoPersonApproval: () => null,
+  twoPersonErasure: () => null,
   secureAggregation: (_contract, policy) =>
     policy.secureAggregation === 'optional'
       ? null

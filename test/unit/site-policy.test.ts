@@ -63,6 +63,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  twoPersonApproval: [false, true],
+  twoPersonErasure: [false, true],
 };
 
 describe('a change of policy', () => {
@@ -198,7 +200,7 @@ const examples: Partial<Record<PolicyRule, { refused: Example[]; allowed: Exampl
   },
 };
 /** They change what the site does, but refuse no run. */
-const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise'];
+const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise', 'twoPersonApproval', 'twoPersonErasure'];
 
 describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>

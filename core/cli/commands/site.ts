@@ -38,6 +38,12 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
     `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
+    ...(overview.consents.expiring === 0
+      ? []
+      : [
+          `${plural(overview.consents.expiring, 'active consent')} end within 60 days: see "anneal consent list --expiring 60".`,
+        ]),
+    ...overview.consents.notes,
     ...(overview.run === null
       ? []
       : [
