@@ -44,7 +44,7 @@ describe('anneal consent import and export', () => {
     expect(again).toMatchObject({ code: 0, stderr: '' });
     expect(again.stdout).toContain('3 consents read.');
     expect(again.stdout).not.toContain('Recorded');
-  }, 120_000);
+  }, 240_000);
 
   test('a file with problems ends with 1 and says all of them, without a path', async () => {
     await using site = await openSite();
@@ -69,5 +69,5 @@ describe('anneal consent import and export', () => {
     expect(missing).toMatchObject({ code: 1, stdout: '' });
     expect(missing.stderr).not.toContain(site.folder);
     expect(mapping.stderr).toContain('CODE=purpose');
-  }, 120_000);
+  }, 240_000);
 });

@@ -9,6 +9,7 @@ import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
 import { addSiteTime } from './site-time.ts';
 
@@ -153,6 +154,7 @@ export function addSiteCommands(program: Command): void {
     );
 
   addSiteDecisions(site);
+  addSiteCorrect(site);
   addSiteTime(site);
 
   site
