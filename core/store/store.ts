@@ -60,7 +60,7 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
