@@ -1,6 +1,7 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { isWithdrawn } from '../api/adapters-view.ts';
 import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
@@ -23,7 +24,7 @@ import { openStore, type Store } from '../store/store.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
-import { exportAdapterOf } from './export-adapter.ts';
+import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
@@ -191,14 +192,16 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     sha256: string,
     folder: string,
     options: AdapterExport = {},
-  ): Promise<{ folder: string }> {
+  ): Promise<{ folder: string; withdrawn: boolean }> {
     await exportAdapterOf({ store, blobs: data.blobs, catalogue, products }, sha256, folder, options);
+    const withdrawn = isWithdrawn(store, sha256, options.runId);
+    if (withdrawn) await writeWithdrawalNote(folder, options.format);
     store.audit.append({
       actor: 'person',
       action: 'adapter-exported',
-      details: { adapter: sha256, format: options.format ?? 'peft' },
+      details: { adapter: sha256, format: options.format ?? 'peft', ...(withdrawn && { withdrawn }) },
     });
-    return { folder };
+    return { folder, withdrawn };
   }
 
   /** Also of a site that waits for a run: nobody should learn of it only then. */

@@ -17,6 +17,7 @@ import type {
   ManifestBody,
   ProgressBody,
   ReceiptBody,
+  WithdrawnBody,
 } from '../transport/messages.ts';
 import type { FrozenBaseMerge } from './frozen-base-merge.ts';
 import type { SiteActivity } from './round-reducer.ts';
@@ -24,7 +25,8 @@ import type { SiteActivity } from './round-reducer.ts';
 export type SiteMessage =
   | { type: 'announce'; body: AnnounceBody }
   | { type: 'evaluation'; body: EvaluationBody }
-  | { type: 'declined'; body: DeclinedBody };
+  | { type: 'declined'; body: DeclinedBody }
+  | { type: 'withdrawn'; body: WithdrawnBody };
 
 /** What a site needs from the network; core/site/connection.ts connects it to MQTT. */
 export interface SitePorts {

@@ -172,6 +172,9 @@ export function recordAnnouncement(
       store.siteMemory.put({ runId, round, sha256: memory });
       store.siteMemory.prune(runId, round);
     }
+    store.withdrawalNotices.keepAnnounced({
+      ...{ runId, round, siteId, updateSha256: sha256, cohortSha256: cohort.sha256 },
+    });
     auditUpdate(store, runId, round, trained);
     ports.enqueue({
       type: 'announce',

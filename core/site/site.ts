@@ -28,6 +28,7 @@ import {
   type TrainedRound,
   takeBackUpdates,
 } from './site-records.ts';
+import { tellWithdrawals } from './withdrawal-notices.ts';
 
 export type { SiteNode, SiteOptions } from './site-node.ts';
 
@@ -152,6 +153,7 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   function discard(): void {
+    if (tellWithdrawals(store, ports)) ports.flush();
     const files = discardWithdrawn(store, ports);
     collectBlobs(store, options.blobs, files ?? []).catch((error) =>
       logger.warn({ error }, 'files not deleted after a withdrawal'),

@@ -218,6 +218,18 @@ export const updateArrivalRecord = z.object({
 });
 export type UpdateArrivalRecord = z.infer<typeof updateArrivalRecord>;
 
+/** An update of a site was made of images of somebody who has withdrawn since. */
+export const withdrawalNoticeRecord = z.object({
+  runId: z.string(),
+  /** 0-based. */
+  round: z.int(),
+  siteId: z.string(),
+  updateSha256: z.string(),
+  /** Day in UTC. */
+  notedOn: z.string(),
+});
+export type WithdrawalNoticeRecord = z.infer<typeof withdrawalNoticeRecord>;
+
 export const evaluationRecord = z.object({
   runId: z.string(),
   stateSha256: z.string(),

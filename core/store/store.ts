@@ -5,6 +5,7 @@ import { createClock } from './clock.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
@@ -41,6 +42,7 @@ function createTables(db: Sqlite, now: () => string) {
     roundSites: createRoundSites(db, now),
     updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
+    withdrawalNotices: createWithdrawalNotices(db, now),
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
     siteMemory: createSiteMemory(db, now),
@@ -71,6 +73,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
