@@ -1,6 +1,5 @@
-/** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
+/** Import of a folder of images with its labels table: first its consents, then all of its images or none. */
 import { basename } from 'node:path';
-import { applyConsentRecord } from '../consent/apply-record.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
@@ -8,10 +7,13 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { Split } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
+import { type ConsentsReport, recordTableConsents } from './consent-table.ts';
 import type { FaceDetector } from './faces.ts';
-import { type PreparedImage, prepareImages } from './import-images.ts';
-import { defaultPurpose, type LabelRow, readLabelsCsv } from './labels-csv.ts';
+import { type PreparedImage, type PreparedImport, prepareImages } from './import-images.ts';
+import { loadTable } from './import-table.ts';
 import { assignSplits } from './split.ts';
+import type { TableRequest } from './tables/request.ts';
+import { defaultPurpose, type LabelRow } from './tables/rows.ts';
 
 export interface SetAsideRow {
   sourceName: string;
@@ -21,7 +23,10 @@ export interface SetAsideRow {
 }
 
 /** What an import tells the person who started it. */
-export interface ImportReport {
+export interface ImportReport extends Pick<
+  ConsentsReport,
+  'withdrawn' | 'reconsented' | 'stillWithdrawn' | 'contradictions'
+> {
   /** Images newly recorded and fit for training. */
   imported: number;
   /** Images newly recorded that are kept aside. */
@@ -30,10 +35,6 @@ export interface ImportReport {
   alreadyThere: number;
   /** Of the imported ones: images whose subject has no active consent. */
   withoutConsent: number;
-  /** Subjects that have withdrawn and stay so, although the CSV says that they consent: its consent is older, or has no date. */
-  stillWithdrawn: string[];
-  /** Subjects that had withdrawn, and of whom the CSV names a new consent: its document, and a later date. */
-  reconsented: string[];
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;
 }
@@ -48,6 +49,8 @@ export interface ImportOptions {
   blobs: BlobStore;
   imagesFolder: string;
   labelsFile: string;
+  /** What a person said about the table. */
+  table?: TableRequest | undefined;
   /** Name of the dataset that the images are added to. */
   dataset: string;
   /** Side of the base model's square input in pixels. */
@@ -70,14 +73,21 @@ export interface ImportOptions {
 }
 
 /**
- * Imports the images named in the CSV. Images without exactly one face are recorded as set aside, with
- * the reason. Images that the dataset holds already (same bytes) are left as they are.
- * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING, IMAGE_UNREADABLE,
- *   IMAGE_TOO_LARGE, CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
+ * Imports the images named in the table. First its consents, in a transaction of their own: neither a damaged image nor
+ * anything else stands against a withdrawal. Images without exactly one face are recorded as set aside, with the reason.
+ * Images that the dataset holds already (same bytes) are left as they are.
+ * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMPORT_UNCONFIRMED, CONSENT_INVALID (but for clear
+ *   withdrawals the store is unchanged after these), IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, DISK_FULL,
+ *   CANCELLED (the consents are recorded, and no image)
  */
 export async function importFolder(options: ImportOptions): Promise<ImportReport> {
-  const { store, blobs, labelsFile } = options;
-  const rows = await readLabelsCsv(labelsFile, { allowedLabels: options.allowedLabels });
+  const { store, blobs, labelsFile, table: request = {} } = options;
+  const loaded = await loadTable({
+    ...{ store, request, file: labelsFile, kind: 'images' },
+    allowedLabels: options.allowedLabels,
+  });
+  const consents = recordTableConsents(loaded, { store, request, recordedBy: options.recordedBy });
+  const rows = loaded.understanding.images;
   const known = store.datasets.list().find(({ name }) => name === options.dataset);
   const written = new Set<string>();
   try {
@@ -89,7 +99,7 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
       existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
       written,
     });
-    return store.transaction(() => record(options, rows, prepared.images, prepared.alreadyThere));
+    return store.transaction(() => record(options, rows, prepared, consents));
   } catch (error) {
     await collectBlobs(store, blobs, written);
     throw toAppError(error);
@@ -99,8 +109,8 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
 function record(
   options: ImportOptions,
   rows: readonly LabelRow[],
-  images: readonly PreparedImage[],
-  alreadyThere: number,
+  { images, alreadyThere }: PreparedImport,
+  consents: ConsentsReport,
 ): ImportReport {
   const { store, recordedBy } = options;
   const dataset = store.datasets.ensure(options.dataset);
@@ -110,15 +120,6 @@ function record(
       store.subjects.upsert({ pseudonym }).id,
     ]),
   );
-  const stillWithdrawn = new Set<string>();
-  const reconsented = new Set<string>();
-  for (const { subject, consent } of rows) {
-    if (consent === null) continue;
-    const { outcome } = applyConsentRecord(store, { pseudonym: subject, ...consent }, { recordedBy });
-    if (outcome === 'still-withdrawn') stillWithdrawn.add(subject);
-    if (outcome === 'reconsented') reconsented.add(subject);
-  }
-
   const known = new Map<string, Split>(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
   );
@@ -131,8 +132,7 @@ function record(
   });
   const report = {
     ...makeReport(options, images, splits, alreadyThere),
-    stillWithdrawn: [...stillWithdrawn],
-    reconsented: [...reconsented],
+    ...pick(consents, 'withdrawn', 'reconsented', 'stillWithdrawn', 'contradictions'),
   };
   store.audit.append({
     actor: recordedBy,
@@ -142,8 +142,6 @@ function record(
       imported: report.imported,
       setAside: report.setAside.length,
       alreadyThere,
-      stillWithdrawn: report.stillWithdrawn.map((pseudonym) => store.subjects.refOf(pseudonym)),
-      reconsented: report.reconsented.map((pseudonym) => store.subjects.refOf(pseudonym)),
       byLabel: report.byLabel,
     },
   });
@@ -183,9 +181,9 @@ function makeReport(
   images: readonly PreparedImage[],
   splits: readonly Split[],
   alreadyThere: number,
-): Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> {
+): Omit<ImportReport, keyof ConsentsReport> {
   const { store } = options;
-  const report: Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> = {
+  const report: Omit<ImportReport, keyof ConsentsReport> = {
     imported: 0,
     setAside: [],
     alreadyThere,

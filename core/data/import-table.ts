@@ -65,7 +65,10 @@ export async function loadTable(options: LoadTableOptions): Promise<ImportTable>
     known: (pseudonym) => store.subjects.byPseudonym(pseudonym)?.pseudonym ?? null,
   };
   const written = understandTable(table, understandOptions);
-  const { questions, meant } = askAboutLookAlikes(store, written.subjects, request);
+  const { questions: asked, meant } = askAboutLookAlikes(store, written.subjects, request);
+  // A list of consents makes no subjects: only one that may be another's spelling is worth a question.
+  const questions =
+    kind === 'images' ? asked : asked.filter(({ firstKnown, secondKnown }) => firstKnown !== secondKnown);
   const understanding = meant.size === 0 ? written : understandTable(table, { ...understandOptions, meant });
   const warnings = [...identityWarnings(written, table), ...endedWarnings(store, understanding)];
   const { columns } = understanding.unconfirmed;
