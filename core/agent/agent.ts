@@ -5,6 +5,7 @@ import { isWithdrawn } from '../api/adapters-view.ts';
 import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
+import { imageLimitsOf } from '../config/site-policy.ts';
 import { clockFault } from '../consent/site-clock.ts';
 import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
@@ -18,6 +19,7 @@ import { createLeakTests } from '../policy/leak-test-service.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
+import { currentPolicy } from '../site/policy.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
 import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
@@ -177,6 +179,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         ...request,
         dataset: importDataset,
         inputSize: base.inputSize,
+        limits: imageLimitsOf(currentPolicy(store).policy),
         allowedLabels: labelsOfRun(),
         recordedBy: 'import',
         onProgress: (progress) => events.emit({ type: 'import', progress }),

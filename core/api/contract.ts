@@ -18,7 +18,9 @@ import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
 import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
 
-export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
+export type { DuplicateQuestion } from '../data/duplicates.ts';
+export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { AsideKind, ImageQuality } from '../store/records.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 

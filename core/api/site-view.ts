@@ -52,6 +52,7 @@ export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
     sourceName: image.sourceName,
     pseudonym: image.pseudonym,
     reason: image.reason ?? '',
+    kind: image.asideKind,
   }));
 }
 

@@ -13,7 +13,10 @@ export const errorTable = {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',
   },
-  IMAGE_UNREADABLE: { status: 400, action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.' },
+  IMAGE_UNREADABLE: {
+    status: 400,
+    action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.',
+  },
   IMAGE_UNSUPPORTED: { status: 400, action: 'Save the image as JPEG or PNG and import again.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
   IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },

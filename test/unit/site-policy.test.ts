@@ -63,6 +63,13 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  minFacePixels: [40, 90],
+  minSharpness: [0, 0.1],
+  maxBlackShare: [1, 0.5],
+  maxWhiteShare: [1, 0.5],
+  maxRoll: [90, 30],
+  maxYaw: [90, 30],
+  maxPitch: [90, 30],
 };
 
 describe('a change of policy', () => {
