@@ -20,6 +20,8 @@ import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/record
 
 export type { DuplicateQuestion } from '../data/duplicates.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
+export type { TableRequest } from '../data/tables/request.ts';
 export type { AsideKind, ImageQuality } from '../store/records.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';

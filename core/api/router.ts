@@ -15,6 +15,7 @@ import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
+import { importProcedures } from './import-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
@@ -101,15 +102,7 @@ const siteRouter = router({
     .input(z.object({ search: z.string().max(200).optional() }).optional())
     .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
   setAside: procedure.query(({ ctx }) => listSetAside(ctx.agent.store)),
-  import: procedure
-    .input(
-      z.object({
-        imagesFolder: z.string().min(1),
-        labelsFile: z.string().min(1),
-        alreadyCropped: z.boolean(),
-      }),
-    )
-    .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
+  ...importProcedures,
   recordConsent: procedure
     .input(
       pseudonym.extend({

@@ -35,10 +35,8 @@ export interface QualityRow {
 }
 
 /** What an import tells the person who started it. */
-export interface ImportReport extends Pick<
-  ConsentsReport,
-  'withdrawn' | 'reconsented' | 'stillWithdrawn' | 'contradictions'
-> {
+export interface ImportReport
+  extends Pick<ConsentsReport, 'withdrawn' | 'reconsented' | 'stillWithdrawn' | 'contradictions'> {
   /** Images newly recorded and fit for training. */
   imported: number;
   /** Images newly recorded that are kept aside. */
