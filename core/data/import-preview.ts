@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import sharp from 'sharp';
 import { judgeGrant } from '../consent/apply-record.ts';
+import { consentStatus, everyPurpose } from '../consent/consent.ts';
 import { siteTimeZone } from '../consent/site-zone.ts';
 import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
@@ -52,6 +53,10 @@ export interface ImportPreview {
   consents: ConsentForecast;
   problems: TableProblem[];
   problemCount: number;
+  /** The problems as a table of their own; null when there are none. */
+  problemsCsv: string | null;
+  /** Subjects of this site whose withdrawal is clear and new: they count even while the rest is blocked. */
+  clearWithdrawals: number;
   /** Files that are not there, or cannot be read; the import goes on without them. */
   missingFiles: number;
   questions: LookAlikeQuestion[];
@@ -108,15 +113,31 @@ export async function previewImport(options: PreviewOptions): Promise<ImportPrev
     ...forecast(options.store, loaded),
     problems: problems.list(),
     problemCount: problems.count,
+    problemsCsv: problems.count === 0 ? null : problemsCsv(problems.list(), problems.count),
+    clearWithdrawals: countWithdrawals(options.store, loaded),
     missingFiles: pictures.missingFiles,
     thumbnails: pictures.thumbnails,
     blocked: blocked ?? pictures.failure,
   };
 }
 
-/** The problems of a preview as a table of their own. */
-export const previewProblemsCsv = ({ problems, problemCount }: ImportPreview): string =>
-  problemsCsv(problems, problemCount);
+function countWithdrawals(
+  store: ReadOnlyStore | Store,
+  { understanding, withdrawalsAreClear }: ImportTable,
+): number {
+  if (!withdrawalsAreClear) return 0;
+  const at = store.clock.latest();
+  const isNew = (subject: string, purpose: string) => {
+    const stored = store.subjects.byPseudonym(subject);
+    if (stored === null) return false;
+    const events = store.consentEvents.ofSubject(stored.id);
+    const granted = events.filter(({ kind }) => kind === 'grant').map((event) => event.purpose);
+    const purposes = purpose === everyPurpose ? granted : [purpose];
+    return purposes.some((one) => consentStatus(events, one, at) !== 'withdrawn');
+  };
+  const subjects = understanding.withdrawals.filter(({ subject, purpose }) => isNew(subject, purpose));
+  return new Set(subjects.map(({ subject }) => subject)).size;
+}
 
 function describeTable({ table, kind, understanding, questions, warnings }: ImportTable) {
   const { mapping, missing, words, dates, images, consents, contradictions, notes } = understanding;

@@ -2,7 +2,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { ImportPreview, ImportReport } from '../../api/contract.ts';
-import { previewProblemsCsv } from '../../data/import-preview.ts';
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
@@ -50,7 +49,7 @@ const filesOf = (options: ImportOptions) => ({
 async function preview(options: ImportOptions): Promise<void> {
   const found = await withAgent(options.data, (client) => client.site.previewImport.mutate(filesOf(options)));
   if (options.errors !== undefined)
-    await writeFileAtomically(resolve(options.errors), previewProblemsCsv(found));
+    await writeFileAtomically(resolve(options.errors), found.problemsCsv ?? '');
   if (options.json) printJson(found);
   else for (const line of describePreview(found)) printLine(line);
 }
@@ -108,6 +107,11 @@ function describePreview(found: ImportPreview): string[] {
       ({ first, second, why }) => `One subject or two (${why})? "${first}" and "${second}"`,
     ),
     ...describeProblems(found),
+    ...(found.blocked !== null && found.clearWithdrawals > 0
+      ? [
+          `The table has ${plural(found.clearWithdrawals, 'new withdrawal')}: an import records them, even if it ends with the error below.`,
+        ]
+      : []),
     found.blocked === null
       ? 'Nothing stands against the import. Nothing was recorded.'
       : `Not imported like this: ${found.blocked.message}\n${found.blocked.action}`,
