@@ -262,7 +262,12 @@ async function thumbnailOf(folder: ImageFolder, { file, line }: LabelRow): Promi
       .resize(thumbnailSide, thumbnailSide, { fit: 'inside', withoutEnlargement: true })
       .jpeg({ quality: 80 })
       .toBuffer();
-    return { line, file, picture: `data:image/jpeg;base64,${jpeg.toString('base64')}`, reason: null };
+    return {
+      line,
+      file,
+      picture: `data:image/jpeg;base64,${Buffer.from(jpeg).toString('base64')}`,
+      reason: null,
+    };
   } catch (error) {
     return { line, file, picture: null, reason: toAppError(error).message };
   }

@@ -44,6 +44,11 @@ const trimmed = ({ imagesFolder, labelsFile }: Paths) => ({
   labelsFile: labelsFile.trim(),
 });
 
+const asked = (request: TableRequest, pairs: readonly AnsweredPair[]): TableRequest => ({
+  ...request,
+  ...answersOf(pairs),
+});
+
 /** Adds a folder of photographs with its table: first a look at it, then the import. */
 export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) {
   const form = useForm<Paths>({
@@ -73,7 +78,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
       api.site.import.mutate({
         ...trimmed(paths),
         alreadyCropped: paths.alreadyCropped,
-        table: { ...request, ...answersOf(pairs) },
+        table: asked(request, pairs),
       }),
     { changes: ['dataset', 'site', 'audit'], ownErrors: true, onSuccess: () => look.reset() },
   );
@@ -87,7 +92,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
     setRequest(table);
     setPairs(answered);
     run.reset();
-    look.mutate({ paths: form.values, table: { ...table, ...answersOf(answered) } });
+    look.mutate({ paths: form.values, table: asked(table, answered) });
   };
   const pathProps = (field: 'imagesFolder' | 'labelsFile') => ({
     value: form.values[field],
@@ -143,7 +148,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
         <>
           <ErrorPanel error={look.error} />
           {toReport(look.error).message.includes('the text is not') && (
-            <Group justify="flex-end">
+            <Group>
               <NativeSelect
                 label="Text is encoded as"
                 data={encodingWords(null)}
@@ -166,7 +171,10 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
           onAnswer={(pair, answer) => ask(request, answerPair(pairs, pair, answer))}
           onImport={() => {
             recordImport(null);
-            run.mutate(form.values);
+            // Withdrawals may be recorded although the rest was not.
+            run.mutate(form.values, {
+              onError: () => look.mutate({ paths: form.values, table: asked(request, pairs) }),
+            });
           }}
           isWorking={look.isPending}
           isImporting={run.isPending}
