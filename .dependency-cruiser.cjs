@@ -5,7 +5,7 @@ const levels = [
   ['linalg', 'graph', 'store', 'evaluation'],
   ['lora'],
   ['models'],
-  ['strategy', 'consent'],
+  ['strategy', 'consent', 'people'],
   ['data'],
   ['engine', 'transport'],
   ['enrolment', 'policy'],

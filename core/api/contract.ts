@@ -3,9 +3,12 @@
  * Procedure names and inputs are in router.ts.
  */
 import type { LeakReport } from '../config/leak-report.ts';
+import type { Role } from '../config/roles.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
+import type { ConsentStatus } from '../consent/consent.ts';
+import type { PurposeConsent } from '../consent/purposes.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
@@ -16,7 +19,7 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
-import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
+import type { AdapterRecord, AuditRecord, DecisionRecord, ProposalRecord } from '../store/records.ts';
 
 export type { DuplicateQuestion } from '../data/duplicates.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
@@ -143,16 +146,59 @@ export interface SitePolicyView extends Omit<CurrentPolicy, 'policy'> {
   problem: ErrorReport | null;
 }
 
+/** Who uses these screens. */
+export interface Me {
+  /** `must-change`: signed in with a one-time password. */
+  state: 'open' | 'locked' | 'must-change' | 'signed-out';
+  /** As the audit trail names them. */
+  actor: string | null;
+  displayName: string | null;
+  roles: Role[];
+  /** Signed in with a user account, which can be locked and signed out of. */
+  hasPassword: boolean;
+  /** Who may go on without an account over this way in; null when everybody signs in. */
+  owner: string | null;
+  hasAccounts: boolean;
+  lockAfterMinutes: number;
+}
+
+/** An act that waits for a second person. */
+export interface ProposalRow
+  extends Pick<ProposalRecord, 'id' | 'kind' | 'input' | 'proposedBy' | 'proposedAt' | 'expiresAt'> {
+  title: string;
+  isMine: boolean;
+  /** Why the person who asks can't confirm it; null when they can, given the role. */
+  fault: string | null;
+}
+
+export type { Account, HandedOut } from '../people/accounts.ts';
+export type { PeopleSettings } from '../people/people.ts';
+
 export interface SubjectRow {
   pseudonym: string;
   images: number;
   labels: string[];
-  consent: 'active' | 'withdrawn' | 'expired' | 'none' | 'not-yet-valid';
+  /** Every purpose that something is recorded about, by name. */
+  consents: PurposeConsent[];
+  /** Of the purpose of the run in progress; of `federated-training` while there is none. */
+  consent: ConsentStatus;
+  /** Null when nothing was ever recorded about that purpose. */
   purpose: string | null;
   documentVersion: string | null;
   expiresAt: string | null;
 }
 
+/** The time by which consents are judged. */
+export interface SiteTime {
+  /** What the clock of this machine shows, ISO 8601 UTC. */
+  now: string;
+  /** IANA name: a date means a day there. */
+  timeZone: string;
+  /** CLOCK_RAN_BACK, while the clock is behind what it has shown before. */
+  problem: ErrorReport | null;
+}
+
+export type { ConsentTerm, PurposeConsent } from '../consent/purposes.ts';
 export type { TraceReport } from '../consent/trace.ts';
 export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
 export type {

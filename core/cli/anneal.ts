@@ -14,7 +14,9 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
+import { addUserCommands } from './commands/users.ts';
 import { endWithReader, printError } from './output.ts';
+import { actAs } from './with-agent.ts';
 
 const asJson = process.argv.includes('--json');
 endWithReader();
@@ -22,6 +24,8 @@ endWithReader();
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
   .version(version)
+  .option('--as <name>', 'act as this user account; its password is asked for, or read from standard input')
+  .hook('preAction', (root) => actAs(root.opts<{ as?: string }>().as))
   .showHelpAfterError('(add --help for the options)')
   // Set before the commands are added: they inherit both. A script reads mistakes in the call as JSON, too.
   .exitOverride()
@@ -53,6 +57,7 @@ addServeCommand(program);
 addDoctorCommand(program);
 addSimulateCommand(program);
 addReportCommand(program);
+addUserCommands(program);
 
 try {
   await program.parseAsync();

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { canonicalJson, sha256 } from '../shared/hash.ts';
 import type { Clock } from './clock.ts';
-import { type ConsentBreak, findConsentBreak, type RefOf } from './consent-chain.ts';
+import type { ConsentBreak } from './consent-chain.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
@@ -31,14 +31,17 @@ function chainHash(row: Omit<RawRow, 'hash'>): string {
   return sha256(previousHash + canonicalJson(content));
 }
 
+const nothingYet = { dataVersion: -1, count: 0, head: auditGenesisHash };
+
 export function createAudit(
   db: Sqlite,
   now: () => string,
-  { clock, refOf }: { clock: Pick<Clock, 'remember'>; refOf: RefOf },
+  { clock, findBreak }: { clock: Pick<Clock, 'remember'>; findBreak: () => ConsentBreak | null },
 ) {
   const rows = rowsOf(db, 'audit', auditRecord);
   const raw = rowsOf(db, 'audit', rawRow);
   const insert = insertSql('audit', rows.keys);
+  let whole = nothingYet;
   return {
     /** Newest first, at most `limit` (default 100) rows older than `beforeSeq`. */
     page: ({
@@ -49,21 +52,25 @@ export function createAudit(
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
-    /** Recomputes every hash, and holds the consents against their rows. */
+    /**
+     * Recomputes every hash, and holds the consents against their rows. What this process has found whole is not walked
+     * again until another one writes into the file: a screen asks often, and a trail grows long.
+     */
     verify(): AuditVerification {
-      let previousHash = auditGenesisHash;
-      let count = 0;
+      const dataVersion = Number(db.pragma('data_version'));
+      let { count, head } = whole.dataVersion === dataVersion ? whole : nothingYet;
       let brokenAtSeq: AuditVerification['brokenAtSeq'] = null;
-      for (const row of raw.each('ORDER BY seq')) {
+      for (const row of raw.each(`WHERE seq > ${count} ORDER BY seq`)) {
         const { hash, ...content } = row;
         count++;
-        const fits = row.seq === count && row.previousHash === previousHash && hash === chainHash(content);
+        const fits = row.seq === count && row.previousHash === head && hash === chainHash(content);
         if (!fits) brokenAtSeq ??= row.seq;
-        previousHash = hash;
+        head = hash;
       }
-      const brokenConsent = findConsentBreak(db, refOf);
+      if (brokenAtSeq === null) whole = { dataVersion, count, head };
+      const brokenConsent = findBreak();
       const intact = brokenAtSeq === null && brokenConsent === null;
-      return { intact, brokenAtSeq, brokenConsent, rows: count, head: previousHash };
+      return { intact, brokenAtSeq, brokenConsent, rows: count, head };
     },
     /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>

@@ -4,11 +4,12 @@ import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import {
   type BoundEvent,
+  type ConsentBreak,
   consentActions,
   consentHash,
+  createConsentCheck,
   type ErasedEvent,
   eventsWithHashes,
-  findConsentBreak,
   listAsFound,
   type RefOf,
 } from './consent-chain.ts';
@@ -37,7 +38,15 @@ const noDelete = `CREATE TRIGGER consent_events_no_delete BEFORE DELETE ON conse
 export function createConsentEvents(
   db: Sqlite,
   now: () => string,
-  { audit, refOf }: { audit: Pick<ReturnType<typeof createAudit>, 'append'>; refOf: RefOf },
+  {
+    audit,
+    refOf,
+    findBreak,
+  }: {
+    audit: Pick<ReturnType<typeof createAudit>, 'append'>;
+    refOf: RefOf;
+    findBreak: () => ConsentBreak | null;
+  },
 ) {
   const rows = rowsOf(db, 'consent_events', consentEventRecord);
   const insert = insertSql('consent_events', rows.keys);
@@ -117,7 +126,7 @@ export function createConsentEvents(
       });
     },
     /** First event that does not fit the trail, or null. */
-    findBreak: () => findConsentBreak(db, refOf),
+    findBreak,
   };
 }
 
@@ -128,6 +137,9 @@ export function bindOldConsents(db: Sqlite): void {
   const { refOf } = createSubjects(db, now, settings);
   const details = listAsFound(db, refOf);
   if (details === null) return;
-  const audit = createAudit(db, now, { clock: createClock(db, now, settings), refOf });
+  const audit = createAudit(db, now, {
+    clock: createClock(db, now, settings),
+    findBreak: createConsentCheck(db, refOf),
+  });
   audit.append({ actor: 'anneal', action: consentActions.bound, details });
 }

@@ -1,7 +1,12 @@
 /** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+
+import { pick } from '../shared/pick.ts';
+import { createChangeListeners } from './change-listeners.ts';
+
 import type { createSettings } from './federation-tables.ts';
+
 import {
   type AsideKind,
   datasetRecord,
@@ -73,6 +78,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       createHmac('sha256', pseudonymKey())
         .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
         .digest('hex'),
+    byId: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
@@ -143,6 +149,7 @@ export type ReconsideredImage = Pick<
 
 export function createImages(db: Sqlite, now: () => string) {
   const stored = imageRecord.omit({ id: true, pseudonym: true });
+  const corrections = createChangeListeners();
   const unset = Object.fromEntries(Object.keys(stored.shape).map((key) => [key, null]));
   const insert = `${insertSql('images', Object.keys(stored.shape))}
     ON CONFLICT (dataset_id, sha256) DO NOTHING RETURNING id`;
@@ -171,6 +178,16 @@ export function createImages(db: Sqlite, now: () => string) {
     insert: (image: NewImage): number | null =>
       db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
       null,
+    /** Hears of every correction. @returns how to stop */
+    onCorrect: corrections.add,
+    /** Call it through core/data/corrections.ts, which checks and records it. */
+    correct(id: number, image: Pick<ImageRecord, 'subjectId' | 'label' | 'split'>): void {
+      corrections.tell();
+      db.run('UPDATE images SET subject_id = @subjectId, label = @label, split = @split WHERE id = @id', {
+        ...pick(image, 'subjectId', 'label', 'split'),
+        id,
+      });
+    },
     setAside(id: number, reason: string, asideKind: AsideKind = 'other'): void {
       db.run(
         "UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind WHERE id = @id",

@@ -4,6 +4,7 @@
  * text; hashes are lower-case hexadecimal SHA-256.
  */
 import { z } from 'zod';
+import { rolesSchema } from '../config/roles.ts';
 import { errorReportSchema } from '../shared/errors.ts';
 import { jsonText as json } from '../shared/text.ts';
 
@@ -150,6 +151,42 @@ export const hashedImage = imageRecord
   .pick({ id: true, sourceName: true, pseudonym: true, split: true })
   .extend({ cropHash: z.string(), cropSha256: z.string() });
 export type HashedImage = z.infer<typeof hashedImage>;
+export const consentMediaTypeSchema = z.enum(['application/pdf', 'image/jpeg', 'image/png']);
+export type ConsentMediaType = z.infer<typeof consentMediaTypeSchema>;
+
+/** Scan of a signed consent form. */
+export const consentDocumentRecord = z.object({
+  id: z.int(),
+  subjectId: z.int(),
+  consentEventId: z.int(),
+  /** Of the file, which is a blob. */
+  sha256: z.string(),
+  mediaType: consentMediaTypeSchema,
+  sizeBytes: z.int(),
+  addedAt: z.string(),
+  addedBy: z.string(),
+});
+export type ConsentDocumentRecord = z.infer<typeof consentDocumentRecord>;
+
+/** What one image was before a correction, and what it is after it. */
+export const imageCorrectionRecord = z.object({
+  id: z.int(),
+  /** The same for all images that were corrected together. */
+  act: z.string(),
+  imageId: z.int(),
+  subjectId: z.int(),
+  newSubjectId: z.int(),
+  label: z.string(),
+  newLabel: z.string(),
+  split: splitSchema,
+  newSplit: splitSchema,
+  /** Of `correctionReasons` in core/config. */
+  reason: z.string(),
+  note: z.string().nullable(),
+  correctedAt: z.string(),
+  correctedBy: z.string(),
+});
+export type ImageCorrectionRecord = z.infer<typeof imageCorrectionRecord>;
 
 export const imageCount = z.object({
   label: z.string(),
@@ -406,3 +443,44 @@ export const auditRecord = z.object({
   hash: z.string(),
 });
 export type AuditRecord = z.infer<typeof auditRecord>;
+
+export const userRecord = z.object({
+  /** Stands in the audit trail; never changes and is never used again. */
+  name: z.string(),
+  displayName: z.string(),
+  roles: json.pipe(rolesSchema),
+  /** argon2id in the PHC string format. */
+  passwordHash: z.string(),
+  /** The password was handed out by an administrator: it is good for choosing another one, and for nothing else. */
+  mustChange: flag,
+  /** Of a one-time password. */
+  passwordExpiresAt: z.string().nullable(),
+  /** Who handed the last one-time password out, and when. */
+  passwordGivenBy: z.string().nullable(),
+  passwordGivenAt: z.string().nullable(),
+  createdAt: z.string(),
+  createdBy: z.string(),
+  deactivatedAt: z.string().nullable(),
+});
+export type UserRecord = z.infer<typeof userRecord>;
+
+export const proposalKindSchema = z.enum(['approve', 'policy', 'erase']);
+export type ProposalKind = z.infer<typeof proposalKindSchema>;
+
+/** An act that waits, or waited, for a second person. */
+export const proposalRecord = z.object({
+  id: z.int(),
+  kind: proposalKindSchema,
+  /** Of kind and input. */
+  sha256: z.string(),
+  /** Subjects by `subjects.refOf`, never by pseudonym. */
+  input: json.pipe(z.record(z.string(), z.unknown())),
+  proposedBy: z.string(),
+  proposedAt: z.string(),
+  expiresAt: z.string(),
+  /** Null while it waits. */
+  outcome: z.enum(['confirmed', 'refused', 'withdrawn', 'expired']).nullable(),
+  settledBy: z.string().nullable(),
+  settledAt: z.string().nullable(),
+});
+export type ProposalRecord = z.infer<typeof proposalRecord>;

@@ -2,11 +2,13 @@
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
+import { createConsentCheck } from './consent-chain.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
@@ -17,6 +19,7 @@ import {
   createUpdateArrivals,
 } from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
+import { createConsentDocuments, createImageCorrections } from './subject-tables.ts';
 
 /**
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
@@ -27,14 +30,17 @@ function createTables(db: Sqlite, now: () => string) {
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
   const { refOf } = subjects;
-  const audit = createAudit(db, now, { clock, refOf });
+  const findBreak = createConsentCheck(db, refOf);
+  const audit = createAudit(db, now, { clock, findBreak });
   return {
     settings,
     clock,
     subjects,
-    consentEvents: createConsentEvents(db, now, { audit, refOf }),
+    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
+    imageCorrections: createImageCorrections(db, now),
+    consentDocuments: createConsentDocuments(db, now),
     sites: createSites(db, now),
     invitations: createInvitations(db, now),
     runs: createRuns(db, now),
@@ -49,6 +55,8 @@ function createTables(db: Sqlite, now: () => string) {
     sitePolicies: createSitePolicies(db, now),
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
+    users: createUsers(db, now),
+    proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
     audit,
     blobReferences: createBlobReferences(db),
@@ -62,10 +70,12 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
+  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
   runs: 'get' | 'list' | 'current';
@@ -74,12 +84,14 @@ interface Readers {
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
+  users: 'get' | 'list';
+  proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
   audit: 'page' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';

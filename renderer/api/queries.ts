@@ -6,6 +6,8 @@ import type {
   ApprovalCard,
   AuditPage,
   CoordinatorOverview,
+  Me,
+  ProposalRow,
   RunDetail,
   RunPlan,
   SetAsideRow,
@@ -15,6 +17,7 @@ import type {
   SubjectRow,
   TraceReport,
 } from '../../core/api/contract.ts';
+import type { SubjectDetail, SubjectImage } from '../../core/api/subject-contract.ts';
 import type { Device } from '../../core/engine/engine.ts';
 import { api } from './client.ts';
 import { type FormSettings, writtenSettings } from './run-settings.ts';
@@ -30,12 +33,17 @@ export const keys = {
   dataset: ['dataset'],
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
+  subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
+  subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
   trace: (pseudonym: string) => ['trace', pseudonym],
   coordinator: ['coordinator'],
   plan: (settings: FormSettings, sites: number) => ['plan', settings, sites],
   run: (runId: string) => ['run', runId],
   adapters: ['adapters'],
   audit: ['audit'],
+  me: ['me'],
+  users: ['people', 'users'],
+  proposals: ['people', 'proposals'],
 } as const;
 
 const livelyMs = 5_000;
@@ -46,6 +54,19 @@ export const useStatus = () =>
     queryKey: keys.status,
     queryFn: () => api.status.query(),
     refetchInterval: livelyMs,
+  });
+
+/** Asked again by itself, so that a session that locked is seen; that is no sign of a person. */
+export const useMe = () =>
+  useQuery<Me>({ queryKey: keys.me, queryFn: () => api.people.me.query(), refetchInterval: 15_000 });
+
+export const useUsers = () => useQuery({ queryKey: keys.users, queryFn: () => api.people.list.query() });
+
+export const useProposals = () =>
+  useQuery<ProposalRow[]>({
+    queryKey: keys.proposals,
+    queryFn: () => api.people.proposals.query(),
+    refetchInterval: calmMs,
   });
 
 export const useDevices = () =>
@@ -89,6 +110,23 @@ export const useSubjects = (search: string) =>
 
 export const useSetAside = () =>
   useQuery<SetAsideRow[]>({ queryKey: keys.setAside, queryFn: () => api.site.setAside.query() });
+
+export const useSubject = (pseudonym: string) =>
+  useQuery<SubjectDetail>({
+    queryKey: keys.subject(pseudonym),
+    queryFn: () => api.subjects.get.query({ pseudonym }),
+  });
+
+/** Pictures come a page at a time. */
+export const imagesPerPage = 24;
+
+export const useSubjectImages = (pseudonym: string, page: number) =>
+  useQuery<{ total: number; rows: SubjectImage[] }>({
+    queryKey: keys.subjectImages(pseudonym, page),
+    queryFn: () =>
+      api.subjects.images.query({ pseudonym, offset: (page - 1) * imagesPerPage, limit: imagesPerPage }),
+    placeholderData: keepPreviousData,
+  });
 
 export const useTrace = (pseudonym: string) =>
   useQuery<TraceReport>({

@@ -11,6 +11,7 @@ import { Loaded } from '../components/loaded.tsx';
 import { Page } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { formatBytes, formatCount, formatDateTime, formatHash } from '../format/format.ts';
 
 /** The adapters that this installation holds; each can be written as PEFT files. */
@@ -80,7 +81,8 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
               {formatHash(adapter.sha256)}
             </Table.Td>
             <Table.Td ta="right">
-              <Button
+              <RoleButton
+                needs={['data-manager']}
                 size="compact-sm"
                 variant="subtle"
                 leftSection={<IconDownload size={15} aria-hidden />}
@@ -88,7 +90,7 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
                 onClick={() => onExport(adapter)}
               >
                 Export…
-              </Button>
+              </RoleButton>
             </Table.Td>
           </Table.Tr>
         ))}

@@ -10,6 +10,7 @@ import { ReportPanel } from '../components/error-panel.tsx';
 import { Fact, FigureRow } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { ConnectionState, StatusBadge } from '../components/status-badge.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatDate, formatDateTime, formatLoss, formatRound } from '../format/format.ts';
@@ -177,16 +178,18 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   });
   if (overview.activity === 'not-joined') return null;
   return overview.activity === 'paused' ? (
-    <Button
+    <RoleButton
+      needs={['data-manager', 'approver']}
       style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPlay size={16} aria-hidden />}
       loading={resume.isPending}
       onClick={() => resume.mutate(undefined)}
     >
       Resume
-    </Button>
+    </RoleButton>
   ) : (
-    <Button
+    <RoleButton
+      needs={['data-manager', 'approver']}
       variant="default"
       style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPause size={16} aria-hidden />}
@@ -194,7 +197,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
       onClick={() => pause.mutate(undefined)}
     >
       Pause
-    </Button>
+    </RoleButton>
   );
 }
 
