@@ -81,19 +81,24 @@ describe('text', () => {
     ['windows-1250', '\u0141', [0xa3]],
     ['iso-8859-15', '\u20ac', [0xa4]],
     ['macintosh', '\u00fc', [0x9f]],
-  ] as [Encoding, string, number[]][])('%s is read when it is chosen, and only then', async (encoding, text, raw) => {
-    const bytes = Buffer.concat([Buffer.from('name,x\n'), Buffer.from(raw), Buffer.from(',1\n')]);
+  ] as [Encoding, string, number[]][])(
+    '%s is read when it is chosen, and only then',
+    async (encoding, text, raw) => {
+      const bytes = Buffer.concat([Buffer.from('name,x\n'), Buffer.from(raw), Buffer.from(',1\n')]);
 
-    expect(await rowsOf(bytes, { encoding })).toEqual([
-      ['name', 'x'],
-      [text, '1'],
-    ]);
-    expect(await refusal(bytes)).toMatch(/line 2: the text is not UTF-8.*windows-1252/s);
-  });
+      expect(await rowsOf(bytes, { encoding })).toEqual([
+        ['name', 'x'],
+        [text, '1'],
+      ]);
+      expect(await refusal(bytes)).toMatch(/line 2: the text is not UTF-8.*windows-1252/s);
+    },
+  );
 
   test('an encoding that is chosen wrongly is refused, not turned into other letters', async () => {
     const utf8 = Buffer.from('name\nM\u00fcller\n');
-    expect(await refusal(utf8, { encoding: 'windows-1252' })).toContain('the file is UTF-8, not windows-1252');
+    expect(await refusal(utf8, { encoding: 'windows-1252' })).toContain(
+      'the file is UTF-8, not windows-1252',
+    );
     expect(await refusal(writers['UTF-16 LE with a mark']!('name\na\n'), { encoding: 'utf-8' })).toContain(
       'says itself that it is utf-16le',
     );
@@ -140,7 +145,12 @@ describe('spreadsheets', () => {
       [2, '00457', '2026-03-31', '1.23E8', 'true'],
       [3, '=1+1', '2026-03-31T12:00:00', '7', ''],
     ]);
-    expect(rows[0]!.types).toEqual(new Map([[1, 'date'], [2, 'number']]));
+    expect(rows[0]!.types).toEqual(
+      new Map([
+        [1, 'date'],
+        [2, 'number'],
+      ]),
+    );
     expect(format).toMatchObject({ kind: 'spreadsheet', sheet: 'Sheet1' });
   });
 
@@ -169,7 +179,10 @@ describe('spreadsheets', () => {
 
   test('that are damaged are refused', async () => {
     const bytes = writeXlsx({ S: [['a'], ['1']] });
-    for (const broken of [bytes.subarray(0, bytes.length / 2), Buffer.concat([bytes.subarray(0, 30), Buffer.alloc(900)])])
+    for (const broken of [
+      bytes.subarray(0, bytes.length / 2),
+      Buffer.concat([bytes.subarray(0, 30), Buffer.alloc(900)]),
+    ])
       expect(await refusal(broken)).toContain('no spreadsheet that Anneal can read');
   });
 });
