@@ -9,7 +9,7 @@ const levels = [
   ['data'],
   ['engine', 'transport'],
   ['enrolment', 'policy'],
-  ['site', 'coordinator'],
+  ['site', 'coordinator', 'evidence'],
   ['simulation', 'api'],
   ['agent'],
   ['cli'],

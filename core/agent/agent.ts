@@ -30,6 +30,7 @@ import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.t
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
 import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
+import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
@@ -269,6 +270,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     importImages,
     previewImport: previewTable,
     exportAdapter,
+    async exportEvidence(target, actor) {
+      const written = await exportEvidenceOf({ store, data, identity: readIdentity(store) }, target, actor);
+      events.emit({ type: 'changed', what: 'audit' });
+      return written;
+    },
     siteDecided() {
       site?.decided();
       events.emit({ type: 'changed', what: 'run' });

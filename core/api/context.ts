@@ -2,6 +2,7 @@
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
+import type { WrittenBundle } from '../evidence/write-bundle.ts';
 import type { ExportOptions } from '../models/adapter-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import type { People } from '../people/people.ts';
@@ -44,6 +45,8 @@ export interface AgentContext {
     options: AdapterExport,
     actor: string,
   ): Promise<{ folder: string; withdrawn: boolean }>;
+  /** @param target a new file, or a folder that is there */
+  exportEvidence(target: string, actor: string): Promise<WrittenBundle>;
   /** Call after a decision about a run, or another policy, is in the store. */
   siteDecided(): void;
   /** Null until this installation joined a federation. */

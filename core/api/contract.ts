@@ -2,6 +2,7 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+
 import type { LeakReport } from '../config/leak-report.ts';
 import type { Role } from '../config/roles.ts';
 import type { WirePrecision } from '../config/round-options.ts';
@@ -19,13 +20,16 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
+import type { AuditVerification } from '../store/audit.ts';
 import type { AdapterRecord, AuditRecord, DecisionRecord, ProposalRecord } from '../store/records.ts';
+import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { DuplicateQuestion } from '../data/duplicates.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
 export type { TableRequest } from '../data/tables/request.ts';
 export type { AsideKind, ImageQuality } from '../store/records.ts';
+export type { ConsentOutlook } from './consent-notes.ts';
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -66,6 +70,8 @@ export interface SiteOverview {
   /** Of the run, for its letter; null until this site could derive the contract. */
   contractSha256: string | null;
   approval: ApprovalCard | null;
+  /** Consents that end, and what that means for the run in progress. */
+  consents: ConsentOutlook;
 }
 
 /** A class of the run, with what this site has of it. */
@@ -119,6 +125,8 @@ export interface ApprovalCard extends WhatLeaves {
   /** What "approve within these limits" begins with. */
   limits: EditableLimits;
   policyVersion: number;
+  /** What a person should know of the consents here before deciding; nothing in most cases. */
+  consentNotes: string[];
 }
 
 export type EditableLimits = Required<Omit<Limits, 'runs' | 'until'>>;
@@ -218,10 +226,9 @@ export interface AdapterRow extends AdapterRecord {
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 
-export interface AuditPage {
+/** Entries, and whether the whole trail holds. */
+export interface AuditPage extends Omit<AuditVerification, 'rows'> {
   rows: AuditRow[];
-  /** Whether the hash chain is whole up to the newest row. */
-  intact: boolean;
 }
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */

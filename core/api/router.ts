@@ -12,9 +12,11 @@ import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentFilesRouter } from './consent-files-router.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
-import type { AgentEvent } from './contract.ts';
+import type { AgentEvent, AuditPage } from './contract.ts';
+import { evidenceRouter } from './evidence-router.ts';
 import { importProcedures } from './import-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
@@ -208,6 +210,7 @@ export const appRouter = router({
   consent: consentRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,
+  consentFiles: consentFilesRouter,
   /** Installed base models, the default first. */
   baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
@@ -222,12 +225,13 @@ export const appRouter = router({
     .mutation(({ ctx, input: { sha256, folder, ...options } }) =>
       ctx.agent.exportAdapter(sha256, folder, options, ctx.actor),
     ),
+  evidence: evidenceRouter,
   audit: viewing
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
-    .query(({ ctx, input }) => ({
-      rows: ctx.agent.store.audit.page({ beforeSeq: input?.beforeSeq }),
-      intact: ctx.agent.store.audit.verify().intact,
-    })),
+    .query(({ ctx: { agent }, input }): AuditPage => {
+      const { rows: _number, ...verification } = agent.store.audit.verify();
+      return { ...verification, rows: agent.store.audit.page({ beforeSeq: input?.beforeSeq }) };
+    }),
 });
 
 export type AppRouter = typeof appRouter;

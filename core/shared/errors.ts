@@ -45,6 +45,16 @@ export const errorTable = {
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
+  EVIDENCE_INVALID: {
+    status: 422,
+    action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
+  },
+  FHIR_INVALID: {
+    status: 400,
+    action: 'Export the consents again as FHIR R4 JSON (a Bundle or NDJSON) and import that file.',
+  },
+  FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
+  FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,

@@ -67,11 +67,21 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
           <Table.Tr key={adapter.sha256}>
             <Table.Td>{formatDateTime(adapter.createdAt)}</Table.Td>
             <Table.Td>
-              {adapter.kind === 'global' ? (
-                <Badge>Shared</Badge>
-              ) : (
-                <Badge color="gray">{adapter.siteId ? 'From a site' : 'Update'}</Badge>
-              )}
+              <Group gap="xs" wrap="nowrap">
+                {adapter.kind === 'global' ? (
+                  <Badge>Shared</Badge>
+                ) : (
+                  <Badge color="gray">{adapter.siteId ? 'From a site' : 'Update'}</Badge>
+                )}
+                {adapter.withdrawn && (
+                  <Badge
+                    color="yellow"
+                    title="Made with images of somebody who has withdrawn since, or built upon such an adapter."
+                  >
+                    Consent withdrawn
+                  </Badge>
+                )}
+              </Group>
             </Table.Td>
             <Table.Td>{adapter.round < 0 ? 'start' : formatCount(adapter.round + 1)}</Table.Td>
             <Table.Td ta="right">{adapter.rank === 0 ? '–' : adapter.rank}</Table.Td>
@@ -129,6 +139,12 @@ function ExportDialog({ adapter, onClose }: { adapter: AdapterRow; onClose: () =
             value={folder}
             onChange={setFolder}
           />
+          {adapter.withdrawn && (
+            <Text size="sm">
+              Somebody whose images this adapter was made with has withdrawn since. A note about that is
+              written beside the files.
+            </Text>
+          )}
           {run.isError && <ErrorPanel error={run.error} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={onClose}>
