@@ -72,7 +72,7 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
