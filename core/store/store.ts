@@ -86,7 +86,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
