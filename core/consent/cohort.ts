@@ -117,6 +117,33 @@ export function heldOutImages(
 }
 
 /**
+ * Writes down whose held-out images a state was evaluated on. Call it in the transaction that sends the counts.
+ * @param images of {@link heldOutImages}
+ * @returns false, and nothing is written, when somebody's consent does not hold any more
+ */
+export function recordEvaluationCohort(
+  store: Store,
+  { runId, stateSha256, purpose }: { runId: string; stateSha256: string; purpose: string },
+  images: readonly ImageRecord[],
+): boolean {
+  const consented = consentedSubjects(store, purpose, store.now());
+  if (images.some(({ subjectId }) => !consented.has(subjectId))) return false;
+  if (images.length === 0) return true;
+  const sha256 = cohortHash(purpose, images);
+  const members = images.map(({ id, subjectId }) => ({ imageId: id, subjectId }));
+  store.evaluationCohorts.insert({ runId, stateSha256, sha256, purpose, members });
+  store.audit.append({
+    actor: 'anneal',
+    action: 'cohort.evaluated',
+    details: {
+      ...{ runId, state: stateSha256, purpose, cohortSha256: sha256, images: images.length },
+      subjects: new Set(members.map((member) => member.subjectId)).size,
+    },
+  });
+  return true;
+}
+
+/**
  * Cohorts that hold an image of the subject and may have left their mark: superseded ones did not.
  * @throws AppError SUBJECT_UNKNOWN
  */

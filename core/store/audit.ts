@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { canonicalJson, sha256 } from '../shared/hash.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
-import type { Sqlite } from './sqlite.ts';
+import type { Sqlite, SqlParameters } from './sqlite.ts';
 
 /** What the first row follows. */
 export const auditGenesisHash = '0'.repeat(64);
@@ -26,6 +26,19 @@ function chainHash(row: Omit<RawRow, 'hash'>): string {
   return sha256(previousHash + canonicalJson(content));
 }
 
+/** What an erasure's own row says of each row whose details it replaced. */
+export const redactionSchema = z.strictObject({
+  seq: z.int().positive(),
+  /** Of the row, as the chain has it. */
+  hash: z.string(),
+  /** What its hash would be with what stands in its details now. */
+  becomes: z.string(),
+});
+export type Redaction = z.infer<typeof redactionSchema>;
+
+export const erasedAction = 'subject.erased';
+const erasedDetails = z.object({ redacted: z.array(redactionSchema) });
+
 export function createAudit(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'audit', auditRecord);
   const raw = rowsOf(db, 'audit', rawRow);
@@ -40,19 +53,39 @@ export function createAudit(db: Sqlite, now: () => string) {
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
-    /** Recomputes every hash. */
+    /**
+     * Recomputes every hash. A row whose details an erasure replaced fits by its links, and by what the erasure's own row
+     * says of it; by nothing else.
+     */
     verify(): AuditVerification {
+      const redactions = redactionsOf(raw);
       let previousHash = auditGenesisHash;
       let count = 0;
       let brokenAtSeq: AuditVerification['brokenAtSeq'] = null;
       for (const row of raw.each('ORDER BY seq')) {
         const { hash, ...content } = row;
         count++;
-        const fits = row.seq === count && row.previousHash === previousHash && hash === chainHash(content);
+        const isWhole = hash === chainHash(content) || isRedacted(row, redactions.get(row.seq));
+        const fits = row.seq === count && row.previousHash === previousHash && isWhole;
         if (!fits) brokenAtSeq ??= row.seq;
         previousHash = hash;
       }
       return { intact: brokenAtSeq === null, brokenAtSeq, rows: count, head: previousHash };
+    },
+    /**
+     * Replaces details, in the transaction of an erasure. Call it with what is to stand there, or null to leave a row.
+     * @returns what the erasure's row has to say of it
+     */
+    redact(replace: (details: Record<string, unknown>) => Record<string, unknown> | null): Redaction[] {
+      const redactions: Redaction[] = [];
+      for (const { hash, ...row } of raw.all('ORDER BY seq')) {
+        const replaced = row.action === erasedAction ? null : replace(JSON.parse(row.details));
+        if (replaced === null) continue;
+        const details = canonicalJson(replaced);
+        db.run('UPDATE audit SET details = @details WHERE seq = @seq', { seq: row.seq, details });
+        redactions.push({ seq: row.seq, hash, becomes: chainHash({ ...row, details }) });
+      }
+      return redactions;
     },
     /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>
@@ -70,3 +103,23 @@ export function createAudit(db: Sqlite, now: () => string) {
       }),
   };
 }
+
+/** The newest of each row: a row that named two subjects may have been replaced twice. */
+function redactionsOf(raw: {
+  all(clause: string, parameters: SqlParameters): RawRow[];
+}): Map<number, Redaction> {
+  const erasures = raw.all('WHERE action = @action ORDER BY seq', { action: erasedAction });
+  const said = erasures.flatMap((row) => {
+    const details = erasedDetails.safeParse(JSON.parse(row.details)).data?.redacted ?? [];
+    // An erasure cannot speak of what was written after it, nor of itself.
+    return details.filter(({ seq }) => seq < row.seq);
+  });
+  return new Map(said.map((redaction) => [redaction.seq, redaction]));
+}
+
+const isRedacted = ({ hash, ...content }: RawRow, said: Redaction | undefined): boolean =>
+  // What an erasure says of others is never replaced.
+  said !== undefined &&
+  content.action !== erasedAction &&
+  said.hash === hash &&
+  said.becomes === chainHash(content);

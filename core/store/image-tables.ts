@@ -1,6 +1,7 @@
 /** Subjects, what they consented to, and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { AppError } from '../shared/errors.ts';
 import type { createSettings } from './federation-tables.ts';
 import {
   consentEventRecord,
@@ -19,6 +20,7 @@ import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
+const atRow = z.object({ at: z.string() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
 const pseudonymKeySetting = 'site.pseudonymKey';
@@ -33,19 +35,31 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       text = randomBytes(32).toString('base64url');
       settings.set(pseudonymKeySetting, text);
     }
-    key = Buffer.from(text, 'base64url');
-    return key;
+    const known = Buffer.from(text, 'base64url');
+    // One that a transaction made may come undone with it.
+    if (!db.inTransaction) key = known;
+    return known;
   }
+  const refOf = (pseudonym: string): string =>
+    createHmac('sha256', pseudonymKey())
+      .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
+      .digest('hex');
+  const byPseudonym = (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym });
+  const erasedAt = (pseudonym: string): string | null => {
+    if (db.get(countRow, 'SELECT count(*) AS count FROM erasures')!.count === 0) return null;
+    const erased =
+      'SELECT asked_at AS at FROM erasures WHERE subject_ref = @ref AND readmitted_at IS NULL ORDER BY id DESC LIMIT 1';
+    return db.get(atRow, erased, { ref: refOf(pseudonym) })?.at ?? null;
+  };
   return {
     /**
      * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
      * this store can tell whose it is, and the same pseudonym has the same one also after its subject was erased.
      */
-    refOf: (pseudonym: string): string =>
-      createHmac('sha256', pseudonymKey())
-        .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
-        .digest('hex'),
-    byPseudonym: (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym }),
+    refOf,
+    /** When the subject of this pseudonym was erased, unless a person has said since that it may come again; else null. */
+    erasedAt,
+    byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
       // instr, not LIKE: a pseudonym may hold % or _.
@@ -61,13 +75,20 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       );
     },
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
-    /** Gives the subject, new or old. */
-    upsert: ({ pseudonym }: { pseudonym: string }) =>
-      rows.write(
+    /**
+     * Gives the subject, new or old.
+     * @throws AppError SUBJECT_ERASED when it was erased and nobody has said that it may come again
+     */
+    upsert({ pseudonym }: { pseudonym: string }) {
+      const at = byPseudonym(pseudonym) === null ? erasedAt(pseudonym) : null;
+      if (at !== null)
+        throw new AppError('SUBJECT_ERASED', `"${pseudonym}" was erased on ${at.slice(0, 10)}.`);
+      return rows.write(
         `INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)
          ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
         { pseudonym, now: now() },
-      )!,
+      )!;
+    },
   };
 }
 
@@ -168,6 +189,13 @@ export function createImages(db: Sqlite, now: () => string) {
     insert: (image: NewImage): number | null =>
       db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
       null,
+    /** The crop goes, too: its blob has no row here any more. */
+    dropCrop(id: number, reason: string): void {
+      db.run("UPDATE images SET status = 'set-aside', reason = @reason, crop_sha256 = NULL WHERE id = @id", {
+        id,
+        reason,
+      });
+    },
     setAside(id: number, reason: string): void {
       db.run("UPDATE images SET status = 'set-aside', reason = @reason WHERE id = @id", { id, reason });
     },

@@ -1,11 +1,18 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
+import { type ErasedRows, eraseRows } from './erase-rows.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
+import {
+  createErasures,
+  createEvaluationCohorts,
+  createKeptCrops,
+  createModelVersions,
+} from './rights-tables.ts';
 import {
   createEvaluations,
   createRoundSites,
@@ -43,6 +50,10 @@ function createTables(db: Sqlite, now: () => string) {
     outbox: createOutbox(db, now),
     audit: createAudit(db, now),
     blobReferences: createBlobReferences(db),
+    modelVersions: createModelVersions(db, now),
+    evaluationCohorts: createEvaluationCohorts(db, now),
+    keptCrops: createKeptCrops(db, now),
+    erasures: createErasures(db, now),
     close: () => db.close(),
   };
 }
@@ -52,7 +63,7 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
-  subjects: 'refOf' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
@@ -72,6 +83,10 @@ interface Readers {
   outbox: 'pending';
   audit: 'page' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
+  modelVersions: 'listOfRun' | 'list';
+  evaluationCohorts: 'ofRun' | 'bySubject' | 'members';
+  keptCrops: 'ofSubject' | 'list';
+  erasures: 'get' | 'list' | 'unfinished' | 'underWay' | 'newestOf';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
@@ -91,6 +106,13 @@ export interface Store extends Readonly<Tables> {
    * @throws TypeError when `body` gives a promise: nothing may be awaited inside
    */
   transaction<T>(body: () => T): T;
+  /** {@link eraseRows}; in the transaction in which the erasure is `deleting`. */
+  eraseRows(subjectId: number, also?: () => Record<string, number>): ErasedRows;
+  /**
+   * Writes the database anew without its free pages, and empties its log: what was deleted is in neither afterwards.
+   * @returns false when somebody who reads kept the log from being emptied; try again
+   */
+  forgetDeleted(): boolean;
 }
 
 export interface StoreOptions {
@@ -108,7 +130,16 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
   const db = openDatabase(file, undefined, options.durability);
   const clock = options.now ?? (() => new Date());
   const now = () => clock().toISOString();
-  return { ...createTables(db, now), now, transaction: (body) => db.transaction(body) };
+  return {
+    ...createTables(db, now),
+    now,
+    transaction: (body) => db.transaction(body),
+    eraseRows: (subjectId, also) => eraseRows(db, subjectId, also),
+    forgetDeleted() {
+      db.exec('VACUUM');
+      return db.pragma('wal_checkpoint(TRUNCATE)') === 0;
+    },
+  };
 }
 
 /**
