@@ -10,6 +10,7 @@ const levels = [
   ['engine', 'transport'],
   ['enrolment', 'policy'],
   ['site', 'coordinator'],
+  ['rights'],
   ['simulation', 'api'],
   ['agent'],
   ['cli'],

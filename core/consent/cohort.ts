@@ -90,11 +90,14 @@ export function cohortInProgress(store: ReadOnlyStore, runId: string, round: num
  * @param at ISO 8601 UTC; default is the store's clock
  */
 export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.now()): boolean {
-  const { purpose } = store.cohorts.get(cohortId)!;
+  const { purpose, size } = store.cohorts.get(cohortId)!;
+  const members = store.cohorts.members(cohortId);
+  // Somebody was erased.
+  if (members.length !== size) return true;
   const events = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
-  return store.cohorts
-    .members(cohortId)
-    .some(({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, at) !== 'active');
+  return members.some(
+    ({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, at) !== 'active',
+  );
 }
 
 /** The next instant at which the clock alone may change somebody's consent to a purpose; null when there is none. */

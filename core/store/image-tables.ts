@@ -59,6 +59,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     refOf,
     /** When the subject of this pseudonym was erased, unless a person has said since that it may come again; else null. */
     erasedAt,
+    get: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {

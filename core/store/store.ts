@@ -63,7 +63,7 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
-  subjects: 'refOf' | 'erasedAt' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'get' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
@@ -113,7 +113,12 @@ export interface Store extends Readonly<Tables> {
    * @returns false when somebody who reads kept the log from being emptied; try again
    */
   forgetDeleted(): boolean;
+  /** The second half of it alone, for a change of few rows: deleting overwrites. */
+  emptyLog(): boolean;
 }
+
+/** A later checkpoint does it where somebody reads now. */
+const emptyLog = (db: Sqlite): boolean => db.pragma('wal_checkpoint(TRUNCATE)') === 0;
 
 export interface StoreOptions {
   /** Clock for the times that the store writes; for tests. */
@@ -137,8 +142,9 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     eraseRows: (subjectId, also) => eraseRows(db, subjectId, also),
     forgetDeleted() {
       db.exec('VACUUM');
-      return db.pragma('wal_checkpoint(TRUNCATE)') === 0;
+      return emptyLog(db);
     },
+    emptyLog: () => emptyLog(db),
   };
 }
 
