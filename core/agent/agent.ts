@@ -1,9 +1,12 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { isWithdrawn } from '../api/adapters-view.ts';
 import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
+import { clockFault } from '../consent/site-clock.ts';
+import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
 import type { Device } from '../engine/engine.ts';
 import { listAllDevices } from '../engine/engines.ts';
@@ -21,7 +24,7 @@ import { openStore, type Store } from '../store/store.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
-import { exportAdapterOf } from './export-adapter.ts';
+import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
@@ -189,15 +192,20 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     sha256: string,
     folder: string,
     options: AdapterExport = {},
-  ): Promise<{ folder: string }> {
+  ): Promise<{ folder: string; withdrawn: boolean }> {
     await exportAdapterOf({ store, blobs: data.blobs, catalogue, products }, sha256, folder, options);
+    const withdrawn = isWithdrawn(store, sha256, options.runId);
+    if (withdrawn) await writeWithdrawalNote(folder, options.format);
     store.audit.append({
       actor: 'person',
       action: 'adapter-exported',
-      details: { adapter: sha256, format: options.format ?? 'peft' },
+      details: { adapter: sha256, format: options.format ?? 'peft', ...(withdrawn && { withdrawn }) },
     });
-    return { folder };
+    return { folder, withdrawn };
   }
+
+  /** Also of a site that waits for a run: nobody should learn of it only then. */
+  const clockProblem = (): ErrorReport | null => clockFault(store)?.toReport() ?? null;
 
   function status(): AgentStatus {
     const identity = readIdentity(store);
@@ -209,7 +217,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         name: null,
         federation: null,
         broker: { state: 'none', address: null },
-        problem: startProblem,
+        problem: startProblem ?? clockProblem(),
       };
     }
     const isOnline = identity.mode === 'site' ? site?.isOnline : coordinator?.isOnline;
@@ -220,7 +228,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       name: identity.mode === 'site' ? identity.siteName : identity.federationName,
       federation: identity.federationName,
       broker: { state: isOnline === true ? 'online' : isOnline === false ? 'offline' : 'none', address },
-      problem: startProblem ?? site?.problem ?? null,
+      problem: startProblem ?? clockProblem() ?? site?.problem ?? null,
     };
   }
 
@@ -265,6 +273,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
 
   const identity = readIdentity(store);
+  // Once, at the first start: a later one may come from a shell with another time zone.
+  if (identity?.mode !== 'coordinator') establishTimeZone(store);
   if (identity !== null) {
     try {
       await startRole(identity);

@@ -1,4 +1,5 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
+import path from 'node:path';
 import type { AdapterExport } from '../api/context.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
@@ -10,6 +11,7 @@ import { type Catalogue, defaultBaseId } from '../models/catalogue.ts';
 import { AppError } from '../shared/errors.ts';
 import { decodeLocalParameters, withKept } from '../site/local-parameters.ts';
 import { leavesUnchanged } from '../site/make-update.ts';
+import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { AdapterRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
@@ -63,6 +65,20 @@ export async function exportAdapterOf(
       : applyFrozenBaseDelta(base, frozenBaseDelta, state);
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
 }
+
+const withdrawalNote = `A consent behind this adapter was withdrawn.
+
+It was made with images of at least one person who has withdrawn since, or builds upon an adapter that was. Anneal cannot
+take that out of trained numbers. Use the newest adapter from before ("anneal coordinator restart RUN --before-withdrawal"
+begins again from there), and ask your data protection officer before you pass this one on.
+`;
+
+/** Beside the files of an export: `WITHDRAWN.txt` in a folder, `FILE.withdrawn.txt` for a single file. */
+export const writeWithdrawalNote = (target: string, format: AdapterExport['format'] = 'peft') =>
+  writeFileAtomically(
+    format === 'peft' ? path.join(target, 'WITHDRAWN.txt') : `${target}.withdrawn.txt`,
+    withdrawalNote,
+  );
 
 /** Equal bytes mean different models when the runs put different parts under them. */
 function findAdapter(store: ReadOnlyStore, sha256: string, runId: string | undefined): AdapterRecord | null {

@@ -115,7 +115,7 @@ const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ sub
 /** "65 of your 90 images, 18 of 20 subjects": what of this site would train now. */
 function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) {
   const { purpose, classes } = config;
-  const request = { runId: '', round: 0, purpose, labels: classes, at: store.now() };
+  const request = { runId: '', round: 0, purpose, labels: classes, at: store.clock.latest() };
   const consented = trainingImages(store, request);
   const { images, leftOut, refusal } = admit(consented, config, policy);
   const heldOut = heldOutImages(store, request);

@@ -37,7 +37,12 @@ export interface AgentContext {
   startDemo(): Promise<void>;
   devices(): Promise<Device[]>;
   importImages(request: ImportRequest): Promise<ImportReport>;
-  exportAdapter(sha256: string, folder: string, options?: AdapterExport): Promise<{ folder: string }>;
+  /** `withdrawn`: see `AdapterRow`; then a note lies beside the files. */
+  exportAdapter(
+    sha256: string,
+    folder: string,
+    options?: AdapterExport,
+  ): Promise<{ folder: string; withdrawn: boolean }>;
   /** Call after a decision about a run, or another policy, is in the store. */
   siteDecided(): void;
   /** Null until this installation joined a federation. */

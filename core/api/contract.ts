@@ -16,7 +16,7 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
-import type { AuditRecord, DecisionRecord } from '../store/records.ts';
+import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
 
 export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
 
@@ -160,7 +160,11 @@ export type {
   RunSummary,
   SiteRow,
 } from '../coordinator/run-view.ts';
-export type { AdapterRecord as AdapterRow } from '../store/records.ts';
+export interface AdapterRow extends AdapterRecord {
+  /** It was made with images of somebody who has withdrawn since, or builds upon such a one. */
+  withdrawn: boolean;
+}
+
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 

@@ -11,17 +11,20 @@ import { AppError } from '../shared/errors.ts';
 import { approve, decline, endStanding } from '../site/decide.ts';
 import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
+import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
-import { procedure, router } from './trpc.ts';
+import { approving, procedure, router, viewing } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
 const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
 const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
 const run = z.object({ runId: z.string().min(1).max(100) });
+/** The result of a round of a run. */
+const modelVersion = z.strictObject({ ...run.shape, round: z.int().min(0).max(1000) });
 
 function site(agent: AgentContext): SiteNode {
   if (agent.site === null) throw new AppError('NOT_JOINED', 'This site has not joined a federation yet.');
@@ -202,8 +205,12 @@ const coordinatorRouter = router({
     .input(runSettingsSchema.extend({ sites: z.number().int().min(1).max(10_000).optional() }))
     .query(({ ctx, input: { sites, ...settings } }) => coordinator(ctx.agent).plan(settings, sites)),
   startRun: procedure
-    .input(runSettingsSchema)
-    .mutation(({ ctx, input }) => coordinator(ctx.agent).startRun(input)),
+    .input(runSettingsSchema.extend({ from: modelVersion.optional() }))
+    .mutation(({ ctx, input: { from, ...settings } }) => coordinator(ctx.agent).startRun(settings, from)),
+  /** Begins a marked run again from before the withdrawal. */
+  restartRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).restartBeforeWithdrawal(input.runId)),
   stopRun: procedure.input(run).mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId)),
   run: procedure.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
 });
@@ -217,7 +224,7 @@ export const appRouter = router({
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),
-  adapters: procedure.query(({ ctx }) => ctx.agent.store.adapters.list()),
+  adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
   exportAdapter: procedure
     .input(
       exportOptionsSchema.extend({

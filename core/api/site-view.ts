@@ -1,6 +1,6 @@
 /** What the screens of a site see, read from its store. */
 import { consentStatus } from '../consent/consent.ts';
-import { summarise } from '../coordinator/run-view.ts';
+import { summarise, withdrawalOf } from '../coordinator/run-view.ts';
 import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
@@ -85,7 +85,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     activity: site?.activity ?? 'not-joined',
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
-    run: run === null ? null : summarise(run),
+    run: run === null ? null : summarise(run, withdrawalOf(store, run.id)),
     contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null

@@ -54,10 +54,14 @@ export function describeRun(run: RunDetail): string {
       rightAligned,
     ),
     ...describeAbsences(run),
+    ...(run.withdrawal === null ? [] : [describeWithdrawal(run.id, run.withdrawal)]),
     ...(metrics === null ? [] : [metrics]),
     ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
   ].join('\n');
 }
+
+const describeWithdrawal = (runId: string, { note }: NonNullable<RunDetail['withdrawal']>) =>
+  `${note}\n"anneal coordinator restart ${runId} --before-withdrawal" begins again from before that.`;
 
 /** Who said that it takes no part in the newest round, or was refused, and why. */
 function describeAbsences({ done }: RunDetail): string[] {

@@ -31,6 +31,28 @@ const lastBlocks = { ...annealed, when: ['initiatingMode', 'last-k'], slider: [1
 const percent = { unit: 'share' } as const;
 const fixedHere = { offered: false } as const;
 
+/** The state of an earlier run with which a run begins. */
+export interface StartState {
+  runId: string;
+  /** The round whose result it is, 0-based. */
+  round: number;
+  /** Of its file, as the sites fetch it. */
+  sha256: string;
+}
+
+/** `round 3 of run ID, SHA-256 …`: a single setting that a person can read; see {@link startStateOf}. */
+const startFromPattern = /^round ([1-9]\d{0,3}) of run ([\w-]{1,64}), SHA-256 ([0-9a-f]{64})$/;
+const startFromSchema = z.string().max(200).regex(startFromPattern);
+
+export const startFromText = ({ runId, round, sha256 }: StartState): string =>
+  `round ${round + 1} of run ${runId}, SHA-256 ${sha256}`;
+
+/** Null for a run that begins with what its seed gives. */
+export function startStateOf({ startFrom }: { startFrom?: string }): StartState | null {
+  const [, round, runId, sha256] = startFromPattern.exec(startFrom ?? '') ?? [];
+  return sha256 === undefined ? null : { runId: runId!, round: Number(round) - 1, sha256 };
+}
+
 /** What a coordinator tells the people who are asked for approval; it asks for nothing. */
 const letterShape = grouped('Letter to the sites', {
   title: setting(
@@ -68,6 +90,14 @@ const methodShape = grouped('Method', {
     'Purpose. The code that each consent must cover.',
     z.string().max(1000).default('federated-training'),
     fixedHere,
+  ),
+  /** Absent in most runs, and then in the contract, too: contracts of older versions keep their hash. */
+  startFrom: z.exactOptional(
+    setting(
+      'Starts from. The result of a round of an earlier run, or else a fresh adapter.',
+      startFromSchema,
+      { ...fixedHere, flag: null, none: 'a fresh adapter' },
+    ),
   ),
 });
 
@@ -215,10 +245,10 @@ const written = <S extends z.ZodRawShape>(shape: S) =>
     Object.entries(shape).map(([key, outer]) => [key, z.exactOptional(unwrap(outer).schema)]),
   ) as Written<S>;
 
-/** What a coordinator may choose when starting a run; everything else has a default. */
+/** What a coordinator may choose when starting a run; everything else has a default. What it starts from is chosen apart. */
 export const runSettingsSchema = z
   .strictObject(written(runConfigSchema.shape))
-  .omit({ baseSha256: true, baseOrigin: true })
+  .omit({ baseSha256: true, baseOrigin: true, startFrom: true })
   .extend({ training: z.exactOptional(z.strictObject(written(localTrainingSchema.shape))) });
 export type RunSettings = z.infer<typeof runSettingsSchema>;
 

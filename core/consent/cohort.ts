@@ -17,7 +17,7 @@ export interface CohortRequest {
   /** 0-based. */
   round: number;
   purpose: string;
-  /** ISO 8601 UTC; default is the store's clock. */
+  /** ISO 8601 UTC; default is the latest time that the store knows. */
   at?: string | undefined;
   datasetId?: number | undefined;
   /** Only images with one of these labels: the classes of the run. Default: all. */
@@ -45,7 +45,7 @@ export function freezeCohort(
 ): FrozenCohort {
   const { runId, round, purpose } = request;
   return store.transaction(() => {
-    const at = request.at ?? store.now();
+    const at = request.at ?? store.clock.latest();
     const images = [...(chosen ?? trainingImages(store, { ...request, at }))];
     const sha256 = cohortHash(purpose, images);
     const open = cohortInProgress(store, runId, round);
@@ -87,9 +87,9 @@ export function cohortInProgress(store: ReadOnlyStore, runId: string, round: num
 /**
  * Whether somebody's consent to the purpose of a cohort is not active any more: withdrawn, expired, or replaced by one
  * of another term.
- * @param at ISO 8601 UTC; default is the store's clock
+ * @param at ISO 8601 UTC; default is the latest time that the store knows
  */
-export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.now()): boolean {
+export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.clock.latest()): boolean {
   const { purpose, size } = store.cohorts.get(cohortId)!;
   const members = store.cohorts.members(cohortId);
   // Somebody was erased.
@@ -101,7 +101,11 @@ export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = stor
 }
 
 /** The next instant at which the clock alone may change somebody's consent to a purpose; null when there is none. */
-export function nextConsentChange(store: ReadOnlyStore, purpose: string, after = store.now()): string | null {
+export function nextConsentChange(
+  store: ReadOnlyStore,
+  purpose: string,
+  after = store.clock.latest(),
+): string | null {
   const instants = store.consentEvents
     .ofPurpose(purpose)
     .flatMap(({ kind, validFrom, expiresAt }) => (kind === 'grant' ? [validFrom, expiresAt] : []));
@@ -129,7 +133,7 @@ export function recordEvaluationCohort(
   { runId, stateSha256, purpose }: { runId: string; stateSha256: string; purpose: string },
   images: readonly ImageRecord[],
 ): boolean {
-  const consented = consentedSubjects(store, purpose, store.now());
+  const consented = consentedSubjects(store, purpose, store.clock.latest());
   if (images.some(({ subjectId }) => !consented.has(subjectId))) return false;
   if (images.length === 0) return true;
   const sha256 = cohortHash(purpose, images);

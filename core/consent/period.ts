@@ -1,35 +1,85 @@
-/** Begin and end of a consent, from what a person or a CSV gives to the instants that the store holds. */
+/**
+ * Begin and end of a consent, from what a person or a CSV gives to the instants that the store holds, and back. A date
+ * means a day on the calendar of the site's time zone, never of the shell that Anneal was started in.
+ */
+import { Temporal } from 'temporal-polyfill';
 import { z } from 'zod';
 
 const dateSchema = z.iso.date();
 const dateTimeSchema = z.iso.datetime({ offset: true });
 
-/** First instant of the period. A date means its first moment on this machine's calendar, the hospital's own. */
-export function startOfPeriod(text: string, context: z.RefinementCtx): string {
-  return instant(text, context, 0);
+/** Whether a text names a day, and not an instant. */
+export const isDay = (text: string): boolean => dateSchema.safeParse(text.trim()).success;
+
+/** An IANA name such as `Europe/Berlin`; no offset such as `+02:00`, which knows no summer time. */
+export const timeZoneSchema = z
+  .string()
+  .trim()
+  .max(64)
+  .regex(/^[A-Za-z][A-Za-z0-9_+\-/]*$/, 'expected a time zone such as Europe/Berlin')
+  .refine(isTimeZone, 'expected a time zone such as Europe/Berlin');
+
+function isTimeZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
-/** First instant after the period. A date is included in it, as in FHIR's Period.end. */
-export function endOfPeriod(text: string, context: z.RefinementCtx): string {
-  return instant(text, context, 1);
-}
+/** The zone that this machine is set to. */
+export const machineTimeZone = (): string => new Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** To the first instant of a period, as ISO 8601 UTC text: of a date its first moment, which at a change of the clock may not be 00:00. */
+export const startOfPeriod = (zone: string) => z.string().transform(toInstant(zone, 0));
+
+/** To the first instant after a period. A date is included in it, as in FHIR's Period.end. */
+export const endOfPeriod = (zone: string) => z.string().transform(toInstant(zone, 1));
 
 /** Later ones would not sort as text: years of five digits are written with a sign. People write 9999 for "never". */
 const endOfTime = '9999-12-31T23:59:59.999Z';
+/** Nobody alive has consented before; the first years of the calendar do not sort as text either. */
+const firstYear = 1900;
 
-function instant(text: string, context: z.RefinementCtx, daysLater: number): string {
-  const trimmed = text.trim();
-  if (dateTimeSchema.safeParse(trimmed).success) return storable(new Date(trimmed));
-  if (dateSchema.safeParse(trimmed).success) {
-    // Without an offset: midnight on this machine's calendar.
-    const day = new Date(`${trimmed}T00:00`);
-    day.setDate(day.getDate() + daysLater);
-    return storable(day);
-  }
-  context.addIssue({ code: 'custom', message: 'expected a date such as 2026-11-22' });
-  return z.NEVER;
+function toInstant(zone: string, daysLater: number) {
+  return (text: string, context: z.RefinementCtx): string => {
+    const trimmed = text.trim();
+    const time = dateTimeSchema.safeParse(trimmed).success
+      ? Date.parse(trimmed)
+      : isDay(trimmed)
+        ? startOfDay(Temporal.PlainDate.from(trimmed).add({ days: daysLater }), zone)
+        : Number.NaN;
+    if (new Date(time).getUTCFullYear() >= firstYear) return storable(new Date(time));
+    context.addIssue({ code: 'custom', message: 'expected a date such as 2026-11-22' });
+    return z.NEVER;
+  };
 }
+
+/** The first instant of a day, in ms since 1970. A day that a zone left out begins where the next one does. */
+const startOfDay = (day: Temporal.PlainDate, zone: string): number =>
+  day.toZonedDateTime(zone).epochMilliseconds;
 
 function storable(time: Date): string {
   return time.getUTCFullYear() > 9999 ? endOfTime : time.toISOString();
+}
+
+/** The local day of an instant, as ISO date. */
+export const dayOf = (instant: string, zone: string): string =>
+  localDay(Date.parse(instant), zone).toString();
+
+const localDay = (ms: number, zone: string): Temporal.PlainDate =>
+  Temporal.Instant.fromEpochMilliseconds(ms).toZonedDateTimeISO(zone).toPlainDate();
+
+/** The day with which a period begins; null when it begins within a day. @param instant ISO 8601 UTC */
+export function firstDayOf(instant: string, zone: string): string | null {
+  const ms = Date.parse(instant);
+  const day = localDay(ms, zone);
+  return startOfDay(day, zone) === ms ? day.toString() : null;
+}
+
+/** The last whole day of a period; null when it ends within a day, or never. @param end ISO 8601 UTC, the first instant after it */
+export function lastDayOf(end: string | null, zone: string): string | null {
+  if (end === null || end === endOfTime || firstDayOf(end, zone) === null) return null;
+  return localDay(Date.parse(end) - 1, zone).toString();
 }

@@ -157,6 +157,10 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       case 'evaluation':
         await inbox?.received(siteId, opened);
         return send(siteId, 'ack', { messageId: opened.id });
+      // Also one that waited for days at the site: what it says holds for good.
+      case 'withdrawn':
+        await inbox?.withdrawn(siteId, opened.body);
+        return send(siteId, 'ack', { messageId: opened.id });
       case 'declined':
         if (isNew) await inbox?.received(siteId, opened);
         return send(siteId, 'ack', { messageId: opened.id });

@@ -1,12 +1,19 @@
 /** The coordinator's side of a federation: registry of sites, invitations, and one run at a time. */
 import { randomUUID } from 'node:crypto';
-import { type RunConfig, type RunSettings, runConfigSchema } from '../config/run-config.ts';
+import {
+  type RunConfig,
+  type RunSettings,
+  runConfigSchema,
+  runSettingsSchema,
+  startFromText,
+  startStateOf,
+} from '../config/run-config.ts';
 import { type SitePolicy, sitePolicySchema } from '../config/site-policy.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { type Catalogue, createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { refusalsOf } from '../policy/check-policy.ts';
 import { type AskedBy, type Contract, contractHash, contractOf } from '../policy/contract.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
 import { plural } from '../shared/text.ts';
@@ -17,7 +24,7 @@ import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
-import type { ManifestBody } from '../transport/messages.ts';
+import type { ManifestBody, WithdrawnBody } from '../transport/messages.ts';
 import { dismissalOf } from './admission.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
 import { completeRunConfig } from './run-settings.ts';
@@ -28,7 +35,10 @@ import {
   type RunSummary,
   type SiteRow,
   summarise,
+  withdrawalOf,
 } from './run-view.ts';
+import { type ModelVersion, startStateFrom, versionsBeforeWithdrawal } from './start-state.ts';
+import { recordWithdrawal, withdrawalMarks } from './withdrawals.ts';
 
 export interface Invitation {
   /** The text that the site pastes; holds a one-time secret, so it is shown once and never stored or logged. */
@@ -66,6 +76,8 @@ export interface CoordinatorInbox
     'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'
   > {
   received(siteId: string, message: RunMessage): Promise<void>;
+  /** Somebody withdrew whose images an update of this site was made of; runs that are over included. */
+  withdrawn(siteId: string, body: WithdrawnBody): Promise<void>;
   /** What the retained manifest should say now; null before the first run. */
   manifest(): ManifestBody | null;
 }
@@ -107,7 +119,14 @@ export interface CoordinatorNode {
   invite(siteName: string, validHours: number): Promise<Invitation>;
   revoke(siteId: string): SiteRow[];
   plan(settings: RunSettings, sites?: number): Promise<RunPlan>;
-  startRun(settings: RunSettings): Promise<RunSummary>;
+  /** @param from the version of an earlier run that it begins with; a fresh adapter when absent */
+  startRun(settings: RunSettings, from?: ModelVersion): Promise<RunSummary>;
+  /**
+   * Starts a run with the settings of one that is marked, from the newest version before anybody of its contributions had
+   * withdrawn; a fresh adapter when there is none. The marked run ends if it is in progress.
+   * @throws AppError NOT_FOUND | CONFIG_INVALID when the run is not marked
+   */
+  restartBeforeWithdrawal(runId: string): Promise<RunSummary>;
   stopRun(runId: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
   /** Goes on with the run that was in progress when the process ended. */
@@ -180,36 +199,96 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   /** The run and the state that it starts from. @returns its id */
   async function recordStart(contract: Contract, base: BaseModel): Promise<string> {
     const config = contract.settings;
-    const state = createRunState(config, base);
     const plan = getStrategy(config.strategy).configureTrain(config, 0);
     const context = { config, plan, base };
+    const start = startStateOf(config);
     using _held = blobs.hold();
-    const sha256 = await blobs.put(encodeGlobalState(state, context));
+    const fresh = start === null ? createRunState(config, base) : null;
+    const sha256 = fresh === null ? start!.sha256 : await blobs.put(encodeGlobalState(fresh, context));
+    const parameters =
+      fresh === null
+        ? (store.adapters.get(sha256)?.parameters ?? 0)
+        : fileValueCount(fresh, globalForm(context));
     const id = randomUUID();
     store.transaction(() => {
       // Asked again: another start may have come between.
       if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
       store.runs.insert({ id, config });
-      store.adapters.insert({
-        sha256,
-        runId: id,
-        round: -1,
-        kind: 'global',
-        rank: plan.rank,
-        parameters: fileValueCount(state, globalForm(context)),
-        sizeBytes: blobs.sizeBytes(sha256),
-      });
+      const { rank } = plan;
+      const sizeBytes = blobs.sizeBytes(sha256);
+      store.adapters.insert({ sha256, runId: id, round: -1, kind: 'global', rank, parameters, sizeBytes });
       store.audit.append({
         actor: 'coordinator',
         action: 'run-started',
         details: {
           ...{ runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
+          ...(start === null ? {} : { fromRun: start.runId, fromRound: start.round }),
           contract: contractHash(contract),
         },
       });
     });
     return id;
   }
+
+  /** The settings of a run as somebody could have chosen them. */
+  function settingsOf(config: RunConfig): RunSettings {
+    const { baseSha256: _identity, baseOrigin: _origin, startFrom: _start, ...settings } = config;
+    return runSettingsSchema.parse(settings);
+  }
+
+  async function startRun(settings: RunSettings, from?: ModelVersion): Promise<RunSummary> {
+    if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
+    if (enrolled().length === 0)
+      throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
+        action: 'Invite at least one site first.',
+      });
+    const base = await catalogue.load(settings.baseId ?? defaultBaseId);
+    const names = enrolled().map((site) => site.name);
+    const complete = completeRunConfig(settings, base, names.length, names);
+    const start = from === undefined ? null : await startStateFrom({ store, blobs }, from, complete, base);
+    const config = start === null ? complete : { ...complete, startFrom: startFromText(start) };
+    const contract = contractOf(config, base, options.askedBy);
+    refuseHopeless(config, answersOf(contract));
+    const id = await recordStart(contract, base);
+    await engine?.suspend();
+    engine = await openEngine(id);
+    await engine.resume();
+    return summariseRun(id);
+  }
+
+  async function restartBeforeWithdrawal(runId: string): Promise<RunSummary> {
+    const versions = versionsBeforeWithdrawal(store, runId);
+    if (!withdrawalMarks(store).has(runId))
+      throw new AppError('CONFIG_INVALID', 'No contribution to this run was withdrawn.', {
+        action: 'Start a new run instead.',
+      });
+    const config = runConfigSchema.parse(store.runs.get(runId)!.config);
+    const base = await loadBaseOf(config);
+    const settings = settingsOf({ ...config, baseId: base.id });
+    const from = await firstUsable(versions, config, base);
+    if (isCurrent(runId) && store.runs.current()?.id === runId) await engine!.stop();
+    return startRun(settings, from);
+  }
+
+  /** The newest that a run with these settings can begin with; undefined when only a fresh adapter is left. */
+  async function firstUsable(
+    versions: readonly ModelVersion[],
+    config: RunConfig,
+    base: BaseModel,
+  ): Promise<ModelVersion | undefined> {
+    for (const version of versions) {
+      try {
+        await startStateFrom({ store, blobs }, version, config, base);
+        return version;
+      } catch (thrown) {
+        const { code } = toAppError(thrown);
+        if (code !== 'CONFIG_INVALID' && code !== 'NOT_FOUND') throw thrown;
+      }
+    }
+    return undefined;
+  }
+
+  const summariseRun = (runId: string) => summarise(store.runs.get(runId)!, withdrawalOf(store, runId));
 
   async function detail(runId: string): Promise<RunDetail> {
     const run = store.runs.get(runId);
@@ -233,6 +312,14 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
       await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run has ended.' });
     },
+    async withdrawn(siteId, body) {
+      await loading?.promise;
+      if (store.runs.get(body.runId) === null)
+        return ports.fault(siteId, 'message', 'about a run that does not exist');
+      if (!recordWithdrawal(store, siteId, body)) return;
+      logger.info({ siteId, ...body }, 'a contribution of a site was withdrawn');
+      options.onChange('run');
+    },
     sitesChanged() {
       options.onChange('sites');
       engine?.sitesChanged();
@@ -250,6 +337,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     async overview() {
       const runs = store.runs.list();
       const newest = runs[0];
+      const marks = withdrawalMarks(store);
       return {
         federation: options.federation,
         brokerAddress: options.brokerAddress,
@@ -257,7 +345,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         invitations: store.invitations
           .list()
           .map((row) => pick(row, 'id', 'siteName', 'createdAt', 'expiresAt', 'usedAt')),
-        runs: runs.map(summarise),
+        runs: runs.map((run) => summarise(run, withdrawalOf(store, run.id, marks))),
         current: newest === undefined ? null : await detailIfPossible(newest.id),
       };
     },
@@ -294,27 +382,12 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         sites: answersOf(contractOf(config, base, options.askedBy)),
       };
     },
-    async startRun(settings) {
-      if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
-      if (enrolled().length === 0)
-        throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
-          action: 'Invite at least one site first.',
-        });
-      const base = await catalogue.load(settings.baseId ?? defaultBaseId);
-      const names = enrolled().map((site) => site.name);
-      const config = completeRunConfig(settings, base, names.length, names);
-      const contract = contractOf(config, base, options.askedBy);
-      refuseHopeless(config, answersOf(contract));
-      const id = await recordStart(contract, base);
-      await engine?.suspend();
-      engine = await openEngine(id);
-      await engine.resume();
-      return summarise(store.runs.get(id)!);
-    },
+    startRun,
+    restartBeforeWithdrawal,
     async stopRun(runId) {
       if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
       await engine!.stop();
-      return summarise(store.runs.get(runId)!);
+      return summariseRun(runId);
     },
     runDetail: detail,
     async resume() {

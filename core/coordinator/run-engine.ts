@@ -45,7 +45,7 @@ export interface RunPorts {
   fault(siteId: string, fault: Fault, what: string): void;
 }
 
-type Bodies = Omit<typeof siteToCoordinator, 'hello'>;
+type Bodies = Omit<typeof siteToCoordinator, 'hello' | 'withdrawn'>;
 /** What a site says about a run. */
 export type RunMessage = {
   [Type in keyof Bodies]: { type: Type; body: z.output<Bodies[Type]> };

@@ -1,5 +1,5 @@
 /** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { type RunConfig, runConfigSchema, startStateOf } from '../config/run-config.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
@@ -132,14 +132,21 @@ export function openRunLedger(
       .listOfRun(runId)
       .flatMap((record) => (record.round < round ? (record.frozenBaseSha256 ?? []) : []));
 
-  /** Sites behind the result of a round; a version before 5 did not count them, but kept who delivered. */
+  /** Sites behind the state that `round` has made, or that the run starts from. */
   function contributorsTo(round: number): number {
     const closed = store.rounds
       .listOfRun(runId)
       .findLast((each) => each.round <= round && each.resultSha256 !== null);
-    if (closed === undefined) return 0;
+    const start = startStateOf(config);
+    if (closed !== undefined) return contributorsOf(closed);
+    const source = start === null ? null : store.rounds.get(start.runId, start.round);
+    return source === null ? 0 : contributorsOf(source);
+  }
+
+  /** A version before 5 did not count them, but kept who delivered. */
+  function contributorsOf(closed: RoundRecord): number {
     const received = () =>
-      store.roundSites.list(runId, closed.round).filter(({ status }) => status === 'received').length;
+      store.roundSites.list(closed.runId, closed.round).filter(({ status }) => status === 'received').length;
     return closed.contributors ?? received();
   }
 

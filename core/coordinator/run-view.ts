@@ -1,5 +1,5 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { type RunConfig, runConfigSchema, type StartState, startStateOf } from '../config/run-config.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { pick } from '../shared/pick.ts';
@@ -14,6 +14,7 @@ import type { ReadOnlyStore } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import type { Drift } from '../strategy/strategy.ts';
 import type { Dismissal } from './admission.ts';
+import { withdrawalMarks } from './withdrawals.ts';
 
 export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'> {
   online: boolean;
@@ -28,6 +29,21 @@ export interface RunSummary
   extends Pick<RunRecord, 'id' | 'status' | 'round' | 'createdAt' | 'finishedAt' | 'failure'> {
   strategy: string;
   rounds: number;
+  /** The version of an earlier run that it started from; null for a fresh adapter. */
+  startedFrom: StartState | null;
+  /** Results that were made with images of somebody who has withdrawn since; null when there are none. */
+  withdrawal: RunWithdrawal | null;
+}
+
+export interface RunWithdrawal {
+  /** The first round whose result it concerns, 0-based; -1 when the run started from such a result. */
+  fromRound: number;
+  /** Names of the sites whose contributions to this run it concerns. */
+  sites: string[];
+  /** The run that it comes from, when this one started from that. */
+  inheritedFrom: string | null;
+  /** The same in a sentence for people. */
+  note: string;
 }
 
 const siteFacts = ['siteId', 'status', 'reason', 'step', 'steps', 'meanLoss', 'examples'] as const;
@@ -83,12 +99,14 @@ export interface CoordinatorOverview {
   current: RunDetail | null;
 }
 
-export function summarise(run: RunRecord): RunSummary {
+export function summarise(run: RunRecord, withdrawal: RunWithdrawal | null): RunSummary {
   const config = runConfigSchema.parse(run.config);
   return {
     ...pick(run, 'id', 'status', 'round', 'createdAt', 'finishedAt', 'failure'),
     strategy: config.strategy,
     rounds: config.rounds,
+    startedFrom: startStateOf(config),
+    withdrawal,
   };
 }
 
@@ -113,6 +131,23 @@ function roundRow(
   };
 }
 
+/** Null when nothing of the run is concerned. */
+export function withdrawalOf(
+  store: ReadOnlyStore,
+  runId: string,
+  marks = withdrawalMarks(store),
+): RunWithdrawal | null {
+  const mark = marks.get(runId);
+  if (mark === undefined) return null;
+  const { fromRound, siteIds, inheritedFrom } = mark;
+  const sites = siteIds.map((id) => store.sites.get(id)?.name ?? id);
+  const note =
+    inheritedFrom === null
+      ? `Somebody whose images are in the contributions of ${sites.join(', ')} has withdrawn: the results from round ${fromRound + 1} on are marked.`
+      : `This run started from a result of run ${inheritedFrom} that is marked, because somebody has withdrawn: all its results are marked.`;
+  return { fromRound, sites, inheritedFrom, note };
+}
+
 /** Plan, rounds so far, and totals: what was sent is counted, what it is compared with is computed from shapes. */
 export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseModel): RunDetail {
   const config: RunConfig = runConfigSchema.parse(run.config);
@@ -132,7 +167,7 @@ export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseMode
   );
   const bytesSent = records.reduce((sum, record) => sum + record.bytesUp + record.bytesDown, 0);
   return {
-    ...summarise(run),
+    ...summarise(run, withdrawalOf(store, run.id)),
     config,
     plan: planned.plan,
     done,

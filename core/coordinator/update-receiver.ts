@@ -35,7 +35,7 @@ export interface UpdateReceiver {
 }
 
 /** Different updates of one site in a round: a few follow from consents that are withdrawn while it trains. */
-const maxUpdatesPerRound = 8;
+export const maxUpdatesPerRound = 8;
 
 const rejected = (why: string) => `The update was rejected: ${why}.`;
 

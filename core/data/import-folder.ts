@@ -1,17 +1,16 @@
 /** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
 import { basename } from 'node:path';
-import { z } from 'zod';
-import { consentStatus, lastWithdrawal, recordConsent, withdrawConsent } from '../consent/consent.ts';
-import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
+import { applyConsentRecord } from '../consent/apply-record.ts';
+import { consentStatus } from '../consent/consent.ts';
 import { toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { ConsentEventRecord, Split } from '../store/records.ts';
+import type { Split } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { FaceDetector } from './faces.ts';
 import { type PreparedImage, prepareImages } from './import-images.ts';
-import { defaultPurpose, type LabelConsent, type LabelRow, readLabelsCsv } from './labels-csv.ts';
+import { defaultPurpose, type LabelRow, readLabelsCsv } from './labels-csv.ts';
 import { assignSplits } from './split.ts';
 
 export interface SetAsideRow {
@@ -33,6 +32,8 @@ export interface ImportReport {
   withoutConsent: number;
   /** Subjects that have withdrawn and stay so, although the CSV says that they consent: its consent is older, or has no date. */
   stillWithdrawn: string[];
+  /** Subjects that had withdrawn, and of whom the CSV names a new consent: its document, and a later date. */
+  reconsented: string[];
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;
 }
@@ -67,9 +68,6 @@ export interface ImportOptions {
   /** Decides which subjects are held out where the CSV says nothing; default 0. */
   seed?: number | undefined;
 }
-
-/** What is recorded as the document when the CSV has no `consent_document`. */
-const unnamedDocument = 'unnamed';
 
 /**
  * Imports the images named in the CSV. Images without exactly one face are recorded as set aside, with
@@ -113,8 +111,13 @@ function record(
     ]),
   );
   const stillWithdrawn = new Set<string>();
-  for (const { subject, consent } of rows)
-    if (consent && !applyConsent(store, subject, consent, recordedBy)) stillWithdrawn.add(subject);
+  const reconsented = new Set<string>();
+  for (const { subject, consent } of rows) {
+    if (consent === null) continue;
+    const { outcome } = applyConsentRecord(store, { pseudonym: subject, ...consent }, { recordedBy });
+    if (outcome === 'still-withdrawn') stillWithdrawn.add(subject);
+    if (outcome === 'reconsented') reconsented.add(subject);
+  }
 
   const known = new Map<string, Split>(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
@@ -129,6 +132,7 @@ function record(
   const report = {
     ...makeReport(options, images, splits, alreadyThere),
     stillWithdrawn: [...stillWithdrawn],
+    reconsented: [...reconsented],
   };
   store.audit.append({
     actor: recordedBy,
@@ -139,6 +143,7 @@ function record(
       setAside: report.setAside.length,
       alreadyThere,
       stillWithdrawn: report.stillWithdrawn.map((pseudonym) => store.subjects.refOf(pseudonym)),
+      reconsented: report.reconsented.map((pseudonym) => store.subjects.refOf(pseudonym)),
       byLabel: report.byLabel,
     },
   });
@@ -173,61 +178,14 @@ function insertImage(
   });
 }
 
-/**
- * Adds the event that the CSV tells of, unless it is recorded already: importing twice changes nothing.
- * @returns false when a withdrawal stands against it
- */
-function applyConsent(store: Store, pseudonym: string, consent: LabelConsent, recordedBy: string): boolean {
-  const subject = store.subjects.upsert({ pseudonym });
-  const events = store.consentEvents.ofSubject(subject.id);
-  const { kind, purpose } = consent;
-  if (kind === 'none') return true;
-  if (kind === 'withdrawn') {
-    const status = consentStatus(events, purpose, store.now());
-    if (status !== 'withdrawn') withdrawConsent(store, { pseudonym, purpose, recordedBy });
-    return true;
-  }
-  // A list is no new consent unless it names a date after the withdrawal: it may be older than its file.
-  const withdrawal = lastWithdrawal(events, purpose);
-  const isOlder =
-    consent.validFrom === null || begin.parse(consent.validFrom) < (withdrawal?.validFrom ?? '');
-  if (withdrawal !== null && isOlder) return consentStatus(events, purpose, store.now()) !== 'withdrawn';
-  if (events.some((event) => isSameGrant(event, consent))) return true;
-  recordConsent(store, {
-    pseudonym,
-    purpose,
-    documentVersion: consent.documentVersion ?? unnamedDocument,
-    validFrom: consent.validFrom ?? store.now(),
-    expiresAt: consent.expiresAt,
-    recordedBy,
-  });
-  return true;
-}
-
-// The instants that core/consent records for the dates of a CSV.
-const begin = z.string().transform(startOfPeriod);
-const end = z.string().transform(endOfPeriod);
-
-function isSameGrant(event: ConsentEventRecord, consent: LabelConsent): boolean {
-  const from = consent.validFrom === null ? event.validFrom : begin.parse(consent.validFrom);
-  const until = consent.expiresAt === null ? null : end.parse(consent.expiresAt);
-  return (
-    event.kind === 'grant' &&
-    event.purpose === consent.purpose &&
-    event.documentVersion === (consent.documentVersion ?? unnamedDocument) &&
-    event.validFrom === from &&
-    event.expiresAt === until
-  );
-}
-
 function makeReport(
   options: ImportOptions,
   images: readonly PreparedImage[],
   splits: readonly Split[],
   alreadyThere: number,
-): Omit<ImportReport, 'stillWithdrawn'> {
+): Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> {
   const { store } = options;
-  const report: Omit<ImportReport, 'stillWithdrawn'> = {
+  const report: Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> = {
     imported: 0,
     setAside: [],
     alreadyThere,
@@ -249,7 +207,7 @@ function makeReport(
     const status = consentStatus(
       events.get(subject.id) ?? [],
       options.purpose ?? defaultPurpose,
-      store.now(),
+      store.clock.latest(),
     );
     if (status !== 'active') report.withoutConsent += 1;
   });

@@ -13,12 +13,11 @@ import PQueue from 'p-queue';
 import { consentStatus, everyPurpose, withdrawConsent } from '../consent/consent.ts';
 import { traceSubject } from '../consent/trace.ts';
 import { AppError } from '../shared/errors.ts';
-import { hashJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { SiteNode } from '../site/site-node.ts';
 import { erasedAction } from '../store/audit.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { ConsentEventRecord, ErasureRecord } from '../store/records.ts';
+import type { ErasureRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { type Erased, erasedSchema } from './erased.ts';
 import { blankOut, withoutSubject, wordsOf } from './subject-words.ts';
@@ -140,18 +139,13 @@ function askErasure(
       events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose),
     );
     const holds = [...purposes].some(
-      (purpose) => !['withdrawn', 'none'].includes(consentStatus(events, purpose, store.now())),
+      (purpose) => !['withdrawn', 'none'].includes(consentStatus(events, purpose, store.clock.latest())),
     );
     if (holds) withdrawConsent(store, { pseudonym, recordedBy: actor });
     const subjectRef = store.subjects.refOf(pseudonym);
     store.audit.append({ actor, action: 'subject.erasure-asked', details: { subject: subjectRef } });
     return store.erasures.ask({ subjectId: id, subjectRef, actor });
   });
-}
-
-/** What an event says, for the tombstone. */
-function consentHash({ id: _id, subjectId: _subject, ...said }: ConsentEventRecord, subject: string): string {
-  return hashJson({ subject, ...said });
 }
 
 /** In a transaction. */
@@ -164,8 +158,11 @@ function eraseRowsOf(
   const { runs } = traceSubject(store, subject.pseudonym);
   const words = { ...wordsOf(store, subject), ref: subjectRef };
   const images = store.images.list({ subjectId: subject.id }).length;
-  const consents = store.consentEvents.ofSubject(subject.id).map((event) => consentHash(event, subjectRef));
-  const rows = store.eraseRows(subject.id, () => forgetWhatWasMade(store, subject.id));
+  let consents: string[] = [];
+  const rows = store.eraseRows(subject.id, () => {
+    consents = store.consentEvents.erase(subject.id, actor).map(({ sha256 }) => sha256);
+    return { ...forgetWhatWasMade(store, subject.id), consent_events: consents.length };
+  });
   const redacted = store.audit.redact((details) => withoutSubject(details, words));
   const common = { subject: subjectRef, images, consents, rows: rows.counts, files: rows.files.length };
   const tombstone = store.audit.append({

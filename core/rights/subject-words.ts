@@ -5,7 +5,7 @@ import { runConfigSchema } from '../config/run-config.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 
 export interface SubjectWords {
-  /** Pseudonym in its Unicode forms, file names, hashes of files. */
+  /** Pseudonym in its Unicode forms, file names, hashes of files, and documents that nobody else has signed. */
   words: ReadonlySet<string>;
   /** That nobody else has. */
   labels: ReadonlySet<string>;
@@ -25,7 +25,18 @@ export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: 
   // A class of a run is part of its contract, whoever has it.
   for (const { config } of store.runs.list())
     for (const label of runConfigSchema.safeParse(config).data?.classes ?? []) others.add(label);
+  const events = store.consentEvents.all();
+  const ofOthers = new Set(
+    events.flatMap(({ subjectId, documentVersion, reference }) =>
+      subjectId === subject.id ? [] : [documentVersion, reference],
+    ),
+  );
+  const documents = events
+    .filter(({ subjectId }) => subjectId === subject.id)
+    .flatMap(({ documentVersion, reference }) => [documentVersion, reference])
+    .filter((name) => !ofOthers.has(name));
   const words = [
+    ...documents.map((name) => name ?? ''),
     ...[pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')],
     ...images.flatMap(({ sourceName, sha256, cropSha256 }) => [sourceName, sha256, cropSha256 ?? '']),
   ];
@@ -85,8 +96,7 @@ export function withoutSubject(
       }),
     );
   const { byLabel } = details;
-  const counts =
-    typeof byLabel === 'object' && byLabel !== null ? { byLabel: withoutLabels(byLabel) } : {};
+  const counts = typeof byLabel === 'object' && byLabel !== null ? { byLabel: withoutLabels(byLabel) } : {};
   const replaced = { ...(walk(details) as Record<string, unknown>), ...counts };
   return isChanged ? replaced : null;
 }

@@ -12,7 +12,11 @@ export const errorTable = {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',
   },
-  IMAGE_UNREADABLE: { status: 400, action: 'Open the image in a viewer and save it again as JPEG or PNG.' },
+  IMAGE_UNREADABLE: {
+    status: 400,
+    action: 'Open the file in a viewer; if it shows the photograph, save it again as JPEG or PNG.',
+  },
+  IMAGE_UNSUPPORTED: { status: 400, action: 'Save the image as JPEG or PNG and import again.' },
   IMAGE_TOO_LARGE: { status: 400, action: 'Scale the image down and import again.' },
   IMAGES_MISSING: { status: 404, action: 'Check the image folder and the file names in the CSV file.' },
   POLICY_REFUSED: {
@@ -34,6 +38,16 @@ export const errorTable = {
     status: 409,
     action:
       'Was it erased at the wish of this person, do not import it again. If it is to come back, say so with --again.',
+  },
+  CONSENTS_CHANGED: {
+    status: 409,
+    action:
+      'This site trains on nothing. Run "anneal audit verify" to see which consent differs, and restore the data folder from a backup.',
+  },
+  CLOCK_RAN_BACK: {
+    status: 409,
+    action:
+      'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   INVITATION_INVALID: {

@@ -2,8 +2,7 @@
 import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { consentStatus } from '../consent/consent.ts';
-import { endOfPeriod, startOfPeriod } from '../consent/period.ts';
+import { endOfPeriod, machineTimeZone, startOfPeriod } from '../consent/period.ts';
 import { generateDemoFaces } from '../data/demo-faces.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import { prepareImages } from '../data/import-images.ts';
@@ -179,27 +178,9 @@ function consentedRows(rows: readonly LabelRow[]): (row: LabelRow) => boolean {
   return ({ subject }) => active.has(subject);
 }
 
-const begin = z.string().transform(startOfPeriod);
-const end = z.string().transform(endOfPeriod);
-
-function isActive(
-  { kind, purpose, documentVersion, validFrom, expiresAt }: LabelConsent,
-  at: string,
-): boolean {
-  if (kind !== 'granted') return false;
-  const grant = {
-    id: 1,
-    subjectId: 1,
-    kind: 'grant' as const,
-    purpose,
-    documentVersion,
-    validFrom: validFrom === null ? at : begin.parse(validFrom),
-    expiresAt: expiresAt === null ? null : end.parse(expiresAt),
-    recordedAt: at,
-    recordedBy: 'simulation',
-    givenBy: null,
-    verifiedOn: null,
-    reference: null,
-  };
-  return consentStatus([grant], purpose, at) === 'active';
+function isActive({ kind, validFrom, expiresAt }: LabelConsent, at: string): boolean {
+  const zone = machineTimeZone();
+  const hasBegun = validFrom === null || startOfPeriod(zone).parse(validFrom) <= at;
+  const isOver = expiresAt !== null && endOfPeriod(zone).parse(expiresAt) <= at;
+  return kind === 'granted' && hasBegun && !isOver;
 }

@@ -1,6 +1,9 @@
-/** Moments at which the clock alone changes what a site may do: a consent begins or ends, quiet hours begin. */
+/**
+ * Moments at which the clock alone changes what a site may do: a consent begins or ends, quiet hours begin, the clock runs
+ * back or is right again.
+ */
 import { nextConsentChange } from '../consent/cohort.ts';
-import type { ReadOnlyStore } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { msUntilQuiet, publishedPolicy } from './policy.ts';
 
 export interface Alarms {
@@ -13,10 +16,24 @@ export interface Alarms {
 
 /** Of Node; a longer one would end at once. One that ends early does no harm: it is looked again. */
 const longestTimerMs = 2 ** 31 - 1;
+/** The time is written down as often, so that a restart knows it. */
+const clockEveryMs = 60_000;
 
 export function createAlarms(
-  store: ReadOnlyStore,
-  { onConsent, onQuietHours }: { onConsent(): void; onQuietHours(): void },
+  store: Store,
+  {
+    onConsent,
+    onQuietHours,
+    onClock,
+    everyMs = clockEveryMs,
+  }: {
+    onConsent(): void;
+    onQuietHours(): void;
+    /** The clock ran back, or is right again. */
+    onClock(): void;
+    /** How often the clock is looked at. */
+    everyMs?: number | undefined;
+  },
 ): Alarms {
   const timers = new Map<'consent' | 'quiet', NodeJS.Timeout>();
 
@@ -26,16 +43,26 @@ export function createAlarms(
     timers.set(name, setTimeout(wake, Math.min(Math.max(0, inMs), longestTimerMs)).unref());
   }
 
+  let wasWrong = store.clock.fault() !== null;
+  const looking = setInterval(() => {
+    store.clock.remember();
+    const isWrong = store.clock.fault() !== null;
+    if (isWrong === wasWrong) return;
+    wasWrong = isWrong;
+    onClock();
+  }, everyMs).unref();
+
   return {
     watchConsent(purpose) {
       const next = nextConsentChange(store, purpose);
-      set('consent', next === null ? null : Date.parse(next) - Date.parse(store.now()), onConsent);
+      set('consent', next === null ? null : Date.parse(next) - Date.parse(store.clock.latest()), onConsent);
     },
     watchQuietHours(now) {
       const policy = publishedPolicy(store);
       set('quiet', policy === null ? null : msUntilQuiet(policy, now), onQuietHours);
     },
     close() {
+      clearInterval(looking);
       for (const timer of timers.values()) clearTimeout(timer);
     },
   };

@@ -2,7 +2,9 @@
  * Whether a site works by a manifest: it must follow from the run's contract in every detail, the site's policy must
  * allow the contract, and a person must have approved it.
  */
-import { runConfigSchema } from '../config/run-config.ts';
+
+import { runConfigSchema, startStateOf } from '../config/run-config.ts';
+import { clockFault } from '../consent/site-clock.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
@@ -32,6 +34,10 @@ export function checkManifest(manifest: ManifestBody, store: ReadOnlyStore): voi
     throw broken('The settings of a run do not match their hash; this site ignores the run.', versions);
   }
   const { strategy, rounds } = parsed.data;
+  const start = startStateOf(parsed.data);
+  const shown = start === null ? null : resultOf(store, start.runId, start.round);
+  if (shown !== null && shown !== start?.sha256)
+    throw broken('The run does not start from the version of an earlier run that it names.');
   if (round >= rounds || plan.round !== round) {
     throw broken(`The settings of the run have no round ${round + 1}; this site does not take part in it.`);
   }
@@ -55,6 +61,13 @@ export function checkManifest(manifest: ManifestBody, store: ReadOnlyStore): voi
   if (pinned !== null && pinned !== state.sha256 && asksForWork(phase)) throw exchanged(round);
   if (round === 0 && phase === 'train' && frozenBaseDelta.length > 0)
     throw broken('The first round of the run starts from weights that its contract does not know.');
+}
+
+/** Of a run that this site took part in: with what its round ended, as far as the coordinator showed it. */
+function resultOf(store: ReadOnlyStore, runId: string, round: number): string | null {
+  const next = store.rounds.get(runId, round + 1)?.startSha256;
+  const rounds = runConfigSchema.safeParse(store.runs.get(runId)?.config).data?.rounds;
+  return next ?? (round + 1 === rounds ? (store.contracts.pinsOf(runId)?.finalStateSha256 ?? null) : null);
 }
 
 const asksForWork = (phase: ManifestBody['phase']) => phase === 'train' || phase === 'evaluate';
@@ -116,6 +129,9 @@ export function judge(
       broken('The contract of the run is not the one that follows from its settings.', versions),
     );
   store.contracts.keep({ runId: manifest.runId, sha256, document: contract });
+  const clock = clockFault(store);
+  // Limits of an approval would last longer, too.
+  if (clock !== null) return refused(clock, true);
   if (!pinsFinalState(store, manifest)) return refused(exchanged(manifest.round));
   const policy = policyOrFault(store);
   if (policy instanceof AppError) return refused(policy);
@@ -139,12 +155,13 @@ const quiet = (until: string) =>
     action: 'Nothing to do: it goes on by itself then.',
   });
 
-/** The state that a run starts from has no contributors: `verify` holds it against the seed instead. */
+/** The state that a run's seed gives has no contributors: it is held against the seed instead (round-state.ts). */
 function contributorsFault(
-  { round, phase, contributors, state }: ManifestBody,
+  { round, phase, contributors, state, config }: ManifestBody,
   least: number,
 ): AppError | null {
-  if (state === null || !asksForWork(phase) || (round === 0 && phase === 'train')) return null;
+  const isFresh = round === 0 && phase === 'train' && startStateOf(config) === null;
+  if (state === null || !asksForWork(phase) || isFresh) return null;
   if ((contributors ?? 0) >= least) return null;
   return new AppError(
     'POLICY_REFUSED',

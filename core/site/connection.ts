@@ -67,6 +67,9 @@ const defaultHelloMs = 30_000;
 const maxBaseIds = 100;
 const manifestTimeSchema = z.iso.datetime();
 
+const hourMs = 3_600_000;
+const startOfHour = () => new Date(Math.floor(Date.now() / hourMs) * hourMs);
+
 export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const { link, federation, signer, store, blobs, logger } = options;
   const siteId = signer.id;
@@ -78,8 +81,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
   let awaited = new AbortController();
 
-  const seal = (type: string, body: unknown, id: string = randomUUID()) =>
-    sealEnvelope({ federation, recipient: coordinatorId, type, body, id }, signer);
+  const seal = (type: string, body: unknown, id: string = randomUUID(), at = new Date()) =>
+    sealEnvelope({ federation, recipient: coordinatorId, type, body, id, at }, signer);
 
   const exchange = createBlobExchange({
     link,
@@ -164,7 +167,9 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       enqueue({ type, body }) {
         const messageId = randomUUID();
         const sent = type === 'announce' ? { ...body, meanLoss: boundedLoss(body.meanLoss) } : body;
-        const message = { topic: up, payload: seal(type, sent, messageId), messageId, type };
+        // To the hour: that somebody has withdrawn at this very minute would be closer to who it was.
+        const at = type === 'withdrawn' ? startOfHour() : new Date();
+        const message = { topic: up, payload: seal(type, sent, messageId, at), messageId, type };
         if (type !== 'announce') return outboxRelay.enqueue(message);
         const { runId, round, update } = body;
         outboxRelay.enqueue({ ...message, runId, round, updateSha256: update.sha256 });

@@ -124,8 +124,14 @@ const inWork: readonly Phase[] = [
   'done',
 ];
 
-/** Problems that go when a person decides anew. */
-const ofPolicy: ReadonlySet<string> = new Set(['POLICY_REFUSED', 'POLICY_CHANGED', 'CONTRACT_BROKEN']);
+/** Problems that go when a person decides anew, or the clock is right again. */
+const ofPolicy: ReadonlySet<string> = new Set([
+  'POLICY_REFUSED',
+  'POLICY_CHANGED',
+  'CONTRACT_BROKEN',
+  'CLOCK_RAN_BACK',
+  'CONSENTS_CHANGED',
+]);
 
 const withoutBaseProblem = ({ problem }: SiteState) => (problem?.code === 'MODEL_UNKNOWN' ? null : problem);
 

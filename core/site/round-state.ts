@@ -5,7 +5,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { RunConfig } from '../config/run-config.ts';
+import { type RunConfig, startStateOf } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { encodeModelState } from '../lora/state-file.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -147,8 +147,13 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     const large = frozenBaseDelta.find(({ sizeBytes }) => sizeBytes > parts.bytes);
     if (large !== undefined)
       throw broken(`a part under it has ${large.sizeBytes} bytes; the contract says ${parts.bytes} at most`);
-    if (round === 0 && state.sha256 !== sha256(encodeGlobalState(initial, { config, plan, base })))
-      throw broken('the run does not start from the model that its seed gives');
+    if (round > 0) return;
+    const start = startStateOf(config);
+    if (start === null) {
+      if (state.sha256 !== sha256(encodeGlobalState(initial, { config, plan, base })))
+        throw broken('the run does not start from the model that its seed gives');
+    } else if (state.sha256 !== start.sha256)
+      throw broken('the run does not start from the model that its contract names');
   }
 
   async function checkContent(context: RoundContext, terms: RunTerms): Promise<void> {

@@ -7,6 +7,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
 import { type FrozenCohort, heldOutImages, recordEvaluationCohort } from '../consent/cohort.ts';
+import { assertConsentsHold } from '../consent/site-clock.ts';
 import type { Example, LocalTraining, TrainProgress } from '../engine/trainer-protocol.ts';
 import { coarseCounts } from '../evaluation/coarse-counts.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
@@ -66,8 +67,9 @@ export async function evaluateState(
   const { configureEvaluate } = getStrategy(config.strategy);
   const { batchSize, head, arcScale, smallCell } = configureEvaluate(config, round);
   const answers = { 'each-round': true, end: isLast, none: false }[currentPolicy(store).policy.evaluations];
+  if (answers) assertConsentsHold(store);
   const images = answers
-    ? heldOutImages(store, { purpose: config.purpose, at: store.now(), labels: config.classes })
+    ? heldOutImages(store, { purpose: config.purpose, at: store.clock.latest(), labels: config.classes })
     : [];
   const evaluate = async () => {
     const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');

@@ -17,6 +17,7 @@ import type {
   ManifestBody,
   ProgressBody,
   ReceiptBody,
+  WithdrawnBody,
 } from '../transport/messages.ts';
 import type { FrozenBaseMerge } from './frozen-base-merge.ts';
 import type { SiteActivity } from './round-reducer.ts';
@@ -24,7 +25,8 @@ import type { SiteActivity } from './round-reducer.ts';
 export type SiteMessage =
   | { type: 'announce'; body: AnnounceBody }
   | { type: 'evaluation'; body: EvaluationBody }
-  | { type: 'declined'; body: DeclinedBody };
+  | { type: 'declined'; body: DeclinedBody }
+  | { type: 'withdrawn'; body: WithdrawnBody };
 
 /** What a site needs from the network; core/site/connection.ts connects it to MQTT. */
 export interface SitePorts {
@@ -64,6 +66,8 @@ export interface SiteOptions {
   askedBy: AskedBy;
   /** What this site knows of a base model that it holds. */
   baseFacts(baseId: string): Promise<BaseFacts>;
+  /** How often the clock is looked at; a minute when absent. */
+  clockEveryMs?: number;
   /** Clock of the quiet hours; for tests. */
   now?: () => Date;
   /** Approve every run that the policy allows without a person; for the demo and for `--approve`. */

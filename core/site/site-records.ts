@@ -7,6 +7,7 @@ import {
   hasLostConsent,
   trainingImages,
 } from '../consent/cohort.ts';
+import { assertConsentsHold } from '../consent/site-clock.ts';
 import { countSteps } from '../engine/batches.ts';
 import type { TrainResult } from '../engine/trainer-protocol.ts';
 import { admit } from '../policy/cohort-rules.ts';
@@ -95,7 +96,7 @@ export interface TrainedRound {
 
 /**
  * The cohort is frozen anew at each start: a consent that was withdrawn meanwhile does not come back.
- * @throws AppError POLICY_REFUSED | NOT_ENOUGH_DATA when the site's policy allows no training on what is there
+ * @throws AppError CLOCK_RAN_BACK | CONSENTS_CHANGED when consents can't be relied on; POLICY_REFUSED | NOT_ENOUGH_DATA when the site's policy allows no training on what is there
  */
 export function freezeRoundCohort(
   store: Store,
@@ -104,7 +105,8 @@ export function freezeRoundCohort(
   const { purpose, classes } = config;
   const { policy } = currentPolicy(store);
   return store.transaction(() => {
-    const request = { runId, round, purpose, labels: classes, at: store.now() };
+    assertConsentsHold(store);
+    const request = { runId, round, purpose, labels: classes, at: store.clock.latest() };
     const { refusal, images } = admit(trainingImages(store, request), config, policy);
     if (refusal !== null) throw refusal;
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
@@ -132,6 +134,7 @@ const lossDigits = 3;
 /**
  * State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing.
  * @returns false, and nothing is written, when somebody in the cohort has withdrawn
+ * @throws AppError CLOCK_RAN_BACK | CONSENTS_CHANGED; nothing is written
  */
 export function recordAnnouncement(
   store: Store,
@@ -154,6 +157,7 @@ export function recordAnnouncement(
   const said = countSteps({ ...config.training, examples });
   const { sha256, sizeBytes, memory } = update;
   return store.transaction(() => {
+    assertConsentsHold(store);
     if (hasLostConsent(store, cohort.cohortId)) return false;
     store.adapters.insert({
       sha256,
@@ -173,6 +177,9 @@ export function recordAnnouncement(
       store.siteMemory.put({ runId, round, sha256: memory });
       store.siteMemory.prune(runId, round);
     }
+    store.withdrawalNotices.keepAnnounced({
+      ...{ runId, round, siteId, updateSha256: sha256, cohortSha256: cohort.sha256 },
+    });
     auditUpdate(store, runId, round, trained);
     ports.enqueue({
       type: 'announce',

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { hasLostConsent } from '../consent/cohort.ts';
+import { establishTimeZone } from '../consent/site-zone.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { toAppError } from '../shared/errors.ts';
@@ -27,6 +28,7 @@ import {
   type TrainedRound,
   takeBackUpdates,
 } from './site-records.ts';
+import { tellWithdrawals } from './withdrawal-notices.ts';
 
 export type { SiteNode, SiteOptions } from './site-node.ts';
 
@@ -56,6 +58,8 @@ export function createSite(options: SiteOptions): SiteNode {
     onConsent: () => dispatch({ type: 'consentChanged' }),
     // Work that is under way stops, and goes on from its checkpoint after them.
     onQuietHours: () => dispatch({ type: 'decided' }),
+    onClock: () => dispatch({ type: 'decided' }),
+    everyMs: options.clockEveryMs,
   });
   const events: SiteEvent[] = [];
   let isDeciding = false;
@@ -149,6 +153,7 @@ export function createSite(options: SiteOptions): SiteNode {
   }
 
   function discard(): void {
+    if (tellWithdrawals(store, ports)) ports.flush();
     const files = discardWithdrawn(store, ports);
     collectBlobs(store, options.blobs, files ?? []).catch((error) =>
       logger.warn({ error }, 'files not deleted after a withdrawal'),
@@ -224,6 +229,7 @@ export function createSite(options: SiteOptions): SiteNode {
 
   voidOldApproval(store);
   establishPolicy(store);
+  establishTimeZone(store);
   const stopListening = store.consentEvents.onAppend(() => dispatch({ type: 'consentChanged' }));
   dispatch({ type: 'started' });
 

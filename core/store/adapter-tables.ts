@@ -10,7 +10,7 @@ import {
   type SiteMemoryRecord,
   siteMemoryRecord,
 } from './records.ts';
-import { type Defaulted, insertSql, replacements, rowsOf, whereSql } from './sql-text.ts';
+import { type Defaulted, insertSql, isOfSubject, replacements, rowsOf, whereSql } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const foundRow = z.object({ found: z.literal(1) });
@@ -85,10 +85,9 @@ export function createCohorts(db: Sqlite, now: () => string) {
     byRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY round, id', { runId }),
     /** Cohorts that hold an image of this subject, superseded ones included. */
     bySubject: (subjectId: number) =>
-      rows.all(
-        'WHERE id IN (SELECT cohort_id FROM cohort_members WHERE subject_id = @subjectId) ORDER BY id',
-        { subjectId },
-      ),
+      rows.all(`WHERE id IN (SELECT cohort_id FROM cohort_members WHERE ${isOfSubject}) ORDER BY id`, {
+        subjectId,
+      }),
     /** By image id. */
     members: (id: number): CohortMember[] =>
       db.all(

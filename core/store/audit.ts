@@ -1,6 +1,8 @@
 /** The audit trail: each row carries the hash of the one before, so that a changed or missing row shows. */
 import { z } from 'zod';
 import { canonicalJson, sha256 } from '../shared/hash.ts';
+import type { Clock } from './clock.ts';
+import { type ConsentBreak, findConsentBreak, type RefOf } from './consent-chain.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
 import type { Sqlite, SqlParameters } from './sqlite.ts';
@@ -12,9 +14,12 @@ const rawRow = auditRecord.extend({ details: z.string() });
 type RawRow = z.infer<typeof rawRow>;
 
 export interface AuditVerification {
+  /** The chain is whole, and so are the consents that its rows record. */
   intact: boolean;
   /** First row that does not fit the chain. */
   brokenAtSeq: number | null;
+  /** First consent that does not fit the row that recorded it. */
+  brokenConsent: ConsentBreak | null;
   rows: number;
   /** Hash of the newest row; 64 zeros when empty. Kept elsewhere, it also proves that no tail was cut off. */
   head: string;
@@ -39,7 +44,11 @@ export type Redaction = z.infer<typeof redactionSchema>;
 export const erasedAction = 'subject.erased';
 const erasedDetails = z.object({ redacted: z.array(redactionSchema) });
 
-export function createAudit(db: Sqlite, now: () => string) {
+export function createAudit(
+  db: Sqlite,
+  now: () => string,
+  { clock, refOf }: { clock: Pick<Clock, 'remember'>; refOf: RefOf },
+) {
   const rows = rowsOf(db, 'audit', auditRecord);
   const raw = rowsOf(db, 'audit', rawRow);
   const insert = insertSql('audit', rows.keys);
@@ -54,8 +63,8 @@ export function createAudit(db: Sqlite, now: () => string) {
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
-     * Recomputes every hash. A row whose details an erasure replaced fits by its links, and by what the erasure's own row
-     * says of it; by nothing else.
+     * Recomputes every hash, and holds the consents against their rows. A row whose details an erasure replaced fits by its
+     * links, and by what the erasure's own row says of it; by nothing else.
      */
     verify(): AuditVerification {
       const redactions = redactionsOf(raw);
@@ -70,7 +79,9 @@ export function createAudit(db: Sqlite, now: () => string) {
         if (!fits) brokenAtSeq ??= row.seq;
         previousHash = hash;
       }
-      return { intact: brokenAtSeq === null, brokenAtSeq, rows: count, head: previousHash };
+      const brokenConsent = findConsentBreak(db, refOf);
+      const intact = brokenAtSeq === null && brokenConsent === null;
+      return { intact, brokenAtSeq, brokenConsent, rows: count, head: previousHash };
     },
     /**
      * Replaces details, in the transaction of an erasure. Call it with what is to stand there, or null to leave a row.
@@ -90,6 +101,7 @@ export function createAudit(db: Sqlite, now: () => string) {
     /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>
       db.transaction(() => {
+        clock.remember(true);
         const last = raw.get('ORDER BY seq DESC LIMIT 1');
         const content = {
           seq: (last?.seq ?? 0) + 1,

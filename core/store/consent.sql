@@ -7,6 +7,19 @@ ALTER TABLE consent_events ADD COLUMN verified_on TEXT;
 -- The hospital's own name of the document: a form's number, the id of a FHIR resource.
 ALTER TABLE consent_events ADD COLUMN reference TEXT;
 
+-- In a grant that was given after a withdrawal: which one. Without it no grant counts after a withdrawal. Grants that
+-- counted by the rule of earlier versions, because they are dated after it, go on to count.
+ALTER TABLE consent_events ADD COLUMN after_withdrawal INTEGER REFERENCES consent_events(id);
+DROP TRIGGER consent_events_no_update;
+UPDATE consent_events AS event SET after_withdrawal = (
+  SELECT CASE WHEN event.valid_from >= withdrawal.valid_from THEN withdrawal.id END
+  FROM consent_events AS withdrawal
+  WHERE withdrawal.kind = 'withdraw' AND withdrawal.subject_id = event.subject_id
+    AND withdrawal.purpose IN (event.purpose, '*') AND withdrawal.id < event.id
+  ORDER BY withdrawal.id DESC LIMIT 1)
+WHERE kind = 'grant';
+CREATE TRIGGER consent_events_no_update BEFORE UPDATE ON consent_events BEGIN SELECT RAISE(ABORT, 'consent events are append-only'); END;
+
 -- The resource that an event was read from, as it came, so that it can be given back.
 CREATE TABLE consent_sources (
   event_id INTEGER PRIMARY KEY REFERENCES consent_events(id),

@@ -1,10 +1,9 @@
-/** Subjects, what they consented to, and their images. */
+/** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import type { createSettings } from './federation-tables.ts';
 import {
-  consentEventRecord,
   datasetRecord,
   type FaceBox,
   type ImageRecord,
@@ -23,6 +22,7 @@ const idRow = z.object({ id: z.int() });
 const atRow = z.object({ at: z.string() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
+const isAscii = /^[ -~]*$/;
 const pseudonymKeySetting = 'site.pseudonymKey';
 
 export function createSubjects(db: Sqlite, now: () => string, settings: ReturnType<typeof createSettings>) {
@@ -44,13 +44,31 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     createHmac('sha256', pseudonymKey())
       .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
       .digest('hex');
-  const byPseudonym = (pseudonym: string) => rows.get('WHERE pseudonym = @pseudonym', { pseudonym });
   const erasedAt = (pseudonym: string): string | null => {
     if (db.get(countRow, 'SELECT count(*) AS count FROM erasures')!.count === 0) return null;
     const erased =
       'SELECT asked_at AS at FROM erasures WHERE subject_ref = @ref AND readmitted_at IS NULL ORDER BY id DESC LIMIT 1';
     return db.get(atRow, erased, { ref: refOf(pseudonym) })?.at ?? null;
   };
+  /**
+   * Pseudonyms that version 0.1 stored in another form than NFC, by their NFC form: one subject is one subject, however
+   * its letters are composed. No new ones come.
+   */
+  let decomposed: ReadonlyMap<string, string> | null = null;
+  function byPseudonym(pseudonym: string): z.output<typeof subjectRecord> | null {
+    const exact = rows.get('WHERE pseudonym = @pseudonym', { pseudonym });
+    if (exact !== null || isAscii.test(pseudonym)) return exact;
+    const composed = pseudonym.normalize('NFC');
+    decomposed ??= new Map(
+      rows
+        .all("WHERE pseudonym GLOB '*[^ -~]*' ORDER BY id DESC")
+        .filter((subject) => subject.pseudonym !== subject.pseudonym.normalize('NFC'))
+        .map((subject) => [subject.pseudonym.normalize('NFC'), subject.pseudonym]),
+    );
+    const inComposed = rows.get('WHERE pseudonym = @composed', { composed });
+    const stored = decomposed.get(composed);
+    return inComposed ?? (stored === undefined ? null : rows.get('WHERE pseudonym = @stored', { stored }));
+  }
   return {
     /**
      * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
@@ -77,59 +95,19 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     },
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
     /**
-     * Gives the subject, new or old.
+     * Gives the subject, new (in composed form) or old.
      * @throws AppError SUBJECT_ERASED when it was erased and nobody has said that it may come again
      */
     upsert({ pseudonym }: { pseudonym: string }) {
-      const at = byPseudonym(pseudonym) === null ? erasedAt(pseudonym) : null;
+      const known = byPseudonym(pseudonym);
+      if (known !== null) return known;
+      const at = erasedAt(pseudonym);
       if (at !== null)
         throw new AppError('SUBJECT_ERASED', `"${pseudonym}" was erased on ${at.slice(0, 10)}.`);
-      return rows.write(
-        `INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)
-         ON CONFLICT (pseudonym) DO UPDATE SET pseudonym = excluded.pseudonym`,
-        { pseudonym, now: now() },
-      )!;
-    },
-  };
-}
-
-/** Append-only; triggers of the database refuse changes. Lists are in order of recording. */
-export function createConsentEvents(db: Sqlite, now: () => string) {
-  const rows = rowsOf(db, 'consent_events', consentEventRecord);
-  const insert = insertSql(
-    'consent_events',
-    rows.keys.filter((key) => key !== 'id'),
-  );
-  const listeners = new Set<() => void>();
-  let isTelling = false;
-  /** Once the transaction is over that it was called in, and once for all events of it. */
-  function tell(): void {
-    if (isTelling) return;
-    isTelling = true;
-    queueMicrotask(() => {
-      isTelling = false;
-      for (const listener of listeners) listener();
-    });
-  }
-  return {
-    /** Hears of every event, whoever records it: a person, an import, a migration. @returns how to stop */
-    onAppend(listener: () => void): () => void {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
-    ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
-    /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
-    ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
-    all: () => rows.all('ORDER BY id'),
-    append(
-      event: Defaulted<
-        Omit<z.output<typeof consentEventRecord>, 'id'>,
-        'recordedAt' | 'givenBy' | 'verifiedOn' | 'reference'
-      >,
-    ) {
-      tell();
-      const unsaid = { givenBy: null, verifiedOn: null, reference: null };
-      return rows.write(insert, { ...unsaid, ...event, recordedAt: event.recordedAt ?? now() })!;
+      return rows.write('INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)', {
+        pseudonym: pseudonym.normalize('NFC'),
+        now: now(),
+      })!;
     },
   };
 }

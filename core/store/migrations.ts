@@ -1,6 +1,8 @@
 /** Numbered steps from one version of the database to the next; `PRAGMA user_version` says where a file is. */
 import { readFileSync } from 'node:fs';
+import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { bindOldConsents } from './consent-tables.ts';
 import type { Sqlite } from './sqlite.ts';
 
 export interface Migration {
@@ -16,6 +18,17 @@ const fromFiles =
     for (const name of names) db.exec(readFileSync(new URL(`./${name}`, import.meta.url), 'utf8'));
   };
 
+const viewRow = z.object({ sql: z.string() });
+
+/** A site holds its own update by the row in `adapters`, so that an erasure can let go of it; a coordinator by this one. */
+function holdArrivedUpdates(db: Sqlite): void {
+  const select = "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'blob_references'";
+  const { sql } = db.get(viewRow, select)!;
+  const arrived = 'FROM round_sites JOIN rounds USING (run_id, round) WHERE update_sha256 IS NOT NULL';
+  if (!sql.includes(arrived)) throw new TypeError('the view blob_references has changed');
+  db.exec(`DROP VIEW blob_references; ${sql.replace(arrived, `${arrived} AND cohort_sha256 IS NULL`)};`);
+}
+
 /** In order, without gaps, from 1. A migration that has shipped is never changed. */
 export const migrations: readonly Migration[] = [
   { version: 1, apply: fromFiles('schema.sql') },
@@ -24,9 +37,21 @@ export const migrations: readonly Migration[] = [
   { version: 4, apply: fromFiles('one-home.sql') },
   { version: 5, apply: fromFiles('site-decides.sql') },
   { version: 6, apply: fromFiles('dismissals.sql') },
-  { version: 7, apply: fromFiles('consent.sql') },
+  {
+    version: 7,
+    apply(db) {
+      fromFiles('consent.sql')(db);
+      bindOldConsents(db);
+    },
+  },
   { version: 8, apply: fromFiles('images.sql') },
-  { version: 9, apply: fromFiles('rights.sql', 'rights-notices.sql') },
+  {
+    version: 9,
+    apply: (db) => {
+      fromFiles('rights.sql', 'rights-notices.sql')(db);
+      holdArrivedUpdates(db);
+    },
+  },
   { version: 10, apply: fromFiles('people.sql') },
   { version: 11, apply: fromFiles('subjects.sql') },
 ];

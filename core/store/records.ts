@@ -49,6 +49,8 @@ export const consentEventRecord = z.object({
   verifiedOn: z.string().nullable(),
   /** The hospital's own name of the document: a form's number, the id of a FHIR resource. */
   reference: z.string().nullable(),
+  /** In a grant: id of the withdrawal after which it was given; without it no grant counts after a withdrawal. */
+  afterWithdrawal: z.int().nullable(),
 });
 export type ConsentEventRecord = z.infer<typeof consentEventRecord>;
 
@@ -215,6 +217,18 @@ export const updateArrivalRecord = z.object({
   createdAt: z.string(),
 });
 export type UpdateArrivalRecord = z.infer<typeof updateArrivalRecord>;
+
+/** An update of a site was made of images of somebody who has withdrawn since. */
+export const withdrawalNoticeRecord = z.object({
+  runId: z.string(),
+  /** 0-based. */
+  round: z.int(),
+  siteId: z.string(),
+  updateSha256: z.string(),
+  /** Day in UTC. */
+  notedOn: z.string(),
+});
+export type WithdrawalNoticeRecord = z.infer<typeof withdrawalNoticeRecord>;
 
 export const evaluationRecord = z.object({
   runId: z.string(),

@@ -10,7 +10,7 @@ import {
   type ModelVersionRecord,
   modelVersionRecord,
 } from './records.ts';
-import { insertSql, rowsOf } from './sql-text.ts';
+import { insertSql, isOfSubject, rowsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const memberRow = z.object({ imageId: z.int(), subjectId: z.int() });
@@ -43,7 +43,7 @@ export function createEvaluationCohorts(db: Sqlite, now: () => string) {
     rows.keys.filter((key) => key !== 'id'),
   );
   const insertMember = insertSql('evaluation_members', ['cohortId', 'imageId', 'subjectId']);
-  const ofSubject = 'WHERE id IN (SELECT cohort_id FROM evaluation_members WHERE subject_id = @subjectId)';
+  const ofSubject = `WHERE id IN (SELECT cohort_id FROM evaluation_members WHERE ${isOfSubject})`;
   return {
     ofRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY id', { runId }),
     bySubject: (subjectId: number) => rows.all(`${ofSubject} ORDER BY id`, { subjectId }),

@@ -62,8 +62,10 @@ CREATE TRIGGER consent_events_no_delete BEFORE DELETE ON consent_events
 WHEN NOT EXISTS (SELECT 1 FROM erasures WHERE state = 'deleting' AND subject_id = OLD.subject_id)
 BEGIN SELECT RAISE(ABORT, 'consent events are append-only'); END;
 DROP TRIGGER cohort_members_no_delete;
+-- (Also of an image that was recorded under another subject, before somebody corrected whose it is.)
 CREATE TRIGGER cohort_members_no_delete BEFORE DELETE ON cohort_members
-WHEN NOT EXISTS (SELECT 1 FROM erasures WHERE state = 'deleting' AND subject_id = OLD.subject_id)
+WHEN NOT EXISTS (SELECT 1 FROM erasures WHERE state = 'deleting' AND (subject_id = OLD.subject_id
+  OR subject_id = (SELECT subject_id FROM images WHERE id = OLD.image_id)))
 BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
 -- Of an audit row only the details: its hash stays, and the erasure's own row says what it was replaced with.
 DROP TRIGGER audit_no_update;
@@ -77,6 +79,7 @@ CREATE TRIGGER evaluation_cohorts_no_update BEFORE UPDATE ON evaluation_cohorts 
 CREATE TRIGGER evaluation_cohorts_no_delete BEFORE DELETE ON evaluation_cohorts BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
 CREATE TRIGGER evaluation_members_no_update BEFORE UPDATE ON evaluation_members BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
 CREATE TRIGGER evaluation_members_no_delete BEFORE DELETE ON evaluation_members
-WHEN NOT EXISTS (SELECT 1 FROM erasures WHERE state = 'deleting' AND subject_id = OLD.subject_id)
+WHEN NOT EXISTS (SELECT 1 FROM erasures WHERE state = 'deleting' AND (subject_id = OLD.subject_id
+  OR subject_id = (SELECT subject_id FROM images WHERE id = OLD.image_id)))
 BEGIN SELECT RAISE(ABORT, 'frozen cohorts do not change'); END;
 CREATE TRIGGER erasures_no_delete BEFORE DELETE ON erasures BEGIN SELECT RAISE(ABORT, 'erasures stay on record'); END;

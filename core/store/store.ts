@@ -1,9 +1,12 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
+import { createClock } from './clock.ts';
+import { createConsentEvents } from './consent-tables.ts';
 import { type ErasedRows, eraseRows } from './erase-rows.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
-import { createConsentEvents, createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createDatasets, createImages, createSubjects } from './image-tables.ts';
+import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
@@ -28,10 +31,15 @@ import type { Sqlite } from './sqlite.ts';
  */
 function createTables(db: Sqlite, now: () => string) {
   const settings = createSettings(db);
+  const subjects = createSubjects(db, now, settings);
+  const clock = createClock(db, now, settings);
+  const { refOf } = subjects;
+  const audit = createAudit(db, now, { clock, refOf });
   return {
     settings,
-    subjects: createSubjects(db, now, settings),
-    consentEvents: createConsentEvents(db, now),
+    clock,
+    subjects,
+    consentEvents: createConsentEvents(db, now, { audit, refOf }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     sites: createSites(db, now),
@@ -41,6 +49,7 @@ function createTables(db: Sqlite, now: () => string) {
     roundSites: createRoundSites(db, now),
     updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
+    withdrawalNotices: createWithdrawalNotices(db, now),
     cohorts: createCohorts(db, now),
     adapters: createAdapters(db, now),
     siteMemory: createSiteMemory(db, now),
@@ -48,7 +57,7 @@ function createTables(db: Sqlite, now: () => string) {
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
     outbox: createOutbox(db, now),
-    audit: createAudit(db, now),
+    audit,
     blobReferences: createBlobReferences(db),
     modelVersions: createModelVersions(db, now),
     evaluationCohorts: createEvaluationCohorts(db, now),
@@ -63,8 +72,9 @@ type Tables = ReturnType<typeof createTables>;
 /** What of each table only reads. */
 interface Readers {
   settings: 'get';
+  clock: 'latest' | 'fault';
   subjects: 'refOf' | 'erasedAt' | 'get' | 'byPseudonym' | 'list' | 'count';
-  consentEvents: 'ofSubject' | 'ofPurpose' | 'all';
+  consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
   sites: 'get' | 'list';
@@ -74,6 +84,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';

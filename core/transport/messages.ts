@@ -147,6 +147,14 @@ const declinedSchema = z.strictObject({
 });
 export type DeclinedBody = z.infer<typeof declinedSchema>;
 
+/** Site: somebody whose images an update of its own was made of has withdrawn. Who, how many and when is not said. */
+export const withdrawnSchema = z.strictObject({
+  runId: runIdSchema,
+  round: roundSchema,
+  updateSha256: sha256Schema,
+});
+export type WithdrawnBody = z.infer<typeof withdrawnSchema>;
+
 export const receiptSchema = z.strictObject({
   runId: runIdSchema,
   round: roundSchema,
@@ -200,6 +208,7 @@ export const siteToCoordinator = {
   evaluation: evaluationSchema,
   announce: announceSchema,
   declined: declinedSchema,
+  withdrawn: withdrawnSchema,
 } as const;
 
 /** Bodies on `site/<site>/down`, for `openEnvelope`. */

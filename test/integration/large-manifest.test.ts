@@ -85,6 +85,7 @@ function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}
 
 const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
   received: async () => {},
+  withdrawn: async () => {},
   sitesChanged: () => {},
   dismissed: () => {},
   connected: () => {},

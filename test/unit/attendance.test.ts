@@ -35,6 +35,7 @@ async function openCenter() {
   });
   await connection.open({
     received: async () => {},
+    withdrawn: async () => {},
     sitesChanged: () => void changes.push(isOnline()),
     dismissed: () => {},
     connected: () => {},

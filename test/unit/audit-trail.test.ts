@@ -30,7 +30,10 @@ describe('the audit trail', () => {
 
     expect(newest.map((row) => row.details['index'])).toEqual([4, 3]);
     expect(older.map((row) => row.seq)).toEqual([3, 2, 1]);
-    expect(audit.verify()).toEqual({ intact: true, brokenAtSeq: null, rows: 5, head: newest[0]!.hash });
+    expect(audit.verify()).toEqual({
+      ...{ intact: true, brokenAtSeq: null, brokenConsent: null },
+      ...{ rows: 5, head: newest[0]!.hash },
+    });
   });
 
   test.each([

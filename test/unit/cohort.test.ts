@@ -21,6 +21,7 @@ const agree = (store: Store, pseudonym: string, change: { purpose?: string; expi
     // Also after a withdrawal of the same instant: the clock stands.
     validFrom: change.expiresAt === undefined ? store.now() : '2026-01-01',
     recordedBy: 'desk',
+    afterWithdrawal: true,
     ...change,
   });
 const withdraw = (store: Store, pseudonym: string) =>

@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { consentStatus, everyPurpose, recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
+import {
+  consentStatus,
+  everyPurpose,
+  lastWithdrawal,
+  recordConsent,
+  withdrawConsent,
+} from '../../core/consent/consent.ts';
+import { setTimeZone } from '../../core/consent/site-zone.ts';
 import type { ConsentEventRecord } from '../../core/store/records.ts';
 import { openTestStore } from '../fixtures/store.ts';
 
@@ -31,7 +38,7 @@ interface Draft {
 }
 
 function toEvent({ isGrant, purpose, all, from, days }: Draft, id: number): ConsentEventRecord {
-  const unsaid = { givenBy: null, verifiedOn: null, reference: null };
+  const unsaid = { givenBy: null, verifiedOn: null, reference: null, afterWithdrawal: null };
   const common = {
     ...{ id, subjectId: 1, recordedAt: instant(0), recordedBy: 'desk', validFrom: instant(from) },
     ...unsaid,
@@ -99,7 +106,8 @@ describe('the status of a consent', () => {
     fc.assert(
       // Events of the history are of day 60 at the latest.
       fc.property(history, fc.integer({ min: 60, max: 90 }), fc.nat(29), (events, from, later) => {
-        const again = [...events, grant(events.length + 1, from, 30)];
+        const afterWithdrawal = lastWithdrawal(events, training)?.id ?? null;
+        const again = [...events, { ...grant(events.length + 1, from, 30), afterWithdrawal }];
 
         expect(consentStatus(again, training, instant(from + later))).toBe('active');
       }),
@@ -170,15 +178,15 @@ describe('recording a consent', () => {
     ]);
   });
 
-  test('reads dates as whole days of this calendar, the last one included', () => {
+  test('reads dates as whole days of the time zone of the site, whatever that of the shell, the last one included', () => {
     using opened = openTestStore();
+    setTimeZone(opened.store, 'Pacific/Auckland', 'test');
 
     const event = recordConsent(opened.store, { ...form, expiresAt: '2026-11-30' });
 
-    expect(event.validFrom).toBe(new Date(2026, 10, 1).toISOString());
-    expect(event.expiresAt).toBe(new Date(2026, 11, 1).toISOString());
-    const lastMoment = new Date(2026, 10, 30, 23, 59, 59).toISOString();
-    expect(consentStatus([event], training, lastMoment)).toBe('active');
+    expect(event.validFrom).toBe('2026-10-31T11:00:00.000Z');
+    expect(event.expiresAt).toBe('2026-11-30T11:00:00.000Z');
+    expect(consentStatus([event], training, '2026-11-30T10:59:59.999Z')).toBe('active');
   });
 
   test('reads instants with their offset, and takes the year 9999 for ever', () => {
@@ -221,7 +229,7 @@ describe('a grant after a withdrawal', () => {
     recordConsent(store, { ...common, validFrom: '2026-01-01' });
     withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'desk' });
     clock.now = new Date('2026-11-22T15:00:00.000Z');
-    recordConsent(store, { ...common, documentVersion: 'v2', validFrom });
+    recordConsent(store, { ...common, documentVersion: 'v2', validFrom, afterWithdrawal: true });
     return consentStatus(store.consentEvents.all(), training, store.now());
   };
 
@@ -236,11 +244,43 @@ describe('a grant after a withdrawal', () => {
     },
   );
 
-  test('that an older version recorded does not count either', () => {
+  test('does not count unless it names the withdrawal, whatever its date', () => {
     const withdrawal = toEvent({ isGrant: false, purpose: training, all: true, from: 20, days: null }, 2);
+    const status = (afterWithdrawal: number | null) =>
+      consentStatus([withdrawal, { ...grant(3, 25, null), afterWithdrawal }], training, instant(30));
 
-    expect(consentStatus([withdrawal, grant(3, 10, null)], training, instant(30))).toBe('withdrawn');
-    expect(consentStatus([withdrawal, grant(3, 20, null)], training, instant(30))).toBe('active');
+    expect([status(null), status(1), status(2)]).toEqual(['withdrawn', 'withdrawn', 'active']);
+  });
+
+  test('is an act of its own: what looks like an ordinary one is refused, with who withdrew and when', () => {
+    using opened = openTestStore('2026-11-22T12:00:00.000Z');
+    const { store, clock } = opened;
+    setTimeZone(store, 'Asia/Tokyo', 'test');
+    const form = { pseudonym: 'P1', purpose: training, documentVersion: 'v1', recordedBy: 'desk' };
+    recordConsent(store, { ...form, validFrom: '2026-01-01' });
+    clock.now = new Date('2026-11-22T16:00:00.000Z');
+    const withdrawal = withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'nurse' });
+    clock.now = new Date('2026-11-24T12:00:00.000Z');
+    const again = (change: { validFrom?: string; afterWithdrawal?: boolean | number }) => () =>
+      recordConsent(store, { ...form, documentVersion: 'v2', validFrom: '2026-11-24', ...change });
+
+    // In Tokyo it was the 23rd already.
+    const said = '"P1" has withdrawn on 2026-11-23 (recorded by nurse)';
+    expect(again({})).toThrow(said);
+    expect(again({ afterWithdrawal: false })).toThrow(said);
+    // Another one than the person has seen.
+    expect(again({ afterWithdrawal: withdrawal.id + 1 })).toThrow(said);
+    expect(again({ afterWithdrawal: true, validFrom: '2026-11-22' })).toThrow('given before does not count');
+    expect(store.consentEvents.all()).toHaveLength(2);
+
+    again({ afterWithdrawal: withdrawal.id })();
+    // Renewed and shortened as any other.
+    again({ validFrom: '2026-11-24' })();
+    expect(store.consentEvents.all().map((event) => event.afterWithdrawal)).toEqual([
+      ...[null, null],
+      ...[withdrawal.id, withdrawal.id],
+    ]);
+    expect(consentStatus(store.consentEvents.all(), training, store.now())).toBe('active');
   });
 });
 
@@ -276,6 +316,22 @@ describe('withdrawing a consent', () => {
     clock.now = new Date('2026-11-22T11:00:00.000Z');
 
     expect(consentStatus([granted, withdrawn], training, store.now())).toBe('withdrawn');
+  });
+
+  test('may bear an earlier date, holds from now on all the same, and bears no later one', () => {
+    using opened = openTestStore();
+    const { store } = opened;
+    setTimeZone(store, 'Europe/Berlin', 'test');
+    recordConsent(store, { ...form, purpose: training, validFrom: '2026-11-21' });
+
+    const event = withdrawConsent(store, { pseudonym: 'P1', date: '2026-11-20', recordedBy: 'desk' });
+
+    expect(event.validFrom).toBe('2026-11-19T23:00:00.000Z');
+    expect(consentStatus(store.consentEvents.all(), training, store.now())).toBe('withdrawn');
+    for (const date of ['2026-11-23', '2026-11-22T12:00:01Z', 'yesterday'])
+      expect(() => withdrawConsent(store, { pseudonym: 'P1', date, recordedBy: 'desk' }), date).toThrow(
+        expect.objectContaining({ code: 'CONSENT_INVALID' }),
+      );
   });
 
   test('of an unknown subject is refused', () => {

@@ -106,6 +106,7 @@ describe('an import that succeeds', () => {
       alreadyThere: 0,
       withoutConsent: 32,
       stillWithdrawn: [],
+      reconsented: [],
       byLabel: { x: { train: 12, test: 4 }, y: { train: 12, test: 4 } },
     });
     const records = store.images.list();

@@ -73,22 +73,27 @@ async function exportAdapter(adapter: string, target: string, call: ExportCall):
   const { format = 'peft', names } = call;
   const options = { format, ...(names === undefined ? {} : { names }) };
   const path = resolve(target);
+  let withdrawn = false;
   if (isHash(adapter)) {
-    await withAgent(call.data, (client) =>
+    ({ withdrawn } = await withAgent(call.data, (client) =>
       client.exportAdapter.mutate({
         sha256: adapter,
         ...(call.run && { runId: call.run }),
         folder: path,
         ...options,
       }),
-    );
+    ));
   } else {
     const { state, base } = await readAdapter(resolve(adapter), openCatalogue(call.data), call.base);
     const arc = call.arcfaceScale === undefined ? {} : { arcScale: call.arcfaceScale };
     await writeAdapter(path, state, base, { ...options, ...arc });
   }
-  if (call.json) printJson({ format, path });
-  else printLine(`Written to ${target}.`);
+  if (call.json) return printJson({ format, path, withdrawn });
+  printLine(`Written to ${target}.`);
+  if (withdrawn)
+    printLine(
+      'Somebody whose images this adapter was made with has withdrawn since; a note about it lies beside the files.',
+    );
 }
 
 interface ImportCall {
@@ -150,8 +155,11 @@ export function addAdapterCommands(program: Command): void {
         String(row.rank),
         formatBytes(row.sizeBytes),
         row.createdAt,
+        row.withdrawn ? 'withdrawn' : '',
       ]);
-      printLine(formatTable(['SHA-256', 'kind', 'round', 'rank', 'size', 'made'], cells, [2, 3, 4]));
+      printLine(
+        formatTable(['SHA-256', 'kind', 'round', 'rank', 'size', 'made', 'consent'], cells, [2, 3, 4]),
+      );
     });
 
   adapters

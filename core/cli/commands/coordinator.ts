@@ -11,6 +11,7 @@ import { printJson, printLine } from '../output.ts';
 import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+import { addRestartCommand, describeStart, readVersion } from './coordinator-restart.ts';
 
 const pollMs = 500;
 
@@ -157,6 +158,11 @@ export function addCoordinatorCommands(program: Command): void {
   const run = coordinator.command('run').description('start a run and show its rounds');
   addRunOptions(run)
     .option('--check', "show what the sites' policies say to these settings, and start nothing", false)
+    .option(
+      '--from <run:round>',
+      'begin with the result of this round of an earlier run, instead of a fresh adapter',
+      readVersion,
+    )
     .option('--no-watch', 'return at once')
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
@@ -175,15 +181,16 @@ export function addCoordinatorCommands(program: Command): void {
           const { sites } = await client.coordinator.plan.query(settings);
           return options.json ? printJson(sites) : printLine(describeAnswers(sites));
         }
-        const summary = await client.coordinator.startRun.mutate(settings);
-        if (!options.watch)
-          return options.json ? printJson(summary) : printLine(`Run ${summary.id} started.`);
+        const summary = await client.coordinator.startRun.mutate({ ...settings, from: options.from });
+        if (!options.watch) return options.json ? printJson(summary) : printLine(describeStart(summary));
         const run = await watchRun(client, summary.id);
         if (options.json) printJson(run);
         else printLine(describeRun(run));
         if (run.failure !== null) throw AppError.fromReport(run.failure);
       }),
     );
+
+  addRestartCommand(coordinator);
 
   coordinator
     .command('status')

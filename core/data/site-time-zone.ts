@@ -1,0 +1,1 @@
+export const machineTimeZone = (): string => new Intl.DateTimeFormat().resolvedOptions().timeZone;

@@ -1,0 +1,69 @@
+/** Withdrawals that concern models: what a site owes its coordinator, and what a coordinator was told. */
+import { z } from 'zod';
+import { type WithdrawalNoticeRecord, withdrawalNoticeRecord } from './records.ts';
+import { insertSql, rowsOf } from './sql-text.ts';
+import type { Sqlite } from './sqlite.ts';
+
+/** By round: updates that were announced, of images of somebody who withdrew from their purpose afterwards, or was erased. */
+const withdrawnContributions = `SELECT DISTINCT made.run_id AS runId, made.round, made.site_id AS siteId,
+    made.update_sha256 AS updateSha256,
+    row.status = 'received' AND row.update_sha256 = made.update_sha256 AS received
+  FROM announced_contributions AS made
+    JOIN cohorts ON cohorts.run_id = made.run_id AND cohorts.round = made.round AND cohorts.sha256 = made.cohort_sha256
+    JOIN round_sites AS row ON row.run_id = made.run_id AND row.round = made.round AND row.site_id = made.site_id
+  WHERE EXISTS (
+      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id = member.subject_id
+      WHERE member.cohort_id = cohorts.id AND event.kind = 'withdraw' AND event.purpose IN ('*', cohorts.purpose)
+        AND event.recorded_at >= cohorts.frozen_at)
+    -- Somebody was erased.
+    OR cohorts.size > (SELECT count(*) FROM cohort_members AS member WHERE member.cohort_id = cohorts.id)
+  ORDER BY made.run_id, made.site_id, made.round`;
+
+const contributionRow = withdrawalNoticeRecord
+  .omit({ notedOn: true })
+  .extend({ received: z.union([z.literal(0), z.literal(1)]) });
+
+const markedRow = z.object({ runId: z.string(), round: z.int(), siteId: z.string() });
+/** The updates that were told of and are in the result of their round. */
+const inModels = `SELECT notice.run_id AS runId, notice.round, notice.site_id AS siteId FROM withdrawal_notices AS notice
+  JOIN round_sites AS row ON row.run_id = notice.run_id AND row.round = notice.round
+    AND row.site_id = notice.site_id AND row.update_sha256 = notice.update_sha256
+  WHERE row.status = 'received' ORDER BY notice.run_id, notice.round, notice.site_id`;
+
+type Contribution = Omit<WithdrawalNoticeRecord, 'notedOn'>;
+
+export function createWithdrawalNotices(db: Sqlite, now: () => string) {
+  const rows = rowsOf(db, 'withdrawal_notices', withdrawalNoticeRecord);
+  const insert = `${insertSql('withdrawal_notices', rows.keys)} ON CONFLICT DO NOTHING`;
+  const announced = ['runId', 'round', 'siteId', 'updateSha256', 'cohortSha256'];
+  const keepAnnounced = `${insertSql('announced_contributions', announced)} ON CONFLICT DO NOTHING`;
+  const ofSite = 'WHERE run_id = @runId AND round = @round AND site_id = @siteId';
+  return {
+    /** By run and round. */
+    list: () => rows.all('ORDER BY run_id, round, site_id, update_sha256'),
+    ofSite: (runId: string, round: number, siteId: string) => rows.all(ofSite, { runId, round, siteId }),
+    /** Where updates that were told of are in the result of their round. By run and round. */
+    inModels: () => db.all(markedRow, inModels),
+    /** Site: call it in the transaction that announces an update. */
+    keepAnnounced(made: Contribution & { cohortSha256: string }): void {
+      db.run(keepAnnounced, { ...made });
+    },
+    /**
+     * Site: what the coordinator has to be told. Follows from the tables alone, so that it can be asked at any time and after a
+     * crash. Of a run the contributions up to the first that is known to have been taken: all later ones build upon it.
+     */
+    owed(): Contribution[] {
+      const settled = new Set<string>();
+      return db.all(contributionRow, withdrawnContributions).flatMap(({ received, ...made }) => {
+        const run = `${made.siteId} ${made.runId}`;
+        if (settled.has(run)) return [];
+        if (received === 1) settled.add(run);
+        const told = rows.all(ofSite, { runId: made.runId, round: made.round, siteId: made.siteId });
+        return told.some(({ updateSha256 }) => updateSha256 === made.updateSha256) ? [] : [made];
+      });
+    },
+    /** Repeating it changes nothing. @returns whether it is new */
+    add: (notice: Contribution): boolean =>
+      db.run(insert, { ...notice, notedOn: now().slice(0, 10) }).changes === 1,
+  };
+}
