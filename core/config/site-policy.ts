@@ -103,12 +103,24 @@ const allowedShape = grouped('What it may be for', {
   ),
 });
 
+const keepsShape = grouped('How long it keeps', {
+  keepCropsDays: setting(
+    'Crops after the last consent. Days for which the crops of a person stay when the last consent has ended; 0: they go at once. A person may choose that they stay.',
+    z.int().min(0).max(36_500).default(0),
+  ),
+  maxDaysWithoutConsent: setting(
+    'Crops without consent. Days for which the crops of a person stay of whom no consent was ever recorded; 0: for ever.',
+    z.int().min(0).max(36_500).default(0),
+  ),
+});
+
 /** Strict: a rule that this version does not know must not be dropped in silence. */
 export const sitePolicySchema = z.strictObject({
   ...dataShape,
   ...trainingShape,
   ...leavesShape,
   ...allowedShape,
+  ...keepsShape,
 });
 export type SitePolicy = z.infer<typeof sitePolicySchema>;
 export type PolicyRule = keyof SitePolicy;
@@ -149,6 +161,11 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
       before.baseModels.length > 0 &&
       (after.baseModels.length === 0 || after.baseModels.some((value) => !before.baseModels.includes(value))),
     allowLeakyBases: isHigher('allowLeakyBases'),
+    keepCropsDays: isHigher('keepCropsDays'),
+    // 0 is without end.
+    maxDaysWithoutConsent:
+      before.maxDaysWithoutConsent > 0 &&
+      (after.maxDaysWithoutConsent === 0 || isHigher('maxDaysWithoutConsent')),
     quietHours: before.quietHours !== '' && after.quietHours !== before.quietHours,
   };
   return (Object.keys(weakens) as PolicyRule[]).filter((rule) => weakens[rule]);

@@ -1,7 +1,8 @@
 /** Writes a file so that a reader sees it whole or not at all. */
 import { randomUUID } from 'node:crypto';
-import { open, readdir, rename, rm } from 'node:fs/promises';
+import { link, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { AppError } from '../shared/errors.ts';
 
 /**
  * Temporary file beside the target, fsync, rename.
@@ -24,6 +25,30 @@ export async function writeFileAtomically(
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/**
+ * The same for a file that must not be there yet.
+ * @throws AppError CONFIG_INVALID when it is
+ */
+export async function writeNewFile(file: string, content: Uint8Array | string, mode = 0o600): Promise<void> {
+  const temporary = `${file}.${randomUUID()}.tmp`;
+  try {
+    {
+      await using handle = await open(temporary, 'wx', mode);
+      await handle.writeFile(content);
+      await handle.sync();
+    }
+    // Unlike a rename it fails when somebody was faster.
+    await link(temporary, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new AppError('CONFIG_INVALID', `The file "${path.basename(file)}" is there already.`, {
+      action: 'Choose another folder or name, or move the old file away.',
+    });
+  } finally {
+    await rm(temporary, { force: true });
   }
 }
 

@@ -61,6 +61,8 @@ export function createAudit(
       beforeSeq?: number | undefined;
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
+    /** Rows that name a subject by its keyed hash, oldest first. */
+    about: (subject: string) => rows.all('WHERE instr(details, @subject) > 0 ORDER BY seq', { subject }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
      * Recomputes every hash, and holds the consents against their rows. A row whose details an erasure replaced fits by its

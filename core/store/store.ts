@@ -92,7 +92,7 @@ interface Readers {
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
-  audit: 'page' | 'newestOf' | 'verify';
+  audit: 'page' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'listOfRun' | 'list';
   evaluationCohorts: 'ofRun' | 'bySubject' | 'members';

@@ -63,6 +63,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  keepCropsDays: [30, 0],
+  maxDaysWithoutConsent: [0, 90],
 };
 
 describe('a change of policy', () => {
