@@ -22,7 +22,9 @@ export async function ensureBuilt(): Promise<string[]> {
     await bundleElectron();
     built.push('shell');
   }
-  if (isOutdated('dist/renderer/index.html', ['renderer', 'package-lock.json'])) {
+  if (
+    isOutdated('dist/renderer/index.html', ['renderer', 'core/config', 'core/shared', 'package-lock.json'])
+  ) {
     await replaceFolder(join(checkout, 'dist/renderer'), async (outDir) => {
       const configFile = join(checkout, 'renderer/vite.config.ts');
       await build({ configFile, logLevel: 'warn', build: { outDir, emptyOutDir: true } });

@@ -7,6 +7,7 @@ import { useApprovalNotice } from './api/approval-notice.ts';
 import { useAgentEvents } from './api/events.ts';
 import { useStatus } from './api/queries.ts';
 import { useLocked } from './api/session.ts';
+import { pseudonymOf } from './api/subject-link.ts';
 import { AppFrame } from './components/app-frame.tsx';
 import { ErrorPanel } from './components/error-panel.tsx';
 import { Waiting } from './components/loaded.tsx';
@@ -19,6 +20,7 @@ import { FirstRunScreen } from './screens/first-run.tsx';
 import { PolicyScreen } from './screens/policy.tsx';
 import { LetterScreen, RequestsScreen } from './screens/requests.tsx';
 import { SiteOverviewScreen } from './screens/site-overview.tsx';
+import { SubjectScreen } from './screens/subject.tsx';
 
 // The charts are half of the program; a site never loads them.
 const CoordinatorOverviewScreen = lazy(() =>
@@ -82,6 +84,11 @@ function Screens({ status }: { status: AgentStatus }) {
       <Route path="/">
         {site ? <SiteOverviewScreen status={status} /> : <CoordinatorOverviewScreen status={status} />}
       </Route>
+      {site && (
+        <Route path="/dataset/subject/:address">
+          {({ address }) => <SubjectScreen pseudonym={pseudonymOf(address)} />}
+        </Route>
+      )}
       {site && <Route path="/dataset/:tab?">{({ tab }) => <DatasetScreen tab={tab} />}</Route>}
       {site && <Route path="/requests" component={RequestsScreen} />}
       {site && (

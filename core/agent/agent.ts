@@ -234,6 +234,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   const context: AgentContext = {
     store,
+    blobs: data.blobs,
     catalogue,
     leakOf: leakTests.leakOf,
     get joinedAt() {

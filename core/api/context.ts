@@ -5,6 +5,7 @@ import type { ExportOptions } from '../models/adapter-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
 import type { SiteNode } from '../site/site.ts';
+import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentEvent, AgentStatus, ImportReport } from './contract.ts';
 
@@ -19,6 +20,7 @@ export type AdapterExport = ExportOptions & { runId?: string | undefined };
 
 export interface AgentContext {
   readonly store: Store;
+  readonly blobs: BlobStore;
   readonly catalogue: Catalogue;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];

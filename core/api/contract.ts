@@ -6,6 +6,8 @@ import type { LeakReport } from '../config/leak-report.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
+import type { ConsentStatus } from '../consent/consent.ts';
+import type { PurposeConsent } from '../consent/purposes.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
@@ -143,12 +145,27 @@ export interface SubjectRow {
   pseudonym: string;
   images: number;
   labels: string[];
-  consent: 'active' | 'withdrawn' | 'expired' | 'none' | 'not-yet-valid';
+  /** Every purpose that something is recorded about, by name. */
+  consents: PurposeConsent[];
+  /** Of the purpose of the run in progress; of `federated-training` while there is none. */
+  consent: ConsentStatus;
+  /** Null when nothing was ever recorded about that purpose. */
   purpose: string | null;
   documentVersion: string | null;
   expiresAt: string | null;
 }
 
+/** The time by which consents are judged. */
+export interface SiteTime {
+  /** What the clock of this machine shows, ISO 8601 UTC. */
+  now: string;
+  /** IANA name: a date means a day there. */
+  timeZone: string;
+  /** CLOCK_RAN_BACK, while the clock is behind what it has shown before. */
+  problem: ErrorReport | null;
+}
+
+export type { ConsentTerm, PurposeConsent } from '../consent/purposes.ts';
 export type { TraceReport } from '../consent/trace.ts';
 export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
 export type {

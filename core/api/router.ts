@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { runSettingsSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
-import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
@@ -13,10 +12,12 @@ import { setPolicy } from '../site/policy.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
-import { listSetAside, listSubjects, siteOverview, siteRequests, subjectRow } from './site-view.ts';
+import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
+import { subjectsRouter } from './subjects-router.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
 
 const name = z.string().trim().min(1).max(80);
@@ -110,30 +111,6 @@ const siteRouter = router({
       }),
     )
     .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
-  recordConsent: procedure
-    .input(
-      pseudonym.extend({
-        purpose: z.string().min(1).max(100),
-        documentVersion: z.string().min(1).max(100),
-        validFrom: z.iso.datetime({ offset: true }).or(z.iso.date()),
-        expiresAt: z.iso.datetime({ offset: true }).or(z.iso.date()).optional(),
-      }),
-    )
-    .mutation(({ ctx, input }) => {
-      const { expiresAt, ...rest } = input;
-      recordConsent(ctx.agent.store, {
-        ...rest,
-        ...(expiresAt === undefined ? {} : { expiresAt }),
-        recordedBy: ctx.actor,
-      });
-      ctx.agent.emit({ type: 'changed', what: 'dataset' });
-      return subjectRow(ctx.agent.store, input.pseudonym);
-    }),
-  withdrawConsent: procedure.input(pseudonym).mutation(({ ctx, input }) => {
-    withdrawConsent(ctx.agent.store, { pseudonym: input.pseudonym, recordedBy: ctx.actor });
-    ctx.agent.emit({ type: 'changed', what: 'dataset' });
-    return subjectRow(ctx.agent.store, input.pseudonym);
-  }),
   trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),
@@ -221,6 +198,8 @@ export const appRouter = router({
   devices: procedure.query(({ ctx }) => ctx.agent.devices()),
   setup: setupRouter,
   site: siteRouter,
+  subjects: subjectsRouter,
+  consent: consentRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),

@@ -1,48 +1,46 @@
 /** What the screens of a site see, read from its store. */
-import { consentStatus } from '../consent/consent.ts';
+import { runConfigSchema } from '../config/run-config.ts';
+import { consentsByPurpose, purposeOf } from '../consent/purposes.ts';
+import { siteTimeZone } from '../consent/site-zone.ts';
 import { summarise, withdrawalOf } from '../coordinator/run-view.ts';
 import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
-import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import type { AgentContext } from './context.ts';
 import type { SetAsideRow, SiteOverview, SiteRequests, SubjectRow } from './contract.ts';
 
-/** The purpose that this version of Anneal trains for. */
-const trainingPurpose = 'federated-training';
+/** What the list is about first: the purpose of the run in progress. */
+export const purposeInQuestion = (store: ReadOnlyStore): string =>
+  runConfigSchema.pick({ purpose: true }).safeParse(store.runs.current()?.config).data?.purpose ??
+  defaultPurpose;
 
-function toSubjectRow(
-  subject: SubjectSummary,
-  events: readonly ConsentEventRecord[],
-  at: string,
-): SubjectRow {
-  const grant = events.filter((event) => event.kind === 'grant' && event.purpose === trainingPurpose).at(-1);
-  return {
-    ...pick(subject, 'pseudonym', 'images', 'labels'),
-    consent: consentStatus(events, trainingPurpose, at),
-    purpose: grant?.purpose ?? null,
-    documentVersion: grant?.documentVersion ?? null,
-    expiresAt: grant?.expiresAt ?? null,
-  };
-}
+const defaultPurpose = runConfigSchema.shape.purpose.parse(undefined);
 
-function groupBySubject(events: readonly ConsentEventRecord[]): Map<number, ConsentEventRecord[]> {
-  return Map.groupBy(events, (event) => event.subjectId);
-}
-
-/** Subjects by pseudonym with their consent at this moment. */
+/** Subjects by pseudonym with their consents at this moment, or the latest time known. */
 export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[] {
-  const events = groupBySubject(store.consentEvents.all());
-  const at = new Date().toISOString();
-  return store.subjects
-    .list({ search })
-    .map((subject) => toSubjectRow(subject, events.get(subject.id) ?? [], at));
+  const bySubject = Map.groupBy(store.consentEvents.all(), (event) => event.subjectId);
+  const purpose = purposeInQuestion(store);
+  const when = { at: store.clock.latest(), zone: siteTimeZone(store) };
+  return store.subjects.list({ search }).map((subject) => {
+    const events = bySubject.get(subject.id) ?? [];
+    const own = purposeOf(events, purpose, when);
+    const term = own.term ?? own.next;
+    return {
+      ...pick(subject, 'pseudonym', 'images', 'labels'),
+      consents: consentsByPurpose(events, when),
+      consent: own.status,
+      purpose: own.status === 'none' ? null : purpose,
+      documentVersion: term?.documentVersion ?? null,
+      expiresAt: term?.until ?? null,
+    };
+  });
 }
 
 /** @throws AppError SUBJECT_UNKNOWN */
 export function subjectRow(store: ReadOnlyStore, pseudonym: string): SubjectRow {
-  const row = listSubjects(store, pseudonym).find((candidate) => candidate.pseudonym === pseudonym);
+  const name = pseudonym.normalize('NFC');
+  const row = listSubjects(store, name).find((candidate) => candidate.pseudonym === name);
   if (row === undefined) throw new AppError('SUBJECT_UNKNOWN', 'No subject has this pseudonym.');
   return row;
 }

@@ -86,18 +86,32 @@ export function cohortInProgress(store: ReadOnlyStore, runId: string, round: num
 
 /**
  * Whether somebody's consent to the purpose of a cohort is not active any more: withdrawn, expired, or replaced by one
- * of another term.
+ * of another term. An image that was corrected to be another person's needs that person's consent, too.
  * @param at ISO 8601 UTC; default is the latest time that the store knows
  */
 export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.clock.latest()): boolean {
   const { purpose, size } = store.cohorts.get(cohortId)!;
-  const members = store.cohorts.members(cohortId);
   // Somebody was erased.
-  if (members.length !== size) return true;
+  if (store.cohorts.members(cohortId).length !== size) return true;
   const events = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
-  return members.some(
-    ({ subjectId }) => consentStatus(events.get(subjectId) ?? [], purpose, at) !== 'active',
-  );
+  return store.cohorts
+    .subjects(cohortId)
+    .some((subjectId) => consentStatus(events.get(subjectId) ?? [], purpose, at) !== 'active');
+}
+
+/**
+ * Whether what a cohort holds was corrected since it was frozen: another label, another person, or an image that is held
+ * out now. What was trained on it would be trained on something wrong.
+ */
+export function isOutdated(store: ReadOnlyStore, cohortId: number): boolean {
+  if (!store.imageCorrections.touch(cohortId)) return false;
+  const { purpose, sha256 } = store.cohorts.get(cohortId)!;
+  const members = store.cohorts.members(cohortId);
+  const training = members.flatMap(({ imageId }) => {
+    const image = store.images.get(imageId);
+    return image?.split === 'train' ? [image] : [];
+  });
+  return training.length < members.length || cohortHash(purpose, training.sort(canonicalOrder)) !== sha256;
 }
 
 /** The next instant at which the clock alone may change somebody's consent to a purpose; null when there is none. */
@@ -177,7 +191,7 @@ function consentedImages(
   return store.images
     .list({ split, status: 'ready', datasetId })
     .filter((image) => subjects.has(image.subjectId) && (labels === null || labels.has(image.label)))
-    .sort((a, b) => compare(a.sha256, b.sha256) || a.id - b.id);
+    .sort(canonicalOrder);
 }
 
 /** SHA-256 of the canonical JSON of purpose and members; says what was learnt from, of whom, under which label. */
@@ -191,6 +205,6 @@ function cohortHash(purpose: string, images: readonly ImageRecord[]): string {
   return hashJson({ purpose, images: members });
 }
 
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+function canonicalOrder(a: ImageRecord, b: ImageRecord): number {
+  return a.sha256 < b.sha256 ? -1 : a.sha256 > b.sha256 ? 1 : a.id - b.id;
 }

@@ -113,7 +113,7 @@ export function dropDueCrops(store: Store, { trustsClock }: { trustsClock: boole
     const drop = due.filter(({ byClock }) => trustsClock || !byClock);
     for (const { subjectId, images, reason } of drop) {
       for (const { id } of images) store.images.dropCrop(id, reason);
-      const subject = store.subjects.refOf(store.subjects.get(subjectId)!.pseudonym);
+      const subject = store.subjects.refOf(store.subjects.byId(subjectId)!.pseudonym);
       const details = { subject, images: images.length, reason };
       store.audit.append({ actor: 'anneal', action: actions.deleted, details });
     }

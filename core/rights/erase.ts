@@ -120,7 +120,7 @@ const databaseBusy = () =>
   });
 
 function subjectOf(store: Store, subjectId: number): { id: number; pseudonym: string } {
-  const subject = store.subjects.get(subjectId);
+  const subject = store.subjects.byId(subjectId);
   if (subject === null) throw new AppError('DATABASE_DAMAGED', 'The subject of an erasure has lost its row.');
   return subject;
 }

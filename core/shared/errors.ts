@@ -50,6 +50,11 @@ export const errorTable = {
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
+  DOCUMENT_UNUSABLE: {
+    status: 400,
+    action: 'Save the scan as PDF, JPEG or PNG of at most 10 MB, and attach that file.',
+  },
+  CONFIRMATION_NEEDED: { status: 409, action: 'Look at what the message names, and confirm it.' },
   INVITATION_INVALID: {
     status: 400,
     action: 'Ask the coordinator for a new invitation and paste all of it.',

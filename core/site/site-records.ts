@@ -5,6 +5,7 @@ import {
   type FrozenCohort,
   freezeCohort,
   hasLostConsent,
+  isOutdated,
   trainingImages,
 } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
@@ -133,7 +134,7 @@ const lossDigits = 3;
 
 /**
  * State, local parameters and message in one transaction: a site that is killed has announced all of it or nothing.
- * @returns false, and nothing is written, when somebody in the cohort has withdrawn
+ * @returns false, and nothing is written, when somebody in the cohort has withdrawn, or an image in it was corrected
  * @throws AppError CLOCK_RAN_BACK | CONSENTS_CHANGED; nothing is written
  */
 export function recordAnnouncement(
@@ -158,7 +159,7 @@ export function recordAnnouncement(
   const { sha256, sizeBytes, memory } = update;
   return store.transaction(() => {
     assertConsentsHold(store);
-    if (hasLostConsent(store, cohort.cohortId)) return false;
+    if (hasLostConsent(store, cohort.cohortId) || isOutdated(store, cohort.cohortId)) return false;
     store.adapters.insert({
       sha256,
       runId,
@@ -218,7 +219,7 @@ function auditUpdate({ audit }: Store, runId: string, round: number, trained: Tr
 
 /**
  * Throws away what was trained on a subject whose consent was withdrawn and is not received yet, so that it is done
- * again. An update that was announced may have reached the coordinator although no receipt came yet: then its cohort
+ * again; and what is being trained on an image that was corrected. An update that was announced may have reached the coordinator although no receipt came yet: then its cohort
  * stays in the trace, which must never say "not used" of a subject that was.
  * @returns files to delete, or null when there was nothing
  */
@@ -250,11 +251,15 @@ function discardRound(
   const cohort = isSent
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
     : cohortInProgress(store, runId, round);
-  if (!cohort || !hasLostConsent(store, cohort.id)) return null;
+  if (!cohort) return null;
+  const isConsented = !hasLostConsent(store, cohort.id);
+  // What has left with a wrong label stays: a coordinator that gets a round twice learns more than from its mistake.
+  if (isConsented && (isSent || !isOutdated(store, cohort.id))) return null;
   return store.transaction(() => {
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
-    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, 'consent withdrawn or over');
+    const reason = isConsented ? 'an image was corrected' : 'consent withdrawn or over';
+    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, reason);
   });
 }
 

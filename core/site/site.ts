@@ -4,7 +4,7 @@
  * twice finds its work again by itself.
  */
 import { z } from 'zod';
-import { hasLostConsent } from '../consent/cohort.ts';
+import { hasLostConsent, isOutdated } from '../consent/cohort.ts';
 import { establishTimeZone } from '../consent/site-zone.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
@@ -160,8 +160,8 @@ export function createSite(options: SiteOptions): SiteNode {
     );
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
-    if (files !== null || (cohortId !== undefined && hasLostConsent(store, cohortId)))
-      dispatch({ type: 'discarded' });
+    const stands = (id: number) => !hasLostConsent(store, id) && !isOutdated(store, id);
+    if (files !== null || (cohortId !== undefined && !stands(cohortId))) dispatch({ type: 'discarded' });
     if (state.manifest !== null) alarms.watchConsent(state.manifest.config.purpose);
   }
 
@@ -230,7 +230,8 @@ export function createSite(options: SiteOptions): SiteNode {
   voidOldApproval(store);
   establishPolicy(store);
   establishTimeZone(store);
-  const stopListening = store.consentEvents.onAppend(() => dispatch({ type: 'consentChanged' }));
+  const onData = () => dispatch({ type: 'consentChanged' });
+  const listening = [store.consentEvents.onAppend(onData), store.images.onCorrect(onData)];
   dispatch({ type: 'started' });
 
   return {
@@ -302,7 +303,7 @@ export function createSite(options: SiteOptions): SiteNode {
       dispatch({ type: 'resumed' });
     },
     async close() {
-      stopListening();
+      for (const stop of listening) stop();
       alarms.close();
       dispatch({ type: 'closed' });
       await steps;

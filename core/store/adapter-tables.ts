@@ -15,6 +15,7 @@ import type { Sqlite } from './sqlite.ts';
 
 const foundRow = z.object({ found: z.literal(1) });
 const memberRow = z.object({ imageId: z.int(), subjectId: z.int() });
+const subjectRow = memberRow.pick({ subjectId: true });
 
 export function createAdapters(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'adapters', adapterRecord);
@@ -83,11 +84,27 @@ export function createCohorts(db: Sqlite, now: () => string) {
     get: (id: number) => rows.get('WHERE id = @id', { id }),
     /** By round, then by time of freezing; superseded ones included. */
     byRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY round, id', { runId }),
-    /** Cohorts that hold an image of this subject, superseded ones included. */
+    /** Cohorts that hold an image that was or now is this subject's, superseded ones included. */
     bySubject: (subjectId: number) =>
       rows.all(`WHERE id IN (SELECT cohort_id FROM cohort_members WHERE ${isOfSubject}) ORDER BY id`, {
         subjectId,
       }),
+    /** Cohorts that hold an image, superseded ones included. */
+    byImage: (imageId: number) =>
+      rows.all('WHERE id IN (SELECT cohort_id FROM cohort_members WHERE image_id = @imageId) ORDER BY id', {
+        imageId,
+      }),
+    /** Whose images a cohort holds: as it was frozen, and as they were corrected since. */
+    subjects: (id: number): number[] =>
+      db
+        .all(
+          subjectRow,
+          `SELECT subject_id AS subjectId FROM cohort_members WHERE cohort_id = @id
+           UNION SELECT images.subject_id FROM cohort_members JOIN images ON images.id = image_id
+             WHERE cohort_id = @id`,
+          { id },
+        )
+        .map(({ subjectId }) => subjectId),
     /** By image id. */
     members: (id: number): CohortMember[] =>
       db.all(

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { canonicalJson, sha256 } from '../shared/hash.ts';
 import type { Clock } from './clock.ts';
-import { type ConsentBreak, findConsentBreak, type RefOf } from './consent-chain.ts';
+import type { ConsentBreak } from './consent-chain.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
 import type { Sqlite, SqlParameters } from './sqlite.ts';
@@ -26,7 +26,7 @@ export interface AuditVerification {
 }
 
 /** SHA-256 of the previous hash followed by the canonical JSON (RFC 8785) of the row's other columns. */
-function chainHash(row: Omit<RawRow, 'hash'>): string {
+export function chainHash(row: Omit<RawRow, 'hash'>): string {
   const { previousHash, ...content } = row;
   return sha256(previousHash + canonicalJson(content));
 }
@@ -44,14 +44,17 @@ export type Redaction = z.infer<typeof redactionSchema>;
 export const erasedAction = 'subject.erased';
 const erasedDetails = z.object({ redacted: z.array(redactionSchema) });
 
+const nothingYet = { dataVersion: -1, count: 0, head: auditGenesisHash };
+
 export function createAudit(
   db: Sqlite,
   now: () => string,
-  { clock, refOf }: { clock: Pick<Clock, 'remember'>; refOf: RefOf },
+  { clock, findBreak }: { clock: Pick<Clock, 'remember'>; findBreak: () => ConsentBreak | null },
 ) {
   const rows = rowsOf(db, 'audit', auditRecord);
   const raw = rowsOf(db, 'audit', rawRow);
   const insert = insertSql('audit', rows.keys);
+  let whole = nothingYet;
   return {
     /** Newest first, at most `limit` (default 100) rows older than `beforeSeq`. */
     page: ({
@@ -61,29 +64,35 @@ export function createAudit(
       beforeSeq?: number | undefined;
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
+    /** As stored, oldest first; `details` is canonical JSON. */
+    raw: () => raw.each('ORDER BY seq'),
+    /** Rows whose details an erasure has replaced: their hash is not that of what they say now. */
+    redactedSeqs: (): number[] => [...redactionsOf(raw).keys()],
     /** Rows that name a subject by its keyed hash, oldest first. */
     about: (subject: string) => rows.all('WHERE instr(details, @subject) > 0 ORDER BY seq', { subject }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
      * Recomputes every hash, and holds the consents against their rows. A row whose details an erasure replaced fits by its
-     * links, and by what the erasure's own row says of it; by nothing else.
+     * links, and by what the erasure's own row says of it; by nothing else. What this process has found whole is not walked
+     * again until another one writes into the file: a screen asks often, and a trail grows long.
      */
     verify(): AuditVerification {
       const redactions = redactionsOf(raw);
-      let previousHash = auditGenesisHash;
-      let count = 0;
+      const dataVersion = Number(db.pragma('data_version'));
+      let { count, head } = whole.dataVersion === dataVersion ? whole : nothingYet;
       let brokenAtSeq: AuditVerification['brokenAtSeq'] = null;
-      for (const row of raw.each('ORDER BY seq')) {
+      for (const row of raw.each(`WHERE seq > ${count} ORDER BY seq`)) {
         const { hash, ...content } = row;
         count++;
         const isWhole = hash === chainHash(content) || isRedacted(row, redactions.get(row.seq));
-        const fits = row.seq === count && row.previousHash === previousHash && isWhole;
+        const fits = row.seq === count && row.previousHash === head && isWhole;
         if (!fits) brokenAtSeq ??= row.seq;
-        previousHash = hash;
+        head = hash;
       }
-      const brokenConsent = findConsentBreak(db, refOf);
+      if (brokenAtSeq === null) whole = { dataVersion, count, head };
+      const brokenConsent = findBreak();
       const intact = brokenAtSeq === null && brokenConsent === null;
-      return { intact, brokenAtSeq, brokenConsent, rows: count, head: previousHash };
+      return { intact, brokenAtSeq, brokenConsent, rows: count, head };
     },
     /**
      * Replaces details, in the transaction of an erasure. Call it with what is to stand there, or null to leave a row.
@@ -91,6 +100,7 @@ export function createAudit(
      */
     redact(replace: (details: Record<string, unknown>) => Record<string, unknown> | null): Redaction[] {
       const redactions: Redaction[] = [];
+      whole = nothingYet;
       for (const { hash, ...row } of raw.all('ORDER BY seq')) {
         const replaced = row.action === erasedAction ? null : replace(JSON.parse(row.details));
         if (replaced === null) continue;

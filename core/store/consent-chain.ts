@@ -121,13 +121,13 @@ function readBindings(db: Sqlite): Bindings {
  * beside a walk over the whole trail: it reads the rows about consents only, and trusts what they say.
  * @returns the first that differs, or null
  */
-export function findConsentBreak(db: Sqlite, refOf: RefOf): ConsentBreak | null {
+function findConsentBreak(db: Sqlite, refOf: RefOf): ConsentBreak | null {
   const { recorded, erased, bound, twice } = readBindings(db);
   if (twice !== null) return twice;
   const lastOld = bound?.lastEvent ?? 0;
   const old: ErasedEvent[] = [];
   const seen = new Set<number>();
-  for (const event of db.each(boundEvent, `${events} ORDER BY event.id`)) {
+  for (const event of db.all(boundEvent, `${events} ORDER BY event.id`)) {
     const { id } = event;
     const row = recorded.get(id);
     const sha256 = consentHash(event, refOf);
@@ -145,4 +145,23 @@ export function findConsentBreak(db: Sqlite, refOf: RefOf): ConsentBreak | null 
   old.sort((a, b) => a.event - b.event);
   if (bound !== null && hashJson(old) !== bound.sha256) return { event: null, seq: bound.seq };
   return null;
+}
+
+const extentRow = z.object({ events: z.int(), id: z.int().nullable() });
+const extent = 'SELECT count(*) AS events, max(id) AS id FROM consent_events';
+
+/**
+ * The same, kept: what was found whole is not read again until another process has written into the file, or this one has
+ * recorded or erased a consent.
+ */
+export function createConsentCheck(db: Sqlite, refOf: RefOf): () => ConsentBreak | null {
+  let whole = '';
+  return () => {
+    const { events: count, id } = db.get(extentRow, extent)!;
+    const now = [Number(db.pragma('data_version')), count, id].join(' ');
+    if (now === whole) return null;
+    const found = findConsentBreak(db, refOf);
+    if (found === null) whole = now;
+    return found;
+  };
 }

@@ -4,11 +4,12 @@ import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import {
   type BoundEvent,
+  type ConsentBreak,
   consentActions,
   consentHash,
+  createConsentCheck,
   type ErasedEvent,
   eventsWithHashes,
-  findConsentBreak,
   listAsFound,
   type RefOf,
 } from './consent-chain.ts';
@@ -35,7 +36,15 @@ const lastId = `SELECT max(id) AS id FROM (
 export function createConsentEvents(
   db: Sqlite,
   now: () => string,
-  { audit, refOf }: { audit: Pick<ReturnType<typeof createAudit>, 'append'>; refOf: RefOf },
+  {
+    audit,
+    refOf,
+    findBreak,
+  }: {
+    audit: Pick<ReturnType<typeof createAudit>, 'append'>;
+    refOf: RefOf;
+    findBreak: () => ConsentBreak | null;
+  },
 ) {
   const rows = rowsOf(db, 'consent_events', consentEventRecord);
   const insert = insertSql('consent_events', rows.keys);
@@ -113,7 +122,7 @@ export function createConsentEvents(
       });
     },
     /** First event that does not fit the trail, or null. */
-    findBreak: () => findConsentBreak(db, refOf),
+    findBreak,
   };
 }
 
@@ -124,6 +133,9 @@ export function bindOldConsents(db: Sqlite): void {
   const { refOf } = createSubjects(db, now, settings);
   const details = listAsFound(db, refOf);
   if (details === null) return;
-  const audit = createAudit(db, now, { clock: createClock(db, now, settings), refOf });
+  const audit = createAudit(db, now, {
+    clock: createClock(db, now, settings),
+    findBreak: createConsentCheck(db, refOf),
+  });
   audit.append({ actor: 'anneal', action: consentActions.bound, details });
 }

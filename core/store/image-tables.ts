@@ -2,7 +2,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
+import { createChangeListeners } from './change-listeners.ts';
 import type { createSettings } from './federation-tables.ts';
+
 import {
   datasetRecord,
   type FaceBox,
@@ -77,7 +80,7 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
     refOf,
     /** When the subject of this pseudonym was erased, unless a person has said since that it may come again; else null. */
     erasedAt,
-    get: (id: number) => rows.get('WHERE id = @id', { id }),
+    byId: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
     list({ search }: { search?: string | undefined } = {}) {
@@ -140,6 +143,7 @@ export type NewImage = Defaulted<
 
 export function createImages(db: Sqlite, now: () => string) {
   const stored = imageRecord.omit({ id: true, pseudonym: true });
+  const corrections = createChangeListeners();
   const unset = Object.fromEntries(Object.keys(stored.shape).map((key) => [key, null]));
   const insert = `${insertSql('images', Object.keys(stored.shape))}
     ON CONFLICT (dataset_id, sha256) DO NOTHING RETURNING id`;
@@ -177,6 +181,16 @@ export function createImages(db: Sqlite, now: () => string) {
     },
     setAside(id: number, reason: string): void {
       db.run("UPDATE images SET status = 'set-aside', reason = @reason WHERE id = @id", { id, reason });
+    },
+    /** Hears of every correction. @returns how to stop */
+    onCorrect: corrections.add,
+    /** Call it through core/data/corrections.ts, which checks and records it. */
+    correct(id: number, image: Pick<ImageRecord, 'subjectId' | 'label' | 'split'>): void {
+      corrections.tell();
+      db.run('UPDATE images SET subject_id = @subjectId, label = @label, split = @split WHERE id = @id', {
+        ...pick(image, 'subjectId', 'label', 'split'),
+        id,
+      });
     },
     /** Makes a set-aside image ready, for instance when it is imported again as already cropped. */
     restore(

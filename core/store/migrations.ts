@@ -29,6 +29,15 @@ function holdArrivedUpdates(db: Sqlite): void {
   db.exec(`DROP VIEW blob_references; ${sql.replace(arrived, `${arrived} AND cohort_sha256 IS NULL`)};`);
 }
 
+/** One more kind of row that names blobs, beside those that the view of one-home.sql and later steps tell of. */
+function addBlobReferences(db: Sqlite, select: string): void {
+  const view = db.get(
+    viewRow,
+    "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'blob_references'",
+  )!;
+  db.exec(`DROP VIEW blob_references; ${view.sql}\nUNION ALL\n${select};`);
+}
+
 /** In order, without gaps, from 1. A migration that has shipped is never changed. */
 export const migrations: readonly Migration[] = [
   { version: 1, apply: fromFiles('schema.sql') },
@@ -53,7 +62,13 @@ export const migrations: readonly Migration[] = [
     },
   },
   { version: 10, apply: fromFiles('people.sql') },
-  { version: 11, apply: fromFiles('subjects.sql') },
+  {
+    version: 11,
+    apply(db) {
+      fromFiles('subjects.sql')(db);
+      addBlobReferences(db, "SELECT sha256, NULL, NULL, 'consent-document', 1 FROM consent_documents");
+    },
+  },
 ];
 
 export const databaseVersion = migrations.length;

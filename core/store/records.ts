@@ -94,6 +94,43 @@ export const imageRecord = z.object({
 });
 export type ImageRecord = z.infer<typeof imageRecord>;
 
+export const consentMediaTypeSchema = z.enum(['application/pdf', 'image/jpeg', 'image/png']);
+export type ConsentMediaType = z.infer<typeof consentMediaTypeSchema>;
+
+/** Scan of a signed consent form. */
+export const consentDocumentRecord = z.object({
+  id: z.int(),
+  subjectId: z.int(),
+  consentEventId: z.int(),
+  /** Of the file, which is a blob. */
+  sha256: z.string(),
+  mediaType: consentMediaTypeSchema,
+  sizeBytes: z.int(),
+  addedAt: z.string(),
+  addedBy: z.string(),
+});
+export type ConsentDocumentRecord = z.infer<typeof consentDocumentRecord>;
+
+/** What one image was before a correction, and what it is after it. */
+export const imageCorrectionRecord = z.object({
+  id: z.int(),
+  /** The same for all images that were corrected together. */
+  act: z.string(),
+  imageId: z.int(),
+  subjectId: z.int(),
+  newSubjectId: z.int(),
+  label: z.string(),
+  newLabel: z.string(),
+  split: splitSchema,
+  newSplit: splitSchema,
+  /** Of `correctionReasons` in core/config. */
+  reason: z.string(),
+  note: z.string().nullable(),
+  correctedAt: z.string(),
+  correctedBy: z.string(),
+});
+export type ImageCorrectionRecord = z.infer<typeof imageCorrectionRecord>;
+
 export const imageCount = z.object({
   label: z.string(),
   split: splitSchema,

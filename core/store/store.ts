@@ -2,6 +2,7 @@
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
+import { createConsentCheck } from './consent-chain.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { type ErasedRows, eraseRows } from './erase-rows.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
@@ -24,6 +25,7 @@ import {
   createUpdateArrivals,
 } from './run-tables.ts';
 import type { Sqlite } from './sqlite.ts';
+import { createConsentDocuments, createImageCorrections } from './subject-tables.ts';
 
 /**
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
@@ -34,14 +36,17 @@ function createTables(db: Sqlite, now: () => string) {
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
   const { refOf } = subjects;
-  const audit = createAudit(db, now, { clock, refOf });
+  const findBreak = createConsentCheck(db, refOf);
+  const audit = createAudit(db, now, { clock, findBreak });
   return {
     settings,
     clock,
     subjects,
-    consentEvents: createConsentEvents(db, now, { audit, refOf }),
+    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
+    imageCorrections: createImageCorrections(db, now),
+    consentDocuments: createConsentDocuments(db, now),
     sites: createSites(db, now),
     invitations: createInvitations(db, now),
     runs: createRuns(db, now),
@@ -73,10 +78,12 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'erasedAt' | 'get' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
   runs: 'get' | 'list' | 'current';
@@ -85,14 +92,14 @@ interface Readers {
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
-  cohorts: 'get' | 'byRun' | 'bySubject' | 'members';
+  cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
   outbox: 'pending';
-  audit: 'page' | 'about' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'redactedSeqs' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'listOfRun' | 'list';
   evaluationCohorts: 'ofRun' | 'bySubject' | 'members';

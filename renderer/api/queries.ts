@@ -15,6 +15,7 @@ import type {
   SubjectRow,
   TraceReport,
 } from '../../core/api/contract.ts';
+import type { SubjectDetail, SubjectImage } from '../../core/api/subject-contract.ts';
 import type { Device } from '../../core/engine/engine.ts';
 import { api } from './client.ts';
 import { type FormSettings, writtenSettings } from './run-settings.ts';
@@ -30,6 +31,8 @@ export const keys = {
   dataset: ['dataset'],
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
+  subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
+  subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
   trace: (pseudonym: string) => ['trace', pseudonym],
   coordinator: ['coordinator'],
   plan: (settings: FormSettings, sites: number) => ['plan', settings, sites],
@@ -89,6 +92,23 @@ export const useSubjects = (search: string) =>
 
 export const useSetAside = () =>
   useQuery<SetAsideRow[]>({ queryKey: keys.setAside, queryFn: () => api.site.setAside.query() });
+
+export const useSubject = (pseudonym: string) =>
+  useQuery<SubjectDetail>({
+    queryKey: keys.subject(pseudonym),
+    queryFn: () => api.subjects.get.query({ pseudonym }),
+  });
+
+/** Pictures come a page at a time. */
+export const imagesPerPage = 24;
+
+export const useSubjectImages = (pseudonym: string, page: number) =>
+  useQuery<{ total: number; rows: SubjectImage[] }>({
+    queryKey: keys.subjectImages(pseudonym, page),
+    queryFn: () =>
+      api.subjects.images.query({ pseudonym, offset: (page - 1) * imagesPerPage, limit: imagesPerPage }),
+    placeholderData: keepPreviousData,
+  });
 
 export const useTrace = (pseudonym: string) =>
   useQuery<TraceReport>({

@@ -49,30 +49,35 @@ export function formatLoss(loss: number | null): string {
   return loss === null || !Number.isFinite(loss) ? none : loss.toFixed(3);
 }
 
-/** `22 Nov 2026` in the reader's time zone. */
-export function formatDate(iso: string | null, timeZone?: string): string {
+/** How the reader's system writes dates. */
+const ownLocale = (): string => globalThis.navigator?.language || 'en-GB';
+
+const dayParts = { day: 'numeric', month: 'short', year: 'numeric' } as const;
+
+/** `22 Nov 2026`, `Nov 22, 2026`, `22. Nov. 2026`: as the reader writes dates, in the reader's time zone. */
+export function formatDate(iso: string | null, timeZone?: string, locale = ownLocale()): string {
   if (iso === null) return none;
   const moment = new Date(iso);
   if (Number.isNaN(moment.getTime())) return none;
-  return new Intl.DateTimeFormat('en-GB', {
-    day: 'numeric',
-    month: 'short',
-    year: 'numeric',
-    ...(timeZone && { timeZone }),
-  }).format(moment);
+  return new Intl.DateTimeFormat(locale, { ...dayParts, ...(timeZone && { timeZone }) }).format(moment);
+}
+
+/** A day that was meant as a day, wherever the reader is. @param day ISO date such as `2026-12-31` */
+export function formatDay(day: string | null, locale = ownLocale()): string {
+  return day === null || !/^\d{4}-\d{2}-\d{2}$/.test(day) ? none : formatDate(`${day}T00:00Z`, 'UTC', locale);
 }
 
 /** `22 Nov 2026, 14:05` in the reader's time zone. */
-export function formatDateTime(iso: string | null, timeZone?: string): string {
+export function formatDateTime(iso: string | null, timeZone?: string, locale = ownLocale()): string {
   if (iso === null) return none;
   const moment = new Date(iso);
   if (Number.isNaN(moment.getTime())) return none;
-  const time = new Intl.DateTimeFormat('en-GB', {
+  const time = new Intl.DateTimeFormat(locale, {
     hour: '2-digit',
     minute: '2-digit',
     ...(timeZone && { timeZone }),
   });
-  return `${formatDate(iso, timeZone)}, ${time.format(moment)}`;
+  return `${formatDate(iso, timeZone, locale)}, ${time.format(moment)}`;
 }
 
 /** `just now`, `5 minutes ago`, `in 3 hours`, then the date. */

@@ -114,7 +114,7 @@ test(
     );
     const trained = traces.find((trace) => trace.runs.length > 0)!.pseudonym;
 
-    await site.client.site.withdrawConsent.mutate({ pseudonym: trained });
+    await site.client.consent.withdraw.mutate({ pseudonym: trained });
     await until('the run to finish', async () => (await federation.run()).status === 'finished');
 
     const after = await site.client.site.trace.query({ pseudonym: trained });

@@ -63,7 +63,7 @@ test(
 
     // The coordinator is away when the consent is withdrawn, and the site dies right after.
     await federation.coordinator.kill();
-    await site().site.withdrawConsent.mutate({ pseudonym: late });
+    await site().consent.withdraw.mutate({ pseudonym: late });
     await until('the withdrawal to be in the outbox', async () =>
       (await site().audit.query()).rows.some(({ action }) => action === 'withdrawal-told'),
     );

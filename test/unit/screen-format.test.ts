@@ -5,6 +5,7 @@ import {
   formatCount,
   formatDate,
   formatDateTime,
+  formatDay,
   formatDuration,
   formatLoss,
   formatPercent,
@@ -86,8 +87,34 @@ describe('figures', () => {
 
 describe('moments', () => {
   test('date and time of the named zone', () => {
-    expect(formatDate('2026-11-22T23:30:00.000Z', 'UTC')).toBe('22 Nov 2026');
-    expect(formatDateTime('2026-11-22T23:30:00.000Z', 'Europe/Berlin')).toBe('23 Nov 2026, 00:30');
+    const late = '2026-11-22T23:30:00.000Z';
+    expect(formatDate(late, 'UTC', 'en-GB')).toBe('22 Nov 2026');
+    expect(formatDateTime(late, 'Europe/Berlin', 'en-GB')).toBe('23 Nov 2026, 00:30');
+  });
+
+  test.each([
+    ['en-GB', '31 Dec 2026'],
+    ['en-US', 'Dec 31, 2026'],
+    ['de-DE', '31. Dez. 2026'],
+    ['ar-EG', '٣١ ديسمبر ٢٠٢٦'],
+  ])('a day stays that day in %s, wherever the reader is', (locale, expected) => {
+    const { TZ } = process.env;
+    try {
+      for (const zone of ['UTC', 'Pacific/Kiritimati', 'Pacific/Pago_Pago']) {
+        process.env['TZ'] = zone;
+        expect(formatDay('2026-12-31', locale)).toBe(expected);
+      }
+    } finally {
+      if (TZ === undefined) delete process.env['TZ'];
+      else process.env['TZ'] = TZ;
+    }
+  });
+
+  test('the reader’s own way of writing dates is the default', () => {
+    const day = { day: 'numeric', month: 'short', year: 'numeric' } as const;
+    const expected = new Intl.DateTimeFormat(navigator.language, day).format(new Date(2026, 11, 31));
+    expect(formatDay('2026-12-31')).toBe(expected);
+    expect(formatDay('31.12.2026')).toBe('–');
   });
 
   test('what is no date is a dash', () => {

@@ -200,7 +200,7 @@ const examples: Partial<Record<PolicyRule, { refused: Example[]; allowed: Exampl
   },
 };
 /** They change what the site does, but refuse no run. */
-const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise'];
+const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise', 'keepCropsDays', 'maxDaysWithoutConsent'];
 
 describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>

@@ -10,6 +10,7 @@ import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
 import { addSiteDecisions } from './site-decisions.ts';
+import { addSiteTime } from './site-time.ts';
 
 /** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
 async function readInvitation(given: string): Promise<string> {
@@ -146,6 +147,7 @@ export function addSiteCommands(program: Command): void {
     );
 
   addSiteDecisions(site);
+  addSiteTime(site);
 
   site
     .command('status')

@@ -1,0 +1,161 @@
+import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { IconChevronDown, IconPlus } from '@tabler/icons-react';
+import { useState } from 'react';
+import type { SubjectDetail, SubjectPurpose } from '../../core/api/subject-contract.ts';
+import { Section } from '../components/page.tsx';
+import { StatusBadge } from '../components/status-badge.tsx';
+import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
+import { consentWords } from '../format/words.ts';
+import { RecordConsentDialog, type RecordMode } from '../screens/consent-dialogs.tsx';
+import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
+
+type Open =
+  | { what: RecordMode; purpose: SubjectPurpose | null }
+  | { what: 'withdraw'; purpose: string | null };
+
+/** What the subject agrees to now, purpose by purpose, and what can be done about it. */
+export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
+  const [open, setOpen] = useState<Open | null>(null);
+  const close = () => setOpen(null);
+  const { purposes } = subject;
+  const several = purposes.filter(({ status }) => holds(status)).length > 1;
+  return (
+    <Section
+      title="Consent"
+      description="Each purpose stands for itself. A run uses the images only while the consent to its purpose is active."
+      actions={
+        <Group gap="xs">
+          {several && (
+            <Button variant="subtle" color="red" onClick={() => setOpen({ what: 'withdraw', purpose: null })}>
+              Withdraw all…
+            </Button>
+          )}
+          <Button
+            variant={purposes.length === 0 ? 'filled' : 'default'}
+            leftSection={<IconPlus size={16} aria-hidden />}
+            onClick={() => setOpen({ what: 'record', purpose: null })}
+          >
+            {purposes.length === 0 ? 'Record consent…' : 'Another purpose…'}
+          </Button>
+        </Group>
+      }
+    >
+      {purposes.length === 0 ? (
+        <Text size="sm" c="dimmed">
+          No consent is recorded. The images of this subject are kept and never used.
+        </Text>
+      ) : (
+        <PurposesTable purposes={purposes} onOpen={setOpen} />
+      )}
+      {open?.what === 'withdraw' && (
+        <WithdrawConsentDialog subject={subject} purpose={open.purpose} onClose={close} />
+      )}
+      {open !== null && open.what !== 'withdraw' && (
+        <RecordConsentDialog subject={subject} mode={open.what} purpose={open.purpose} onClose={close} />
+      )}
+    </Section>
+  );
+}
+
+const holds = (status: SubjectPurpose['status']) => status === 'active' || status === 'not-yet-valid';
+
+interface PurposesTableProps {
+  purposes: readonly SubjectPurpose[];
+  onOpen: (open: Open) => void;
+}
+
+function PurposesTable({ purposes, onOpen }: PurposesTableProps) {
+  return (
+    <Table.ScrollContainer minWidth={560}>
+      <Table aria-label="Consent by purpose">
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>Purpose</Table.Th>
+            <Table.Th>State</Table.Th>
+            <Table.Th>From</Table.Th>
+            <Table.Th>Last day</Table.Th>
+            <Table.Th>Form</Table.Th>
+            <Table.Th>
+              <span className="visually-hidden">Actions</span>
+            </Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {purposes.map((purpose) => (
+            <PurposeRow key={purpose.purpose} purpose={purpose} onOpen={onOpen} />
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+function PurposeRow({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (open: Open) => void }) {
+  const { status, term } = purpose;
+  const note = purposeNote(purpose);
+  return (
+    <Table.Tr>
+      <Table.Td fw={600}>{purpose.purpose}</Table.Td>
+      <Table.Td>
+        <Stack gap={2} align="flex-start">
+          <StatusBadge word={consentWords[status]} />
+          {note !== null && (
+            <Text size="xs" c="dimmed">
+              {note}
+            </Text>
+          )}
+        </Stack>
+      </Table.Td>
+      <Table.Td className="numbers">{term === null ? '–' : termStart(term)}</Table.Td>
+      <Table.Td className="numbers">{term === null ? '–' : termEnd(term)}</Table.Td>
+      <Table.Td>{term?.documentVersion ?? '–'}</Table.Td>
+      <Table.Td>
+        <PurposeActions purpose={purpose} onOpen={onOpen} />
+      </Table.Td>
+    </Table.Tr>
+  );
+}
+
+function PurposeActions({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (open: Open) => void }) {
+  const { purpose: name, status } = purpose;
+  if (!holds(status)) {
+    const what = status === 'withdrawn' ? 'after-withdrawal' : status === 'expired' ? 'renew' : 'record';
+    const label = { 'after-withdrawal': 'New consent…', renew: 'Renew…', record: 'Record consent…' }[what];
+    return (
+      <Group justify="flex-end">
+        <Button
+          size="compact-sm"
+          variant="subtle"
+          aria-label={`${label.replace('…', '')}: ${name}`}
+          onClick={() => onOpen({ what, purpose })}
+        >
+          {label}
+        </Button>
+      </Group>
+    );
+  }
+  return (
+    <Group justify="flex-end">
+      <Menu position="bottom-end" withinPortal>
+        <Menu.Target>
+          <Button
+            size="compact-sm"
+            variant="subtle"
+            rightSection={<IconChevronDown size={14} aria-hidden />}
+            aria-label={`Change the consent to ${name}`}
+          >
+            Change
+          </Button>
+        </Menu.Target>
+        <Menu.Dropdown>
+          <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>
+          <Menu.Item onClick={() => onOpen({ what: 'shorten', purpose })}>Shorten…</Menu.Item>
+          <Menu.Divider />
+          <Menu.Item color="red" onClick={() => onOpen({ what: 'withdraw', purpose: name })}>
+            Withdraw…
+          </Menu.Item>
+        </Menu.Dropdown>
+      </Menu>
+    </Group>
+  );
+}
