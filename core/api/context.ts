@@ -4,6 +4,7 @@ import type { Device } from '../engine/engine.ts';
 import type { ExportOptions } from '../models/adapter-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
+import type { Rights } from '../rights/rights.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
@@ -22,6 +23,7 @@ export interface AgentContext {
   readonly store: Store;
   readonly blobs: BlobStore;
   readonly catalogue: Catalogue;
+  readonly rights: Rights;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
   /** When this site joined its federation. */

@@ -16,6 +16,7 @@ import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
+import { rightsRouter } from './rights-router.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
 import { subjectsRouter } from './subjects-router.ts';
 import { approving, procedure, router, viewing } from './trpc.ts';
@@ -200,6 +201,7 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  rights: rightsRouter,
   coordinator: coordinatorRouter,
   /** Installed base models, the default first. */
   baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),

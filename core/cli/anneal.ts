@@ -14,6 +14,7 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
+import { addTraceCommand } from './commands/trace.ts';
 import { endWithReader, printError } from './output.ts';
 
 const asJson = process.argv.includes('--json');
@@ -46,6 +47,7 @@ addDemoCommand(program);
 addCoordinatorCommands(program);
 addSiteCommands(program);
 addConsentCommands(program);
+addTraceCommand(program);
 addAdapterCommands(program);
 addModelCommands(program);
 addPlanCommand(program);
