@@ -2,14 +2,17 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+
 import type { LeakReport } from '../config/leak-report.ts';
+import type { Role } from '../config/roles.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
 import type { ConsentStatus } from '../consent/consent.ts';
 import type { PurposeConsent } from '../consent/purposes.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
-import type { ImportProgress } from '../data/import-folder.ts';
+import type { DuplicateQuestion } from '../data/duplicates.ts';
+import type { ImportProgress, QualityRow } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
 import type { Difference } from '../policy/differences.ts';
 import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
@@ -19,9 +22,27 @@ import type { Erasure } from '../rights/erase.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
-import type { AdapterRecord, AuditRecord, DecisionRecord } from '../store/records.ts';
+import type { AuditVerification } from '../store/audit.ts';
+import type {
+  AdapterRecord,
+  AsideKind,
+  AuditRecord,
+  DecisionRecord,
+  ImageQuality,
+  ProposalRecord,
+  Split,
+} from '../store/records.ts';
+import type { ConsentOutlook } from './consent-notes.ts';
 
-export type { ImportProgress, ImportReport, SetAsideRow } from '../data/import-folder.ts';
+export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { ConsentOutlook } from './consent-notes.ts';
+export type { AsideKind, DuplicateQuestion, ImageQuality };
+
+/** All images with figures, and pairs of ready images that are nearly the same. */
+export interface ImagesView {
+  quality: (QualityRow & { id: number; split: Split })[];
+  duplicates: DuplicateQuestion[];
+}
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 
@@ -62,6 +83,8 @@ export interface SiteOverview {
   /** Of the run, for its letter; null until this site could derive the contract. */
   contractSha256: string | null;
   approval: ApprovalCard | null;
+  /** Consents that end, and what that means for the run in progress. */
+  consents: ConsentOutlook;
 }
 
 /** A class of the run, with what this site has of it. */
@@ -115,6 +138,8 @@ export interface ApprovalCard extends WhatLeaves {
   /** What "approve within these limits" begins with. */
   limits: EditableLimits;
   policyVersion: number;
+  /** What a person should know of the consents here before deciding; nothing in most cases. */
+  consentNotes: string[];
 }
 
 export type EditableLimits = Required<Omit<Limits, 'runs' | 'until'>>;
@@ -141,6 +166,34 @@ export interface SitePolicyView extends Omit<CurrentPolicy, 'policy'> {
   /** Why the stored policy does not hold; null when it does. */
   problem: ErrorReport | null;
 }
+
+/** Who uses these screens. */
+export interface Me {
+  /** `must-change`: signed in with a one-time password. */
+  state: 'open' | 'locked' | 'must-change' | 'signed-out';
+  /** As the audit trail names them. */
+  actor: string | null;
+  displayName: string | null;
+  roles: Role[];
+  /** Signed in with a user account, which can be locked and signed out of. */
+  hasPassword: boolean;
+  /** Who may go on without an account over this way in; null when everybody signs in. */
+  owner: string | null;
+  hasAccounts: boolean;
+  lockAfterMinutes: number;
+}
+
+/** An act that waits for a second person. */
+export interface ProposalRow
+  extends Pick<ProposalRecord, 'id' | 'kind' | 'input' | 'proposedBy' | 'proposedAt' | 'expiresAt'> {
+  title: string;
+  isMine: boolean;
+  /** Why the person who asks can't confirm it; null when they can, given the role. */
+  fault: string | null;
+}
+
+export type { Account, HandedOut } from '../people/accounts.ts';
+export type { PeopleSettings } from '../people/people.ts';
 
 export interface SubjectRow {
   pseudonym: string;
@@ -202,10 +255,9 @@ export interface AdapterRow extends AdapterRecord {
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 
-export interface AuditPage {
+/** Entries, and whether the whole trail holds. */
+export interface AuditPage extends Omit<AuditVerification, 'rows'> {
   rows: AuditRow[];
-  /** Whether the hash chain is whole up to the newest row. */
-  intact: boolean;
 }
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */

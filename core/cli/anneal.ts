@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
 import { AppError } from '../shared/errors.ts';
 import { addAdapterCommands } from './commands/adapters.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addConsentCommands } from './commands/consent.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -15,7 +16,9 @@ import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { addTraceCommand } from './commands/trace.ts';
+import { addUserCommands } from './commands/users.ts';
 import { endWithReader, printError } from './output.ts';
+import { actAs } from './with-agent.ts';
 
 const asJson = process.argv.includes('--json');
 endWithReader();
@@ -23,6 +26,8 @@ endWithReader();
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
   .version(version)
+  .option('--as <name>', 'act as this user account; its password is asked for, or read from standard input')
+  .hook('preAction', (root) => actAs(root.opts<{ as?: string }>().as))
   .showHelpAfterError('(add --help for the options)')
   // Set before the commands are added: they inherit both. A script reads mistakes in the call as JSON, too.
   .exitOverride()
@@ -49,12 +54,14 @@ addSiteCommands(program);
 addConsentCommands(program);
 addTraceCommand(program);
 addAdapterCommands(program);
+addAuditCommands(program);
 addModelCommands(program);
 addPlanCommand(program);
 addServeCommand(program);
 addDoctorCommand(program);
 addSimulateCommand(program);
 addReportCommand(program);
+addUserCommands(program);
 
 try {
   await program.parseAsync();

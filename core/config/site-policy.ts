@@ -114,6 +114,54 @@ const keepsShape = grouped('How long it keeps', {
   ),
 });
 
+const peopleShape = grouped('People', {
+  twoPersonApproval: setting(
+    'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+  twoPersonErasure: setting(
+    'Two people erase. A subject is erased only when a second person has confirmed it; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+});
+
+const degrees = (preset: number) => z.number().min(0).max(180).default(preset);
+const shareOf = (preset: number) => z.number().min(0).max(1).default(preset);
+
+/** For images imported from now on; those that are here already stay as they are. */
+const imagesShape = grouped('Image quality', {
+  minFacePixels: setting(
+    'Size of the face. An image whose face is fewer pixels wide than this is set aside.',
+    z.int().min(1).max(10_000).default(48),
+  ),
+  minSharpness: setting(
+    'Sharpness. An image whose face is more blurred than this is set aside: about 0.05 is a badly blurred face, 0.3 a sharp one. 0 takes all.',
+    z.number().min(0).max(20).default(0.03),
+  ),
+  maxBlackShare: setting(
+    'Black parts. An image is set aside when more of its face than this is black; dark skin in ordinary light is far from black.',
+    shareOf(0.6),
+    { unit: 'share' },
+  ),
+  maxWhiteShare: setting(
+    'White parts. An image is set aside when more of its face than this is white, as from a flash.',
+    shareOf(0.6),
+    { unit: 'share' },
+  ),
+  maxRoll: setting(
+    'Tilt of the head. In degrees, to either side; an image with more is set aside. Estimated, right to about ten degrees.',
+    degrees(60),
+  ),
+  maxYaw: setting(
+    'Head turned aside. In degrees, to either side; 90 is a profile. Estimated, right to about ten degrees.',
+    degrees(75),
+  ),
+  maxPitch: setting(
+    'Head raised or lowered. In degrees, up or down. Estimated, right to about ten degrees.',
+    degrees(60),
+  ),
+});
+
 /** Strict: a rule that this version does not know must not be dropped in silence. */
 export const sitePolicySchema = z.strictObject({
   ...dataShape,
@@ -121,9 +169,15 @@ export const sitePolicySchema = z.strictObject({
   ...leavesShape,
   ...allowedShape,
   ...keepsShape,
+  ...peopleShape,
+  ...imagesShape,
 });
 export type SitePolicy = z.infer<typeof sitePolicySchema>;
 export type PolicyRule = keyof SitePolicy;
+
+/** The rules of the quality of images. */
+export type ImageLimits = z.infer<z.ZodObject<typeof imagesShape>>;
+export const imageLimitsOf = (policy: SitePolicy): ImageLimits => z.object(imagesShape).parse(policy);
 
 export const defaultSitePolicy: SitePolicy = sitePolicySchema.parse({});
 
@@ -166,6 +220,15 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
     maxDaysWithoutConsent:
       before.maxDaysWithoutConsent > 0 &&
       (after.maxDaysWithoutConsent === 0 || isHigher('maxDaysWithoutConsent')),
+    twoPersonApproval: isLower('twoPersonApproval'),
+    twoPersonErasure: isLower('twoPersonErasure'),
+    minFacePixels: isLower('minFacePixels'),
+    minSharpness: isLower('minSharpness'),
+    maxBlackShare: isHigher('maxBlackShare'),
+    maxWhiteShare: isHigher('maxWhiteShare'),
+    maxRoll: isHigher('maxRoll'),
+    maxYaw: isHigher('maxYaw'),
+    maxPitch: isHigher('maxPitch'),
     quietHours: before.quietHours !== '' && after.quietHours !== before.quietHours,
   };
   return (Object.keys(weakens) as PolicyRule[]).filter((rule) => weakens[rule]);

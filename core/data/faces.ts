@@ -3,8 +3,9 @@ import { Worker } from 'node:worker_threads';
 import sharp from 'sharp';
 import type { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
-import { fitToSquare, type RgbImage } from './decode.ts';
+import { fitToSquare, type PixelRegion } from './decode.ts';
 import { type FaceRequest, faceReplySchema, type faceSchema } from './face-protocol.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 /**
  * A face in pixels of the image given to `detect`. `landmarks` are the usual 68 points (iBUG order):
@@ -156,13 +157,20 @@ function centre(points: readonly { x: number; y: number }[]): { x: number; y: nu
 }
 
 /**
- * The aligned crop of one face, `size` × `size`.
+ * The part of the image that the aligned crop shows: the face's square, cut where the image ends.
  * @throws AppError IMAGE_UNREADABLE when the face lies outside the image
  */
-export async function alignFace(image: RgbImage, face: Face, size: number): Promise<RgbImage> {
+export function alignmentRegion(image: RgbImage, face: Face): PixelRegion {
   const box = alignmentBox(face);
   const width = Math.min(box.width, image.width - box.x);
   const height = Math.min(box.height, image.height - box.y);
   if (width < 1 || height < 1) throw new AppError('IMAGE_UNREADABLE', 'The face lies outside the image.');
-  return fitToSquare(image, size, { left: box.x, top: box.y, width, height });
+  return { left: box.x, top: box.y, width, height };
 }
+
+/**
+ * The aligned crop of one face, `size` × `size`.
+ * @throws AppError IMAGE_UNREADABLE when the face lies outside the image
+ */
+export const alignFace = (image: RgbImage, face: Face, size: number): Promise<RgbImage> =>
+  fitToSquare(image, size, alignmentRegion(image, face));

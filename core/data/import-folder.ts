@@ -1,15 +1,17 @@
 /** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
 import { basename } from 'node:path';
+import type { ImageLimits } from '../config/site-policy.ts';
 import { applyConsentRecord } from '../consent/apply-record.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { Split } from '../store/records.ts';
+import type { AsideKind, ImageQuality, ImageStatus, Split } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
+import { type DuplicateQuestion, findDuplicates } from './duplicates.ts';
 import type { FaceDetector } from './faces.ts';
-import { type PreparedImage, prepareImages } from './import-images.ts';
+import { type PreparedImage, type PreparedImport, prepareImages } from './import-images.ts';
 import { defaultPurpose, type LabelRow, readLabelsCsv } from './labels-csv.ts';
 import { assignSplits } from './split.ts';
 
@@ -18,6 +20,16 @@ export interface SetAsideRow {
   pseudonym: string;
   /** Plain words, for instance "no face found". */
   reason: string;
+  /** Null for images set aside by an older Anneal. */
+  kind: AsideKind | null;
+}
+
+/** What was measured of an image that could be read. */
+export interface QualityRow {
+  sourceName: string;
+  pseudonym: string;
+  status: ImageStatus;
+  quality: ImageQuality;
 }
 
 /** What an import tells the person who started it. */
@@ -36,6 +48,10 @@ export interface ImportReport {
   reconsented: string[];
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;
+  /** Of the images newly recorded in which exactly one face was found. */
+  quality: QualityRow[];
+  /** Pairs that a person should look at: nothing is merged or moved. */
+  duplicates: DuplicateQuestion[];
 }
 
 export interface ImportProgress {
@@ -54,6 +70,8 @@ export interface ImportOptions {
   inputSize: number;
   /** The images are face crops: no face is looked for, they are only scaled. */
   alreadyCropped: boolean;
+  /** What the quality of a face must keep, from the site's policy; without them it is only measured. */
+  limits?: ImageLimits | undefined;
   /** Labels of the federation; without them any label will do. */
   allowedLabels?: readonly string[] | undefined;
   /** Who is named in consent events and in the audit trail. */
@@ -70,10 +88,11 @@ export interface ImportOptions {
 }
 
 /**
- * Imports the images named in the CSV. Images without exactly one face are recorded as set aside, with
- * the reason. Images that the dataset holds already (same bytes) are left as they are.
- * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING, IMAGE_UNREADABLE,
- *   IMAGE_TOO_LARGE, CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
+ * Imports the images named in the CSV. Files that are missing, or that cannot be read, and images without exactly one
+ * face of the quality asked for are set aside, with the reason; what was read of them is recorded. Images that the
+ * dataset holds already (same bytes) are left as they are, except those set aside, which are looked at anew.
+ * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING (the folder, or every file),
+ *   CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
  */
 export async function importFolder(options: ImportOptions): Promise<ImportReport> {
   const { store, blobs, labelsFile } = options;
@@ -84,25 +103,21 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
     using _held = blobs.hold();
     const prepared = await prepareImages(rows, {
       ...pick(options, 'blobs', 'imagesFolder', 'inputSize', 'alreadyCropped'),
-      ...pick(options, 'detector', 'onProgress', 'signal'),
+      ...pick(options, 'limits', 'detector', 'onProgress', 'signal'),
       labelsName: basename(labelsFile),
       existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
       written,
     });
-    return store.transaction(() => record(options, rows, prepared.images, prepared.alreadyThere));
+    return store.transaction(() => record(options, rows, prepared));
   } catch (error) {
     await collectBlobs(store, blobs, written);
     throw toAppError(error);
   }
 }
 
-function record(
-  options: ImportOptions,
-  rows: readonly LabelRow[],
-  images: readonly PreparedImage[],
-  alreadyThere: number,
-): ImportReport {
+function record(options: ImportOptions, rows: readonly LabelRow[], prepared: PreparedImport): ImportReport {
   const { store, recordedBy } = options;
+  const { images, alreadyThere } = prepared;
   const dataset = store.datasets.ensure(options.dataset);
   const subjectIds = new Map(
     [...new Set(rows.map(({ subject }) => subject))].map((pseudonym) => [
@@ -126,11 +141,13 @@ function record(
     images.map(({ row, sha256 }) => ({ key: sha256, ...pick(row, 'subject', 'label', 'split') })),
     { seed: options.seed ?? 0, known },
   );
+  const before = store.images.hashes(dataset.id);
   images.forEach((image, index) => {
     insertImage(store, dataset.id, subjectIds.get(image.row.subject)!, image, splits[index]!);
   });
   const report = {
-    ...makeReport(options, images, splits, alreadyThere),
+    ...makeReport(options, prepared, splits),
+    duplicates: findDuplicates(store.images.hashes(dataset.id), before),
     stillWithdrawn: [...stillWithdrawn],
     reconsented: [...reconsented],
   };
@@ -157,46 +174,39 @@ function insertImage(
   image: PreparedImage,
   split: Split,
 ): void {
-  const { row, sha256, cropSha256, reason, faceBox, width, height, restores } = image;
-  if (restores && cropSha256) {
-    store.images.restore(restores.id, { cropSha256, width, height, faceBox });
-    return;
-  }
-  store.images.insert({
-    datasetId,
-    subjectId,
-    sha256,
-    sourceName: basename(row.file),
-    label: row.label,
-    split,
-    status: cropSha256 ? 'ready' : 'set-aside',
-    reason,
-    cropSha256,
-    width,
-    height,
-    faceBox,
-  });
+  const { row, sha256, restores, ...found } = image;
+  const { file, label } = row;
+  if (restores) store.images.reconsider(restores.id, found);
+  else
+    store.images.insert({ datasetId, subjectId, sha256, sourceName: basename(file), label, split, ...found });
 }
+
+type ReportOfImages = Omit<ImportReport, 'stillWithdrawn' | 'reconsented' | 'duplicates'>;
+
+const named = (row: LabelRow) => ({ sourceName: basename(row.file), pseudonym: row.subject });
 
 function makeReport(
   options: ImportOptions,
-  images: readonly PreparedImage[],
+  { images, unread, alreadyThere }: PreparedImport,
   splits: readonly Split[],
-  alreadyThere: number,
-): Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> {
+): ReportOfImages {
   const { store } = options;
-  const report: Omit<ImportReport, 'stillWithdrawn' | 'reconsented'> = {
+  const report: ReportOfImages = {
     imported: 0,
     setAside: [],
+    quality: [],
     alreadyThere,
     withoutConsent: 0,
     byLabel: {},
   };
   const byLabel = new Map<string, { train: number; test: number }>();
   const events = Map.groupBy(store.consentEvents.all(), ({ subjectId }) => subjectId);
-  images.forEach(({ row, reason }, index) => {
+  for (const { row, reason, asideKind } of unread)
+    report.setAside.push({ ...named(row), reason, kind: asideKind });
+  images.forEach(({ row, reason, asideKind, status, quality }, index) => {
+    if (quality) report.quality.push({ ...named(row), status, quality });
     if (reason !== null) {
-      report.setAside.push({ sourceName: basename(row.file), pseudonym: row.subject, reason });
+      report.setAside.push({ ...named(row), reason, kind: asideKind });
       return;
     }
     report.imported += 1;
@@ -204,12 +214,12 @@ function makeReport(
     counts[splits[index]!] += 1;
     byLabel.set(row.label, counts);
     const subject = store.subjects.byPseudonym(row.subject)!;
-    const status = consentStatus(
+    const consent = consentStatus(
       events.get(subject.id) ?? [],
       options.purpose ?? defaultPurpose,
       store.clock.latest(),
     );
-    if (status !== 'active') report.withoutConsent += 1;
+    if (consent !== 'active') report.withoutConsent += 1;
   });
   report.byLabel = Object.fromEntries([...byLabel].sort(([a], [b]) => (a < b ? -1 : 1)));
   return report;

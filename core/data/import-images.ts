@@ -1,29 +1,36 @@
-/** First half of an import: every image is found, decoded and cropped before anything is recorded. */
-import { open, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import pMap, { pMapIterable } from 'p-map';
-import { AppError, toAppError } from '../shared/errors.ts';
+/** First half of an import: every image is found, decoded, measured and cropped before anything is recorded. */
+import { basename } from 'node:path';
+import { pMapIterable } from 'p-map';
+import type { ImageLimits } from '../config/site-policy.ts';
+import { AppError, type ErrorCode, errorTable, toAppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { FaceBox, ImageRecord } from '../store/records.ts';
+import type { ReconsideredImage } from '../store/image-tables.ts';
+import type { AsideKind, ImageRecord } from '../store/records.ts';
 import { encodeCrop } from './crop-file.ts';
-import { decodeImage, defaultDecodeLimits, fitToSquare, type RgbImage, tooLargeFile } from './decode.ts';
-import { alignFace, createFaceDetector, type FaceDetector } from './faces.ts';
+import { type DecodedImage, decodeImage, fitToSquare } from './decode.ts';
+import { alignFace, alignmentRegion, createFaceDetector, type FaceDetector } from './faces.ts';
+import { openImageFolder } from './image-files.ts';
+import { brokenLimits } from './image-limits.ts';
 import type { LabelRow } from './labels-csv.ts';
+import { type MeasuredCrop, measureQuality } from './quality.ts';
+import type { RgbImage } from './rgb-image.ts';
+import { findUprightFaces } from './upright-faces.ts';
 
 /** An image as it will be recorded. */
-export interface PreparedImage {
+export interface PreparedImage extends ReconsideredImage {
   row: LabelRow;
   sha256: string;
-  /** Null when the image is kept aside. */
-  cropSha256: string | null;
-  /** Why it is kept aside. */
-  reason: string | null;
-  faceBox: FaceBox | null;
-  width: number;
-  height: number;
-  /** The row of the dataset that holds these bytes set aside, to be made ready. */
+  /** The row of the dataset that holds these bytes set aside, to be looked at anew. */
   restores: ImageRecord | null;
+}
+
+/** A row whose file could not even be read: there is nothing to record. */
+export interface UnreadRow {
+  row: LabelRow;
+  reason: string;
+  asideKind: AsideKind;
 }
 
 export interface PrepareOptions {
@@ -32,6 +39,8 @@ export interface PrepareOptions {
   labelsName: string;
   inputSize: number;
   alreadyCropped: boolean;
+  /** What the quality of a face must keep; without them it is only measured. */
+  limits?: ImageLimits | undefined;
   /** The dataset's image with these bytes, if it has one. */
   existing(sha256: string): ImageRecord | null;
   /** Takes the hashes of the crops: the caller deletes them when the import comes to nothing. */
@@ -43,6 +52,7 @@ export interface PrepareOptions {
 
 export interface PreparedImport {
   images: PreparedImage[];
+  unread: UnreadRow[];
   alreadyThere: number;
 }
 
@@ -55,15 +65,16 @@ const imagesAtOnce = 8;
 const filesAhead = 4;
 
 /**
- * Decodes all images and writes their crops to the blob store. After an error nothing is still being written.
- * @throws AppError IMAGES_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE, CSV_MALFORMED (one image under two
- *   subjects or labels), DISK_FULL, CANCELLED
+ * Decodes all images and writes their crops to the blob store. A file that cannot be used is set aside with the reason,
+ * and the others go on. After an error nothing is still being written.
+ * @throws AppError IMAGES_MISSING (the folder, or every file), CSV_MALFORMED (one image under two subjects or labels),
+ *   DISK_FULL, CANCELLED
  */
 export async function prepareImages(
   rows: readonly LabelRow[],
   options: PrepareOptions,
 ): Promise<PreparedImport> {
-  await checkFiles(rows, options.imagesFolder);
+  const folder = await openImageFolder(options.imagesFolder, rows);
   // Started with the first image that needs it: an import of crops never loads the networks.
   let owned: Promise<FaceDetector> | null = null;
   const detector = async () => {
@@ -73,20 +84,22 @@ export async function prepareImages(
   };
   const firstRow = new Map<string, LabelRow>();
   const images: PreparedImage[] = [];
+  const unread: UnreadRow[] = [];
   let alreadyThere = 0;
-  const advance = () => options.onProgress?.({ done: images.length + alreadyThere, total: rows.length });
+  const advance = () =>
+    options.onProgress?.({ done: images.length + unread.length + alreadyThere, total: rows.length });
 
-  async function prepare(found: FoundImage): Promise<PreparedImage> {
-    const { row, bytes, hash, existing } = found;
-    const image = await decodeImage(bytes, basename(row.file));
-    const crop = options.alreadyCropped
-      ? { square: await fitToSquare(image, options.inputSize), faceBox: null, reason: null }
-      : await cropOnlyFace(image, await detector(), options.inputSize);
-    const cropSha256 = crop.square && (await options.blobs.put(encodeCrop(crop.square), { unsettled: true }));
+  async function prepare({ row, bytes, hash, existing }: FoundImage): Promise<PreparedImage> {
+    const about = { row, sha256: hash, restores: existing };
+    const found = await unlessRefused(row, async () => {
+      const image = await decodeImage(bytes, basename(row.file));
+      return lookAt(image, options.alreadyCropped ? null : await detector(), options);
+    });
+    if ('asideKind' in found) return { ...unknown, ...about, ...found };
+    const { crop, ...looked } = found;
+    const cropSha256 = crop && (await options.blobs.put(encodeCrop(crop), { unsettled: true }));
     if (cropSha256 !== null) options.written?.add(cropSha256);
-    const { width, height } = image;
-    const { reason, faceBox } = crop;
-    return { row, sha256: hash, cropSha256, reason, faceBox, width, height, restores: existing };
+    return { ...looked.record, ...about, cropSha256 };
   }
 
   /** In the order of the rows, whichever is ready first. */
@@ -99,21 +112,27 @@ export async function prepareImages(
   try {
     const files = pMapIterable(
       rows,
-      async (row) => ({ row, bytes: await readImage(options.imagesFolder, row.file) }),
+      async (row) => ({ row, read: await unlessRefused(row, () => folder.read(row.file)) }),
       { concurrency: filesAhead },
     );
-    for await (const { row, bytes } of files) {
+    for await (const { row, read } of files) {
       checkNotCancelled(options.signal);
-      const hash = sha256(bytes);
+      if (!(read instanceof Uint8Array)) {
+        unread.push({ row, reason: read.reason, asideKind: read.asideKind });
+        advance();
+        continue;
+      }
+      const hash = sha256(read);
       const existing = options.existing(hash);
       const same = firstRow.get(hash) ?? (existing && fromRecord(existing));
       if (same) checkSameImage(row, same, options.labelsName);
-      const retry = existing?.status === 'set-aside' && options.alreadyCropped;
+      // What was kept aside may be of use now: another policy, another package, or cropped by hand.
+      const retry = existing?.status === 'set-aside' && existing.cropSha256 === null;
       if (firstRow.has(hash) || (existing && !retry)) {
         alreadyThere += 1;
         advance();
       } else {
-        underWay.push(prepare({ row, bytes, hash, existing }));
+        underWay.push(prepare({ row, bytes: read, hash, existing }));
         // A failure is looked at when its turn comes.
         underWay.at(-1)!.catch(() => {});
       }
@@ -124,7 +143,7 @@ export async function prepareImages(
     // Once for all of them: nothing names a crop before the caller records it.
     await options.blobs.settle();
     checkNotCancelled(options.signal);
-    return { images, alreadyThere };
+    return { images, unread, alreadyThere };
   } catch (error) {
     // Of two failures the earlier row's is reported.
     const settled = await Promise.allSettled(underWay);
@@ -143,62 +162,99 @@ interface FoundImage {
   existing: ImageRecord | null;
 }
 
-interface Crop {
-  square: RgbImage | null;
-  faceBox: FaceBox | null;
-  reason: string | null;
+/** What is recorded of a file that no pixel could be read of. */
+const unknown = {
+  ...({ status: 'set-aside', cropSha256: null, width: 0, height: 0 } as const),
+  ...{ faceBox: null, quality: null, landmarks: null, cropHash: null },
+};
+
+interface LookedAt {
+  /** Null when it is kept aside. */
+  crop: RgbImage | null;
+  record: Omit<ReconsideredImage, 'cropSha256'>;
 }
 
-async function cropOnlyFace(image: RgbImage, detector: FaceDetector, size: number): Promise<Crop> {
-  const faces = await detector.detect(image);
+async function lookAt(
+  image: DecodedImage,
+  detector: FaceDetector | null,
+  { inputSize, limits }: PrepareOptions,
+): Promise<LookedAt> {
+  const size = pick(image, 'width', 'height');
+  if (detector === null) {
+    const crop = await fitToSquare(image, inputSize);
+    return judge(size, { crop, shown: size, face: null, turned: 0, notes: image.notes }, limits);
+  }
+  const { image: upright, faces, turned } = await findUprightFaces(image, detector);
   const [face] = faces;
-  if (!face) return { square: null, faceBox: null, reason: 'no face found' };
-  if (faces.length > 1) return { square: null, faceBox: null, reason: `${faces.length} faces found` };
-  return { square: await alignFace(image, face, size), faceBox: face.box, reason: null };
+  if (!face || faces.length > 1) {
+    const aside = face
+      ? { reason: `${faces.length} faces found`, asideKind: 'several-faces' as const }
+      : { reason: 'no face found', asideKind: 'no-face' as const };
+    return { crop: null, record: { ...unknown, ...size, ...aside } };
+  }
+  const crop = await alignFace(upright, face, inputSize);
+  return judge(
+    size,
+    { crop, shown: alignmentRegion(upright, face), face, turned, notes: image.notes },
+    limits,
+  );
+}
+
+function judge(
+  size: { width: number; height: number },
+  measured: MeasuredCrop,
+  limits: ImageLimits | undefined,
+): LookedAt {
+  const { quality, cropHash } = measureQuality(measured);
+  const { face } = measured;
+  const reason = limits ? brokenLimits(quality, limits) : null;
+  const record = {
+    ...size,
+    ...{ reason, quality, cropHash },
+    status: reason === null ? ('ready' as const) : ('set-aside' as const),
+    asideKind: reason === null ? null : ('quality' as const),
+    faceBox: face?.box ?? null,
+    landmarks: face?.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]) ?? null,
+  };
+  return { crop: reason === null ? measured.crop : null, record };
+}
+
+/** To a tenth of a pixel. */
+const round = (value: number) => Math.round(value * 10) / 10;
+
+/** Errors that speak of one file only, and the kind of reason that each is. */
+const refusals: Partial<Record<ErrorCode, AsideKind>> = {
+  IMAGES_MISSING: 'missing',
+  IMAGE_UNREADABLE: 'unreadable',
+  IMAGE_UNSUPPORTED: 'unsupported',
+  IMAGE_TOO_LARGE: 'too-large',
+};
+
+/** What `work` gives, or why this file is set aside. */
+async function unlessRefused<T>(
+  row: LabelRow,
+  work: () => Promise<T>,
+): Promise<T | { reason: string; asideKind: AsideKind }> {
+  try {
+    return await work();
+  } catch (error) {
+    const asideKind = error instanceof AppError ? refusals[error.code] : undefined;
+    if (asideKind === undefined) throw error;
+    return { reason: reasonOf(error as AppError, basename(row.file)), asideKind };
+  }
+}
+
+/** The error's sentence without the name, which stands beside it; with its advice where that is its own. */
+function reasonOf({ code, message, action }: AppError, name: string): string {
+  const words = message
+    .replace(`The image "${name}" `, '')
+    .replace(`The file "${name}" `, '')
+    .replace(/\.$/, '');
+  return action === errorTable[code].action ? words : `${words}. ${action}`;
 }
 
 function checkNotCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AppError('CANCELLED', 'The import was stopped; nothing was imported.');
-}
-
-/** Before a single image is decoded: a missing file is reported at once, not after an hour. */
-async function checkFiles(rows: readonly LabelRow[], imagesFolder: string): Promise<void> {
-  const folder = await stat(imagesFolder).catch(() => null);
-  if (!folder?.isDirectory()) {
-    throw new AppError('IMAGES_MISSING', `The image folder "${basename(imagesFolder)}" does not exist.`);
-  }
-  const files = await pMap(rows, ({ file }) => stat(join(imagesFolder, file)).catch(() => null), {
-    concurrency: imagesAtOnce,
-  });
-  const [first, ...others] = rows.filter((_, index) => files[index]?.isFile() !== true);
-  if (first) {
-    const more = others.length > 0 ? `, and ${others.length} more` : '';
-    throw new AppError(
-      'IMAGES_MISSING',
-      `The image "${first.file}" of line ${first.line} is not in the image folder${more}.`,
-    );
-  }
-  const tooLarge = rows.find((_, index) => files[index]!.size > defaultDecodeLimits.maxFileBytes);
-  if (tooLarge) throw tooLargeFile(basename(tooLarge.file));
-}
-
-async function readImage(imagesFolder: string, file: string): Promise<Uint8Array> {
-  try {
-    const opened = await open(join(imagesFolder, file), 'r');
-    try {
-      // It may have been replaced since it was looked at first.
-      if ((await opened.stat()).size > defaultDecodeLimits.maxFileBytes) throw tooLargeFile(basename(file));
-      return await opened.readFile();
-    } finally {
-      await opened.close();
-    }
-  } catch (error) {
-    if (error instanceof AppError) throw error;
-    throw new AppError('IMAGE_UNREADABLE', `The image "${file}" could not be read from the disk.`, {
-      action: 'Check that you may read the file, then import again.',
-      cause: error,
-    });
-  }
 }
 
 interface SeenImage {

@@ -25,15 +25,28 @@ export function isProtected({ privacy }: Pick<RunConfig, 'privacy'>, policy: Sit
   return privacy !== null && privacy.at === 'site' && privacy.noiseMultiplier >= policy.minNoise;
 }
 
+const whenARoundBegins = 'when a round begins';
+const atImport = 'at import';
+
 type Check = (contract: Contract, policy: SitePolicy, base: BaseFacts | null) => string | null;
 
-/** Every rule of the policy; those about the site's own images are looked at when a round begins (cohort-rules.ts). */
-const checks: Record<PolicyRule, Check | 'when a round begins'> = {
-  minSubjects: 'when a round begins',
-  minSubjectsPerClass: 'when a round begins',
-  minProtectedSubjectsPerClass: 'when a round begins',
-  minSteps: 'when a round begins',
-  quietHours: 'when a round begins',
+/**
+ * Every rule of the policy; those about the site's own images are looked at when a round begins
+ * (cohort-rules.ts), and those about their quality at import (core/data/image-limits.ts).
+ */
+const checks: Record<PolicyRule, Check | typeof whenARoundBegins | typeof atImport> = {
+  minSubjects: whenARoundBegins,
+  minSubjectsPerClass: whenARoundBegins,
+  minProtectedSubjectsPerClass: whenARoundBegins,
+  minSteps: whenARoundBegins,
+  quietHours: whenARoundBegins,
+  minFacePixels: atImport,
+  minSharpness: atImport,
+  maxBlackShare: atImport,
+  maxWhiteShare: atImport,
+  maxRoll: atImport,
+  maxYaw: atImport,
+  maxPitch: atImport,
   minContributors: ({ minContributors }, policy) =>
     minContributors >= policy.minContributors
       ? null
@@ -69,6 +82,9 @@ const checks: Record<PolicyRule, Check | 'when a round begins'> = {
       : `asks for noise added at this site, at least ${policy.minNoise} times the clipping norm; this run does not add it`,
   // Decides only what counts as protection.
   minNoise: () => null,
+  // About who answers, not about what is asked.
+  twoPersonApproval: () => null,
+  twoPersonErasure: () => null,
   secureAggregation: (_contract, policy) =>
     policy.secureAggregation === 'optional'
       ? null
@@ -92,14 +108,14 @@ const quoted = (words: readonly string[]) =>
 
 /** Rules that {@link refusalsOf} cannot judge, because they are about a site's own images and hours. */
 export const laterRules = (Object.keys(checks) as PolicyRule[]).filter(
-  (rule) => checks[rule] === 'when a round begins',
+  (rule) => checks[rule] === whenARoundBegins,
 );
 
 /** @returns nothing when the policy allows all that the contract asks for */
 export function refusalsOf(contract: Contract, policy: SitePolicy, base: BaseFacts | null): PolicyRefusal[] {
   return (Object.keys(checks) as PolicyRule[]).flatMap((rule) => {
     const check = checks[rule];
-    const fault = check === 'when a round begins' ? null : check(contract, policy, base);
+    const fault = typeof check === 'string' ? null : check(contract, policy, base);
     return fault === null ? [] : [{ rule, sentence: `The policy of this site ${fault}.` }];
   });
 }

@@ -150,7 +150,10 @@ async function importOnce(
     { seed: data.seed },
   );
   const isAllowed = consentedRows(rows);
-  const index: z.infer<typeof indexSchema> = { version: 1, setAside: 0, withoutConsent: 0, images: [] };
+  const index: z.infer<typeof indexSchema> = {
+    ...{ version: 1, setAside: prepared.unread.length, withoutConsent: 0 },
+    images: [],
+  };
   prepared.images.forEach(({ row, sha256, cropSha256, width, height }, position) => {
     const { file, label, subject } = row;
     const split = splits[position]!;

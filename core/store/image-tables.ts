@@ -7,8 +7,9 @@ import { createChangeListeners } from './change-listeners.ts';
 import type { createSettings } from './federation-tables.ts';
 
 import {
+  type AsideKind,
   datasetRecord,
-  type FaceBox,
+  hashedImage,
   type ImageRecord,
   type ImageStatus,
   imageCount,
@@ -17,7 +18,15 @@ import {
   subjectRecord,
   subjectSummary,
 } from './records.ts';
-import { asColumns, type Defaulted, insertSql, rowsOf, selectList, whereSql } from './sql-text.ts';
+import {
+  asColumns,
+  assignments,
+  type Defaulted,
+  insertSql,
+  rowsOf,
+  selectList,
+  whereSql,
+} from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
@@ -138,7 +147,21 @@ export interface ImageFilter {
 }
 export type NewImage = Defaulted<
   Omit<ImageRecord, 'id' | 'pseudonym'>,
-  'reason' | 'cropSha256' | 'faceBox' | 'importedAt'
+  'reason' | 'cropSha256' | 'faceBox' | 'quality' | 'landmarks' | 'cropHash' | 'asideKind' | 'importedAt'
+>;
+
+export type ReconsideredImage = Pick<
+  ImageRecord,
+  | 'status'
+  | 'reason'
+  | 'asideKind'
+  | 'cropSha256'
+  | 'width'
+  | 'height'
+  | 'faceBox'
+  | 'quality'
+  | 'landmarks'
+  | 'cropHash'
 >;
 
 export function createImages(db: Sqlite, now: () => string) {
@@ -179,9 +202,6 @@ export function createImages(db: Sqlite, now: () => string) {
         reason,
       });
     },
-    setAside(id: number, reason: string): void {
-      db.run("UPDATE images SET status = 'set-aside', reason = @reason WHERE id = @id", { id, reason });
-    },
     /** Hears of every correction. @returns how to stop */
     onCorrect: corrections.add,
     /** Call it through core/data/corrections.ts, which checks and records it. */
@@ -192,16 +212,28 @@ export function createImages(db: Sqlite, now: () => string) {
         id,
       });
     },
-    /** Makes a set-aside image ready, for instance when it is imported again as already cropped. */
-    restore(
-      id: number,
-      image: { cropSha256: string; width: number; height: number; faceBox: FaceBox | null },
-    ): void {
+    setAside(id: number, reason: string, asideKind: AsideKind = 'other'): void {
       db.run(
-        `UPDATE images SET status = 'ready', reason = NULL, crop_sha256 = @cropSha256, width = @width,
-           height = @height, face_box = @faceBox WHERE id = @id`,
-        { ...asColumns(image), id },
+        "UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind WHERE id = @id",
+        { id, reason, asideKind },
       );
+    },
+    /** Perceptual hashes of the ready images of a dataset, old ones without a hash left out. */
+    hashes: (datasetId: number) =>
+      db.all(
+        hashedImage,
+        `SELECT images.id AS id, source_name AS sourceName, subjects.pseudonym AS pseudonym, split,
+           crop_hash AS cropHash, crop_sha256 AS cropSha256
+         FROM images JOIN subjects ON subjects.id = images.subject_id
+         WHERE dataset_id = @datasetId AND status = 'ready' AND crop_hash IS NOT NULL ORDER BY images.id`,
+        { datasetId },
+      ),
+    /** What a later import found of an image that is kept aside: now it is ready, or there is another reason. */
+    reconsider(id: number, found: ReconsideredImage): void {
+      db.run(`UPDATE images SET ${assignments(Object.keys(found))} WHERE id = @id`, {
+        ...asColumns(found),
+        id,
+      });
     },
   };
 }

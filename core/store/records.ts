@@ -4,6 +4,7 @@
  * text; hashes are lower-case hexadecimal SHA-256.
  */
 import { z } from 'zod';
+import { rolesSchema } from '../config/roles.ts';
 import { errorReportSchema } from '../shared/errors.ts';
 import { jsonText as json } from '../shared/text.ts';
 
@@ -70,6 +71,48 @@ export const faceBoxSchema = z.object({
 });
 export type FaceBox = z.infer<typeof faceBoxSchema>;
 
+const share = z.number().min(0).max(1);
+
+/** What was measured of a face at import; docs/images.md says what each figure means. */
+export const imageQualitySchema = z.object({
+  /** Longer side of what the crop shows, in pixels of the photograph. */
+  facePixels: z.number().nonnegative(),
+  /** In pixels of the photograph; null, as all that follows from landmarks, for images cropped before the import. */
+  eyeDistance: z.number().nonnegative().nullable(),
+  /** Share of the contrast that is in the finest details at 64 × 64; about 0.05 for a blurred face, 0.3 for a sharp one. */
+  sharpness: z.number().nonnegative(),
+  /** Mean of the face; 0 is black. */
+  brightness: share,
+  /** Parts of the face that are black, or white. */
+  blackShare: share,
+  whiteShare: share,
+  /** Degrees. */
+  roll: z.number().nullable(),
+  yaw: z.number().nullable(),
+  pitch: z.number().nullable(),
+  /** How sure the detector was: no measure of occlusion, though hidden faces score lower. */
+  detectorScore: share.nullable(),
+  /** Degrees clockwise that the photograph was turned by to show the face upright. */
+  turned: z.literal([0, 90, 180, 270]),
+  /** How the file was read: "first of 3 pages". */
+  notes: z.array(z.string()),
+});
+export type ImageQuality = z.infer<typeof imageQualitySchema>;
+
+/** Kinds of reasons for which an image is set aside, to filter by. */
+export const asideKinds = [
+  'no-face',
+  'several-faces',
+  'quality',
+  'unreadable',
+  'unsupported',
+  'too-large',
+  'missing',
+  'other',
+] as const;
+export const asideKindSchema = z.enum(asideKinds);
+export type AsideKind = z.infer<typeof asideKindSchema>;
+
 export const imageRecord = z.object({
   id: z.int(),
   datasetId: z.int(),
@@ -86,13 +129,28 @@ export const imageRecord = z.object({
   reason: z.string().nullable(),
   /** Aligned crop; null when set aside at import. */
   cropSha256: z.string().nullable(),
-  /** Pixels of the source. */
+  /** Pixels of the source as it is seen; 0 when it could not be read. */
   width: z.int(),
   height: z.int(),
+  /** In pixels of the source as it was turned, see `quality.turned`. */
   faceBox: json.pipe(faceBoxSchema).nullable(),
+  /** Null: imported before this was measured, or nothing could be. Never a reason to set it aside. */
+  quality: json.pipe(imageQualitySchema).nullable(),
+  /** The 68 points, as x and y in the same pixels as `faceBox`. */
+  landmarks: json.pipe(z.array(z.tuple([z.number(), z.number()]))).nullable(),
+  /** Perceptual hash of the crop, 64 hex digits. */
+  cropHash: z.string().nullable(),
+  /** Null when ready, and in rows set aside before version 8. */
+  asideKind: asideKindSchema.nullable(),
   importedAt: z.string(),
 });
 export type ImageRecord = z.infer<typeof imageRecord>;
+
+/** An image as one that others are compared with. */
+export const hashedImage = imageRecord
+  .pick({ id: true, sourceName: true, pseudonym: true, split: true })
+  .extend({ cropHash: z.string(), cropSha256: z.string() });
+export type HashedImage = z.infer<typeof hashedImage>;
 
 export const consentMediaTypeSchema = z.enum(['application/pdf', 'image/jpeg', 'image/png']);
 export type ConsentMediaType = z.infer<typeof consentMediaTypeSchema>;
@@ -429,3 +487,44 @@ export const auditRecord = z.object({
   hash: z.string(),
 });
 export type AuditRecord = z.infer<typeof auditRecord>;
+
+export const userRecord = z.object({
+  /** Stands in the audit trail; never changes and is never used again. */
+  name: z.string(),
+  displayName: z.string(),
+  roles: json.pipe(rolesSchema),
+  /** argon2id in the PHC string format. */
+  passwordHash: z.string(),
+  /** The password was handed out by an administrator: it is good for choosing another one, and for nothing else. */
+  mustChange: flag,
+  /** Of a one-time password. */
+  passwordExpiresAt: z.string().nullable(),
+  /** Who handed the last one-time password out, and when. */
+  passwordGivenBy: z.string().nullable(),
+  passwordGivenAt: z.string().nullable(),
+  createdAt: z.string(),
+  createdBy: z.string(),
+  deactivatedAt: z.string().nullable(),
+});
+export type UserRecord = z.infer<typeof userRecord>;
+
+export const proposalKindSchema = z.enum(['approve', 'policy', 'erase']);
+export type ProposalKind = z.infer<typeof proposalKindSchema>;
+
+/** An act that waits, or waited, for a second person. */
+export const proposalRecord = z.object({
+  id: z.int(),
+  kind: proposalKindSchema,
+  /** Of kind and input. */
+  sha256: z.string(),
+  /** Subjects by `subjects.refOf`, never by pseudonym. */
+  input: json.pipe(z.record(z.string(), z.unknown())),
+  proposedBy: z.string(),
+  proposedAt: z.string(),
+  expiresAt: z.string(),
+  /** Null while it waits. */
+  outcome: z.enum(['confirmed', 'refused', 'withdrawn', 'expired']).nullable(),
+  settledBy: z.string().nullable(),
+  settledAt: z.string().nullable(),
+});
+export type ProposalRecord = z.infer<typeof proposalRecord>;

@@ -3,12 +3,14 @@ import { createAdapters, createCohorts, createSiteMemory } from './adapter-table
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import { createConsentCheck } from './consent-chain.ts';
+import { createConsentSources } from './consent-source-table.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { type ErasedRows, eraseRows } from './erase-rows.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
@@ -43,6 +45,7 @@ function createTables(db: Sqlite, now: () => string) {
     clock,
     subjects,
     consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
+    consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     imageCorrections: createImageCorrections(db, now),
@@ -61,6 +64,8 @@ function createTables(db: Sqlite, now: () => string) {
     sitePolicies: createSitePolicies(db, now),
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
+    users: createUsers(db, now),
+    proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
     audit,
     blobReferences: createBlobReferences(db),
@@ -80,8 +85,9 @@ interface Readers {
   clock: 'latest' | 'fault';
   subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
+  consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
-  images: 'get' | 'list' | 'bySha' | 'counts';
+  images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
@@ -98,6 +104,8 @@ interface Readers {
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
+  users: 'get' | 'list';
+  proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
   audit: 'page' | 'raw' | 'redactedSeqs' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';

@@ -6,6 +6,9 @@ import type {
   ApprovalCard,
   AuditPage,
   CoordinatorOverview,
+  ImagesView,
+  Me,
+  ProposalRow,
   RunDetail,
   RunPlan,
   SetAsideRow,
@@ -31,6 +34,7 @@ export const keys = {
   dataset: ['dataset'],
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
+  imageQuality: ['dataset', 'quality'],
   subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
   subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
   trace: (pseudonym: string) => ['trace', pseudonym],
@@ -39,6 +43,9 @@ export const keys = {
   run: (runId: string) => ['run', runId],
   adapters: ['adapters'],
   audit: ['audit'],
+  me: ['me'],
+  users: ['people', 'users'],
+  proposals: ['people', 'proposals'],
 } as const;
 
 const livelyMs = 5_000;
@@ -49,6 +56,19 @@ export const useStatus = () =>
     queryKey: keys.status,
     queryFn: () => api.status.query(),
     refetchInterval: livelyMs,
+  });
+
+/** Asked again by itself, so that a session that locked is seen; that is no sign of a person. */
+export const useMe = () =>
+  useQuery<Me>({ queryKey: keys.me, queryFn: () => api.people.me.query(), refetchInterval: 15_000 });
+
+export const useUsers = () => useQuery({ queryKey: keys.users, queryFn: () => api.people.list.query() });
+
+export const useProposals = () =>
+  useQuery<ProposalRow[]>({
+    queryKey: keys.proposals,
+    queryFn: () => api.people.proposals.query(),
+    refetchInterval: calmMs,
   });
 
 export const useDevices = () =>
@@ -92,6 +112,9 @@ export const useSubjects = (search: string) =>
 
 export const useSetAside = () =>
   useQuery<SetAsideRow[]>({ queryKey: keys.setAside, queryFn: () => api.site.setAside.query() });
+
+export const useImageQuality = () =>
+  useQuery<ImagesView>({ queryKey: keys.imageQuality, queryFn: () => api.images.quality.query() });
 
 export const useSubject = (pseudonym: string) =>
   useQuery<SubjectDetail>({

@@ -26,9 +26,10 @@ import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
+import { DuplicatesTable } from './dataset-quality.tsx';
 
 /** Adds a folder of photographs with its CSV. */
-export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) {
+export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality') => void }) {
   const form = useForm({
     initialValues: { imagesFolder: '', labelsFile: '', alreadyCropped: false },
     validate: {
@@ -96,7 +97,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
         {run.isPending && <ImportProgressBar />}
       </Section>
       {run.isError && <ErrorPanel error={run.error} />}
-      {run.data && !run.isPending && <ReportCard report={run.data} onShowSetAside={onShowSetAside} />}
+      {run.data && !run.isPending && <ReportCard report={run.data} onShow={onShow} />}
     </Stack>
   );
 }
@@ -141,7 +142,12 @@ function CsvHelp() {
   );
 }
 
-function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSetAside: () => void }) {
+interface ReportCardProps {
+  report: ImportReport;
+  onShow: (tab: 'set-aside' | 'quality') => void;
+}
+
+function ReportCard({ report, onShow }: ReportCardProps) {
   const labels = Object.entries(report.byLabel);
   return (
     <Card component="section" aria-label="Import report">
@@ -178,13 +184,24 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
             {report.stillWithdrawn.join(', ')}.
           </Text>
         )}
-        {report.setAside.length > 0 && (
-          <Group>
-            <Button variant="default" onClick={onShowSetAside}>
+        {report.duplicates.length > 0 && (
+          <Stack gap="xs">
+            <Text fw={600}>Pictures that are nearly the same</Text>
+            <DuplicatesTable duplicates={report.duplicates} />
+          </Stack>
+        )}
+        <Group>
+          {report.setAside.length > 0 && (
+            <Button variant="default" onClick={() => onShow('set-aside')}>
               See what was set aside and why
             </Button>
-          </Group>
-        )}
+          )}
+          {report.quality.length > 0 && (
+            <Button variant="default" onClick={() => onShow('quality')}>
+              See the quality of the faces
+            </Button>
+          )}
+        </Group>
       </Stack>
     </Card>
   );

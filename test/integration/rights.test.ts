@@ -1,5 +1,5 @@
 /** The rights of a person on the command line and over the API of a real agent. */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { runAgent } from '../../core/agent/run-agent.ts';
@@ -136,15 +136,4 @@ describe('anneal', () => {
 
 test('letters that the font lacks are given by their numbers', () => {
   expect(printable('Zoë 日本 Ξ „x“')).toBe('Zoë <U+65E5><U+672C> <U+039E> „x“');
-});
-
-test('the papers are for nobody else on the machine', async () => {
-  using folder = temporaryFolder();
-  const file = path.join(folder.dir, 'there');
-  await writeFile(file, 'old');
-  const { writeNewFile } = await import('../../core/store/atomic-file.ts');
-
-  await expect(writeNewFile(file, 'new')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
-
-  expect(await readFile(file, 'utf8')).toBe('old');
 });

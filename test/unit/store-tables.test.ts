@@ -83,8 +83,11 @@ describe('images', () => {
 
     expect(images.get(id)).toMatchObject({ faceBox: box, status: 'ready', reason: null });
     images.setAside(id, 'blurred');
-    expect(images.get(id)).toMatchObject({ status: 'set-aside', reason: 'blurred' });
-    images.restore(id, { cropSha256: sha256('new crop'), width: 10, height: 20, faceBox: null });
+    expect(images.get(id)).toMatchObject({ status: 'set-aside', reason: 'blurred', asideKind: 'other' });
+    images.reconsider(id, {
+      ...{ status: 'ready', reason: null, asideKind: null, cropSha256: sha256('new crop') },
+      ...{ width: 10, height: 20, faceBox: null, quality: null, landmarks: null, cropHash: null },
+    });
     expect(images.get(id)).toMatchObject({ status: 'ready', reason: null, width: 10, faceBox: null });
   });
 
