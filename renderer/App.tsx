@@ -1,11 +1,13 @@
 import { Box, Center } from '@mantine/core';
+import type { UseQueryResult } from '@tanstack/react-query';
 import { lazy, Suspense } from 'react';
 import { Redirect, Route, Router, Switch } from 'wouter';
 import { useHashLocation } from 'wouter/use-hash-location';
-import type { AgentStatus } from '../core/api/contract.ts';
+import type { AgentStatus, Me } from '../core/api/contract.ts';
 import { useApprovalNotice } from './api/approval-notice.ts';
 import { useAgentEvents } from './api/events.ts';
-import { useStatus } from './api/queries.ts';
+import { useSignsOfAPerson } from './api/me.ts';
+import { useMe, useStatus } from './api/queries.ts';
 import { useLocked } from './api/session.ts';
 import { pseudonymOf } from './api/subject-link.ts';
 import { AppFrame } from './components/app-frame.tsx';
@@ -19,8 +21,10 @@ import { DatasetScreen } from './screens/dataset.tsx';
 import { FirstRunScreen } from './screens/first-run.tsx';
 import { PolicyScreen } from './screens/policy.tsx';
 import { LetterScreen, RequestsScreen } from './screens/requests.tsx';
+import { SignInScreen } from './screens/sign-in.tsx';
 import { SiteOverviewScreen } from './screens/site-overview.tsx';
 import { SubjectScreen } from './screens/subject.tsx';
+import { UsersScreen } from './screens/users.tsx';
 
 // The charts are half of the program; a site never loads them.
 const CoordinatorOverviewScreen = lazy(() =>
@@ -35,24 +39,38 @@ const RunsScreen = lazy(() =>
 
 export function App() {
   const locked = useLocked();
-  return locked ? <AccessCodeScreen /> : <Connected />;
+  return locked ? <AccessCodeScreen /> : <Known />;
+}
+
+/** Nothing is asked before it is known who asks. */
+function Known() {
+  const me = useMe();
+  if (me.data === undefined) return <Connecting query={me} />;
+  return me.data.state === 'open' ? <Open me={me.data} /> : <SignInScreen me={me.data} />;
+}
+
+function Open({ me }: { me: Me }) {
+  useSignsOfAPerson(me);
+  return <Connected />;
+}
+
+function Connecting({ query }: { query: Pick<UseQueryResult, 'isError' | 'error' | 'refetch'> }) {
+  return (
+    <Center mih="100vh" p="xl">
+      {query.isError ? (
+        <Box maw={520}>
+          <ErrorPanel error={query.error} onRetry={() => void query.refetch()} />
+        </Box>
+      ) : (
+        <Waiting />
+      )}
+    </Center>
+  );
 }
 
 function Connected() {
   const status = useStatus();
-  if (status.data === undefined) {
-    return (
-      <Center mih="100vh" p="xl">
-        {status.isError ? (
-          <Box maw={520}>
-            <ErrorPanel error={status.error} onRetry={() => void status.refetch()} />
-          </Box>
-        ) : (
-          <Waiting />
-        )}
-      </Center>
-    );
-  }
+  if (status.data === undefined) return <Connecting query={status} />;
   return <WithEvents status={status.data} lost={status.isError ? status.error : null} />;
 }
 
@@ -104,6 +122,7 @@ function Screens({ status }: { status: AgentStatus }) {
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
       <Route path="/adapters" component={AdaptersScreen} />
+      <Route path="/users" component={UsersScreen} />
       <Route path="/audit" component={AuditScreen} />
       <Route path="/about">
         <AboutScreen status={status} />

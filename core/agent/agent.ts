@@ -15,6 +15,7 @@ import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
+import { createPeople } from '../people/people.ts';
 import { createLeakTests } from '../policy/leak-test-service.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -27,6 +28,7 @@ import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.t
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
 import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
+import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole } from './site-role.ts';
@@ -69,6 +71,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     logger.warn({ error }, 'files that nothing refers to could not be deleted');
   }
   const events = createEventHub();
+  const people = createPeople(store);
   const catalogue = createCatalogue(data.modelsDir);
   const leakTests = createLeakTests({ catalogue, modelsFolder: data.modelsDir, logger });
   const products = createOnnxRuntimeProducts();
@@ -114,7 +117,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
-  async function createFederation(input: Parameters<AgentContext['becomeCoordinator']>[0]): Promise<void> {
+  async function createFederation(
+    ...[input, actor]: Parameters<AgentContext['becomeCoordinator']>
+  ): Promise<void> {
     requireUnset();
     const identity: Identity = {
       mode: 'coordinator',
@@ -127,13 +132,13 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     // Only now: a port in use leaves the installation as it was. The role has written the port that it got.
     if (readIdentity(store) === null) writeIdentity(store, identity);
     store.audit.append({
-      actor: 'coordinator',
+      actor,
       action: 'federation-created',
       details: { federation: identity.federation },
     });
   }
 
-  async function join(input: Parameters<AgentContext['joinAsSite']>[0]): Promise<void> {
+  async function join(...[input, actor]: Parameters<AgentContext['joinAsSite']>): Promise<void> {
     requireUnset();
     // Joined, but killed before it was written here: the keys folder knows, and joining goes on from there.
     const known = await loadCredentials(data.keysDir);
@@ -152,7 +157,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     };
     writeIdentity(store, identity);
     store.audit.append({
-      actor: 'site staff',
+      actor,
       action: 'federation-joined',
       details: { federation: identity.federation, siteId: identity.siteId },
     });
@@ -165,7 +170,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     return run === null ? undefined : runConfigSchema.parse(run.config).classes;
   }
 
-  async function importImages(request: ImportRequest): Promise<ImportReport> {
+  async function importImages(request: ImportRequest, actor: string): Promise<ImportReport> {
     if (importing)
       throw new AppError('RUN_CONFLICT', 'Another import is in progress.', {
         action: 'Wait until it has finished.',
@@ -181,7 +186,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         inputSize: base.inputSize,
         limits: imageLimitsOf(currentPolicy(store).policy),
         allowedLabels: labelsOfRun(),
-        recordedBy: 'import',
+        recordedBy: actor,
         onProgress: (progress) => events.emit({ type: 'import', progress }),
       });
       events.emit({ type: 'changed', what: 'dataset' });
@@ -194,13 +199,14 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   async function exportAdapter(
     sha256: string,
     folder: string,
-    options: AdapterExport = {},
+    options: AdapterExport,
+    actor: string,
   ): Promise<{ folder: string; withdrawn: boolean }> {
     await exportAdapterOf({ store, blobs: data.blobs, catalogue, products }, sha256, folder, options);
     const withdrawn = isWithdrawn(store, sha256, options.runId);
     if (withdrawn) await writeWithdrawalNote(folder, options.format);
     store.audit.append({
-      actor: 'person',
+      actor,
       action: 'adapter-exported',
       details: { adapter: sha256, format: options.format ?? 'peft', ...(withdrawn && { withdrawn }) },
     });
@@ -238,6 +244,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const context: AgentContext = {
     store,
     blobs: data.blobs,
+    people,
     catalogue,
     leakOf: leakTests.leakOf,
     get joinedAt() {
@@ -247,12 +254,17 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     status,
     onEvent: events.listen,
     emit: events.emit,
-    becomeCoordinator: (input) => alone(() => createFederation(input)),
-    joinAsSite: (input) => alone(() => join(input)),
+    becomeCoordinator: (...given) => alone(() => createFederation(...given)),
+    joinAsSite: (...given) => alone(() => join(...given)),
     startDemo: () => demo.start(),
     devices: (): Promise<Device[]> => listAllDevices(),
     importImages,
     exportAdapter,
+    async exportEvidence(target, actor) {
+      const written = await exportEvidenceOf({ store, data, identity: readIdentity(store) }, target, actor);
+      events.emit({ type: 'changed', what: 'audit' });
+      return written;
+    },
     siteDecided() {
       site?.decided();
       events.emit({ type: 'changed', what: 'run' });

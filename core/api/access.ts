@@ -1,10 +1,12 @@
 /**
  * Who may use the API when it listens on loopback. Any local program can open 127.0.0.1, so a browser must
  * first give the access code that the terminal printed; it then holds a session cookie. The code is never
- * part of a URL (it would end up in histories and logs).
+ * part of a URL (it would end up in histories and logs). Where there are user accounts it only opens the door: behind it
+ * people sign in by name (core/people).
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { cookieOf } from './session-cookie.ts';
 
 const maxAttemptsPerMinute = 10;
 
@@ -46,10 +48,8 @@ export function createAccessControl(port: () => number, now: () => number = Date
       return `${cookieName()}=${session}; HttpOnly; SameSite=Strict; Path=/`;
     },
     allows(request) {
-      const cookies = (request.headers.cookie ?? '').split(';').map((part) => part.trim().split('='));
-      return cookies.some(
-        ([name, value]) => name === cookieName() && value !== undefined && sessions.has(value),
-      );
+      const session = cookieOf(request, cookieName());
+      return session !== null && sessions.has(session);
     },
   };
 }

@@ -12,6 +12,7 @@ import { beyondEarlier } from '../site/approval.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import { consentNotes } from './consent-notes.ts';
 import type { AgentContext } from './context.ts';
 import type { ApprovalCard, ClassOnCard, DecisionRow } from './contract.ts';
 import { sitePolicyView } from './policy-view.ts';
@@ -98,6 +99,7 @@ async function describeContract(
     limits: limitsOf(config),
     beyondEarlier: describeExcess(beyondEarlier(store, contract)),
     policyVersion: version,
+    consentNotes: consentNotes(store, record.runId, config),
   };
 }
 

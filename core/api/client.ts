@@ -7,8 +7,9 @@ import type { AppRouter } from './router.ts';
 
 export type AgentClient = TRPCClient<AppRouter>;
 
-/** `fetch` over a socket path; the built-in one only knows TCP. */
+/** `fetch` over a socket path; the built-in one only knows TCP. Keeps the session cookie for as long as it lives. */
 function socketFetch(socketPath: string) {
+  let cookie: string | null = null;
   return (
     url: RequestInfo | URL | string,
     init?: { method?: string; headers?: unknown; body?: unknown },
@@ -20,9 +21,14 @@ function socketFetch(socketPath: string) {
           socketPath,
           path: target.pathname + target.search,
           method: init?.method ?? 'GET',
-          headers: Object.fromEntries(new Headers(init?.headers as HeadersInit).entries()),
+          headers: {
+            ...Object.fromEntries(new Headers(init?.headers as HeadersInit).entries()),
+            ...(cookie === null ? {} : { cookie }),
+          },
         },
         (incoming) => {
+          const [set] = incoming.headers['set-cookie'] ?? [];
+          if (set !== undefined) cookie = set.includes('Max-Age=0') ? null : set.split(';')[0]!;
           const parts: Buffer[] = [];
           incoming.on('data', (part: Buffer) => parts.push(part));
           incoming.on('error', reject);

@@ -1,8 +1,10 @@
 /** What the router needs from the agent's composition root. */
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import type { Device } from '../engine/engine.ts';
+import type { WrittenBundle } from '../evidence/write-bundle.ts';
 import type { ExportOptions } from '../models/adapter-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
+import type { People } from '../people/people.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -21,6 +23,7 @@ export type AdapterExport = ExportOptions & { runId?: string | undefined };
 export interface AgentContext {
   readonly store: Store;
   readonly blobs: BlobStore;
+  readonly people: People;
   readonly catalogue: Catalogue;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
@@ -30,21 +33,24 @@ export interface AgentContext {
   /** Returns unsubscribe. */
   onEvent(listener: (event: AgentEvent) => void): () => void;
   emit(event: AgentEvent): void;
-  becomeCoordinator(input: {
-    federation: string;
-    port?: number | undefined;
-    hosts?: string[] | undefined;
-  }): Promise<void>;
-  joinAsSite(input: { invitation: string; name?: string | undefined }): Promise<void>;
+  /** @param actor here and below: who asks for it, as the audit trail names them */
+  becomeCoordinator(
+    input: { federation: string; port?: number | undefined; hosts?: string[] | undefined },
+    actor: string,
+  ): Promise<void>;
+  joinAsSite(input: { invitation: string; name?: string | undefined }, actor: string): Promise<void>;
   startDemo(): Promise<void>;
   devices(): Promise<Device[]>;
-  importImages(request: ImportRequest): Promise<ImportReport>;
+  importImages(request: ImportRequest, actor: string): Promise<ImportReport>;
   /** `withdrawn`: see `AdapterRow`; then a note lies beside the files. */
   exportAdapter(
     sha256: string,
     folder: string,
-    options?: AdapterExport,
+    options: AdapterExport,
+    actor: string,
   ): Promise<{ folder: string; withdrawn: boolean }>;
+  /** @param target a new file, or a folder that is there */
+  exportEvidence(target: string, actor: string): Promise<WrittenBundle>;
   /** Call after a decision about a run, or another policy, is in the store. */
   siteDecided(): void;
   /** Null until this installation joined a federation. */

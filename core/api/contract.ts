@@ -2,7 +2,9 @@
  * What the API gives to the screens and to the command line. The renderer imports these types only.
  * Procedure names and inputs are in router.ts.
  */
+
 import type { LeakReport } from '../config/leak-report.ts';
+import type { Role } from '../config/roles.ts';
 import type { WirePrecision } from '../config/round-options.ts';
 import type { SettingLine } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
@@ -19,16 +21,20 @@ import type { WhatLeaves } from '../policy/what-leaves.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
+import type { AuditVerification } from '../store/audit.ts';
 import type {
   AdapterRecord,
   AsideKind,
   AuditRecord,
   DecisionRecord,
   ImageQuality,
+  ProposalRecord,
   Split,
 } from '../store/records.ts';
+import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { ConsentOutlook } from './consent-notes.ts';
 export type { AsideKind, DuplicateQuestion, ImageQuality };
 
 /** All images with figures, and pairs of ready images that are nearly the same. */
@@ -76,6 +82,8 @@ export interface SiteOverview {
   /** Of the run, for its letter; null until this site could derive the contract. */
   contractSha256: string | null;
   approval: ApprovalCard | null;
+  /** Consents that end, and what that means for the run in progress. */
+  consents: ConsentOutlook;
 }
 
 /** A class of the run, with what this site has of it. */
@@ -129,6 +137,8 @@ export interface ApprovalCard extends WhatLeaves {
   /** What "approve within these limits" begins with. */
   limits: EditableLimits;
   policyVersion: number;
+  /** What a person should know of the consents here before deciding; nothing in most cases. */
+  consentNotes: string[];
 }
 
 export type EditableLimits = Required<Omit<Limits, 'runs' | 'until'>>;
@@ -155,6 +165,34 @@ export interface SitePolicyView extends Omit<CurrentPolicy, 'policy'> {
   /** Why the stored policy does not hold; null when it does. */
   problem: ErrorReport | null;
 }
+
+/** Who uses these screens. */
+export interface Me {
+  /** `must-change`: signed in with a one-time password. */
+  state: 'open' | 'locked' | 'must-change' | 'signed-out';
+  /** As the audit trail names them. */
+  actor: string | null;
+  displayName: string | null;
+  roles: Role[];
+  /** Signed in with a user account, which can be locked and signed out of. */
+  hasPassword: boolean;
+  /** Who may go on without an account over this way in; null when everybody signs in. */
+  owner: string | null;
+  hasAccounts: boolean;
+  lockAfterMinutes: number;
+}
+
+/** An act that waits for a second person. */
+export interface ProposalRow
+  extends Pick<ProposalRecord, 'id' | 'kind' | 'input' | 'proposedBy' | 'proposedAt' | 'expiresAt'> {
+  title: string;
+  isMine: boolean;
+  /** Why the person who asks can't confirm it; null when they can, given the role. */
+  fault: string | null;
+}
+
+export type { Account, HandedOut } from '../people/accounts.ts';
+export type { PeopleSettings } from '../people/people.ts';
 
 export interface SubjectRow {
   pseudonym: string;
@@ -200,10 +238,9 @@ export interface AdapterRow extends AdapterRecord {
 export type { PlannedRound } from '../strategy/plan.ts';
 export type AuditRow = Omit<AuditRecord, 'previousHash' | 'hash'>;
 
-export interface AuditPage {
+/** Entries, and whether the whole trail holds. */
+export interface AuditPage extends Omit<AuditVerification, 'rows'> {
   rows: AuditRow[];
-  /** Whether the hash chain is whole up to the newest row. */
-  intact: boolean;
 }
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */

@@ -5,7 +5,6 @@
 import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { userInfo } from 'node:os';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import sirv from 'sirv';
 import { z } from 'zod';
@@ -14,6 +13,7 @@ import type { Logger } from '../shared/logger.ts';
 import { type AccessControl, createAccessControl } from './access.ts';
 import type { AgentContext } from './context.ts';
 import { appRouter } from './router.ts';
+import { requestContext } from './session-cookie.ts';
 
 const bodyLimitBytes = 1024 * 1024;
 /** No script but our own files; styles inline because Mantine and the charts set them on elements. */
@@ -83,6 +83,15 @@ function comesFromThisMachine(request: IncomingMessage): boolean {
   return origin === undefined || origin === `http://${request.headers.host}`;
 }
 
+/**
+ * Cookies also go to other ports of the same address: a page of another program on this machine may not ask in a
+ * person's name, not even where its browser sends no Origin. Clients that are no browsers send no such header.
+ */
+function comesFromOwnPage(request: IncomingMessage): boolean {
+  const site = request.headers['sec-fetch-site'];
+  return site === undefined || site === 'same-origin' || site === 'none';
+}
+
 function listenOn(server: Server, listen: HttpServerOptions['listen']): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(toAppError(error)));
@@ -115,14 +124,16 @@ async function freeSocket(path: string): Promise<void> {
 /** @throws AppError PORT_IN_USE | DATA_FOLDER_IN_USE */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const onLoopback = 'port' in options.listen;
-  const access = onLoopback ? createAccessControl(() => (server.address() as AddressInfo).port) : null;
+  const port = () => (server.address() as AddressInfo).port;
+  const access = onLoopback ? createAccessControl(port) : null;
   const screens =
     options.screensFolder === undefined ? null : sirv(options.screensFolder, { dev: false, etag: true });
   const trpc = createHTTPHandler({
     router: appRouter,
     basePath: '/trpc/',
     maxBodySize: bodyLimitBytes,
-    createContext: () => ({ agent: options.context, actor: userInfo().username }),
+    createContext: ({ req, res }) =>
+      requestContext(options.context, { request: req, response: res, port: onLoopback ? port() : null }),
     onError: ({ error, path }) => {
       const report = toAppError(error.cause ?? error);
       if (report.code === 'INTERNAL')
@@ -137,6 +148,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     const path = (request.url ?? '/').split('?')[0]!;
     if (access !== null && !comesFromThisMachine(request)) {
       return refuse(response, 403, 'Only this machine may use this address.');
+    }
+    const isForApi = path === '/session' || path.startsWith('/trpc/');
+    if (access !== null && isForApi && !comesFromOwnPage(request)) {
+      return refuse(response, 403, 'Only the screens themselves may ask this.');
     }
     if (path === '/session' && access !== null) {
       if (request.method === 'POST') return void handleSignIn(access, request, response);

@@ -5,21 +5,24 @@ import { sitePolicySchema } from '../config/site-policy.ts';
 import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
+import { isOpen } from '../people/person.ts';
 import { limitsSchema } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
-import { approve, decline, endStanding } from '../site/decide.ts';
-import { setPolicy } from '../site/policy.ts';
+import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
-import type { AgentEvent } from './contract.ts';
+import type { AgentEvent, AuditPage } from './contract.ts';
+import { evidenceRouter } from './evidence-router.ts';
 import { imagesRouter } from './images-router.ts';
+import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
 import { subjectsRouter } from './subjects-router.ts';
-import { approving, procedure, router, viewing } from './trpc.ts';
+import { administering, approving, managing, pausing, type RequestContext, router, viewing } from './trpc.ts';
+import { approveByPeople, proposedOf, setPolicyByPeople } from './two-people.ts';
 
 const name = z.string().trim().min(1).max(80);
 const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
@@ -50,7 +53,10 @@ function coordinator(agent: AgentContext): CoordinatorNode {
 }
 
 /** Turns the agent's listeners into an async iterable that ends with the request. */
-async function* eventsOf(agent: AgentContext, signal: AbortSignal | undefined): AsyncGenerator<AgentEvent> {
+async function* eventsOf(
+  { agent, caller }: Pick<RequestContext, 'agent' | 'caller'>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<AgentEvent> {
   const queue: AgentEvent[] = [];
   let wake: () => void = () => {};
   const remove = agent.onEvent((event) => {
@@ -63,6 +69,8 @@ async function* eventsOf(agent: AgentContext, signal: AbortSignal | undefined): 
   try {
     while (signal?.aborted !== true) {
       const next = queue.shift();
+      // The stream outlives the question whether this person may listen.
+      if (!isOpen(agent.people.whoIs(caller))) return;
       if (next !== undefined) yield next;
       else await new Promise<void>((resolve) => (wake = resolve));
     }
@@ -73,7 +81,7 @@ async function* eventsOf(agent: AgentContext, signal: AbortSignal | undefined): 
 }
 
 const setupRouter = router({
-  coordinator: procedure
+  coordinator: administering
     .input(
       z.object({
         federation: name,
@@ -82,28 +90,28 @@ const setupRouter = router({
       }),
     )
     .mutation(async ({ ctx, input }) => {
-      await ctx.agent.becomeCoordinator(input);
+      await ctx.agent.becomeCoordinator(input, ctx.actor);
       return ctx.agent.status();
     }),
-  join: procedure
+  join: administering
     .input(z.object({ invitation: z.string().min(1).max(10_000), name: name.optional() }))
     .mutation(async ({ ctx, input }) => {
-      await ctx.agent.joinAsSite(input);
+      await ctx.agent.joinAsSite(input, ctx.actor);
       return ctx.agent.status();
     }),
-  demo: procedure.mutation(async ({ ctx }) => {
+  demo: administering.mutation(async ({ ctx }) => {
     await ctx.agent.startDemo();
     return ctx.agent.status();
   }),
 });
 
 const siteRouter = router({
-  overview: procedure.query(({ ctx }) => siteOverview(ctx.agent)),
-  subjects: procedure
+  overview: viewing.query(({ ctx }) => siteOverview(ctx.agent)),
+  subjects: viewing
     .input(z.object({ search: z.string().max(200).optional() }).optional())
     .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
-  setAside: procedure.query(({ ctx }) => listSetAside(ctx.agent.store)),
-  import: procedure
+  setAside: viewing.query(({ ctx }) => listSetAside(ctx.agent.store)),
+  import: managing
     .input(
       z.object({
         imagesFolder: z.string().min(1),
@@ -111,12 +119,12 @@ const siteRouter = router({
         alreadyCropped: z.boolean(),
       }),
     )
-    .mutation(({ ctx, input }) => ctx.agent.importImages(input)),
-  trace: procedure.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
+    .mutation(({ ctx, input }) => ctx.agent.importImages(input, ctx.actor)),
+  trace: viewing.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
-  requests: procedure.query(({ ctx }) => siteRequests(ctx.agent)),
+  requests: viewing.query(({ ctx }) => siteRequests(ctx.agent)),
   /** The letter of a run that has asked, whatever was decided about it. */
-  card: procedure.input(contract).query(({ ctx: { agent }, input }) =>
+  card: viewing.input(contract).query(({ ctx: { agent }, input }) =>
     cardOf(
       {
         ...{ ...agent, site: site(agent), federation: agent.status().federation ?? '' },
@@ -125,46 +133,46 @@ const siteRouter = router({
       input.contractSha256,
     ),
   ),
-  approve: procedure
+  approve: approving
     .input(contract.extend({ limits: limitsSchema.optional() }))
-    .mutation(async ({ ctx: { agent, actor }, input }) => {
-      await approve({ ...agent, actor }, input.contractSha256, input.limits);
-      return decided(agent);
+    .mutation(async ({ ctx: { agent, person }, input }) => {
+      const outcome = await approveByPeople(agent, person, input);
+      return { ...(await decided(agent)), proposed: proposedOf(agent, person, outcome) };
     }),
-  decline: procedure
+  decline: approving
     .input(contract.extend({ reason: z.string().trim().min(1).max(400) }))
     .mutation(({ ctx: { agent, actor }, input }) => {
       decline({ ...agent, actor }, input.contractSha256, input.reason);
       return decided(agent);
     }),
   /** Takes an approval within limits back. */
-  endApproval: procedure
+  endApproval: approving
     .input(z.object({ decision: z.int().positive() }))
     .mutation(({ ctx: { agent, actor }, input }) => {
       endStanding({ ...agent, actor }, input.decision);
       return decided(agent);
     }),
-  policy: procedure.query(({ ctx }) => sitePolicyView(ctx.agent.store)),
-  setPolicy: procedure
+  policy: viewing.query(({ ctx }) => sitePolicyView(ctx.agent.store)),
+  setPolicy: approving
     .input(z.object({ policy: sitePolicySchema }))
-    .mutation(({ ctx: { agent, actor }, input }) => {
-      setPolicy(agent.store, input.policy, actor);
+    .mutation(async ({ ctx: { agent, person }, input }) => {
+      const outcome = await setPolicyByPeople(agent, person, input.policy);
       agent.siteDecided();
-      return sitePolicyView(agent.store);
+      return { ...sitePolicyView(agent.store), proposed: proposedOf(agent, person, outcome) };
     }),
-  pause: procedure.mutation(({ ctx }) => {
+  pause: pausing.mutation(({ ctx }) => {
     site(ctx.agent).pause();
     return siteOverview(ctx.agent);
   }),
-  resume: procedure.mutation(({ ctx }) => {
+  resume: pausing.mutation(({ ctx }) => {
     site(ctx.agent).resume();
     return siteOverview(ctx.agent);
   }),
 });
 
 const coordinatorRouter = router({
-  overview: procedure.query(({ ctx }) => coordinator(ctx.agent).overview()),
-  invite: procedure
+  overview: viewing.query(({ ctx }) => coordinator(ctx.agent).overview()),
+  invite: administering
     .input(
       z.object({
         siteName: name,
@@ -175,38 +183,45 @@ const coordinatorRouter = router({
           .optional(),
       }),
     )
-    .mutation(({ ctx, input }) => coordinator(ctx.agent).invite(input.siteName, input.validHours ?? 72)),
-  revoke: procedure
+    .mutation(({ ctx, input }) =>
+      coordinator(ctx.agent).invite(input.siteName, input.validHours ?? 72, ctx.actor),
+    ),
+  revoke: administering
     .input(z.object({ siteId: z.string().min(1) }))
-    .mutation(({ ctx, input }) => coordinator(ctx.agent).revoke(input.siteId)),
-  plan: procedure
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).revoke(input.siteId, ctx.actor)),
+  plan: viewing
     .input(runSettingsSchema.extend({ sites: z.number().int().min(1).max(10_000).optional() }))
     .query(({ ctx, input: { sites, ...settings } }) => coordinator(ctx.agent).plan(settings, sites)),
-  startRun: procedure
+  startRun: approving
     .input(runSettingsSchema.extend({ from: modelVersion.optional() }))
-    .mutation(({ ctx, input: { from, ...settings } }) => coordinator(ctx.agent).startRun(settings, from)),
+    .mutation(({ ctx, input: { from, ...settings } }) =>
+      coordinator(ctx.agent).startRun(settings, from, ctx.actor),
+    ),
   /** Begins a marked run again from before the withdrawal. */
   restartRun: approving
     .input(run)
-    .mutation(({ ctx, input }) => coordinator(ctx.agent).restartBeforeWithdrawal(input.runId)),
-  stopRun: procedure.input(run).mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId)),
-  run: procedure.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).restartBeforeWithdrawal(input.runId, ctx.actor)),
+  stopRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId, ctx.actor)),
+  run: viewing.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
 });
 
 export const appRouter = router({
-  status: procedure.query(({ ctx }) => ctx.agent.status()),
-  events: procedure.subscription(({ ctx, signal }) => eventsOf(ctx.agent, signal)),
-  devices: procedure.query(({ ctx }) => ctx.agent.devices()),
+  status: viewing.query(({ ctx }) => ctx.agent.status()),
+  events: viewing.subscription(({ ctx, signal }) => eventsOf(ctx, signal)),
+  devices: viewing.query(({ ctx }) => ctx.agent.devices()),
   setup: setupRouter,
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
   images: imagesRouter,
   coordinator: coordinatorRouter,
+  people: peopleRouter,
   /** Installed base models, the default first. */
-  baseModels: procedure.query(({ ctx }) => ctx.agent.catalogue.list()),
+  baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
-  exportAdapter: procedure
+  exportAdapter: managing
     .input(
       exportOptionsSchema.extend({
         sha256: z.string().regex(/^[0-9a-f]{64}$/),
@@ -215,14 +230,15 @@ export const appRouter = router({
       }),
     )
     .mutation(({ ctx, input: { sha256, folder, ...options } }) =>
-      ctx.agent.exportAdapter(sha256, folder, options),
+      ctx.agent.exportAdapter(sha256, folder, options, ctx.actor),
     ),
-  audit: procedure
+  evidence: evidenceRouter,
+  audit: viewing
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
-    .query(({ ctx, input }) => ({
-      rows: ctx.agent.store.audit.page({ beforeSeq: input?.beforeSeq }),
-      intact: ctx.agent.store.audit.verify().intact,
-    })),
+    .query(({ ctx: { agent }, input }): AuditPage => {
+      const { rows: _number, ...verification } = agent.store.audit.verify();
+      return { ...verification, rows: agent.store.audit.page({ beforeSeq: input?.beforeSeq }) };
+    }),
 });
 
 export type AppRouter = typeof appRouter;

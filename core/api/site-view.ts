@@ -7,6 +7,7 @@ import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
+import { consentOutlook } from './consent-notes.ts';
 import type { AgentContext } from './context.ts';
 import type { SetAsideRow, SiteOverview, SiteRequests, SubjectRow } from './contract.ts';
 
@@ -85,6 +86,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     progress: site?.progress ?? null,
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run, withdrawalOf(store, run.id)),
+    consents: consentOutlook(store, run),
     contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null

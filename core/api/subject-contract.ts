@@ -1,9 +1,10 @@
 /** What the API gives about one subject. Types only, as contract.ts. */
+
 import type { ConsentTerm, PurposeConsent } from '../consent/purposes.ts';
 import type { TimelineChange } from '../consent/timeline.ts';
 import type { ConsentDocumentRecord, ImageRecord, Split } from '../store/records.ts';
 
-export type { ConsentTerm, PurposeConsent as SubjectPurpose } from '../consent/purposes.ts';
+export type { ConsentTerm, PurposeConsent } from '../consent/purposes.ts';
 export type { TimelineChange } from '../consent/timeline.ts';
 export type { CorrectionQuestion, CorrectionReview } from '../data/corrections.ts';
 
@@ -36,7 +37,7 @@ export interface SubjectDetail {
   pseudonym: string;
   createdAt: string;
   images: { train: number; test: number; setAside: number };
-  purposes: PurposeConsent[];
+  consents: PurposeConsent[];
   /** Oldest first. */
   timeline: TimelineRow[];
   /** Newest first. */

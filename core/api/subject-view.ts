@@ -1,7 +1,7 @@
 /** What the page of one subject shows, read from the store. */
 import { runConfigSchema } from '../config/run-config.ts';
 import { everyPurpose } from '../consent/consent.ts';
-import { purposeOf, purposesOf, termOf } from '../consent/purposes.ts';
+import { consentsByPurpose, termOf } from '../consent/purposes.ts';
 import { siteTimeZone } from '../consent/site-zone.ts';
 import { consentTimeline, type TimelineEntry } from '../consent/timeline.ts';
 import type { CorrectionSetting } from '../data/corrections.ts';
@@ -11,6 +11,7 @@ import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
+import { purposeInQuestion } from './site-view.ts';
 import type { SubjectCorrection, SubjectDetail, SubjectImage, TimelineRow } from './subject-contract.ts';
 
 /** @throws AppError SUBJECT_UNKNOWN */
@@ -23,11 +24,11 @@ export function subjectIdOf(store: ReadOnlyStore, pseudonym: string): number {
 /** What corrections are held against. */
 export function correctionSetting(store: ReadOnlyStore): CorrectionSetting {
   const run = store.runs.current();
-  const config = run === null ? null : runConfigSchema.parse(run.config);
-  return { classes: config?.classes ?? null, purpose: config?.purpose ?? defaultPurpose };
+  return {
+    classes: run === null ? null : runConfigSchema.parse(run.config).classes,
+    purpose: purposeInQuestion(store),
+  };
 }
-
-const defaultPurpose = runConfigSchema.shape.purpose.parse(undefined);
 
 /** @throws AppError SUBJECT_UNKNOWN */
 export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectDetail {
@@ -46,7 +47,7 @@ export function subjectDetail(store: ReadOnlyStore, pseudonym: string): SubjectD
       test: images.filter(({ status, split }) => status === 'ready' && split === 'test').length,
       setAside: images.filter(({ status }) => status === 'set-aside').length,
     },
-    purposes: purposesOf(events).map((purpose) => purposeOf(events, purpose, { at, zone })),
+    consents: consentsByPurpose(events, { at, zone }),
     timeline: timelineOf(store, id, events, { at, zone }),
     corrections: correctionsOf(store, id),
     labels: [...new Set([...(classes ?? []), ...labels])].sort(),
@@ -103,13 +104,14 @@ function correctionsOf(store: ReadOnlyStore, subjectId: number): SubjectCorrecti
 export async function subjectImages(
   store: ReadOnlyStore,
   blobs: BlobStore,
-  { pseudonym, offset, limit }: { pseudonym: string; offset: number; limit: number },
+  page: { pseudonym: string; offset: number; limit: number; pictures: boolean },
 ): Promise<{ total: number; rows: SubjectImage[] }> {
+  const { pseudonym, offset, limit, pictures } = page;
   const images = store.images.list({ subjectId: subjectIdOf(store, pseudonym) });
   const rows = images.slice(offset, offset + limit).map(async (image) => ({
     ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'asideKind', 'width', 'height'),
     ...pick(image, 'quality', 'importedAt'),
-    picture: await pictureOf(image, blobs),
+    picture: pictures ? await pictureOf(image, blobs) : null,
   }));
   return { total: images.length, rows: await Promise.all(rows) };
 }

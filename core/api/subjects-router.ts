@@ -26,7 +26,13 @@ export const subjectsRouter = router({
   get: viewing.input(pseudonym).query(({ ctx, input }) => subjectDetail(ctx.agent.store, input.pseudonym)),
   /** A page of images with their crops as pictures. */
   images: viewing
-    .input(pseudonym.extend({ offset: z.int().min(0).default(0), limit: z.int().min(1).max(48).default(24) }))
+    .input(
+      pseudonym.extend({
+        offset: z.int().min(0).default(0),
+        limit: z.int().min(1).max(48).default(24),
+        pictures: z.boolean().default(true),
+      }),
+    )
     .query(({ ctx, input }) => subjectImages(ctx.agent.store, ctx.agent.blobs, input)),
   /** What a correction would change, and what it would ask. */
   reviewCorrection: viewing

@@ -1,29 +1,39 @@
 /** tRPC set up once: every error leaves as an ErrorReport, never as a stack. */
 import { initTRPC, TRPCError } from '@trpc/server';
 import { ZodError } from 'zod';
+import type { Role } from '../config/roles.ts';
+import type { Caller } from '../people/people.ts';
+import { type Person, requireRole } from '../people/person.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { AgentContext } from './context.ts';
 
 export interface RequestContext {
   agent: AgentContext;
-  /** Who asks, as the audit trail and the records name them. */
-  actor: string;
+  /** Who asks; `nobody` until they have signed in. */
+  person: Person;
+  /** Behind a role it is never `nobody`: who acts, as the audit trail and the records name them. */
+  caller: Caller;
+  /** Sets the session cookie, or takes it away. */
+  setSession(token: string | null): void;
 }
 
-const trpc = initTRPC.context<RequestContext>().create({
-  sse: { ping: { enabled: true, intervalMs: 15_000 } },
-  errorFormatter({ shape, error }) {
-    const report =
-      error.cause instanceof ZodError
-        ? new AppError('CONFIG_INVALID', describeZod(error.cause)).toReport()
-        : toAppError(error.cause ?? error).toReport();
-    return {
-      ...shape,
-      message: report.message,
-      data: { code: shape.data.code, httpStatus: shape.data.httpStatus, report },
-    };
-  },
-});
+const trpc = initTRPC
+  .context<RequestContext>()
+  .meta<ProcedureMeta>()
+  .create({
+    sse: { ping: { enabled: true, intervalMs: 15_000 } },
+    errorFormatter({ shape, error }) {
+      const report =
+        error.cause instanceof ZodError
+          ? new AppError('CONFIG_INVALID', describeZod(error.cause)).toReport()
+          : toAppError(error.cause ?? error).toReport();
+      return {
+        ...shape,
+        message: report.message,
+        data: { code: shape.data.code, httpStatus: shape.data.httpStatus, report },
+      };
+    },
+  });
 
 function describeZod(error: ZodError): string {
   const issue = error.issues[0];
@@ -45,19 +55,45 @@ const mapErrors = trpc.middleware(async ({ next }) => {
         ? 'FORBIDDEN'
         : status === 409
           ? 'CONFLICT'
-          : status < 500
-            ? 'BAD_REQUEST'
-            : 'INTERNAL_SERVER_ERROR';
+          : status === 429
+            ? 'TOO_MANY_REQUESTS'
+            : status < 500
+              ? 'BAD_REQUEST'
+              : 'INTERNAL_SERVER_ERROR';
   throw new TRPCError({ code, message: result.error.cause.message, cause: result.error.cause });
 });
 
+/** What of the caller a procedure asks for: one of these roles. None: any role, so somebody who is known. */
+interface ProcedureMeta {
+  roles?: readonly Role[];
+  /** For the screen of somebody who is not signed in yet. */
+  open?: true;
+}
+
 export const router = trpc.router;
-export const procedure = trpc.procedure.use(mapErrors);
+const procedure = trpc.procedure.use(mapErrors);
+
+function forRoles(...roles: Role[]) {
+  return procedure.meta({ roles }).use(({ ctx, type, next }) => {
+    const { person } = ctx;
+    requireRole(person, roles);
+    // Asking again by itself is no sign of a person; changing something is.
+    if (type === 'mutation' && person.kind === 'account') ctx.agent.people.sessions.touch(person.token);
+    return next({ ctx: { ...ctx, person, actor: person.actor } });
+  });
+}
+
 /** Procedures by the role that they take. */
-export const viewing = procedure;
+export const viewing = forRoles();
 /** Data manager: images, consents, corrections, reports. */
-export const managing = procedure;
+export const managing = forRoles('data-manager');
 /** Approver: runs and the policy. */
-export const approving = procedure;
+export const approving = forRoles('approver');
 /** Administrator: people and settings. */
-export const administering = procedure;
+export const administering = forRoles('administrator');
+/** Stopping and going on again: who looks after the data, or who decides. */
+export const pausing = forRoles('data-manager', 'approver');
+/** Taking back or refusing what waits for a second person: whoever may propose something. */
+export const proposing = forRoles('data-manager', 'approver', 'administrator');
+/** Before anybody is signed in: what the sign-in screen itself needs, and nothing else. */
+export const unprotected = procedure.meta({ open: true });

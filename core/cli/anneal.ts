@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
 import { AppError } from '../shared/errors.ts';
 import { addAdapterCommands } from './commands/adapters.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addConsentCommands } from './commands/consent.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -14,7 +15,9 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
+import { addUserCommands } from './commands/users.ts';
 import { endWithReader, printError } from './output.ts';
+import { actAs } from './with-agent.ts';
 
 const asJson = process.argv.includes('--json');
 endWithReader();
@@ -22,6 +25,8 @@ endWithReader();
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
   .version(version)
+  .option('--as <name>', 'act as this user account; its password is asked for, or read from standard input')
+  .hook('preAction', (root) => actAs(root.opts<{ as?: string }>().as))
   .showHelpAfterError('(add --help for the options)')
   // Set before the commands are added: they inherit both. A script reads mistakes in the call as JSON, too.
   .exitOverride()
@@ -47,12 +52,14 @@ addCoordinatorCommands(program);
 addSiteCommands(program);
 addConsentCommands(program);
 addAdapterCommands(program);
+addAuditCommands(program);
 addModelCommands(program);
 addPlanCommand(program);
 addServeCommand(program);
 addDoctorCommand(program);
 addSimulateCommand(program);
 addReportCommand(program);
+addUserCommands(program);
 
 try {
   await program.parseAsync();

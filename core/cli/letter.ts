@@ -41,6 +41,7 @@ export function formatLetter(card: ApprovalCard): string {
       ),
     ),
     ...(card.cannotTrain === null ? [] : [`${card.cannotTrain.message} ${card.cannotTrain.action}`]),
+    ...card.consentNotes,
     `Base model: ${base.name} (${origin.filter((word) => word !== '').join(', ')}), ${base.weights.toLocaleString('en')} weights, SHA-256 ${base.sha256}`,
     ...(base.leak === null ? [] : [describeLeak(base.leak)]),
     section('What leaves this site', list(card.leaves)),

@@ -8,6 +8,7 @@ import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
 import { createLeakTests, type LeakTests } from '../policy/leak-test-service.ts';
 import { AppError } from '../shared/errors.ts';
 import { printJson, printLine } from './output.ts';
+import { createSecretReader } from './secrets.ts';
 
 /** The base models of a data folder and their leak tests, for commands that need no agent. */
 export function openCatalogue(dataFolder = defaultDataFolder()): Catalogue & { leakTests: LeakTests } {
@@ -25,16 +26,50 @@ async function isRunning(client: AgentClient): Promise<boolean> {
   }
 }
 
-/** For commands that need no network: joins, imports, looks. */
+/** `--as NAME`, for every command: the account in whose name it acts. */
+let account: string | null = null;
+
+export const actingAs = (): string | null => account;
+export function actAs(name: string | undefined): void {
+  account = name ?? null;
+}
+
+/** With --as: signs in with the password of that account, and out again. Else the operating system's user acts. */
+async function inSession<T>(client: AgentClient, work: (client: AgentClient) => Promise<T>): Promise<T> {
+  if (account === null) return work(client);
+  const password = await readPassword(account);
+  const me = await client.people.signIn.mutate({ name: account, password });
+  try {
+    if (me.state === 'must-change')
+      throw new AppError('SIGN_IN_NEEDED', `"${account}" has a one-time password.`, {
+        action: `Choose a password first: anneal users password --as ${account}`,
+      });
+    return await work(client);
+  } finally {
+    await client.people.signOut.mutate();
+  }
+}
+
+async function readPassword(name: string): Promise<string> {
+  using secrets = createSecretReader();
+  return await secrets.read(`Password of ${name}`);
+}
+
+/**
+ * For commands that need no network: joins, imports, looks.
+ * @param options `signIn`: false for a command that signs in itself
+ */
 export async function withAgent<T>(
   dataFolder: string | undefined,
   work: (client: AgentClient) => Promise<T>,
+  { signIn = true } = {},
 ): Promise<T> {
+  const act = (client: AgentClient) => (signIn ? inSession(client, work) : work(client));
   const client = createAgentClient(socketPathOf(dataFolder ?? defaultDataFolder()));
-  if (await isRunning(client)) return work(client);
+  if (await isRunning(client)) return act(client);
   const running = await runAgent({ dataFolder });
   try {
-    return await work(createAgentClient(running.socket));
+    return await act(createAgentClient(running.socket));
   } finally {
     await running.close();
   }
@@ -48,7 +83,7 @@ export async function withRunningAgent<T>(
   const client = createAgentClient(socketPathOf(dataFolder ?? defaultDataFolder()));
   if (!(await isRunning(client)))
     throw new AppError('AGENT_UNREACHABLE', 'Anneal is not running on this data folder.');
-  return work(client);
+  return inSession(client, work);
 }
 
 /**

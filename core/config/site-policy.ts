@@ -140,6 +140,17 @@ const imagesShape = grouped('Image quality', {
   ),
 });
 
+const peopleShape = grouped('People', {
+  twoPersonApproval: setting(
+    'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+  twoPersonErasure: setting(
+    'Two people erase. A subject is erased only when a second person has confirmed it; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+});
+
 /** Strict: a rule that this version does not know must not be dropped in silence. */
 export const sitePolicySchema = z.strictObject({
   ...dataShape,
@@ -147,6 +158,7 @@ export const sitePolicySchema = z.strictObject({
   ...leavesShape,
   ...allowedShape,
   ...imagesShape,
+  ...peopleShape,
 });
 export type SitePolicy = z.infer<typeof sitePolicySchema>;
 export type PolicyRule = keyof SitePolicy;
@@ -198,6 +210,8 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
     maxRoll: isHigher('maxRoll'),
     maxYaw: isHigher('maxYaw'),
     maxPitch: isHigher('maxPitch'),
+    twoPersonApproval: isLower('twoPersonApproval'),
+    twoPersonErasure: isLower('twoPersonErasure'),
     quietHours: before.quietHours !== '' && after.quietHours !== before.quietHours,
   };
   return (Object.keys(weakens) as PolicyRule[]).filter((rule) => weakens[rule]);

@@ -113,21 +113,25 @@ function refuseHopeless({ quorum }: RunConfig, answers: readonly SiteAnswer[]): 
   );
 }
 
+/** Who acts when nobody in particular does. */
+const self = 'coordinator';
+
 export interface CoordinatorNode {
   readonly inbox: CoordinatorInbox;
   overview(): Promise<CoordinatorOverview>;
-  invite(siteName: string, validHours: number): Promise<Invitation>;
-  revoke(siteId: string): SiteRow[];
+  /** @param actor here and below: who asks for it, as the audit trail names them; `coordinator` when absent */
+  invite(siteName: string, validHours: number, actor?: string): Promise<Invitation>;
+  revoke(siteId: string, actor?: string): SiteRow[];
   plan(settings: RunSettings, sites?: number): Promise<RunPlan>;
   /** @param from the version of an earlier run that it begins with; a fresh adapter when absent */
-  startRun(settings: RunSettings, from?: ModelVersion): Promise<RunSummary>;
+  startRun(settings: RunSettings, from?: ModelVersion, actor?: string): Promise<RunSummary>;
   /**
    * Starts a run with the settings of one that is marked, from the newest version before anybody of its contributions had
    * withdrawn; a fresh adapter when there is none. The marked run ends if it is in progress.
    * @throws AppError NOT_FOUND | CONFIG_INVALID when the run is not marked
    */
-  restartBeforeWithdrawal(runId: string): Promise<RunSummary>;
-  stopRun(runId: string): Promise<RunSummary>;
+  restartBeforeWithdrawal(runId: string, actor?: string): Promise<RunSummary>;
+  stopRun(runId: string, actor?: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
   /** Goes on with the run that was in progress when the process ended. */
   resume(): Promise<void>;
@@ -197,7 +201,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   /** The run and the state that it starts from. @returns its id */
-  async function recordStart(contract: Contract, base: BaseModel): Promise<string> {
+  async function recordStart(contract: Contract, base: BaseModel, actor: string): Promise<string> {
     const config = contract.settings;
     const plan = getStrategy(config.strategy).configureTrain(config, 0);
     const context = { config, plan, base };
@@ -218,7 +222,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       const sizeBytes = blobs.sizeBytes(sha256);
       store.adapters.insert({ sha256, runId: id, round: -1, kind: 'global', rank, parameters, sizeBytes });
       store.audit.append({
-        actor: 'coordinator',
+        actor,
         action: 'run-started',
         details: {
           ...{ runId: id, strategy: config.strategy, rounds: config.rounds, state: sha256 },
@@ -236,7 +240,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     return runSettingsSchema.parse(settings);
   }
 
-  async function startRun(settings: RunSettings, from?: ModelVersion): Promise<RunSummary> {
+  async function startRun(settings: RunSettings, from?: ModelVersion, actor = self): Promise<RunSummary> {
     if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
     if (enrolled().length === 0)
       throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
@@ -249,14 +253,14 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     const config = start === null ? complete : { ...complete, startFrom: startFromText(start) };
     const contract = contractOf(config, base, options.askedBy);
     refuseHopeless(config, answersOf(contract));
-    const id = await recordStart(contract, base);
+    const id = await recordStart(contract, base, actor);
     await engine?.suspend();
     engine = await openEngine(id);
     await engine.resume();
     return summariseRun(id);
   }
 
-  async function restartBeforeWithdrawal(runId: string): Promise<RunSummary> {
+  async function restartBeforeWithdrawal(runId: string, actor = self): Promise<RunSummary> {
     const versions = versionsBeforeWithdrawal(store, runId);
     if (!withdrawalMarks(store).has(runId))
       throw new AppError('CONFIG_INVALID', 'No contribution to this run was withdrawn.', {
@@ -267,7 +271,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     const settings = settingsOf({ ...config, baseId: base.id });
     const from = await firstUsable(versions, config, base);
     if (isCurrent(runId) && store.runs.current()?.id === runId) await engine!.stop();
-    return startRun(settings, from);
+    return startRun(settings, from, actor);
   }
 
   /** The newest that a run with these settings can begin with; undefined when only a fresh adapter is left. */
@@ -349,20 +353,20 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         current: newest === undefined ? null : await detailIfPossible(newest.id),
       };
     },
-    async invite(siteName, validHours) {
+    async invite(siteName, validHours, actor = self) {
       const invitation = await options.createInvitation(siteName, validHours);
       store.audit.append({
-        actor: 'coordinator',
+        actor,
         action: 'site-invited',
         details: { siteName, expiresAt: invitation.expiresAt },
       });
       options.onChange('sites');
       return invitation;
     },
-    revoke(siteId) {
+    revoke(siteId, actor = self) {
       if (!store.sites.revoke(siteId))
         throw new AppError('NOT_FOUND', 'This site is unknown or has already been removed.');
-      store.audit.append({ actor: 'coordinator', action: 'site-revoked', details: { siteId } });
+      store.audit.append({ actor, action: 'site-revoked', details: { siteId } });
       options.disconnect(siteId);
       inbox.sitesChanged();
       return siteRows();
@@ -384,8 +388,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     startRun,
     restartBeforeWithdrawal,
-    async stopRun(runId) {
+    async stopRun(runId, actor = self) {
       if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
+      store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
       await engine!.stop();
       return summariseRun(runId);
     },

@@ -36,7 +36,8 @@ export async function readDocument(
     throw unusable(`The scan is larger than ${maxDocumentBytes / 2 ** 20} MB.`);
   const mediaType = consentMediaTypeSchema.safeParse((await fileTypeFromBuffer(bytes))?.mime).data;
   if (mediaType === undefined) throw unusable('The scan is neither a PDF nor a JPEG or PNG image.');
-  if (bytes.lastIndexOf(endings[mediaType]) < bytes.length - endingWithin)
+  const ending = bytes.lastIndexOf(endings[mediaType]);
+  if (ending === -1 || ending < bytes.length - endingWithin)
     throw unusable('The scan is damaged or cut short.');
   return { bytes, mediaType };
 }

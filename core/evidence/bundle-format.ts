@@ -38,20 +38,16 @@ export const headerSchema = z.strictObject({
 });
 export type BundleHeader = z.infer<typeof headerSchema>;
 
-/** Why the content of a row is not shown: it may name a person, or it went with an erasure. */
-const hiddenSchema = z.enum(['person', 'erased']);
-
 const auditRow = z.strictObject({
   seq: z.int().min(1),
   at: time,
   actor: text,
   action: z.string().max(200),
-  /** As stored, canonical JSON; null where `hidden` says why. */
+  /** As stored, canonical JSON; null where they may name a person. */
   details: z
     .string()
-    .max(2 ** 20)
+    .max(2 ** 22)
     .nullable(),
-  hidden: hiddenSchema.nullable(),
   previousHash: hash,
   hash,
 });

@@ -13,15 +13,9 @@ const of = <Name extends SectionName>(section: Name, row: SectionRow<Name>) =>
 /** In the order of the bundle. Call it in one transaction, so that it is of one moment. */
 export function* collectEvidence(store: ReadOnlyStore, role: 'site' | 'coordinator'): Generator<EvidenceRow> {
   const disclosure = createDisclosure(store);
-  const erased = erasedRows(store);
   for (const row of store.audit.raw()) {
-    const { details, ...shown } = row;
-    const why = erased.has(row.seq)
-      ? 'erased'
-      : disclosure.mayShow(row.action, JSON.parse(details))
-        ? null
-        : 'person';
-    yield of('audit', { ...shown, details: why === null ? details : null, hidden: why });
+    const isShown = disclosure.mayShow(row.action, JSON.parse(row.details));
+    yield of('audit', { ...row, details: isShown ? row.details : null });
   }
   yield* consents(store, disclosure);
   yield* cohorts(store);
@@ -52,11 +46,6 @@ export function* collectEvidence(store: ReadOnlyStore, role: 'site' | 'coordinat
   if (role === 'site') return;
   for (const { id, name, publicKey, joinedAt, revokedAt } of store.sites.list())
     yield of('sites', { id, name, publicKey, joinedAt, revokedAt });
-}
-
-/** Rows of the trail whose details an erasure has replaced. */
-function erasedRows(store: ReadOnlyStore): Set<number> {
-  return new Set(store.audit.redactedSeqs());
 }
 
 function* consents(store: ReadOnlyStore, { isHarmless }: Disclosure): Generator<EvidenceRow> {

@@ -61,7 +61,7 @@ export async function readBundle(file: string): Promise<Bundle> {
     const at = sectionNames.indexOf(name);
     if (at < section) throw evidenceInvalid(`Line ${number} of the bundle is out of order.`);
     section = at;
-    rows[name]!.push(parsed(sections[name], row, number));
+    rows[name]!.push(parsed<unknown>(sections[name], row, number));
     hashes.get(name)!.update(line).update('\n');
   }
   if (header === null || seal === null)
@@ -91,20 +91,15 @@ function parseLine(line: Buffer, number: number): unknown {
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(line);
     value = JSON.parse(text);
+    if (canonicalJson(value) !== text) throw new TypeError('not canonical');
   } catch (cause) {
     throw evidenceInvalid(
       number === 1
         ? 'This file is not an evidence bundle of Anneal.'
-        : `Line ${number} of the bundle cannot be read.`,
+        : `Line ${number} of the bundle was not written by Anneal.`,
       cause,
     );
   }
-  if (canonicalJson(value) !== text)
-    throw evidenceInvalid(
-      number === 1
-        ? 'This file is not an evidence bundle of Anneal.'
-        : `Line ${number} of the bundle was not written by Anneal.`,
-    );
   return value;
 }
 

@@ -121,7 +121,7 @@ function compose({ store, signer, about }: EvidenceSource): {
       hashes[section].update(`${line}\n`);
       rows[section] += 1;
       if (section === 'audit') newest = row.hash;
-      if (section === 'audit' && row.hidden !== null) hidden += 1;
+      if (section === 'audit' && row.details === null) hidden += 1;
       add(line);
     }
   });

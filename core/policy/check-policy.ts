@@ -79,6 +79,9 @@ const checks: Record<PolicyRule, Check | typeof whenARoundBegins | typeof atImpo
       : `asks for noise added at this site, at least ${policy.minNoise} times the clipping norm; this run does not add it`,
   // Decides only what counts as protection.
   minNoise: () => null,
+  // About who answers, not about what is asked.
+  twoPersonApproval: () => null,
+  twoPersonErasure: () => null,
   secureAggregation: (_contract, policy) =>
     policy.secureAggregation === 'optional'
       ? null

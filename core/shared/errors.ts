@@ -44,6 +44,10 @@ export const errorTable = {
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
+  EVIDENCE_INVALID: {
+    status: 422,
+    action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
+  },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,
@@ -113,6 +117,26 @@ export const errorTable = {
   CONFIG_INVALID: { status: 400, action: 'Correct this setting.' },
   NOT_FOUND: { status: 404, action: 'Reload the list; the entry may be gone.' },
   NOT_ALLOWED: { status: 403, action: 'Sign in again with the access code that Anneal printed.' },
+  SIGN_IN_NEEDED: { status: 403, action: 'Sign in with your name and password.' },
+  SIGN_IN_FAILED: {
+    status: 403,
+    action: 'Check both and try again, or ask an administrator for a new one-time password.',
+  },
+  TOO_MANY_TRIES: { status: 429, action: 'Wait as long as it says, then try again.' },
+  SESSION_LOCKED: { status: 403, action: 'Type your password to go on, or let another person sign in.' },
+  PASSWORD_REFUSED: {
+    status: 400,
+    action: 'Take four or more words that do not belong together, or let a password manager make one.',
+  },
+  ROLE_MISSING: {
+    status: 403,
+    action: 'Ask somebody who has the role, or an administrator to give it to you.',
+  },
+  USER_CONFLICT: { status: 409, action: 'Look at the list of users.' },
+  SECOND_PERSON_NEEDED: {
+    status: 409,
+    action: 'Let another person with the role sign in with an account of their own and confirm it.',
+  },
   AGENT_UNREACHABLE: {
     status: 503,
     action: 'Start Anneal with "anneal serve", "anneal site start" or "anneal coordinator start".',

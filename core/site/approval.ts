@@ -141,7 +141,9 @@ export function judge(
   if (fault !== null) return refused(fault);
   const until = quietUntil(policy, now);
   if (until !== null && manifest.phase === 'train') return refused(quiet(until), true);
-  return decisionOn(store, manifest.runId, contract, sha256, { automatic, now });
+  // Nobody is no second person.
+  const alone = automatic && !policy.twoPersonApproval;
+  return decisionOn(store, manifest.runId, contract, sha256, { automatic: alone, now });
 }
 
 const refused = (error: AppError, again = false): Verdict => ({

@@ -26,7 +26,7 @@ export interface AuditVerification {
 }
 
 /** SHA-256 of the previous hash followed by the canonical JSON (RFC 8785) of the row's other columns. */
-function chainHash(row: Omit<RawRow, 'hash'>): string {
+export function chainHash(row: Omit<RawRow, 'hash'>): string {
   const { previousHash, ...content } = row;
   return sha256(previousHash + canonicalJson(content));
 }
@@ -51,6 +51,8 @@ export function createAudit(
       beforeSeq?: number | undefined;
       limit?: number | undefined;
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
+    /** As stored, oldest first; `details` is canonical JSON. */
+    raw: () => raw.each('ORDER BY seq'),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
      * Recomputes every hash, and holds the consents against their rows. What this process has found whole is not walked

@@ -93,14 +93,16 @@ interface Bindings {
   twice: ConsentBreak | null;
 }
 
-function readBindings(db: Sqlite): Bindings {
+export type BindingRow = z.infer<typeof bindingRow>;
+
+/** @param rows of the actions above, oldest first */
+function readBindings(rows: Iterable<BindingRow>): Bindings {
   const found: Bindings = { recorded: new Map(), erased: new Map(), bound: null, twice: null };
   const note = (map: Bindings['recorded'], { event, sha256 }: ErasedEvent, seq: number) => {
     if (map.has(event)) found.twice ??= { event, seq };
     else map.set(event, { sha256, seq });
   };
-  const actions = JSON.stringify(Object.values(consentActions));
-  for (const { seq, action, details } of db.all(bindingRow, bindingRows, { actions })) {
+  for (const { seq, action, details } of rows) {
     if (action === consentActions.bound) {
       const parsed = boundDetails.safeParse(details).data;
       if (found.bound !== null || parsed === undefined) found.twice ??= { event: null, seq };
@@ -122,15 +124,26 @@ function readBindings(db: Sqlite): Bindings {
  * @returns the first that differs, or null
  */
 function findConsentBreak(db: Sqlite, refOf: RefOf): ConsentBreak | null {
-  const { recorded, erased, bound, twice } = readBindings(db);
+  const actions = JSON.stringify(Object.values(consentActions));
+  const rows = db.all(bindingRow, bindingRows, { actions });
+  const list = db
+    .all(boundEvent, `${events} ORDER BY event.id`)
+    .map((event) => ({ event: event.id, sha256: consentHash(event, refOf) }));
+  return breakBetween(rows, list);
+}
+
+/**
+ * The same of events and rows that are given, for instance in an evidence bundle.
+ * @param list events with their hashes, by number
+ */
+export function breakBetween(rows: Iterable<BindingRow>, list: Iterable<ErasedEvent>): ConsentBreak | null {
+  const { recorded, erased, bound, twice } = readBindings(rows);
   if (twice !== null) return twice;
   const lastOld = bound?.lastEvent ?? 0;
   const old: ErasedEvent[] = [];
   const seen = new Set<number>();
-  for (const event of db.all(boundEvent, `${events} ORDER BY event.id`)) {
-    const { id } = event;
+  for (const { event: id, sha256 } of list) {
     const row = recorded.get(id);
-    const sha256 = consentHash(event, refOf);
     seen.add(id);
     if (erased.has(id)) return { event: id, seq: erased.get(id)!.seq };
     if (id <= lastOld) old.push({ event: id, sha256 });

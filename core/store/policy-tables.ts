@@ -70,7 +70,7 @@ export function createDecisions(db: Sqlite, now: () => string) {
       }),
     /** Approvals within limits that were not taken back, newest first. */
     standing: () => rows.all("WHERE kind = 'approved-within-limits' AND ended_at IS NULL ORDER BY id DESC"),
-    /** Newest first. */
+    /** Newest first; all of them when `limit` is -1. */
     list: (limit = 200) => rows.all('ORDER BY id DESC LIMIT @limit', { limit }),
     /** Runs that an approval within limits has covered, that on its card included. */
     runsCoveredBy: (id: number) =>

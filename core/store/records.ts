@@ -4,6 +4,7 @@
  * text; hashes are lower-case hexadecimal SHA-256.
  */
 import { z } from 'zod';
+import { rolesSchema } from '../config/roles.ts';
 import { errorReportSchema } from '../shared/errors.ts';
 import { jsonText as json } from '../shared/text.ts';
 
@@ -443,3 +444,44 @@ export const auditRecord = z.object({
   hash: z.string(),
 });
 export type AuditRecord = z.infer<typeof auditRecord>;
+
+export const userRecord = z.object({
+  /** Stands in the audit trail; never changes and is never used again. */
+  name: z.string(),
+  displayName: z.string(),
+  roles: json.pipe(rolesSchema),
+  /** argon2id in the PHC string format. */
+  passwordHash: z.string(),
+  /** The password was handed out by an administrator: it is good for choosing another one, and for nothing else. */
+  mustChange: flag,
+  /** Of a one-time password. */
+  passwordExpiresAt: z.string().nullable(),
+  /** Who handed the last one-time password out, and when. */
+  passwordGivenBy: z.string().nullable(),
+  passwordGivenAt: z.string().nullable(),
+  createdAt: z.string(),
+  createdBy: z.string(),
+  deactivatedAt: z.string().nullable(),
+});
+export type UserRecord = z.infer<typeof userRecord>;
+
+export const proposalKindSchema = z.enum(['approve', 'policy', 'erase']);
+export type ProposalKind = z.infer<typeof proposalKindSchema>;
+
+/** An act that waits, or waited, for a second person. */
+export const proposalRecord = z.object({
+  id: z.int(),
+  kind: proposalKindSchema,
+  /** Of kind and input. */
+  sha256: z.string(),
+  /** Subjects by `subjects.refOf`, never by pseudonym. */
+  input: json.pipe(z.record(z.string(), z.unknown())),
+  proposedBy: z.string(),
+  proposedAt: z.string(),
+  expiresAt: z.string(),
+  /** Null while it waits. */
+  outcome: z.enum(['confirmed', 'refused', 'withdrawn', 'expired']).nullable(),
+  settledBy: z.string().nullable(),
+  settledAt: z.string().nullable(),
+});
+export type ProposalRecord = z.infer<typeof proposalRecord>;

@@ -8,6 +8,7 @@ import { createInvitations, createOutbox, createSettings, createSites } from './
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
+import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
 import {
@@ -54,6 +55,8 @@ function createTables(db: Sqlite, now: () => string) {
     sitePolicies: createSitePolicies(db, now),
     contracts: createContracts(db, now),
     decisions: createDecisions(db, now),
+    users: createUsers(db, now),
+    proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
     audit,
     blobReferences: createBlobReferences(db),
@@ -87,8 +90,10 @@ interface Readers {
   sitePolicies: 'newest' | 'list';
   contracts: 'get' | 'pinsOf' | 'bySha';
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
+  users: 'get' | 'list';
+  proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
 }
 

@@ -17,29 +17,45 @@ export interface AgentProxyOptions {
 }
 
 const passedOn = ['accept', 'content-type', 'last-event-id', 'trpc-accept'];
+/** Whatever comes through here comes from the screens; the event stream of a page can't send headers itself. */
+const screensHeader = 'x-anneal-screens';
 const passedBack = ['cache-control', 'content-type', 'vary', 'x-accel-buffering'];
 const bodiless = new Set([204, 205, 304]);
 /** The agent was not there to take the request, so sending it again cannot do anything twice. */
 const notDelivered = new Set(['ECONNREFUSED', 'ENOENT']);
 
+/**
+ * The session of whoever signed in, kept for the page: it never sees the token, and pages of custom schemes have no
+ * cookies. In memory, so that closing the app signs out.
+ */
+interface CookieJar {
+  cookie: string | null;
+}
+
 /** @returns a function that answers one request to `/trpc/…`; it never rejects */
 export function createAgentProxy(options: AgentProxyOptions): (request: Request) => Promise<Response> {
   const waitMs = options.waitMs ?? 30_000;
   const maxBodyBytes = options.maxBodyBytes ?? 4 * 1024 * 1024;
+  const jar: CookieJar = { cookie: null };
   return async (request) => {
     if (!['GET', 'POST', 'HEAD'].includes(request.method)) return new Response(null, { status: 405 });
     try {
       const body = await readBody(request, maxBodyBytes);
-      return await sendWhenReady(request, body, options.whenReady, waitMs);
+      return await sendWhenReady({ request, body, jar }, options.whenReady, waitMs);
     } catch (error) {
       return errorResponse(toProxyError(error));
     }
   };
 }
 
+interface Outgoing {
+  request: Request;
+  body: Buffer;
+  jar: CookieJar;
+}
+
 async function sendWhenReady(
-  request: Request,
-  body: Buffer,
+  outgoing: Outgoing,
   whenReady: AgentProxyOptions['whenReady'],
   waitMs: number,
 ): Promise<Response> {
@@ -47,7 +63,7 @@ async function sendWhenReady(
   for (;;) {
     const socket = await whenReady(Math.max(0, deadline - performance.now()));
     try {
-      return await send(request, body, socket);
+      return await send(outgoing, socket);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? '';
       // An agent that has just been killed still counts as ready for a moment.
@@ -57,9 +73,12 @@ async function sendWhenReady(
   }
 }
 
-function send(request: Request, body: Buffer, socketPath: string): Promise<Response> {
+function send({ request, body, jar }: Outgoing, socketPath: string): Promise<Response> {
   const url = new URL(request.url);
-  const headers: Record<string, string> = { host: 'localhost', 'content-length': String(body.length) };
+  const headers: Record<string, string> = {
+    ...{ host: 'localhost', 'content-length': String(body.length), [screensHeader]: '1' },
+    ...(jar.cookie === null ? {} : { cookie: jar.cookie }),
+  };
   for (const name of passedOn) {
     const value = request.headers.get(name);
     if (value !== null) headers[name] = value;
@@ -73,9 +92,20 @@ function send(request: Request, body: Buffer, socketPath: string): Promise<Respo
       signal: request.signal,
     });
     outgoing.once('error', reject);
-    outgoing.once('response', (incoming) => resolve(toResponse(incoming)));
+    outgoing.once('response', (incoming) => {
+      keepCookie(jar, incoming.headers['set-cookie']);
+      resolve(toResponse(incoming));
+    });
     outgoing.end(body);
   });
+}
+
+/** `name=value; attributes`; one that is empty or over ends the session. */
+function keepCookie(jar: CookieJar, setCookie: readonly string[] | undefined): void {
+  const [pair = '', ...attributes] = (setCookie?.at(-1) ?? '').split(';').map((part) => part.trim());
+  if (pair === '') return;
+  const isOver = pair.endsWith('=') || attributes.some((text) => text.toLowerCase() === 'max-age=0');
+  jar.cookie = isOver ? null : pair;
 }
 
 function toResponse(incoming: IncomingMessage): Response {

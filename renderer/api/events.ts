@@ -7,7 +7,7 @@ import { recordConnection, recordImport, recordStep } from './live-progress.ts';
 
 const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], string[]> = {
   status: ['status'],
-  run: ['run', 'coordinator', 'site', 'trace'],
+  run: ['run', 'coordinator', 'site', 'trace', 'people'],
   sites: ['coordinator', 'plan'],
   dataset: ['dataset', 'site'],
   adapters: ['adapters'],

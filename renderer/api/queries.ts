@@ -7,6 +7,8 @@ import type {
   AuditPage,
   CoordinatorOverview,
   ImagesView,
+  Me,
+  ProposalRow,
   RunDetail,
   RunPlan,
   SetAsideRow,
@@ -41,6 +43,9 @@ export const keys = {
   run: (runId: string) => ['run', runId],
   adapters: ['adapters'],
   audit: ['audit'],
+  me: ['me'],
+  users: ['people', 'users'],
+  proposals: ['people', 'proposals'],
 } as const;
 
 const livelyMs = 5_000;
@@ -51,6 +56,19 @@ export const useStatus = () =>
     queryKey: keys.status,
     queryFn: () => api.status.query(),
     refetchInterval: livelyMs,
+  });
+
+/** Asked again by itself, so that a session that locked is seen; that is no sign of a person. */
+export const useMe = () =>
+  useQuery<Me>({ queryKey: keys.me, queryFn: () => api.people.me.query(), refetchInterval: 15_000 });
+
+export const useUsers = () => useQuery({ queryKey: keys.users, queryFn: () => api.people.list.query() });
+
+export const useProposals = () =>
+  useQuery<ProposalRow[]>({
+    queryKey: keys.proposals,
+    queryFn: () => api.people.proposals.query(),
+    refetchInterval: calmMs,
   });
 
 export const useDevices = () =>

@@ -1,9 +1,18 @@
-import { QueryClient } from '@tanstack/react-query';
+import { MutationCache, QueryCache, QueryClient } from '@tanstack/react-query';
 import { TRPCClientError } from '@trpc/client';
+import { toReport } from './errors.ts';
 
 /** An answer that is an error stays one; only a missing answer is worth another try. */
+/** Answers that say that the person who was here is not any more. */
+const aboutThePerson = new Set<string>(['SIGN_IN_NEEDED', 'SESSION_LOCKED']);
+
 export function createQueries(): QueryClient {
-  return new QueryClient({
+  const onError = (error: unknown) => {
+    if (aboutThePerson.has(toReport(error).code)) void queries.invalidateQueries({ queryKey: ['me'] });
+  };
+  const queries: QueryClient = new QueryClient({
+    queryCache: new QueryCache({ onError }),
+    mutationCache: new MutationCache({ onError }),
     defaultOptions: {
       queries: {
         retry: (failures, error) =>
@@ -16,4 +25,5 @@ export function createQueries(): QueryClient {
       mutations: { networkMode: 'always' },
     },
   });
+  return queries;
 }

@@ -10,6 +10,7 @@ import {
   IconPackages,
   IconPhotoHeart,
   IconShieldLock,
+  IconUsers,
 } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
 import { Link, useLocation } from 'wouter';
@@ -17,6 +18,7 @@ import type { AgentStatus } from '../../core/api/contract.ts';
 import { ReportPanel } from './error-panel.tsx';
 import { Logo } from './logo.tsx';
 import { SchemeToggle } from './scheme-toggle.tsx';
+import { SignedInAs } from './signed-in-as.tsx';
 import { ConnectionState } from './status-badge.tsx';
 
 interface Destination {
@@ -28,6 +30,7 @@ interface Destination {
 const common: Destination[] = [
   { path: '/adapters', label: 'Adapters', icon: IconPackages },
   { path: '/audit', label: 'Audit trail', icon: IconHistory },
+  { path: '/users', label: 'Users', icon: IconUsers },
   { path: '/about', label: 'About', icon: IconInfoCircle },
 ];
 
@@ -68,6 +71,7 @@ export function AppFrame({ status, requests, children }: AppFrameProps) {
         </Group>
         <Navigation mode={status.mode} requests={requests} />
         <Identity status={status} />
+        <SignedInAs />
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: 'none' }}>
         <Box maw={1180} mx="auto">

@@ -1,5 +1,5 @@
 /** Consents in the words of the people who record them. */
-import type { ConsentTerm, SubjectPurpose, TimelineRow } from '../../core/api/subject-contract.ts';
+import type { ConsentTerm, PurposeConsent, TimelineRow } from '../../core/api/subject-contract.ts';
 import { formatDate, formatDateTime, formatDay } from './format.ts';
 
 /** When a consent begins: a day as it was meant, or a moment. */
@@ -10,20 +10,23 @@ export function termStart(
   return firstDay === null ? formatDateTime(from, undefined, locale) : formatDay(firstDay, locale);
 }
 
+/** People write the year 9999 for "never". */
+const isEndless = (until: string | null): boolean => until === null || until >= '9999';
+
 /** The last day of a consent as it was meant. */
 export function termEnd({ lastDay, until }: Pick<ConsentTerm, 'lastDay' | 'until'>, locale?: string): string {
-  if (until === null) return 'no end date';
+  if (isEndless(until)) return 'no end date';
   return lastDay === null ? formatDateTime(until, undefined, locale) : formatDay(lastDay, locale);
 }
 
 /** `22 Nov 2026 – 31 Dec 2027`, `from 22 Nov 2026, no end date`. */
 export function termWords(term: ConsentTerm, locale?: string): string {
-  if (term.until === null) return `from ${termStart(term, locale)}, no end date`;
+  if (isEndless(term.until)) return `from ${termStart(term, locale)}, no end date`;
   return `${termStart(term, locale)} – ${termEnd(term, locale)}`;
 }
 
 /** What the state of a consent means now, beside its badge; null when there is no more to say. */
-export function purposeNote({ status, next, withdrawal }: SubjectPurpose, locale?: string): string | null {
+export function purposeNote({ status, next, withdrawal }: PurposeConsent, locale?: string): string | null {
   if (next !== null) return `${status === 'not-yet-valid' ? 'Begins' : 'Next'}: ${termWords(next, locale)}`;
   if (status === 'withdrawn' && withdrawal !== null)
     return `Withdrawn on ${formatDate(withdrawal.validFrom, undefined, locale)}, recorded by ${withdrawal.recordedBy}`;

@@ -18,7 +18,7 @@ export interface StatusWord {
 }
 
 export const consentWords: Record<SubjectRow['consent'], StatusWord> = {
-  active: { label: 'Consent active', color: 'green' },
+  active: { label: 'Active', color: 'green' },
   withdrawn: { label: 'Withdrawn', color: 'red' },
   expired: { label: 'Expired', color: 'yellow' },
   'not-yet-valid': { label: 'Not yet valid', color: 'yellow' },

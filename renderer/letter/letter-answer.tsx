@@ -1,10 +1,11 @@
-import { Button, Group, Stack, Text } from '@mantine/core';
+import { Group, Stack, Text } from '@mantine/core';
 import { useState } from 'react';
 import type { ApprovalCard, DecisionRow } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
-import { decisionChanges } from './decision-changes.ts';
+import { RoleButton } from '../components/role-button.tsx';
+import { approver, decisionChanges, waitsForSecond } from './decision-changes.ts';
 import { DeclineDialog } from './decline-dialog.tsx';
 import { LimitsDialog } from './limits-dialog.tsx';
 
@@ -20,7 +21,8 @@ export function LetterAnswer({ card, decided }: LetterAnswerProps) {
   const { contractSha256 } = card;
   const approve = useAction(() => api.site.approve.mutate({ contractSha256 }), {
     changes: decisionChanges,
-    success: () => 'Approved. Training starts with the next round.',
+    success: ({ proposed }) =>
+      proposed === null ? 'Approved. Training starts with the next round.' : waitsForSecond,
     ownErrors: true,
   });
   const isApproved = decided !== null && decided !== 'declined';
@@ -31,18 +33,29 @@ export function LetterAnswer({ card, decided }: LetterAnswerProps) {
       <Group>
         {!isApproved && (
           <>
-            <Button size="md" loading={approve.isPending} onClick={() => approve.mutate(undefined)}>
+            <RoleButton
+              needs={approver}
+              size="md"
+              loading={approve.isPending}
+              onClick={() => approve.mutate(undefined)}
+            >
               Approve this run
-            </Button>
-            <Button size="md" variant="default" onClick={() => setAsking('limits')}>
+            </RoleButton>
+            <RoleButton needs={approver} size="md" variant="default" onClick={() => setAsking('limits')}>
               Approve within limits…
-            </Button>
+            </RoleButton>
           </>
         )}
         {decided !== 'declined' && (
-          <Button size="md" variant="subtle" color="red" onClick={() => setAsking('decline')}>
+          <RoleButton
+            needs={approver}
+            size="md"
+            variant="subtle"
+            color="red"
+            onClick={() => setAsking('decline')}
+          >
             {isApproved ? 'Take the approval back…' : 'Decline with a reason…'}
-          </Button>
+          </RoleButton>
         )}
       </Group>
       {!isApproved && (

@@ -68,6 +68,11 @@ export function Letter({ card }: { card: ApprovalCard }) {
           Contract <span className="code">{formatHash(card.contractSha256)}</span>
         </Text>
       </LetterPart>
+      {card.consentNotes.length > 0 && (
+        <Alert color="yellow" icon={<IconAlertTriangle aria-hidden />} title="Consents behind this run">
+          <Sentences entries={card.consentNotes} />
+        </Alert>
+      )}
       {card.cannotTrain !== null && (
         <Alert
           color="yellow"

@@ -14,7 +14,7 @@ import type { ApprovalCard } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
-import { decisionChanges } from './decision-changes.ts';
+import { decisionChanges, waitsForSecond } from './decision-changes.ts';
 import { faultsOf, initialLimits, type LimitsForm, limitFields, writtenLimits } from './limits.ts';
 
 /** Approves the run of the letter, and later ones that ask for no more than these limits. */
@@ -28,7 +28,10 @@ export function LimitsDialog({ card, onClose }: { card: ApprovalCard; onClose: (
     (values: LimitsForm) => api.site.approve.mutate({ contractSha256, limits: writtenLimits(values) }),
     {
       changes: decisionChanges,
-      success: () => 'Approved within these limits. Training starts with the next round.',
+      success: ({ proposed }) =>
+        proposed === null
+          ? 'Approved within these limits. Training starts with the next round.'
+          : waitsForSecond,
       onSuccess: onClose,
       ownErrors: true,
     },

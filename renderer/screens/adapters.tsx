@@ -11,6 +11,7 @@ import { Loaded } from '../components/loaded.tsx';
 import { Page } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { formatBytes, formatCount, formatDateTime, formatHash } from '../format/format.ts';
 
 /** The adapters that this installation holds; each can be written as PEFT files. */
@@ -66,11 +67,21 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
           <Table.Tr key={adapter.sha256}>
             <Table.Td>{formatDateTime(adapter.createdAt)}</Table.Td>
             <Table.Td>
-              {adapter.kind === 'global' ? (
-                <Badge>Shared</Badge>
-              ) : (
-                <Badge color="gray">{adapter.siteId ? 'From a site' : 'Update'}</Badge>
-              )}
+              <Group gap="xs" wrap="nowrap">
+                {adapter.kind === 'global' ? (
+                  <Badge>Shared</Badge>
+                ) : (
+                  <Badge color="gray">{adapter.siteId ? 'From a site' : 'Update'}</Badge>
+                )}
+                {adapter.withdrawn && (
+                  <Badge
+                    color="yellow"
+                    title="Made with images of somebody who has withdrawn since, or built upon such an adapter."
+                  >
+                    Consent withdrawn
+                  </Badge>
+                )}
+              </Group>
             </Table.Td>
             <Table.Td>{adapter.round < 0 ? 'start' : formatCount(adapter.round + 1)}</Table.Td>
             <Table.Td ta="right">{adapter.rank === 0 ? '–' : adapter.rank}</Table.Td>
@@ -80,7 +91,8 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
               {formatHash(adapter.sha256)}
             </Table.Td>
             <Table.Td ta="right">
-              <Button
+              <RoleButton
+                needs={['data-manager']}
                 size="compact-sm"
                 variant="subtle"
                 leftSection={<IconDownload size={15} aria-hidden />}
@@ -88,7 +100,7 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
                 onClick={() => onExport(adapter)}
               >
                 Export…
-              </Button>
+              </RoleButton>
             </Table.Td>
           </Table.Tr>
         ))}
@@ -127,6 +139,12 @@ function ExportDialog({ adapter, onClose }: { adapter: AdapterRow; onClose: () =
             value={folder}
             onChange={setFolder}
           />
+          {adapter.withdrawn && (
+            <Text size="sm">
+              Somebody whose images this adapter was made with has withdrawn since. A note about that is
+              written beside the files.
+            </Text>
+          )}
           {run.isError && <ErrorPanel error={run.error} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={onClose}>

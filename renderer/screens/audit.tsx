@@ -1,7 +1,7 @@
 import { Badge, Button, Card, Group, Stack, Table, Text } from '@mantine/core';
-import { IconHistory, IconLink, IconLinkOff } from '@tabler/icons-react';
+import { IconFileCertificate, IconHistory, IconLink, IconLinkOff } from '@tabler/icons-react';
 import { useState } from 'react';
-import type { AuditRow } from '../../core/api/contract.ts';
+import type { AuditPage, AuditRow } from '../../core/api/contract.ts';
 import { useAudit } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
@@ -9,20 +9,36 @@ import { Waiting } from '../components/loaded.tsx';
 import { Page } from '../components/page.tsx';
 import { actionWords, detailWords } from '../format/audit-words.ts';
 import { formatDateTime } from '../format/format.ts';
+import { ExportEvidence } from './export-evidence.tsx';
 
 /** Who did what and when; a changed or missing entry breaks the chain of hashes. */
 export function AuditScreen() {
   const audit = useAudit();
   const pages = audit.data?.pages ?? [];
   const rows = pages.flatMap((page) => page.rows);
-  const intact = pages[0]?.intact;
+  const verification = pages[0];
+  const [exporting, setExporting] = useState(false);
   return (
     <Page
       title="Audit trail"
-      subtitle="Every step that matters, newest first. Entries are chained, so a change to any of them shows."
-      actions={intact !== undefined && <ChainBadge intact={intact} />}
+      subtitle="Every step that matters, newest first. Entries are chained, and consents are bound to them, so a change to any of them shows."
+      actions={
+        verification && (
+          <>
+            <ChainBadge intact={verification.intact} />
+            <Button
+              variant="default"
+              leftSection={<IconFileCertificate size={16} aria-hidden />}
+              onClick={() => setExporting(true)}
+            >
+              Export evidence…
+            </Button>
+          </>
+        )
+      }
     >
-      {intact === false && <ErrorNotice />}
+      {verification?.intact === false && <ErrorNotice verification={verification} />}
+      {exporting && <ExportEvidence onClose={() => setExporting(false)} />}
       <Card>
         {audit.isPending && <Waiting />}
         {audit.isError && rows.length === 0 && (
@@ -59,11 +75,22 @@ function ChainBadge({ intact }: { intact: boolean }) {
   );
 }
 
-function ErrorNotice() {
+function ErrorNotice({ verification: { brokenAtSeq, brokenConsent } }: { verification: AuditPage }) {
   return (
     <Card role="alert" style={{ borderColor: 'var(--mantine-color-red-filled)' }}>
       <Stack gap={4}>
-        <Text fw={650}>An entry of the audit trail was changed or removed outside Anneal.</Text>
+        {brokenAtSeq !== null && (
+          <Text fw={650}>
+            An entry of the audit trail was changed or removed outside Anneal: the chain breaks at number{' '}
+            {brokenAtSeq}.
+          </Text>
+        )}
+        {brokenConsent !== null && (
+          <Text fw={650}>
+            A consent was changed, added or removed outside Anneal
+            {brokenConsent.seq === null ? '' : `: it is not the one of entry ${brokenConsent.seq}`}.
+          </Text>
+        )}
         <Text size="sm" c="dimmed">
           Keep the data folder as it is, tell whoever is responsible for data protection, and compare it with
           a backup.

@@ -1,7 +1,7 @@
 import { Alert, Button, Group, Modal, NativeSelect, Stack, Text, TextInput } from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { IconAlertTriangle } from '@tabler/icons-react';
-import type { SubjectDetail, SubjectPurpose } from '../../core/api/subject-contract.ts';
+import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
 import type { ConsentGiver } from '../../core/store/records.ts';
 import { useAction } from '../api/action.ts';
 import { recordConsent } from '../api/consents.ts';
@@ -17,7 +17,7 @@ interface RecordConsentDialogProps {
   subject: Pick<SubjectDetail, 'pseudonym'>;
   mode: RecordMode;
   /** The purpose as it stands; null asks for one. */
-  purpose: SubjectPurpose | null;
+  purpose: PurposeConsent | null;
   onClose: () => void;
 }
 
@@ -35,7 +35,7 @@ const buttons: Record<RecordMode, string> = {
 };
 
 /** What the form begins with: nothing at all after a withdrawal, so that two clicks bring nobody back. */
-function initialValues(mode: RecordMode, purpose: SubjectPurpose | null) {
+function initialValues(mode: RecordMode, purpose: PurposeConsent | null) {
   const term = mode === 'after-withdrawal' ? null : (purpose?.term ?? purpose?.next ?? null);
   return {
     purpose: purpose?.purpose ?? 'federated-training',
@@ -151,7 +151,7 @@ export function RecordConsentDialog({ subject, mode, purpose, onClose }: RecordC
   );
 }
 
-function Introduction({ mode, purpose }: { mode: RecordMode; purpose: SubjectPurpose | null }) {
+function Introduction({ mode, purpose }: { mode: RecordMode; purpose: PurposeConsent | null }) {
   const entered =
     'Enter what is on the signed form. You cannot change the entry later; you can only add a newer one.';
   const term = purpose?.term ?? purpose?.next ?? null;

@@ -7,6 +7,7 @@ import { useCoordinatorOverview } from '../api/queries.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { coveredRounds, RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
@@ -27,9 +28,13 @@ export function CoordinatorOverviewScreen({ status }: { status: AgentStatus }) {
       title={status.federation ?? 'Overview'}
       subtitle={overview.data && `Sites connect to ${overview.data.brokerAddress}`}
       actions={
-        <Button leftSection={<IconUserPlus size={16} aria-hidden />} onClick={invite}>
+        <RoleButton
+          needs={['administrator']}
+          leftSection={<IconUserPlus size={16} aria-hidden />}
+          onClick={invite}
+        >
           Invite a site
-        </Button>
+        </RoleButton>
       }
     >
       <Loaded query={overview}>{(data) => <Overview overview={data} onInvite={invite} />}</Loaded>

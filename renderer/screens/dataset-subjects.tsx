@@ -1,31 +1,50 @@
-import { Badge, Button, Card, Group, Table, Text, TextInput } from '@mantine/core';
-import { useDebouncedValue } from '@mantine/hooks';
-import { IconSearch, IconUsers } from '@tabler/icons-react';
+import {
+  Alert,
+  Anchor,
+  Badge,
+  Button,
+  Card,
+  Group,
+  NativeSelect,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+} from '@mantine/core';
+import { IconCalendarClock, IconSearch, IconUsers } from '@tabler/icons-react';
 import { useState } from 'react';
-import type { SubjectRow } from '../../core/api/contract.ts';
+import { Link } from 'wouter';
+import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
 import { useSubjects } from '../api/queries.ts';
+import { subjectPath } from '../api/subject-link.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
-import { formatCount, formatDate, formatPlural } from '../format/format.ts';
+import { purposeNote, termEnd } from '../format/consent-words.ts';
+import { formatCount, formatPlural } from '../format/format.ts';
+import {
+  choicesOf,
+  endsSoon,
+  filterSubjects,
+  noFilter,
+  type SubjectFilter,
+  soonDays,
+  stateWord,
+} from '../format/subject-filter.ts';
 import { consentWords } from '../format/words.ts';
-import { RecordConsentDialog, WithdrawConsentDialog } from './consent-dialogs.tsx';
 import { TraceDrawer } from './trace-drawer.tsx';
+import { WithdrawConsentDialog } from './withdraw-dialog.tsx';
 
-type Open = { what: 'record' | 'withdraw' | 'trace'; subject: SubjectRow } | null;
+type Open = { what: 'withdraw' | 'trace'; subject: SubjectRow } | null;
 
 export function SubjectsPanel({ onImport }: { onImport: () => void }) {
-  const [search, setSearch] = useState('');
-  const [asked] = useDebouncedValue(search.trim(), 200);
-  const subjects = useSubjects(asked);
-  const [open, setOpen] = useState<Open>(null);
-  const close = () => setOpen(null);
+  const subjects = useSubjects('');
   return (
-    <Card>
-      <Loaded query={subjects}>
-        {(rows) =>
-          rows.length === 0 && asked === '' ? (
+    <Loaded query={subjects}>
+      {(rows) =>
+        rows.length === 0 ? (
+          <Card>
             <EmptyState
               icon={IconUsers}
               title="No subjects yet"
@@ -34,33 +53,113 @@ export function SubjectsPanel({ onImport }: { onImport: () => void }) {
               Add a folder of photographs with a CSV file. Subjects appear here under their pseudonym, with
               the state of their consent.
             </EmptyState>
-          ) : (
-            <>
-              <Group justify="space-between" mb="md">
-                <TextInput
-                  aria-label="Search subjects"
-                  placeholder="Search by pseudonym or label"
-                  leftSection={<IconSearch size={16} aria-hidden />}
-                  value={search}
-                  onChange={(event) => setSearch(event.currentTarget.value)}
-                  w={320}
-                />
-                <Text size="sm" c="dimmed" role="status">
-                  {formatPlural(rows.length, 'subject')}
-                  {asked !== '' && ` for “${asked}”`}
-                </Text>
-              </Group>
-              <Paged rows={rows} resetKey={asked}>
-                {(visible) => <SubjectsTable rows={visible} onOpen={setOpen} />}
-              </Paged>
-            </>
-          )
-        }
-      </Loaded>
-      {open?.what === 'record' && <RecordConsentDialog subject={open.subject} onClose={close} />}
-      {open?.what === 'withdraw' && <WithdrawConsentDialog subject={open.subject} onClose={close} />}
+          </Card>
+        ) : (
+          <Listed rows={rows} />
+        )
+      }
+    </Loaded>
+  );
+}
+
+function Listed({ rows }: { rows: readonly SubjectRow[] }) {
+  const [filter, setFilter] = useState<SubjectFilter>(noFilter);
+  const [open, setOpen] = useState<Open>(null);
+  const close = () => setOpen(null);
+  const shown = filterSubjects(rows, filter);
+  const ending = rows.filter(({ consents }) => consents.some((consent) => endsSoon(consent))).length;
+  return (
+    <Stack>
+      {ending > 0 && filter.status !== 'ends-soon' && (
+        <Alert color="yellow" icon={<IconCalendarClock aria-hidden />}>
+          <Group justify="space-between">
+            <Text size="sm">
+              Consents of {formatPlural(ending, 'subject')} end within {soonDays} days.
+            </Text>
+            <Button
+              size="compact-sm"
+              variant="default"
+              onClick={() => setFilter({ ...noFilter, status: 'ends-soon' })}
+            >
+              Show them
+            </Button>
+          </Group>
+        </Alert>
+      )}
+      <Card>
+        <Filters rows={rows} filter={filter} onChange={setFilter} />
+        <Text size="sm" c="dimmed" role="status" mb="xs">
+          {formatPlural(shown.length, 'subject')}
+          {shown.length < rows.length && ` of ${formatCount(rows.length)}`}
+        </Text>
+        <Paged rows={shown} resetKey={JSON.stringify(filter)}>
+          {(visible) => <SubjectsTable rows={visible} onOpen={setOpen} />}
+        </Paged>
+      </Card>
+      {open?.what === 'withdraw' && (
+        <WithdrawConsentDialog
+          subject={{ pseudonym: open.subject.pseudonym, images: open.subject.images }}
+          purpose={null}
+          onClose={close}
+        />
+      )}
       {open?.what === 'trace' && <TraceDrawer pseudonym={open.subject.pseudonym} onClose={close} />}
-    </Card>
+    </Stack>
+  );
+}
+
+interface FiltersProps {
+  rows: readonly SubjectRow[];
+  filter: SubjectFilter;
+  onChange: (filter: SubjectFilter) => void;
+}
+
+function Filters({ rows, filter, onChange }: FiltersProps) {
+  const { purposes, labels } = choicesOf(rows);
+  const set = (part: Partial<SubjectFilter>) => onChange({ ...filter, ...part });
+  const states = Object.entries(consentWords).map(([value, { label }]) => ({ value, label }));
+  return (
+    <Group mb="md" align="flex-end">
+      <TextInput
+        label="Search subjects"
+        placeholder="Search by pseudonym or label"
+        leftSection={<IconSearch size={16} aria-hidden />}
+        value={filter.search}
+        onChange={(event) => set({ search: event.currentTarget.value })}
+        style={{ flex: '1 1 220px' }}
+      />
+      <NativeSelect
+        label="State"
+        value={filter.status}
+        onChange={(event) => set({ status: event.currentTarget.value as SubjectFilter['status'] })}
+        data={[
+          { value: '', label: 'Any state' },
+          { value: 'ends-soon', label: `Ends within ${soonDays} days` },
+          ...states,
+        ]}
+      />
+      {purposes.length > 1 && (
+        <NativeSelect
+          label="Purpose"
+          value={filter.purpose}
+          onChange={(event) => set({ purpose: event.currentTarget.value })}
+          data={[{ value: '', label: 'Any purpose' }, ...purposes]}
+        />
+      )}
+      {labels.length > 1 && (
+        <NativeSelect
+          label="Label"
+          value={filter.label}
+          onChange={(event) => set({ label: event.currentTarget.value })}
+          data={[{ value: '', label: 'Any label' }, ...labels]}
+        />
+      )}
+      {JSON.stringify(filter) !== JSON.stringify(noFilter) && (
+        <Button variant="subtle" onClick={() => onChange(noFilter)}>
+          Clear
+        </Button>
+      )}
+    </Group>
   );
 }
 
@@ -71,57 +170,89 @@ interface SubjectsTableProps {
 
 function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
   return (
-    <Table highlightOnHover aria-label="Subjects">
-      <Table.Thead>
-        <Table.Tr>
-          <Table.Th>Pseudonym</Table.Th>
-          <Table.Th ta="right">Images</Table.Th>
-          <Table.Th>Labels</Table.Th>
-          <Table.Th>Consent</Table.Th>
-          <Table.Th>Valid until</Table.Th>
-          <Table.Th>
-            <span className="visually-hidden">Actions</span>
-          </Table.Th>
-        </Table.Tr>
-      </Table.Thead>
-      <Table.Tbody>
-        {rows.map((subject) => (
-          <Table.Tr key={subject.pseudonym}>
-            <Table.Td fw={600}>{subject.pseudonym}</Table.Td>
-            <Table.Td ta="right" className="numbers">
-              {formatCount(subject.images)}
-            </Table.Td>
-            <Table.Td>
-              <Group gap={4}>
-                {subject.labels.map((label) => (
-                  <Badge key={label} variant="outline" color="gray">
-                    {label}
-                  </Badge>
-                ))}
-              </Group>
-            </Table.Td>
-            <Table.Td>
-              <StatusBadge word={consentWords[subject.consent]} />
-            </Table.Td>
-            <Table.Td className="numbers">{validUntil(subject)}</Table.Td>
-            <Table.Td>
-              <SubjectActions subject={subject} onOpen={onOpen} />
-            </Table.Td>
+    <Table.ScrollContainer minWidth={620}>
+      <Table highlightOnHover aria-label="Subjects">
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>Pseudonym</Table.Th>
+            <Table.Th ta="right">Images</Table.Th>
+            <Table.Th>Labels</Table.Th>
+            <Table.Th>Consent, by purpose</Table.Th>
+            <Table.Th>
+              <span className="visually-hidden">Actions</span>
+            </Table.Th>
           </Table.Tr>
-        ))}
-      </Table.Tbody>
-    </Table>
+        </Table.Thead>
+        <Table.Tbody>
+          {rows.map((subject) => (
+            <Table.Tr key={subject.pseudonym}>
+              <Table.Td>
+                <Anchor
+                  component={Link}
+                  href={subjectPath(subject.pseudonym)}
+                  fw={600}
+                  style={{ overflowWrap: 'anywhere' }}
+                >
+                  {subject.pseudonym}
+                </Anchor>
+              </Table.Td>
+              <Table.Td ta="right" className="numbers">
+                {formatCount(subject.images)}
+              </Table.Td>
+              <Table.Td>
+                <Group gap={4}>
+                  {subject.labels.map((label) => (
+                    <Badge key={label} variant="outline" color="gray">
+                      {label}
+                    </Badge>
+                  ))}
+                </Group>
+              </Table.Td>
+              <Table.Td>
+                <Purposes consents={subject.consents} />
+              </Table.Td>
+              <Table.Td>
+                <SubjectActions subject={subject} onOpen={onOpen} />
+              </Table.Td>
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+function Purposes({ consents }: { consents: readonly PurposeConsent[] }) {
+  if (consents.length === 0) return <StatusBadge word={consentWords.none} />;
+  return (
+    <Stack gap={4}>
+      {consents.map((consent) => (
+        <Group key={consent.purpose} gap={6}>
+          <StatusBadge word={stateWord(consent)} />
+          <Text size="sm">{consent.purpose === '*' ? 'every purpose' : consent.purpose}</Text>
+          <Text size="sm" c="dimmed" className="numbers">
+            {validWords(consent)}
+          </Text>
+        </Group>
+      ))}
+    </Stack>
   );
 }
 
 /** The end of a consent that holds or has held; that of a withdrawn one would mislead. */
-function validUntil({ consent, expiresAt }: SubjectRow): string {
-  if (consent === 'withdrawn' || consent === 'none') return '–';
-  return expiresAt === null ? 'no end date' : formatDate(expiresAt);
+function validWords(consent: PurposeConsent): string {
+  const { status, term, next } = consent;
+  const end =
+    term === null || status === 'withdrawn'
+      ? null
+      : term.until === null
+        ? 'no end date'
+        : `${status === 'expired' ? 'ended' : 'until'} ${termEnd(term)}`;
+  return [end, next === null ? null : purposeNote(consent)].filter((part) => part !== null).join(' · ');
 }
 
 function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (open: Open) => void }) {
-  const active = subject.consent === 'active' || subject.consent === 'not-yet-valid';
+  const holds = subject.consents.some(({ status }) => status === 'active' || status === 'not-yet-valid');
   return (
     <Group gap={4} justify="flex-end" wrap="nowrap">
       <Button
@@ -132,7 +263,7 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
       >
         Which runs?
       </Button>
-      {active ? (
+      {holds && (
         <Button
           size="compact-sm"
           variant="subtle"
@@ -141,15 +272,6 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
           onClick={() => onOpen({ what: 'withdraw', subject })}
         >
           Withdraw…
-        </Button>
-      ) : (
-        <Button
-          size="compact-sm"
-          variant="subtle"
-          aria-label={`Record a consent of ${subject.pseudonym}`}
-          onClick={() => onOpen({ what: 'record', subject })}
-        >
-          Record consent…
         </Button>
       )}
     </Group>

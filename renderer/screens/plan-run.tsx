@@ -1,4 +1,4 @@
-import { Box, Button, Grid, Group, Stack, Text } from '@mantine/core';
+import { Box, Grid, Group, Stack, Text } from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { useDebouncedValue } from '@mantine/hooks';
 import { IconPlayerPlay } from '@tabler/icons-react';
@@ -12,6 +12,7 @@ import { type FormSettings, initialSettings, settingsOfRun, writtenSettings } fr
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
 import { answerSummary, isHopeless } from '../format/answers.ts';
@@ -79,7 +80,8 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
                 : ((shown && answerSummary(shown)) ??
                   'Each site sees what would leave it and approves before it trains.')}
             </Text>
-            <Button
+            <RoleButton
+              needs={['approver']}
               type="submit"
               style={{ flexShrink: 0 }}
               leftSection={<IconPlayerPlay size={16} aria-hidden />}
@@ -87,7 +89,7 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
               disabled={sites === 0 || plan.isError || (shown !== undefined && isHopeless(shown))}
             >
               Start the run
-            </Button>
+            </RoleButton>
           </Group>
         </Stack>
       </form>

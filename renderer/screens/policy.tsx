@@ -18,9 +18,10 @@ import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { ErrorPanel, ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { formatDateTime } from '../format/format.ts';
 import { ruleValue } from '../format/policy-words.ts';
-import { decisionChanges } from '../letter/decision-changes.ts';
+import { approver, decisionChanges, waitsForSecond } from '../letter/decision-changes.ts';
 import { SettingField } from './setting-field.tsx';
 
 /** The rules of this site, which no coordinator overrides. */
@@ -55,6 +56,7 @@ function PolicyForm({ view, isSaid }: PolicyFormProps) {
   );
   const save = useAction((policy: SitePolicy) => api.site.setPolicy.mutate({ policy }), {
     changes: decisionChanges,
+    success: ({ proposed }) => (proposed === null ? 'Saved.' : waitsForSecond),
     onSuccess: () => {
       setTyped({});
       setAsking(null);
@@ -185,9 +187,14 @@ function SaveBar({ view, isChanged, hasFaults, busy, onDiscard }: SaveBarProps) 
             Discard changes
           </Button>
         )}
-        <Button type="submit" loading={busy} disabled={hasFaults || (!isChanged && problem === null)}>
+        <RoleButton
+          needs={approver}
+          type="submit"
+          loading={busy}
+          disabled={hasFaults || (!isChanged && problem === null)}
+        >
           {problem === null || isChanged ? 'Save policy' : 'Save as it is shown'}
-        </Button>
+        </RoleButton>
       </Group>
     </Group>
   );

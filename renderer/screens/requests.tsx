@@ -7,6 +7,7 @@ import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { NoticeSwitch } from '../components/notice-switch.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { ProposalsPanel } from '../components/proposals-panel.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { formatDateTime } from '../format/format.ts';
 import { decisionWords } from '../format/words.ts';
@@ -33,6 +34,7 @@ export function RequestsScreen() {
 function Requests({ requests: { pending, decisions } }: { requests: SiteRequests }) {
   return (
     <Stack gap="lg">
+      <ProposalsPanel />
       {pending === null ? (
         <Card>
           <EmptyState icon={IconMail} title="No run waits for an answer">

@@ -17,8 +17,17 @@ import { coveredRounds, RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
 import { SettingsList } from '../components/settings-list.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
-import { formatBytes, formatCount, formatDateTime, formatLoss, formatPercent } from '../format/format.ts';
+import {
+  formatBytes,
+  formatCount,
+  formatDateTime,
+  formatHash,
+  formatLoss,
+  formatPercent,
+  formatRound,
+} from '../format/format.ts';
 import { roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
+import { WithdrawalNotice } from './restart-run.tsx';
 import { StopRunButton } from './stop-run.tsx';
 
 /** One run, live: the round in progress, every round so far, and how the result develops. */
@@ -57,6 +66,16 @@ function RunBody({ run }: { run: RunDetail }) {
   return (
     <Stack gap="lg">
       {run.failure && <ReportPanel report={run.failure} />}
+      {run.withdrawal && <WithdrawalNotice run={run} note={run.withdrawal.note} />}
+      {run.startedFrom && (
+        <Text size="sm" c="dimmed">
+          Started from the result of round {formatRound(run.startedFrom.round)} of{' '}
+          <Anchor component={Link} href={`/runs/${run.startedFrom.runId}`} size="sm">
+            run {formatHash(run.startedFrom.runId)}
+          </Anchor>
+          .
+        </Text>
+      )}
       <RunFigures run={run} />
       {open && <OpenRound run={run} round={open} />}
       {run.status === 'waiting' && (

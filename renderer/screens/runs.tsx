@@ -1,4 +1,4 @@
-import { Anchor, Card, Table } from '@mantine/core';
+import { Anchor, Badge, Card, Group, Table } from '@mantine/core';
 import { IconChartHistogram } from '@tabler/icons-react';
 import { Link } from 'wouter';
 import type { RunSummary } from '../../core/api/contract.ts';
@@ -58,7 +58,14 @@ function RunsTable({ runs }: { runs: readonly RunSummary[] }) {
               {formatCount(Math.min(run.round + 1, run.rounds))} of {formatCount(run.rounds)}
             </Table.Td>
             <Table.Td>
-              <StatusBadge word={runWords[run.status]} />
+              <Group gap="xs" wrap="nowrap">
+                <StatusBadge word={runWords[run.status]} />
+                {run.withdrawal && (
+                  <Badge color="yellow" title={run.withdrawal.note}>
+                    Consent withdrawn
+                  </Badge>
+                )}
+              </Group>
             </Table.Td>
             <Table.Td className="code">{formatHash(run.id)}</Table.Td>
           </Table.Tr>

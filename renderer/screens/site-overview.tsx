@@ -1,5 +1,5 @@
-import { Anchor, Badge, Button, Card, Grid, Group, Stack, Text, Title } from '@mantine/core';
-import { IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
+import { Alert, Anchor, Badge, Button, Card, Grid, Group, Stack, Text, Title } from '@mantine/core';
+import { IconCalendarExclamation, IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
 import { Link } from 'wouter';
 import type { AgentStatus, SiteOverview } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
@@ -10,9 +10,17 @@ import { ReportPanel } from '../components/error-panel.tsx';
 import { Fact, FigureRow } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { ConnectionState, StatusBadge } from '../components/status-badge.tsx';
 import { StepBar } from '../components/step-bar.tsx';
-import { formatCount, formatDate, formatDateTime, formatLoss, formatRound } from '../format/format.ts';
+import {
+  formatCount,
+  formatDate,
+  formatDateTime,
+  formatLoss,
+  formatPlural,
+  formatRound,
+} from '../format/format.ts';
 import { activityWords, runWords, strategyLabel } from '../format/words.ts';
 import { ApprovalPanel } from '../letter/approval-panel.tsx';
 
@@ -31,6 +39,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   return (
     <Stack gap="lg">
       {overview.approval ? <ApprovalPanel card={overview.approval} /> : <ActivityCard overview={overview} />}
+      <ConsentsEnding consents={overview.consents} />
       <FigureRow
         figures={[
           {
@@ -71,6 +80,30 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
         </Grid.Col>
       </Grid>
     </Stack>
+  );
+}
+
+/** Consents that end soon, so that somebody asks the subjects in time. */
+function ConsentsEnding({ consents: { expiring, notes } }: Pick<SiteOverview, 'consents'>) {
+  if (expiring === 0 && notes.length === 0) return null;
+  return (
+    <Alert color="yellow" icon={<IconCalendarExclamation aria-hidden />} title="Consents that end">
+      <Stack gap={4}>
+        {expiring > 0 && (
+          <Text size="sm">
+            {formatPlural(expiring, 'active consent')} end within the next 60 days.{' '}
+            <Anchor component={Link} href="/dataset" size="sm">
+              Look at the subjects
+            </Anchor>
+          </Text>
+        )}
+        {notes.map((note) => (
+          <Text size="sm" key={note}>
+            {note}
+          </Text>
+        ))}
+      </Stack>
+    </Alert>
   );
 }
 
@@ -177,16 +210,18 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
   });
   if (overview.activity === 'not-joined') return null;
   return overview.activity === 'paused' ? (
-    <Button
+    <RoleButton
+      needs={['data-manager', 'approver']}
       style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPlay size={16} aria-hidden />}
       loading={resume.isPending}
       onClick={() => resume.mutate(undefined)}
     >
       Resume
-    </Button>
+    </RoleButton>
   ) : (
-    <Button
+    <RoleButton
+      needs={['data-manager', 'approver']}
       variant="default"
       style={{ flexShrink: 0 }}
       leftSection={<IconPlayerPause size={16} aria-hidden />}
@@ -194,7 +229,7 @@ function PauseButton({ overview }: { overview: SiteOverview }) {
       onClick={() => pause.mutate(undefined)}
     >
       Pause
-    </Button>
+    </RoleButton>
   );
 }
 

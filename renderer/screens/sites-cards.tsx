@@ -1,4 +1,4 @@
-import { ActionIcon, Box, Button, Group, Menu, Stack, Text } from '@mantine/core';
+import { ActionIcon, Box, Group, Menu, Stack, Text } from '@mantine/core';
 import { IconBuildingHospital, IconDotsVertical, IconUserMinus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { InvitationRow, SiteRow } from '../../core/api/contract.ts';
@@ -7,6 +7,7 @@ import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { PresenceLabel } from '../components/status-badge.tsx';
 import { formatDate, formatRelative } from '../format/format.ts';
 
@@ -22,9 +23,9 @@ export function SitesCard({ sites, onInvite }: { sites: SiteRow[]; onInvite: () 
           icon={IconBuildingHospital}
           title="No site has joined yet"
           action={
-            <Button variant="light" onClick={onInvite}>
+            <RoleButton needs={['administrator']} variant="light" onClick={onInvite}>
               Invite a site
-            </Button>
+            </RoleButton>
           }
         >
           Make an invitation for each hospital and send it to its data manager.

@@ -1,10 +1,11 @@
-import { Button, Text } from '@mantine/core';
+import { Text } from '@mantine/core';
 import { IconPlayerStop } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { RunDetail, RunSummary } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 
 /** Whether a run can still be stopped. */
 export const isActive = ({ status }: RunSummary) =>
@@ -22,7 +23,8 @@ export function StopRunButton({ run }: { run: RunDetail }) {
   if (!isActive(run)) return null;
   return (
     <>
-      <Button
+      <RoleButton
+        needs={['approver']}
         color="red"
         variant="light"
         size="xs"
@@ -30,7 +32,7 @@ export function StopRunButton({ run }: { run: RunDetail }) {
         onClick={() => setAsking(true)}
       >
         Stop
-      </Button>
+      </RoleButton>
       <ConfirmDialog
         opened={asking}
         danger

@@ -48,8 +48,8 @@ function Shown({ subject }: { subject: SubjectDetail }) {
       }
     >
       <SubjectConsents subject={subject} />
-      <ConsentTimeline subject={subject} />
       <SubjectImages subject={subject} />
+      <ConsentTimeline subject={subject} />
       {subject.corrections.length > 0 && <CorrectionsSection corrections={subject.corrections} />}
       {isTracing && <TraceDrawer pseudonym={pseudonym} onClose={() => setTracing(false)} />}
     </Page>

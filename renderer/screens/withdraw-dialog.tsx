@@ -1,13 +1,13 @@
 import { List, Text, TextInput } from '@mantine/core';
 import { useState } from 'react';
-import type { SubjectDetail } from '../../core/api/subject-contract.ts';
 import { useAction } from '../api/action.ts';
 import { withdrawConsent } from '../api/consents.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { formatPlural, todayIsoDate } from '../format/format.ts';
 
 interface WithdrawConsentDialogProps {
-  subject: Pick<SubjectDetail, 'pseudonym' | 'images'>;
+  /** `images`: ready ones. */
+  subject: { pseudonym: string; images: number };
   /** Null: every purpose. */
   purpose: string | null;
   onClose: () => void;
@@ -15,7 +15,7 @@ interface WithdrawConsentDialogProps {
 
 /** Takes effect at once; says so first. */
 export function WithdrawConsentDialog({ subject, purpose, onClose }: WithdrawConsentDialogProps) {
-  const { pseudonym } = subject;
+  const { pseudonym, images } = subject;
   const [date, setDate] = useState('');
   const withdraw = useAction(
     () =>
@@ -31,7 +31,6 @@ export function WithdrawConsentDialog({ subject, purpose, onClose }: WithdrawCon
       onSuccess: onClose,
     },
   );
-  const images = subject.images.train + subject.images.test;
   const what = purpose === null ? 'all consents' : `the consent to ${purpose}`;
   return (
     <ConfirmDialog

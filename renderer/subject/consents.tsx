@@ -1,23 +1,24 @@
 import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
-import type { SubjectDetail, SubjectPurpose } from '../../core/api/subject-contract.ts';
+import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
 import { Section } from '../components/page.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
-import { consentWords } from '../format/words.ts';
+import { stateWord } from '../format/subject-filter.ts';
 import { RecordConsentDialog, type RecordMode } from '../screens/consent-dialogs.tsx';
 import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
 
 type Open =
-  | { what: RecordMode; purpose: SubjectPurpose | null }
+  | { what: RecordMode; purpose: PurposeConsent | null }
   | { what: 'withdraw'; purpose: string | null };
 
 /** What the subject agrees to now, purpose by purpose, and what can be done about it. */
 export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
   const [open, setOpen] = useState<Open | null>(null);
   const close = () => setOpen(null);
-  const { purposes } = subject;
+  // A refusal of every purpose by somebody who never consented is in the history.
+  const purposes = subject.consents.filter(({ purpose }) => purpose !== '*');
   const several = purposes.filter(({ status }) => holds(status)).length > 1;
   return (
     <Section
@@ -48,7 +49,11 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
         <PurposesTable purposes={purposes} onOpen={setOpen} />
       )}
       {open?.what === 'withdraw' && (
-        <WithdrawConsentDialog subject={subject} purpose={open.purpose} onClose={close} />
+        <WithdrawConsentDialog
+          subject={{ pseudonym: subject.pseudonym, images: subject.images.train + subject.images.test }}
+          purpose={open.purpose}
+          onClose={close}
+        />
       )}
       {open !== null && open.what !== 'withdraw' && (
         <RecordConsentDialog subject={subject} mode={open.what} purpose={open.purpose} onClose={close} />
@@ -57,10 +62,10 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
   );
 }
 
-const holds = (status: SubjectPurpose['status']) => status === 'active' || status === 'not-yet-valid';
+const holds = (status: PurposeConsent['status']) => status === 'active' || status === 'not-yet-valid';
 
 interface PurposesTableProps {
-  purposes: readonly SubjectPurpose[];
+  purposes: readonly PurposeConsent[];
   onOpen: (open: Open) => void;
 }
 
@@ -90,15 +95,15 @@ function PurposesTable({ purposes, onOpen }: PurposesTableProps) {
   );
 }
 
-function PurposeRow({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (open: Open) => void }) {
-  const { status, term } = purpose;
+function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
+  const { term } = purpose;
   const note = purposeNote(purpose);
   return (
     <Table.Tr>
       <Table.Td fw={600}>{purpose.purpose}</Table.Td>
       <Table.Td>
         <Stack gap={2} align="flex-start">
-          <StatusBadge word={consentWords[status]} />
+          <StatusBadge word={stateWord(purpose)} />
           {note !== null && (
             <Text size="xs" c="dimmed">
               {note}
@@ -106,8 +111,8 @@ function PurposeRow({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (ope
           )}
         </Stack>
       </Table.Td>
-      <Table.Td className="numbers">{term === null ? '–' : termStart(term)}</Table.Td>
-      <Table.Td className="numbers">{term === null ? '–' : termEnd(term)}</Table.Td>
+      <Table.Td className="numbers days">{term === null ? '–' : termStart(term)}</Table.Td>
+      <Table.Td className="numbers days">{term === null ? '–' : termEnd(term)}</Table.Td>
       <Table.Td>{term?.documentVersion ?? '–'}</Table.Td>
       <Table.Td>
         <PurposeActions purpose={purpose} onOpen={onOpen} />
@@ -116,7 +121,7 @@ function PurposeRow({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (ope
   );
 }
 
-function PurposeActions({ purpose, onOpen }: { purpose: SubjectPurpose; onOpen: (open: Open) => void }) {
+function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
   const { purpose: name, status } = purpose;
   if (!holds(status)) {
     const what = status === 'withdrawn' ? 'after-withdrawal' : status === 'expired' ? 'renew' : 'record';

@@ -14,7 +14,7 @@ import {
 import { useForm } from '@mantine/form';
 import { useDebouncedValue } from '@mantine/hooks';
 import { IconQuestionMark } from '@tabler/icons-react';
-import { useState } from 'react';
+import { type ReactNode, useState } from 'react';
 import type { CorrectionQuestion, SubjectDetail } from '../../core/api/subject-contract.ts';
 import {
   type CorrectionInput,
@@ -47,12 +47,12 @@ const usualReason: Record<What, CorrectionReason> = {
 /** A correction is an act of its own: it says what was wrong, and why. */
 export function CorrectDialog({ subject, images, onClose, onDone }: CorrectDialogProps) {
   const { pseudonym } = subject;
-  const form = useForm({
+  const form = useForm<CorrectValues>({
     initialValues: {
-      what: 'label' as What,
+      what: 'label',
       label: '',
       subject: '',
-      split: (subject.images.test > 0 ? 'train' : 'test') as 'train' | 'test',
+      split: subject.images.test > 0 ? 'train' : 'test',
       reason: usualReason.label,
       note: '',
     },
@@ -71,7 +71,7 @@ export function CorrectDialog({ subject, images, onClose, onDone }: CorrectDialo
   const [questions, setQuestions] = useState<CorrectionQuestion[]>([]);
   const [answered, setAnswered] = useState<readonly string[]>([]);
   const correct = useAction(
-    async (values: typeof form.values) => {
+    async (values: CorrectValues) => {
       const asked = correctionOf(pseudonym, images, values);
       const review = await api.subjects.reviewCorrection.query(asked);
       const isAnswered = review.questions.every(({ kind }) => answered.includes(kind));
@@ -87,8 +87,9 @@ export function CorrectDialog({ subject, images, onClose, onDone }: CorrectDialo
       },
     },
   );
-  // What was asked about another choice is not answered for this one.
-  const forget = () => {
+  const set = (values: Partial<CorrectValues>) => {
+    form.setValues(values);
+    // What was asked about another choice is not answered for this one.
     setQuestions([]);
     setAnswered([]);
   };
@@ -97,7 +98,12 @@ export function CorrectDialog({ subject, images, onClose, onDone }: CorrectDialo
     <Modal opened onClose={onClose} title={titleOf(subject, images, form.values.what)}>
       <form noValidate onSubmit={form.onSubmit((values) => correct.mutate(values))}>
         <Stack>
-          <WhatFields subject={subject} form={form} onChange={forget} />
+          <WhatFields
+            subject={subject}
+            values={form.values}
+            errors={{ label: form.errors['label'], subject: form.errors['subject'] }}
+            onChange={set}
+          />
           <NativeSelect
             label="Why"
             data={Object.entries(correctionReasons).map(([value, label]) => ({ value, label }))}
@@ -131,30 +137,24 @@ export function CorrectDialog({ subject, images, onClose, onDone }: CorrectDialo
   );
 }
 
-type CorrectForm = ReturnType<
-  typeof useForm<{
-    what: What;
-    label: string;
-    subject: string;
-    split: 'train' | 'test';
-    reason: CorrectionReason;
-    note: string;
-  }>
->;
+interface CorrectValues {
+  what: What;
+  label: string;
+  subject: string;
+  split: 'train' | 'test';
+  reason: CorrectionReason;
+  note: string;
+}
 
 interface WhatFieldsProps {
   subject: SubjectDetail;
-  form: CorrectForm;
-  /** Something else is to be corrected now. */
-  onChange: () => void;
+  values: CorrectValues;
+  errors: { label?: ReactNode; subject?: ReactNode };
+  onChange: (values: Partial<CorrectValues>) => void;
 }
 
-function WhatFields({ subject, form, onChange }: WhatFieldsProps) {
-  const { what, split } = form.values;
-  const set = (values: Partial<typeof form.values>) => {
-    form.setValues(values);
-    onChange();
-  };
+function WhatFields({ subject, values, errors, onChange: set }: WhatFieldsProps) {
+  const { what, split } = values;
   return (
     <>
       <Radio.Group
@@ -163,7 +163,7 @@ function WhatFields({ subject, form, onChange }: WhatFieldsProps) {
         onChange={(next) => set({ what: next as What, reason: usualReason[next as What] })}
       >
         <Stack gap={6} mt={6}>
-          <Radio value="label" label="The label" />
+          <Radio value="label" label="The label" data-autofocus />
           <Radio value="subject" label="The person: the images show another subject" />
           <Radio value="split" label="Training or held out" />
         </Stack>
@@ -172,16 +172,15 @@ function WhatFields({ subject, form, onChange }: WhatFieldsProps) {
         <Autocomplete
           label="Right label"
           data={subject.labels}
-          data-autofocus
-          error={form.errors['label']}
-          value={form.values.label}
+          error={errors.label}
+          value={values.label}
           onChange={(label) => set({ label })}
         />
       )}
       {what === 'subject' && (
         <SubjectField
-          value={form.values.subject}
-          error={form.errors['subject']}
+          value={values.subject}
+          error={errors.subject}
           without={subject.pseudonym}
           onChange={(other) => set({ subject: other })}
         />
@@ -205,7 +204,7 @@ function WhatFields({ subject, form, onChange }: WhatFieldsProps) {
 
 interface SubjectFieldProps {
   value: string;
-  error: React.ReactNode;
+  error: ReactNode;
   without: string;
   onChange: (pseudonym: string) => void;
 }
@@ -256,7 +255,7 @@ function Questions({ questions, answered, onAnswer }: QuestionsProps) {
 function correctionOf(
   pseudonym: string,
   images: number[],
-  { what, label, subject, split, reason, note }: CorrectForm['values'],
+  { what, label, subject, split, reason, note }: CorrectValues,
 ): CorrectionInput {
   return {
     pseudonym,

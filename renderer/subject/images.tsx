@@ -29,7 +29,10 @@ export function SubjectImages({ subject }: { subject: SubjectDetail }) {
   const images = useSubjectImages(subject.pseudonym, page);
   const { train, test, setAside } = subject.images;
   const all = train + test + setAside;
-  const toggle = (id: number) => setChosen((before) => before.symmetricDifference(new Set([id])));
+  const toggle = (id: number) =>
+    setChosen(
+      (before) => new Set(before.has(id) ? [...before].filter((one) => one !== id) : [...before, id]),
+    );
   return (
     <Section
       title="Images"

@@ -110,9 +110,10 @@ test('the site adds its images and sees whose consent is active', async () => {
   await page.getByText(`${subjects * 2} images added.`).waitFor();
 
   await goTo('Images and consent');
-  await page.getByText(`${subjects} subjects`).waitFor();
-  expect(await page.getByText('Consent active').count()).toBe(subjects - 1);
-  expect(await page.getByText('Withdrawn').count()).toBe(1);
+  await page.getByText(`${subjects} subjects`, { exact: true }).waitFor();
+  const list = page.getByRole('table', { name: 'Subjects' });
+  expect(await list.getByText('Active').count()).toBe(subjects - 1);
+  expect(await list.getByText('Withdrawn').count()).toBe(1);
 });
 
 test('a site that pauses says so, and takes part again', async () => {
@@ -247,7 +248,8 @@ test('a subject can be followed into the run, and its consent withdrawn', async 
 
   const row = page.getByRole('row').filter({ hasText: pseudonym });
   await row.getByText('Withdrawn').waitFor();
-  expect(await page.getByText('Consent active').count()).toBe(subjects - 2);
+  const list = page.getByRole('table', { name: 'Subjects' });
+  expect(await list.getByText('Active').count()).toBe(subjects - 2);
 });
 
 /** The first subject of the list that is not held out. */

@@ -1,69 +1,20 @@
 /** No update of a site leaves after a withdrawal unless it leaves out the subject, whenever the withdrawal comes. */
 import { expect, test, vi } from 'vitest';
-import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { traceSubject } from '../../core/consent/trace.ts';
-import { getStrategy } from '../../core/strategy/registry.ts';
-import { createRunState } from '../../core/strategy/run-state.ts';
-import { encodeGlobalState } from '../../core/strategy/wire/wire.ts';
 import type { ManifestBody } from '../../core/transport/messages.ts';
-import { type LoneSite, offer, openLoneSite } from '../fixtures/lone-site.ts';
-import { manifestOf } from '../fixtures/manifests.ts';
-import { shapeClasses } from '../fixtures/shape-crops.ts';
+import {
+  announcement,
+  firstManifest,
+  openInterrupted,
+  timeoutMs,
+  trainingImages,
+} from '../fixtures/interrupted-site.ts';
+import { type LoneSite, openLoneSite } from '../fixtures/lone-site.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
-
-const timeoutMs = 60_000;
-
-async function firstManifest({ catalogue }: LoneSite, dir: string): Promise<ManifestBody> {
-  const { training } = defaultRunConfig({ baseId: '', baseSha256: '', classes: [] });
-  const base = await catalogue.load('dino');
-  const config = defaultRunConfig({
-    baseId: 'dino',
-    baseSha256: base.sha256,
-    classes: shapeClasses,
-    rounds: 1,
-    rMax: 2,
-    // Counts leave as they are, so that each withdrawal can be seen in them.
-    smallCell: 1,
-    training: { ...training, epochs: 2, batchSize: 4 },
-  });
-  const plan = getStrategy(config.strategy).configureTrain(config, 0);
-  const initial = createRunState(config, base);
-  return manifestOf(config, base, 0, await offer(dir, encodeGlobalState(initial, { config, plan, base })));
-}
-
-function announcement({ store }: LoneSite) {
-  return vi.waitFor(
-    () => {
-      const row = store.roundSites.get('run', 0, 'site');
-      expect(row?.status).toBe('announced');
-      return row!;
-    },
-    { timeout: timeoutMs, interval: 50 },
-  );
-}
 
 const withdraw = ({ store }: LoneSite, pseudonym: string) =>
   withdrawConsent(store, { pseudonym, recordedBy: 'test' });
-
-/** @param interrupt comes between the end of training and the first file of the update */
-async function openInterrupted(dir: string, interrupt: (site: LoneSite) => unknown): Promise<LoneSite> {
-  let puts = 0;
-  const site: LoneSite = await openLoneSite(dir, {
-    blobs: (blobs) => ({
-      ...blobs,
-      async put(bytes) {
-        puts += 1;
-        if (puts === 1) interrupt(site);
-        return blobs.put(bytes);
-      },
-    }),
-  });
-  return site;
-}
-
-/** Training images of the site are 12 of its 18, three each of P0 to P3. */
-const trainingImages = 12;
 
 const consentOf = ({ store }: LoneSite, expiresAt: string) =>
   recordConsent(store, {

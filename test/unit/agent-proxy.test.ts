@@ -48,8 +48,25 @@ describe('agent proxy', () => {
       'content-length',
       'content-type',
       'host',
+      'x-anneal-screens',
     ]);
     expect(response.headers.get('set-cookie')).toBeNull();
+  });
+
+  it('keeps the session cookie for the page, until the agent takes it away; a page sends none of its own', async () => {
+    const fresh = createAgentProxy({ whenReady: async () => socketPath });
+    const cookieAt = async (path: string, headers = {}) => {
+      const response = await fresh(new Request(`app://anneal/trpc/${path}`, { headers }));
+      expect(response.headers.get('set-cookie')).toBeNull();
+      return ((await response.json()) as { headers: Record<string, string> }).headers['cookie'];
+    };
+
+    const first = await cookieAt('a', { cookie: 'secret=forged' });
+    const second = await cookieAt('a');
+    const last = await cookieAt('sign-out');
+    const after = await cookieAt('a');
+
+    expect([first, second, last, after]).toEqual([undefined, 'secret=1', 'secret=1', undefined]);
   });
 
   it('streams events while they happen, and hangs up when the page does', async () => {

@@ -71,6 +71,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   maxRoll: [90, 30],
   maxYaw: [90, 30],
   maxPitch: [90, 30],
+  twoPersonApproval: [false, true],
+  twoPersonErasure: [false, true],
 };
 
 describe('a change of policy', () => {
@@ -206,7 +208,7 @@ const examples: Partial<Record<PolicyRule, { refused: Example[]; allowed: Exampl
   },
 };
 /** They change what the site does, but refuse no run. */
-const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise'];
+const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise', 'twoPersonApproval', 'twoPersonErasure'];
 
 describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>

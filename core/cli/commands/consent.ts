@@ -6,6 +6,7 @@ import { readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { withAgent } from '../with-agent.ts';
+import { addConsentDocumentCommands } from './consent-documents.ts';
 import { addConsentFileCommands } from './consent-files.ts';
 import { addConsentRightsCommands } from './consent-rights.ts';
 
@@ -172,6 +173,7 @@ export function addConsentCommands(program: Command): void {
   addRecord(consent);
   addWithdraw(consent);
   addList(consent);
+  addConsentDocumentCommands(consent);
   addConsentFileCommands(consent);
   addConsentRightsCommands(consent);
 }

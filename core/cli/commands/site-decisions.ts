@@ -1,7 +1,7 @@
 /** `anneal site requests | approve | decline | policy`: what a site decides. */
 import type { Command } from 'commander';
 import type { AgentClient } from '../../api/client.ts';
-import type { Limits, SitePolicyView, SiteRequests } from '../../api/contract.ts';
+import type { Limits, ProposalRow, SitePolicyView, SiteRequests } from '../../api/contract.ts';
 import { weakenedRules } from '../../config/site-policy.ts';
 import { AppError } from '../../shared/errors.ts';
 import { readList, readNumber, readWholeNumber } from '../arguments.ts';
@@ -33,14 +33,28 @@ function contractNamed({ pending, decisions }: SiteRequests, prefix: string): st
 async function decideOn(
   options: Common,
   prefix: string,
-  decide: (client: AgentClient, contractSha256: string) => Promise<SiteRequests>,
+  decide: (
+    client: AgentClient,
+    contractSha256: string,
+  ) => Promise<SiteRequests & { proposed?: ProposalRow | null }>,
   said: string,
 ): Promise<void> {
   const requests = await withRunningAgent(options.data, async (client) =>
     decide(client, contractNamed(await client.site.requests.query(), prefix)),
   );
+  if (requests.proposed != null) return sayProposed(requests.proposed, options.json);
   if (options.json) printJson(requests.decisions[0]);
   else printLine(said);
+}
+
+/** The policy of the site asks for two people. */
+function sayProposed(proposed: ProposalRow, asJson: boolean): void {
+  if (asJson) {
+    printJson({ proposed });
+    return;
+  }
+  printLine(`Proposed: it waits for a second person until ${proposed.expiresAt.slice(0, 10)}.`);
+  printLine('They confirm it on the screen "Requests", or with the same command and --as NAME.');
 }
 
 interface LimitOptions extends Common {
@@ -168,6 +182,7 @@ function addPolicyCommands(policy: Command): void {
           );
         return client.site.setPolicy.mutate({ policy: changed });
       });
+      if (view.proposed !== null) return sayProposed(view.proposed, options.json);
       if (options.json) printJson(view);
       else printPolicy(view);
     });

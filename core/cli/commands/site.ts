@@ -9,6 +9,7 @@ import { readPort, readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
 import { addSiteTime } from './site-time.ts';
 
@@ -38,6 +39,12 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
     `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
+    ...(overview.consents.expiring === 0
+      ? []
+      : [
+          `${plural(overview.consents.expiring, 'active consent')} end within 60 days: see "anneal consent list --expiring 60".`,
+        ]),
+    ...overview.consents.notes,
     ...(overview.run === null
       ? []
       : [
@@ -147,6 +154,7 @@ export function addSiteCommands(program: Command): void {
     );
 
   addSiteDecisions(site);
+  addSiteCorrect(site);
   addSiteTime(site);
 
   site
