@@ -217,7 +217,7 @@ describe('consent in the CSV', () => {
     expect(store.consentEvents.all().map(({ kind, purpose }) => [kind, purpose])).toEqual([
       ['grant', 'federated-training'],
       ['grant', 'federated-training'],
-      ['withdraw', 'federated-training'],
+      ['withdraw', '*'],
     ]);
   });
 

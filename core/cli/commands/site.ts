@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { AgentStatus, SiteOverview } from '../../api/contract.ts';
+import type { AgentStatus, ImportReport, SiteOverview } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
@@ -56,6 +56,12 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
   ].join('\n');
 }
 
+const duplicateKinds = {
+  'two-subjects': 'one person under two pseudonyms?',
+  'both-splits': 'trained and held out',
+  'same-split': 'counted twice',
+} as const satisfies Record<ImportReport['duplicates'][number]['kind'], string>;
+
 export function addSiteCommands(program: Command): void {
   const site = program.command('site').description('take part in a federation');
 
@@ -81,7 +87,7 @@ export function addSiteCommands(program: Command): void {
   site
     .command('import')
     .description('import a folder of images with a CSV of labels and consents')
-    .requiredOption('--images <folder>', 'folder of JPEG or PNG files')
+    .requiredOption('--images <folder>', 'folder of images: JPEG, PNG, WebP, TIFF, AVIF, HEIC, BMP, PGM, PPM, DICOM photographs')
     .requiredOption(
       '--labels <file>',
       'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',
@@ -121,6 +127,10 @@ export function addSiteCommands(program: Command): void {
       );
       for (const row of report.setAside.slice(0, 20))
         printLine(`set aside: ${row.sourceName}: ${row.reason}`);
+      for (const { kind, images } of report.duplicates.slice(0, 20))
+        printLine(
+          `nearly the same picture (${duplicateKinds[kind]}): ${images.map(({ sourceName, pseudonym }) => `${sourceName} of ${pseudonym}`).join(' and ')}`,
+        );
     });
 
   site
