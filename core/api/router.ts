@@ -12,6 +12,7 @@ import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { consentFilesRouter } from './consent-files-router.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent, AuditPage } from './contract.ts';
@@ -218,6 +219,7 @@ export const appRouter = router({
   images: imagesRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,
+  consentFiles: consentFilesRouter,
   /** Installed base models, the default first. */
   baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
   adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),

@@ -48,6 +48,12 @@ export const errorTable = {
     status: 422,
     action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
   },
+  FHIR_INVALID: {
+    status: 400,
+    action: 'Export the consents again as FHIR R4 JSON (a Bundle or NDJSON) and import that file.',
+  },
+  FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
+  FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,

@@ -20,11 +20,17 @@ UPDATE consent_events AS event SET after_withdrawal = (
 WHERE kind = 'grant';
 CREATE TRIGGER consent_events_no_update BEFORE UPDATE ON consent_events BEGIN SELECT RAISE(ABORT, 'consent events are append-only'); END;
 
--- The resource that an event was read from, as it came, so that it can be given back.
+-- The resources that consents were read from, so that they can be given back as they came; only the newest version of each.
 CREATE TABLE consent_sources (
-  event_id INTEGER PRIMARY KEY REFERENCES consent_events(id),
+  id INTEGER PRIMARY KEY,
+  subject_id INTEGER NOT NULL REFERENCES subjects(id) ON DELETE CASCADE,
   format TEXT NOT NULL CHECK (format IN ('fhir-r4')),
+  source_key TEXT NOT NULL UNIQUE,          -- what it is called wherever it turns up again
   sha256 TEXT NOT NULL,                     -- of `document`
-  document TEXT NOT NULL                    -- canonical JSON
+  document TEXT NOT NULL,                   -- canonical JSON, without names
+  given_at TEXT,                            -- null: it does not say
+  first_read_at TEXT NOT NULL,
+  grants TEXT NOT NULL,                     -- JSON: consent events that it stands for, by purpose
+  up_to_event_id INTEGER NOT NULL           -- newest consent event of the subject at that time
 ) STRICT;
-CREATE INDEX consent_sources_by_hash ON consent_sources(sha256);
+CREATE INDEX consent_sources_by_subject ON consent_sources(subject_id);

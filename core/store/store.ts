@@ -3,6 +3,7 @@ import { createAdapters, createCohorts, createSiteMemory } from './adapter-table
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import { createConsentCheck } from './consent-chain.ts';
+import { createConsentSources } from './consent-source-table.ts';
 import { createConsentEvents } from './consent-tables.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
@@ -37,6 +38,7 @@ function createTables(db: Sqlite, now: () => string) {
     clock,
     subjects,
     consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
+    consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
     imageCorrections: createImageCorrections(db, now),
@@ -72,6 +74,7 @@ interface Readers {
   clock: 'latest' | 'fault';
   subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
+  consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';

@@ -64,6 +64,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  twoPersonApproval: [false, true],
+  twoPersonErasure: [false, true],
   minFacePixels: [40, 90],
   minSharpness: [0, 0.1],
   maxBlackShare: [1, 0.5],
@@ -71,8 +73,6 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   maxRoll: [90, 30],
   maxYaw: [90, 30],
   maxPitch: [90, 30],
-  twoPersonApproval: [false, true],
-  twoPersonErasure: [false, true],
 };
 
 describe('a change of policy', () => {

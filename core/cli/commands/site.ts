@@ -87,7 +87,10 @@ export function addSiteCommands(program: Command): void {
   site
     .command('import')
     .description('import a folder of images with a CSV of labels and consents')
-    .requiredOption('--images <folder>', 'folder of images: JPEG, PNG, WebP, TIFF, AVIF, HEIC, BMP, PGM, PPM, DICOM photographs')
+    .requiredOption(
+      '--images <folder>',
+      'folder of images: JPEG, PNG, WebP, TIFF, AVIF, HEIC, BMP, PGM, PPM, DICOM photographs',
+    )
     .requiredOption(
       '--labels <file>',
       'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',

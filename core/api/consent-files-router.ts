@@ -1,0 +1,42 @@
+/** Consents from files and into files. */
+import { z } from 'zod';
+import { exportFhirConsents, type FhirExport } from '../consent/fhir/export-consents.ts';
+import { type FhirImportReport, importFhirConsentsInTurns } from '../consent/fhir/import-consents.ts';
+import { fhirChangesSchema, fhirOptions } from '../consent/fhir/purpose-map.ts';
+import { maxFhirBytes } from '../consent/fhir/read-resources.ts';
+import { sha256 } from '../shared/hash.ts';
+import { readNamedFile, writeNewFile } from '../store/atomic-file.ts';
+import { managing, router, viewing } from './trpc.ts';
+
+const path = z.string().min(1).max(4096);
+
+export type ConsentFileReport = FhirImportReport;
+
+export const consentFilesRouter = router({
+  /** How FHIR consents are read: the codes of the hospital and the system of its pseudonyms. */
+  fhirOptions: viewing.query(({ ctx }) => fhirOptions(ctx.agent.store)),
+  import: managing
+    .input(z.object({ file: path, fhir: fhirChangesSchema.optional(), preview: z.boolean().default(false) }))
+    .mutation(async ({ ctx: { agent, actor }, input }): Promise<ConsentFileReport> => {
+      const bytes = await readNamedFile(input.file, maxFhirBytes);
+      const report = await importFhirConsentsInTurns(agent.store, bytes, {
+        recordedBy: actor,
+        changes: input.fhir,
+        isPreview: input.preview,
+      });
+      if (!input.preview) agent.emit({ type: 'changed', what: 'dataset' });
+      return report;
+    }),
+  export: managing
+    .input(z.object({ file: path, layout: z.enum(['bundle', 'ndjson']), force: z.boolean().default(false) }))
+    .mutation(async ({ ctx: { agent, actor }, input }): Promise<Omit<FhirExport, 'text'>> => {
+      const { text, ...counts } = exportFhirConsents(agent.store, input.layout);
+      await writeNewFile(input.file, text, input.force);
+      agent.store.audit.append({
+        actor,
+        action: 'consent.export',
+        details: { format: 'fhir-r4', layout: input.layout, fileSha256: sha256(text), ...counts },
+      });
+      return counts;
+    }),
+});
