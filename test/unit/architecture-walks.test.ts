@@ -22,7 +22,10 @@ function stopOf(line: string): Stop | null {
 function defines(source: string, name: string): boolean {
   const declared = new RegExp(`^\\s*(?:export )?(?:async )?(?:function\\*?|const|let) ${name}\\b`, 'm');
   const method = new RegExp(`^\\s+(?:async )?${name}\\([^()]*\\)(?:: [^=]+)? \\{`, 'm');
-  const property = new RegExp(`^\\s+${name}: (?:async )?(?:\\(|procedure|viewing|managing|approving|administering)`, 'm');
+  const property = new RegExp(
+    `^\\s+${name}: (?:async )?(?:\\(|procedure|viewing|managing|approving|administering)`,
+    'm',
+  );
   return declared.test(source) || method.test(source) || property.test(source);
 }
 
