@@ -11,7 +11,8 @@ import type { SitePolicy } from '../config/site-policy.ts';
 import type { ConsentStatus } from '../consent/consent.ts';
 import type { PurposeConsent } from '../consent/purposes.ts';
 import type { RunSummary } from '../coordinator/run-view.ts';
-import type { ImportProgress } from '../data/import-folder.ts';
+import type { DuplicateQuestion } from '../data/duplicates.ts';
+import type { ImportProgress, QualityRow } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
 import type { Difference } from '../policy/differences.ts';
 import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
@@ -21,15 +22,28 @@ import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
 import type { AuditVerification } from '../store/audit.ts';
-import type { AdapterRecord, AuditRecord, DecisionRecord, ProposalRecord } from '../store/records.ts';
+import type {
+  AdapterRecord,
+  AsideKind,
+  AuditRecord,
+  DecisionRecord,
+  ImageQuality,
+  ProposalRecord,
+  Split,
+} from '../store/records.ts';
 import type { ConsentOutlook } from './consent-notes.ts';
 
-export type { DuplicateQuestion } from '../data/duplicates.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
 export type { TableRequest } from '../data/tables/request.ts';
-export type { AsideKind, ImageQuality } from '../store/records.ts';
 export type { ConsentOutlook } from './consent-notes.ts';
+export type { AsideKind, DuplicateQuestion, ImageQuality };
+
+/** All images with figures, and pairs of ready images that are nearly the same. */
+export interface ImagesView {
+  quality: (QualityRow & { id: number; split: Split })[];
+  duplicates: DuplicateQuestion[];
+}
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';
 

@@ -17,6 +17,7 @@ import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
 import type { AgentEvent, AuditPage } from './contract.ts';
 import { evidenceRouter } from './evidence-router.ts';
+import { imagesRouter } from './images-router.ts';
 import { importProcedures } from './import-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
@@ -208,6 +209,7 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  images: imagesRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,
   consentFiles: consentFilesRouter,

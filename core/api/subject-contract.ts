@@ -49,7 +49,17 @@ export interface SubjectDetail {
 export interface SubjectImage
   extends Pick<
     ImageRecord,
-    'id' | 'sourceName' | 'label' | 'split' | 'status' | 'reason' | 'width' | 'height' | 'importedAt'
+    | 'id'
+    | 'sourceName'
+    | 'label'
+    | 'split'
+    | 'status'
+    | 'reason'
+    | 'asideKind'
+    | 'width'
+    | 'height'
+    | 'quality'
+    | 'importedAt'
   > {
   /** The crop as a `data:` address; null when there is none. */
   picture: string | null;

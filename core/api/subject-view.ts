@@ -109,7 +109,8 @@ export async function subjectImages(
   const { pseudonym, offset, limit, pictures } = page;
   const images = store.images.list({ subjectId: subjectIdOf(store, pseudonym) });
   const rows = images.slice(offset, offset + limit).map(async (image) => ({
-    ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'width', 'height', 'importedAt'),
+    ...pick(image, 'id', 'sourceName', 'label', 'split', 'status', 'reason', 'asideKind', 'width', 'height'),
+    ...pick(image, 'quality', 'importedAt'),
     picture: pictures ? await pictureOf(image, blobs) : null,
   }));
   return { total: images.length, rows: await Promise.all(rows) };

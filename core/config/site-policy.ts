@@ -103,6 +103,17 @@ const allowedShape = grouped('What it may be for', {
   ),
 });
 
+const peopleShape = grouped('People', {
+  twoPersonApproval: setting(
+    'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+  twoPersonErasure: setting(
+    'Two people erase. A subject is erased only when a second person has confirmed it; the same holds for a policy that protects less.',
+    z.boolean().default(false),
+  ),
+});
+
 const degrees = (preset: number) => z.number().min(0).max(180).default(preset);
 const shareOf = (preset: number) => z.number().min(0).max(1).default(preset);
 
@@ -140,25 +151,14 @@ const imagesShape = grouped('Image quality', {
   ),
 });
 
-const peopleShape = grouped('People', {
-  twoPersonApproval: setting(
-    'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
-    z.boolean().default(false),
-  ),
-  twoPersonErasure: setting(
-    'Two people erase. A subject is erased only when a second person has confirmed it; the same holds for a policy that protects less.',
-    z.boolean().default(false),
-  ),
-});
-
 /** Strict: a rule that this version does not know must not be dropped in silence. */
 export const sitePolicySchema = z.strictObject({
   ...dataShape,
   ...trainingShape,
   ...leavesShape,
   ...allowedShape,
-  ...imagesShape,
   ...peopleShape,
+  ...imagesShape,
 });
 export type SitePolicy = z.infer<typeof sitePolicySchema>;
 export type PolicyRule = keyof SitePolicy;
@@ -203,6 +203,8 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
       before.baseModels.length > 0 &&
       (after.baseModels.length === 0 || after.baseModels.some((value) => !before.baseModels.includes(value))),
     allowLeakyBases: isHigher('allowLeakyBases'),
+    twoPersonApproval: isLower('twoPersonApproval'),
+    twoPersonErasure: isLower('twoPersonErasure'),
     minFacePixels: isLower('minFacePixels'),
     minSharpness: isLower('minSharpness'),
     maxBlackShare: isHigher('maxBlackShare'),
@@ -210,8 +212,6 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
     maxRoll: isHigher('maxRoll'),
     maxYaw: isHigher('maxYaw'),
     maxPitch: isHigher('maxPitch'),
-    twoPersonApproval: isLower('twoPersonApproval'),
-    twoPersonErasure: isLower('twoPersonErasure'),
     quietHours: before.quietHours !== '' && after.quietHours !== before.quietHours,
   };
   return (Object.keys(weakens) as PolicyRule[]).filter((rule) => weakens[rule]);

@@ -6,7 +6,7 @@
 import { parseSafetensors } from '../lora/safetensors.ts';
 import { encodeRawSafetensors } from '../lora/safetensors-writer.ts';
 import { AppError } from '../shared/errors.ts';
-import type { RgbImage } from './decode.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 const tensorName = 'pixels';
 

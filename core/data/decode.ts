@@ -6,13 +6,7 @@ import { readForeignImage } from './foreign-image.ts';
 import { formatOf, type LibraryFormat } from './image-format.ts';
 import { type ForeignFormat, foreignFormats, type ImageReply, type Refusal } from './image-protocol.ts';
 import { quarterTurns, uprightImage, xmpOrientation } from './orientation.ts';
-
-/** Interleaved RGB, 8 bit, row by row: `data.length === width * height * 3`. */
-export interface RgbImage {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8Array;
-}
+import type { RgbImage } from './rgb-image.ts';
 
 export interface DecodedImage extends RgbImage {
   /** What a person should know of how it was read: "first of 3 pages", "scaled up from 12 bits". */

@@ -3,8 +3,9 @@ import { Worker } from 'node:worker_threads';
 import sharp from 'sharp';
 import type { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
-import { fitToSquare, type PixelRegion, type RgbImage } from './decode.ts';
+import { fitToSquare, type PixelRegion } from './decode.ts';
 import { type FaceRequest, faceReplySchema, type faceSchema } from './face-protocol.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 /**
  * A face in pixels of the image given to `detect`. `landmarks` are the usual 68 points (iBUG order):

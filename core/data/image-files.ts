@@ -29,7 +29,7 @@ export async function openImageFolder(folder: string, rows: readonly LabelRow[])
   const found = await pMap(rows, ({ file }) => findFile(root, file), { concurrency: atOnce });
   const [first, ...others] = rows;
   if (first && found.every((path) => path === null)) {
-    const more = others.length > 0 ? `, nor is any of the ${others.length} others` : '';
+    const more = others.length > 0 ? `, nor is any other` : '';
     throw new AppError(
       'IMAGES_MISSING',
       `The image "${first.file}" of line ${first.line} is not in the image folder${more}.`,

@@ -176,12 +176,10 @@ function insertImage(
   split: Split,
 ): void {
   const { row, sha256, restores, ...found } = image;
-  if (restores) {
-    store.images.reconsider(restores.id, found);
-    return;
-  }
   const { file, label } = row;
-  store.images.insert({ datasetId, subjectId, sha256, sourceName: basename(file), label, split, ...found });
+  if (restores) store.images.reconsider(restores.id, found);
+  else
+    store.images.insert({ datasetId, subjectId, sha256, sourceName: basename(file), label, split, ...found });
 }
 
 type ReportOfImages = Omit<ImportReport, keyof ConsentsReport | 'duplicates'>;

@@ -9,12 +9,13 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { ReconsideredImage } from '../store/image-tables.ts';
 import type { AsideKind, ImageRecord } from '../store/records.ts';
 import { encodeCrop } from './crop-file.ts';
-import { type DecodedImage, decodeImage, fitToSquare, type RgbImage } from './decode.ts';
+import { type DecodedImage, decodeImage, fitToSquare } from './decode.ts';
 import { alignFace, alignmentRegion, createFaceDetector, type FaceDetector } from './faces.ts';
 import { openImageFolder } from './image-files.ts';
 import { brokenLimits } from './image-limits.ts';
 import type { LabelRow } from './labels-csv.ts';
 import { type MeasuredCrop, measureQuality } from './quality.ts';
+import type { RgbImage } from './rgb-image.ts';
 import { findUprightFaces } from './upright-faces.ts';
 
 /** An image as it will be recorded. */
@@ -212,8 +213,8 @@ function judge(
     ...{ reason, quality, cropHash },
     status: reason === null ? ('ready' as const) : ('set-aside' as const),
     asideKind: reason === null ? null : ('quality' as const),
-    faceBox: face && face.box,
-    landmarks: face && face.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]),
+    faceBox: face?.box ?? null,
+    landmarks: face?.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]) ?? null,
   };
   return { crop: reason === null ? measured.crop : null, record };
 }

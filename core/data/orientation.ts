@@ -1,5 +1,5 @@
 /** Turning and mirroring images: what cameras leave to the viewer. */
-import type { RgbImage } from './decode.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 /** As in EXIF: 1 upright, 2 mirrored, 3 half a turn, 4 upside down mirrored, 5 and 7 mirrored on their side, 6 and 8 on their side. */
 export type Orientation = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;

@@ -3,11 +3,11 @@
  * site's policy. docs/images.md says what each means and what it does not.
  */
 import { type ImageQuality, imageQualitySchema } from '../store/records.ts';
-import type { RgbImage } from './decode.ts';
 import { poseOf } from './face-pose.ts';
 import type { Face } from './faces.ts';
 import type { Turn } from './orientation.ts';
 import { hashedSide, pictureHash } from './picture-hash.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 /** Brightness is compared at one size, so that the figures mean the same for every base model and photograph. */
 const measuredSide = 64;
@@ -82,11 +82,12 @@ function contentOf(crop: RgbImage, shown: MeasuredCrop['shown']): Rectangle {
 function shrinkBrightness({ width, data }: RgbImage, part: Rectangle, side: number): Float64Array {
   const sums = new Float64Array(side * side);
   const counts = new Uint32Array(side * side);
+  const columns = Uint16Array.from({ length: part.width }, (_, x) => Math.floor((x * side) / part.width));
   for (let y = 0; y < part.height; y++) {
     const row = Math.floor((y * side) / part.height) * side;
     let at = ((part.top + y) * width + part.left) * 3;
     for (let x = 0; x < part.width; x++, at += 3) {
-      const cell = row + Math.floor((x * side) / part.width);
+      const cell = row + columns[x]!;
       sums[cell]! += 0.299 * data[at]! + 0.587 * data[at + 1]! + 0.114 * data[at + 2]!;
       counts[cell]! += 1;
     }
@@ -104,10 +105,13 @@ function neighbour(cell: number, side: number, counts: Uint32Array): number {
 
 const margin = Math.round((measuredSide * (1 - innerShare)) / 2);
 
-function innerValues(brightness: Float64Array, side: number): number[] {
-  const values: number[] = [];
-  for (let y = margin; y < side - margin; y++)
-    for (let x = margin; x < side - margin; x++) values.push(brightness[y * side + x]!);
+function innerValues(brightness: Float64Array, side: number): Float64Array {
+  const inner = side - 2 * margin;
+  const values = new Float64Array(inner * inner);
+  for (let y = 0; y < inner; y++) {
+    const from = (y + margin) * side + margin;
+    values.set(brightness.subarray(from, from + inner), y * inner);
+  }
   return values;
 }
 
@@ -116,24 +120,24 @@ function innerValues(brightness: Float64Array, side: number): number[] {
  * makes it the same for a pale and a contrasty picture.
  */
 function sharpnessOf(brightness: Float64Array, side: number): number {
-  const laplacian: number[] = [];
+  const laplacian = new Float64Array((side - 2 * margin) ** 2);
+  let count = 0;
   for (let y = margin; y < side - margin; y++) {
     for (let x = margin; x < side - margin; x++) {
       const at = y * side + x;
-      laplacian.push(
+      laplacian[count++] =
         brightness[at - 1]! +
-          brightness[at + 1]! +
-          brightness[at - side]! +
-          brightness[at + side]! -
-          4 * brightness[at]!,
-      );
+        brightness[at + 1]! +
+        brightness[at - side]! +
+        brightness[at + side]! -
+        4 * brightness[at]!;
     }
   }
   // One grey level: below that it is noise of rounding.
   return variance(laplacian) / Math.max(1, variance(innerValues(brightness, side)));
 }
 
-function variance(values: readonly number[]): number {
+function variance(values: Float64Array): number {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
 }

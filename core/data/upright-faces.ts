@@ -2,9 +2,10 @@
  * Faces in photographs that lie on their side. The detector finds many of them all the same, as surely as upright ones,
  * but puts eyes and mouth in the wrong places: a face counts as upright when its eyes are as far apart as they must be.
  */
-import type { RgbImage } from './decode.ts';
+
 import type { Face, FaceDetector } from './faces.ts';
 import { quarterTurns, type Turn, uprightImage } from './orientation.ts';
+import type { RgbImage } from './rgb-image.ts';
 
 export interface UprightFaces {
   /** The photograph, turned where that shows its faces upright. */

@@ -151,6 +151,7 @@ export const hashedImage = imageRecord
   .pick({ id: true, sourceName: true, pseudonym: true, split: true })
   .extend({ cropHash: z.string(), cropSha256: z.string() });
 export type HashedImage = z.infer<typeof hashedImage>;
+
 export const consentMediaTypeSchema = z.enum(['application/pdf', 'image/jpeg', 'image/png']);
 export type ConsentMediaType = z.infer<typeof consentMediaTypeSchema>;
 

@@ -76,7 +76,7 @@ interface Readers {
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
-  images: 'get' | 'list' | 'bySha' | 'counts';
+  images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';

@@ -6,6 +6,7 @@ import type {
   ApprovalCard,
   AuditPage,
   CoordinatorOverview,
+  ImagesView,
   Me,
   ProposalRow,
   RunDetail,
@@ -33,6 +34,7 @@ export const keys = {
   dataset: ['dataset'],
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
+  imageQuality: ['dataset', 'quality'],
   subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
   subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
   trace: (pseudonym: string) => ['trace', pseudonym],
@@ -110,6 +112,9 @@ export const useSubjects = (search: string) =>
 
 export const useSetAside = () =>
   useQuery<SetAsideRow[]>({ queryKey: keys.setAside, queryFn: () => api.site.setAside.query() });
+
+export const useImageQuality = () =>
+  useQuery<ImagesView>({ queryKey: keys.imageQuality, queryFn: () => api.images.quality.query() });
 
 export const useSubject = (pseudonym: string) =>
   useQuery<SubjectDetail>({

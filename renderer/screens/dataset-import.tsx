@@ -29,6 +29,7 @@ import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
+import { DuplicatesTable } from './dataset-quality.tsx';
 import { type AnsweredPair, answerPair, answersOf, mergePairs } from './import-answers.ts';
 import { encodingWords } from './import-mapping.tsx';
 import { PreviewPanel } from './import-preview.tsx';
@@ -50,7 +51,7 @@ const asked = (request: TableRequest, pairs: readonly AnsweredPair[]): TableRequ
 });
 
 /** Adds a folder of photographs with its table: first a look at it, then the import. */
-export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) {
+export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality') => void }) {
   const form = useForm<Paths>({
     initialValues: { imagesFolder: '', labelsFile: '', alreadyCropped: false },
     validate: {
@@ -181,7 +182,7 @@ export function ImportPanel({ onShowSetAside }: { onShowSetAside: () => void }) 
         />
       )}
       {run.isError && <ErrorPanel error={run.error} />}
-      {run.data && !run.isPending && <ReportCard report={run.data} onShowSetAside={onShowSetAside} />}
+      {run.data && !run.isPending && <ReportCard report={run.data} onShow={onShow} />}
     </Stack>
   );
 }
@@ -235,7 +236,12 @@ function TableHelp() {
   );
 }
 
-function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSetAside: () => void }) {
+interface ReportCardProps {
+  report: ImportReport;
+  onShow: (tab: 'set-aside' | 'quality') => void;
+}
+
+function ReportCard({ report, onShow }: ReportCardProps) {
   const labels = Object.entries(report.byLabel);
   return (
     <Card component="section" aria-label="Import report">
@@ -274,13 +280,24 @@ function ReportCard({ report, onShowSetAside }: { report: ImportReport; onShowSe
         <SubjectList subjects={report.stillWithdrawn}>
           Withdrawn, and still withdrawn, because the consent in the table is older, or has no date or form
         </SubjectList>
-        {report.setAside.length > 0 && (
-          <Group>
-            <Button variant="default" onClick={onShowSetAside}>
+        {report.duplicates.length > 0 && (
+          <Stack gap="xs">
+            <Text fw={600}>Pictures that are nearly the same</Text>
+            <DuplicatesTable duplicates={report.duplicates} />
+          </Stack>
+        )}
+        <Group>
+          {report.setAside.length > 0 && (
+            <Button variant="default" onClick={() => onShow('set-aside')}>
               See what was set aside and why
             </Button>
-          </Group>
-        )}
+          )}
+          {report.quality.length > 0 && (
+            <Button variant="default" onClick={() => onShow('quality')}>
+              See the quality of the faces
+            </Button>
+          )}
+        </Group>
       </Stack>
     </Card>
   );

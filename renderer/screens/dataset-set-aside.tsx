@@ -1,11 +1,13 @@
-import { Card, Table, Text } from '@mantine/core';
+import { Card, NativeSelect, Table, Text } from '@mantine/core';
 import { IconPhotoCheck } from '@tabler/icons-react';
+import { useState } from 'react';
 import type { SetAsideRow } from '../../core/api/contract.ts';
 import { useSetAside } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
-import { formatPlural } from '../format/format.ts';
+import { formatCount, formatPlural } from '../format/format.ts';
+import { asideWords } from '../format/image-words.ts';
 
 /** Images that could not be used, each with its reason. */
 export function SetAsidePanel() {
@@ -19,17 +21,42 @@ export function SetAsidePanel() {
               Images in which Anneal does not find exactly one usable face are listed here with the reason.
             </EmptyState>
           ) : (
-            <>
-              <Text size="sm" c="dimmed" mb="md">
-                {formatPlural(rows.length, 'image')} not used. Correct them and import the folder again:
-                images that are already there are skipped.
-              </Text>
-              <Paged rows={rows}>{(visible) => <SetAsideTable rows={visible} />}</Paged>
-            </>
+            <SetAsideList rows={rows} />
           )
         }
       </Loaded>
     </Card>
+  );
+}
+
+function SetAsideList({ rows }: { rows: readonly SetAsideRow[] }) {
+  const [kind, setKind] = useState('');
+  const counts = Map.groupBy(rows, (row) => row.kind ?? 'other');
+  const kinds = [...counts].map(([value, { length }]) => ({
+    value,
+    label: `${asideWords[value]} (${formatCount(length)})`,
+  }));
+  const shown = rows.filter((row) => kind === '' || (row.kind ?? 'other') === kind);
+  return (
+    <>
+      <Text size="sm" c="dimmed" mb="md">
+        {formatPlural(rows.length, 'image')} not used. Correct them, or the policy of this site, and import
+        the folder again: what is set aside is looked at anew, and what is ready is skipped.
+      </Text>
+      {kinds.length > 1 && (
+        <NativeSelect
+          label="Reason"
+          mb="md"
+          maw={280}
+          data={[{ value: '', label: `All (${formatCount(rows.length)})` }, ...kinds]}
+          value={kind}
+          onChange={(event) => setKind(event.currentTarget.value)}
+        />
+      )}
+      <Paged rows={shown} resetKey={kind}>
+        {(visible) => <SetAsideTable rows={visible} />}
+      </Paged>
+    </>
   );
 }
 

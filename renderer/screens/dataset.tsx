@@ -1,14 +1,15 @@
 import { Tabs } from '@mantine/core';
-import { IconFolderPlus, IconPhotoOff, IconUsers } from '@tabler/icons-react';
+import { IconFolderPlus, IconPhotoOff, IconPhotoSearch, IconUsers } from '@tabler/icons-react';
 import { useLocation } from 'wouter';
 import { useSetAside } from '../api/queries.ts';
 import { Page } from '../components/page.tsx';
 import { formatCount } from '../format/format.ts';
 import { ImportPanel } from './dataset-import.tsx';
+import { QualityPanel } from './dataset-quality.tsx';
 import { SetAsidePanel } from './dataset-set-aside.tsx';
 import { SubjectsPanel } from './dataset-subjects.tsx';
 
-const tabs = ['subjects', 'set-aside', 'import'];
+const tabs = ['subjects', 'set-aside', 'quality', 'import'];
 
 /** Whose images are here, what they consented to, what could not be used, and how to add more. */
 export function DatasetScreen({ tab }: { tab: string | undefined }) {
@@ -30,6 +31,9 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
           <Tabs.Tab value="set-aside" leftSection={<IconPhotoOff size={17} aria-hidden />}>
             Set aside{asideCount > 0 ? ` (${formatCount(asideCount)})` : ''}
           </Tabs.Tab>
+          <Tabs.Tab value="quality" leftSection={<IconPhotoSearch size={17} aria-hidden />}>
+            Quality
+          </Tabs.Tab>
           <Tabs.Tab value="import" leftSection={<IconFolderPlus size={17} aria-hidden />}>
             Add images
           </Tabs.Tab>
@@ -40,8 +44,11 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
         <Tabs.Panel value="set-aside">
           <SetAsidePanel />
         </Tabs.Panel>
+        <Tabs.Panel value="quality">
+          <QualityPanel />
+        </Tabs.Panel>
         <Tabs.Panel value="import">
-          <ImportPanel onShowSetAside={() => show('set-aside')} />
+          <ImportPanel onShow={show} />
         </Tabs.Panel>
       </Tabs>
     </Page>

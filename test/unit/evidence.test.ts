@@ -110,14 +110,14 @@ describe('what somebody changed in the database before the export', () => {
     ],
     [
       'a decision that nobody made',
-      "UPDATE decisions SET contract_sha256 = '" + 'f'.repeat(64) + "'",
+      `UPDATE decisions SET contract_sha256 = '${'f'.repeat(64)}'`,
       ['decisions'],
     ],
     ['another contract', `UPDATE contracts SET document = '{"askedBy":{}}'`, ['contracts']],
     ['another policy', `UPDATE site_policies SET policy = '{}'`, ['policies']],
     [
       'an update of other images',
-      "UPDATE round_sites SET cohort_sha256 = '" + 'e'.repeat(64) + "'",
+      `UPDATE round_sites SET cohort_sha256 = '${'e'.repeat(64)}'`,
       ['contributions'],
     ],
     [

@@ -3,8 +3,9 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodeImage, type RgbImage } from '../../core/data/decode.ts';
+import { decodeImage } from '../../core/data/decode.ts';
 import { alignFace, alignmentBox, createFaceDetector, type FaceDetector } from '../../core/data/faces.ts';
+import type { RgbImage } from '../../core/data/rgb-image.ts';
 
 const samples = join(
   dirname(createRequire(import.meta.url).resolve('@vladmandic/face-api/package.json')),

@@ -4,6 +4,7 @@ import { defaultRunConfig, type RunConfig, runConfigSchema } from '../../core/co
 import { settingAt } from '../../core/config/setting.ts';
 import {
   defaultSitePolicy,
+  imageLimitsOf,
   type PolicyRule,
   policyRuleList,
   type SitePolicy,
@@ -63,6 +64,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  twoPersonApproval: [false, true],
+  twoPersonErasure: [false, true],
   minFacePixels: [40, 90],
   minSharpness: [0, 0.1],
   maxBlackShare: [1, 0.5],
@@ -70,8 +73,6 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   maxRoll: [90, 30],
   maxYaw: [90, 30],
   maxPitch: [90, 30],
-  twoPersonApproval: [false, true],
-  twoPersonErasure: [false, true],
 };
 
 describe('a change of policy', () => {
@@ -213,8 +214,11 @@ describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>
     refusalsOf(contractFor(run), { ...defaultSitePolicy, ...policy }, facts);
 
-  test('of the policy: now, or when a round begins', () => {
-    expect([...Object.keys(examples), ...laterRules, ...refuseNothing].sort()).toEqual([...rules].sort());
+  test('of the policy: now, at import, or when a round begins', () => {
+    const atImport = Object.keys(imageLimitsOf(defaultSitePolicy));
+    expect([...Object.keys(examples), ...atImport, ...laterRules, ...refuseNothing].sort()).toEqual(
+      [...rules].sort(),
+    );
   });
 
   test.each(Object.entries(examples))('%s', (rule, { refused, allowed, says }) => {
