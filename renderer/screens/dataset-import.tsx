@@ -24,6 +24,7 @@ import { Figure } from '../components/figure.tsx';
 import { Section } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { DuplicatesTable } from './dataset-quality.tsx';
@@ -84,13 +85,14 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
             />
             <Group justify="space-between">
               <CsvHelp />
-              <Button
+              <RoleButton
+                needs={['data-manager']}
                 type="submit"
                 loading={run.isPending}
                 leftSection={<IconFolderPlus size={16} aria-hidden />}
               >
                 Add images
-              </Button>
+              </RoleButton>
             </Group>
           </Stack>
         </form>

@@ -20,6 +20,7 @@ import { subjectPath } from '../api/subject-link.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { purposeNote, termEnd } from '../format/consent-words.ts';
 import { formatCount, formatPlural } from '../format/format.ts';
@@ -264,7 +265,8 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
         Which runs?
       </Button>
       {holds && (
-        <Button
+        <RoleButton
+          needs={['data-manager']}
           size="compact-sm"
           variant="subtle"
           color="red"
@@ -272,7 +274,7 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
           onClick={() => onOpen({ what: 'withdraw', subject })}
         >
           Withdraw…
-        </Button>
+        </RoleButton>
       )}
     </Group>
   );

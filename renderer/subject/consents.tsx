@@ -1,8 +1,9 @@
-import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
 import { stateWord } from '../format/subject-filter.ts';
@@ -27,17 +28,23 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
       actions={
         <Group gap="xs">
           {several && (
-            <Button variant="subtle" color="red" onClick={() => setOpen({ what: 'withdraw', purpose: null })}>
+            <RoleButton
+              needs={['data-manager']}
+              variant="subtle"
+              color="red"
+              onClick={() => setOpen({ what: 'withdraw', purpose: null })}
+            >
               Withdraw all…
-            </Button>
+            </RoleButton>
           )}
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             variant={purposes.length === 0 ? 'filled' : 'default'}
             leftSection={<IconPlus size={16} aria-hidden />}
             onClick={() => setOpen({ what: 'record', purpose: null })}
           >
             {purposes.length === 0 ? 'Record consent…' : 'Another purpose…'}
-          </Button>
+          </RoleButton>
         </Group>
       }
     >
@@ -128,14 +135,15 @@ function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: 
     const label = { 'after-withdrawal': 'New consent…', renew: 'Renew…', record: 'Record consent…' }[what];
     return (
       <Group justify="flex-end">
-        <Button
+        <RoleButton
+          needs={['data-manager']}
           size="compact-sm"
           variant="subtle"
           aria-label={`${label.replace('…', '')}: ${name}`}
           onClick={() => onOpen({ what, purpose })}
         >
           {label}
-        </Button>
+        </RoleButton>
       </Group>
     );
   }
@@ -143,14 +151,15 @@ function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: 
     <Group justify="flex-end">
       <Menu position="bottom-end" withinPortal>
         <Menu.Target>
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             size="compact-sm"
             variant="subtle"
             rightSection={<IconChevronDown size={14} aria-hidden />}
             aria-label={`Change the consent to ${name}`}
           >
             Change
-          </Button>
+          </RoleButton>
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>

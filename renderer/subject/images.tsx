@@ -1,7 +1,6 @@
 import {
   Badge,
   Box,
-  Button,
   Center,
   Checkbox,
   Group,
@@ -18,6 +17,7 @@ import { imagesPerPage, useSubjectImages } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { formatDate, formatPlural } from '../format/format.ts';
 import { CorrectDialog } from './correct-dialog.tsx';
 
@@ -39,13 +39,14 @@ export function SubjectImages({ subject }: { subject: SubjectDetail }) {
       description="The face crops that Anneal keeps, as the model sees them. The photographs themselves stay where they were."
       actions={
         all > 0 && (
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             variant="default"
             leftSection={<IconPencil size={16} aria-hidden />}
             onClick={() => setCorrecting(true)}
           >
             {chosen.size === 0 ? 'Correct…' : `Correct ${formatPlural(chosen.size, 'image')}…`}
-          </Button>
+          </RoleButton>
         )
       }
     >
