@@ -45,6 +45,7 @@ function createIdleTrainer(): Trainer & { finish(): void; isBusy(): boolean } {
     finish: () => release?.(),
     async train(job, options) {
       await new Promise<void>((resolve, reject) => {
+        if (options?.signal?.aborted === true) return reject(cancelled());
         release = resolve;
         options?.signal?.addEventListener('abort', () => reject(cancelled()), { once: true });
       }).finally(() => (release = null));

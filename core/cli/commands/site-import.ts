@@ -21,11 +21,20 @@ interface ImportOptions extends TableOptions {
   json: boolean;
 }
 
+const duplicateKinds = {
+  'two-subjects': 'one person under two pseudonyms?',
+  'both-splits': 'trained and held out',
+  'same-split': 'counted twice',
+} as const satisfies Record<ImportReport['duplicates'][number]['kind'], string>;
+
 export function addSiteImport(site: Command): void {
   const command = site
     .command('import')
     .description('import a folder of images with a table of labels and consents')
-    .requiredOption('--images <folder>', 'folder of images')
+    .requiredOption(
+      '--images <folder>',
+      'folder of images: JPEG, PNG, WebP, TIFF, AVIF, HEIC, BMP, PGM, PPM, DICOM photographs',
+    )
     .requiredOption(
       '--labels <file>',
       'CSV or .xlsx: file, subject, label and optionally split, consent, consent_document, consent_from, consent_expires',
@@ -86,5 +95,11 @@ function describeReport(report: ImportReport): string[] {
       [1, 2],
     ),
     ...report.setAside.slice(0, 20).map((row) => `set aside: ${row.sourceName}: ${row.reason}`),
+    ...report.duplicates
+      .slice(0, 20)
+      .map(
+        ({ kind, images }) =>
+          `nearly the same picture (${duplicateKinds[kind]}): ${images.map(({ sourceName, pseudonym }) => `${sourceName} of ${pseudonym}`).join(' and ')}`,
+      ),
   ];
 }
