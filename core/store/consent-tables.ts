@@ -108,6 +108,8 @@ export function createConsentEvents(
     erase(subjectId: number, actor: string): ErasedEvent[] {
       tell();
       return db.transaction(() => {
+        // Also those that no event was made of: drafts, refusals of something else.
+        db.run('DELETE FROM consent_sources WHERE subject_id = @subjectId', { subjectId });
         const events = eventsWithHashes(db, subjectId, refOf);
         if (events.length === 0) return events;
         const { pseudonym } = db.get(pseudonymRow, 'SELECT pseudonym FROM subjects WHERE id = @subjectId', {
@@ -115,8 +117,6 @@ export function createConsentEvents(
         })!;
         const details = { subject: refOf(pseudonym), events };
         audit.append({ actor, action: consentActions.erased, details });
-        const ofSubject = 'SELECT id FROM consent_events WHERE subject_id = @subjectId';
-        db.run(`DELETE FROM consent_sources WHERE event_id IN (${ofSubject})`, { subjectId });
         db.run('DELETE FROM consent_events WHERE subject_id = @subjectId', { subjectId });
         return events;
       });
