@@ -19,6 +19,7 @@ import { enrol } from '../enrolment/enrol.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { createPeople } from '../people/people.ts';
 import { createLeakTests } from '../policy/leak-test-service.ts';
+import { createRights } from '../rights/rights.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
@@ -33,7 +34,7 @@ import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
-import { type SiteRole, startSiteRole } from './site-role.ts';
+import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {
@@ -82,6 +83,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   let startProblem: ErrorReport | null = null;
   let importing = false;
   let settingUp = false;
+  const rights = createRights({
+    ...{ store, blobs: data.blobs, logger, logsFolder: data.logsDir, workFolder: workFolderOf(data) },
+    site: () => site?.node ?? null,
+    onChange: () => events.emit({ type: 'changed', what: 'dataset' }),
+  });
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
@@ -255,6 +261,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     blobs: data.blobs,
     people,
     catalogue,
+    rights,
     leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
@@ -290,6 +297,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   async function close(): Promise<void> {
     leakTests.close();
+    await rights.close();
     await demo.close();
     await site?.close();
     await coordinator?.close();
@@ -310,5 +318,6 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       logger.error({ error: thrown }, 'role not started');
     }
   }
+  rights.start();
   return { context, logger, close };
 }

@@ -7,6 +7,7 @@ import type { ExportOptions } from '../models/adapter-files.ts';
 import type { Catalogue } from '../models/catalogue.ts';
 import type { People } from '../people/people.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
+import type { Rights } from '../rights/rights.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
@@ -20,6 +21,7 @@ export interface AgentContext {
   readonly blobs: BlobStore;
   readonly people: People;
   readonly catalogue: Catalogue;
+  readonly rights: Rights;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
   /** When this site joined its federation. */

@@ -21,6 +21,7 @@ import { imagesRouter } from './images-router.ts';
 import { importProcedures } from './import-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
+import { rightsRouter } from './rights-router.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
 import { subjectsRouter } from './subjects-router.ts';
 import { administering, approving, managing, pausing, type RequestContext, router, viewing } from './trpc.ts';
@@ -209,6 +210,7 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  rights: rightsRouter,
   images: imagesRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,

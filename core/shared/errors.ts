@@ -35,6 +35,11 @@ export const errorTable = {
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
+  SUBJECT_ERASED: {
+    status: 409,
+    action:
+      'Was it erased at the wish of this person, do not import it again. If it is to come back, say so with --again.',
+  },
   CONSENTS_CHANGED: {
     status: 409,
     action:

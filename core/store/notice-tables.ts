@@ -4,16 +4,19 @@ import { type WithdrawalNoticeRecord, withdrawalNoticeRecord } from './records.t
 import { insertSql, rowsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
-/** By round: updates that were announced, of images of somebody who withdrew from their purpose afterwards. */
+/** By round: updates that were announced, of images of somebody who withdrew from their purpose afterwards, or was erased. */
 const withdrawnContributions = `SELECT DISTINCT made.run_id AS runId, made.round, made.site_id AS siteId,
     made.update_sha256 AS updateSha256,
     row.status = 'received' AND row.update_sha256 = made.update_sha256 AS received
   FROM announced_contributions AS made
     JOIN cohorts ON cohorts.run_id = made.run_id AND cohorts.round = made.round AND cohorts.sha256 = made.cohort_sha256
-    JOIN cohort_members AS member ON member.cohort_id = cohorts.id
-    JOIN consent_events AS event ON event.subject_id = member.subject_id
     JOIN round_sites AS row ON row.run_id = made.run_id AND row.round = made.round AND row.site_id = made.site_id
-  WHERE event.kind = 'withdraw' AND event.purpose IN ('*', cohorts.purpose) AND event.recorded_at >= cohorts.frozen_at
+  WHERE EXISTS (
+      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id = member.subject_id
+      WHERE member.cohort_id = cohorts.id AND event.kind = 'withdraw' AND event.purpose IN ('*', cohorts.purpose)
+        AND event.recorded_at >= cohorts.frozen_at)
+    -- Somebody was erased.
+    OR cohorts.size > (SELECT count(*) FROM cohort_members AS member WHERE member.cohort_id = cohorts.id)
   ORDER BY made.run_id, made.site_id, made.round`;
 
 const contributionRow = withdrawalNoticeRecord

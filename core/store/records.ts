@@ -75,7 +75,7 @@ const share = z.number().min(0).max(1);
 
 /** What was measured of a face at import; docs/images.md says what each figure means. */
 export const imageQualitySchema = z.object({
-  /** Longer side of what the crop shows, in pixels of the photograph. */
+  /** Side of the face's square in pixels of the photograph; of images cropped before the import their shorter side. */
   facePixels: z.number().nonnegative(),
   /** In pixels of the photograph; null, as all that follows from landmarks, for images cropped before the import. */
   eyeDistance: z.number().nonnegative().nullable(),
@@ -365,6 +365,49 @@ export interface CohortMember {
   imageId: number;
   subjectId: number;
 }
+
+/** A global state that a manifest named. */
+export const modelVersionRecord = z.object({
+  runId: z.string(),
+  /** The round whose result it is; -1 for the state a run starts from. */
+  round: z.int(),
+  sha256: z.string(),
+  learntAt: z.string(),
+});
+export type ModelVersionRecord = z.infer<typeof modelVersionRecord>;
+
+/** The held-out images whose counts were sent for a state. */
+export const evaluationCohortRecord = z.object({
+  id: z.int(),
+  runId: z.string(),
+  stateSha256: z.string(),
+  /** Of the canonical list of members. */
+  sha256: z.string(),
+  purpose: z.string(),
+  evaluatedAt: z.string(),
+  size: z.int(),
+});
+export type EvaluationCohortRecord = z.infer<typeof evaluationCohortRecord>;
+
+export const keptCropsRecord = z.object({ subjectId: z.int(), chosenAt: z.string(), actor: z.string() });
+
+export const erasureRecord = z.object({
+  id: z.int(),
+  /** `refOf` the pseudonym. */
+  subjectRef: z.string(),
+  /** Null once its rows are gone. */
+  subjectId: z.int().nullable(),
+  state: z.enum(['asked', 'deleting', 'files', 'done']),
+  actor: z.string(),
+  askedAt: z.string(),
+  doneAt: z.string().nullable(),
+  /** Blobs that are still to be deleted. */
+  files: json.pipe(z.array(z.string())).nullable(),
+  /** JSON; parse it with `erasedSchema` of core/rights. */
+  outcome: json.nullable(),
+  readmittedAt: z.string().nullable(),
+});
+export type ErasureRecord = z.infer<typeof erasureRecord>;
 
 export const sitePolicyRecord = z.object({
   version: z.int(),

@@ -64,6 +64,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  keepCropsDays: [30, 0],
+  maxDaysWithoutConsent: [0, 90],
   twoPersonApproval: [false, true],
   twoPersonErasure: [false, true],
   minFacePixels: [40, 90],
@@ -208,7 +210,14 @@ const examples: Partial<Record<PolicyRule, { refused: Example[]; allowed: Exampl
   },
 };
 /** They change what the site does, but refuse no run. */
-const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise', 'twoPersonApproval', 'twoPersonErasure'];
+const refuseNothing: PolicyRule[] = [
+  'evaluations',
+  'minNoise',
+  'twoPersonApproval',
+  'twoPersonErasure',
+  'keepCropsDays',
+  'maxDaysWithoutConsent',
+];
 
 describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>
@@ -378,7 +387,7 @@ describe('the policy that holds', () => {
 
 describe('quiet hours', () => {
   const until = (quietHours: string, clock: string) =>
-    quietUntil({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00`));
+    quietUntil({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00+09:00`), 'Asia/Tokyo');
 
   test.each([
     ['07:00-19:00', '06:59', null],
@@ -399,7 +408,11 @@ describe('quiet hours', () => {
     ['22:00-06:00', '21:00', 60],
     ['', '12:00', null],
   ])('of %s begin after %s in %s minutes', (quietHours, clock, minutes) => {
-    const ms = msUntilQuiet({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00`));
+    const ms = msUntilQuiet(
+      { ...defaultSitePolicy, quietHours },
+      new Date(`2026-11-22T${clock}:00+09:00`),
+      'Asia/Tokyo',
+    );
 
     expect(ms === null ? null : ms / 60_000).toBe(minutes);
   });
