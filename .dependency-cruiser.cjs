@@ -10,6 +10,7 @@ const levels = [
   ['engine', 'transport'],
   ['enrolment', 'policy'],
   ['site', 'coordinator', 'evidence'],
+  ['rights'],
   ['simulation', 'api'],
   ['agent'],
   ['cli'],

@@ -2,13 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { isWithdrawn } from '../api/adapters-view.ts';
-import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
+import type { AdapterExport, AgentContext } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
 import { imageLimitsOf } from '../config/site-policy.ts';
 import { clockFault } from '../consent/site-clock.ts';
 import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
+import { previewImport } from '../data/import-preview.ts';
+import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
 import { listAllDevices } from '../engine/engines.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
@@ -17,6 +19,7 @@ import { enrol } from '../enrolment/enrol.ts';
 import { createCatalogue, defaultBaseId } from '../models/catalogue.ts';
 import { createPeople } from '../people/people.ts';
 import { createLeakTests } from '../policy/leak-test-service.ts';
+import { createRights } from '../rights/rights.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
@@ -31,7 +34,7 @@ import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { createFileLogger } from './log-file.ts';
-import { type SiteRole, startSiteRole } from './site-role.ts';
+import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {
@@ -80,6 +83,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   let startProblem: ErrorReport | null = null;
   let importing = false;
   let settingUp = false;
+  const rights = createRights({
+    ...{ store, blobs: data.blobs, logger, logsFolder: data.logsDir, workFolder: workFolderOf(data) },
+    site: () => site?.node ?? null,
+    onChange: () => events.emit({ type: 'changed', what: 'dataset' }),
+  });
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
@@ -189,12 +197,19 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         recordedBy: actor,
         onProgress: (progress) => events.emit({ type: 'import', progress }),
       });
-      events.emit({ type: 'changed', what: 'dataset' });
       return report;
     } finally {
       importing = false;
+      // Also after an error: withdrawals of the table count all the same.
+      events.emit({ type: 'changed', what: 'dataset' });
     }
   }
+
+  const previewTable: AgentContext['previewImport'] = ({ imagesFolder, labelsFile, table }) =>
+    previewImport({
+      ...{ store, imagesFolder, file: labelsFile, kind: 'images', request: table },
+      allowedLabels: labelsOfRun(),
+    });
 
   async function exportAdapter(
     sha256: string,
@@ -246,6 +261,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     blobs: data.blobs,
     people,
     catalogue,
+    rights,
     leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
@@ -259,6 +275,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     startDemo: () => demo.start(),
     devices: (): Promise<Device[]> => listAllDevices(),
     importImages,
+    previewImport: previewTable,
     exportAdapter,
     async exportEvidence(target, actor) {
       const written = await exportEvidenceOf({ store, data, identity: readIdentity(store) }, target, actor);
@@ -280,6 +297,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   async function close(): Promise<void> {
     leakTests.close();
+    await rights.close();
     await demo.close();
     await site?.close();
     await coordinator?.close();
@@ -300,5 +318,6 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       logger.error({ error: thrown }, 'role not started');
     }
   }
+  rights.start();
   return { context, logger, close };
 }

@@ -11,6 +11,7 @@ import type { Logger } from '../shared/logger.ts';
 import { connectSite } from '../site/connection.ts';
 import { publishedPolicy } from '../site/policy.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
+import type { DataFolder } from '../store/data-folder.ts';
 import type { DismissedBody } from '../transport/messages.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
 import { createPresence } from '../transport/presence.ts';
@@ -34,6 +35,10 @@ export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
   autoApprove: boolean;
   leakOf: LeakTests['leakOf'];
 }
+
+/** Of the round in progress. */
+export const workFolderOf = ({ trainingDir }: Pick<DataFolder, 'trainingDir'>): string =>
+  join(trainingDir, 'work');
 
 /** Starts even when the broker is away; it keeps trying. @throws AppError DATA_FOLDER_UNUSABLE */
 export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole> {
@@ -85,7 +90,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     ports: connection.ports,
     logger,
     catalogue,
-    workFolder: join(data.trainingDir, 'work'),
+    workFolder: workFolderOf(data),
     compute: (baseId) => computeSettings(choice, baseId, options.threads),
     askedBy: { federation, coordinatorKey: credentials.coordinatorPublicKey },
     baseFacts: (baseId) => baseFactsOf(baseId, options),

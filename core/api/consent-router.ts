@@ -4,6 +4,7 @@ import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { expiringConsents } from '../consent/purposes.ts';
 import { clockFault, confirmClock } from '../consent/site-clock.ts';
 import { setTimeZone, siteTimeZone } from '../consent/site-zone.ts';
+import { keepCrops } from '../rights/crop-retention.ts';
 import { AppError } from '../shared/errors.ts';
 import { consentGiverSchema } from '../store/records.ts';
 import type { AgentContext } from './context.ts';
@@ -59,10 +60,17 @@ const withdraw = managing
       date: dateText.nullish(),
       documentVersion: word.max(100).nullish(),
       reference: word.nullish(),
+      /** The person wants the crops to stay, though nothing may use them. Without it they go with the last consent. */
+      keepImages: z.boolean().default(false),
     }),
   )
-  .mutation(({ ctx: { agent, actor }, input }) => {
-    withdrawConsent(agent.store, { ...input, recordedBy: actor });
+  .mutation(({ ctx: { agent, actor }, input: { keepImages, ...input } }) => {
+    const { store } = agent;
+    store.transaction(() => {
+      const subject = store.subjects.byPseudonym(input.pseudonym);
+      if (keepImages && subject !== null) keepCrops(store, subject, true, actor);
+      withdrawConsent(store, { ...input, recordedBy: actor });
+    });
     changed(agent);
     return subjectRow(agent.store, input.pseudonym);
   });

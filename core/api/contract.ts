@@ -18,6 +18,7 @@ import type { Difference } from '../policy/differences.ts';
 import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import type { WhatLeaves } from '../policy/what-leaves.ts';
+import type { Erasure } from '../rights/erase.ts';
 import type { ErrorReport } from '../shared/errors.ts';
 import type { CurrentPolicy } from '../site/policy.ts';
 import type { SiteActivity } from '../site/round-reducer.ts';
@@ -34,6 +35,8 @@ import type {
 import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
+export type { TableRequest } from '../data/tables/request.ts';
 export type { ConsentOutlook } from './consent-notes.ts';
 export type { AsideKind, DuplicateQuestion, ImageQuality };
 
@@ -220,6 +223,22 @@ export interface SiteTime {
 
 export type { ConsentTerm, PurposeConsent } from '../consent/purposes.ts';
 export type { TraceReport } from '../consent/trace.ts';
+export type { SubjectReport } from '../rights/subject-report.ts';
+
+export interface ErasedSubject {
+  erasure: Erasure;
+  /** PDF, base64. */
+  certificate: string;
+}
+
+export interface RetentionState {
+  /** Subjects whose crops are due, but by a clock that is in doubt. */
+  waiting: number;
+  /** When crops were deleted last; null: never. */
+  deleted: string | null;
+  unfinishedErasures: number;
+}
+
 export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
 export type {
   CoordinatorOverview,

@@ -18,8 +18,10 @@ import type { AgentContext } from './context.ts';
 import type { AgentEvent, AuditPage } from './contract.ts';
 import { evidenceRouter } from './evidence-router.ts';
 import { imagesRouter } from './images-router.ts';
+import { importProcedures } from './import-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
+import { rightsRouter } from './rights-router.ts';
 import { listSetAside, listSubjects, siteOverview, siteRequests } from './site-view.ts';
 import { subjectsRouter } from './subjects-router.ts';
 import { administering, approving, managing, pausing, type RequestContext, router, viewing } from './trpc.ts';
@@ -112,15 +114,7 @@ const siteRouter = router({
     .input(z.object({ search: z.string().max(200).optional() }).optional())
     .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
   setAside: viewing.query(({ ctx }) => listSetAside(ctx.agent.store)),
-  import: managing
-    .input(
-      z.object({
-        imagesFolder: z.string().min(1),
-        labelsFile: z.string().min(1),
-        alreadyCropped: z.boolean(),
-      }),
-    )
-    .mutation(({ ctx, input }) => ctx.agent.importImages(input, ctx.actor)),
+  ...importProcedures,
   trace: viewing.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: viewing.query(({ ctx }) => siteRequests(ctx.agent)),
@@ -216,6 +210,7 @@ export const appRouter = router({
   site: siteRouter,
   subjects: subjectsRouter,
   consent: consentRouter,
+  rights: rightsRouter,
   images: imagesRouter,
   coordinator: coordinatorRouter,
   people: peopleRouter,

@@ -103,6 +103,17 @@ const allowedShape = grouped('What it may be for', {
   ),
 });
 
+const keepsShape = grouped('How long it keeps', {
+  keepCropsDays: setting(
+    'Crops after the last consent. Days for which the crops of a person stay when the last consent has ended; 0: they go at once. A person may choose that they stay.',
+    z.int().min(0).max(36_500).default(0),
+  ),
+  maxDaysWithoutConsent: setting(
+    'Crops without consent. Days for which the crops of a person stay of whom no consent was ever recorded; 0: for ever.',
+    z.int().min(0).max(36_500).default(0),
+  ),
+});
+
 const peopleShape = grouped('People', {
   twoPersonApproval: setting(
     'Two people approve. A run is trained here only when a second person has confirmed the approval; the same holds for a policy that protects less.',
@@ -157,6 +168,7 @@ export const sitePolicySchema = z.strictObject({
   ...trainingShape,
   ...leavesShape,
   ...allowedShape,
+  ...keepsShape,
   ...peopleShape,
   ...imagesShape,
 });
@@ -203,6 +215,11 @@ export function weakenedRules(before: SitePolicy, after: SitePolicy): PolicyRule
       before.baseModels.length > 0 &&
       (after.baseModels.length === 0 || after.baseModels.some((value) => !before.baseModels.includes(value))),
     allowLeakyBases: isHigher('allowLeakyBases'),
+    keepCropsDays: isHigher('keepCropsDays'),
+    // 0 is without end.
+    maxDaysWithoutConsent:
+      before.maxDaysWithoutConsent > 0 &&
+      (after.maxDaysWithoutConsent === 0 || isHigher('maxDaysWithoutConsent')),
     twoPersonApproval: isLower('twoPersonApproval'),
     twoPersonErasure: isLower('twoPersonErasure'),
     minFacePixels: isLower('minFacePixels'),

@@ -90,7 +90,9 @@ export function cohortInProgress(store: ReadOnlyStore, runId: string, round: num
  * @param at ISO 8601 UTC; default is the latest time that the store knows
  */
 export function hasLostConsent(store: ReadOnlyStore, cohortId: number, at = store.clock.latest()): boolean {
-  const { purpose } = store.cohorts.get(cohortId)!;
+  const { purpose, size } = store.cohorts.get(cohortId)!;
+  // Somebody was erased.
+  if (store.cohorts.members(cohortId).length !== size) return true;
   const events = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
   return store.cohorts
     .subjects(cohortId)
@@ -133,6 +135,33 @@ export function heldOutImages(
   request: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { at: string },
 ): ImageRecord[] {
   return consentedImages(store, { ...request, split: 'test' });
+}
+
+/**
+ * Writes down whose held-out images a state was evaluated on. Call it in the transaction that sends the counts.
+ * @param images of {@link heldOutImages}
+ * @returns false, and nothing is written, when somebody's consent does not hold any more
+ */
+export function recordEvaluationCohort(
+  store: Store,
+  { runId, stateSha256, purpose }: { runId: string; stateSha256: string; purpose: string },
+  images: readonly ImageRecord[],
+): boolean {
+  const consented = consentedSubjects(store, purpose, store.clock.latest());
+  if (images.some(({ subjectId }) => !consented.has(subjectId))) return false;
+  if (images.length === 0) return true;
+  const sha256 = cohortHash(purpose, images);
+  const members = images.map(({ id, subjectId }) => ({ imageId: id, subjectId }));
+  store.evaluationCohorts.insert({ runId, stateSha256, sha256, purpose, members });
+  store.audit.append({
+    actor: 'anneal',
+    action: 'cohort.evaluated',
+    details: {
+      ...{ runId, state: stateSha256, purpose, cohortSha256: sha256, images: images.length },
+      subjects: new Set(members.map((member) => member.subjectId)).size,
+    },
+  });
+  return true;
 }
 
 /**

@@ -67,6 +67,9 @@ const checks: Record<PolicyRule, Check | typeof whenARoundBegins | typeof atImpo
     settings.rounds <= policy.maxRounds
       ? null
       : `allows at most ${plural(policy.maxRounds, 'round')}; this run has ${settings.rounds}`,
+  // About what the site keeps, not about runs (core/rights).
+  keepCropsDays: () => null,
+  maxDaysWithoutConsent: () => null,
   // A site that does not evaluate takes part all the same: it answers with nothing.
   evaluations: () => null,
   allowBaseWeights: ({ leaves }, policy) =>

@@ -8,6 +8,7 @@ import { z } from 'zod';
 export const errorTable = {
   CSV_MISSING: { status: 404, action: 'Check the path of the CSV file and that you may read it.' },
   CSV_MALFORMED: { status: 400, action: 'Correct that line of the CSV file and import it again.' },
+  IMPORT_UNCONFIRMED: { status: 409, action: 'Look at the preview of the import, and answer what it asks.' },
   LABEL_UNKNOWN: {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',
@@ -34,6 +35,11 @@ export const errorTable = {
   NOT_ENOUGH_DATA: { status: 409, action: 'Import more consented images before joining a round.' },
   CONSENT_INACTIVE: { status: 409, action: 'Record an active consent for the subject first.' },
   CONSENT_INVALID: { status: 400, action: 'Correct the consent record and try again.' },
+  SUBJECT_ERASED: {
+    status: 409,
+    action:
+      'Was it erased at the wish of this person, do not import it again. If it is to come back, say so with --again.',
+  },
   CONSENTS_CHANGED: {
     status: 409,
     action:

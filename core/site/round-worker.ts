@@ -6,7 +6,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
-import { type FrozenCohort, heldOutImages } from '../consent/cohort.ts';
+import { type FrozenCohort, heldOutImages, recordEvaluationCohort } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
 import type { Example, LocalTraining, TrainProgress } from '../engine/trainer-protocol.ts';
 import { coarseCounts } from '../evaluation/coarse-counts.ts';
@@ -51,6 +51,7 @@ function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: Bl
 
 /**
  * Evaluates a global state, with the site's local parameters in it, on held-out images and reports counts, once per state.
+ * Counts of somebody whose consent ended meanwhile do not leave: it is counted anew, without them.
  * @param isLast the run is over but for this evaluation
  */
 export async function evaluateState(
@@ -86,7 +87,9 @@ export async function evaluateState(
       ? suppressSmallCells(result.counts, smallCell)
       : coarseCounts(result.counts, smallCell, options.answerNoise));
   const { correct, total, counts } = result;
-  store.transaction(() => {
+  const isSent = store.transaction(() => {
+    const { purpose } = config;
+    if (!recordEvaluationCohort(store, { runId, stateSha256: state.sha256, purpose }, images)) return false;
     store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });
     ports.enqueue({
       type: 'evaluation',
@@ -98,7 +101,9 @@ export async function evaluateState(
         ...(shown && { counts: shown }),
       },
     });
+    return true;
   });
+  if (!isSent) return evaluateState(options, context, isLast, { signal, onActivity });
   ports.flush();
 }
 

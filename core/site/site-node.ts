@@ -92,6 +92,12 @@ export interface SiteNode {
   refuseUnreadable(error: ErrorReport): void;
   /** Call after a decision about a contract, or another policy, is in the store (decisions.ts). */
   decided(): void;
+  /**
+   * Runs `work` while nothing here uses the subject: a run that has used it ends its step first, and begins anew behind it.
+   * For an erasure, after the subject's consents are withdrawn.
+   * @param work `isIdle`: nothing else is using the work folder either
+   */
+  withoutSubject<T>(subjectId: number, work: (isIdle: boolean) => Promise<T>): Promise<T>;
   pause(): void;
   resume(): void;
   close(): Promise<void>;

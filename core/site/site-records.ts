@@ -28,6 +28,11 @@ export function recordRun(store: Store, current: ManifestBody): void {
     const over = phase === 'finished' || phase === 'stopped';
     const status = phase === 'train' ? 'running' : phase === 'evaluate' ? 'evaluating' : phase;
     store.runs.update(runId, { status, round, finishedAt: over ? store.now() : null });
+    // The last round's result is the published model, and starts no round.
+    if (state !== null) {
+      const startsRound = phase === 'train' || store.rounds.get(runId, round)?.startSha256 === state.sha256;
+      store.modelVersions.learn({ runId, round: startsRound ? round - 1 : round, sha256: state.sha256 });
+    }
     if (phase !== 'train' || state === null) return;
     const frozenBaseParts = frozenBaseDelta.map(({ sha256 }) => sha256);
     const known = store.rounds.get(runId, round);

@@ -219,6 +219,14 @@ export function createSite(options: SiteOptions): SiteNode {
     return { type: 'trained', ticket };
   }
 
+  /** Also through what an earlier round of the run left here. */
+  function mayUse(subjectId: number): boolean {
+    const { phase, manifest } = state;
+    // Whose images are being counted is in no row yet.
+    if (phase === 'fetching' || phase === 'evaluating') return true;
+    return store.cohorts.bySubject(subjectId).some(({ runId }) => runId === manifest?.runId);
+  }
+
   voidOldApproval(store);
   establishPolicy(store);
   establishTimeZone(store);
@@ -272,6 +280,19 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     decided() {
       dispatch({ type: 'decided' });
+    },
+    async withoutSubject(subjectId, erase) {
+      const isUsed = mayUse(subjectId);
+      // A round that does without the subject goes on meanwhile.
+      if (!isUsed && state.phase === 'training') return erase(false);
+      if (isUsed) dispatch({ type: 'discarded' });
+      // Behind what was stopped a moment ago and has not ended yet; what comes next waits for it.
+      const done = steps.then(() => erase(true));
+      steps = done.then(
+        () => {},
+        () => {},
+      );
+      return done;
     },
     pause() {
       store.settings.set('site.paused', true);

@@ -10,7 +10,7 @@ import {
   type SiteMemoryRecord,
   siteMemoryRecord,
 } from './records.ts';
-import { type Defaulted, insertSql, replacements, rowsOf, whereSql } from './sql-text.ts';
+import { type Defaulted, insertSql, isOfSubject, replacements, rowsOf, whereSql } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const foundRow = z.object({ found: z.literal(1) });
@@ -86,12 +86,9 @@ export function createCohorts(db: Sqlite, now: () => string) {
     byRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY round, id', { runId }),
     /** Cohorts that hold an image that was or now is this subject's, superseded ones included. */
     bySubject: (subjectId: number) =>
-      rows.all(
-        `WHERE id IN (SELECT cohort_id FROM cohort_members WHERE subject_id = @subjectId
-           UNION SELECT cohort_id FROM cohort_members JOIN images ON images.id = image_id
-             WHERE images.subject_id = @subjectId) ORDER BY id`,
-        { subjectId },
-      ),
+      rows.all(`WHERE id IN (SELECT cohort_id FROM cohort_members WHERE ${isOfSubject}) ORDER BY id`, {
+        subjectId,
+      }),
     /** Cohorts that hold an image, superseded ones included. */
     byImage: (imageId: number) =>
       rows.all('WHERE id IN (SELECT cohort_id FROM cohort_members WHERE image_id = @imageId) ORDER BY id', {

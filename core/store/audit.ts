@@ -5,7 +5,7 @@ import type { Clock } from './clock.ts';
 import type { ConsentBreak } from './consent-chain.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
-import type { Sqlite } from './sqlite.ts';
+import type { Sqlite, SqlParameters } from './sqlite.ts';
 
 /** What the first row follows. */
 export const auditGenesisHash = '0'.repeat(64);
@@ -31,6 +31,19 @@ export function chainHash(row: Omit<RawRow, 'hash'>): string {
   return sha256(previousHash + canonicalJson(content));
 }
 
+/** What an erasure's own row says of each row whose details it replaced. */
+export const redactionSchema = z.strictObject({
+  seq: z.int().positive(),
+  /** Of the row, as the chain has it. */
+  hash: z.string(),
+  /** What its hash would be with what stands in its details now. */
+  becomes: z.string(),
+});
+export type Redaction = z.infer<typeof redactionSchema>;
+
+export const erasedAction = 'subject.erased';
+const erasedDetails = z.object({ redacted: z.array(redactionSchema) });
+
 const nothingYet = { dataVersion: -1, count: 0, head: auditGenesisHash };
 
 export function createAudit(
@@ -53,19 +66,26 @@ export function createAudit(
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
     /** As stored, oldest first; `details` is canonical JSON. */
     raw: () => raw.each('ORDER BY seq'),
+    /** Rows whose details an erasure has replaced: their hash is not that of what they say now. */
+    redactedSeqs: (): number[] => [...redactionsOf(raw).keys()],
+    /** Rows that name a subject by its keyed hash, oldest first. */
+    about: (subject: string) => rows.all('WHERE instr(details, @subject) > 0 ORDER BY seq', { subject }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
-     * Recomputes every hash, and holds the consents against their rows. What this process has found whole is not walked
+     * Recomputes every hash, and holds the consents against their rows. A row whose details an erasure replaced fits by its
+     * links, and by what the erasure's own row says of it; by nothing else. What this process has found whole is not walked
      * again until another one writes into the file: a screen asks often, and a trail grows long.
      */
     verify(): AuditVerification {
+      const redactions = redactionsOf(raw);
       const dataVersion = Number(db.pragma('data_version'));
       let { count, head } = whole.dataVersion === dataVersion ? whole : nothingYet;
       let brokenAtSeq: AuditVerification['brokenAtSeq'] = null;
       for (const row of raw.each(`WHERE seq > ${count} ORDER BY seq`)) {
         const { hash, ...content } = row;
         count++;
-        const fits = row.seq === count && row.previousHash === head && hash === chainHash(content);
+        const isWhole = hash === chainHash(content) || isRedacted(row, redactions.get(row.seq));
+        const fits = row.seq === count && row.previousHash === head && isWhole;
         if (!fits) brokenAtSeq ??= row.seq;
         head = hash;
       }
@@ -73,6 +93,22 @@ export function createAudit(
       const brokenConsent = findBreak();
       const intact = brokenAtSeq === null && brokenConsent === null;
       return { intact, brokenAtSeq, brokenConsent, rows: count, head };
+    },
+    /**
+     * Replaces details, in the transaction of an erasure. Call it with what is to stand there, or null to leave a row.
+     * @returns what the erasure's row has to say of it
+     */
+    redact(replace: (details: Record<string, unknown>) => Record<string, unknown> | null): Redaction[] {
+      const redactions: Redaction[] = [];
+      whole = nothingYet;
+      for (const { hash, ...row } of raw.all('ORDER BY seq')) {
+        const replaced = row.action === erasedAction ? null : replace(JSON.parse(row.details));
+        if (replaced === null) continue;
+        const details = canonicalJson(replaced);
+        db.run('UPDATE audit SET details = @details WHERE seq = @seq', { seq: row.seq, details });
+        redactions.push({ seq: row.seq, hash, becomes: chainHash({ ...row, details }) });
+      }
+      return redactions;
     },
     /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>
@@ -91,3 +127,23 @@ export function createAudit(
       }),
   };
 }
+
+/** The newest of each row: a row that named two subjects may have been replaced twice. */
+function redactionsOf(raw: {
+  all(clause: string, parameters: SqlParameters): RawRow[];
+}): Map<number, Redaction> {
+  const erasures = raw.all('WHERE action = @action ORDER BY seq', { action: erasedAction });
+  const said = erasures.flatMap((row) => {
+    const details = erasedDetails.safeParse(JSON.parse(row.details)).data?.redacted ?? [];
+    // An erasure cannot speak of what was written after it, nor of itself.
+    return details.filter(({ seq }) => seq < row.seq);
+  });
+  return new Map(said.map((redaction) => [redaction.seq, redaction]));
+}
+
+const isRedacted = ({ hash, ...content }: RawRow, said: Redaction | undefined): boolean =>
+  // What an erasure says of others is never replaced.
+  said !== undefined &&
+  content.action !== erasedAction &&
+  said.hash === hash &&
+  said.becomes === chainHash(content);

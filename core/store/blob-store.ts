@@ -22,8 +22,10 @@ export interface BlobStore {
   hold(): Disposable;
   /** Whether it is held, or a transfer of it is open. */
   isInUse(sha256: string): boolean;
-  /** For core/store/retention.ts, which knows what nobody needs. Gone at once for all other calls. */
+  /** For core/store/retention.ts, which knows what nobody needs. Gone at once for all other calls, also what was put aside as damaged. */
   delete(sha256: string): Promise<void>;
+  /** Temporary files of a process that died in the middle of writing or deleting a blob. */
+  deleteLeftovers(): Promise<void>;
   /** Hashes of all complete blobs, in no order. */
   list(): string[];
   /** Hashes of transfers of which something is here, in no order. */

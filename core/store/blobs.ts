@@ -13,6 +13,7 @@ import type { Durability } from './open-database.ts';
 import { openPartialBlob } from './partial-blob.ts';
 
 const hashPattern = /^[0-9a-f]{64}$/;
+const temporaryPattern = /^[0-9a-f-]{36}\.tmp$/;
 /** Temporary files this old belong to a process that died. */
 const abandonedAfterMs = 3_600_000;
 /** The disk takes several requests together; more would leave none of Node's four threads for other files. */
@@ -46,6 +47,18 @@ export function createBlobStore(
   const held = new Set<string>();
   let holders = 0;
   const transfers = new Set<{ sha256: string }>();
+  /** Temporary files that this store is writing or deleting now. */
+  const underWay = new Set<string>();
+  const temporaryFile = () => path.join(folders.partial, `${randomUUID()}.tmp`);
+  async function withTemporary<T>(work: (file: string) => Promise<T>): Promise<T> {
+    const file = temporaryFile();
+    underWay.add(path.basename(file));
+    try {
+      return await work(file);
+    } finally {
+      underWay.delete(path.basename(file));
+    }
+  }
   const placeOf = (sha256: string) => path.join(dir, sha256.slice(0, 2), sha256);
   const has = (sha256: string) => hashPattern.test(sha256) && existsSync(placeOf(sha256));
   const existing = (sha256: string) => {
@@ -61,9 +74,8 @@ export function createBlobStore(
       if (holders > 0) held.add(sha256);
       if (has(sha256)) return sha256;
       const place = placeOf(sha256);
-      await onDisk(() =>
-        writeWhole(bytes, place, folders.partial, { file: flush, folder: flush && !unsettled }),
-      );
+      const synced = { file: flush, folder: flush && !unsettled };
+      await onDisk(() => withTemporary((temporary) => writeWhole(bytes, place, temporary, synced)));
       if (flush && unsettled) unsettledFolders.add(path.dirname(place));
       return sha256;
     },
@@ -123,6 +135,12 @@ export function createBlobStore(
         .flatMap((folder) => readdirSync(path.join(dir, folder)))
         .filter((name) => hashPattern.test(name)),
     unfinished: () => readdirSync(folders.partial).filter((name) => hashPattern.test(name)),
+    async deleteLeftovers() {
+      const left = readdirSync(folders.partial).filter(
+        (name) => temporaryPattern.test(name) && !underWay.has(name),
+      );
+      for (const name of left) await rm(path.join(folders.partial, name), { force: true });
+    },
     hold() {
       holders += 1;
       let isReleased = false;
@@ -139,10 +157,11 @@ export function createBlobStore(
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       const data = path.join(folders.partial, sha256);
-      const files = [placeOf(sha256), `${data}.journal`, data].filter((file) => existsSync(file));
+      const damaged = path.join(folders.damaged, sha256);
+      const files = [placeOf(sha256), `${data}.journal`, data, damaged].filter((file) => existsSync(file));
       // Moved away in this very turn: whoever comes next finds it gone, however long a large file takes.
       const doomed = files.map((file) => {
-        const name = path.join(folders.partial, `${randomUUID()}.tmp`);
+        const name = temporaryFile();
         renameSync(file, name);
         return name;
       });
@@ -154,10 +173,9 @@ export function createBlobStore(
 async function writeWhole(
   bytes: Uint8Array,
   place: string,
-  temporaryDir: string,
+  temporary: string,
   flush: { file: boolean; folder: boolean },
 ): Promise<void> {
-  const temporary = path.join(temporaryDir, `${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx', 0o600);
     try {

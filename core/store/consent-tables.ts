@@ -32,8 +32,6 @@ const lastId = `SELECT max(id) AS id FROM (
   UNION ALL SELECT (SELECT json_extract(details, '$.event') FROM audit WHERE action = 'consent.granted' ORDER BY seq DESC LIMIT 1)
   UNION ALL SELECT (SELECT json_extract(details, '$.event') FROM audit WHERE action = 'consent.withdrawn' ORDER BY seq DESC LIMIT 1)
   UNION ALL SELECT (SELECT json_extract(details, '$.lastEvent') FROM audit WHERE action = 'consents.bound' LIMIT 1))`;
-const noDelete = `CREATE TRIGGER consent_events_no_delete BEFORE DELETE ON consent_events BEGIN SELECT RAISE(ABORT, 'consent events are append-only'); END`;
-
 /** Append-only; triggers of the database refuse changes. Lists are in order of recording. */
 export function createConsentEvents(
   db: Sqlite,
@@ -104,11 +102,14 @@ export function createConsentEvents(
     },
     /**
      * The one way in which events go: all of a subject that is erased. A row of the trail names them by number and hash, so
-     * that the trail still verifies. Call it in the transaction that erases the rest, before the subject's row goes.
+     * that the trail still verifies. Call it in the transaction in which the erasure is `deleting` (`erasures`), before the
+     * subject's row goes; the triggers allow it nowhere else.
      */
     erase(subjectId: number, actor: string): ErasedEvent[] {
       tell();
       return db.transaction(() => {
+        // Also those that no event was made of: drafts, refusals of something else.
+        db.run('DELETE FROM consent_sources WHERE subject_id = @subjectId', { subjectId });
         const events = eventsWithHashes(db, subjectId, refOf);
         if (events.length === 0) return events;
         const { pseudonym } = db.get(pseudonymRow, 'SELECT pseudonym FROM subjects WHERE id = @subjectId', {
@@ -116,12 +117,7 @@ export function createConsentEvents(
         })!;
         const details = { subject: refOf(pseudonym), events };
         audit.append({ actor, action: consentActions.erased, details });
-        const ofSubject = 'SELECT id FROM consent_events WHERE subject_id = @subjectId';
-        db.run(`DELETE FROM consent_sources WHERE event_id IN (${ofSubject})`, { subjectId });
-        // Within the transaction: nobody else ever sees the table without its trigger.
-        db.exec('DROP TRIGGER consent_events_no_delete');
         db.run('DELETE FROM consent_events WHERE subject_id = @subjectId', { subjectId });
-        db.exec(noDelete);
         return events;
       });
     },

@@ -1,10 +1,9 @@
 /** Subjects and their images. */
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-
+import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import { createChangeListeners } from './change-listeners.ts';
-
 import type { createSettings } from './federation-tables.ts';
 
 import {
@@ -32,6 +31,7 @@ import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
+const atRow = z.object({ at: z.string() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
 const isAscii = /^[ -~]*$/;
@@ -47,9 +47,21 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
       text = randomBytes(32).toString('base64url');
       settings.set(pseudonymKeySetting, text);
     }
-    key = Buffer.from(text, 'base64url');
-    return key;
+    const known = Buffer.from(text, 'base64url');
+    // One that a transaction made may come undone with it.
+    if (!db.inTransaction) key = known;
+    return known;
   }
+  const refOf = (pseudonym: string): string =>
+    createHmac('sha256', pseudonymKey())
+      .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
+      .digest('hex');
+  const erasedAt = (pseudonym: string): string | null => {
+    if (db.get(countRow, 'SELECT count(*) AS count FROM erasures')!.count === 0) return null;
+    const erased =
+      'SELECT asked_at AS at FROM erasures WHERE subject_ref = @ref AND readmitted_at IS NULL ORDER BY id DESC LIMIT 1';
+    return db.get(atRow, erased, { ref: refOf(pseudonym) })?.at ?? null;
+  };
   /**
    * Pseudonyms that version 0.1 stored in another form than NFC, by their NFC form: one subject is one subject, however
    * its letters are composed. No new ones come.
@@ -74,10 +86,9 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
      * What audit rows call a subject: a keyed hash (HMAC-SHA-256 over the NFC form, 64 hexadecimal digits). Nobody without
      * this store can tell whose it is, and the same pseudonym has the same one also after its subject was erased.
      */
-    refOf: (pseudonym: string): string =>
-      createHmac('sha256', pseudonymKey())
-        .update(`anneal subject\n${pseudonym.normalize('NFC')}`)
-        .digest('hex'),
+    refOf,
+    /** When the subject of this pseudonym was erased, unless a person has said since that it may come again; else null. */
+    erasedAt,
     byId: (id: number) => rows.get('WHERE id = @id', { id }),
     byPseudonym,
     /** By pseudonym; `search` is a part of it, letter case ignored. */
@@ -94,14 +105,24 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
         { search },
       );
     },
+    /** All of them, as they are stored. */
+    pseudonyms: () => rows.all('ORDER BY pseudonym').map(({ pseudonym }) => pseudonym),
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
-    /** Gives the subject, new (in composed form) or old. */
-    upsert: ({ pseudonym }: { pseudonym: string }) =>
-      byPseudonym(pseudonym) ??
-      rows.write('INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)', {
+    /**
+     * Gives the subject, new (in composed form) or old.
+     * @throws AppError SUBJECT_ERASED when it was erased and nobody has said that it may come again
+     */
+    upsert({ pseudonym }: { pseudonym: string }) {
+      const known = byPseudonym(pseudonym);
+      if (known !== null) return known;
+      const at = erasedAt(pseudonym);
+      if (at !== null)
+        throw new AppError('SUBJECT_ERASED', `"${pseudonym}" was erased on ${at.slice(0, 10)}.`);
+      return rows.write('INSERT INTO subjects (pseudonym, created_at) VALUES (@pseudonym, @now)', {
         pseudonym: pseudonym.normalize('NFC'),
         now: now(),
-      })!,
+      })!;
+    },
   };
 }
 
@@ -176,6 +197,13 @@ export function createImages(db: Sqlite, now: () => string) {
     insert: (image: NewImage): number | null =>
       db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
       null,
+    /** The crop goes, too: its blob has no row here any more. */
+    dropCrop(id: number, reason: string): void {
+      db.run("UPDATE images SET status = 'set-aside', reason = @reason, crop_sha256 = NULL WHERE id = @id", {
+        id,
+        reason,
+      });
+    },
     /** Hears of every correction. @returns how to stop */
     onCorrect: corrections.add,
     /** Call it through core/data/corrections.ts, which checks and records it. */

@@ -20,6 +20,15 @@ const fromFiles =
 
 const viewRow = z.object({ sql: z.string() });
 
+/** A site holds its own update by the row in `adapters`, so that an erasure can let go of it; a coordinator by this one. */
+function holdArrivedUpdates(db: Sqlite): void {
+  const select = "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'blob_references'";
+  const { sql } = db.get(viewRow, select)!;
+  const arrived = 'FROM round_sites JOIN rounds USING (run_id, round) WHERE update_sha256 IS NOT NULL';
+  if (!sql.includes(arrived)) throw new TypeError('the view blob_references has changed');
+  db.exec(`DROP VIEW blob_references; ${sql.replace(arrived, `${arrived} AND cohort_sha256 IS NULL`)};`);
+}
+
 /** One more kind of row that names blobs, beside those that the view of one-home.sql and later steps tell of. */
 function addBlobReferences(db: Sqlite, select: string): void {
   const view = db.get(
@@ -45,7 +54,13 @@ export const migrations: readonly Migration[] = [
     },
   },
   { version: 8, apply: fromFiles('images.sql') },
-  { version: 9, apply: fromFiles('rights.sql', 'rights-notices.sql') },
+  {
+    version: 9,
+    apply: (db) => {
+      fromFiles('rights.sql', 'rights-notices.sql')(db);
+      holdArrivedUpdates(db);
+    },
+  },
   { version: 10, apply: fromFiles('people.sql') },
   {
     version: 11,

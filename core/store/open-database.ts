@@ -29,6 +29,9 @@ export function openDatabase(
     // INSERT OR REPLACE deletes rows, and fires the triggers of append-only tables only with this.
     db.pragma('recursive_triggers = ON');
     db.pragma('trusted_schema = OFF');
+    // What was deleted must not stay readable in the file, nor in a temporary one of VACUUM.
+    db.pragma('secure_delete = ON');
+    db.pragma('temp_store = MEMORY');
     migrate(db, steps);
     return remember(file, db);
   } catch (thrown) {

@@ -366,6 +366,49 @@ export interface CohortMember {
   subjectId: number;
 }
 
+/** A global state that a manifest named. */
+export const modelVersionRecord = z.object({
+  runId: z.string(),
+  /** The round whose result it is; -1 for the state a run starts from. */
+  round: z.int(),
+  sha256: z.string(),
+  learntAt: z.string(),
+});
+export type ModelVersionRecord = z.infer<typeof modelVersionRecord>;
+
+/** The held-out images whose counts were sent for a state. */
+export const evaluationCohortRecord = z.object({
+  id: z.int(),
+  runId: z.string(),
+  stateSha256: z.string(),
+  /** Of the canonical list of members. */
+  sha256: z.string(),
+  purpose: z.string(),
+  evaluatedAt: z.string(),
+  size: z.int(),
+});
+export type EvaluationCohortRecord = z.infer<typeof evaluationCohortRecord>;
+
+export const keptCropsRecord = z.object({ subjectId: z.int(), chosenAt: z.string(), actor: z.string() });
+
+export const erasureRecord = z.object({
+  id: z.int(),
+  /** `refOf` the pseudonym. */
+  subjectRef: z.string(),
+  /** Null once its rows are gone. */
+  subjectId: z.int().nullable(),
+  state: z.enum(['asked', 'deleting', 'files', 'done']),
+  actor: z.string(),
+  askedAt: z.string(),
+  doneAt: z.string().nullable(),
+  /** Blobs that are still to be deleted. */
+  files: json.pipe(z.array(z.string())).nullable(),
+  /** JSON; parse it with `erasedSchema` of core/rights. */
+  outcome: json.nullable(),
+  readmittedAt: z.string().nullable(),
+});
+export type ErasureRecord = z.infer<typeof erasureRecord>;
+
 export const sitePolicyRecord = z.object({
   version: z.int(),
   /** JSON; parse it with `sitePolicySchema` of core/config. */

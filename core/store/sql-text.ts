@@ -56,6 +56,10 @@ export function asColumns(fields: object): Record<string, SqlValue> {
   );
 }
 
+/** Of members of cohorts: also under the subject that an image was recorded for before somebody corrected whose it is. */
+export const isOfSubject =
+  '(subject_id = @subjectId OR image_id IN (SELECT id FROM images WHERE subject_id = @subjectId))';
+
 /** A table whose columns are the fields of `record`. */
 export function rowsOf<T>(db: Sqlite, table: string, record: z.ZodObject & z.ZodType<T>) {
   const columns = selectList(record);

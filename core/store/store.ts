@@ -5,6 +5,7 @@ import { createClock } from './clock.ts';
 import { createConsentCheck } from './consent-chain.ts';
 import { createConsentSources } from './consent-source-table.ts';
 import { createConsentEvents } from './consent-tables.ts';
+import { type ErasedRows, eraseRows } from './erase-rows.ts';
 import { createInvitations, createOutbox, createSettings, createSites } from './federation-tables.ts';
 import { createDatasets, createImages, createSubjects } from './image-tables.ts';
 import { createWithdrawalNotices } from './notice-tables.ts';
@@ -12,6 +13,12 @@ import { type Durability, openDatabase, openDatabaseReadOnly } from './open-data
 import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
 import { createBlobReferences } from './retention.ts';
+import {
+  createErasures,
+  createEvaluationCohorts,
+  createKeptCrops,
+  createModelVersions,
+} from './rights-tables.ts';
 import {
   createEvaluations,
   createRoundSites,
@@ -62,6 +69,10 @@ function createTables(db: Sqlite, now: () => string) {
     outbox: createOutbox(db, now),
     audit,
     blobReferences: createBlobReferences(db),
+    modelVersions: createModelVersions(db, now),
+    evaluationCohorts: createEvaluationCohorts(db, now),
+    keptCrops: createKeptCrops(db, now),
+    erasures: createErasures(db, now),
     close: () => db.close(),
   };
 }
@@ -72,7 +83,7 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'byId' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
@@ -86,7 +97,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';
@@ -96,8 +107,12 @@ interface Readers {
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'raw' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'redactedSeqs' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
+  modelVersions: 'listOfRun' | 'list';
+  evaluationCohorts: 'ofRun' | 'bySubject' | 'members';
+  keptCrops: 'ofSubject' | 'list';
+  erasures: 'get' | 'list' | 'unfinished' | 'underWay' | 'newestOf';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
@@ -117,7 +132,19 @@ export interface Store extends Readonly<Tables> {
    * @throws TypeError when `body` gives a promise: nothing may be awaited inside
    */
   transaction<T>(body: () => T): T;
+  /** {@link eraseRows}; in the transaction in which the erasure is `deleting`. */
+  eraseRows(subjectId: number, also?: () => Record<string, number>): ErasedRows;
+  /**
+   * Writes the database anew without its free pages, and empties its log: what was deleted is in neither afterwards.
+   * @returns false when somebody who reads kept the log from being emptied; try again
+   */
+  forgetDeleted(): boolean;
+  /** The second half of it alone, for a change of few rows: deleting overwrites. */
+  emptyLog(): boolean;
 }
+
+/** A later checkpoint does it where somebody reads now. */
+const emptyLog = (db: Sqlite): boolean => db.pragma('wal_checkpoint(TRUNCATE)') === 0;
 
 export interface StoreOptions {
   /** Clock for the times that the store writes; for tests. */
@@ -134,7 +161,17 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
   const db = openDatabase(file, undefined, options.durability);
   const clock = options.now ?? (() => new Date());
   const now = () => clock().toISOString();
-  return { ...createTables(db, now), now, transaction: (body) => db.transaction(body) };
+  return {
+    ...createTables(db, now),
+    now,
+    transaction: (body) => db.transaction(body),
+    eraseRows: (subjectId, also) => eraseRows(db, subjectId, also),
+    forgetDeleted() {
+      db.exec('VACUUM');
+      return emptyLog(db);
+    },
+    emptyLog: () => emptyLog(db),
+  };
 }
 
 /**

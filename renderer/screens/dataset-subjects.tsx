@@ -171,7 +171,7 @@ interface SubjectsTableProps {
 
 function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
   return (
-    <Table.ScrollContainer minWidth={620}>
+    <Table.ScrollContainer minWidth={620} type="native">
       <Table highlightOnHover aria-label="Subjects">
         <Table.Thead>
           <Table.Tr>

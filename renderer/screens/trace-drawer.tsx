@@ -7,6 +7,14 @@ import { Fact } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { formatHash, formatPlural, formatRounds } from '../format/format.ts';
 
+const useWords: Record<TraceReport['runs'][number]['versions'][number]['uses'][number], string> = {
+  trained: 'trained on them',
+  descends: 'builds upon a version that was trained on them',
+  evaluated: 'evaluated on them',
+  'maybe-evaluated': 'may have been evaluated on them',
+  'after-evaluated': 'builds upon a version that was evaluated on them',
+};
+
 interface TraceDrawerProps {
   pseudonym: string;
   onClose: () => void;
@@ -26,15 +34,15 @@ function TraceList({ report }: { report: TraceReport }) {
   if (report.runs.length === 0) {
     return (
       <EmptyState icon={IconRoute} title="In no run">
-        No image of this subject has been used for training on this site.
+        No image of this subject has been used for training or evaluation on this site.
       </EmptyState>
     );
   }
   return (
     <Stack>
       <Text size="sm" c="dimmed">
-        Images of this subject were used in {formatPlural(report.runs.length, 'run')}. The shared adapters
-        listed were merged from rounds that the subject took part in.
+        Images of this subject have to do with {formatPlural(report.runs.length, 'run')}. The versions of the
+        shared model that they trained or evaluated are listed, and all that build upon these.
       </Text>
       {report.runs.map((run) => (
         <Card key={run.runId} padding="md">
@@ -42,14 +50,15 @@ function TraceList({ report }: { report: TraceReport }) {
             <Fact label="Run">
               <span className="code">{run.runId}</span>
             </Fact>
-            <Fact label="Rounds">{formatRounds(run.rounds)}</Fact>
-            <Fact label="Shared adapters">
-              {run.globalAdapters.length === 0 ? (
-                'none yet'
-              ) : (
-                <span className="code">{run.globalAdapters.map(formatHash).join(', ')}</span>
-              )}
+            <Fact label="Trained in rounds">
+              {run.rounds.length === 0 ? 'none' : formatRounds(run.rounds)}
             </Fact>
+            {run.versions.map(({ round, sha256, uses }) => (
+              <Fact key={`${round} ${sha256}`} label={round < 0 ? 'Start' : `After round ${round + 1}`}>
+                <span className="code">{sha256 === null ? 'not known here' : formatHash(sha256)}</span>{' '}
+                {uses.map((use) => useWords[use]).join(', ')}
+              </Fact>
+            ))}
           </Stack>
         </Card>
       ))}

@@ -104,8 +104,10 @@ test('the site adds its images and sees whose consent is active', async () => {
   const { page, button, field, goTo } = site;
   await page.getByRole('link', { name: 'Add images' }).click();
   await field('Folder of photographs').fill(images.imagesFolder);
-  await field('CSV file').fill(images.labelsFile);
+  await field('Table (CSV or Excel)').fill(images.labelsFile);
   await page.getByLabel('The images are already cropped to one face').check();
+  await button('Preview').click();
+  await page.getByRole('img', { name: /^Line 2: / }).waitFor();
   await button('Add images').click();
   await page.getByText(`${subjects * 2} images added.`).waitFor();
 

@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { cohortsTouchedBySubject, freezeCohort, heldOutImages } from '../../core/consent/cohort.ts';
+import {
+  cohortsTouchedBySubject,
+  freezeCohort,
+  heldOutImages,
+  recordEvaluationCohort,
+} from '../../core/consent/cohort.ts';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { traceSubject } from '../../core/consent/trace.ts';
 import { hashJson, sha256 } from '../../core/shared/hash.ts';
@@ -252,15 +257,16 @@ describe('tracing a subject', () => {
       sizeBytes: 1,
     });
 
+    const version = (round: number, ...uses: string[]) => ({ round, sha256: sha256(`r1 ${round}`), uses });
     expect(traceSubject(store, 'P1')).toEqual({
       pseudonym: 'P1',
-      runs: [{ runId: 'r1', rounds: [1], globalAdapters: [sha256('r1 1'), sha256('r1 2')] }],
+      runs: [{ runId: 'r1', rounds: [1], versions: [version(1, 'trained'), version(2, 'descends')] }],
     });
     expect(traceSubject(store, 'P2').runs).toEqual([
       {
         runId: 'r1',
         rounds: [0, 1, 2],
-        globalAdapters: ['r1 0', 'r1 1', 'r1 2'].map((name) => sha256(name)),
+        versions: [version(0, 'trained'), version(1, 'trained'), version(2, 'trained')],
       },
     ]);
   });
@@ -288,8 +294,116 @@ describe('tracing a subject', () => {
     addRun(store, 'unrelated', 2);
 
     expect(traceSubject(store, 'P1').runs).toEqual([
-      { runId: 'r1', rounds: [1], globalAdapters: [sha256('r1 1')] },
-      { runId: 'r2', rounds: [], globalAdapters: [sha256('r1 1'), sha256('r2 0')] },
+      {
+        runId: 'r1',
+        rounds: [1],
+        versions: [{ round: 1, sha256: sha256('r1 1'), uses: ['trained'] }],
+      },
+      {
+        runId: 'r2',
+        rounds: [],
+        versions: [
+          { round: -1, sha256: sha256('r1 1'), uses: ['descends'] },
+          { round: 0, sha256: sha256('r2 0'), uses: ['descends'] },
+        ],
+      },
+    ]);
+  });
+
+  test('names the result of the last round, which starts no other, once the coordinator has named it', () => {
+    using opened = prepare();
+    const { store } = opened;
+    freeze(store, 2);
+
+    const unknown = traceSubject(store, 'P1').runs;
+    store.modelVersions.learn({ runId: 'r1', round: 2, sha256: sha256('published') });
+
+    expect(unknown).toMatchObject([{ versions: [{ round: 2, sha256: null, uses: ['trained'] }] }]);
+    expect(traceSubject(store, 'P1').runs).toMatchObject([
+      { versions: [{ round: 2, sha256: sha256('published'), uses: ['trained'] }] },
+    ]);
+  });
+
+  test('names what was evaluated on its held-out images, and what builds upon that, apart', () => {
+    using opened = prepare();
+    const { store } = opened;
+    addImage(store, 'P3', 'held-out', { split: 'test' });
+    agree(store, 'P3');
+    addRun(store, 'r2', 1);
+    store.rounds.update('r2', 0, { resultSha256: sha256('r2 0') });
+    store.modelVersions.learn({ runId: 'r2', round: -1, sha256: sha256('r1 1') });
+    const images = heldOutImages(store, { purpose, at: store.now() });
+
+    const isRecorded = recordEvaluationCohort(
+      store,
+      { runId: 'r1', stateSha256: sha256('r1 0'), purpose },
+      images,
+    );
+
+    expect(isRecorded).toBe(true);
+    expect(traceSubject(store, 'P3').runs).toEqual([
+      {
+        runId: 'r1',
+        rounds: [],
+        versions: [
+          { round: 0, sha256: sha256('r1 0'), uses: ['evaluated'] },
+          { round: 1, sha256: sha256('r1 1'), uses: ['after-evaluated'] },
+        ],
+      },
+      {
+        runId: 'r2',
+        rounds: [],
+        versions: [
+          { round: -1, sha256: sha256('r1 1'), uses: ['after-evaluated'] },
+          // addRun gives the run another start of its own as well.
+          { round: -1, sha256: sha256('r2 -1'), uses: ['after-evaluated'] },
+          { round: 0, sha256: sha256('r2 0'), uses: ['after-evaluated'] },
+        ],
+      },
+    ]);
+    expect(traceSubject(store, 'P1').runs).toEqual([]);
+    expect(store.audit.page({ limit: 1 })[0]).toMatchObject({
+      action: 'cohort.evaluated',
+      details: { images: 1, subjects: 1, state: sha256('r1 0') },
+    });
+  });
+
+  test('counts of somebody who withdrew meanwhile are not recorded as sent', () => {
+    using opened = prepare();
+    const { store } = opened;
+    addImage(store, 'P3', 'held-out', { split: 'test' });
+    agree(store, 'P3');
+    const images = heldOutImages(store, { purpose, at: store.now() });
+    withdraw(store, 'P3');
+
+    const what = { runId: 'r1', stateSha256: sha256('r1 0'), purpose };
+
+    expect(recordEvaluationCohort(store, what, images)).toBe(false);
+    expect(store.evaluationCohorts.ofRun('r1')).toEqual([]);
+  });
+
+  test('of an older version names what may have been evaluated on it: by consent and time of the evaluation', () => {
+    using opened = prepare();
+    const { store, clock } = opened;
+    addImage(store, 'P3', 'held-out', { split: 'test', importedAt: '2026-01-01T00:00:00.000Z' });
+    addImage(store, 'P4', 'without consent', { split: 'test', importedAt: '2026-01-01T00:00:00.000Z' });
+    addImage(store, 'P5', 'imported later', { split: 'test', importedAt: '2026-11-23T00:00:00.000Z' });
+    agree(store, 'P3');
+    agree(store, 'P5');
+    clock.now = new Date('2026-11-22T13:00:00.000Z');
+    const counted = { siteId: 's1', correct: 1, total: 2 };
+    store.evaluations.upsert({ runId: 'r1', stateSha256: sha256('r1 0'), ...counted });
+    clock.now = new Date('2026-11-24T13:00:00.000Z');
+    withdraw(store, 'P3');
+    store.evaluations.upsert({ runId: 'r1', stateSha256: sha256('r1 1'), ...counted });
+
+    expect(traceSubject(store, 'P3').runs[0]?.versions).toEqual([
+      { round: 0, sha256: sha256('r1 0'), uses: ['maybe-evaluated'] },
+      { round: 1, sha256: sha256('r1 1'), uses: ['after-evaluated'] },
+    ]);
+    expect(traceSubject(store, 'P4').runs).toEqual([]);
+    expect(traceSubject(store, 'P5').runs[0]?.versions).toMatchObject([
+      { round: 1, uses: ['maybe-evaluated'] },
     ]);
   });
 

@@ -334,6 +334,15 @@ describe('whose consent it is', () => {
   });
 });
 
+test('with the consents of a subject that is erased, the resources go that they were read from', () => {
+  using world = openFhirWorld();
+  const { store } = world;
+  world.read([of('p1'), of('p2'), of('p3', { status: 'draft' })]);
+  for (const name of ['p1', 'p3']) store.consentEvents.erase(store.subjects.byPseudonym(name)!.id, 'test');
+
+  expect(store.consentSources.all().map(({ sourceKey }) => sourceKey)).toEqual(['Consent/of-p2']);
+});
+
 describe('the same consent again', () => {
   test.each([
     ['as it was', {}],

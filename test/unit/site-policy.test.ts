@@ -64,6 +64,8 @@ const strengths: { [Rule in PolicyRule]: [weak: SitePolicy[Rule], strong: SitePo
   baseModels: [[], ['ab'.repeat(32)]],
   allowLeakyBases: [true, false],
   quietHours: ['', '07:00-19:00'],
+  keepCropsDays: [30, 0],
+  maxDaysWithoutConsent: [0, 90],
   twoPersonApproval: [false, true],
   twoPersonErasure: [false, true],
   minFacePixels: [40, 90],
@@ -208,7 +210,14 @@ const examples: Partial<Record<PolicyRule, { refused: Example[]; allowed: Exampl
   },
 };
 /** They change what the site does, but refuse no run. */
-const refuseNothing: PolicyRule[] = ['evaluations', 'minNoise', 'twoPersonApproval', 'twoPersonErasure'];
+const refuseNothing: PolicyRule[] = [
+  'evaluations',
+  'minNoise',
+  'twoPersonApproval',
+  'twoPersonErasure',
+  'keepCropsDays',
+  'maxDaysWithoutConsent',
+];
 
 describe('a contract is held against every rule', () => {
   const refusalsFor = ({ policy, run, base: facts = { hardlyCompresses: false } }: Example) =>

@@ -1,0 +1,167 @@
+/** What is stored about a person, what it was used for, and who got what of it (GDPR article 15). */
+import { consentStatus, everyPurpose } from '../consent/consent.ts';
+import { type TracedRun, traceSubject } from '../consent/trace.ts';
+import { AppError } from '../shared/errors.ts';
+import { plural } from '../shared/text.ts';
+import { currentPolicy } from '../site/policy.ts';
+import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
+import { describeRun, describeVersion } from './certificate.ts';
+import { dueCrops } from './crop-retention.ts';
+import { createPdf } from './pdf.ts';
+
+export interface SubjectReport {
+  format: 'anneal-subject-report';
+  formatVersion: 1;
+  writtenAt: string;
+  site: string;
+  federation: string | null;
+  pseudonym: string;
+  /** What the audit trail calls the person. */
+  subject: string;
+  createdAt: string;
+  images: Omit<ImageRecord, 'id' | 'datasetId' | 'subjectId' | 'pseudonym'>[];
+  /** Now, by purpose. */
+  consent: Record<string, string>;
+  /** In the order of recording. */
+  consents: Omit<ConsentEventRecord, 'id' | 'subjectId'>[];
+  /** The person chose that crops stay when no consent holds any more. */
+  keepsCrops: boolean;
+  /** When the crops go as things stand, ISO 8601 UTC; null: not by themselves. */
+  cropsGoAt: string | null;
+  runs: TracedRun[];
+  /** Updates that were made of images of the person and announced to the coordinator. */
+  sent: { runId: string; round: number; update: string; sizeBytes: number; became: string; at: string }[];
+  /** Evaluations in which held-out images of the person were counted, and over how many images. */
+  counted: { runId: string; state: string; images: number; at: string }[];
+  /** Entries of the audit trail about the person. */
+  trail: { seq: number; at: string; actor: string; action: string }[];
+}
+
+/** @throws AppError SUBJECT_UNKNOWN */
+export function subjectReport(
+  store: ReadOnlyStore,
+  pseudonym: string,
+  at: { site: string; federation: string | null },
+): SubjectReport {
+  const subject = store.subjects.byPseudonym(pseudonym);
+  if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
+  const events = store.consentEvents.ofSubject(subject.id);
+  const purposes = [...new Set(events.map(({ purpose }) => purpose))].filter((name) => name !== everyPurpose);
+  const ref = store.subjects.refOf(subject.pseudonym);
+  return {
+    ...{ format: 'anneal-subject-report', formatVersion: 1, writtenAt: store.now() },
+    ...{ ...at, pseudonym: subject.pseudonym, subject: ref, createdAt: subject.createdAt },
+    images: store.images
+      .list({ subjectId: subject.id })
+      .map(({ id: _id, datasetId: _dataset, subjectId: _subject, pseudonym: _name, ...image }) => image),
+    consent: Object.fromEntries(
+      purposes.map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
+    ),
+    consents: events.map(({ id: _id, subjectId: _subject, ...said }) => said),
+    keepsCrops: store.keptCrops.ofSubject(subject.id) !== null,
+    cropsGoAt:
+      dueCrops(store, currentPolicy(store).policy).find(({ subjectId }) => subjectId === subject.id)?.at ??
+      null,
+    runs: traceSubject(store, subject.pseudonym).runs,
+    sent: sentUpdates(store, subject.id),
+    counted: store.evaluationCohorts
+      .bySubject(subject.id)
+      .map(({ runId, stateSha256, size, evaluatedAt }) => ({
+        ...{ runId, state: stateSha256, images: size, at: evaluatedAt },
+      })),
+    trail: store.audit
+      .about(ref)
+      .map(({ seq, at: time, actor, action }) => ({ seq, at: time, actor, action })),
+  };
+}
+
+const outcomes = {
+  working: 'taken back before it was received',
+  announced: 'announced, not yet received',
+  received: 'received and merged',
+  rejected: 'not merged',
+  absent: 'not received',
+} as const;
+
+function sentUpdates(store: ReadOnlyStore, subjectId: number): SubjectReport['sent'] {
+  const cohorts = store.cohorts.bySubject(subjectId).filter(({ superseded }) => !superseded);
+  return cohorts.flatMap(({ runId, round, sha256 }) =>
+    store.roundSites.list(runId, round).flatMap((row) =>
+      row.updateSha256 === null || row.cohortSha256 !== sha256
+        ? []
+        : [
+            {
+              ...{ runId, round, update: row.updateSha256, sizeBytes: row.sizeBytes ?? 0 },
+              ...{ became: outcomes[row.status], at: row.updatedAt },
+            },
+          ],
+    ),
+  );
+}
+
+export async function subjectReportPdf(report: SubjectReport): Promise<Uint8Array> {
+  const pdf = createPdf('What Anneal stores about a person', report);
+  pdf.facts([
+    ['Site', report.site],
+    ['Federation', report.federation ?? 'none'],
+    ['Pseudonym', report.pseudonym],
+    ['Keyed hash of the pseudonym', report.subject],
+    ['Written', report.writtenAt],
+    ['Entered', report.createdAt],
+  ]);
+  pdf.heading('Images');
+  pdf.list(report.images.map(describeImage));
+  pdf.paragraph(retentionOf(report));
+  pdf.heading('Consents');
+  pdf.facts(Object.entries(report.consent));
+  pdf.list(report.consents.map(describeConsent));
+  pdf.heading('What the images were used for');
+  if (report.runs.length === 0) pdf.paragraph('No model was trained or evaluated on images of the person.');
+  for (const run of report.runs) {
+    pdf.paragraph(describeRun(run));
+    pdf.list(run.versions.map(describeVersion));
+  }
+  pdf.heading('Who got what');
+  pdf.paragraph(
+    'Photographs, crops, names and pseudonyms have not left this site through Anneal. The coordinator of the federation ' +
+      'got what is listed here, and the sites of the federation get the shared models.',
+  );
+  pdf.list([
+    ...report.sent.map(
+      ({ runId, round, sizeBytes, became }) =>
+        `Run ${runId}, round ${round + 1}: an update of a model, ${sizeBytes} bytes of numbers, made of the images of several people together; ${became}.`,
+    ),
+    ...report.counted.map(
+      ({ runId, state, images }) =>
+        `Run ${runId}: counts of right and wrong answers of model ${state.slice(0, 12)} over ${plural(images, 'image')} of several people, as far as they may leave.`,
+    ),
+  ]);
+  pdf.heading('Entries of the audit trail');
+  pdf.list(report.trail.map(({ seq, at, actor, action }) => `${seq}, ${at}: ${action}, by ${actor}`));
+  return pdf.finish();
+}
+
+const describeImage = (image: SubjectReport['images'][number]): string =>
+  [
+    `${image.sourceName}: label ${image.label}, ${image.split === 'train' ? 'for training' : 'held out'}`,
+    `${image.width} x ${image.height} pixels, imported ${image.importedAt}`,
+    image.cropSha256 === null ? 'no crop is stored' : `crop ${image.cropSha256.slice(0, 12)}`,
+    ...(image.reason === null ? [] : [`set aside: ${image.reason}`]),
+  ].join('; ');
+
+const describeConsent = (event: SubjectReport['consents'][number]): string =>
+  [
+    `${event.kind === 'grant' ? 'Consent' : 'Withdrawal'} recorded ${event.recordedAt} by ${event.recordedBy}`,
+    `purpose ${event.purpose === everyPurpose ? 'all' : event.purpose}`,
+    ...(event.documentVersion === null ? [] : [`document ${event.documentVersion}`]),
+    `from ${event.validFrom}${event.expiresAt === null ? '' : ` until ${event.expiresAt}`}`,
+    ...(event.givenBy === null ? [] : [`signed by ${event.givenBy}`]),
+  ].join('; ');
+
+function retentionOf({ keepsCrops, cropsGoAt }: SubjectReport): string {
+  if (keepsCrops) return 'The person chose that crops stay when no consent holds any more.';
+  return cropsGoAt === null
+    ? 'Crops stay as long as a consent holds.'
+    : `As things stand, crops are deleted at ${cropsGoAt}.`;
+}
