@@ -14,15 +14,15 @@ import { RoleButton } from './role-button.tsx';
 
 /** How the screens confirm each kind: by the very call that proposed it. */
 const confirmations: Record<ProposalRow['kind'], (proposal: ProposalRow) => Promise<unknown>> = {
-    approve: ({ input }) =>
-      api.site.approve.mutate({
-        contractSha256: String(input['contractSha256']),
-        ...('limits' in input ? { limits: input['limits'] as Limits } : {}),
-      }),
-    policy: ({ input }) => api.site.setPolicy.mutate({ policy: input['policy'] as SitePolicy }),
-    // The proposal itself knows the subject by a hash only.
-    erase: ({ pseudonym }) => api.rights.erase.mutate({ pseudonym: pseudonym ?? '' }),
-  };
+  approve: ({ input }) =>
+    api.site.approve.mutate({
+      contractSha256: String(input['contractSha256']),
+      ...('limits' in input ? { limits: input['limits'] as Limits } : {}),
+    }),
+  policy: ({ input }) => api.site.setPolicy.mutate({ policy: input['policy'] as SitePolicy }),
+  // The proposal itself knows the subject by a hash only.
+  erase: ({ pseudonym }) => api.rights.erase.mutate({ pseudonym: pseudonym ?? '' }),
+};
 
 /** What waits for a second person; nothing when nothing does. */
 export function ProposalsPanel() {

@@ -42,7 +42,15 @@ export function ImportConsents() {
   );
   const isPreview = run.variables ?? true;
   const changed = () => run.reset();
-  const known = (remembered.data?.purposes ?? []).filter(({ code }) => !forgotten.includes(code));
+  /** What was said is remembered by the site now. */
+  const remember = () => {
+    setCodes([]);
+    setForgotten([]);
+    setSystem(null);
+  };
+  const known = (remembered.data?.purposes ?? []).filter(
+    (entry) => !forgotten.includes(entry.code) && !codes.includes(nameOf(entry)),
+  );
   const mapped = [
     ...known.map((entry) => ({ key: nameOf(entry), code: entry.code, purpose: entry.purpose, isNew: false })),
     ...codes.map((code) => ({ key: code, code, purpose, isNew: true })),
@@ -98,7 +106,7 @@ export function ImportConsents() {
               disabled={run.data === undefined || !isPreview}
               loading={run.isPending && !isPreview}
               leftSection={<IconFileImport size={16} aria-hidden />}
-              onClick={() => run.mutate(false)}
+              onClick={() => run.mutate(false, { onSuccess: remember })}
             >
               Record these consents
             </RoleButton>

@@ -129,8 +129,10 @@ function Lines({ title, rows }: { title: string; rows: readonly (readonly [strin
         {title}
       </Text>
       <List size="sm" aria-label={title}>
-        {rows.slice(0, longestList).map(([key, shown]) => (
-          <List.Item key={key}>{shown}</List.Item>
+        {rows.slice(0, longestList).map(([key, shown], index) => (
+          // One place may have several problems; the list is never changed.
+          // biome-ignore lint/suspicious/noArrayIndexKey: see above
+          <List.Item key={`${index} ${key}`}>{shown}</List.Item>
         ))}
       </List>
       {more > 0 && <Text size="sm">and {formatCount(more)} more</Text>}

@@ -1,6 +1,5 @@
 import {
   Alert,
-  Anchor,
   Badge,
   Button,
   Card,
@@ -13,15 +12,14 @@ import {
 } from '@mantine/core';
 import { IconCalendarClock, IconSearch, IconUsers } from '@tabler/icons-react';
 import { useState } from 'react';
-import { Link } from 'wouter';
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
 import { useSubjects } from '../api/queries.ts';
-import { subjectPath } from '../api/subject-link.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
+import { SubjectLink } from '../components/subject-link.tsx';
 import { purposeNote, termEnd } from '../format/consent-words.ts';
 import { formatCount, formatPlural } from '../format/format.ts';
 import {
@@ -188,14 +186,7 @@ function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
           {rows.map((subject) => (
             <Table.Tr key={subject.pseudonym}>
               <Table.Td>
-                <Anchor
-                  component={Link}
-                  href={subjectPath(subject.pseudonym)}
-                  fw={600}
-                  style={{ overflowWrap: 'anywhere' }}
-                >
-                  {subject.pseudonym}
-                </Anchor>
+                <SubjectLink pseudonym={subject.pseudonym} strong />
               </Table.Td>
               <Table.Td ta="right" className="numbers">
                 {formatCount(subject.images)}

@@ -11,6 +11,7 @@ import { formatPlural } from '../format/format.ts';
 import { SubjectConsents } from '../subject/consents.tsx';
 import { CorrectionsSection } from '../subject/corrections.tsx';
 import { SubjectImages } from '../subject/images.tsx';
+import { SubjectRights } from '../subject/rights.tsx';
 import { ConsentTimeline } from '../subject/timeline.tsx';
 import { TraceDrawer } from './trace-drawer.tsx';
 
@@ -34,10 +35,8 @@ function Shown({ subject }: { subject: SubjectDetail }) {
   const [isTracing, setTracing] = useState(false);
   const { pseudonym } = subject;
   return (
-    <Page
-      title={pseudonym}
-      subtitle={countsOf(subject)}
-      actions={
+    <Page title={pseudonym} subtitle={countsOf(subject)}>
+      <Group gap="xs">
         <Button
           variant="default"
           leftSection={<IconRoute size={16} aria-hidden />}
@@ -45,8 +44,8 @@ function Shown({ subject }: { subject: SubjectDetail }) {
         >
           Which runs?
         </Button>
-      }
-    >
+        <SubjectRights subject={subject} />
+      </Group>
       <SubjectConsents subject={subject} />
       <SubjectImages subject={subject} />
       <ConsentTimeline subject={subject} />

@@ -19,6 +19,7 @@ import { Loaded } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { formatDate, formatPlural } from '../format/format.ts';
+import { qualityWords } from '../format/image-words.ts';
 import { CorrectDialog } from './correct-dialog.tsx';
 
 /** The face crops of a subject, as the model sees them. */
@@ -107,7 +108,7 @@ interface ImageCardProps {
 }
 
 function ImageCard({ image, isChosen, onToggle }: ImageCardProps) {
-  const { sourceName, label, split, status, reason, importedAt } = image;
+  const { sourceName, label, split, status, reason, quality, importedAt } = image;
   return (
     <Stack gap={6} role="group" aria-label={`Image ${sourceName}`}>
       <Picture image={image} />
@@ -118,6 +119,11 @@ function ImageCard({ image, isChosen, onToggle }: ImageCardProps) {
         {status === 'ready' && split === 'test' && <Badge color="violet">{splitLabels.test}</Badge>}
         {status === 'set-aside' && <Badge color="yellow">set aside</Badge>}
       </Group>
+      {quality !== null && (
+        <Text size="xs" c="dimmed" className="numbers">
+          {qualityWords(quality)}
+        </Text>
+      )}
       {reason !== null && (
         <Text size="xs" c="dimmed">
           {reason}

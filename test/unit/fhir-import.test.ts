@@ -542,6 +542,31 @@ describe('refusals', () => {
     expect(world.status('p1')).toBe('active');
   });
 
+  test.each([
+    ['everything denied', { provision: { type: 'deny' } }],
+    ['everything denied inside', { provision: { type: 'permit', provision: [{ type: 'deny' }] } }],
+    [
+      'words that may mean us',
+      { provision: { type: 'deny', provision: [{ type: 'deny', code: [{ text: 'KI' }] }] } },
+    ],
+    ['a rejected consent about nothing in particular', { status: 'rejected', provision: undefined }],
+  ])('%s needs no code that the site knows', (_what, change) => {
+    using world = openFhirWorld();
+    recordConsent(world.store, {
+      ...{
+        pseudonym: 'p1',
+        purpose: training,
+        documentVersion: 'v1',
+        recordedBy: 'test',
+        validFrom: '2026-01-01',
+      },
+    });
+
+    world.read([broadConsent(change)], {});
+
+    expect(world.status('p1')).toBe('withdrawn');
+  });
+
   test('refusal and new consent in one file, in any order: the newer holds', () => {
     const refusal = (dateTime: string) =>
       of('p1', { id: 'no', dateTime, provision: { type: 'deny', provision: [deny] } });
