@@ -190,6 +190,8 @@ export interface Me {
 export interface ProposalRow
   extends Pick<ProposalRecord, 'id' | 'kind' | 'input' | 'proposedBy' | 'proposedAt' | 'expiresAt'> {
   title: string;
+  /** Whom to erase; null when they are not here, or with another kind. */
+  pseudonym: string | null;
   isMine: boolean;
   /** Why the person who asks can't confirm it; null when they can, given the role. */
   fault: string | null;

@@ -49,7 +49,9 @@ export function eraseByPeople<T>(
   pseudonym: string,
   erase: () => T | Promise<T>,
 ): Promise<Outcome<T>> {
-  const required = asksForTwo(store, 'twoPersonErasure');
+  // Erased already, or never here: there is nothing left that two people could decide.
+  const isHere = store.subjects.byPseudonym(pseudonym) !== null;
+  const required = isHere && asksForTwo(store, 'twoPersonErasure');
   const act: Act = { kind: 'erase', input: { subject: store.subjects.refOf(pseudonym) } };
   return withSecondPerson({ store, person, required }, act, erase);
 }
@@ -83,6 +85,7 @@ function requireSecondPeople(store: ReadOnlyStore, before: SitePolicy | null, af
   });
 }
 
+/** A proposal as the person who asks sees it. */
 const rowOf = (
   agent: Pick<AgentContext, 'store'>,
   person: Person,
@@ -90,18 +93,22 @@ const rowOf = (
 ): ProposalRow => ({
   ...pick(proposal, 'id', 'kind', 'input', 'proposedBy', 'proposedAt', 'expiresAt'),
   title: titleOf(agent.store, proposal),
+  pseudonym: pseudonymOf(agent.store, proposal),
   isMine: person.kind !== 'nobody' && person.actor === proposal.proposedBy,
   fault: person.kind === 'nobody' ? null : faultOfSecond(agent.store, proposal, person),
 });
 
-function titleOf(store: Store, { kind, input }: ProposalRecord): string {
+function pseudonymOf(store: Store, { kind, input }: ProposalRecord): string | null {
+  if (kind !== 'erase') return null;
+  const isMeant = (pseudonym: string) => store.subjects.refOf(pseudonym) === input['subject'];
+  return store.subjects.list().find(({ pseudonym }) => isMeant(pseudonym))?.pseudonym ?? null;
+}
+
+function titleOf(store: Store, proposal: ProposalRecord): string {
+  const { kind, input } = proposal;
   if (kind === 'policy') return 'A policy that protects less';
-  if (kind === 'erase') {
-    const subject = store.subjects
-      .list()
-      .find(({ pseudonym }) => store.subjects.refOf(pseudonym) === input['subject']);
-    return `Erase ${subject?.pseudonym ?? 'a subject that is not here any more'}`;
-  }
+  if (kind === 'erase')
+    return `Erase ${pseudonymOf(store, proposal) ?? 'a subject that is not here any more'}`;
   const document = store.contracts.bySha(String(input['contractSha256']))?.document as
     | { settings?: { title?: unknown } }
     | undefined;

@@ -12,19 +12,17 @@ import { decisionChanges } from '../letter/decision-changes.ts';
 import { Section } from './page.tsx';
 import { RoleButton } from './role-button.tsx';
 
-/**
- * How the screens confirm each kind: by the very call that proposed it. An erasure names its subject by a hash; it is
- * confirmed on the subject's own page.
- */
-const confirmations: Partial<Record<ProposalRow['kind'], (input: ProposalRow['input']) => Promise<unknown>>> =
-  {
-    approve: (input) =>
-      api.site.approve.mutate({
-        contractSha256: String(input['contractSha256']),
-        ...('limits' in input ? { limits: input['limits'] as Limits } : {}),
-      }),
-    policy: (input) => api.site.setPolicy.mutate({ policy: input['policy'] as SitePolicy }),
-  };
+/** How the screens confirm each kind: by the very call that proposed it. */
+const confirmations: Record<ProposalRow['kind'], (proposal: ProposalRow) => Promise<unknown>> = {
+  approve: ({ input }) =>
+    api.site.approve.mutate({
+      contractSha256: String(input['contractSha256']),
+      ...('limits' in input ? { limits: input['limits'] as Limits } : {}),
+    }),
+  policy: ({ input }) => api.site.setPolicy.mutate({ policy: input['policy'] as SitePolicy }),
+  // The proposal itself knows the subject by a hash only.
+  erase: ({ pseudonym }) => api.rights.erase.mutate({ pseudonym: pseudonym ?? '' }),
+};
 
 /** What waits for a second person; nothing when nothing does. */
 export function ProposalsPanel() {
@@ -44,10 +42,10 @@ export function ProposalsPanel() {
   );
 }
 
-const changes = ['people', ...decisionChanges];
+const changes = [...decisionChanges, 'dataset', 'adapters'];
 
 function Proposal({ proposal }: { proposal: ProposalRow }) {
-  const confirm = useAction(() => confirmations[proposal.kind]!(proposal.input), {
+  const confirm = useAction(() => confirmations[proposal.kind](proposal), {
     changes,
     success: () => 'Confirmed and done.',
   });
@@ -68,9 +66,9 @@ function Proposal({ proposal }: { proposal: ProposalRow }) {
         <Button variant="default" loading={end.isPending} onClick={() => end.mutate(undefined)}>
           {isMine ? 'Take back' : 'Refuse'}
         </Button>
-        {fault === null && confirmations[kind] !== undefined && (
+        {fault === null && !(kind === 'erase' && proposal.pseudonym === null) && (
           <RoleButton
-            needs={['approver']}
+            needs={kind === 'erase' ? ['data-manager'] : ['approver']}
             loading={confirm.isPending}
             onClick={() => confirm.mutate(undefined)}
           >

@@ -1,4 +1,4 @@
-import { Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
@@ -33,7 +33,7 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
         <Group gap="xs">
           {several && (
             <RoleButton
-              needs={['data-manager']}
+              needs={managers}
               variant="subtle"
               color="red"
               onClick={() => setOpen({ what: 'withdraw', purpose: null })}
@@ -165,15 +165,14 @@ function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: 
     <Group justify="flex-end">
       <Menu position="bottom-end" withinPortal>
         <Menu.Target>
-          <RoleButton
-            needs={['data-manager']}
+          <Button
             size="compact-sm"
             variant="subtle"
             rightSection={<IconChevronDown size={14} aria-hidden />}
             aria-label={`Change the consent to ${name}`}
           >
             Change
-          </RoleButton>
+          </Button>
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>

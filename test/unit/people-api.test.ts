@@ -28,7 +28,8 @@ beforeAll(async () => {
   await agent.signedIn('root.admin', ['administrator']);
   by.set('nobody', await agent.browser());
   for (const role of allRoles) by.set(role, await agent.signedIn(`only.${role}`, [role]));
-});
+  // Twenty passwords are hashed here, which takes as long as it should.
+}, 300_000);
 
 afterAll(() => agent?.[Symbol.asyncDispose]());
 

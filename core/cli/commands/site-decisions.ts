@@ -8,6 +8,7 @@ import { readList, readNumber, readWholeNumber } from '../arguments.ts';
 import { formatDecisions, formatLetter } from '../letter.ts';
 import { printJson, printLine } from '../output.ts';
 import { formatPolicy, labelOfRule, withRules } from '../policy-rules.ts';
+import { sayProposed } from '../proposals.ts';
 import { withAgent, withRunningAgent } from '../with-agent.ts';
 
 interface Common {
@@ -45,16 +46,6 @@ async function decideOn(
   if (requests.proposed != null) return sayProposed(requests.proposed, options.json);
   if (options.json) printJson(requests.decisions[0]);
   else printLine(said);
-}
-
-/** The policy of the site asks for two people. */
-function sayProposed(proposed: ProposalRow, asJson: boolean): void {
-  if (asJson) {
-    printJson({ proposed });
-    return;
-  }
-  printLine(`Proposed: it waits for a second person until ${proposed.expiresAt.slice(0, 10)}.`);
-  printLine('They confirm it on the screen "Requests", or with the same command and --as NAME.');
 }
 
 interface LimitOptions extends Common {
