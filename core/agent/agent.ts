@@ -197,6 +197,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         recordedBy: actor,
         onProgress: (progress) => events.emit({ type: 'import', progress }),
       });
+      // A crop of somebody whose consent is over does not stay because it was imported again.
+      await rights.look();
       return report;
     } finally {
       importing = false;

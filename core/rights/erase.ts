@@ -158,11 +158,8 @@ function eraseRowsOf(
   const { runs } = traceSubject(store, subject.pseudonym);
   const words = { ...wordsOf(store, subject), ref: subjectRef };
   const images = store.images.list({ subjectId: subject.id }).length;
-  let consents: string[] = [];
-  const rows = store.eraseRows(subject.id, () => {
-    consents = store.consentEvents.erase(subject.id, actor).map(({ sha256 }) => sha256);
-    return { ...forgetWhatWasMade(store, subject.id), consent_events: consents.length };
-  });
+  const consents = store.consentEvents.sayErased(subject.id, actor).map(({ sha256 }) => sha256);
+  const rows = store.eraseRows(subject.id, () => forgetWhatWasMade(store, subject.id));
   const redacted = store.audit.redact((details) => withoutSubject(details, words));
   const common = { subject: subjectRef, images, consents, rows: rows.counts, files: rows.files.length };
   const tombstone = store.audit.append({

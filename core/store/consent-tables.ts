@@ -101,11 +101,11 @@ export function createConsentEvents(
       });
     },
     /**
-     * The one way in which events go: all of a subject that is erased. A row of the trail names them by number and hash, so
-     * that the trail still verifies. Call it in the transaction in which the erasure is `deleting` (`erasures`), before the
-     * subject's row goes; the triggers allow it nowhere else.
+     * Before the events of a subject go, the only ones that ever do: a row of the trail names them by number and hash, so that
+     * the trail still verifies. Call it in the transaction in which the erasure is `deleting` (`erasures`), before
+     * `eraseRows`; the triggers allow it nowhere else.
      */
-    erase(subjectId: number, actor: string): ErasedEvent[] {
+    sayErased(subjectId: number, actor: string): ErasedEvent[] {
       tell();
       return db.transaction(() => {
         // Also those that no event was made of: drafts, refusals of something else.
@@ -117,7 +117,6 @@ export function createConsentEvents(
         })!;
         const details = { subject: refOf(pseudonym), events };
         audit.append({ actor, action: consentActions.erased, details });
-        db.run('DELETE FROM consent_events WHERE subject_id = @subjectId', { subjectId });
         return events;
       });
     },

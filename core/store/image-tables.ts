@@ -197,12 +197,13 @@ export function createImages(db: Sqlite, now: () => string) {
     insert: (image: NewImage): number | null =>
       db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
       null,
-    /** The crop goes, too: its blob has no row here any more. */
+    /** Sets it aside, and forgets what was made of the face: the crop, whose blob has no row here any more, and its measures. */
     dropCrop(id: number, reason: string): void {
-      db.run("UPDATE images SET status = 'set-aside', reason = @reason, crop_sha256 = NULL WHERE id = @id", {
-        id,
-        reason,
-      });
+      db.run(
+        `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = 'consent-ended', crop_sha256 = NULL,
+           crop_hash = NULL, landmarks = NULL, face_box = NULL, quality = NULL WHERE id = @id`,
+        { id, reason },
+      );
     },
     /** Hears of every correction. @returns how to stop */
     onCorrect: corrections.add,

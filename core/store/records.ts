@@ -108,6 +108,7 @@ export const asideKinds = [
   'unsupported',
   'too-large',
   'missing',
+  'consent-ended',
   'other',
 ] as const;
 export const asideKindSchema = z.enum(asideKinds);

@@ -4,6 +4,7 @@ import type { AsideKind, DuplicateQuestion, ImageQuality } from '../../core/api/
 export const asideWords: Record<AsideKind, string> = {
   'no-face': 'No face found',
   'several-faces': 'Several faces',
+  'consent-ended': 'Consent ended',
   quality: 'Quality',
   unreadable: 'Cannot be read',
   unsupported: 'Kind of file not read',
