@@ -34,17 +34,6 @@ function tamper(file: string, sql: string): void {
   db.close();
 }
 
-<<<<<<< HEAD
-/** As core/rights does it: rows of a subject go in one transaction, and the triggers look at that. */
-const erase = (store: Store, subjectId: number) =>
-  store.transaction(() => {
-    const { id } = store.erasures.ask({ subjectId, subjectRef: 'of nobody', actor: 'desk' });
-    store.erasures.beginDeleting(id);
-    const events = store.consentEvents.erase(subjectId, 'desk');
-    store.erasures.rowsGone(id, [], {});
-    return events;
-  });
-=======
 /** The transaction of an erasure (core/rights/erase.ts), as far as it is about consents. */
 function eraseRows(store: Store, subjectId: number) {
   const { pseudonym } = store.subjects.byId(subjectId)!;
@@ -58,7 +47,6 @@ function eraseRows(store: Store, subjectId: number) {
     return erased;
   });
 }
->>>>>>> g
 
 const isRefused = (store: Store) => {
   try {
@@ -153,11 +141,7 @@ describe('erasure of a subject', () => {
     using opened = withConsents();
     const { store } = opened;
 
-<<<<<<< HEAD
-    const erased = erase(store, store.subjects.byPseudonym('P1')!.id);
-=======
     const erased = eraseRows(store, store.subjects.byPseudonym('P1')!.id);
->>>>>>> g
 
     expect(erased.map(({ event }) => event)).toEqual([1, 5]);
     expect(store.consentEvents.all().map(({ id }) => id)).toEqual([2, 3, 4]);
@@ -176,11 +160,7 @@ describe('erasure of a subject', () => {
 
   test('excuses nothing else: other events still must be there, and erased ones must stay away', () => {
     using first = withConsents();
-<<<<<<< HEAD
-    erase(first.store, 1);
-=======
     eraseRows(first.store, 1);
->>>>>>> g
     tamper(first.file, 'DELETE FROM consent_events WHERE id = 4');
     expect(first.store.audit.verify()).toMatchObject({ intact: false, brokenConsent: { event: 4 } });
 
@@ -190,15 +170,10 @@ describe('erasure of a subject', () => {
     const db = new Database(second.file);
     db.exec(copy);
     db.close();
-<<<<<<< HEAD
-    erase(second.store, 1);
-    tamper(second.file, 'INSERT INTO consent_events SELECT * FROM kept');
-=======
     eraseRows(second.store, 1);
     const back =
       'INSERT INTO subjects SELECT * FROM kept_subject; INSERT INTO consent_events SELECT * FROM kept';
     tamper(second.file, back);
->>>>>>> g
     expect(second.store.audit.verify()).toMatchObject({ intact: false, brokenConsent: { event: 1 } });
   });
 });
@@ -261,11 +236,7 @@ describe('consents of a database of before version 7', () => {
   test('can be erased, and then nothing else may be missing', () => {
     using folder = temporaryFolder();
     using opened = migrated(folder.dir);
-<<<<<<< HEAD
-    erase(opened.store, 1);
-=======
     eraseRows(opened.store, 1);
->>>>>>> g
     expect(opened.store.audit.verify()).toMatchObject({ intact: true });
     expect(recordConsent(opened.store, { ...form, pseudonym: 'P7' }).id).toBe(7);
 
