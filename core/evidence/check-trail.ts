@@ -1,17 +1,15 @@
 /** Whether the rows of a bundle's audit trail follow each other, and say what their hashes say. */
 import { z } from 'zod';
-import { auditGenesisHash, chainHash } from '../store/audit.ts';
+import { auditGenesisHash, chainHash, erasedAction, redactionSchema } from '../store/audit.ts';
 import type { Bundle } from './read-bundle.ts';
 import { type EvidenceCheck, failed, passed } from './report.ts';
 
-const redactionsSchema = z.object({
-  redacted: z.array(z.object({ seq: z.int(), hash: z.string(), becomes: z.string() })),
-});
+const redactionsSchema = z.object({ redacted: z.array(redactionSchema) });
 
 /** What erasures say of earlier rows whose details they replaced, by row. */
 function redactionsIn({ audit }: Bundle['rows']): Map<number, { hash: string; becomes: string }> {
   const said = audit.flatMap((row) => {
-    if (row.action !== 'subject.erased' || row.details === null) return [];
+    if (row.action !== erasedAction || row.details === null) return [];
     const details = redactionsSchema.safeParse(JSON.parse(row.details)).data?.redacted ?? [];
     return details.filter(({ seq }) => seq < row.seq);
   });

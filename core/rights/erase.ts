@@ -154,6 +154,8 @@ function eraseRowsOf(
   { id, subjectRef, actor, askedAt }: ErasureRecord,
   subject: { id: number; pseudonym: string },
 ): ErasureRecord {
+  // What the coordinator has to be told follows from rows that go now.
+  store.withdrawalNotices.noteOwed();
   store.erasures.beginDeleting(id);
   const { runs } = traceSubject(store, subject.pseudonym);
   const words = { ...wordsOf(store, subject), ref: subjectRef };

@@ -66,8 +66,6 @@ export function createAudit(
     } = {}) => rows.all('WHERE seq < @beforeSeq ORDER BY seq DESC LIMIT @limit', { beforeSeq, limit }),
     /** As stored, oldest first; `details` is canonical JSON. */
     raw: () => raw.each('ORDER BY seq'),
-    /** Rows whose details an erasure has replaced: their hash is not that of what they say now. */
-    redactedSeqs: (): number[] => [...redactionsOf(raw).keys()],
     /** Rows that name a subject by its keyed hash, oldest first. */
     about: (subject: string) => rows.all('WHERE instr(details, @subject) > 0 ORDER BY seq', { subject }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),

@@ -107,7 +107,7 @@ interface Readers {
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'raw' | 'redactedSeqs' | 'about' | 'newestOf' | 'verify';
+  audit: 'page' | 'raw' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'listOfRun' | 'list';
   evaluationCohorts: 'ofRun' | 'bySubject' | 'members';

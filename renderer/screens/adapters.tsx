@@ -67,7 +67,7 @@ function AdaptersTable({ rows, onExport }: AdaptersTableProps) {
           <Table.Tr key={adapter.sha256}>
             <Table.Td>{formatDateTime(adapter.createdAt)}</Table.Td>
             <Table.Td>
-              <Group gap="xs" wrap="nowrap">
+              <Group gap={6}>
                 {adapter.kind === 'global' ? (
                   <Badge>Shared</Badge>
                 ) : (

@@ -39,7 +39,11 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   return (
     <Stack gap="lg">
       {overview.approval ? <ApprovalPanel card={overview.approval} /> : <ActivityCard overview={overview} />}
-      <ConsentsEnding consents={overview.consents} />
+      <ConsentsEnding
+        expiring={overview.consents.expiring}
+        // The letter says it already.
+        notes={overview.approval ? [] : overview.consents.notes}
+      />
       <FigureRow
         figures={[
           {
@@ -84,7 +88,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
 }
 
 /** Consents that end soon, so that somebody asks the subjects in time. */
-function ConsentsEnding({ consents: { expiring, notes } }: Pick<SiteOverview, 'consents'>) {
+function ConsentsEnding({ expiring, notes }: SiteOverview['consents']) {
   if (expiring === 0 && notes.length === 0) return null;
   return (
     <Alert color="yellow" icon={<IconCalendarExclamation aria-hidden />} title="Consents that end">

@@ -1,10 +1,13 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { verifyEvidence } from '../../core/evidence/verify-bundle.ts';
+import { createEraser } from '../../core/rights/erase.ts';
 import { canonicalJson } from '../../core/shared/hash.ts';
+import { silentLogger } from '../../core/shared/logger.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
 import { openEvidenceSite, pseudonyms } from '../fixtures/evidence.ts';
 
 const failures = async (file: string, options = {}) =>
@@ -139,6 +142,35 @@ describe('what somebody changed in the database before the export', () => {
 
     expect(await failures(file)).toEqual(broken);
   });
+});
+
+test('an erasure leaves evidence that holds, and tells of the contribution that cannot be taken back', async () => {
+  using site = openEvidenceSite();
+  const { store } = site;
+  const earlier = await site.export('earlier.jsonl');
+  const [made] = store.roundSites.listOfRun(store.runs.list()[0]!.id);
+  const { runId, round, siteId, updateSha256, cohortSha256 } = made!;
+  store.withdrawalNotices.keepAnnounced({
+    ...{ runId, round, siteId, updateSha256: updateSha256!, cohortSha256: cohortSha256! },
+  });
+  const eraser = createEraser({
+    ...{
+      store,
+      blobs: createBlobStore(path.join(site.dir, 'blobs')),
+      logger: silentLogger,
+      site: () => null,
+    },
+    ...{ logsFolder: path.join(site.dir, 'logs'), workFolder: path.join(site.dir, 'work') },
+  });
+
+  await mkdir(path.join(site.dir, 'logs'));
+  await eraser.erase(pseudonyms[2]!, 'anna');
+  const file = await site.export('later.jsonl');
+
+  const report = await verifyEvidence(file, { previous: earlier });
+  expect(report.checks.filter(({ ok }) => ok === false)).toEqual([]);
+  expect(await readFile(file, 'utf8')).not.toContain(pseudonyms[2]);
+  expect(store.withdrawalNotices.untold()).toMatchObject([{ runId, round, updateSha256 }]);
 });
 
 describe('an earlier bundle', () => {
