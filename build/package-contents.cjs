@@ -73,6 +73,10 @@ const unusedParts = {
   ],
   'better-sqlite3': ['{deps,src}/**', 'binding.gyp'],
   echarts: ['{build,dist,i18n,theme,types,extension,ssr,licenses}/**'],
+  'dicom-parser': ['dist/!(dicomParser.min.js)'],
+  'jpeg-lossless-decoder-js': ['{src,tests}/**', 'release/*.js'],
+  // The WebAssembly build in one file, with its licence.
+  'libheif-js': ['libheif/**', 'libheif-wasm/!(libheif-bundle.js|LICENSE)'],
   'onnxruntime-node': ['{lib,script}/**'],
   protobufjs: ['{dist,cli,scripts}/**'],
   sharp: ['{src,install}/**'],

@@ -2,13 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { isWithdrawn } from '../api/adapters-view.ts';
-import type { AdapterExport, AgentContext, ImportRequest } from '../api/context.ts';
+import type { AdapterExport, AgentContext } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
 import { imageLimitsOf } from '../config/site-policy.ts';
 import { clockFault } from '../consent/site-clock.ts';
 import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
+import { previewImport } from '../data/import-preview.ts';
+import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
 import { listAllDevices } from '../engine/engines.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
@@ -197,12 +199,19 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       });
       // A crop of somebody whose consent is over does not stay because it was imported again.
       await rights.look();
-      events.emit({ type: 'changed', what: 'dataset' });
       return report;
     } finally {
       importing = false;
+      // Also after an error: withdrawals of the table count all the same.
+      events.emit({ type: 'changed', what: 'dataset' });
     }
   }
+
+  const previewTable: AgentContext['previewImport'] = ({ imagesFolder, labelsFile, table }) =>
+    previewImport({
+      ...{ store, imagesFolder, file: labelsFile, kind: 'images', request: table },
+      allowedLabels: labelsOfRun(),
+    });
 
   async function exportAdapter(
     sha256: string,
@@ -268,6 +277,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     startDemo: () => demo.start(),
     devices: (): Promise<Device[]> => listAllDevices(),
     importImages,
+    previewImport: previewTable,
     exportAdapter,
     async exportEvidence(target, actor) {
       const written = await exportEvidenceOf({ store, data, identity: readIdentity(store) }, target, actor);

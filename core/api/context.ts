@@ -1,5 +1,6 @@
 /** What the router needs from the agent's composition root. */
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
+import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
 import type { WrittenBundle } from '../evidence/write-bundle.ts';
 import type { ExportOptions } from '../models/adapter-files.ts';
@@ -10,13 +11,7 @@ import type { Rights } from '../rights/rights.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
-import type { AgentEvent, AgentStatus, ImportReport } from './contract.ts';
-
-export interface ImportRequest {
-  imagesFolder: string;
-  labelsFile: string;
-  alreadyCropped: boolean;
-}
+import type { AgentEvent, AgentStatus, ImportPreview, ImportReport } from './contract.ts';
 
 /** `runId`: whose adapter is meant, for when several runs made the same file. */
 export type AdapterExport = ExportOptions & { runId?: string | undefined };
@@ -44,6 +39,7 @@ export interface AgentContext {
   startDemo(): Promise<void>;
   devices(): Promise<Device[]>;
   importImages(request: ImportRequest, actor: string): Promise<ImportReport>;
+  previewImport(request: Omit<ImportRequest, 'alreadyCropped'>): Promise<ImportPreview>;
   /** `withdrawn`: see `AdapterRow`; then a note lies beside the files. */
   exportAdapter(
     sha256: string,

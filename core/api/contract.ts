@@ -35,6 +35,8 @@ import type {
 import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
+export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
+export type { TableRequest } from '../data/tables/request.ts';
 export type { ConsentOutlook } from './consent-notes.ts';
 export type { AsideKind, DuplicateQuestion, ImageQuality };
 

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { runSettingsSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
-import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
 import { isOpen } from '../people/person.ts';
@@ -18,6 +17,7 @@ import type { AgentContext } from './context.ts';
 import type { AgentEvent, AuditPage } from './contract.ts';
 import { evidenceRouter } from './evidence-router.ts';
 import { imagesRouter } from './images-router.ts';
+import { importProcedures } from './import-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { rightsRouter } from './rights-router.ts';
@@ -27,7 +27,6 @@ import { administering, approving, managing, pausing, type RequestContext, route
 import { approveByPeople, proposedOf, setPolicyByPeople } from './two-people.ts';
 
 const name = z.string().trim().min(1).max(80);
-const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
 const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
 const run = z.object({ runId: z.string().min(1).max(100) });
 /** The result of a round of a run. */
@@ -113,16 +112,7 @@ const siteRouter = router({
     .input(z.object({ search: z.string().max(200).optional() }).optional())
     .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
   setAside: viewing.query(({ ctx }) => listSetAside(ctx.agent.store)),
-  import: managing
-    .input(
-      z.object({
-        imagesFolder: z.string().min(1),
-        labelsFile: z.string().min(1),
-        alreadyCropped: z.boolean(),
-      }),
-    )
-    .mutation(({ ctx, input }) => ctx.agent.importImages(input, ctx.actor)),
-  trace: viewing.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
+  ...importProcedures,
   /** The request that waits for a person, and what was decided before. */
   requests: viewing.query(({ ctx }) => siteRequests(ctx.agent)),
   /** The letter of a run that has asked, whatever was decided about it. */

@@ -57,8 +57,8 @@ export const subjectsRouter = router({
     await removeDocument(documentsOf(ctx), input.id);
     changed(ctx.agent);
   }),
-  /** A scan itself. */
-  document: viewing.input(document).query(async ({ ctx: { agent }, input }) => {
+  /** A scan itself, which names the patient: for those who look after the data. */
+  document: managing.input(document).query(async ({ ctx: { agent }, input }) => {
     const { sha256, mediaType } = documentOf(agent.store, input.id);
     const bytes = await agent.blobs.read(sha256);
     return { mediaType, base64: Buffer.from(bytes).toString('base64') };

@@ -162,7 +162,6 @@ function withdraw(
   const at = store.clock.latest();
   const purposes = purpose === everyPurpose ? grantedPurposes(events) : [purpose];
   const isOver = (one: string) => consentStatus(events, one, at) === 'withdrawn';
-  if (lastWithdrawal(events, purpose) !== null && purposes.every(isOver)) return nothing('known');
   const from = withdrawnOn === null ? null : startOfPeriod(zone).parse(withdrawnOn);
   const isOlder = (one: string) => {
     const last = lastWithdrawal(events, one);
@@ -172,7 +171,8 @@ function withdraw(
       last !== null && from !== null && newer.length > 0 && newer.every((grant) => grant.validFrom > from)
     );
   };
-  if (purposes.length > 0 && purposes.every((one) => isOver(one) || isOlder(one))) return nothing('known');
+  const isToldBefore = lastWithdrawal(events, purpose) !== null || purposes.some(isOlder);
+  if (isToldBefore && purposes.every((one) => isOver(one) || isOlder(one))) return nothing('known');
   // A list may be dated by a day that has just begun elsewhere; a withdrawal waits for nothing.
   const date = from !== null && from > at ? null : withdrawnOn;
   const event = withdrawConsent(store, { pseudonym, purpose, documentVersion, date, reference, recordedBy });

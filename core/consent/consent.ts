@@ -4,6 +4,7 @@ import { AppError } from '../shared/errors.ts';
 import { type ConsentEventRecord, consentGiverSchema } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { dayOf, endOfPeriod, isDay, startOfPeriod } from './period.ts';
+import { normalisePseudonym, parsePseudonym } from './pseudonym.ts';
 import { siteTimeZone } from './site-zone.ts';
 
 /** In a withdrawal: from every purpose. */
@@ -34,9 +35,8 @@ export interface ConsentGrant {
 }
 
 const word = z.string().trim().min(1).max(200);
-export const pseudonymSchema = word.transform((text) => text.normalize('NFC'));
 const recorded = {
-  pseudonym: pseudonymSchema,
+  pseudonym: word.transform(normalisePseudonym),
   recordedBy: word,
   reference: word.nullish(),
 };
@@ -61,7 +61,10 @@ export function recordConsent(store: Store, grant: ConsentGrant): ConsentEventRe
   return store.transaction(() => {
     const zone = siteTimeZone(store);
     const { pseudonym, afterWithdrawal, ...terms } = understood(grantSchema(zone), grant);
-    const subject = store.subjects.upsert({ pseudonym });
+    // A subject that is there already may have a pseudonym that would be refused today.
+    const subject =
+      store.subjects.byPseudonym(pseudonym) ??
+      store.subjects.upsert({ pseudonym: parsePseudonym(pseudonym) });
     const events = store.consentEvents.ofSubject(subject.id);
     const withdrawal = lastWithdrawal(events, terms.purpose);
     const asked = { pseudonym, zone, written: grant.validFrom, validFrom: terms.validFrom };

@@ -30,8 +30,9 @@ export interface PseudonymProblem {
   action?: string;
 }
 
-/** One subject, one spelling: without spaces around it, and in Unicode's composed form (NFC). */
-export const normalisePseudonym = (text: string): string => text.replace(/^ +| +$/g, '').normalize('NFC');
+/** One subject, one spelling: without spaces around it (also no-break ones), and in Unicode's composed form (NFC). */
+export const normalisePseudonym = (text: string): string =>
+  text.replace(/^\p{Zs}+|\p{Zs}+$/gu, '').normalize('NFC');
 
 /** @param text normalised */
 export function pseudonymProblem(text: string): PseudonymProblem | null {

@@ -3,13 +3,15 @@ import { constants, type Stats } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
 import pMap from 'p-map';
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { defaultDecodeLimits, tooLargeFile } from './decode.ts';
 import type { LabelRow } from './labels-csv.ts';
 
 export interface ImageFolder {
   /** @throws AppError IMAGES_MISSING | IMAGE_UNREADABLE | IMAGE_TOO_LARGE for this file alone */
   read(file: string): Promise<Uint8Array>;
+  /** Why {@link read} would refuse the file, as far as it is seen without reading it; null when it would not. */
+  problemOf(file: string): Promise<AppError | null>;
 }
 
 const atOnce = 8;
@@ -33,7 +35,7 @@ export async function openImageFolder(folder: string, rows: readonly LabelRow[])
       `The image "${first.file}" of line ${first.line} is not in the image folder${more}.`,
     );
   }
-  return { read: (file) => readImage(root, file) };
+  return { read: (file) => readImage(root, file), problemOf: (file) => problemOf(root, file) };
 }
 
 /** Names come with accents in one piece or in two, as the system that wrote them likes it: either finds the other. */
@@ -48,14 +50,31 @@ async function findFile(root: string, file: string): Promise<string | null> {
 const isThereButBarred = (error: NodeJS.ErrnoException) =>
   error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'ELOOP';
 
+/** @throws AppError IMAGES_MISSING | IMAGE_UNREADABLE; errors of the system */
+async function realFile(root: string, file: string): Promise<string> {
+  const name = basename(file);
+  const path = await findFile(root, file);
+  if (path === null) throw missing(name);
+  const real = await realpath(path);
+  if (!real.startsWith(root.endsWith(sep) ? root : root + sep))
+    throw unreadable(name, 'is, or lies behind, a link that leads out of the image folder');
+  return real;
+}
+
+async function problemOf(root: string, file: string): Promise<AppError | null> {
+  const name = basename(file);
+  try {
+    checkFile(await stat(await realFile(root, file)), name);
+    return null;
+  } catch (error) {
+    return toAppError(asImageError(error, name));
+  }
+}
+
 async function readImage(root: string, file: string): Promise<Uint8Array> {
   const name = basename(file);
   try {
-    const path = await findFile(root, file);
-    if (path === null) throw missing(name);
-    const real = await realpath(path);
-    if (!real.startsWith(root.endsWith(sep) ? root : root + sep))
-      throw unreadable(name, 'is, or lies behind, a link that leads out of the image folder');
+    const real = await realFile(root, file);
     const opened = await open(real, openFlags);
     try {
       // Of what was opened, not of what was looked at before.

@@ -1,7 +1,6 @@
-/** Import of a folder of images with its labels CSV: all of it is recorded, or nothing. */
+/** Import of a folder of images with its labels table: first its consents, then all of its images or none. */
 import { basename } from 'node:path';
 import type { ImageLimits } from '../config/site-policy.ts';
-import { applyConsentRecord } from '../consent/apply-record.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { toAppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
@@ -9,11 +8,14 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { AsideKind, ImageQuality, ImageStatus, Split } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
+import { type ConsentsReport, recordTableConsents } from './consent-table.ts';
 import { type DuplicateQuestion, findDuplicates } from './duplicates.ts';
 import type { FaceDetector } from './faces.ts';
 import { type PreparedImage, type PreparedImport, prepareImages } from './import-images.ts';
-import { defaultPurpose, type LabelRow, readLabelsCsv } from './labels-csv.ts';
+import { loadTable } from './import-table.ts';
 import { assignSplits } from './split.ts';
+import type { TableRequest } from './tables/request.ts';
+import { defaultPurpose, type LabelRow } from './tables/rows.ts';
 
 export interface SetAsideRow {
   sourceName: string;
@@ -33,7 +35,8 @@ export interface QualityRow {
 }
 
 /** What an import tells the person who started it. */
-export interface ImportReport {
+export interface ImportReport
+  extends Pick<ConsentsReport, 'withdrawn' | 'reconsented' | 'stillWithdrawn' | 'contradictions'> {
   /** Images newly recorded and fit for training. */
   imported: number;
   /** Images newly recorded that are kept aside. */
@@ -42,10 +45,6 @@ export interface ImportReport {
   alreadyThere: number;
   /** Of the imported ones: images whose subject has no active consent. */
   withoutConsent: number;
-  /** Subjects that have withdrawn and stay so, although the CSV says that they consent: its consent is older, or has no date. */
-  stillWithdrawn: string[];
-  /** Subjects that had withdrawn, and of whom the CSV names a new consent: its document, and a later date. */
-  reconsented: string[];
   /** Of the imported ones, by label. */
   byLabel: Record<string, { train: number; test: number }>;
   /** Of the images newly recorded in which exactly one face was found. */
@@ -64,6 +63,8 @@ export interface ImportOptions {
   blobs: BlobStore;
   imagesFolder: string;
   labelsFile: string;
+  /** What a person said about the table. */
+  table?: TableRequest | undefined;
   /** Name of the dataset that the images are added to. */
   dataset: string;
   /** Side of the base model's square input in pixels. */
@@ -88,15 +89,22 @@ export interface ImportOptions {
 }
 
 /**
- * Imports the images named in the CSV. Files that are missing, or that cannot be read, and images without exactly one
- * face of the quality asked for are set aside, with the reason; what was read of them is recorded. Images that the
+ * Imports the images named in the table. First its consents, in a transaction of their own: neither a damaged image nor
+ * anything else stands against a withdrawal. Files that are missing, or that cannot be read, and images without exactly
+ * one face of the quality asked for are set aside, with the reason; what was read of them is recorded. Images that the
  * dataset holds already (same bytes) are left as they are, except those set aside, which are looked at anew.
- * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMAGES_MISSING (the folder, or every file),
- *   CONSENT_INVALID, DISK_FULL, CANCELLED; the store is unchanged after any of them
+ * @throws AppError CSV_MISSING, CSV_MALFORMED, LABEL_UNKNOWN, IMPORT_UNCONFIRMED, CONSENT_INVALID (but for clear
+ *   withdrawals the store is unchanged after these), IMAGES_MISSING (the folder, or every file), DISK_FULL, CANCELLED
+ *   (the consents are recorded, and no image)
  */
 export async function importFolder(options: ImportOptions): Promise<ImportReport> {
-  const { store, blobs, labelsFile } = options;
-  const rows = await readLabelsCsv(labelsFile, { allowedLabels: options.allowedLabels });
+  const { store, blobs, labelsFile, table: request = {} } = options;
+  const loaded = await loadTable({
+    ...{ store, request, file: labelsFile, kind: 'images' },
+    allowedLabels: options.allowedLabels,
+  });
+  const consents = recordTableConsents(loaded, { store, request, recordedBy: options.recordedBy });
+  const rows = loaded.understanding.images;
   const known = store.datasets.list().find(({ name }) => name === options.dataset);
   const written = new Set<string>();
   try {
@@ -108,14 +116,19 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
       existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
       written,
     });
-    return store.transaction(() => record(options, rows, prepared));
+    return store.transaction(() => record(options, rows, prepared, consents));
   } catch (error) {
     await collectBlobs(store, blobs, written);
     throw toAppError(error);
   }
 }
 
-function record(options: ImportOptions, rows: readonly LabelRow[], prepared: PreparedImport): ImportReport {
+function record(
+  options: ImportOptions,
+  rows: readonly LabelRow[],
+  prepared: PreparedImport,
+  consents: ConsentsReport,
+): ImportReport {
   const { store, recordedBy } = options;
   const { images, alreadyThere } = prepared;
   const dataset = store.datasets.ensure(options.dataset);
@@ -125,15 +138,6 @@ function record(options: ImportOptions, rows: readonly LabelRow[], prepared: Pre
       store.subjects.upsert({ pseudonym }).id,
     ]),
   );
-  const stillWithdrawn = new Set<string>();
-  const reconsented = new Set<string>();
-  for (const { subject, consent } of rows) {
-    if (consent === null) continue;
-    const { outcome } = applyConsentRecord(store, { pseudonym: subject, ...consent }, { recordedBy });
-    if (outcome === 'still-withdrawn') stillWithdrawn.add(subject);
-    if (outcome === 'reconsented') reconsented.add(subject);
-  }
-
   const known = new Map<string, Split>(
     store.images.list({ datasetId: dataset.id }).map(({ pseudonym, split }) => [pseudonym, split]),
   );
@@ -148,8 +152,7 @@ function record(options: ImportOptions, rows: readonly LabelRow[], prepared: Pre
   const report = {
     ...makeReport(options, prepared, splits),
     duplicates: findDuplicates(store.images.hashes(dataset.id), before),
-    stillWithdrawn: [...stillWithdrawn],
-    reconsented: [...reconsented],
+    ...pick(consents, 'withdrawn', 'reconsented', 'stillWithdrawn', 'contradictions'),
   };
   store.audit.append({
     actor: recordedBy,
@@ -159,8 +162,6 @@ function record(options: ImportOptions, rows: readonly LabelRow[], prepared: Pre
       imported: report.imported,
       setAside: report.setAside.length,
       alreadyThere,
-      stillWithdrawn: report.stillWithdrawn.map((pseudonym) => store.subjects.refOf(pseudonym)),
-      reconsented: report.reconsented.map((pseudonym) => store.subjects.refOf(pseudonym)),
       byLabel: report.byLabel,
     },
   });
@@ -181,7 +182,7 @@ function insertImage(
     store.images.insert({ datasetId, subjectId, sha256, sourceName: basename(file), label, split, ...found });
 }
 
-type ReportOfImages = Omit<ImportReport, 'stillWithdrawn' | 'reconsented' | 'duplicates'>;
+type ReportOfImages = Omit<ImportReport, keyof ConsentsReport | 'duplicates'>;
 
 const named = (row: LabelRow) => ({ sourceName: basename(row.file), pseudonym: row.subject });
 

@@ -1,6 +1,6 @@
 /** A labels table with Anneal's own column names, read whole or not at all: for demos, simulations and tests of them. */
 import { basename } from 'node:path';
-import { machineTimeZone } from './site-time-zone.ts';
+import { machineTimeZone } from '../consent/period.ts';
 import { parseDelimited } from './tables/delimited-text.ts';
 import { pathInside } from './tables/read-cells.ts';
 import { readTable } from './tables/read-table.ts';

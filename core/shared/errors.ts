@@ -8,6 +8,7 @@ import { z } from 'zod';
 export const errorTable = {
   CSV_MISSING: { status: 404, action: 'Check the path of the CSV file and that you may read it.' },
   CSV_MALFORMED: { status: 400, action: 'Correct that line of the CSV file and import it again.' },
+  IMPORT_UNCONFIRMED: { status: 409, action: 'Look at the preview of the import, and answer what it asks.' },
   LABEL_UNKNOWN: {
     status: 400,
     action: 'Use a label of this federation, or ask the coordinator to add this one.',

@@ -43,9 +43,16 @@ export function createAlarms(
     timers.set(name, setTimeout(wake, Math.min(Math.max(0, inMs), longestTimerMs)).unref());
   }
 
+  /** ISO 8601 UTC; what the timer of consents waits for. */
+  let nextConsent: string | null = null;
   let wasWrong = store.clock.fault() !== null;
   const looking = setInterval(() => {
     store.clock.remember();
+    // A timer waits too long when the machine sleeps, or its clock is set forward.
+    if (nextConsent !== null && store.clock.latest() >= nextConsent) {
+      nextConsent = null;
+      onConsent();
+    }
     const isWrong = store.clock.fault() !== null;
     if (isWrong === wasWrong) return;
     wasWrong = isWrong;
@@ -55,6 +62,7 @@ export function createAlarms(
   return {
     watchConsent(purpose) {
       const next = nextConsentChange(store, purpose);
+      nextConsent = next;
       set('consent', next === null ? null : Date.parse(next) - Date.parse(store.clock.latest()), onConsent);
     },
     watchQuietHours(now) {

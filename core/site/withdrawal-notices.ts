@@ -10,10 +10,11 @@ import type { SitePorts } from './site-node.ts';
  */
 export function tellWithdrawals(store: Store, ports: Pick<SitePorts, 'enqueue'>): boolean {
   return store.transaction(() => {
-    const owed = store.withdrawalNotices.owed();
-    for (const notice of owed) {
+    store.withdrawalNotices.noteOwed();
+    const untold = store.withdrawalNotices.untold();
+    for (const notice of untold) {
       const { runId, round, updateSha256 } = notice;
-      store.withdrawalNotices.add(notice);
+      store.withdrawalNotices.markTold(notice);
       ports.enqueue({ type: 'withdrawn', body: { runId, round, updateSha256 } });
       store.audit.append({
         actor: 'site',
@@ -21,6 +22,6 @@ export function tellWithdrawals(store: Store, ports: Pick<SitePorts, 'enqueue'>)
         details: { runId, round, update: updateSha256 },
       });
     }
-    return owed.length > 0;
+    return untold.length > 0;
   });
 }

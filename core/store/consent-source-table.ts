@@ -1,4 +1,7 @@
-/** The resources from which consents were read, so that they can be given back as they came. */
+/**
+ * The resources from which consents were read, so that they can be given back as they came. `consentEvents.erase` takes
+ * those of a subject away.
+ */
 import { z } from 'zod';
 import { jsonText } from '../shared/text.ts';
 import { asColumns, insertSql, replacements, rowsOf } from './sql-text.ts';
@@ -38,8 +41,5 @@ export function createConsentSources(db: Sqlite) {
     /** Replaces the version that was read before. */
     put: (source: Omit<ConsentSourceRecord, 'id'>): ConsentSourceRecord =>
       rows.write(insert, asColumns(source))!,
-    /** For the erasure of a subject. */
-    deleteOfSubject: (subjectId: number): void =>
-      void db.run('DELETE FROM consent_sources WHERE subject_id = @subjectId', { subjectId }),
   };
 }

@@ -105,6 +105,8 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
         { search },
       );
     },
+    /** All of them, as they are stored. */
+    pseudonyms: () => rows.all('ORDER BY pseudonym').map(({ pseudonym }) => pseudonym),
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
     /**
      * Gives the subject, new (in composed form) or old.

@@ -34,9 +34,10 @@ type Contribution = Omit<WithdrawalNoticeRecord, 'notedOn'>;
 
 export function createWithdrawalNotices(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'withdrawal_notices', withdrawalNoticeRecord);
-  const insert = `${insertSql('withdrawal_notices', rows.keys)} ON CONFLICT DO NOTHING`;
+  const insert = `${insertSql('withdrawal_notices', [...rows.keys, 'told'])} ON CONFLICT DO NOTHING`;
   const announced = ['runId', 'round', 'siteId', 'updateSha256', 'cohortSha256'];
   const keepAnnounced = `${insertSql('announced_contributions', announced)} ON CONFLICT DO NOTHING`;
+  const today = () => now().slice(0, 10);
   const ofSite = 'WHERE run_id = @runId AND round = @round AND site_id = @siteId';
   return {
     /** By run and round. */
@@ -49,21 +50,29 @@ export function createWithdrawalNotices(db: Sqlite, now: () => string) {
       db.run(keepAnnounced, { ...made });
     },
     /**
-     * Site: what the coordinator has to be told. Follows from the tables alone, so that it can be asked at any time and after a
-     * crash. Of a run the contributions up to the first that is known to have been taken: all later ones build upon it.
+     * Site: writes down what the coordinator has to be told, once. Follows from the tables alone, so that it can be asked at any
+     * time and after a crash; who deletes consents or cohorts of a subject asks before, in the same transaction. Of a run the
+     * contributions up to the first that is known to have been taken: all later ones build upon it.
      */
-    owed(): Contribution[] {
+    noteOwed(): void {
       const settled = new Set<string>();
-      return db.all(contributionRow, withdrawnContributions).flatMap(({ received, ...made }) => {
+      for (const { received, ...made } of db.all(contributionRow, withdrawnContributions)) {
         const run = `${made.siteId} ${made.runId}`;
-        if (settled.has(run)) return [];
+        if (settled.has(run)) continue;
         if (received === 1) settled.add(run);
-        const told = rows.all(ofSite, { runId: made.runId, round: made.round, siteId: made.siteId });
-        return told.some(({ updateSha256 }) => updateSha256 === made.updateSha256) ? [] : [made];
-      });
+        db.run(insert, { ...made, notedOn: today(), told: 0 });
+      }
     },
-    /** Repeating it changes nothing. @returns whether it is new */
+    /** Site: what is not in the outbox yet. */
+    untold: () => rows.all('WHERE told = 0 ORDER BY run_id, round'),
+    /** Call it in the transaction that puts the message into the outbox. */
+    markTold(notice: Contribution): void {
+      const { runId, round, siteId, updateSha256 } = notice;
+      const sql = `UPDATE withdrawal_notices SET told = 1 ${ofSite} AND update_sha256 = @updateSha256`;
+      db.run(sql, { runId, round, siteId, updateSha256 });
+    },
+    /** Coordinator: repeating it changes nothing. @returns whether it is new */
     add: (notice: Contribution): boolean =>
-      db.run(insert, { ...notice, notedOn: now().slice(0, 10) }).changes === 1,
+      db.run(insert, { ...notice, notedOn: today(), told: 1 }).changes === 1,
   };
 }

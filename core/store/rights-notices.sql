@@ -14,13 +14,14 @@ INSERT INTO announced_contributions
 SELECT run_id, round, site_id, update_sha256, cohort_sha256 FROM round_sites
 WHERE update_sha256 IS NOT NULL AND cohort_sha256 IS NOT NULL;
 
--- An update of a site was made of images of somebody who has withdrawn since. At a site: what it told its coordinator, or
--- has in the outbox. At a coordinator: what its sites told. Who it was stands in neither, nor at which hour.
+-- An update of a site was made of images of somebody who has withdrawn since. At a site: what it tells its coordinator. At a
+-- coordinator: what its sites told. Who it was stands in neither, nor at which hour.
 CREATE TABLE withdrawal_notices (
   run_id TEXT NOT NULL REFERENCES runs(id),
   round INTEGER NOT NULL CHECK (round >= 0),
   site_id TEXT NOT NULL,
   update_sha256 TEXT NOT NULL,
   noted_on TEXT NOT NULL,                   -- day, UTC
+  told INTEGER NOT NULL CHECK (told IN (0, 1)),  -- site: whether the message is in the outbox, or was
   PRIMARY KEY (run_id, round, site_id, update_sha256)
 ) STRICT;

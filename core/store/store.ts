@@ -83,7 +83,7 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
   consentSources: 'byKey' | 'ofSubject' | 'all';
   datasets: 'list';
@@ -97,7 +97,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'owed';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';

@@ -30,5 +30,11 @@ export function recordConsent({ pseudonym, values, afterWithdrawal }: Grant) {
   });
 }
 
-export const withdrawConsent = (withdrawal: { pseudonym: string; purpose?: string; date?: string }) =>
-  api.consent.withdraw.mutate(withdrawal);
+interface Withdrawal {
+  pseudonym: string;
+  purpose?: string;
+  date?: string;
+  keepImages: boolean;
+}
+
+export const withdrawConsent = (withdrawal: Withdrawal) => api.consent.withdraw.mutate(withdrawal);

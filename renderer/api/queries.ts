@@ -35,6 +35,7 @@ export const keys = {
   subjects: (search: string) => ['dataset', 'subjects', search],
   setAside: ['dataset', 'set-aside'],
   imageQuality: ['dataset', 'quality'],
+  fhirOptions: ['consent', 'fhir'],
   subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
   subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
   trace: (pseudonym: string) => ['trace', pseudonym],
@@ -136,7 +137,7 @@ export const useSubjectImages = (pseudonym: string, page: number) =>
 export const useTrace = (pseudonym: string) =>
   useQuery<TraceReport>({
     queryKey: keys.trace(pseudonym),
-    queryFn: () => api.site.trace.query({ pseudonym }),
+    queryFn: () => api.rights.trace.query({ pseudonym }),
   });
 
 export const useCoordinatorOverview = () =>

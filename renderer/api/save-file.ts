@@ -16,3 +16,8 @@ export function saveFile({ name, mediaType, base64 }: SavedFile): void {
   // The browser has taken the file by then.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
+
+/** Of text in UTF-8. */
+export function base64Of(text: string): string {
+  return btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join(''));
+}

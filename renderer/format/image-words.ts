@@ -1,5 +1,5 @@
 /** What was measured of images, in words. */
-import type { AsideKind, DuplicateQuestion } from '../../core/api/contract.ts';
+import type { AsideKind, DuplicateQuestion, ImageQuality } from '../../core/api/contract.ts';
 
 export const asideWords: Record<AsideKind, string> = {
   'no-face': 'No face found',
@@ -24,3 +24,7 @@ export const duplicateWords: Record<DuplicateQuestion['kind'], { label: string; 
   },
   'same-split': { label: 'Twice', question: 'The picture counts twice.' },
 };
+
+/** The figures that say most, in a line. */
+export const qualityWords = ({ facePixels, sharpness }: ImageQuality): string =>
+  `face ${Math.round(facePixels)} px · sharpness ${sharpness.toFixed(2)}`;

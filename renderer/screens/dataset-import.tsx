@@ -6,6 +6,7 @@ import {
   Code,
   Collapse,
   Group,
+  NativeSelect,
   SimpleGrid,
   Stack,
   Table,
@@ -13,42 +14,87 @@ import {
 } from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { useDisclosure } from '@mantine/hooks';
-import { IconCircleCheck, IconFolderPlus } from '@tabler/icons-react';
-import type { ImportReport } from '../../core/api/contract.ts';
+import { IconCircleCheck, IconEye } from '@tabler/icons-react';
+import { type ReactNode, useState } from 'react';
+import type { ImportReport, TableRequest } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
+import { toReport } from '../api/errors.ts';
 import { recordImport, useLiveProgress } from '../api/live-progress.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Figure } from '../components/figure.tsx';
 import { Section } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { DuplicatesTable } from './dataset-quality.tsx';
+import { type AnsweredPair, answerPair, answersOf, mergePairs } from './import-answers.ts';
+import { encodingWords } from './import-mapping.tsx';
+import { PreviewPanel } from './import-preview.tsx';
 
-/** Adds a folder of photographs with its CSV. */
+interface Paths {
+  imagesFolder: string;
+  labelsFile: string;
+  alreadyCropped: boolean;
+}
+
+const trimmed = ({ imagesFolder, labelsFile }: Paths) => ({
+  imagesFolder: imagesFolder.trim(),
+  labelsFile: labelsFile.trim(),
+});
+
+const asked = (request: TableRequest, pairs: readonly AnsweredPair[]): TableRequest => ({
+  ...request,
+  ...answersOf(pairs),
+});
+
+/** Adds a folder of photographs with its table: first a look at it, then the import. */
 export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality') => void }) {
-  const form = useForm({
+  const form = useForm<Paths>({
     initialValues: { imagesFolder: '', labelsFile: '', alreadyCropped: false },
     validate: {
       imagesFolder: (path) => (path.trim() === '' ? 'Give the folder that holds the photographs.' : null),
-      labelsFile: (path) => (path.trim() === '' ? 'Give the CSV file that describes the photographs.' : null),
+      labelsFile: (path) => (path.trim() === '' ? 'Give the table that describes the photographs.' : null),
+    },
+    // Another file, other answers.
+    onValuesChange: ({ imagesFolder, labelsFile }, before) => {
+      if (imagesFolder !== before.imagesFolder || labelsFile !== before.labelsFile) forget();
     },
   });
-  const run = useAction(
-    (values: typeof form.values) =>
-      api.site.import.mutate({
-        ...values,
-        imagesFolder: values.imagesFolder.trim(),
-        labelsFile: values.labelsFile.trim(),
-      }),
-    { changes: ['dataset', 'site', 'audit'], ownErrors: true },
+  const [request, setRequest] = useState<TableRequest>({});
+  const [pairs, setPairs] = useState<readonly AnsweredPair[]>([]);
+  const look = useAction(
+    ({ paths, table }: { paths: Paths; table: TableRequest }) =>
+      api.site.previewImport.mutate({ ...trimmed(paths), table }),
+    {
+      changes: [],
+      ownErrors: true,
+      onSuccess: ({ questions }) => setPairs((seen) => mergePairs(seen, questions)),
+    },
   );
-  const start = (values: typeof form.values) => {
-    recordImport(null);
-    run.mutate(values);
+  const run = useAction(
+    (paths: Paths) =>
+      api.site.import.mutate({
+        ...trimmed(paths),
+        alreadyCropped: paths.alreadyCropped,
+        table: asked(request, pairs),
+      }),
+    { changes: ['dataset', 'site', 'audit'], ownErrors: true, onSuccess: () => look.reset() },
+  );
+  function forget(): void {
+    look.reset();
+    run.reset();
+    setRequest({});
+    setPairs([]);
+  }
+  const ask = (table: TableRequest, answered = pairs) => {
+    setRequest(table);
+    setPairs(answered);
+    run.reset();
+    look.mutate({ paths: form.values, table: asked(table, answered) });
   };
   const pathProps = (field: 'imagesFolder' | 'labelsFile') => ({
     value: form.values[field],
@@ -56,13 +102,15 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
     error: typeof form.errors[field] === 'string' ? form.errors[field] : undefined,
   });
   const where = desktopBridge() ? undefined : 'A path on the machine where Anneal runs.';
+  // Kept in sight while it is asked for again.
+  const preview = useLast(look.data, look.isIdle);
   return (
     <Stack gap="lg">
       <Section
         title="Add images"
         description="Anneal reads the photographs where they are and keeps small face crops in its data folder. Neither leaves this machine."
       >
-        <form noValidate onSubmit={form.onSubmit(start)}>
+        <form noValidate onSubmit={form.onSubmit(() => ask(request))}>
           <Stack>
             <PathField
               label="Folder of photographs"
@@ -72,9 +120,10 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
               {...pathProps('imagesFolder')}
             />
             <PathField
-              label="CSV file"
+              label="Table (CSV or Excel)"
               placeholder="/data/labels.csv"
-              choose={[{ name: 'CSV', extensions: ['csv'] }]}
+              choose={[{ name: 'CSV or Excel', extensions: ['csv', 'tsv', 'txt', 'xlsx'] }]}
+              {...(where && { description: where })}
               {...pathProps('labelsFile')}
             />
             <Checkbox
@@ -83,23 +132,69 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
               {...form.getInputProps('alreadyCropped', { type: 'checkbox' })}
             />
             <Group justify="space-between">
-              <CsvHelp />
-              <Button
+              <TableHelp />
+              <RoleButton
+                needs={['data-manager']}
                 type="submit"
-                loading={run.isPending}
-                leftSection={<IconFolderPlus size={16} aria-hidden />}
+                variant={preview ? 'default' : 'filled'}
+                loading={look.isPending && !preview}
+                leftSection={<IconEye size={16} aria-hidden />}
               >
-                Add images
-              </Button>
+                Preview
+              </RoleButton>
             </Group>
           </Stack>
         </form>
         {run.isPending && <ImportProgressBar />}
       </Section>
+      {look.isError && (
+        <>
+          <ErrorPanel error={look.error} />
+          {toReport(look.error).message.includes('the text is not') && (
+            <Group>
+              <NativeSelect
+                label="Text is encoded as"
+                data={encodingWords(null)}
+                value={request.encoding ?? ''}
+                onChange={(event) =>
+                  ask({
+                    ...request,
+                    encoding: event.currentTarget.value as NonNullable<TableRequest['encoding']>,
+                  })
+                }
+              />
+            </Group>
+          )}
+        </>
+      )}
+      {preview && (
+        <PreviewPanel
+          {...{ preview, request, pairs }}
+          onChange={ask}
+          onAnswer={(pair, answer) => ask(request, answerPair(pairs, pair, answer))}
+          onImport={() => {
+            recordImport(null);
+            // Withdrawals may be recorded although the rest was not.
+            run.mutate(form.values, {
+              onError: () => look.mutate({ paths: form.values, table: asked(request, pairs) }),
+            });
+          }}
+          isWorking={look.isPending}
+          isImporting={run.isPending}
+        />
+      )}
       {run.isError && <ErrorPanel error={run.error} />}
       {run.data && !run.isPending && <ReportCard report={run.data} onShow={onShow} />}
     </Stack>
   );
+}
+
+/** The newest value, also while the next one is not there yet; nothing once it is forgotten. */
+function useLast<T>(value: T | undefined, isForgotten: boolean): T | undefined {
+  const [last, setLast] = useState(value);
+  if (value !== undefined && value !== last) setLast(value);
+  if (isForgotten && last !== undefined) setLast(undefined);
+  return isForgotten ? undefined : (value ?? last);
 }
 
 function ImportProgressBar() {
@@ -110,19 +205,19 @@ function ImportProgressBar() {
         <StepBar label="Images" step={progress.done} steps={progress.total} />
       ) : (
         <Text size="sm" c="dimmed">
-          Reading the CSV file…
+          Reading the table…
         </Text>
       )}
     </Stack>
   );
 }
 
-function CsvHelp() {
+function TableHelp() {
   const [opened, { toggle }] = useDisclosure(false);
   return (
     <div>
       <Button variant="subtle" size="compact-sm" onClick={toggle} aria-expanded={opened}>
-        What goes into the CSV file?
+        What goes into the table?
       </Button>
       <Collapse expanded={opened}>
         <Stack gap="xs" mt="xs" maw={640}>
@@ -130,7 +225,8 @@ function CsvHelp() {
             One line per image, after a first line with the column names. <Code>file</Code>,{' '}
             <Code>subject</Code> (a pseudonym, never a name) and <Code>label</Code> are needed. Consent comes
             from <Code>consent</Code> (granted, withdrawn or none), <Code>consent_document</Code>,{' '}
-            <Code>consent_from</Code> and <Code>consent_expires</Code>, or is recorded later by hand.
+            <Code>consent_from</Code> and <Code>consent_expires</Code>, or is recorded later by hand. Other
+            names of columns, and other words, are matched in the preview.
           </Text>
           <Code block>
             {'file,subject,label,consent,consent_document,consent_from,consent_expires\n' +
@@ -175,15 +271,17 @@ function ReportCard({ report, onShow }: ReportCardProps) {
         {report.withoutConsent > 0 && (
           <Text size="sm" c="dimmed">
             Images without consent are kept but never used. Record the consents under “Subjects”, or add the
-            consent columns to the CSV file and import it again: images that are already there are skipped.
+            consent columns to the table and import it again: images that are already there are skipped.
           </Text>
         )}
-        {report.stillWithdrawn.length > 0 && (
-          <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-            Withdrawn, and still withdrawn, because the consent in the CSV file is older or has no date:{' '}
-            {report.stillWithdrawn.join(', ')}.
-          </Text>
-        )}
+        <SubjectList subjects={report.withdrawn}>Withdrawn now, by this table</SubjectList>
+        <SubjectList subjects={report.contradictions}>
+          Withdrawn, though another line of the table says granted
+        </SubjectList>
+        <SubjectList subjects={report.reconsented}>Given again after a withdrawal</SubjectList>
+        <SubjectList subjects={report.stillWithdrawn}>
+          Withdrawn, and still withdrawn, because the consent in the table is older, or has no date or form
+        </SubjectList>
         {report.duplicates.length > 0 && (
           <Stack gap="xs">
             <Text fw={600}>Pictures that are nearly the same</Text>
@@ -204,6 +302,15 @@ function ReportCard({ report, onShow }: ReportCardProps) {
         </Group>
       </Stack>
     </Card>
+  );
+}
+
+function SubjectList({ subjects, children }: { subjects: readonly string[]; children: ReactNode }) {
+  if (subjects.length === 0) return null;
+  return (
+    <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
+      {children}: {subjects.join(', ')}.
+    </Text>
   );
 }
 

@@ -7,6 +7,7 @@ import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
+import { SubjectLink } from '../components/subject-link.tsx';
 import { formatPlural } from '../format/format.ts';
 import { duplicateWords } from '../format/image-words.ts';
 
@@ -66,7 +67,13 @@ export function DuplicatesTable({ duplicates }: { duplicates: readonly Duplicate
                   {b.sourceName}
                 </Table.Td>
                 <Table.Td>
-                  {a.pseudonym === b.pseudonym ? a.pseudonym : `${a.pseudonym}, ${b.pseudonym}`}
+                  <SubjectLink pseudonym={a.pseudonym} />
+                  {a.pseudonym !== b.pseudonym && (
+                    <>
+                      {', '}
+                      <SubjectLink pseudonym={b.pseudonym} />
+                    </>
+                  )}
                 </Table.Td>
                 <Table.Td>
                   <Badge variant="light" color={kind === 'same-split' ? 'gray' : 'yellow'} mr="xs">
@@ -166,7 +173,9 @@ function QualityLine({ row: { sourceName, pseudonym, status, quality } }: { row:
   return (
     <Table.Tr>
       <Table.Td className="code">{sourceName}</Table.Td>
-      <Table.Td>{pseudonym}</Table.Td>
+      <Table.Td>
+        <SubjectLink pseudonym={pseudonym} />
+      </Table.Td>
       <Table.Td ta="right">{Math.round(quality.facePixels)}</Table.Td>
       <Table.Td ta="right">{quality.sharpness.toFixed(2)}</Table.Td>
       <Table.Td ta="right">{percent(quality.brightness)}</Table.Td>

@@ -6,6 +6,7 @@ import { useSetAside } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
+import { SubjectLink } from '../components/subject-link.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { asideWords } from '../format/image-words.ts';
 
@@ -74,7 +75,9 @@ export function SetAsideTable({ rows }: { rows: readonly SetAsideRow[] }) {
         {rows.map((row) => (
           <Table.Tr key={`${row.pseudonym}/${row.sourceName}`}>
             <Table.Td className="code">{row.sourceName}</Table.Td>
-            <Table.Td>{row.pseudonym}</Table.Td>
+            <Table.Td>
+              <SubjectLink pseudonym={row.pseudonym} />
+            </Table.Td>
             <Table.Td>{row.reason}</Table.Td>
           </Table.Tr>
         ))}

@@ -1,6 +1,5 @@
 import {
   Alert,
-  Anchor,
   Badge,
   Button,
   Card,
@@ -13,14 +12,14 @@ import {
 } from '@mantine/core';
 import { IconCalendarClock, IconSearch, IconUsers } from '@tabler/icons-react';
 import { useState } from 'react';
-import { Link } from 'wouter';
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
 import { useSubjects } from '../api/queries.ts';
-import { subjectPath } from '../api/subject-link.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Paged } from '../components/paged.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
+import { SubjectLink } from '../components/subject-link.tsx';
 import { purposeNote, termEnd } from '../format/consent-words.ts';
 import { formatCount, formatPlural } from '../format/format.ts';
 import {
@@ -170,7 +169,7 @@ interface SubjectsTableProps {
 
 function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
   return (
-    <Table.ScrollContainer minWidth={620}>
+    <Table.ScrollContainer minWidth={620} type="native">
       <Table highlightOnHover aria-label="Subjects">
         <Table.Thead>
           <Table.Tr>
@@ -187,14 +186,7 @@ function SubjectsTable({ rows, onOpen }: SubjectsTableProps) {
           {rows.map((subject) => (
             <Table.Tr key={subject.pseudonym}>
               <Table.Td>
-                <Anchor
-                  component={Link}
-                  href={subjectPath(subject.pseudonym)}
-                  fw={600}
-                  style={{ overflowWrap: 'anywhere' }}
-                >
-                  {subject.pseudonym}
-                </Anchor>
+                <SubjectLink pseudonym={subject.pseudonym} strong />
               </Table.Td>
               <Table.Td ta="right" className="numbers">
                 {formatCount(subject.images)}
@@ -264,7 +256,8 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
         Which runs?
       </Button>
       {holds && (
-        <Button
+        <RoleButton
+          needs={['data-manager']}
           size="compact-sm"
           variant="subtle"
           color="red"
@@ -272,7 +265,7 @@ function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (ope
           onClick={() => onOpen({ what: 'withdraw', subject })}
         >
           Withdraw…
-        </Button>
+        </RoleButton>
       )}
     </Group>
   );

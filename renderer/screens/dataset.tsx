@@ -1,15 +1,22 @@
 import { Tabs } from '@mantine/core';
-import { IconFolderPlus, IconPhotoOff, IconPhotoSearch, IconUsers } from '@tabler/icons-react';
+import {
+  IconFileCertificate,
+  IconFolderPlus,
+  IconPhotoOff,
+  IconPhotoSearch,
+  IconUsers,
+} from '@tabler/icons-react';
 import { useLocation } from 'wouter';
 import { useSetAside } from '../api/queries.ts';
 import { Page } from '../components/page.tsx';
+import { ConsentFilesPanel } from '../consent-files/panel.tsx';
 import { formatCount } from '../format/format.ts';
 import { ImportPanel } from './dataset-import.tsx';
 import { QualityPanel } from './dataset-quality.tsx';
 import { SetAsidePanel } from './dataset-set-aside.tsx';
 import { SubjectsPanel } from './dataset-subjects.tsx';
 
-const tabs = ['subjects', 'set-aside', 'quality', 'import'];
+const tabs = ['subjects', 'set-aside', 'quality', 'import', 'consents'];
 
 /** Whose images are here, what they consented to, what could not be used, and how to add more. */
 export function DatasetScreen({ tab }: { tab: string | undefined }) {
@@ -37,6 +44,9 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
           <Tabs.Tab value="import" leftSection={<IconFolderPlus size={17} aria-hidden />}>
             Add images
           </Tabs.Tab>
+          <Tabs.Tab value="consents" leftSection={<IconFileCertificate size={17} aria-hidden />}>
+            Consent files
+          </Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="subjects">
           <SubjectsPanel onImport={() => show('import')} />
@@ -49,6 +59,9 @@ export function DatasetScreen({ tab }: { tab: string | undefined }) {
         </Tabs.Panel>
         <Tabs.Panel value="import">
           <ImportPanel onShow={show} />
+        </Tabs.Panel>
+        <Tabs.Panel value="consents">
+          <ConsentFilesPanel />
         </Tabs.Panel>
       </Tabs>
     </Page>

@@ -1,4 +1,5 @@
 import { Box, Button, Group, List, SimpleGrid, Stack, Text } from '@mantine/core';
+import { notifications } from '@mantine/notifications';
 import { useCallback, useState } from 'react';
 import type { AgentStatus, SitePolicyView } from '../../core/api/contract.ts';
 import type { Setting } from '../../core/config/setting.ts';
@@ -56,8 +57,8 @@ function PolicyForm({ view, isSaid }: PolicyFormProps) {
   );
   const save = useAction((policy: SitePolicy) => api.site.setPolicy.mutate({ policy }), {
     changes: decisionChanges,
-    success: ({ proposed }) => (proposed === null ? 'Saved.' : waitsForSecond),
-    onSuccess: () => {
+    onSuccess: ({ proposed }) => {
+      if (proposed !== null) notifications.show({ message: waitsForSecond, color: 'green' });
       setTyped({});
       setAsking(null);
     },

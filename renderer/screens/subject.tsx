@@ -11,6 +11,7 @@ import { formatPlural } from '../format/format.ts';
 import { SubjectConsents } from '../subject/consents.tsx';
 import { CorrectionsSection } from '../subject/corrections.tsx';
 import { SubjectImages } from '../subject/images.tsx';
+import { SubjectRights } from '../subject/rights.tsx';
 import { ConsentTimeline } from '../subject/timeline.tsx';
 import { TraceDrawer } from './trace-drawer.tsx';
 
@@ -38,13 +39,16 @@ function Shown({ subject }: { subject: SubjectDetail }) {
       title={pseudonym}
       subtitle={countsOf(subject)}
       actions={
-        <Button
-          variant="default"
-          leftSection={<IconRoute size={16} aria-hidden />}
-          onClick={() => setTracing(true)}
-        >
-          Which runs?
-        </Button>
+        <>
+          <Button
+            variant="default"
+            leftSection={<IconRoute size={16} aria-hidden />}
+            onClick={() => setTracing(true)}
+          >
+            Which runs?
+          </Button>
+          <SubjectRights subject={subject} />
+        </>
       }
     >
       <SubjectConsents subject={subject} />

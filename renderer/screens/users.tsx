@@ -33,6 +33,8 @@ export function UsersScreen() {
         <RoleButton
           needs={['administrator']}
           leftSection={<IconUserPlus size={16} aria-hidden />}
+          // The first user is an administrator: it must be known whether this is the first.
+          disabled={people.data === undefined}
           onClick={() => setAsking({ what: 'add' })}
         >
           Add a user
@@ -138,7 +140,7 @@ const stateOf = ({ isActive, awaitsPassword }: Account): [words: string, color: 
   !isActive
     ? ['Deactivated', 'gray']
     : awaitsPassword
-      ? ['Has not signed in yet', 'yellow']
+      ? ['One-time password', 'yellow']
       : ['Active', 'green'];
 
 function UsersTable({ users, ask }: { users: readonly Account[]; ask: (asking: Asking) => void }) {
@@ -174,7 +176,7 @@ function UserRow({ account, ask }: { account: Account; ask: (asking: Asking) => 
       <Table.Td>{account.displayName}</Table.Td>
       <Table.Td>{account.roles.map((role) => roleWords[role].label).join(', ')}</Table.Td>
       <Table.Td>
-        <Badge variant="light" color={color}>
+        <Badge variant="light" color={color} style={{ flexShrink: 0, overflow: 'visible' }}>
           {words}
         </Badge>
       </Table.Td>
@@ -237,7 +239,7 @@ function SignInRules({ settings }: { settings: PeopleSettings }) {
             label="Lock after minutes without a person"
             min={1}
             max={480}
-            w={280}
+            w={330}
             value={minutes}
             onChange={setMinutes}
             disabled={missing !== null}

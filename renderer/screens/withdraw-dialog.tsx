@@ -1,4 +1,4 @@
-import { List, Text, TextInput } from '@mantine/core';
+import { Checkbox, List, Text, TextInput } from '@mantine/core';
 import { useState } from 'react';
 import { useAction } from '../api/action.ts';
 import { withdrawConsent } from '../api/consents.ts';
@@ -17,12 +17,14 @@ interface WithdrawConsentDialogProps {
 export function WithdrawConsentDialog({ subject, purpose, onClose }: WithdrawConsentDialogProps) {
   const { pseudonym, images } = subject;
   const [date, setDate] = useState('');
+  const [keepImages, setKeepImages] = useState(false);
   const withdraw = useAction(
     () =>
       withdrawConsent({
         pseudonym,
         ...(purpose !== null && { purpose }),
         ...(date !== '' && { date }),
+        keepImages,
       }),
     {
       changes: ['dataset', 'site', 'audit'],
@@ -50,6 +52,7 @@ export function WithdrawConsentDialog({ subject, purpose, onClose }: WithdrawCon
           {purpose === null ? '' : ` for ${purpose}`}, from now on.
         </List.Item>
         <List.Item>Training that is using them stops and starts again without them.</List.Item>
+        <List.Item>When no consent holds any more, the face crops are deleted from this site.</List.Item>
         <List.Item>
           Adapters that were merged earlier stay as they are. “Which runs?” shows which ones the subject took
           part in.
@@ -66,6 +69,12 @@ export function WithdrawConsentDialog({ subject, purpose, onClose }: WithdrawCon
         max={todayIsoDate()}
         value={date}
         onChange={(event) => setDate(event.currentTarget.value)}
+      />
+      <Checkbox
+        label="Keep the face crops, as the person wishes"
+        description="Nothing uses them; they would be there for a new consent."
+        checked={keepImages}
+        onChange={(event) => setKeepImages(event.currentTarget.checked)}
       />
     </ConfirmDialog>
   );

@@ -1,8 +1,10 @@
-import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
+import { useMissingRole } from '../api/me.ts';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
 import { stateWord } from '../format/subject-filter.ts';
@@ -12,6 +14,9 @@ import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
 type Open =
   | { what: RecordMode; purpose: PurposeConsent | null }
   | { what: 'withdraw'; purpose: string | null };
+
+/** Who may record and withdraw. */
+const managers = ['data-manager'] as const;
 
 /** What the subject agrees to now, purpose by purpose, and what can be done about it. */
 export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
@@ -27,17 +32,23 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
       actions={
         <Group gap="xs">
           {several && (
-            <Button variant="subtle" color="red" onClick={() => setOpen({ what: 'withdraw', purpose: null })}>
+            <RoleButton
+              needs={['data-manager']}
+              variant="subtle"
+              color="red"
+              onClick={() => setOpen({ what: 'withdraw', purpose: null })}
+            >
               Withdraw all…
-            </Button>
+            </RoleButton>
           )}
-          <Button
+          <RoleButton
+            needs={managers}
             variant={purposes.length === 0 ? 'filled' : 'default'}
             leftSection={<IconPlus size={16} aria-hidden />}
             onClick={() => setOpen({ what: 'record', purpose: null })}
           >
             {purposes.length === 0 ? 'Record consent…' : 'Another purpose…'}
-          </Button>
+          </RoleButton>
         </Group>
       }
     >
@@ -71,7 +82,7 @@ interface PurposesTableProps {
 
 function PurposesTable({ purposes, onOpen }: PurposesTableProps) {
   return (
-    <Table.ScrollContainer minWidth={560}>
+    <Table.ScrollContainer minWidth={560} type="native">
       <Table aria-label="Consent by purpose">
         <Table.Thead>
           <Table.Tr>
@@ -123,34 +134,46 @@ function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (ope
 
 function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
   const { purpose: name, status } = purpose;
+  const missing = useMissingRole(managers);
   if (!holds(status)) {
     const what = status === 'withdrawn' ? 'after-withdrawal' : status === 'expired' ? 'renew' : 'record';
     const label = { 'after-withdrawal': 'New consent…', renew: 'Renew…', record: 'Record consent…' }[what];
     return (
       <Group justify="flex-end">
-        <Button
+        <RoleButton
+          needs={managers}
           size="compact-sm"
           variant="subtle"
           aria-label={`${label.replace('…', '')}: ${name}`}
           onClick={() => onOpen({ what, purpose })}
         >
           {label}
-        </Button>
+        </RoleButton>
       </Group>
     );
   }
+  // A menu of what one may not do is no help.
+  if (missing !== null)
+    return (
+      <Group justify="flex-end">
+        <RoleButton needs={managers} size="compact-sm" variant="subtle">
+          Change
+        </RoleButton>
+      </Group>
+    );
   return (
     <Group justify="flex-end">
       <Menu position="bottom-end" withinPortal>
         <Menu.Target>
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             size="compact-sm"
             variant="subtle"
             rightSection={<IconChevronDown size={14} aria-hidden />}
             aria-label={`Change the consent to ${name}`}
           >
             Change
-          </Button>
+          </RoleButton>
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>

@@ -16,7 +16,7 @@ export function CorrectionsSection({ corrections }: { corrections: readonly Subj
     >
       <Paged rows={corrections} pageSize={10}>
         {(visible) => (
-          <Table.ScrollContainer minWidth={560}>
+          <Table.ScrollContainer minWidth={560} type="native">
             <Table aria-label="Corrections">
               <Table.Thead>
                 <Table.Tr>

@@ -1,7 +1,6 @@
 import {
   Badge,
   Box,
-  Button,
   Center,
   Checkbox,
   Group,
@@ -18,7 +17,9 @@ import { imagesPerPage, useSubjectImages } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { formatDate, formatPlural } from '../format/format.ts';
+import { qualityWords } from '../format/image-words.ts';
 import { CorrectDialog } from './correct-dialog.tsx';
 
 /** The face crops of a subject, as the model sees them. */
@@ -39,13 +40,14 @@ export function SubjectImages({ subject }: { subject: SubjectDetail }) {
       description="The face crops that Anneal keeps, as the model sees them. The photographs themselves stay where they were."
       actions={
         all > 0 && (
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             variant="default"
             leftSection={<IconPencil size={16} aria-hidden />}
             onClick={() => setCorrecting(true)}
           >
             {chosen.size === 0 ? 'Correct…' : `Correct ${formatPlural(chosen.size, 'image')}…`}
-          </Button>
+          </RoleButton>
         )
       }
     >
@@ -106,7 +108,7 @@ interface ImageCardProps {
 }
 
 function ImageCard({ image, isChosen, onToggle }: ImageCardProps) {
-  const { sourceName, label, split, status, reason, importedAt } = image;
+  const { sourceName, label, split, status, reason, quality, importedAt } = image;
   return (
     <Stack gap={6} role="group" aria-label={`Image ${sourceName}`}>
       <Picture image={image} />
@@ -117,6 +119,11 @@ function ImageCard({ image, isChosen, onToggle }: ImageCardProps) {
         {status === 'ready' && split === 'test' && <Badge color="violet">{splitLabels.test}</Badge>}
         {status === 'set-aside' && <Badge color="yellow">set aside</Badge>}
       </Group>
+      {quality !== null && (
+        <Text size="xs" c="dimmed" className="numbers">
+          {qualityWords(quality)}
+        </Text>
+      )}
       {reason !== null && (
         <Text size="xs" c="dimmed">
           {reason}

@@ -1,8 +1,9 @@
-import { Anchor, Button, Group, Stack, Text, Timeline } from '@mantine/core';
-import { IconPaperclip } from '@tabler/icons-react';
+import { Group, Stack, Text, Timeline } from '@mantine/core';
+import { IconFileText, IconPaperclip } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { SubjectDetail, TimelineRow } from '../../core/api/subject-contract.ts';
 import { Section } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { changeWords, giverWords, termWords } from '../format/consent-words.ts';
 import { formatBytes, formatDateTime, formatDay } from '../format/format.ts';
 import { AttachScanDialog } from './attach-scan.tsx';
@@ -70,17 +71,19 @@ function Entry({ row, onOpen }: { row: TimelineRow; onOpen: (open: Open) => void
       </Text>
       <Group gap="md">
         {row.documents.map((scan) => (
-          <Anchor
+          <RoleButton
             key={scan.id}
-            component="button"
-            type="button"
-            size="xs"
+            needs={['data-manager']}
+            size="compact-xs"
+            variant="light"
+            leftSection={<IconFileText size={13} aria-hidden />}
             onClick={() => onOpen({ what: 'scan', scan })}
           >
             Scan of the form ({kindOf[scan.mediaType]}, {formatBytes(scan.sizeBytes)})
-          </Anchor>
+          </RoleButton>
         ))}
-        <Button
+        <RoleButton
+          needs={['data-manager']}
           size="compact-xs"
           variant="subtle"
           leftSection={<IconPaperclip size={13} aria-hidden />}
@@ -88,7 +91,7 @@ function Entry({ row, onOpen }: { row: TimelineRow; onOpen: (open: Open) => void
           onClick={() => onOpen({ what: 'attach', row })}
         >
           Attach a scan…
-        </Button>
+        </RoleButton>
       </Group>
     </Stack>
   );

@@ -1,11 +1,12 @@
 /** A rogue coordinator whose run was approved, and whose files and rounds are not what the contract says. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { runConfigSchema } from '../../core/config/run-config.ts';
+import { runConfigSchema, startFromText } from '../../core/config/run-config.ts';
 import { demoLabels } from '../../core/data/demo-faces.ts';
 import { type ModelState, mapLayers, shapesAtRank } from '../../core/lora/model-state.ts';
 import { parseSafetensors } from '../../core/lora/safetensors.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
+import { sha256 } from '../../core/shared/hash.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import { chunkBytes } from '../../core/transport/messages.ts';
@@ -127,6 +128,44 @@ test('a run that does not start from what its seed gives is refused before the f
   await refusal();
   expect(await leftAfter(coordinator, runId)).toEqual(nothing);
   expect(coordinator.requests - requests).toBe(0);
+});
+
+test('a run that does not start from the version that its contract names is refused before the file is fetched', async () => {
+  const startFrom = startFromText({ runId: newRun(), round: 0, sha256: 'c'.repeat(64) });
+  const { requests } = coordinator;
+
+  // A version of a run that this site did not see: it cannot be known, but it is the one that the contract names.
+  await coordinator.ask({ runId, base, settings: { ...settings, startFrom }, contributors: 3 });
+
+  expect(await refusal()).toContain('its contract names');
+  expect(await leftAfter(coordinator, runId)).toEqual(nothing);
+  expect(coordinator.requests - requests).toBe(0);
+});
+
+test('a version that was made by too few sites is nothing that a run can start from', async () => {
+  const startFrom = startFromText({
+    runId: newRun(),
+    round: 0,
+    sha256: sha256(firstState({ base, settings })),
+  });
+
+  await coordinator.ask({ runId, base, settings: { ...settings, startFrom }, contributors: 1 });
+
+  expect(await refusal()).toContain('1 contributing');
+  expect(await leftAfter(coordinator, runId)).toEqual(nothing);
+});
+
+test('a run that starts from another result than the one that a round of an earlier run had here is refused', async () => {
+  const earlier = newRun();
+  await coordinator.ask({ runId: earlier, base, settings, round: 1 });
+  await coordinator.hears(earlier, 'announce');
+  const startFrom = startFromText({ runId: earlier, round: 0, sha256: 'd'.repeat(64) });
+
+  await coordinator.ask({ runId, base, settings: { ...settings, startFrom }, contributors: 3 });
+
+  const { reason } = (await coordinator.hears(runId, 'declined', 15_000)).body;
+  expect(reason).toBe('The run does not start from the version of an earlier run that it names.');
+  expect(await leftAfter(coordinator, runId)).toEqual(nothing);
 });
 
 /** Before: the site began to download 3 × 2 GiB for a run of a megabyte. */

@@ -71,3 +71,20 @@ test('a site hears and says nothing in the name of another', async () => {
   const ofOther = run.done[0]!.sites.find(({ siteId }) => siteId === victim)!;
   expect(ofOther).toMatchObject({ status: 'received', reason: null });
 });
+
+test('a site marks no model with withdrawals from contributions that it did not make', async () => {
+  const runId = await scene.startRun(modestRun(scene.federation));
+  const run = await scene.ended(runId);
+  await using rogue = await scene.admit({ name: 'Alarmist' });
+  const { runs } = await scene.federation.coordinator.client.coordinator.overview.query();
+
+  for (let i = 0; i < 40; i++) {
+    const updateSha256 = i.toString(16).padStart(64, '0');
+    await rogue.say('withdrawn', { runId, round: i % run.rounds, updateSha256 });
+    await rogue.say('withdrawn', { runId: runs.at(-1)!.id, round: 0, updateSha256, subjects: 1_000 });
+  }
+  await leave(rogue);
+
+  const after = await scene.federation.coordinator.client.coordinator.overview.query();
+  expect(after.runs.map(({ withdrawal }) => withdrawal)).toEqual(runs.map(() => null));
+});

@@ -263,6 +263,46 @@ test('the list finds by state and by end, and the keyboard reaches the page', as
   await desk.heading(soon).waitFor();
 });
 
+async function saved(click: () => Promise<void>): Promise<Buffer> {
+  const [download] = await Promise.all([desk.page.waitForEvent('download'), click()]);
+  return readFile(await download.path());
+}
+
+test('the report for the person is saved as PDF and as JSON', async () => {
+  const choose = async (item: string) => {
+    await desk.button('Report').click();
+    await desk.page.getByRole('menuitem', { name: item }).click();
+  };
+  const pdf = await saved(() => choose('For the person (PDF)'));
+  expect(pdf.subarray(0, 5).toString()).toBe('%PDF-');
+  const report = JSON.parse((await saved(() => choose('For a program (JSON)'))).toString('utf8'));
+  expect(JSON.stringify(report)).toContain(trained[1]!);
+});
+
+test('a subject is erased once its pseudonym was typed, and a certificate is there', async () => {
+  const erased = trained[1]!;
+  await desk.button('Erase…').click();
+  await dialog().getByText('the photographs in the folder that they were imported from').waitFor();
+  await dialog().getByText('this subject was in none').waitFor();
+  const erase = dialog().getByRole('button', { name: 'Erase' });
+  await dialog().getByLabel('Type the pseudonym to confirm').fill(trained[2]!);
+  expect(await erase.isDisabled()).toBe(true);
+  await dialog().getByLabel('Type the pseudonym to confirm').fill(erased);
+  desk.watch.expectedStatuses.add(404);
+  await erase.click();
+  await dialog().getByText(`${erased} is erased.`).waitFor({ timeout: 60_000 });
+  const certificate = await saved(() =>
+    dialog().getByRole('button', { name: 'Save the certificate' }).click(),
+  );
+  expect(certificate.subarray(0, 5).toString()).toBe('%PDF-');
+  await dialog().getByRole('button', { name: 'Back to the list' }).click();
+  await desk.page.getByRole('table', { name: 'Subjects' }).waitFor();
+  expect(await desk.page.getByRole('link', { name: erased, exact: true }).count()).toBe(0);
+  const trail = await client().audit.query();
+  expect(trail.intact).toBe(true);
+  expect(JSON.stringify(trail)).not.toContain(erased);
+});
+
 test('a narrow window shows all of it without scrolling sideways, and an address that names nobody says so', async () => {
   await desk.page.setViewportSize({ width: 760, height: 800 });
   const overflow = () =>

@@ -143,17 +143,18 @@ test('subjects: search by pseudonym and by label, filter, withdraw after a warni
 
 test('import: the missing file is named, then progress and a report', async () => {
   await open('site', '/dataset/import', { expected: 400 });
-  const add = page.getByRole('button', { name: 'Add images', exact: true });
-  await add.click();
+  await button('Preview').click();
   await page.getByText('Give the folder that holds the photographs.').waitFor();
 
   await field('Folder of photographs').fill('/data/photos');
-  await field('CSV file').fill('/data/labels.txt');
-  await add.click();
+  await field('Table (CSV or Excel)').fill('/data/labels.txt');
+  await button('Preview').click();
   await page.getByText('The CSV file "/data/labels.txt" does not exist.').waitFor();
 
-  await field('CSV file').fill('/data/labels.csv');
-  await add.click();
+  await field('Table (CSV or Excel)').fill('/data/labels.csv');
+  await button('Preview').click();
+  await page.getByText('What labels.csv says').waitFor();
+  await page.getByRole('button', { name: 'Add images', exact: true }).click();
   await page.getByText(/Images: \d+ of 120/).waitFor();
   await page.getByText('118 images added.').waitFor();
   await button('See what was set aside and why').click();
@@ -171,11 +172,13 @@ test('in the desktop app a folder is chosen in the system’s own dialog', async
     },
   });
   await button('Choose: Folder of photographs').click();
-  await button('Choose: CSV file').click();
+  await button('Choose: Table (CSV or Excel)').click();
   expect(await page.getByLabel('Folder of photographs', { exact: true }).inputValue()).toBe(
     '/home/anna/Images',
   );
-  expect(await page.getByLabel('CSV file', { exact: true }).inputValue()).toBe('/home/anna/labels.csv');
+  expect(await page.getByLabel('Table (CSV or Excel)', { exact: true }).inputValue()).toBe(
+    '/home/anna/labels.csv',
+  );
 });
 
 test('the audit trail loads older entries and says when its chain is broken', async () => {
@@ -184,7 +187,7 @@ test('the audit trail loads older entries and says when its chain is broken', as
   const rows = page.getByRole('table', { name: 'Audit trail' }).getByRole('row');
   expect(await rows.count()).toBe(1 + 100);
   await button('Load older entries').click();
-  await expect.poll(() => rows.count()).toBe(1 + 130);
+  await expect.poll(() => rows.count(), { timeout: 10_000 }).toBe(1 + 130);
   expect(await button('Load older entries').count()).toBe(0);
 
   standIn.state.auditIntact = false;

@@ -104,8 +104,10 @@ test('the site adds its images and sees whose consent is active', async () => {
   const { page, button, field, goTo } = site;
   await page.getByRole('link', { name: 'Add images' }).click();
   await field('Folder of photographs').fill(images.imagesFolder);
-  await field('CSV file').fill(images.labelsFile);
+  await field('Table (CSV or Excel)').fill(images.labelsFile);
   await page.getByLabel('The images are already cropped to one face').check();
+  await button('Preview').click();
+  await page.getByRole('img', { name: /^Line 2: / }).waitFor();
   await button('Add images').click();
   await page.getByText(`${subjects * 2} images added.`).waitFor();
 
@@ -255,8 +257,8 @@ test('a subject can be followed into the run, and its consent withdrawn', async 
 /** The first subject of the list that is not held out. */
 async function oneTrainedSubject(): Promise<{ pseudonym: string; trained: number[] }> {
   for (const { pseudonym } of await site.agent.client.site.subjects.query()) {
-    const { runs } = await site.agent.client.site.trace.query({ pseudonym });
-    if (runs[0] !== undefined) return { pseudonym, trained: runs[0].rounds };
+    const { runs } = await site.agent.client.rights.trace.query({ pseudonym });
+    if (runs[0] !== undefined && runs[0].rounds.length > 0) return { pseudonym, trained: runs[0].rounds };
   }
   throw new Error('no subject took part in the run');
 }

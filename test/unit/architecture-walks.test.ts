@@ -22,7 +22,10 @@ function stopOf(line: string): Stop | null {
 function defines(source: string, name: string): boolean {
   const declared = new RegExp(`^\\s*(?:export )?(?:async )?(?:function\\*?|const|let) ${name}\\b`, 'm');
   const method = new RegExp(`^\\s+(?:async )?${name}\\([^()]*\\)(?:: [^=]+)? \\{`, 'm');
-  const property = new RegExp(`^\\s+${name}: (?:async )?(?:\\(|procedure)`, 'm');
+  const property = new RegExp(
+    `^\\s+${name}: (?:async )?(?:\\(|procedure|viewing|managing|approving|administering)`,
+    'm',
+  );
   return declared.test(source) || method.test(source) || property.test(source);
 }
 
@@ -30,6 +33,7 @@ test.each([
   ['export async function runTrainJob(job: TrainJob) {', true],
   ['  async compose(context, purpose) {', true],
   ['  startRun: procedure', true],
+  ['  startRun: approving', true],
   ["import { runTrainJob } from './training-job.ts';", false],
   ['  await runTrainJob(job, context);', false],
   ['  runTrainJob(job, () => {', false],

@@ -9,6 +9,7 @@ import {
   trainingCode,
 } from '../fixtures/fhir-consents.ts';
 import { openFhirWorld, training } from '../fixtures/fhir-world.ts';
+import { eraseSubject } from '../fixtures/store.ts';
 
 const permit = { type: 'permit' as const, code: concept(trainingCode) };
 const deny = { type: 'deny' as const, code: concept(trainingCode) };
@@ -334,6 +335,15 @@ describe('whose consent it is', () => {
   });
 });
 
+test('with the consents of a subject that is erased, the resources go that they were read from', () => {
+  using world = openFhirWorld();
+  const { store } = world;
+  world.read([of('p1'), of('p2'), of('p3', { status: 'draft' })]);
+  for (const name of ['p1', 'p3']) eraseSubject(store, store.subjects.byPseudonym(name)!.id);
+
+  expect(store.consentSources.all().map(({ sourceKey }) => sourceKey)).toEqual(['Consent/of-p2']);
+});
+
 describe('the same consent again', () => {
   test.each([
     ['as it was', {}],
@@ -531,6 +541,31 @@ describe('refusals', () => {
     world.read([broadConsent(change)]);
 
     expect(world.status('p1')).toBe('active');
+  });
+
+  test.each([
+    ['everything denied', { provision: { type: 'deny' } }],
+    ['everything denied inside', { provision: { type: 'permit', provision: [{ type: 'deny' }] } }],
+    [
+      'words that may mean us',
+      { provision: { type: 'deny', provision: [{ type: 'deny', code: [{ text: 'KI' }] }] } },
+    ],
+    ['a rejected consent about nothing in particular', { status: 'rejected', provision: undefined }],
+  ])('%s needs no code that the site knows', (_what, change) => {
+    using world = openFhirWorld();
+    recordConsent(world.store, {
+      ...{
+        pseudonym: 'p1',
+        purpose: training,
+        documentVersion: 'v1',
+        recordedBy: 'test',
+        validFrom: '2026-01-01',
+      },
+    });
+
+    world.read([broadConsent(change)], {});
+
+    expect(world.status('p1')).toBe('withdrawn');
   });
 
   test('refusal and new consent in one file, in any order: the newer holds', () => {

@@ -93,7 +93,11 @@ const bad: [what: string, text: string, message: RegExp][] = [
     'file,subject,label,split\na.jpg,s,x,val\n',
     /line 2, column "split": "val" is neither/,
   ],
-  ['an unknown consent', `${consentHeader}\na.jpg,s,x,yes,,\n`, /line 2, column "consent": "yes" is neither/],
+  [
+    'an unknown consent',
+    `${consentHeader}\na.jpg,s,x,perhaps,,\n`,
+    /line 2, column "consent": "perhaps" is neither/,
+  ],
   [
     'a date that is none',
     `${consentHeader}\na.jpg,s,x,granted,1.2.2026,\n`,
@@ -107,7 +111,7 @@ const bad: [what: string, text: string, message: RegExp][] = [
   ],
   [
     'two consents of one subject',
-    `${consentHeader}\na.jpg,s,x,granted,,\nb.jpg,s,x,withdrawn,,\n`,
+    `${consentHeader}\na.jpg,s,x,granted,,2030-01-01\nb.jpg,s,x,granted,,2031-01-01\n`,
     /line 3, column "consent": .*"s" differs from line 2/,
   ],
   [

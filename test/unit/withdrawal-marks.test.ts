@@ -1,3 +1,4 @@
+import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { defaultRunConfig, startFromText, startStateOf } from '../../core/config/run-config.ts';
 import { freezeCohort } from '../../core/consent/cohort.ts';
@@ -104,35 +105,35 @@ describe('at a coordinator', () => {
   });
 });
 
-describe('at a site', () => {
-  const purpose = 'federated-training';
-  const ports = () => {
-    const sent: SiteMessage[] = [];
-    return { sent, enqueue: (message: SiteMessage) => void sent.push(message) };
-  };
-  const people = ['P1', 'P2', 'P3'];
+const purpose = 'federated-training';
+const ports = () => {
+  const sent: SiteMessage[] = [];
+  return { sent, enqueue: (message: SiteMessage) => void sent.push(message) };
+};
+const people = ['P1', 'P2', 'P3'];
 
-  /** A run of two rounds in which these subjects took part, whose updates were announced and answered. */
-  function contributed(store: Store, status: 'received' | 'announced' = 'received') {
-    addRun(store, 'run', 2);
-    for (const pseudonym of people) {
-      addImage(store, pseudonym, pseudonym);
-      recordConsent(store, {
-        pseudonym,
-        purpose,
-        documentVersion: '1',
-        validFrom: '2026-01-01',
-        recordedBy: 'x',
-      });
-    }
-    for (const round of [0, 1]) {
-      const cohort = freezeCohort(store, { runId: 'run', round, purpose });
-      const made = { runId: 'run', round, siteId: 'here', updateSha256: updateOf('here', round) };
-      store.roundSites.upsert({ ...made, status, cohortSha256: cohort.sha256 });
-      store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256 });
-    }
+/** A run of two rounds in which these subjects took part, whose updates were announced and answered. */
+function contributed(store: Store, status: 'received' | 'announced' = 'received') {
+  addRun(store, 'run', 2);
+  for (const pseudonym of people) {
+    addImage(store, pseudonym, pseudonym);
+    recordConsent(store, {
+      pseudonym,
+      purpose,
+      documentVersion: '1',
+      validFrom: '2026-01-01',
+      recordedBy: 'x',
+    });
   }
+  for (const round of [0, 1]) {
+    const cohort = freezeCohort(store, { runId: 'run', round, purpose });
+    const made = { runId: 'run', round, siteId: 'here', updateSha256: updateOf('here', round) };
+    store.roundSites.upsert({ ...made, status, cohortSha256: cohort.sha256 });
+    store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256 });
+  }
+}
 
+describe('at a site', () => {
   test('several who withdraw are told of once: the first contribution that was taken, and nothing about them', () => {
     using opened = openTestStore();
     const { store } = opened;
@@ -177,6 +178,23 @@ describe('at a site', () => {
 
     expect(sent.map(({ body }) => 'round' in body && body.round)).toEqual([0, 1]);
   });
+});
+
+test('what is owed outlives the rows that say why, as in an erasure', () => {
+  using opened = openTestStore();
+  const { store } = opened;
+  contributed(store);
+  withdrawConsent(store, { pseudonym: 'P1', recordedBy: 'x' });
+
+  store.withdrawalNotices.noteOwed();
+  const db = new Database(opened.file);
+  db.exec(`DROP TRIGGER consent_events_no_delete; DROP TRIGGER cohort_members_no_delete;
+    DELETE FROM consent_events; DELETE FROM cohort_members`);
+  db.close();
+  const { sent, enqueue } = ports();
+  tellWithdrawals(store, { enqueue });
+
+  expect(sent).toHaveLength(1);
 });
 
 test('what a run starts from is one text that people and programs read alike', () => {

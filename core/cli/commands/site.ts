@@ -1,16 +1,15 @@
 /** `anneal site …`: take part in a federation. */
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { AgentStatus, SiteOverview } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
-import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
 import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
+import { addSiteImport } from './site-import.ts';
 import { addSiteTime } from './site-time.ts';
 
 /** The invitation itself, or the file that holds it. Given as an argument it would show in process lists, so `-` reads standard input. */
@@ -78,50 +77,7 @@ export function addSiteCommands(program: Command): void {
         );
     });
 
-  site
-    .command('import')
-    .description('import a folder of images with a CSV of labels and consents')
-    .requiredOption('--images <folder>', 'folder of JPEG or PNG files')
-    .requiredOption(
-      '--labels <file>',
-      'CSV: file,subject,label and optionally split, consent, consent_document, consent_from, consent_expires',
-    )
-    .option('--already-cropped', 'the images are aligned face crops; skip face detection', false)
-    .option('--data <folder>', 'data folder')
-    .option('--json', 'print JSON', false)
-    .action(async (options) => {
-      const report = await withAgent(options.data, (client) =>
-        client.site.import.mutate({
-          // The agent may run in another folder.
-          imagesFolder: resolve(options.images),
-          labelsFile: resolve(options.labels),
-          alreadyCropped: options.alreadyCropped,
-        }),
-      );
-      if (options.json) return printJson(report);
-      printLine(
-        `${plural(report.imported, 'image')} imported, ${report.setAside.length} set aside, ${report.alreadyThere} already there.`,
-      );
-      if (report.withoutConsent > 0)
-        printLine(`Without active consent, and so not used: ${report.withoutConsent}.`);
-      if (report.stillWithdrawn.length > 0)
-        printLine(
-          `Withdrawn, and still withdrawn, because the consent in the CSV is older or has no date: ${report.stillWithdrawn.join(', ')}.`,
-        );
-      printLine(
-        formatTable(
-          ['label', 'training', 'held out'],
-          Object.entries(report.byLabel).map(([label, count]) => [
-            label,
-            String(count.train),
-            String(count.test),
-          ]),
-          [1, 2],
-        ),
-      );
-      for (const row of report.setAside.slice(0, 20))
-        printLine(`set aside: ${row.sourceName}: ${row.reason}`);
-    });
+  addSiteImport(site);
 
   site
     .command('start')

@@ -100,7 +100,12 @@ function* importInSteps(
     });
   }
   const options = changedOptions(fhirOptions(store), changes ?? {});
-  const reading = { zone: siteTimeZone(store), options, persons: indexPersons(file.resources) };
+  const reading = {
+    zone: siteTimeZone(store),
+    options,
+    persons: indexPersons(file.resources),
+    purposes: [...new Set(store.consentEvents.all().map(({ purpose }) => purpose))],
+  };
   const tally = createTally(file, consents.length);
   const statements: ConsentStatement[] = [];
   for (const found of consents) {

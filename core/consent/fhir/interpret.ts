@@ -60,6 +60,8 @@ export interface Reading {
   zone: string;
   options: FhirOptions;
   persons: PersonIndex;
+  /** Purposes that somebody here has consented to: a consent without a code of theirs may still deny everything. */
+  purposes: readonly string[];
 }
 
 /** More would be no consent that anybody signed. */
@@ -105,7 +107,7 @@ function state(found: FoundResource, consent: FhirConsent, reading: Reading): In
 
   const signed = consent.dateTime === undefined ? null : momentOf(consent.dateTime, reading.zone);
   const purposes = new Map(
-    purposesNamed(consent, reading.options).map((purpose) => [
+    purposesNamed(consent, reading).map((purpose) => [
       purpose,
       statementOn(purpose, consent, reading, signed),
     ]),
@@ -198,14 +200,13 @@ function wholeCodings({ category, policy, policyRule }: FhirConsent) {
   return [...(category ?? []).flatMap(codingsOf), ...codingsOf(policyRule), ...policies];
 }
 
-/** All purposes of the site: of one that it does not name, a consent may still deny everything. */
-function purposesNamed(consent: FhirConsent, options: FhirOptions): string[] {
+/** All purposes of the site, and those of Anneal's own that the consent names. */
+function purposesNamed(consent: FhirConsent, { options, purposes }: Reading): string[] {
   const named = [...codingsIn(consent.provision), ...wholeCodings(consent)].flatMap((coding) =>
     purposesOf(coding, options),
   );
-  return [...new Set([...options.purposes.map(({ purpose }) => purpose), ...named])].filter(
-    (purpose) => purpose !== everyPurpose,
-  );
+  const all = [...purposes, ...options.purposes.map(({ purpose }) => purpose), ...named];
+  return [...new Set(all)].filter((purpose) => purpose !== everyPurpose);
 }
 
 function statementOn(

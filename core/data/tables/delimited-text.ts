@@ -75,12 +75,12 @@ const typedTextMarker = /^'(?=[\d=+\-@])/;
 
 /** @param cell as the file gives it */
 export function withoutTextMarker(cell: string): string {
-  const trimmed = trimOrdinary(cell);
+  const trimmed = trimSpaces(cell);
   return (quotedTextMarker.exec(trimmed)?.[1] ?? trimmed).replace(typedTextMarker, '');
 }
 
-/** Only what is ordinary: another space is part of the value, and the value's own check says so. */
-const trimOrdinary = (text: string) => text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, '');
+/** Spaces of all widths, also no-break ones; not what has no width at all, which the value's own check names. */
+const trimSpaces = (text: string) => text.replace(/^[\p{Zs}\t\r\n]+|[\p{Zs}\t\r\n]+$/gu, '');
 
 function parseRows(
   text: string,

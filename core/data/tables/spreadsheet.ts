@@ -15,7 +15,7 @@ import {
   tableLimits,
 } from './table.ts';
 
-const maxMemoryMb = 1024;
+const maxMemoryMb = 512;
 const timeoutMs = 120_000;
 
 /**

@@ -35,24 +35,14 @@ function byteOrderMark(bytes: Uint8Array): Encoding | null {
   return null;
 }
 
-const sampleBytes = 1024;
-
 /**
- * Without a mark: column names, separators and line ends are Latin, so most of the high bytes are zero and no low one is.
- * A NUL in UTF-8 text is refused later, cell by cell.
+ * Without a mark: a table begins with the name of a column, of which each Latin letter has a zero byte. No other text
+ * has any: a NUL in UTF-8 text is refused later, cell by cell.
  */
 function unmarkedUtf16(bytes: Uint8Array): Encoding | null {
-  const pairs = Math.floor(Math.min(bytes.length, sampleBytes) / 2);
-  if (pairs < 2) return null;
-  let first = 0;
-  let second = 0;
-  for (let pair = 0; pair < pairs; pair++) {
-    if (bytes[2 * pair] === 0) first += 1;
-    if (bytes[2 * pair + 1] === 0) second += 1;
-  }
-  if (first === 0 && second > pairs / 2) return 'utf-16le';
-  if (second === 0 && first > pairs / 2) return 'utf-16be';
-  return null;
+  const [first, second, third, fourth] = bytes;
+  if (second === 0 && fourth === 0 && first !== 0 && third !== 0) return 'utf-16le';
+  return first === 0 && third === 0 && second !== 0 && fourth !== 0 ? 'utf-16be' : null;
 }
 
 function decode(bytes: Uint8Array, name: string, encoding: Encoding): string {

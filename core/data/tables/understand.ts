@@ -36,6 +36,8 @@ export interface UnderstandOptions {
   allowedLabels?: readonly string[] | undefined;
   /** The stored pseudonym of a subject that is there already. */
   known?: ((pseudonym: string) => string | null) | undefined;
+  /** Who is meant by a pseudonym of the table, where a person said that it is another's. */
+  meant?: ReadonlyMap<string, string> | undefined;
 }
 
 /** A word of the table, with what it was taken for. */
@@ -117,7 +119,9 @@ export function understandTable(table: Table, options: UnderstandOptions): Under
     missing,
     dates: reader.dates,
     words,
-    images: rows.flatMap((row) => (kind === 'images' && !problems.hasLine(row.line) ? asImage(row) : [])),
+    images: rows.flatMap((row) =>
+      kind === 'images' && !problems.hasLine(row.line) ? asImage(row, settled.consents) : [],
+    ),
     ...settled,
     withdrawals: rows.flatMap(({ line, subject, withdraws }) =>
       subject !== null && withdraws !== null ? [{ line, subject, purpose: withdraws }] : [],
@@ -158,8 +162,16 @@ interface ReadRow extends Omit<LabelRow, 'file' | 'subject' | 'label'> {
   withdraws: string | null;
 }
 
-const asImage = ({ withdraws: _, ...row }: ReadRow): LabelRow[] =>
-  row.file !== null && row.subject !== null && row.label !== null ? [row as LabelRow] : [];
+/** With the withdrawal of another row of its subject, where there is one. */
+function asImage({ withdraws: _, ...row }: ReadRow, consents: readonly ConsentRow[]): LabelRow[] {
+  const { file, subject, label, consent } = row;
+  if (file === null || subject === null || label === null) return [];
+  const isOver = (other: ConsentRow) =>
+    other.subject === subject &&
+    other.consent.kind === 'withdrawn' &&
+    (other.consent.purpose === consent?.purpose || other.consent.purpose === everyPurpose);
+  return [{ ...row, file, subject, label, consent: consent && (consents.find(isOver)?.consent ?? consent) }];
+}
 
 const mergeValues = (remembered: ValueMap = {}, given: ValueMap = {}): ValueMap => ({
   consent: { ...remembered.consent, ...given.consent },
@@ -247,7 +259,8 @@ function readRow(row: TableRow, reader: RowReader): ReadRow | null {
       return read?.value ?? null;
     });
   const isImage = options.kind === 'images';
-  const subject = readSubject(cellOf('subject')!, problems, options.known ?? (() => null));
+  const written = readSubject(cellOf('subject')!, problems, options.known ?? (() => null));
+  const subject = written === null ? null : (options.meant?.get(written) ?? written);
   const consentCell = cellOf('consent');
   const said = optional('consent', (cell) =>
     readWord(cell, 'consent', consentOf(cell.text, reader.values), reader),

@@ -1,1 +1,0 @@
-export const machineTimeZone = (): string => new Intl.DateTimeFormat().resolvedOptions().timeZone;

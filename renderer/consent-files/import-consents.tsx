@@ -1,0 +1,180 @@
+import { ActionIcon, Group, List, Stack, Text, TextInput } from '@mantine/core';
+import { IconEye, IconFileImport, IconX } from '@tabler/icons-react';
+import { useQuery } from '@tanstack/react-query';
+import { useState } from 'react';
+import { useAction } from '../api/action.ts';
+import { desktopBridge } from '../api/bridge.ts';
+import { api } from '../api/client.ts';
+import { keys } from '../api/queries.ts';
+import { ErrorPanel } from '../components/error-panel.tsx';
+import { Section } from '../components/page.tsx';
+import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
+import { ConsentFileReport } from './report.tsx';
+
+/** What the runs of Anneal are for; other purposes of a code are mapped on the command line. */
+const purpose = 'federated-training';
+
+/** Reads a file of FHIR consents: looked at first, then recorded. */
+export function ImportConsents() {
+  const [file, setFile] = useState('');
+  const [system, setSystem] = useState<string | null>(null);
+  /** Codes that a person has said to permit training, `SYSTEM|CODE`, and that are not remembered yet. */
+  const [codes, setCodes] = useState<readonly string[]>([]);
+  const [forgotten, setForgotten] = useState<readonly string[]>([]);
+  const remembered = useQuery({
+    queryKey: keys.fhirOptions,
+    queryFn: () => api.consentFiles.fhirOptions.query(),
+  });
+  const shownSystem = system ?? remembered.data?.identifierSystem ?? '';
+  const run = useAction(
+    (preview: boolean) =>
+      api.consentFiles.import.mutate({
+        file: file.trim(),
+        preview,
+        fhir: {
+          identifierSystem: shownSystem.trim() === '' ? null : shownSystem.trim(),
+          purposes: codes.map(mappingOf),
+          forget: [...forgotten],
+        },
+      }),
+    { changes: ['dataset', 'consent', 'site', 'audit'], ownErrors: true },
+  );
+  const isPreview = run.variables ?? true;
+  const changed = () => run.reset();
+  /** What was said is remembered by the site now. */
+  const remember = () => {
+    setCodes([]);
+    setForgotten([]);
+    setSystem(null);
+  };
+  const known = (remembered.data?.purposes ?? []).filter(
+    (entry) => !forgotten.includes(entry.code) && !codes.includes(nameOf(entry)),
+  );
+  const mapped = [
+    ...known.map((entry) => ({ key: nameOf(entry), code: entry.code, purpose: entry.purpose, isNew: false })),
+    ...codes.map((code) => ({ key: code, code, purpose, isNew: true })),
+  ];
+  const forget = ({ code, isNew }: (typeof mapped)[number]) => {
+    if (isNew) setCodes(codes.filter((other) => other !== code));
+    else setForgotten([...forgotten, code]);
+    changed();
+  };
+  return (
+    <Stack gap="lg">
+      <Section
+        title="Import consents"
+        description="HL7 FHIR R4 Consents: a Bundle, NDJSON, or one resource. Look at it first: nothing is recorded by that."
+      >
+        <Stack>
+          <PathField
+            label="File of consents"
+            placeholder="/data/consents.json"
+            choose={[{ name: 'FHIR JSON', extensions: ['json', 'ndjson'] }]}
+            value={file}
+            onChange={(path) => {
+              setFile(path);
+              changed();
+            }}
+            {...(desktopBridge() ? {} : { description: 'A path on the machine where Anneal runs.' })}
+          />
+          <TextInput
+            label="Identifier system of the pseudonyms"
+            description="Leave it empty if the pseudonym is the id in Patient/ID."
+            placeholder="https://hospital.example/pseudonym"
+            spellCheck={false}
+            value={shownSystem}
+            onChange={(event) => {
+              setSystem(event.currentTarget.value);
+              changed();
+            }}
+          />
+          <MappedCodes mapped={mapped} onForget={forget} />
+          <Group justify="flex-end">
+            <RoleButton
+              needs={['data-manager']}
+              variant={run.data === undefined ? 'filled' : 'default'}
+              disabled={file.trim() === ''}
+              loading={run.isPending && isPreview}
+              leftSection={<IconEye size={16} aria-hidden />}
+              onClick={() => run.mutate(true)}
+            >
+              Look at it
+            </RoleButton>
+            <RoleButton
+              needs={['data-manager']}
+              disabled={run.data === undefined || !isPreview}
+              loading={run.isPending && !isPreview}
+              leftSection={<IconFileImport size={16} aria-hidden />}
+              onClick={() => run.mutate(false, { onSuccess: remember })}
+            >
+              Record these consents
+            </RoleButton>
+          </Group>
+        </Stack>
+      </Section>
+      {run.isError && <ErrorPanel error={run.error} />}
+      {run.data && (
+        <ConsentFileReport
+          report={run.data}
+          isPreview={isPreview}
+          purpose={purpose}
+          onMap={(code) => {
+            setCodes([...codes, code]);
+            run.reset();
+          }}
+        />
+      )}
+    </Stack>
+  );
+}
+
+const nameOf = ({ system, code }: { system: string | null; code: string }) =>
+  system === null ? code : `${system}|${code}`;
+
+function mappingOf(name: string) {
+  const bar = name.lastIndexOf('|');
+  return { system: bar < 0 ? null : name.slice(0, bar), code: name.slice(bar + 1), purpose };
+}
+
+interface MappedCodesProps {
+  mapped: readonly { key: string; code: string; purpose: string; isNew: boolean }[];
+  onForget: (entry: MappedCodesProps['mapped'][number]) => void;
+}
+
+function MappedCodes({ mapped, onForget }: MappedCodesProps) {
+  if (mapped.length === 0) {
+    return (
+      <Text size="sm" c="dimmed">
+        No code of this hospital’s consents is said to permit anything yet. Look at the file, and say it
+        there.
+      </Text>
+    );
+  }
+  return (
+    <div>
+      <Text size="sm" fw={500} id="mapped-codes">
+        What the codes permit
+      </Text>
+      <List size="sm" listStyleType="none" aria-labelledby="mapped-codes">
+        {mapped.map((entry) => (
+          <List.Item key={entry.key}>
+            <Group gap={6} wrap="nowrap">
+              <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
+                {entry.key}: {entry.purpose}
+              </Text>
+              <ActionIcon
+                variant="subtle"
+                size="sm"
+                aria-label={`Forget what ${entry.code} permits`}
+                onClick={() => onForget(entry)}
+              >
+                <IconX size={14} aria-hidden />
+              </ActionIcon>
+            </Group>
+          </List.Item>
+        ))}
+      </List>
+    </div>
+  );
+}
