@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Browser } from 'playwright-core';
 import sharp from 'sharp';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { ensureBuilt } from '../../build/ensure-built.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
 import { type Desk, openDeskAt } from '../fixtures/desk.ts';
@@ -36,8 +36,12 @@ beforeAll(async () => {
   trained = details.filter(({ images }) => images.train > 0).map(({ pseudonym }) => pseudonym);
   heldOut = details.find(({ images }) => images.test > 0)!.pseudonym;
   desk = await openDeskAt(browser, federation.sites[0]!.agent);
+  desk.page.setDefaultTimeout(60_000);
   await desk.signIn();
-}, 180_000);
+}, 300_000);
+
+// Pages of several windows on a busy machine take their time.
+vi.setConfig({ testTimeout: 180_000 });
 
 afterEach(() => {
   expect(desk.watch.foreignRequests, 'nothing is asked of any other origin').toEqual([]);
@@ -111,6 +115,7 @@ test('whoever reads it elsewhere and in another language sees the same day', asy
     const other = await openDeskAt(browser, federation.sites[0]!.agent, 'light', {
       ...{ locale, timezoneId: locale === 'de-DE' ? 'Pacific/Kiritimati' : 'Pacific/Pago_Pago' },
     });
+    other.page.setDefaultTimeout(60_000);
     await other.signIn();
     await openSubject(trained[0]!, other);
     await other.page.getByRole('table', { name: 'Consent by purpose' }).getByText(day).waitFor();
@@ -256,7 +261,7 @@ test('the list finds by state and by end, and the keyboard reaches the page', as
   await desk.page.getByText('Consents of 1 subject end within 60 days.').waitFor();
   await desk.button('Show them').click();
   const rows = desk.page.getByRole('table', { name: 'Subjects' }).getByRole('row');
-  await expect.poll(() => rows.count()).toBe(2);
+  await expect.poll(() => rows.count(), { timeout: 20_000 }).toBe(2);
   await rows.nth(1).getByText('Ends soon').waitFor();
   await rows.nth(1).getByRole('link').focus();
   await desk.page.keyboard.press('Enter');

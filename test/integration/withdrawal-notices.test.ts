@@ -108,9 +108,9 @@ test(
     expect(run.done.map(({ sites }) => sites.map(({ status }) => status))).toEqual(
       Array.from({ length: 3 }, () => ['received', 'received']),
     );
-    expect((await site().rights.trace.query({ pseudonym: late })).runs.map(({ runId }) => runId)).not.toContain(
-      again.id,
-    );
+    expect(
+      (await site().rights.trace.query({ pseudonym: late })).runs.map(({ runId }) => runId),
+    ).not.toContain(again.id);
   },
   testTimeoutMs,
 );

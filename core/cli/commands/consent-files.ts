@@ -6,7 +6,9 @@ import { type FhirChanges, parsePurposeMapping } from '../../consent/fhir/purpos
 import { plural } from '../../shared/text.ts';
 import { readList } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
+import { addTableOptions } from '../table-options.ts';
 import { withAgent } from '../with-agent.ts';
+import { importConsentList, isTable } from './consent-table.ts';
 
 export function addConsentFileCommands(consent: Command): void {
   addImport(consent);
@@ -14,10 +16,10 @@ export function addConsentFileCommands(consent: Command): void {
 }
 
 function addImport(consent: Command): void {
-  consent
+  const command = consent
     .command('import <file>')
     .description(
-      'record what a file of HL7 FHIR R4 Consents says: a Bundle, NDJSON, or one resource (docs/fhir.md)',
+      'record what a file of HL7 FHIR R4 Consents says (a Bundle, NDJSON, or one resource; docs/fhir.md), or a list in CSV or .xlsx (docs/import.md)',
     )
     .option('--identifier-system <uri>', 'system of the identifier that is the pseudonym; remembered')
     .option('--patient-id', 'the pseudonym is the id in Patient/ID; remembered', false)
@@ -30,26 +32,27 @@ function addImport(consent: Command): void {
     .option('--forget-codes <codes>', 'codes that stand for nothing any more', readList)
     .option('--preview', 'say what would be recorded, and record nothing', false)
     .option('--data <folder>', 'data folder')
-    .option('--json', 'print JSON', false)
-    .action(async (file: string, options) => {
-      const fhir: FhirChanges = {
-        ...(options.purposeMap.length > 0 ? { purposes: options.purposeMap.map(parsePurposeMapping) } : {}),
-        ...(options.patientId ? { identifierSystem: null } : {}),
-        ...(options.identifierSystem === undefined ? {} : { identifierSystem: options.identifierSystem }),
-        ...(options.forgetCodes === undefined ? {} : { forget: options.forgetCodes }),
-      };
-      const report = await withAgent(options.data, (client) =>
-        client.consentFiles.import.mutate({
-          // The agent may run in another folder.
-          file: resolve(file),
-          preview: options.preview,
-          ...(Object.keys(fhir).length > 0 ? { fhir } : {}),
-        }),
-      );
-      if (options.json) printJson(report);
-      else for (const line of describe(report, options.preview)) printLine(line);
-      if (report.problems.length > 0) process.exitCode = 1;
-    });
+    .option('--json', 'print JSON', false);
+  addTableOptions(command).action(async (file: string, options) => {
+    if (await isTable(file)) return importConsentList(file, options);
+    const fhir: FhirChanges = {
+      ...(options.purposeMap.length > 0 ? { purposes: options.purposeMap.map(parsePurposeMapping) } : {}),
+      ...(options.patientId ? { identifierSystem: null } : {}),
+      ...(options.identifierSystem === undefined ? {} : { identifierSystem: options.identifierSystem }),
+      ...(options.forgetCodes === undefined ? {} : { forget: options.forgetCodes }),
+    };
+    const report = await withAgent(options.data, (client) =>
+      client.consentFiles.import.mutate({
+        // The agent may run in another folder.
+        file: resolve(file),
+        preview: options.preview,
+        ...(Object.keys(fhir).length > 0 ? { fhir } : {}),
+      }),
+    );
+    if (options.json) printJson(report);
+    else for (const line of describe(report, options.preview)) printLine(line);
+    if (report.problems.length > 0) process.exitCode = 1;
+  });
 }
 
 const longestList = 20;
