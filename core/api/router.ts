@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { runSettingsSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
-import { traceSubject } from '../consent/trace.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import { exportOptionsSchema } from '../models/adapter-files.ts';
 import { isOpen } from '../people/person.ts';
@@ -28,7 +27,6 @@ import { administering, approving, managing, pausing, type RequestContext, route
 import { approveByPeople, proposedOf, setPolicyByPeople } from './two-people.ts';
 
 const name = z.string().trim().min(1).max(80);
-const pseudonym = z.object({ pseudonym: z.string().min(1).max(200) });
 const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
 const run = z.object({ runId: z.string().min(1).max(100) });
 /** The result of a round of a run. */
@@ -115,7 +113,6 @@ const siteRouter = router({
     .query(({ ctx, input }) => listSubjects(ctx.agent.store, input?.search ?? '')),
   setAside: viewing.query(({ ctx }) => listSetAside(ctx.agent.store)),
   ...importProcedures,
-  trace: viewing.input(pseudonym).query(({ ctx, input }) => traceSubject(ctx.agent.store, input.pseudonym)),
   /** The request that waits for a person, and what was decided before. */
   requests: viewing.query(({ ctx }) => siteRequests(ctx.agent)),
   /** The letter of a run that has asked, whatever was decided about it. */

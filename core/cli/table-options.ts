@@ -16,6 +16,7 @@ export interface TableOptions {
   distinct?: [string, string][];
   acceptMapping: boolean;
   acceptWarnings: boolean;
+  again: boolean;
 }
 
 /** For {@link tableRequestOf}. */
@@ -37,12 +38,14 @@ export function addTableOptions(command: Command): Command {
     .option('--same <written=subject>', 'this pseudonym of the table is that subject; repeatable', readSame)
     .option('--distinct <one,other>', 'these two look alike and are two subjects; repeatable', readDistinct)
     .option('--accept-mapping', 'what was guessed for columns and words is right', false)
-    .option('--accept-warnings', 'what the preview warns of is as it should be', false);
+    .option('--accept-warnings', 'what the preview warns of is as it should be', false)
+    .option('--again', 'subjects that were erased here may come again', false);
 }
 
 export function tableRequestOf(options: TableOptions): TableRequest {
-  const { sheet, encoding, map, values, dates, same, distinct, acceptMapping, acceptWarnings } = options;
-  return { sheet, encoding, map, values, dates, same, distinct, acceptMapping, acceptWarnings };
+  const { sheet, encoding, map, values, dates, same, distinct, acceptMapping, acceptWarnings, again } =
+    options;
+  return { sheet, encoding, map, values, dates, same, distinct, acceptMapping, acceptWarnings, again };
 }
 
 /** Between two of them; names of columns may hold commas. */

@@ -3,7 +3,13 @@ import { applyConsentRecord } from '../consent/apply-record.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { Store } from '../store/store.ts';
-import { type ImportTable, type LoadTableOptions, loadTable, rememberAnswered } from './import-table.ts';
+import {
+  type ImportTable,
+  type LoadTableOptions,
+  loadTable,
+  readmitErased,
+  rememberAnswered,
+} from './import-table.ts';
 import type { TableRequest } from './tables/request.ts';
 import type { ConsentRow } from './tables/rows.ts';
 
@@ -52,6 +58,7 @@ export function recordTableConsents(
     if (blocked !== null) throw blocked;
     return store.transaction(() => {
       rememberAnswered(store, loaded, request satisfies TableRequest);
+      if (request.again === true) readmitErased(store, loaded, recordedBy);
       if (kind === 'images') {
         for (const { subject } of understanding.consents) store.subjects.upsert({ pseudonym: subject });
       }

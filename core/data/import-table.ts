@@ -73,7 +73,9 @@ export async function loadTable(options: LoadTableOptions): Promise<ImportTable>
     understanding,
     questions,
     warnings,
-    blocked: whyBlocked({ table, kind, understanding, questions, warnings, request }),
+    blocked:
+      whyBlocked({ table, kind, understanding, questions, warnings, request }) ??
+      whyErased(store, { table, kind, understanding, request }),
     withdrawalsAreClear: !columns.some(({ field }) => field === 'subject' || field.startsWith('consent')),
   };
 }
@@ -150,6 +152,42 @@ function whyBlocked({
     );
   }
   return null;
+}
+
+/** Of the subjects that an import would make. A list of consents makes none. */
+const erasedOf = (
+  store: ReadOnlyStore | Store,
+  { kind, understanding }: Pick<ImportTable, 'kind' | 'understanding'>,
+) =>
+  kind === 'images'
+    ? [...new Set([...understanding.images, ...understanding.consents].map(({ subject }) => subject))].filter(
+        (subject) =>
+          store.subjects.byPseudonym(subject) === null && store.subjects.erasedAt(subject) !== null,
+      )
+    : [];
+
+function whyErased(
+  store: ReadOnlyStore | Store,
+  loaded: Pick<ImportTable, 'table' | 'kind' | 'understanding'> & { request: TableRequest },
+): AppError | null {
+  const [first, ...others] = loaded.request.again === true ? [] : erasedOf(store, loaded);
+  if (first === undefined) return null;
+  const day = store.subjects.erasedAt(first)!.slice(0, 10);
+  const more =
+    others.length === 0 ? '' : `, and so were ${plural(others.length, 'other subject')} of the table`;
+  return new AppError(
+    'SUBJECT_ERASED',
+    `${loaded.table.name}: ${quote(first)} was erased here on ${day}${more}.`,
+  );
+}
+
+/** A person has said that they may come again. Call it in the transaction that records the table. */
+export function readmitErased(store: Store, loaded: ImportTable, actor: string): void {
+  for (const pseudonym of erasedOf(store, loaded)) {
+    const subject = store.subjects.refOf(pseudonym);
+    store.erasures.readmit(subject);
+    store.audit.append({ actor, action: 'subject.readmitted', details: { subject } });
+  }
 }
 
 /** A pseudonym is no name and no birth date. */

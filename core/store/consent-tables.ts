@@ -108,8 +108,6 @@ export function createConsentEvents(
     sayErased(subjectId: number, actor: string): ErasedEvent[] {
       tell();
       return db.transaction(() => {
-        // Also those that no event was made of: drafts, refusals of something else.
-        db.run('DELETE FROM consent_sources WHERE subject_id = @subjectId', { subjectId });
         const events = eventsWithHashes(db, subjectId, refOf);
         if (events.length === 0) return events;
         const { pseudonym } = db.get(pseudonymRow, 'SELECT pseudonym FROM subjects WHERE id = @subjectId', {

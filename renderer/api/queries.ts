@@ -137,7 +137,7 @@ export const useSubjectImages = (pseudonym: string, page: number) =>
 export const useTrace = (pseudonym: string) =>
   useQuery<TraceReport>({
     queryKey: keys.trace(pseudonym),
-    queryFn: () => api.site.trace.query({ pseudonym }),
+    queryFn: () => api.rights.trace.query({ pseudonym }),
   });
 
 export const useCoordinatorOverview = () =>

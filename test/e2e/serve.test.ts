@@ -257,8 +257,8 @@ test('a subject can be followed into the run, and its consent withdrawn', async 
 /** The first subject of the list that is not held out. */
 async function oneTrainedSubject(): Promise<{ pseudonym: string; trained: number[] }> {
   for (const { pseudonym } of await site.agent.client.site.subjects.query()) {
-    const { runs } = await site.agent.client.site.trace.query({ pseudonym });
-    if (runs[0] !== undefined) return { pseudonym, trained: runs[0].rounds };
+    const { runs } = await site.agent.client.rights.trace.query({ pseudonym });
+    if (runs[0] !== undefined && runs[0].rounds.length > 0) return { pseudonym, trained: runs[0].rounds };
   }
   throw new Error('no subject took part in the run');
 }

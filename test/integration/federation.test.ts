@@ -110,14 +110,15 @@ test(
     });
     const subjects = await site.client.site.subjects.query();
     const traces = await Promise.all(
-      subjects.map(({ pseudonym }) => site.client.site.trace.query({ pseudonym })),
+      subjects.map(({ pseudonym }) => site.client.rights.trace.query({ pseudonym })),
     );
-    const trained = traces.find((trace) => trace.runs.length > 0)!.pseudonym;
+    const isTrained = ({ runs }: (typeof traces)[number]) => runs.some(({ rounds }) => rounds.length > 0);
+    const trained = traces.find(isTrained)!.pseudonym;
 
     await site.client.consent.withdraw.mutate({ pseudonym: trained });
     await until('the run to finish', async () => (await federation.run()).status === 'finished');
 
-    const after = await site.client.site.trace.query({ pseudonym: trained });
+    const after = await site.client.rights.trace.query({ pseudonym: trained });
     expect(after.runs).toEqual([]);
     const { rows } = await site.client.audit.query();
     const actions = rows.map((row) => row.action);
@@ -126,7 +127,7 @@ test(
     const images = subjects.find((subject) => subject.pseudonym === trained)!.images;
     const all = (await federation.run()).done[0]!.sites[0]!.examples!;
     expect(announced.details['images']).toBe(all);
-    expect(traces.filter((trace) => trace.runs.length > 0).length * images - images).toBe(all);
+    expect(traces.filter(isTrained).length * images - images).toBe(all);
   },
   testTimeoutMs,
 );

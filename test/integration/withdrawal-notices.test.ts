@@ -48,7 +48,7 @@ test(
     await importLateSubject(federation, path.join(folder.dir, 'late'));
     await finished(federation, first.id);
     const site = () => federation.sites[0]!.agent.client;
-    const trace = await site().site.trace.query({ pseudonym: late });
+    const trace = await site().rights.trace.query({ pseudonym: late });
     expect(trace.runs.map(({ rounds }) => rounds)).toEqual([[1, 2]]);
 
     // A run that builds upon what the subject is in.
@@ -108,9 +108,9 @@ test(
     expect(run.done.map(({ sites }) => sites.map(({ status }) => status))).toEqual(
       Array.from({ length: 3 }, () => ['received', 'received']),
     );
-    expect((await site().site.trace.query({ pseudonym: late })).runs.map(({ runId }) => runId)).not.toContain(
-      again.id,
-    );
+    expect(
+      (await site().rights.trace.query({ pseudonym: late })).runs.map(({ runId }) => runId),
+    ).not.toContain(again.id);
   },
   testTimeoutMs,
 );

@@ -7,7 +7,7 @@ import { assertConsentsHold } from '../../core/consent/site-clock.ts';
 import { migrations } from '../../core/store/migrations.ts';
 import { openDatabase } from '../../core/store/open-database.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
-import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+import { eraseSubject, openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 const form = {
   purpose: 'federated-training',
@@ -32,20 +32,6 @@ function tamper(file: string, sql: string): void {
   db.pragma('foreign_keys = OFF');
   db.exec(`DROP TRIGGER consent_events_no_update; DROP TRIGGER consent_events_no_delete; ${sql}`);
   db.close();
-}
-
-/** The transaction of an erasure (core/rights/erase.ts), as far as it is about consents. */
-function eraseRows(store: Store, subjectId: number) {
-  const { pseudonym } = store.subjects.byId(subjectId)!;
-  return store.transaction(() => {
-    const subjectRef = store.subjects.refOf(pseudonym);
-    const { id } = store.erasures.ask({ subjectId, subjectRef, actor: 'desk' });
-    store.erasures.beginDeleting(id);
-    const erased = store.consentEvents.sayErased(subjectId, 'desk');
-    store.eraseRows(subjectId);
-    store.erasures.rowsGone(id, [], {});
-    return erased;
-  });
 }
 
 const isRefused = (store: Store) => {
@@ -141,7 +127,7 @@ describe('erasure of a subject', () => {
     using opened = withConsents();
     const { store } = opened;
 
-    const erased = eraseRows(store, store.subjects.byPseudonym('P1')!.id);
+    const erased = eraseSubject(store, store.subjects.byPseudonym('P1')!.id);
 
     expect(erased.map(({ event }) => event)).toEqual([1, 5]);
     expect(store.consentEvents.all().map(({ id }) => id)).toEqual([2, 3, 4]);
@@ -160,7 +146,7 @@ describe('erasure of a subject', () => {
 
   test('excuses nothing else: other events still must be there, and erased ones must stay away', () => {
     using first = withConsents();
-    eraseRows(first.store, 1);
+    eraseSubject(first.store, 1);
     tamper(first.file, 'DELETE FROM consent_events WHERE id = 4');
     expect(first.store.audit.verify()).toMatchObject({ intact: false, brokenConsent: { event: 4 } });
 
@@ -170,7 +156,7 @@ describe('erasure of a subject', () => {
     const db = new Database(second.file);
     db.exec(copy);
     db.close();
-    eraseRows(second.store, 1);
+    eraseSubject(second.store, 1);
     const back =
       'INSERT INTO subjects SELECT * FROM kept_subject; INSERT INTO consent_events SELECT * FROM kept';
     tamper(second.file, back);
@@ -236,7 +222,7 @@ describe('consents of a database of before version 7', () => {
   test('can be erased, and then nothing else may be missing', () => {
     using folder = temporaryFolder();
     using opened = migrated(folder.dir);
-    eraseRows(opened.store, 1);
+    eraseSubject(opened.store, 1);
     expect(opened.store.audit.verify()).toMatchObject({ intact: true });
     expect(recordConsent(opened.store, { ...form, pseudonym: 'P7' }).id).toBe(7);
 

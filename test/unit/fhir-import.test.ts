@@ -9,6 +9,7 @@ import {
   trainingCode,
 } from '../fixtures/fhir-consents.ts';
 import { openFhirWorld, training } from '../fixtures/fhir-world.ts';
+import { eraseSubject } from '../fixtures/store.ts';
 
 const permit = { type: 'permit' as const, code: concept(trainingCode) };
 const deny = { type: 'deny' as const, code: concept(trainingCode) };
@@ -338,7 +339,7 @@ test('with the consents of a subject that is erased, the resources go that they 
   using world = openFhirWorld();
   const { store } = world;
   world.read([of('p1'), of('p2'), of('p3', { status: 'draft' })]);
-  for (const name of ['p1', 'p3']) store.consentEvents.sayErased(store.subjects.byPseudonym(name)!.id, 'test');
+  for (const name of ['p1', 'p3']) eraseSubject(store, store.subjects.byPseudonym(name)!.id);
 
   expect(store.consentSources.all().map(({ sourceKey }) => sourceKey)).toEqual(['Consent/of-p2']);
 });

@@ -14,6 +14,7 @@ import { AppError } from '../../core/shared/errors.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
+import { eraseSubject } from '../fixtures/store.ts';
 
 let folder: string;
 let store: Store;
@@ -70,6 +71,32 @@ const grant = (pseudonym: string, of = purpose) =>
   });
 const statusOf = (pseudonym: string, of = purpose) =>
   consentStatus(store.consentEvents.ofSubject(store.subjects.byPseudonym(pseudonym)!.id), of, store.now());
+
+test('a subject that was erased comes back only when a person says so, whatever else the table holds', async () => {
+  const lines = ['file,subject,label,consent', 'a.png,P1,x,granted', 'b.png,P2,x,granted'];
+  await image('a.png', 1);
+  await image('b.png', 2);
+  grant('P1');
+  eraseSubject(store, store.subjects.byPseudonym('P1')!.id);
+
+  const shown = await preview(lines);
+  const refused = await errorOf(importLines(lines));
+  const nobody = store.subjects.count();
+  const consents = await importConsents(['subject,consent', 'P1,withdrawn']);
+  const report = await importLines(lines, { again: true });
+
+  expect(shown.blocked).toMatchObject({ code: 'SUBJECT_ERASED' });
+  expect(refused).toMatchObject({ code: 'SUBJECT_ERASED' });
+  expect(refused.message).toMatch(/"P1" was erased here on 2026-06-01/);
+  expect(nobody).toBe(0);
+  expect(consents.unknown).toEqual(['P1']);
+  expect(report.imported).toBe(2);
+  expect(statusOf('P1')).toBe('active');
+  expect(store.audit.newestOf('subject.readmitted')).toMatchObject({
+    actor: 'data manager',
+    details: { subject: store.subjects.refOf('P1') },
+  });
+});
 
 describe('withdrawals', () => {
   test.each([

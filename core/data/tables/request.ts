@@ -25,5 +25,7 @@ export const tableRequestSchema = z.strictObject({
   /** What was suggested for columns and values is right. */
   acceptMapping: z.boolean().optional(),
   acceptWarnings: z.boolean().optional(),
+  /** Subjects that were erased here may come again. */
+  again: z.boolean().optional(),
 });
 export type TableRequest = z.infer<typeof tableRequestSchema>;
