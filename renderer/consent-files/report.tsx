@@ -1,7 +1,7 @@
 import { Alert, Button, Card, Group, List, SimpleGrid, Stack, Text } from '@mantine/core';
 import { IconAlertTriangle, IconCircleCheck, IconEye } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
-import type { ConsentFileReport as Report } from '../../core/api/consent-files-router.ts';
+import type { FhirReport as Report } from '../../core/api/consent-files-router.ts';
 import { Figure } from '../components/figure.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 
@@ -105,7 +105,7 @@ function Verdict({ report, isPreview }: Pick<ReportProps, 'report' | 'isPreview'
 
 const longestList = 50;
 
-function Names({ title, names }: { title: string; names: readonly string[] }) {
+export function Names({ title, names }: { title: string; names: readonly string[] }) {
   if (names.length === 0) return null;
   const more = names.length - longestList;
   return (

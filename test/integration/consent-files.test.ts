@@ -33,7 +33,7 @@ describe('anneal consent import and export', () => {
     const taken = await site.anneal('consent', 'export', out, '--json');
     const again = await site.anneal('consent', 'import', out);
 
-    expect(preview.json()).toMatchObject({ recorded: ['p1'], problems: [] });
+    expect(preview.json()).toMatchObject({ format: 'fhir', recorded: ['p1'], problems: [] });
     // The preview has recorded nothing, the mapping neither.
     expect(unmapped.json()).toMatchObject({ recorded: [], notUsed: [{ subject: 'p1' }] });
     expect(imported.json()).toMatchObject({ recorded: ['p1'] });
@@ -69,5 +69,30 @@ describe('anneal consent import and export', () => {
     expect(missing).toMatchObject({ code: 1, stdout: '' });
     expect(missing.stderr).not.toContain(site.folder);
     expect(mapping.stderr).toContain('CODE=purpose');
+  }, 240_000);
+
+  test('a table is known by its content, whatever its name; unknown subjects are listed', async () => {
+    await using site = await openSite();
+    const file = join(site.folder, 'withdrawals.json');
+    writeFileSync(
+      file,
+      'subject;consent;consent_purpose\np1;withdrawn;teaching\nstranger;withdrawn;teaching\n',
+    );
+
+    const preview = await site.anneal('consent', 'import', file, '--preview', '--json');
+    const imported = await site.anneal('consent', 'import', file, '--json');
+    const mixed = await site.anneal(
+      'consent',
+      'import',
+      file,
+      '--patient-id',
+      '--identifier-system',
+      'urn:x',
+    );
+
+    expect(preview.json()).toMatchObject({ format: 'table preview', table: { consents: { withdrawn: 1 } } });
+    expect(imported.json()).toMatchObject({ format: 'table', withdrawn: ['p1'], unknown: ['stranger'] });
+    expect(mixed).toMatchObject({ code: 1, stdout: '' });
+    expect(mixed.stderr).toContain('These are options for FHIR, and the file is a table.');
   }, 240_000);
 });

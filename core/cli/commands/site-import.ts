@@ -84,7 +84,7 @@ const by = {
   suggested: 'a guess: confirm it',
 } as const;
 
-function describePreview(found: ImportPreview): string[] {
+export function describePreview(found: ImportPreview): string[] {
   const { format, consents, subjects } = found;
   const kind = format.kind === 'spreadsheet' ? `sheet "${format.sheet}"` : `text (${format.encoding})`;
   return [
