@@ -34,6 +34,7 @@ import type {
 } from '../store/records.ts';
 import type { ConsentOutlook } from './consent-notes.ts';
 
+export type { ConsentsReport } from '../data/consent-table.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
 export type { TableRequest } from '../data/tables/request.ts';

@@ -1,5 +1,7 @@
-/** Import of a folder of images with its table: what it would do, and doing it. */
-import { importRequestSchema } from '../data/import-request.ts';
+/** Import of tables, of images or of consents alone: what it would do, and doing it. */
+import { importConsentTable } from '../data/consent-table.ts';
+import { previewImport } from '../data/import-preview.ts';
+import { consentTableRequestSchema, importRequestSchema } from '../data/import-request.ts';
 import { managing } from './trpc.ts';
 
 export const importProcedures = {
@@ -10,4 +12,20 @@ export const importProcedures = {
   previewImport: managing
     .input(importRequestSchema.omit({ alreadyCropped: true }))
     .mutation(({ ctx, input }) => ctx.agent.previewImport(input)),
+  /** A list of consents alone, which makes no subjects. */
+  importConsents: managing
+    .input(consentTableRequestSchema)
+    .mutation(async ({ ctx: { agent, actor }, input: { file, table: request } }) => {
+      try {
+        return await importConsentTable({ store: agent.store, file, request, recordedBy: actor });
+      } finally {
+        // Also after an error: clear withdrawals count all the same.
+        agent.emit({ type: 'changed', what: 'dataset' });
+      }
+    }),
+  previewConsents: managing
+    .input(consentTableRequestSchema)
+    .mutation(({ ctx, input: { file, table: request } }) =>
+      previewImport({ ...{ store: ctx.agent.store, file, request, kind: 'consents' }, imagesFolder: null }),
+    ),
 };

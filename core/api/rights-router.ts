@@ -8,6 +8,7 @@ import { AppError } from '../shared/errors.ts';
 import type { AgentContext } from './context.ts';
 import type { ErasedSubject, RetentionState } from './contract.ts';
 import { administering, managing, router, viewing } from './trpc.ts';
+import { eraseByPeople, proposedOf } from './two-people.ts';
 
 const subject = z.strictObject({ pseudonym: z.string().min(1).max(200) });
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
@@ -46,11 +47,20 @@ export const rightsRouter = router({
     const report = subjectReport(agent.store, input.pseudonym, { site: name ?? '', federation });
     return { report, pdf: base64(await subjectReportPdf(report)) };
   }),
-  /** Everything that is stored of a subject goes. Cannot be undone. */
-  erase: managing.input(subject).mutation(async ({ ctx: { agent, actor }, input }) => {
-    const erasure = await agent.rights.erase(input.pseudonym, actor);
+  /** Everything that is stored of a subject goes. Cannot be undone. Where the policy asks for two people, the first proposes. */
+  erase: managing.input(subject).mutation(async ({ ctx: { agent, person, actor }, input: { pseudonym } }) => {
+    const { store, rights } = agent;
+    const erase = () => rights.erase(pseudonym, actor);
+    const isHere = store.subjects.byPseudonym(pseudonym) !== null;
+    const outcome = isHere
+      ? await eraseByPeople(store, person, pseudonym, erase)
+      : ({ type: 'done', result: await erase() } as const);
     changed(agent);
-    return withCertificate(agent, erasure, input.pseudonym);
+    const proposed = proposedOf(agent, person, outcome);
+    return {
+      erased: outcome.type === 'done' ? await withCertificate(agent, outcome.result, pseudonym) : null,
+      proposed,
+    };
   }),
   /** The certificate once more; who asks for it knows the pseudonym. */
   certificate: managing.input(subject).query(({ ctx: { agent }, input }) => {

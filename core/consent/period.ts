@@ -83,3 +83,18 @@ export function lastDayOf(end: string | null, zone: string): string | null {
   if (end === null || end === endOfTime || firstDayOf(end, zone) === null) return null;
   return localDay(Date.parse(end) - 1, zone).toString();
 }
+
+/** Minutes since midnight that a clock on the wall shows. */
+export function minutesOfDay(now: Date, zone: string): number {
+  const { hour, minute } = Temporal.Instant.fromEpochMilliseconds(now.getTime()).toZonedDateTimeISO(zone);
+  return hour * 60 + minute;
+}
+
+/** How long until a clock on the wall shows a time (`07:00`) next, in ms; where it leaves that time out, the one after it. */
+export function msUntilTimeOfDay(time: string, now: Date, zone: string): number {
+  const today = localDay(now.getTime(), zone);
+  const [plainTime, timeZone] = [Temporal.PlainTime.from(time), zone];
+  const at = (days: number) => today.add({ days }).toZonedDateTime({ timeZone, plainTime }).epochMilliseconds;
+  const inMs = at(0) - now.getTime();
+  return inMs > 0 ? inMs : at(1) - now.getTime();
+}

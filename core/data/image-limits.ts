@@ -1,5 +1,6 @@
 /** The limits that a site's policy sets to the quality of a face, applied. */
 import type { ImageLimits } from '../config/site-policy.ts';
+import { plural } from '../shared/text.ts';
 import type { ImageQuality } from '../store/records.ts';
 
 interface Limit {
@@ -20,7 +21,7 @@ const limits: readonly Limit[] = [
     rule: 'minFacePixels',
     figure: ({ facePixels }) => facePixels,
     isLeast: true,
-    words: (figure, limit) => `the face is ${figure} pixels wide; at least ${limit} are asked for`,
+    words: (figure, limit) => `the face is ${plural(figure, 'pixel')} wide; at least ${limit} are asked for`,
   },
   {
     rule: 'minSharpness',

@@ -15,7 +15,7 @@ import type { DateFormat } from './tables/dates.ts';
 import { problemsCsv, type TableProblem } from './tables/problems.ts';
 import type { ConsentRow, LabelConsent, LabelRow } from './tables/rows.ts';
 import type { TableFormat } from './tables/table.ts';
-import { requiredFields, type SeenWord, type TableKind } from './tables/understand.ts';
+import { requiredFields, type SeenWord, type TableKind } from './tables/understand-options.ts';
 
 export interface PreviewRow {
   line: number;

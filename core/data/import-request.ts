@@ -12,3 +12,6 @@ export const importRequestSchema = z.strictObject({
   table: tableRequestSchema.optional(),
 });
 export type ImportRequest = z.infer<typeof importRequestSchema>;
+
+/** A list of consents. */
+export const consentTableRequestSchema = z.strictObject({ file: path, table: tableRequestSchema.optional() });

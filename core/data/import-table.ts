@@ -11,13 +11,8 @@ import { looksLikeIdentity } from './tables/look-alikes.ts';
 import { readTable } from './tables/read-table.ts';
 import type { TableRequest } from './tables/request.ts';
 import type { Table } from './tables/table.ts';
-import {
-  type TableKind,
-  toRemember,
-  type Understanding,
-  type UnderstandOptions,
-  understandTable,
-} from './tables/understand.ts';
+import { toRemember, type Understanding, understandTable } from './tables/understand.ts';
+import type { TableKind, UnderstandOptions } from './tables/understand-options.ts';
 
 /** What is not wrong, but most likely not meant. */
 export interface TableWarning {
@@ -89,7 +84,7 @@ export function rememberAnswered(
   { table, understanding }: ImportTable,
   request: TableRequest,
 ): void {
-  rememberTable(store, table.header, toRemember(understanding, request));
+  rememberTable(store, table.header, toRemember(understanding));
   rememberAnswers(store, request);
 }
 

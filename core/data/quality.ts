@@ -38,7 +38,8 @@ export function measureQuality({ crop, shown, face, turned, notes }: MeasuredCro
   const pose = face === null ? null : poseOf(face);
   const round = (value: number, digits: number) => Number(value.toFixed(digits));
   const quality: ImageQuality = {
-    facePixels: Math.round(Math.max(shown.width, shown.height)),
+    // The square of a face that was found may be cut by the border; a picture that is one holds it in its narrow side.
+    facePixels: Math.round((face === null ? Math.min : Math.max)(shown.width, shown.height)),
     eyeDistance: face === null ? null : round(eyeDistance(face), 1),
     sharpness: round(sharpnessOf(brightness, measuredSide), 3),
     brightness: round(inner.reduce((sum, value) => sum + value, 0) / inner.length / 255, 3),

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { columnMapSchema, headerSignature } from './tables/columns.ts';
 import { dateFormats } from './tables/dates.ts';
-import type { RememberedTable } from './tables/understand.ts';
+import type { RememberedTable } from './tables/understand-options.ts';
 import { valueMapSchema } from './tables/values.ts';
 
 const setting = 'import.tables';

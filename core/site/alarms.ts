@@ -3,6 +3,7 @@
  * back or is right again.
  */
 import { nextConsentChange } from '../consent/cohort.ts';
+import { siteTimeZone } from '../consent/site-zone.ts';
 import type { Store } from '../store/store.ts';
 import { msUntilQuiet, publishedPolicy } from './policy.ts';
 
@@ -67,7 +68,7 @@ export function createAlarms(
     },
     watchQuietHours(now) {
       const policy = publishedPolicy(store);
-      set('quiet', policy === null ? null : msUntilQuiet(policy, now), onQuietHours);
+      set('quiet', policy === null ? null : msUntilQuiet(policy, now, siteTimeZone(store)), onQuietHours);
     },
     close() {
       clearInterval(looking);

@@ -5,6 +5,7 @@
 
 import { runConfigSchema, startStateOf } from '../config/run-config.ts';
 import { clockFault } from '../consent/site-clock.ts';
+import { siteTimeZone } from '../consent/site-zone.ts';
 import { asksForMore, type Excess } from '../policy/asks-for-more.ts';
 import { type BaseFacts, policyRefused, refusalsOf } from '../policy/check-policy.ts';
 import { type Contract, contractSchema } from '../policy/contract.ts';
@@ -139,7 +140,7 @@ export function judge(
   if (refusals.length > 0) return refused(policyRefused(refusals));
   const fault = contributorsFault(manifest, Math.max(policy.minContributors, contract.minContributors));
   if (fault !== null) return refused(fault);
-  const until = quietUntil(policy, now);
+  const until = quietUntil(policy, now, siteTimeZone(store));
   if (until !== null && manifest.phase === 'train') return refused(quiet(until), true);
   // Nobody is no second person.
   const alone = automatic && !policy.twoPersonApproval;

@@ -6,6 +6,7 @@ import {
   sitePolicySchema,
   weakenedRules,
 } from '../config/site-policy.ts';
+import { minutesOfDay, msUntilTimeOfDay } from '../consent/period.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
@@ -91,26 +92,19 @@ export function setPolicy(store: Store, policy: SitePolicy, actor: string): Poli
   return weakened;
 }
 
-/** Minutes since midnight by the site's own clock. */
 const minutesOf = (text: string) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3, 5));
 
-const dayMs = 24 * 3_600_000;
-
-/** How long until the next quiet hours begin, in ms; null when there are none. By the site's own clock, to the minute. */
-export function msUntilQuiet({ quietHours }: SitePolicy, now: Date): number | null {
+/** How long until the next quiet hours begin, in ms; null when there are none. By the time zone of the site. */
+export function msUntilQuiet({ quietHours }: SitePolicy, now: Date, zone: string): number | null {
   const [from] = quietHours.split('-');
-  if (!from) return null;
-  const start = new Date(now);
-  start.setHours(0, minutesOf(from), 0, 0);
-  const inMs = start.getTime() - now.getTime();
-  return inMs > 0 ? inMs : inMs + dayMs;
+  return from ? msUntilTimeOfDay(from, now, zone) : null;
 }
 
-/** When the quiet hours in progress end ("19:00"), or null when there are none now. */
-export function quietUntil({ quietHours }: SitePolicy, now: Date): string | null {
+/** When the quiet hours in progress end ("19:00"), or null when there are none now. By the time zone of the site. */
+export function quietUntil({ quietHours }: SitePolicy, now: Date, zone: string): string | null {
   const [from, to] = quietHours.split('-');
   if (from === undefined || to === undefined) return null;
-  const [start, end, at] = [minutesOf(from), minutesOf(to), now.getHours() * 60 + now.getMinutes()];
+  const [start, end, at] = [minutesOf(from), minutesOf(to), minutesOfDay(now, zone)];
   const isQuiet = start <= end ? start <= at && at < end : at >= start || at < end;
   return isQuiet ? to : null;
 }

@@ -75,7 +75,7 @@ const share = z.number().min(0).max(1);
 
 /** What was measured of a face at import; docs/images.md says what each figure means. */
 export const imageQualitySchema = z.object({
-  /** Longer side of what the crop shows, in pixels of the photograph. */
+  /** Side of the face's square in pixels of the photograph; of images cropped before the import their shorter side. */
   facePixels: z.number().nonnegative(),
   /** In pixels of the photograph; null, as all that follows from landmarks, for images cropped before the import. */
   eyeDistance: z.number().nonnegative().nullable(),

@@ -11,7 +11,7 @@ import { Section } from '../components/page.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { ConsentFileReport } from './report.tsx';
-import { TableReport } from './table-report.tsx';
+import { type ConsentFileOutcome, TableReport } from './table-report.tsx';
 
 /** What the runs of Anneal are for; other purposes of a code are mapped on the command line. */
 const purpose = 'federated-training';
@@ -35,12 +35,7 @@ export function ImportConsents() {
     forget: [...forgotten],
   };
   const run = useAction(
-    (preview: boolean) =>
-      api.consentFiles.import.mutate({
-        file: file.trim(),
-        preview,
-        ...(isChanged && { fhir: changes }),
-      }),
+    (preview: boolean) => readConsents(file.trim(), preview, isChanged ? changes : undefined),
     { changes: ['dataset', 'consent', 'site', 'audit'], ownErrors: true },
   );
   const isPreview = run.variables ?? true;
@@ -131,6 +126,17 @@ export function ImportConsents() {
       {run.data !== undefined && run.data.format !== 'fhir' && <TableReport report={run.data} />}
     </Stack>
   );
+}
+
+type FhirChanges = Parameters<typeof api.consentFiles.import.mutate>[0]['fhir'];
+
+/** By what the file holds, whatever its name. */
+async function readConsents(file: string, preview: boolean, fhir: FhirChanges): Promise<ConsentFileOutcome> {
+  if ((await api.consentFiles.format.query({ file })) === 'fhir') {
+    return { format: 'fhir', ...(await api.consentFiles.import.mutate({ file, preview, fhir })) };
+  }
+  if (preview) return { format: 'table preview', table: await api.site.previewConsents.mutate({ file }) };
+  return { format: 'table', ...(await api.site.importConsents.mutate({ file })) };
 }
 
 const nameOf = ({ system, code }: { system: string | null; code: string }) =>

@@ -1,7 +1,7 @@
 import { Alert, Button, Card, Group, List, SimpleGrid, Stack, Text } from '@mantine/core';
 import { IconAlertTriangle, IconCircleCheck, IconEye } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
-import type { FhirReport as Report } from '../../core/api/consent-files-router.ts';
+import type { ConsentFileReport as Report } from '../../core/api/consent-files-router.ts';
 import { Figure } from '../components/figure.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 

@@ -1,12 +1,17 @@
 import { Alert, Card, SimpleGrid, Stack } from '@mantine/core';
 import { IconCircleCheck, IconEye } from '@tabler/icons-react';
 import type { ConsentFileReport } from '../../core/api/consent-files-router.ts';
+import type { ConsentsReport, ImportPreview } from '../../core/api/contract.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Figure } from '../components/figure.tsx';
 import { formatCount } from '../format/format.ts';
 import { Names } from './report.tsx';
 
-type Report = Exclude<ConsentFileReport, { format: 'fhir' }>;
+export type ConsentFileOutcome =
+  | ({ format: 'fhir' } & ConsentFileReport)
+  | ({ format: 'table' } & ConsentsReport)
+  | { format: 'table preview'; table: ImportPreview };
+type Report = Exclude<ConsentFileOutcome, { format: 'fhir' }>;
 
 /** What a table of consents does, or did. */
 export function TableReport({ report }: { report: Report }) {

@@ -11,6 +11,16 @@ const actions: Readonly<Record<string, string>> = {
   'approval-void': 'Old approval void: it named no contract',
   'manifest-refused': 'Request of the coordinator refused',
   'approval-asked': 'A run asked for approval',
+  'sign-in-blocked': 'Too many wrong passwords',
+  'user-password-reset': 'One-time password handed out',
+  'user-password-changed': 'Password changed',
+  'run-stop-asked': 'Run stopped by hand',
+  'act-proposed': 'Proposed to a second person',
+  'act-confirmed': 'Confirmed as the second person',
+  'act-refused': 'Proposal refused',
+  'act-withdrawn': 'Proposal taken back',
+  'act-expired': 'Proposal ended: nobody confirmed it',
+  'act-not-done': 'Confirmed, but it failed: it waits on',
 };
 
 /** `consent.granted` reads `Consent granted`. */
@@ -36,6 +46,8 @@ function detail(key: string, value: unknown): string {
   }
   if (key === 'changes' && isObject(value)) return Object.entries(value).map(ruleWords).join(' · ');
   if (key === 'weakened' && Array.isArray(value)) return weakenedWords(value);
+  if (key === 'channel') return value === 'socket' ? 'desktop app or command line' : 'browser';
+  if (key === 'roles' && Array.isArray(value)) return `roles ${value.map(String).join(', ')}`;
   const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
   return `${separated(key)} ${/^[0-9a-f]{64}$/.test(text) ? formatHash(text) : text}`;
 }

@@ -27,6 +27,7 @@ import { Figure } from '../components/figure.tsx';
 import { Section } from '../components/page.tsx';
 import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StepBar } from '../components/step-bar.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { DuplicatesTable } from './dataset-quality.tsx';
@@ -132,14 +133,15 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
             />
             <Group justify="space-between">
               <TableHelp />
-              <Button
+              <RoleButton
+                needs={['data-manager']}
                 type="submit"
                 variant={preview ? 'default' : 'filled'}
                 loading={look.isPending && !preview}
                 leftSection={<IconEye size={16} aria-hidden />}
               >
                 Preview
-              </Button>
+              </RoleButton>
             </Group>
           </Stack>
         </form>

@@ -35,22 +35,17 @@ function Shown({ subject }: { subject: SubjectDetail }) {
   const [isTracing, setTracing] = useState(false);
   const { pseudonym } = subject;
   return (
-    <Page
-      title={pseudonym}
-      subtitle={countsOf(subject)}
-      actions={
-        <>
-          <Button
-            variant="default"
-            leftSection={<IconRoute size={16} aria-hidden />}
-            onClick={() => setTracing(true)}
-          >
-            Which runs?
-          </Button>
-          <SubjectRights subject={subject} />
-        </>
-      }
-    >
+    <Page title={pseudonym} subtitle={countsOf(subject)}>
+      <Group gap="xs">
+        <Button
+          variant="default"
+          leftSection={<IconRoute size={16} aria-hidden />}
+          onClick={() => setTracing(true)}
+        >
+          Which runs?
+        </Button>
+        <SubjectRights subject={subject} />
+      </Group>
       <SubjectConsents subject={subject} />
       <SubjectImages subject={subject} />
       <ConsentTimeline subject={subject} />

@@ -1,4 +1,4 @@
-import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
@@ -32,9 +32,14 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
       actions={
         <Group gap="xs">
           {several && (
-            <Button variant="subtle" color="red" onClick={() => setOpen({ what: 'withdraw', purpose: null })}>
+            <RoleButton
+              needs={['data-manager']}
+              variant="subtle"
+              color="red"
+              onClick={() => setOpen({ what: 'withdraw', purpose: null })}
+            >
               Withdraw all…
-            </Button>
+            </RoleButton>
           )}
           <RoleButton
             needs={managers}
@@ -160,14 +165,15 @@ function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: 
     <Group justify="flex-end">
       <Menu position="bottom-end" withinPortal>
         <Menu.Target>
-          <Button
+          <RoleButton
+            needs={['data-manager']}
             size="compact-sm"
             variant="subtle"
             rightSection={<IconChevronDown size={14} aria-hidden />}
             aria-label={`Change the consent to ${name}`}
           >
             Change
-          </Button>
+          </RoleButton>
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>

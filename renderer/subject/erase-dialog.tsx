@@ -29,8 +29,8 @@ export function EraseDialog({ subject, onClose }: EraseDialogProps) {
       <Modal opened onClose={onClose} title="A second person has to confirm">
         <Stack>
           <Text size="sm">
-            Nothing is erased yet. The policy of this site asks for two people: somebody else confirms it
-            under Requests until {formatDate(erase.data.proposed.expiresAt)}.
+            Nothing is erased yet. The policy of this site asks for two people: somebody else has to choose
+            Erase on this page, too, until {formatDate(erase.data.proposed.expiresAt)}.
           </Text>
           <Group justify="flex-end">
             <Button onClick={onClose}>Close</Button>
@@ -38,8 +38,8 @@ export function EraseDialog({ subject, onClose }: EraseDialogProps) {
         </Stack>
       </Modal>
     );
-  if (erase.data !== undefined)
-    return <Erased pseudonym={pseudonym} certificate={erase.data.certificate} onClose={leave} />;
+  if (erase.data?.erased != null)
+    return <Erased pseudonym={pseudonym} certificate={erase.data.erased.certificate} onClose={leave} />;
   return (
     <Modal opened onClose={onClose} title={`Erase ${pseudonym}?`} size="lg">
       <form

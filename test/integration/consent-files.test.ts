@@ -33,7 +33,7 @@ describe('anneal consent import and export', () => {
     const taken = await site.anneal('consent', 'export', out, '--json');
     const again = await site.anneal('consent', 'import', out);
 
-    expect(preview.json()).toMatchObject({ format: 'fhir', recorded: ['p1'], problems: [] });
+    expect(preview.json()).toMatchObject({ recorded: ['p1'], problems: [] });
     // The preview has recorded nothing, the mapping neither.
     expect(unmapped.json()).toMatchObject({ recorded: [], notUsed: [{ subject: 'p1' }] });
     expect(imported.json()).toMatchObject({ recorded: ['p1'] });
@@ -90,8 +90,8 @@ describe('anneal consent import and export', () => {
       'urn:x',
     );
 
-    expect(preview.json()).toMatchObject({ format: 'table preview', table: { consents: { withdrawn: 1 } } });
-    expect(imported.json()).toMatchObject({ format: 'table', withdrawn: ['p1'], unknown: ['stranger'] });
+    expect(preview.json()).toMatchObject({ kind: 'consents', consents: { withdrawn: 1 } });
+    expect(imported.json()).toMatchObject({ withdrawn: ['p1'], unknown: ['stranger'] });
     expect(mixed).toMatchObject({ code: 1, stdout: '' });
     expect(mixed.stderr).toContain('These are options for FHIR, and the file is a table.');
   }, 240_000);

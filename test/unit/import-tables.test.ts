@@ -213,6 +213,12 @@ describe('what a person says', () => {
       withoutConsent: 0,
     });
 
+    await image('d.png', 4);
+    expect(await importLines([lines[0]!, 'd.png;P4;x;1;02.04.2026'])).toMatchObject({
+      imported: 1,
+      withoutConsent: 0,
+    });
+
     const others = ['Datei;Patient;Klasse;Einwilligung;vom', 'c.png;P3;x;1;2026-04-01'];
     expect((await errorOf(importLines(others))).code).toBe('IMPORT_UNCONFIRMED');
   });

@@ -387,7 +387,7 @@ describe('the policy that holds', () => {
 
 describe('quiet hours', () => {
   const until = (quietHours: string, clock: string) =>
-    quietUntil({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00`));
+    quietUntil({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00+09:00`), 'Asia/Tokyo');
 
   test.each([
     ['07:00-19:00', '06:59', null],
@@ -408,7 +408,11 @@ describe('quiet hours', () => {
     ['22:00-06:00', '21:00', 60],
     ['', '12:00', null],
   ])('of %s begin after %s in %s minutes', (quietHours, clock, minutes) => {
-    const ms = msUntilQuiet({ ...defaultSitePolicy, quietHours }, new Date(`2026-11-22T${clock}:00`));
+    const ms = msUntilQuiet(
+      { ...defaultSitePolicy, quietHours },
+      new Date(`2026-11-22T${clock}:00+09:00`),
+      'Asia/Tokyo',
+    );
 
     expect(ms === null ? null : ms / 60_000).toBe(minutes);
   });

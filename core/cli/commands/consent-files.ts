@@ -1,97 +1,66 @@
 /** `anneal consent import | export`. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { ConsentFileReport, FhirReport } from '../../api/consent-files-router.ts';
-import {
-  type FhirChanges,
-  type PurposeMapping,
-  parsePurposeMapping,
-} from '../../consent/fhir/purpose-map.ts';
+import type { ConsentFileReport } from '../../api/consent-files-router.ts';
+import { type FhirChanges, parsePurposeMapping } from '../../consent/fhir/purpose-map.ts';
+import { isTable } from '../../data/tables/is-table.ts';
+import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { readList } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
-import { addTableOptions, type TableOptions, tableRequestOf } from '../table-options.ts';
+import { addTableOptions } from '../table-options.ts';
 import { withAgent } from '../with-agent.ts';
-import { describePreview } from './site-import.ts';
+import { importConsentList } from './consent-table.ts';
 
 export function addConsentFileCommands(consent: Command): void {
   addImport(consent);
   addExport(consent);
 }
 
-interface ImportOptions extends TableOptions {
-  identifierSystem?: string;
-  patientId: boolean;
-  purposeMap: PurposeMapping[];
-  forgetCodes?: string[];
-  preview: boolean;
-  data?: string;
-  json: boolean;
-}
-
 function addImport(consent: Command): void {
   const command = consent
     .command('import <file>')
     .description(
-      'record what a file of consents says: HL7 FHIR R4 (a Bundle, NDJSON, or one resource: docs/fhir.md), or a table (CSV or .xlsx)',
+      'record what a file of HL7 FHIR R4 Consents says (a Bundle, NDJSON, or one resource; docs/fhir.md), or a list in CSV or .xlsx (docs/import.md)',
     )
-    .option('--identifier-system <uri>', 'FHIR: system of the identifier that is the pseudonym; remembered')
-    .option('--patient-id', 'FHIR: the pseudonym is the id in Patient/ID; remembered', false)
+    .option('--identifier-system <uri>', 'system of the identifier that is the pseudonym; remembered')
+    .option('--patient-id', 'the pseudonym is the id in Patient/ID; remembered', false)
     .option(
       '--purpose-map <code=purpose>',
-      'FHIR: what a code stands for, such as CODE=federated-training or SYSTEM|CODE=…; repeatable; remembered',
-      (text: string, earlier: PurposeMapping[]) => [...earlier, parsePurposeMapping(text)],
+      'what a code of the consents stands for, such as CODE=federated-training or SYSTEM|CODE=…; may be repeated; remembered',
+      (text: string, earlier: string[]) => [...earlier, text],
       [],
     )
-    .option('--forget-codes <codes>', 'FHIR: codes that stand for nothing any more', readList)
+    .option('--forget-codes <codes>', 'codes that stand for nothing any more', readList)
     .option('--preview', 'say what would be recorded, and record nothing', false)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false);
-  addTableOptions(command).action(async (file: string, options: ImportOptions) => {
+  addTableOptions(command).action(async (file: string, options) => {
+    const isList = await isTable(file);
+    const fhir: FhirChanges = {
+      ...(options.purposeMap.length > 0 ? { purposes: options.purposeMap.map(parsePurposeMapping) } : {}),
+      ...(options.patientId ? { identifierSystem: null } : {}),
+      ...(options.identifierSystem === undefined ? {} : { identifierSystem: options.identifierSystem }),
+      ...(options.forgetCodes === undefined ? {} : { forget: options.forgetCodes }),
+    };
+    if (isList && Object.keys(fhir).length > 0) {
+      throw new AppError('CONFIG_INVALID', 'These are options for FHIR, and the file is a table.', {
+        action: 'Leave them out, or choose the other file.',
+      });
+    }
+    if (isList) return importConsentList(file, options);
     const report = await withAgent(options.data, (client) =>
       client.consentFiles.import.mutate({
         // The agent may run in another folder.
         file: resolve(file),
         preview: options.preview,
-        fhir: fhirChangesOf(options),
-        table: isSaid(tableRequestOf(options)) ? tableRequestOf(options) : undefined,
+        ...(Object.keys(fhir).length > 0 ? { fhir } : {}),
       }),
     );
     if (options.json) printJson(report);
     else for (const line of describe(report, options.preview)) printLine(line);
-    if (report.format === 'fhir' && report.problems.length > 0) process.exitCode = 1;
-    if (report.format === 'table preview' && report.table.blocked !== null) process.exitCode = 1;
+    if (report.problems.length > 0) process.exitCode = 1;
   });
-}
-
-function fhirChangesOf(options: ImportOptions): FhirChanges | undefined {
-  const changes: FhirChanges = {
-    ...(options.purposeMap.length > 0 ? { purposes: options.purposeMap } : {}),
-    ...(options.patientId ? { identifierSystem: null } : {}),
-    ...(options.identifierSystem === undefined ? {} : { identifierSystem: options.identifierSystem }),
-    ...(options.forgetCodes === undefined ? {} : { forget: options.forgetCodes }),
-  };
-  return isSaid(changes) ? changes : undefined;
-}
-
-const isSaid = (options: object) =>
-  Object.values(options).some((value) => value !== undefined && value !== false);
-
-function describe(report: ConsentFileReport, isPreview: boolean): string[] {
-  if (report.format === 'fhir') return describeFhir(report, isPreview);
-  if (report.format === 'table preview') return describePreview(report.table);
-  return [
-    `${plural(report.granted.length, 'consent')} and ${plural(report.withdrawn.length, 'withdrawal')} recorded.`,
-    ...listed('Granted', report.granted),
-    ...listed('Given again after a withdrawal', report.reconsented),
-    ...listed('Withdrawn', report.withdrawn),
-    ...listed(
-      'Still withdrawn, because the consent in the table is older or has no date',
-      report.stillWithdrawn,
-    ),
-    ...listed('No such subject here; none was made', report.unknown),
-    ...listed('Withdrawn, though another line says granted', report.contradictions),
-  ];
 }
 
 const longestList = 20;
@@ -103,7 +72,7 @@ function listed(words: string, names: readonly string[]): string[] {
   return [`${words}: ${shown}${more > 0 ? ` and ${more} more` : ''}.`];
 }
 
-function describeFhir(report: FhirReport, isPreview: boolean): string[] {
+function describe(report: ConsentFileReport, isPreview: boolean): string[] {
   const { problems, heldBack, unmapped, notUsed } = report;
   return [
     `${plural(report.consents, 'consent')} read${isPreview ? '; nothing was recorded' : ''}.`,

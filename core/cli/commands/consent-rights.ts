@@ -66,7 +66,18 @@ function addErase(consent: Command): void {
         throw new AppError('CONFIG_INVALID', `Nothing was erased: this cannot be undone.`, {
           action: `Look at "anneal consent report" first, then give --yes to erase "${pseudonym}".`,
         });
-      const erased = await withAgent(options.data, (client) => client.rights.erase.mutate({ pseudonym }));
+      const { erased, proposed } = await withAgent(options.data, (client) =>
+        client.rights.erase.mutate({ pseudonym }),
+      );
+      if (erased === null) {
+        const until = proposed?.expiresAt.slice(0, 10);
+        if (options.json) printJson({ proposed });
+        else
+          printLine(
+            `Nothing is erased yet: a second person has to confirm it until ${until}, with the same command.`,
+          );
+        return;
+      }
       if (options.certificate !== undefined) await writePdf(resolve(options.certificate), erased.certificate);
       if (options.json) return printJson(erased.erasure);
       printLine(describe(erased, pseudonym));
