@@ -4,6 +4,7 @@ import { exportFhirConsents, type FhirExport } from '../consent/fhir/export-cons
 import { type FhirImportReport, importFhirConsentsInTurns } from '../consent/fhir/import-consents.ts';
 import { fhirChangesSchema, fhirOptions } from '../consent/fhir/purpose-map.ts';
 import { maxFhirBytes } from '../consent/fhir/read-resources.ts';
+import { isTable } from '../data/tables/is-table.ts';
 import { sha256 } from '../shared/hash.ts';
 import { readNamedFile, writeNewFile } from '../store/atomic-file.ts';
 import { managing, router, viewing } from './trpc.ts';
@@ -12,9 +13,15 @@ const path = z.string().min(1).max(4096);
 
 export type ConsentFileReport = FhirImportReport;
 
+/** FHIR is read by `import` here, a table by `importConsents` of the site's router. */
+export type ConsentFileFormat = 'fhir' | 'table';
+
 export const consentFilesRouter = router({
   /** How FHIR consents are read: the codes of the hospital and the system of its pseudonyms. */
   fhirOptions: viewing.query(({ ctx }) => fhirOptions(ctx.agent.store)),
+  format: managing
+    .input(z.object({ file: path }))
+    .query(async ({ input }): Promise<ConsentFileFormat> => ((await isTable(input.file)) ? 'table' : 'fhir')),
   import: managing
     .input(z.object({ file: path, fhir: fhirChangesSchema.optional(), preview: z.boolean().default(false) }))
     .mutation(async ({ ctx: { agent, actor }, input }): Promise<ConsentFileReport> => {

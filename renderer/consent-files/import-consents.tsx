@@ -11,6 +11,7 @@ import { Section } from '../components/page.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { ConsentFileReport } from './report.tsx';
+import { type ConsentFileOutcome, TableReport } from './table-report.tsx';
 
 /** What the runs of Anneal are for; other purposes of a code are mapped on the command line. */
 const purpose = 'federated-training';
@@ -27,17 +28,14 @@ export function ImportConsents() {
     queryFn: () => api.consentFiles.fhirOptions.query(),
   });
   const shownSystem = system ?? remembered.data?.identifierSystem ?? '';
+  const isChanged = system !== null || codes.length > 0 || forgotten.length > 0;
+  const changes = {
+    ...(system !== null && { identifierSystem: system.trim() === '' ? null : system.trim() }),
+    purposes: codes.map(mappingOf),
+    forget: [...forgotten],
+  };
   const run = useAction(
-    (preview: boolean) =>
-      api.consentFiles.import.mutate({
-        file: file.trim(),
-        preview,
-        fhir: {
-          identifierSystem: shownSystem.trim() === '' ? null : shownSystem.trim(),
-          purposes: codes.map(mappingOf),
-          forget: [...forgotten],
-        },
-      }),
+    (preview: boolean) => readConsents(file.trim(), preview, isChanged ? changes : undefined),
     { changes: ['dataset', 'consent', 'site', 'audit'], ownErrors: true },
   );
   const isPreview = run.variables ?? true;
@@ -64,13 +62,13 @@ export function ImportConsents() {
     <Stack gap="lg">
       <Section
         title="Import consents"
-        description="HL7 FHIR R4 Consents: a Bundle, NDJSON, or one resource. Look at it first: nothing is recorded by that."
+        description="HL7 FHIR R4 Consents (a Bundle, NDJSON, or one resource), or a table (CSV or Excel). Look at it first: nothing is recorded by that."
       >
         <Stack>
           <PathField
             label="File of consents"
             placeholder="/data/consents.json"
-            choose={[{ name: 'FHIR JSON', extensions: ['json', 'ndjson'] }]}
+            choose={[{ name: 'Consents', extensions: ['json', 'ndjson', 'csv', 'txt', 'tsv', 'xlsx'] }]}
             value={file}
             onChange={(path) => {
               setFile(path);
@@ -80,7 +78,7 @@ export function ImportConsents() {
           />
           <TextInput
             label="Identifier system of the pseudonyms"
-            description="Leave it empty if the pseudonym is the id in Patient/ID."
+            description="For FHIR only. Leave it empty if the pseudonym is the id in Patient/ID."
             placeholder="https://hospital.example/pseudonym"
             spellCheck={false}
             value={shownSystem}
@@ -114,7 +112,7 @@ export function ImportConsents() {
         </Stack>
       </Section>
       {run.isError && <ErrorPanel error={run.error} />}
-      {run.data && (
+      {run.data?.format === 'fhir' && (
         <ConsentFileReport
           report={run.data}
           isPreview={isPreview}
@@ -125,8 +123,20 @@ export function ImportConsents() {
           }}
         />
       )}
+      {run.data !== undefined && run.data.format !== 'fhir' && <TableReport report={run.data} />}
     </Stack>
   );
+}
+
+type FhirChanges = Parameters<typeof api.consentFiles.import.mutate>[0]['fhir'];
+
+/** By what the file holds, whatever its name. */
+async function readConsents(file: string, preview: boolean, fhir: FhirChanges): Promise<ConsentFileOutcome> {
+  if ((await api.consentFiles.format.query({ file })) === 'fhir') {
+    return { format: 'fhir', ...(await api.consentFiles.import.mutate({ file, preview, fhir })) };
+  }
+  if (preview) return { format: 'table preview', table: await api.site.previewConsents.mutate({ file }) };
+  return { format: 'table', ...(await api.site.importConsents.mutate({ file })) };
 }
 
 const nameOf = ({ system, code }: { system: string | null; code: string }) =>

@@ -105,7 +105,7 @@ function Verdict({ report, isPreview }: Pick<ReportProps, 'report' | 'isPreview'
 
 const longestList = 50;
 
-function Names({ title, names }: { title: string; names: readonly string[] }) {
+export function Names({ title, names }: { title: string; names: readonly string[] }) {
   if (names.length === 0) return null;
   const more = names.length - longestList;
   return (

@@ -100,6 +100,21 @@ test('problems are listed all at once', async () => {
   await picture('consent-files-problems');
 });
 
+test('a table of withdrawals is looked at and recorded', async () => {
+  const file = join(folder, 'withdrawals.csv');
+  await writeFile(file, `subject,consent\n${pseudonyms[2]},withdrawn\nnobody,withdrawn\n`);
+  await desk.field('File of consents').fill(file);
+  await desk.button('Look at it').click();
+  await report().getByText('Nothing is recorded yet.').waitFor();
+  await report().getByText('No such subject here; none is made:').waitFor();
+  await picture('consent-files-table');
+
+  await desk.button('Record these consents').click();
+  await report().getByText('Withdrawn:').waitFor();
+  const rows = await client().site.subjects.query({ search: pseudonyms[2]! });
+  expect(JSON.stringify(rows)).toContain('withdrawn');
+});
+
 test('the consents are exported, and no file is replaced unasked', async () => {
   const file = join(folder, 'out.json');
   await desk.field('File to write').fill(file);

@@ -70,4 +70,29 @@ describe('anneal consent import and export', () => {
     expect(missing.stderr).not.toContain(site.folder);
     expect(mapping.stderr).toContain('CODE=purpose');
   }, 240_000);
+
+  test('a table is known by its content, whatever its name; unknown subjects are listed', async () => {
+    await using site = await openSite();
+    const file = join(site.folder, 'withdrawals.json');
+    writeFileSync(
+      file,
+      'subject;consent;consent_purpose\np1;withdrawn;teaching\nstranger;withdrawn;teaching\n',
+    );
+
+    const preview = await site.anneal('consent', 'import', file, '--preview', '--json');
+    const imported = await site.anneal('consent', 'import', file, '--json');
+    const mixed = await site.anneal(
+      'consent',
+      'import',
+      file,
+      '--patient-id',
+      '--identifier-system',
+      'urn:x',
+    );
+
+    expect(preview.json()).toMatchObject({ kind: 'consents', consents: { withdrawn: 1 } });
+    expect(imported.json()).toMatchObject({ withdrawn: ['p1'], unknown: ['stranger'] });
+    expect(mixed).toMatchObject({ code: 1, stdout: '' });
+    expect(mixed.stderr).toContain('These are options for FHIR, and the file is a table.');
+  }, 240_000);
 });

@@ -215,7 +215,7 @@ test('whatever becomes of a consent on its way: an AppError or a report, and nev
     },
   );
   fc.assert(property, { numRuns: 300 });
-}, 60_000);
+}, 180_000);
 
 function attempt<T>(work: () => T): T | string {
   try {

@@ -173,7 +173,7 @@ describe('provisions of a FHIR consent', () => {
     fc.assert(property, { numRuns: 200 });
     // Otherwise nothing was tried.
     expect(active).toBeGreaterThan(200);
-  }, 60_000);
+  }, 180_000);
 
   test('with exact dates and codes alone, exactly what the consent permits is active', () => {
     using world = openTestStore(now, { durability: 'process' });
@@ -192,7 +192,7 @@ describe('provisions of a FHIR consent', () => {
       },
     );
     fc.assert(property, { numRuns: 200 });
-  }, 60_000);
+  }, 180_000);
 });
 
 /** Some day of a year or month; any is right. */

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { isTable } from '../../core/cli/commands/consent-table.ts';
 import { addTableOptions, type TableOptions, tableRequestOf } from '../../core/cli/table-options.ts';
+import { isTable } from '../../core/data/tables/is-table.ts';
 import { tableRequestSchema } from '../../core/data/tables/request.ts';
 
 function requestOf(...typed: string[]) {

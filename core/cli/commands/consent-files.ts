@@ -3,12 +3,14 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { ConsentFileReport } from '../../api/consent-files-router.ts';
 import { type FhirChanges, parsePurposeMapping } from '../../consent/fhir/purpose-map.ts';
+import { isTable } from '../../data/tables/is-table.ts';
+import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { readList } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
 import { addTableOptions } from '../table-options.ts';
 import { withAgent } from '../with-agent.ts';
-import { importConsentList, isTable } from './consent-table.ts';
+import { importConsentList } from './consent-table.ts';
 
 export function addConsentFileCommands(consent: Command): void {
   addImport(consent);
@@ -34,13 +36,19 @@ function addImport(consent: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false);
   addTableOptions(command).action(async (file: string, options) => {
-    if (await isTable(file)) return importConsentList(file, options);
+    const isList = await isTable(file);
     const fhir: FhirChanges = {
       ...(options.purposeMap.length > 0 ? { purposes: options.purposeMap.map(parsePurposeMapping) } : {}),
       ...(options.patientId ? { identifierSystem: null } : {}),
       ...(options.identifierSystem === undefined ? {} : { identifierSystem: options.identifierSystem }),
       ...(options.forgetCodes === undefined ? {} : { forget: options.forgetCodes }),
     };
+    if (isList && Object.keys(fhir).length > 0) {
+      throw new AppError('CONFIG_INVALID', 'These are options for FHIR, and the file is a table.', {
+        action: 'Leave them out, or choose the other file.',
+      });
+    }
+    if (isList) return importConsentList(file, options);
     const report = await withAgent(options.data, (client) =>
       client.consentFiles.import.mutate({
         // The agent may run in another folder.

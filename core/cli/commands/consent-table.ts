@@ -1,22 +1,9 @@
 /** `anneal consent import` of a hospital's table: a list of consents in CSV or a spreadsheet. */
-import { open } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { printJson, printLine } from '../output.ts';
 import { type TableOptions, tableRequestOf } from '../table-options.ts';
 import { describeConsents, describePreview } from '../table-preview.ts';
 import { withAgent } from '../with-agent.ts';
-
-/** FHIR is JSON, and JSON begins with a bracket; a table begins with the name of a column. Unreadable files are no tables. */
-export async function isTable(file: string): Promise<boolean> {
-  try {
-    await using opened = await open(file, 'r');
-    const { buffer, bytesRead } = await opened.read(Buffer.alloc(256), 0, 256, 0);
-    const start = buffer.toString('utf8', 0, bytesRead).replace(/^\uFEFF?\s+|^\uFEFF/, '');
-    return start !== '' && !/^[{[]/.test(start);
-  } catch {
-    return false;
-  }
-}
 
 export async function importConsentList(
   file: string,
