@@ -344,7 +344,7 @@ test('with the consents of a subject that is erased, the resources go that they 
     store.transaction(() => {
       const asked = { subjectId, subjectRef: store.subjects.refOf(name), actor: 'test' };
       store.erasures.beginDeleting(store.erasures.ask(asked).id);
-      store.consentEvents.erase(subjectId, 'test');
+      store.consentEvents.sayErased(subjectId, 'test');
     });
   }
 
