@@ -345,6 +345,7 @@ test('with the consents of a subject that is erased, the resources go that they 
       const asked = { subjectId, subjectRef: store.subjects.refOf(name), actor: 'test' };
       store.erasures.beginDeleting(store.erasures.ask(asked).id);
       store.consentEvents.sayErased(subjectId, 'test');
+      store.eraseRows(subjectId);
     });
   }
 
