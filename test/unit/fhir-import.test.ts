@@ -339,15 +339,7 @@ test('with the consents of a subject that is erased, the resources go that they 
   using world = openFhirWorld();
   const { store } = world;
   world.read([of('p1'), of('p2'), of('p3', { status: 'draft' })]);
-  for (const name of ['p1', 'p3']) {
-    const { id: subjectId } = store.subjects.byPseudonym(name)!;
-    store.transaction(() => {
-      const asked = { subjectId, subjectRef: store.subjects.refOf(name), actor: 'test' };
-      store.erasures.beginDeleting(store.erasures.ask(asked).id);
-      store.consentEvents.sayErased(subjectId, 'test');
-      store.eraseRows(subjectId);
-    });
-  }
+  for (const name of ['p1', 'p3']) eraseSubject(store, store.subjects.byPseudonym(name)!.id);
 
   expect(store.consentSources.all().map(({ sourceKey }) => sourceKey)).toEqual(['Consent/of-p2']);
 });
