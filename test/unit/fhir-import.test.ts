@@ -338,7 +338,8 @@ test('with the consents of a subject that is erased, the resources go that they 
   using world = openFhirWorld();
   const { store } = world;
   world.read([of('p1'), of('p2'), of('p3', { status: 'draft' })]);
-  for (const name of ['p1', 'p3']) store.consentEvents.sayErased(store.subjects.byPseudonym(name)!.id, 'test');
+  for (const name of ['p1', 'p3'])
+    store.consentEvents.sayErased(store.subjects.byPseudonym(name)!.id, 'test');
 
   expect(store.consentSources.all().map(({ sourceKey }) => sourceKey)).toEqual(['Consent/of-p2']);
 });
