@@ -1,6 +1,6 @@
 /** Bad input on the command line: one sentence, what to do, exit code 1, and nothing half-done. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -37,13 +37,18 @@ function expectJsonRefusal(outcome: Outcome, code: string): void {
   expect(Object.keys(parsed.error).sort()).toEqual(['action', 'code', 'message']);
 }
 
-/** Nothing of a failed import is in the store or among the blobs. */
-function expectNothingImported(dataFolder: string): void {
+/**
+ * Nothing of a failed import is in the store or among the blobs.
+ * @param options `consentsStay`: they are recorded before any image is opened, so that none waits for a photograph
+ */
+function expectNothingImported(dataFolder: string, { consentsStay = false } = {}): void {
   const store = openStore(join(dataFolder, 'anneal.db'));
   try {
     expect(store.images.list()).toEqual([]);
-    expect(store.subjects.list({ search: '' })).toEqual([]);
-    expect(store.consentEvents.all()).toEqual([]);
+    if (!consentsStay) {
+      expect(store.subjects.list({ search: '' })).toEqual([]);
+      expect(store.consentEvents.all()).toEqual([]);
+    }
   } finally {
     store.close();
   }
@@ -78,18 +83,6 @@ describe('an import', () => {
       /labels\.csv, line 4, /,
       (cli, rows) => writeLabels(join(cli.folder, 'labels.csv'), [...rows.slice(0, 2), 'p2.png,s1']),
     ],
-    [
-      'of an unreadable image',
-      'IMAGE_UNREADABLE',
-      /"p3\.png"/,
-      (cli) => writeFileSync(join(cli.folder, 'images', 'p3.png'), 'no image'),
-    ],
-    [
-      'of an image that is missing',
-      'IMAGES_MISSING',
-      /"p2\.png" of line 4/,
-      (cli) => spawnSync('rm', [join(cli.folder, 'images', 'p2.png')]),
-    ],
   ];
   test.each(cases)('%s is refused and leaves nothing behind', async (_name, code, sentence, spoil) => {
     await using cli = openCommandLine();
@@ -102,6 +95,21 @@ describe('an import', () => {
     expectRefusal(plain, sentence);
     expectJsonRefusal(json, code);
     expectNothingImported(join(cli.folder, 'site'));
+  });
+
+  test('of a damaged and a missing image sets them aside, says why, and takes the rest', async () => {
+    await using cli = openCommandLine();
+    await writeImages(cli.folder, { count: 4, labels: ['a', 'b'] });
+    writeFileSync(join(cli.folder, 'images', 'p3.png'), 'no image');
+    rmSync(join(cli.folder, 'images', 'p2.png'));
+
+    const outcome = await cli.anneal('site', ...importArguments, '--json');
+
+    expect(outcome).toMatchObject({ code: 0, stderr: '' });
+    const report = JSON.parse(outcome.stdout);
+    expect(report.imported).toBe(2);
+    const setAside = report.setAside.map(({ sourceName }: { sourceName: string }) => sourceName);
+    expect(setAside.sort()).toEqual(['p2.png', 'p3.png']);
   });
 
   test('with a label outside the classes of the run in progress is refused', async () => {
@@ -135,7 +143,7 @@ describe('an import', () => {
 
       expectRefusal(plain, /The disk that holds the data folder is full\./);
       expectJsonRefusal(json, 'DISK_FULL');
-      expectNothingImported(join(disk, 'site'));
+      expectNothingImported(join(disk, 'site'), { consentsStay: true });
     } finally {
       spawnSync('umount', [disk]);
     }
