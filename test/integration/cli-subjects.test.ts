@@ -39,7 +39,8 @@ test('a label is corrected by file name; a question is answered with --yes alone
   );
   expect(other.value.error).toMatchObject({ code: 'NOT_FOUND' });
   const missing = await cli.anneal('site', 'site', 'correct', subject, '--label', 'x');
-  expect(missing.code).toBe(2);
+  expect(missing.code).toBe(1);
+  expect(missing.stderr).toContain('--reason');
 }, 120_000);
 
 test('a scan is added, listed, saved as it was without overwriting anything, and removed', async () => {
