@@ -50,7 +50,7 @@ export async function erasureCertificate(
   erasure: Erasure,
   { siteName, pseudonym, writtenAt }: CertificateFor,
 ): Promise<Uint8Array> {
-  const pdf = createPdf('Certificate of erasure', { writtenAt });
+  const pdf = await createPdf('Certificate of erasure', { writtenAt });
   pdf.facts([
     ['Site', siteName],
     ['Pseudonym', pseudonym],

@@ -1,6 +1,4 @@
 /** Plain A4 documents for people outside the hospital: headings, paragraphs, facts and lists, in a standard font. */
-import PDFDocument from 'pdfkit';
-
 export interface PdfDocument {
   heading(text: string): void;
   paragraph(text: string): void;
@@ -31,7 +29,9 @@ export function printable(text: string): string {
 }
 
 /** @param writtenAt ISO 8601; the same content at the same time gives the same bytes */
-export function createPdf(title: string, { writtenAt }: { writtenAt: string }): PdfDocument {
+export async function createPdf(title: string, { writtenAt }: { writtenAt: string }): Promise<PdfDocument> {
+  // Fonts and compressors that no start of Anneal should wait for.
+  const { default: PDFDocument } = await import('pdfkit');
   const pieces: Uint8Array[] = [];
   const document = new PDFDocument({
     size: 'A4',

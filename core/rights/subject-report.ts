@@ -101,7 +101,7 @@ function sentUpdates(store: ReadOnlyStore, subjectId: number): SubjectReport['se
 }
 
 export async function subjectReportPdf(report: SubjectReport): Promise<Uint8Array> {
-  const pdf = createPdf('What Anneal stores about a person', report);
+  const pdf = await createPdf('What Anneal stores about a person', report);
   pdf.facts([
     ['Site', report.site],
     ['Federation', report.federation ?? 'none'],

@@ -12,7 +12,6 @@ import { type DemoPolicy, explainDemoPolicy, isRefusal, openPolicies, refusalAt 
 import type { LiveView } from './live-view.ts';
 import type { DemoOptions } from './options.ts';
 import { buildReport, type DemoReport } from './report.ts';
-import { renderReportPage } from './report-page.ts';
 
 const pollMs = 400;
 /** The head alone learns from cached features, so many epochs cost next to nothing: a fair baseline. */
@@ -86,6 +85,8 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks): Promise<v
       globalAdapterSha256: adapter,
     });
     await writeFile(join(outFolder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+    // With the charts, which no other command should load.
+    const { renderReportPage } = await import('./report-page.ts');
     await writeFile(join(outFolder, 'report.html'), renderReportPage(report));
     view.end();
     await hooks.onResult({ report, outFolder });

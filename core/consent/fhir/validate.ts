@@ -1,16 +1,20 @@
 /** Whether a resource is valid FHIR R4: by HL7's own structure definitions, their invariants among them. */
 import { readFileSync } from 'node:fs';
-import { indexStructureDefinitionBundle, OperationOutcomeError, validateResource } from '@medplum/core';
+import { createRequire } from 'node:module';
+import type * as Medplum from '@medplum/core';
 import type { Bundle, Resource, StructureDefinition } from '@medplum/fhirtypes';
 
-let isReady = false;
+const require = createRequire(import.meta.url);
+let validator: typeof Medplum | null = null;
 
-/** Made by build/fhir-definitions.ts; read at the first question, for it takes 50 ms. */
-function prepare(): void {
-  if (isReady) return;
+/** Loaded at the first question, with definitions made by build/fhir-definitions.ts: no start of Anneal waits for them. */
+function prepared(): typeof Medplum {
+  if (validator !== null) return validator;
+  const loaded = require('@medplum/core') as typeof Medplum;
   const text = readFileSync(new URL('./r4-definitions.json', import.meta.url), 'utf8');
-  indexStructureDefinitionBundle(JSON.parse(text) as Bundle<StructureDefinition>);
-  isReady = true;
+  loaded.indexStructureDefinitionBundle(JSON.parse(text) as Bundle<StructureDefinition>);
+  validator = loaded;
+  return loaded;
 }
 
 /**
@@ -19,7 +23,7 @@ function prepare(): void {
  * @param resource of bounded depth; Consent, Bundle or one of the types that a Consent may contain
  */
 export function problemsOf(resource: object): string[] {
-  prepare();
+  const { OperationOutcomeError, validateResource } = prepared();
   try {
     // The library repairs nothing, but its types want a resource; it is there to find out whether it is one.
     const warnings = validateResource(resource as Resource);

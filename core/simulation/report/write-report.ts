@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { AppError } from '../../shared/errors.ts';
 import { writeFileAtomically } from '../../store/atomic-file.ts';
 import type { RunLine } from '../record.ts';
-import { type ReportOptions, renderReport } from './page.ts';
+import type { ReportOptions } from './page.ts';
 
 export type { ReportOptions } from './page.ts';
 
@@ -17,6 +17,8 @@ export async function writeReport(
   options: ReportOptions = {},
 ): Promise<void> {
   if (runs.length === 0) throw new AppError('CONFIG_INVALID', 'There is no run to report.');
+  // The charts are half of what a command would load; only a report draws some.
+  const { renderReport } = await import('./page.ts');
   const page = Buffer.from(renderReport(runs, options));
   try {
     await writeFileAtomically(file, page);
