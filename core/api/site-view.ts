@@ -1,10 +1,12 @@
 /** What the screens of a site see, read from its store. */
 import { runConfigSchema } from '../config/run-config.ts';
+import { consentedSubjects } from '../consent/cohort.ts';
 import { consentsByPurpose, purposeOf } from '../consent/purposes.ts';
 import { siteTimeZone } from '../consent/site-zone.ts';
 import { summarise, withdrawalOf } from '../coordinator/run-view.ts';
 import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
+import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import { consentOutlook } from './consent-notes.ts';
@@ -21,29 +23,41 @@ const defaultPurpose = runConfigSchema.shape.purpose.parse(undefined);
 /** Subjects by pseudonym with their consents at this moment, or the latest time known. */
 export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[] {
   const bySubject = Map.groupBy(store.consentEvents.all(), (event) => event.subjectId);
-  const purpose = purposeInQuestion(store);
-  const when = { at: store.clock.latest(), zone: siteTimeZone(store) };
-  return store.subjects.list({ search }).map((subject) => {
-    const events = bySubject.get(subject.id) ?? [];
-    const own = purposeOf(events, purpose, when);
-    const term = own.term ?? own.next;
-    return {
-      ...pick(subject, 'pseudonym', 'images', 'labels'),
-      consents: consentsByPurpose(events, when),
-      consent: own.status,
-      purpose: own.status === 'none' ? null : purpose,
-      documentVersion: term?.documentVersion ?? null,
-      expiresAt: term?.until ?? null,
-    };
-  });
+  const when = { at: store.clock.latest(), zone: siteTimeZone(store), purpose: purposeInQuestion(store) };
+  return store.subjects
+    .list({ search })
+    .map((subject) => toSubjectRow(subject, bySubject.get(subject.id) ?? [], when));
+}
+
+function toSubjectRow(
+  subject: SubjectSummary,
+  events: readonly ConsentEventRecord[],
+  { purpose, ...when }: { at: string; zone: string; purpose: string },
+): SubjectRow {
+  const consents = consentsByPurpose(events, when);
+  const own = consents.find((one) => one.purpose === purpose) ?? purposeOf(events, purpose, when);
+  const term = own.term ?? own.next;
+  return {
+    ...pick(subject, 'pseudonym', 'images', 'labels'),
+    consents,
+    consent: own.status,
+    purpose: own.status === 'none' ? null : purpose,
+    documentVersion: term?.documentVersion ?? null,
+    expiresAt: term?.until ?? null,
+  };
 }
 
 /** @throws AppError SUBJECT_UNKNOWN */
 export function subjectRow(store: ReadOnlyStore, pseudonym: string): SubjectRow {
-  const name = pseudonym.normalize('NFC');
-  const row = listSubjects(store, name).find((candidate) => candidate.pseudonym === name);
-  if (row === undefined) throw new AppError('SUBJECT_UNKNOWN', 'No subject has this pseudonym.');
-  return row;
+  // As it is stored: an older version may have written it in another Unicode form.
+  const stored = store.subjects.byPseudonym(pseudonym)?.pseudonym;
+  const subject =
+    stored === undefined
+      ? undefined
+      : store.subjects.list({ search: stored }).find((candidate) => candidate.pseudonym === stored);
+  if (subject === undefined) throw new AppError('SUBJECT_UNKNOWN', 'No subject has this pseudonym.');
+  const when = { at: store.clock.latest(), zone: siteTimeZone(store), purpose: purposeInQuestion(store) };
+  return toSubjectRow(subject, store.consentEvents.ofSubject(subject.id), when);
 }
 
 export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {
@@ -69,8 +83,9 @@ export async function siteRequests(agent: AgentContext): Promise<SiteRequests> {
 export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
   const { store, site } = agent;
   const images = store.images.counts();
-  const subjects = listSubjects(store, '');
-  const consenting = subjects.filter((subject) => subject.consent === 'active');
+  const subjects = store.subjects.list();
+  const consented = consentedSubjects(store, purposeInQuestion(store), store.clock.latest());
+  const consenting = subjects.filter(({ id }) => consented.has(id));
   const run = site?.manifest === null || site === null ? null : store.runs.get(site.manifest!.runId);
   const status = agent.status();
   return {

@@ -175,7 +175,7 @@ export function cohortsTouchedBySubject(store: ReadOnlyStore, pseudonym: string)
 }
 
 /** Ids of the subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC). */
-function consentedSubjects(store: ReadOnlyStore, purpose: string, at: string): Set<number> {
+export function consentedSubjects(store: ReadOnlyStore, purpose: string, at: string): Set<number> {
   const bySubject = Map.groupBy(store.consentEvents.ofPurpose(purpose), (event) => event.subjectId);
   const active = [...bySubject].filter(([, events]) => consentStatus(events, purpose, at) === 'active');
   return new Set(active.map(([subjectId]) => subjectId));
