@@ -1,7 +1,7 @@
 /** Withdrawals that concern models: what a site owes its coordinator, and what a coordinator was told. */
 import { z } from 'zod';
 import { type WithdrawalNoticeRecord, withdrawalNoticeRecord } from './records.ts';
-import { insertSql, rowsOf } from './sql-text.ts';
+import { insertSql, rowsOf, subjectsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 /** By round: updates that were announced, of images of somebody who withdrew from their purpose afterwards, or was erased. */
@@ -12,7 +12,7 @@ const withdrawnContributions = `SELECT DISTINCT made.run_id AS runId, made.round
     JOIN cohorts ON cohorts.run_id = made.run_id AND cohorts.round = made.round AND cohorts.sha256 = made.cohort_sha256
     JOIN round_sites AS row ON row.run_id = made.run_id AND row.round = made.round AND row.site_id = made.site_id
   WHERE EXISTS (
-      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id = member.subject_id
+      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id IN ${subjectsOf('member')}
       WHERE member.cohort_id = cohorts.id AND event.kind = 'withdraw' AND event.purpose IN ('*', cohorts.purpose)
         AND event.recorded_at >= cohorts.frozen_at)
     -- Somebody was erased.
