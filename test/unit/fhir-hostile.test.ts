@@ -240,5 +240,6 @@ function mutate(
   const target = objects[at % objects.length]!;
   const keys = Object.keys(target);
   if (isGone && keys.length > 0) delete target[keys[at % keys.length]!];
-  else target[name] = value;
+  // A copy: one value put in twice, and changed in one of the places, would contain itself.
+  else target[name] = structuredClone(value);
 }
