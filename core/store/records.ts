@@ -326,6 +326,20 @@ export const withdrawalNoticeRecord = z.object({
 });
 export type WithdrawalNoticeRecord = z.infer<typeof withdrawalNoticeRecord>;
 
+/** On a site: an update that it announced. It may have left, whatever became of it. */
+export const contributionRecord = z.object({
+  runId: z.string(),
+  /** 0-based. */
+  round: z.int(),
+  siteId: z.string(),
+  updateSha256: z.string(),
+  /** Of the images that it was made of. */
+  cohortSha256: z.string(),
+  sizeBytes: z.int(),
+  announcedAt: z.string(),
+});
+export type ContributionRecord = z.infer<typeof contributionRecord>;
+
 export const evaluationRecord = z.object({
   runId: z.string(),
   stateSha256: z.string(),
