@@ -137,8 +137,6 @@ export const imageRecord = z.object({
   faceBox: json.pipe(faceBoxSchema).nullable(),
   /** Null: imported before this was measured, or nothing could be. Never a reason to set it aside. */
   quality: json.pipe(imageQualitySchema).nullable(),
-  /** The 68 points, as x and y in the same pixels as `faceBox`. */
-  landmarks: json.pipe(z.array(z.tuple([z.number(), z.number()]))).nullable(),
   /** Perceptual hash of the crop, 64 hex digits. */
   cropHash: z.string().nullable(),
   /** Null when ready, and in rows set aside before version 8. */
