@@ -48,10 +48,10 @@ export function createAdapters(db: Sqlite, now: () => string) {
     insert(adapter: Defaulted<AdapterRecord, 'createdAt' | 'siteId' | 'startSha256'>): void {
       db.run(insert, { siteId: null, startSha256: null, ...adapter, createdAt: adapter.createdAt ?? now() });
     },
-    /** Forgets an update of a site that is thrown away. */
-    remove(update: Pick<AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): void {
+    /** Forgets an update of a site that is thrown away. @returns rows */
+    remove(update: Pick<AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): number {
       const filter = { ...update, kind: 'update' };
-      db.run(`DELETE FROM adapters${whereSql(filter)}`, filter);
+      return db.run(`DELETE FROM adapters${whereSql(filter)}`, filter).changes;
     },
   };
 }

@@ -154,6 +154,7 @@ test('an erasure leaves evidence that holds, and tells of the contribution that 
   const { runId, round, siteId, updateSha256, cohortSha256 } = made!;
   store.withdrawalNotices.keepAnnounced({
     ...{ runId, round, siteId, updateSha256: updateSha256!, cohortSha256: cohortSha256! },
+    sizeBytes: 9,
   });
   const eraser = createEraser({
     ...{

@@ -129,7 +129,7 @@ function contributed(store: Store, status: 'received' | 'announced' = 'received'
     const cohort = freezeCohort(store, { runId: 'run', round, purpose });
     const made = { runId: 'run', round, siteId: 'here', updateSha256: updateOf('here', round) };
     store.roundSites.upsert({ ...made, status, cohortSha256: cohort.sha256 });
-    store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256 });
+    store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256, sizeBytes: 9 });
   }
 }
 
