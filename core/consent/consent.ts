@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { type ConsentEventRecord, consentGiverSchema } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { dayOf, endOfPeriod, isDay, startOfPeriod } from './period.ts';
+import { dayOf, endOfPeriod, isDay, ofZone, startOfPeriod } from './period.ts';
 import { normalisePseudonym, parsePseudonym } from './pseudonym.ts';
 import { siteTimeZone } from './site-zone.ts';
 
@@ -40,7 +40,7 @@ const recorded = {
   recordedBy: word,
   reference: word.nullish(),
 };
-const grantSchema = (zone: string) =>
+const grantSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
     purpose: word.refine((purpose) => purpose !== everyPurpose, 'must be one purpose'),
@@ -50,7 +50,8 @@ const grantSchema = (zone: string) =>
     givenBy: consentGiverSchema.nullish(),
     verifiedOn: z.string().trim().refine(isDay, 'expected a date such as 2026-11-22').nullish(),
     afterWithdrawal: z.union([z.boolean(), z.int().positive()]).default(false),
-  });
+  }),
+);
 
 /**
  * Appends a grant; makes the subject if it is new. The newest grant that has begun replaces older ones, so a shorter
@@ -147,13 +148,14 @@ export interface ConsentWithdrawal {
   reference?: string | null | undefined;
 }
 
-const withdrawalSchema = (zone: string) =>
+const withdrawalSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
     purpose: word.default(everyPurpose),
     date: startOfPeriod(zone).nullish(),
     documentVersion: word.nullish(),
-  });
+  }),
+);
 
 /**
  * Takes effect at once, whatever its date and whatever the clock says later. Its date is what later grants are compared
