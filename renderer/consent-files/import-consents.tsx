@@ -3,7 +3,6 @@ import { IconEye, IconFileImport, IconX } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useAction } from '../api/action.ts';
-import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
 import { keys } from '../api/queries.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
@@ -74,7 +73,6 @@ export function ImportConsents() {
               setFile(path);
               changed();
             }}
-            {...(desktopBridge() ? {} : { description: 'A path on the machine where Anneal runs.' })}
           />
           <TextInput
             label="Identifier system of the pseudonyms"
