@@ -3,9 +3,10 @@ import { IconChevronDown, IconEraser, IconFileDescription } from '@tabler/icons-
 import { useState } from 'react';
 import type { SubjectDetail } from '../../core/api/subject-contract.ts';
 import { useAction } from '../api/action.ts';
+import { base64Of } from '../api/base64.ts';
 import { api } from '../api/client.ts';
 import { useMissingRole } from '../api/me.ts';
-import { base64Of, saveFile } from '../api/save-file.ts';
+import { saveFile } from '../api/save-file.ts';
 import { RoleButton } from '../components/role-button.tsx';
 import { EraseDialog } from './erase-dialog.tsx';
 
