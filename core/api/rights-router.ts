@@ -84,7 +84,9 @@ export const rightsRouter = router({
   clockIsRight: administering.mutation(async ({ ctx: { agent, actor } }) => {
     agent.rights.clock.confirm(actor);
     await agent.rights.look();
+    agent.siteDecided();
     changed(agent);
+    agent.emit({ type: 'changed', what: 'status' });
     return retentionState(agent);
   }),
 });

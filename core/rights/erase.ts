@@ -18,6 +18,7 @@ import type { SiteNode } from '../site/site-node.ts';
 import { erasedAction } from '../store/audit.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ErasureRecord } from '../store/records.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type Erased, erasedSchema } from './erased.ts';
 import { blankOut, withoutSubject, wordsOf } from './subject-words.ts';
@@ -36,7 +37,8 @@ export interface EraserOptions {
 
 export interface Eraser {
   /**
-   * Resolves when nothing is left. Repeating it gives the same answer.
+   * Resolves when nothing is left, or only files that something uses at the moment (`doneAt` is null then), which
+   * {@link resume} tries again. Repeating it gives the same answer.
    * @throws AppError SUBJECT_UNKNOWN; DISK_FULL and others when files are left, which are tried again by {@link resume}
    */
   erase(pseudonym: string, actor: string): Promise<Erasure>;
@@ -76,8 +78,12 @@ export function createEraser(options: EraserOptions): Eraser {
     }
     if (current.state === 'files') {
       const files = current.files ?? [];
+      await collectBlobs(store, blobs, files);
       const held = store.blobReferences.heldAmong(files);
-      for (const sha256 of files) if (!held.has(sha256)) await blobs.delete(sha256);
+      if (files.some((sha256) => blobs.isInUse(sha256) && !held.has(sha256))) {
+        logger.info({ erasure: current.id }, 'a file of an erasure is in use; it is tried again');
+        return outcomeOf(current);
+      }
       await blobs.deleteLeftovers();
       if (!store.forgetDeleted()) throw databaseBusy();
       current = store.erasures.done(current.id);
