@@ -48,7 +48,8 @@ export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: 
   };
 }
 
-const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+/** For a pattern with the flag `u`, which takes no escape that it does not need. */
+const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 
 /** Null when the text names nobody. */
 function withoutWords(text: string, words: SubjectWords['words']): string | null {
@@ -80,6 +81,22 @@ const namesNobody: ReadonlySet<string> = new Set([
   ],
   ...['changes', 'weakened', 'user', 'roles', 'timeZone', 'federation', 'channel', 'layout', 'model', 'app'],
 ]);
+
+/**
+ * A text of somebody else's row (the name of a file, a note) without the pseudonym; null when it does not stand there. In names
+ * of files an underscore separates words.
+ */
+export function withoutPseudonym(text: string, pseudonym: string): string | null {
+  let left = text;
+  for (const form of new Set([pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')])) {
+    if (form.length < leastLength) continue;
+    left = left.replace(
+      new RegExp(`(?<![\\p{L}\\p{N}])${escaped(form)}(?![\\p{L}\\p{N}])`, 'giu'),
+      () => erasedWord,
+    );
+  }
+  return left === text ? null : left;
+}
 
 /**
  * The details of an audit row without the subject; null when they do not name it. A row that is about this subject alone keeps

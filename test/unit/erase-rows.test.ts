@@ -3,7 +3,7 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { withoutSubject } from '../../core/rights/subject-words.ts';
+import { withoutPseudonym, withoutSubject } from '../../core/rights/subject-words.ts';
 import { tablesAboutSubjects } from '../../core/store/erase-rows.ts';
 import { openDatabase } from '../../core/store/open-database.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
@@ -172,4 +172,20 @@ test('an erasure leaves alone what rows about others say, also where it is the s
   expect(withoutSubject({ stillWithdrawn: ['1', '2'] }, subject)).toEqual({
     stillWithdrawn: ['[erased]', '2'],
   });
+});
+
+test('every character that a pseudonym may hold is looked for as it is, within a sentence, too', () => {
+  const all = String.fromCodePoint(...Array.from({ length: 94 }, (_, index) => 33 + index));
+  for (const word of [...all].map((character) => `P${character}902`)) {
+    const subject = {
+      words: new Set([word]),
+      documents: new Set<string>(),
+      labels: new Set<string>(),
+      ref: 'ref',
+    };
+    expect(withoutSubject({ message: `The image of ${word} is gone.` }, subject)).toEqual({
+      message: 'The image of [erased] is gone.',
+    });
+    expect(withoutPseudonym(`images/${word}/1.png`, word)).toBe('images/[erased]/1.png');
+  }
 });
