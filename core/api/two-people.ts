@@ -12,6 +12,7 @@ import {
 } from '../people/second-person.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
 import { pick } from '../shared/pick.ts';
 import { approve } from '../site/decide.ts';
 import { policyOrFault, setPolicy } from '../site/policy.ts';
@@ -54,8 +55,17 @@ export function eraseByPeople<T>(
   // Erased already, or never here: there is nothing left that two people could decide.
   const isHere = store.subjects.byPseudonym(pseudonym) !== null;
   const required = isHere && asksForTwo(store, 'twoPersonErasure');
-  const act: Act = { kind: 'erase', input: { subject: store.subjects.refOf(pseudonym) } };
+  const act: Act = { kind: 'erase', input: whatErasureIs(store, pseudonym) };
   return withSecondPerson({ store, person, required }, act, erase);
+}
+
+/** Whose, and of which images: somebody else's, given to the subject after the proposal, were not in it. */
+function whatErasureIs(store: ReadOnlyStore, pseudonym: string): Act['input'] {
+  const subject = store.subjects.refOf(pseudonym);
+  const stored = store.subjects.byPseudonym(pseudonym);
+  if (stored === null) return { subject };
+  const hashes = store.images.list({ subjectId: stored.id }).map(({ sha256 }) => sha256);
+  return { subject, images: hashes.length, imagesSha256: hashJson(hashes.sort()) };
 }
 
 /** @throws AppError SECOND_PERSON_NEEDED; USER_CONFLICT when nobody could be the second person */
