@@ -3,7 +3,8 @@
  * withdraws the last consent, when the last one runs out, and after days that the site's policy gives. Unless the person
  * chose that it stays. The row stays, set aside, so that the same photograph can be imported again.
  */
-import { consentStatus, countingGrants, everyPurpose, grantInForce } from '../consent/consent.ts';
+import { consentStatus, countingGrants, grantInForce } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { currentPolicy } from '../site/policy.ts';
 import type { StoredCrop } from '../store/image-tables.ts';
 import type { ConsentEventRecord } from '../store/records.ts';
@@ -65,15 +66,12 @@ function endOfConsents(
   events: readonly ConsentEventRecord[],
   at: string,
 ): { at: string; byClock: boolean } | null {
-  const purposes = new Set(
-    events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose),
-  );
   const withdrawals = events.filter(({ kind }) => kind === 'withdraw');
   const ends: { at: string; byClock: boolean }[] = withdrawals.map(({ recordedAt }) => ({
     at: recordedAt,
     byClock: false,
   }));
-  for (const purpose of purposes) {
+  for (const purpose of purposesOf(events)) {
     const status = consentStatus(events, purpose, at);
     if (status === 'withdrawn' || status === 'none') continue;
     const grants = countingGrants(events, purpose);

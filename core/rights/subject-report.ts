@@ -1,5 +1,6 @@
 /** What is stored about a person, what it was used for, and who got what of it (GDPR article 15). */
 import { consentStatus, everyPurpose } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { type TracedRun, traceSubject } from '../consent/trace.ts';
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
@@ -49,7 +50,6 @@ export function subjectReport(
   const subject = store.subjects.byPseudonym(pseudonym);
   if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
   const events = store.consentEvents.ofSubject(subject.id);
-  const purposes = [...new Set(events.map(({ purpose }) => purpose))].filter((name) => name !== everyPurpose);
   const ref = store.subjects.refOf(subject.pseudonym);
   return {
     ...{ format: 'anneal-subject-report', formatVersion: 1, writtenAt: store.now() },
@@ -58,7 +58,7 @@ export function subjectReport(
       .list({ subjectId: subject.id })
       .map(({ id: _id, datasetId: _dataset, subjectId: _subject, pseudonym: _name, ...image }) => image),
     consent: Object.fromEntries(
-      purposes.map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
+      purposesOf(events).map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
     ),
     consents: events.map(({ id: _id, subjectId: _subject, ...said }) => said),
     keepsCrops: store.keptCrops.ofSubject(subject.id) !== null,
