@@ -105,8 +105,7 @@ const rowOf = (
   proposal: ProposalRecord,
 ): ProposalRow => ({
   ...pick(proposal, 'id', 'kind', 'input', 'proposedBy', 'proposedAt', 'expiresAt'),
-  title: titleOf(agent.store, proposal),
-  pseudonym: pseudonymOf(agent.store, proposal),
+  ...shownOf(agent.store, proposal),
   isMine: person.kind !== 'nobody' && person.actor === proposal.proposedBy,
   fault: person.kind === 'nobody' ? null : faultOfSecond(agent.store, proposal, person),
 });
@@ -114,14 +113,18 @@ const rowOf = (
 function pseudonymOf(store: Store, { kind, input }: ProposalRecord): string | null {
   if (kind !== 'erase') return null;
   const isMeant = (pseudonym: string) => store.subjects.refOf(pseudonym) === input['subject'];
-  return store.subjects.list().find(({ pseudonym }) => isMeant(pseudonym))?.pseudonym ?? null;
+  return store.subjects.all().find(({ pseudonym }) => isMeant(pseudonym))?.pseudonym ?? null;
 }
 
-function titleOf(store: Store, proposal: ProposalRecord): string {
+function shownOf(store: Store, proposal: ProposalRecord): Pick<ProposalRow, 'title' | 'pseudonym'> {
+  const pseudonym = pseudonymOf(store, proposal);
+  return { pseudonym, title: titleOf(store, proposal, pseudonym) };
+}
+
+function titleOf(store: Store, proposal: ProposalRecord, pseudonym: string | null): string {
   const { kind, input } = proposal;
   if (kind === 'policy') return 'A policy that protects less';
-  if (kind === 'erase')
-    return `Erase ${pseudonymOf(store, proposal) ?? 'a subject that is not here any more'}`;
+  if (kind === 'erase') return `Erase ${pseudonym ?? 'a subject that is not here any more'}`;
   const document = store.contracts.bySha(String(input['contractSha256']))?.document as
     | { settings?: { title?: unknown } }
     | undefined;

@@ -48,7 +48,7 @@ export const startOfPeriod = ofZone((zone) => z.string().transform(toInstant(zon
 export const endOfPeriod = ofZone((zone) => z.string().transform(toInstant(zone, 1)));
 
 /** Later ones would not sort as text: years of five digits are written with a sign. People write 9999 for "never". */
-const endOfTime = '9999-12-31T23:59:59.999Z';
+export const endOfTime = '9999-12-31T23:59:59.999Z';
 /** Nobody alive has consented before; the first years of the calendar do not sort as text either. */
 const firstYear = 1900;
 

@@ -10,7 +10,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import PQueue from 'p-queue';
-import { consentStatus, everyPurpose, withdrawConsent } from '../consent/consent.ts';
+import { consentStatus, withdrawConsent } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { traceSubject } from '../consent/trace.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -141,10 +142,7 @@ function askErasure(
     const known = store.erasures.underWay(id);
     if (known !== null) return known;
     const events = store.consentEvents.ofSubject(id);
-    const purposes = new Set(
-      events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose),
-    );
-    const holds = [...purposes].some(
+    const holds = purposesOf(events).some(
       (purpose) => !['withdrawn', 'none'].includes(consentStatus(events, purpose, store.clock.latest())),
     );
     if (holds) withdrawConsent(store, { pseudonym, recordedBy: actor });

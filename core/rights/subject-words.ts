@@ -21,9 +21,7 @@ const leastLength = 4;
 export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: string }): SubjectWords {
   const { pseudonym } = subject;
   const images = store.images.list({ subjectId: subject.id });
-  const others = new Set(
-    store.images.list().flatMap(({ subjectId, label }) => (subjectId === subject.id ? [] : [label])),
-  );
+  const others = new Set(store.images.labelsOfOthers(subject.id));
   // A class of a run is part of its contract, whoever has it.
   for (const { config } of store.runs.list())
     for (const label of runConfigSchema.safeParse(config).data?.classes ?? []) others.add(label);

@@ -37,7 +37,7 @@ export function exportFhirConsents(store: ReadOnlyStore, layout: FhirLayout): Fh
   let asRead = 0;
   let subjects = 0;
   const resources: Resource[] = [];
-  for (const { id, pseudonym } of store.subjects.list()) {
+  for (const { id, pseudonym } of store.subjects.all()) {
     const view: SubjectView = {
       pseudonym,
       identifierSystem,
