@@ -1,5 +1,7 @@
 /** Which subjects of the list are shown. */
+
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
+import { noticeDays } from '../../core/config/consent-defaults.ts';
 import { consentWords, type StatusWord } from './words.ts';
 
 export interface SubjectFilter {
@@ -13,14 +15,11 @@ export interface SubjectFilter {
 
 export const noFilter: SubjectFilter = { search: '', purpose: '', status: '', label: '' };
 
-/** How long before its end a consent is worth a reminder. */
-export const soonDays = 60;
-
-/** Whether an active consent ends within {@link soonDays} and no recorded one goes on from there. */
+/** Whether an active consent ends within {@link noticeDays} and no recorded one goes on from there. */
 export function endsSoon({ status, term, next }: PurposeConsent, nowMs = Date.now()): boolean {
   if (status !== 'active' || term === null || term.until === null) return false;
   const goesOn = next !== null && Date.parse(next.from) <= Date.parse(term.until);
-  return !goesOn && Date.parse(term.until) - nowMs <= soonDays * 24 * 3_600_000;
+  return !goesOn && Date.parse(term.until) - nowMs <= noticeDays * 24 * 3_600_000;
 }
 
 /** State of a consent for its badge. */
