@@ -1,5 +1,6 @@
 /** What people at a site should know of consents before and while a run goes on. */
 
+import { noticeDays } from '../config/consent-defaults.ts';
 import { type RunConfig, runConfigSchema, startStateOf } from '../config/run-config.ts';
 import { trainingImages } from '../consent/cohort.ts';
 import { endOfTime } from '../consent/period.ts';
@@ -7,9 +8,6 @@ import { consentsEndingBefore, expiringConsents } from '../consent/purposes.ts';
 import { isMarked, withdrawalMarks } from '../coordinator/withdrawals.ts';
 import { plural } from '../shared/text.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-
-/** Days ahead for which a site is told of consents that end. */
-export const noticeDays = 60;
 
 /** When a run is likely to end, and how that is known. */
 export interface RunEnd {

@@ -1,5 +1,6 @@
 /** What subjects consented to, purpose by purpose, and the time by which it is judged. */
 import { z } from 'zod';
+import { noticeDays } from '../config/consent-defaults.ts';
 import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { expiringConsents } from '../consent/purposes.ts';
 import { clockFault, confirmClock } from '../consent/site-clock.ts';
@@ -103,7 +104,11 @@ export const consentRouter = router({
     }),
   /** Consents that are active and end within some days, the earliest first. */
   expiring: viewing
-    .input(z.strictObject({ days: z.number().min(0).max(36_600).default(60) }).default({ days: 60 }))
+    .input(
+      z
+        .strictObject({ days: z.number().min(0).max(36_600).default(noticeDays) })
+        .default({ days: noticeDays }),
+    )
     .query(({ ctx, input }) => expiringConsents(ctx.agent.store, input.days)),
   /** The zone in which dates are days here, and whether the clock is right. */
   time: viewing.query(({ ctx }) => siteTime(ctx.agent)),

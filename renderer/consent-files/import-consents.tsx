@@ -2,6 +2,7 @@ import { ActionIcon, Group, List, Stack, Text, TextInput } from '@mantine/core';
 import { IconEye, IconFileImport, IconX } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
+import { defaultPurpose } from '../../core/config/consent-defaults.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { keys } from '../api/queries.ts';
@@ -12,8 +13,8 @@ import { RoleButton } from '../components/role-button.tsx';
 import { ConsentFileReport } from './report.tsx';
 import { type ConsentFileOutcome, TableReport } from './table-report.tsx';
 
-/** What the runs of Anneal are for; other purposes of a code are mapped on the command line. */
-const purpose = 'federated-training';
+/** Other purposes of a code are mapped on the command line. */
+const purpose = defaultPurpose;
 
 /** Reads a file of FHIR consents: looked at first, then recorded. */
 export function ImportConsents() {

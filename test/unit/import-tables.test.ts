@@ -399,6 +399,28 @@ describe('a preview', () => {
     expect(store.consentEvents.all()).toHaveLength(before + 2);
   });
 
+  test('a quotation mark that swallows rows makes too long a cell, in whatever column: nothing is granted', async () => {
+    for (const who of ['L1', 'L2']) grant(who);
+    const swallowed = Array.from({ length: 800 }, (_, index) => `L${index},granted,`).join('\n');
+    const table = (note: string) => [
+      'subject,consent,consent_document,note',
+      ...['L1,withdrawn,,', 'L3,granted,v1,', `L2,withdrawn,,"${note}"`],
+    ];
+    const file = await tableFile(table(swallowed));
+    const found = await previewImport({ store, kind: 'consents', file, imagesFolder: null });
+    const short = await tableFile(table('x'.repeat(10_000)));
+    const fits = await previewImport({ store, kind: 'consents', file: short, imagesFolder: null });
+
+    expect(swallowed.length).toBeGreaterThan(10_000);
+    expect(found.blocked?.code).toBe('CSV_MALFORMED');
+    expect(found.problems).toMatchObject([
+      { column: 'note', message: expect.stringContaining('longer than 10000 characters') },
+    ]);
+    // Withdrawals wait for nothing.
+    expect(found.clearWithdrawals).toBe(2);
+    expect(fits.problems).toEqual([]);
+  });
+
   test('warns of names, birth dates, and of "no" where a consent is active', async () => {
     grant('P1');
     const table = [
