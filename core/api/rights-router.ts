@@ -5,6 +5,7 @@ import { erasureCertificate } from '../rights/certificate.ts';
 import { actions, keepCrops } from '../rights/crop-retention.ts';
 import { subjectReport, subjectReportPdf } from '../rights/subject-report.ts';
 import { AppError } from '../shared/errors.ts';
+import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
 import type { ErasedSubject, RetentionState } from './contract.ts';
 import { administering, managing, router, viewing } from './trpc.ts';
@@ -14,8 +15,7 @@ const subject = z.strictObject({ pseudonym: z.string().min(1).max(200) });
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
 
 function changed(agent: AgentContext): void {
-  agent.emit({ type: 'changed', what: 'dataset' });
-  agent.emit({ type: 'changed', what: 'audit' });
+  consentsChanged(agent);
   agent.emit({ type: 'changed', what: 'adapters' });
 }
 
@@ -50,11 +50,7 @@ export const rightsRouter = router({
   /** Everything that is stored of a subject goes. Cannot be undone. Where the policy asks for two people, the first proposes. */
   erase: managing.input(subject).mutation(async ({ ctx: { agent, person, actor }, input: { pseudonym } }) => {
     const { store, rights } = agent;
-    const erase = () => rights.erase(pseudonym, actor);
-    const isHere = store.subjects.byPseudonym(pseudonym) !== null;
-    const outcome = isHere
-      ? await eraseByPeople(store, person, pseudonym, erase)
-      : ({ type: 'done', result: await erase() } as const);
+    const outcome = await eraseByPeople(store, person, pseudonym, () => rights.erase(pseudonym, actor));
     changed(agent);
     const proposed = proposedOf(agent, person, outcome);
     return {

@@ -1,5 +1,7 @@
 /** What takes two people where the site's policy says so: approvals, erasures, and a policy that protects less. */
+import type { Role } from '../config/roles.ts';
 import { type SitePolicy, sitePolicySchema, weakenedRules } from '../config/site-policy.ts';
+import { hasActive } from '../people/accounts.ts';
 import type { Person } from '../people/person.ts';
 import {
   type Act,
@@ -10,6 +12,7 @@ import {
 } from '../people/second-person.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
 import { pick } from '../shared/pick.ts';
 import { approve } from '../site/decide.ts';
 import { policyOrFault, setPolicy } from '../site/policy.ts';
@@ -52,8 +55,17 @@ export function eraseByPeople<T>(
   // Erased already, or never here: there is nothing left that two people could decide.
   const isHere = store.subjects.byPseudonym(pseudonym) !== null;
   const required = isHere && asksForTwo(store, 'twoPersonErasure');
-  const act: Act = { kind: 'erase', input: { subject: store.subjects.refOf(pseudonym) } };
+  const act: Act = { kind: 'erase', input: whatErasureIs(store, pseudonym) };
   return withSecondPerson({ store, person, required }, act, erase);
+}
+
+/** Whose, and of which images: somebody else's, given to the subject after the proposal, were not in it. */
+function whatErasureIs(store: ReadOnlyStore, pseudonym: string): Act['input'] {
+  const subject = store.subjects.refOf(pseudonym);
+  const stored = store.subjects.byPseudonym(pseudonym);
+  if (stored === null) return { subject };
+  const hashes = store.images.list({ subjectId: stored.id }).map(({ sha256 }) => sha256);
+  return { subject, images: hashes.length, imagesSha256: hashJson(hashes.sort()) };
 }
 
 /** @throws AppError SECOND_PERSON_NEEDED; USER_CONFLICT when nobody could be the second person */
@@ -75,13 +87,14 @@ export function setPolicyByPeople(
 /** A rule that nobody could satisfy would stop the site for good. */
 function requireSecondPeople(store: ReadOnlyStore, before: SitePolicy | null, after: SitePolicy): void {
   const isNew = (rule: 'twoPersonApproval' | 'twoPersonErasure') => after[rule] && before?.[rule] !== true;
-  if (!isNew('twoPersonApproval') && !isNew('twoPersonErasure')) return;
-  const second = store.users
-    .list()
-    .some(({ deactivatedAt, roles }) => deactivatedAt === null && roles.includes('approver'));
-  if (second) return;
+  const erasureIsNew = isNew('twoPersonErasure');
+  if (!erasureIsNew && !isNew('twoPersonApproval')) return;
+  // An approver in any case: the second one of a policy that protects less, so of taking the rule back.
+  const needed: readonly Role[] = erasureIsNew ? ['approver', 'data-manager'] : ['approver'];
+  const missing = needed.find((role) => !hasActive(store, role));
+  if (missing === undefined) return;
   throw new AppError('USER_CONFLICT', 'There is no user who could be the second person.', {
-    action: 'Add a user with the role "approver" first.',
+    action: `Add a user with the role "${missing}" first.`,
   });
 }
 

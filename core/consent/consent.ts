@@ -1,10 +1,12 @@
 /** Consent of a subject to a purpose: recorded as events, judged at an instant. docs/consent.md has the rules in words. */
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { hiddenCharacterIn } from '../shared/visible-text.ts';
 import { type ConsentEventRecord, consentGiverSchema } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { dayOf, endOfPeriod, isDay, startOfPeriod } from './period.ts';
+import { dayOf, endOfPeriod, isDay, ofZone, startOfPeriod } from './period.ts';
 import { normalisePseudonym, parsePseudonym } from './pseudonym.ts';
+import { purposesMeant } from './purpose-names.ts';
 import { siteTimeZone } from './site-zone.ts';
 
 /** In a withdrawal: from every purpose. */
@@ -40,17 +42,23 @@ const recorded = {
   recordedBy: word,
   reference: word.nullish(),
 };
-const grantSchema = (zone: string) =>
+const grantSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
-    purpose: word.refine((purpose) => purpose !== everyPurpose, 'must be one purpose'),
+    purpose: word
+      .refine((purpose) => purpose !== everyPurpose, 'must be one purpose')
+      .superRefine((purpose, context) => {
+        const hidden = hiddenCharacterIn(purpose);
+        if (hidden !== null) context.addIssue({ code: 'custom', message: `it ${hidden}` });
+      }),
     documentVersion: word,
     validFrom: startOfPeriod(zone),
     expiresAt: endOfPeriod(zone).nullish(),
     givenBy: consentGiverSchema.nullish(),
     verifiedOn: z.string().trim().refine(isDay, 'expected a date such as 2026-11-22').nullish(),
     afterWithdrawal: z.union([z.boolean(), z.int().positive()]).default(false),
-  });
+  }),
+);
 
 /**
  * Appends a grant; makes the subject if it is new. The newest grant that has begun replaces older ones, so a shorter
@@ -147,23 +155,26 @@ export interface ConsentWithdrawal {
   reference?: string | null | undefined;
 }
 
-const withdrawalSchema = (zone: string) =>
+const withdrawalSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
     purpose: word.default(everyPurpose),
     date: startOfPeriod(zone).nullish(),
     documentVersion: word.nullish(),
-  });
+  }),
+);
 
 /**
  * Takes effect at once, whatever its date and whatever the clock says later. Its date is what later grants are compared
- * with. Possible without an earlier grant: a refusal is worth recording, too.
+ * with. Possible without an earlier grant: a refusal is worth recording, too. A purpose that is written nearly as one that
+ * the subject has consented to means that one.
+ * @returns the event; the last one when a name means several purposes
  * @throws AppError SUBJECT_UNKNOWN | CONSENT_INVALID
  */
 export function withdrawConsent(store: Store, withdrawal: ConsentWithdrawal): ConsentEventRecord {
   return store.transaction(() => {
     const zone = siteTimeZone(store);
-    const { pseudonym, date, ...said } = understood(withdrawalSchema(zone), withdrawal);
+    const { pseudonym, date, purpose, ...said } = understood(withdrawalSchema(zone), withdrawal);
     const subject = store.subjects.byPseudonym(pseudonym);
     if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
     const latest = store.clock.latest();
@@ -171,10 +182,13 @@ export function withdrawConsent(store: Store, withdrawal: ConsentWithdrawal): Co
       throw new AppError('CONSENT_INVALID', `The withdrawal of "${pseudonym}" is dated in the future.`, {
         action: 'Give the day on which the subject withdrew, or none: a withdrawal takes effect at once.',
       });
-    return store.consentEvents.append({
-      ...{ ...said, documentVersion: said.documentVersion ?? null },
-      ...{ subjectId: subject.id, kind: 'withdraw', validFrom: date ?? latest, expiresAt: null },
-    });
+    const events = purposesMeant(store.consentEvents.ofSubject(subject.id), purpose).map((one) =>
+      store.consentEvents.append({
+        ...{ ...said, purpose: one, documentVersion: said.documentVersion ?? null },
+        ...{ subjectId: subject.id, kind: 'withdraw', validFrom: date ?? latest, expiresAt: null },
+      }),
+    );
+    return events.at(-1)!;
   });
 }
 

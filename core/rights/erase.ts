@@ -22,7 +22,7 @@ import type { ErasureRecord } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type Erased, erasedSchema } from './erased.ts';
-import { blankOut, withoutSubject, wordsOf } from './subject-words.ts';
+import { blankOut, withoutPseudonym, withoutSubject, wordsOf } from './subject-words.ts';
 
 export interface EraserOptions {
   store: Store;
@@ -166,6 +166,7 @@ function eraseRowsOf(
   const images = store.images.list({ subjectId: subject.id }).length;
   const consents = store.consentEvents.sayErased(subject.id, actor).map(({ sha256 }) => sha256);
   const rows = store.eraseRows(subject.id, () => forgetWhatWasMade(store, subject.id));
+  eraseFromOthers(store, subject.pseudonym);
   const redacted = store.audit.redact((details) => withoutSubject(details, words));
   const common = { subject: subjectRef, images, consents, rows: rows.counts, files: rows.files.length };
   const tombstone = store.audit.append({
@@ -182,6 +183,18 @@ function eraseRowsOf(
     tombstone: { seq: tombstone.seq, hash: tombstone.hash },
   };
   return store.erasures.rowsGone(id, rows.files, outcome);
+}
+
+/** Files lie in folders named after a person whose image turned out to be another's, and notes say whom one was taken for. */
+function eraseFromOthers(store: Store, pseudonym: string): void {
+  for (const { id, sourceName } of store.images.list()) {
+    const name = withoutPseudonym(sourceName, pseudonym);
+    if (name !== null) store.images.renameSource(id, name);
+  }
+  for (const { id, note } of store.imageCorrections.withNote()) {
+    const left = withoutPseudonym(note ?? '', pseudonym);
+    if (left !== null) store.imageCorrections.replaceNote(id, left);
+  }
 }
 
 /**

@@ -111,16 +111,21 @@ export function createConsentEvents(
   };
 }
 
-/** Version 7: consents of earlier versions are bound by one row over the list as it was found. */
-export function bindOldConsents(db: Sqlite): void {
+/**
+ * Version 7: consents of earlier versions are bound by one row over the list as it was found.
+ * @param merged pseudonyms of which there were several subjects; a row of the trail names each
+ */
+export function bindOldConsents(db: Sqlite, merged: readonly string[] = []): void {
   const now = () => new Date().toISOString();
   const settings = createSettings(db);
   const { refOf } = createSubjects(db, now, settings);
-  const details = listAsFound(db, refOf);
-  if (details === null) return;
   const audit = createAudit(db, now, {
     clock: createClock(db, now, settings),
     findBreak: createConsentCheck(db, refOf),
   });
+  for (const pseudonym of merged)
+    audit.append({ actor: 'anneal', action: 'subjects.merged', details: { subject: refOf(pseudonym) } });
+  const details = listAsFound(db, refOf);
+  if (details === null) return;
   audit.append({ actor: 'anneal', action: consentActions.bound, details });
 }

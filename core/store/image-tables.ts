@@ -232,6 +232,10 @@ export function createImages(db: Sqlite, now: () => string) {
         id,
       });
     },
+    /** When the name of the file held the pseudonym of somebody who is erased. */
+    renameSource(id: number, sourceName: string): void {
+      db.run('UPDATE images SET source_name = @sourceName WHERE id = @id', { id, sourceName });
+    },
     setAside(id: number, reason: string, asideKind: AsideKind = 'other'): void {
       db.run(
         "UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind WHERE id = @id",

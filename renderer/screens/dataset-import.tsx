@@ -18,7 +18,6 @@ import { IconCircleCheck, IconEye } from '@tabler/icons-react';
 import { type ReactNode, useState } from 'react';
 import type { ImportReport, TableRequest } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
-import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
 import { toReport } from '../api/errors.ts';
 import { recordImport, useLiveProgress } from '../api/live-progress.ts';
@@ -99,9 +98,8 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
   const pathProps = (field: 'imagesFolder' | 'labelsFile') => ({
     value: form.values[field],
     onChange: (path: string) => form.setFieldValue(field, path),
-    error: typeof form.errors[field] === 'string' ? form.errors[field] : undefined,
+    error: form.errors[field],
   });
-  const where = desktopBridge() ? undefined : 'A path on the machine where Anneal runs.';
   // Kept in sight while it is asked for again.
   const preview = useLast(look.data, look.isIdle);
   return (
@@ -116,14 +114,12 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
               label="Folder of photographs"
               placeholder="/data/photos"
               choose="folder"
-              {...(where && { description: where })}
               {...pathProps('imagesFolder')}
             />
             <PathField
               label="Table (CSV or Excel)"
               placeholder="/data/labels.csv"
               choose={[{ name: 'CSV or Excel', extensions: ['csv', 'tsv', 'txt', 'xlsx'] }]}
-              {...(where && { description: where })}
               {...pathProps('labelsFile')}
             />
             <Checkbox

@@ -8,8 +8,8 @@ import { ensureBuilt } from '../../build/ensure-built.ts';
 import { freePort } from '../contract/test-brokers.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
 import { type Desk, openDesk } from '../fixtures/desk.ts';
+import { goodPassword as password } from '../fixtures/people.ts';
 
-const password = 'velvet harbour cactus 81';
 /** Pictures of the screens, for whoever wants to look at them. */
 const pictures = process.env['ANNEAL_PICTURES'];
 
@@ -122,8 +122,13 @@ test('a viewer sees everything, and which role a button takes', async () => {
   await page.getByText('Needs the role “Administrator”; ask an administrator.').first().waitFor();
   await picture('viewer');
   await button('Add a user').press('Enter');
+  const isRefused = async (name: string) => (await button(name).getAttribute('aria-disabled')) === 'true';
+  const menu = await isRefused('Change anna.meier');
+  await goTo('Audit trail');
+  const evidence = await isRefused('Export evidence…');
 
   expect(await page.getByRole('dialog').count()).toBe(0);
+  expect([menu, evidence]).toEqual([true, true]);
 });
 
 test('a locked session opens with its person’s password, and shows nothing meanwhile', async () => {
