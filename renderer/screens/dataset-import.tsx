@@ -15,7 +15,7 @@ import {
 import { useForm } from '@mantine/form';
 import { useDisclosure } from '@mantine/hooks';
 import { IconCircleCheck, IconEye } from '@tabler/icons-react';
-import { type ReactNode, useState } from 'react';
+import { useState } from 'react';
 import type { ImportReport, TableRequest } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
@@ -28,6 +28,7 @@ import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { StepBar } from '../components/step-bar.tsx';
+import { ConsentLists, Names } from '../components/subject-names.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { DuplicatesTable } from './dataset-quality.tsx';
 import { type AnsweredPair, answerPair, answersOf, mergePairs } from './import-answers.ts';
@@ -270,14 +271,8 @@ function ReportCard({ report, onShow }: ReportCardProps) {
             consent columns to the table and import it again: images that are already there are skipped.
           </Text>
         )}
-        <SubjectList subjects={report.withdrawn}>Withdrawn now, by this table</SubjectList>
-        <SubjectList subjects={report.contradictions}>
-          Withdrawn, though another line of the table says granted
-        </SubjectList>
-        <SubjectList subjects={report.reconsented}>Given again after a withdrawal</SubjectList>
-        <SubjectList subjects={report.stillWithdrawn}>
-          Withdrawn, and still withdrawn, because the consent in the table is older, or has no date or form
-        </SubjectList>
+        <Names title="Withdrawn now, by this table" names={report.withdrawn} />
+        <ConsentLists report={report} />
         {report.duplicates.length > 0 && (
           <Stack gap="xs">
             <Text fw={600}>Pictures that are nearly the same</Text>
@@ -298,15 +293,6 @@ function ReportCard({ report, onShow }: ReportCardProps) {
         </Group>
       </Stack>
     </Card>
-  );
-}
-
-function SubjectList({ subjects, children }: { subjects: readonly string[]; children: ReactNode }) {
-  if (subjects.length === 0) return null;
-  return (
-    <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-      {children}: {subjects.join(', ')}.
-    </Text>
   );
 }
 
