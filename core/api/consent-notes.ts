@@ -1,5 +1,4 @@
 /** What people at a site should know of consents before and while a run goes on. */
-
 import { noticeDays } from '../config/consent-defaults.ts';
 import { type RunConfig, runConfigSchema, startStateOf } from '../config/run-config.ts';
 import { trainingImages } from '../consent/cohort.ts';

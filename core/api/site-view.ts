@@ -19,10 +19,16 @@ export const purposeInQuestion = (store: ReadOnlyStore): string =>
   runConfigSchema.pick({ purpose: true }).safeParse(store.runs.current()?.config).data?.purpose ??
   defaultPurpose;
 
+const inQuestion = (store: ReadOnlyStore) => ({
+  at: store.clock.latest(),
+  zone: siteTimeZone(store),
+  purpose: purposeInQuestion(store),
+});
+
 /** Subjects by pseudonym with their consents at this moment, or the latest time known. */
 export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[] {
   const bySubject = Map.groupBy(store.consentEvents.all(), (event) => event.subjectId);
-  const when = { at: store.clock.latest(), zone: siteTimeZone(store), purpose: purposeInQuestion(store) };
+  const when = inQuestion(store);
   return store.subjects
     .list({ search })
     .map((subject) => toSubjectRow(subject, bySubject.get(subject.id) ?? [], when));
@@ -31,7 +37,7 @@ export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[]
 function toSubjectRow(
   subject: SubjectSummary,
   events: readonly ConsentEventRecord[],
-  { purpose, ...when }: { at: string; zone: string; purpose: string },
+  { purpose, ...when }: ReturnType<typeof inQuestion>,
 ): SubjectRow {
   const consents = consentsByPurpose(events, when);
   const own = consents.find((one) => one.purpose === purpose) ?? purposeOf(events, purpose, when);
@@ -55,8 +61,7 @@ export function subjectRow(store: ReadOnlyStore, pseudonym: string): SubjectRow 
       ? undefined
       : store.subjects.list({ search: stored }).find((candidate) => candidate.pseudonym === stored);
   if (subject === undefined) throw new AppError('SUBJECT_UNKNOWN', 'No subject has this pseudonym.');
-  const when = { at: store.clock.latest(), zone: siteTimeZone(store), purpose: purposeInQuestion(store) };
-  return toSubjectRow(subject, store.consentEvents.ofSubject(subject.id), when);
+  return toSubjectRow(subject, store.consentEvents.ofSubject(subject.id), inQuestion(store));
 }
 
 export function listSetAside(store: ReadOnlyStore): SetAsideRow[] {

@@ -53,19 +53,17 @@ export function eraseByPeople<T>(
   erase: () => T | Promise<T>,
 ): Promise<Outcome<T>> {
   // Erased already, or never here: there is nothing left that two people could decide.
-  const isHere = store.subjects.byPseudonym(pseudonym) !== null;
-  const required = isHere && asksForTwo(store, 'twoPersonErasure');
-  const act: Act = { kind: 'erase', input: whatErasureIs(store, pseudonym) };
+  const stored = store.subjects.byPseudonym(pseudonym);
+  const required = stored !== null && asksForTwo(store, 'twoPersonErasure');
+  const subject = store.subjects.refOf(pseudonym);
+  const act: Act = { kind: 'erase', input: { subject, ...(stored && imagesOf(store, stored.id)) } };
   return withSecondPerson({ store, person, required }, act, erase);
 }
 
-/** Whose, and of which images: somebody else's, given to the subject after the proposal, were not in it. */
-function whatErasureIs(store: ReadOnlyStore, pseudonym: string): Act['input'] {
-  const subject = store.subjects.refOf(pseudonym);
-  const stored = store.subjects.byPseudonym(pseudonym);
-  if (stored === null) return { subject };
-  const hashes = store.images.list({ subjectId: stored.id }).map(({ sha256 }) => sha256);
-  return { subject, images: hashes.length, imagesSha256: hashJson(hashes.sort()) };
+/** What an erasure takes: images of somebody else, given to the subject after the proposal, were not in it. */
+function imagesOf(store: ReadOnlyStore, subjectId: number): Act['input'] {
+  const hashes = store.images.list({ subjectId }).map(({ sha256 }) => sha256);
+  return { images: hashes.length, imagesSha256: hashJson(hashes.sort()) };
 }
 
 /** @throws AppError SECOND_PERSON_NEEDED; USER_CONFLICT when nobody could be the second person */

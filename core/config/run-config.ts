@@ -1,5 +1,4 @@
 /** Everything that the coordinator decides about a run; hashed and shown to each site before it trains. */
-
 import { z } from 'zod';
 import { defaultPurpose } from './consent-defaults.ts';
 import { localTrainingSchema } from './local-training.ts';

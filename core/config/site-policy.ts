@@ -2,7 +2,6 @@
  * The rules of one site, which no coordinator can override. Kept at the site in versions; the coordinator only gets to
  * know them, so that it does not ask in vain. Enforced by core/policy and core/site.
  */
-
 import { z } from 'zod';
 import { defaultPurpose } from './consent-defaults.ts';
 import { choice, grouped, type Setting, setting, settingsOf } from './setting.ts';

@@ -12,7 +12,7 @@ import {
   withdrawConsent,
 } from './consent.ts';
 import { dayOf, endOfPeriod, startOfPeriod } from './period.ts';
-import { purposesMeant } from './purpose-names.ts';
+import { grantedPurposes, purposesMeant } from './purpose-names.ts';
 import { siteTimeZone } from './site-zone.ts';
 
 /** One subject's consent to one purpose, as a list tells of it. */
@@ -215,7 +215,3 @@ function withdraw(
 /** The latest instant at which a grant may have been given: a consent that begins later has been signed before it was recorded. */
 const givenBy = ({ validFrom, recordedAt }: ConsentEventRecord): string =>
   validFrom < recordedAt ? validFrom : recordedAt;
-
-const grantedPurposes = (events: readonly ConsentEventRecord[]) => [
-  ...new Set(events.filter(({ kind }) => kind === 'grant').map(({ purpose }) => purpose)),
-];

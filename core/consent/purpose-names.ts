@@ -11,15 +11,18 @@ const plain = (purpose: string): string =>
 /** Whether two names are the same to who reads them. */
 export const samePurpose = (one: string, other: string): boolean => plain(one) === plain(other);
 
+/** Each purpose that somebody has consented to at any time. */
+export const grantedPurposes = (events: readonly ConsentEventRecord[]): string[] => [
+  ...new Set(events.filter(({ kind }) => kind === 'grant').map(({ purpose }) => purpose)),
+];
+
 /**
  * Which of the purposes that a subject has consented to a withdrawal means: the one that is written so, or else those
  * that are written nearly so; the name as it is when there is none.
  */
 export function purposesMeant(events: readonly ConsentEventRecord[], purpose: string): string[] {
-  const granted = new Set(
-    events.filter(({ kind }) => kind === 'grant').map((event): string => event.purpose),
-  );
-  if (granted.has(purpose)) return [purpose];
-  const alike = [...granted].filter((one) => samePurpose(one, purpose));
+  const granted = grantedPurposes(events);
+  if (granted.includes(purpose)) return [purpose];
+  const alike = granted.filter((one) => samePurpose(one, purpose));
   return alike.length > 0 ? alike : [purpose];
 }

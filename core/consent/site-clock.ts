@@ -2,6 +2,7 @@
 import { AppError } from '../shared/errors.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { consentStatus } from './consent.ts';
+import { grantedPurposes } from './purpose-names.ts';
 
 /** Null while the clock of this machine is right. */
 export function clockFault(store: ReadOnlyStore): AppError | null {
@@ -36,9 +37,7 @@ export function confirmClock(store: Store, actor: string): { activeAgain: number
     if (fault === null) return null;
     const bySubject = [...Map.groupBy(store.consentEvents.all(), ({ subjectId }) => subjectId).values()];
     const isActive = (at: string) => (events: (typeof bySubject)[number]) =>
-      [...new Set(events.filter(({ kind }) => kind === 'grant').map(({ purpose }) => purpose))].filter(
-        (purpose) => consentStatus(events, purpose, at) === 'active',
-      );
+      grantedPurposes(events).filter((purpose) => consentStatus(events, purpose, at) === 'active');
     const activeAgain = bySubject
       .map((events) =>
         isActive(fault.now)(events).filter((purpose) => !isActive(fault.latest)(events).includes(purpose)),

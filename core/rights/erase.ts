@@ -187,9 +187,9 @@ function eraseRowsOf(
 
 /** Files lie in folders named after a person whose image turned out to be another's, and notes say whom one was taken for. */
 function eraseFromOthers(store: Store, pseudonym: string): void {
-  for (const { id, sourceName } of store.images.list()) {
-    const name = withoutPseudonym(sourceName, pseudonym);
-    if (name !== null) store.images.renameSource(id, name);
+  for (const name of store.images.sourceNames()) {
+    const left = withoutPseudonym(name, pseudonym);
+    if (left !== null) store.images.renameSource(name, left);
   }
   for (const { id, note } of store.imageCorrections.withNote()) {
     const left = withoutPseudonym(note ?? '', pseudonym);

@@ -36,7 +36,7 @@ export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: 
     .flatMap(({ documentVersion, reference }) => [documentVersion, reference])
     .filter((name): name is string => name !== null && name !== '' && !ofOthers.has(name));
   const words = [
-    ...[pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')],
+    ...formsOf(pseudonym),
     ...images.flatMap(({ sourceName, sha256, cropSha256 }) => [sourceName, sha256, cropSha256 ?? '']),
   ];
   return {
@@ -45,6 +45,10 @@ export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: 
     labels: new Set(images.map(({ label }) => label).filter((label) => !others.has(label))),
   };
 }
+
+/** In which Unicode forms it may have been written. */
+const formsOf = (pseudonym: string) =>
+  new Set([pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')]);
 
 /** For a pattern with the flag `u`, which takes no escape that it does not need. */
 const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
@@ -86,7 +90,7 @@ const namesNobody: ReadonlySet<string> = new Set([
  */
 export function withoutPseudonym(text: string, pseudonym: string): string | null {
   let left = text;
-  for (const form of new Set([pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')])) {
+  for (const form of formsOf(pseudonym)) {
     if (form.length < leastLength) continue;
     left = left.replace(
       new RegExp(`(?<![\\p{L}\\p{N}])${escaped(form)}(?![\\p{L}\\p{N}])`, 'giu'),

@@ -232,9 +232,9 @@ export function createImages(db: Sqlite, now: () => string) {
         id,
       });
     },
-    /** When the name of the file held the pseudonym of somebody who is erased. */
-    renameSource(id: number, sourceName: string): void {
-      db.run('UPDATE images SET source_name = @sourceName WHERE id = @id', { id, sourceName });
+    /** When the name of a file held the pseudonym of somebody who is erased. */
+    renameSource(from: string, to: string): void {
+      db.run('UPDATE images SET source_name = @to WHERE source_name = @from', { from, to });
     },
     setAside(id: number, reason: string, asideKind: AsideKind = 'other'): void {
       db.run(

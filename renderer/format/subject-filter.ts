@@ -1,5 +1,4 @@
 /** Which subjects of the list are shown. */
-
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
 import { noticeDays } from '../../core/config/consent-defaults.ts';
 import { consentWords, type StatusWord } from './words.ts';

@@ -1,5 +1,4 @@
 /** `anneal site …`: take part in a federation. */
-
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { AgentStatus, SiteOverview } from '../../api/contract.ts';

@@ -1,5 +1,4 @@
 /** Export of every subject's consents as FHIR R4. docs/fhir.md has the rules in words. */
-
 import type { Consent, ConsentProvision } from '@medplum/fhirtypes';
 import { z } from 'zod';
 import { AppError } from '../../shared/errors.ts';

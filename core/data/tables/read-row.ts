@@ -1,5 +1,4 @@
 /** One row of a table to what it says; every problem of it goes to the list. */
-
 import { defaultPurpose } from '../../config/consent-defaults.ts';
 import { everyPurpose } from '../../consent/consent.ts';
 import { plural } from '../../shared/text.ts';
