@@ -77,6 +77,15 @@ describe('text', () => {
   });
 
   test.each([
+    ['a,b,c,d\n"",",=""","",""\n', ['', ',="', '', '']],
+    ['a|b\n"a\n="|"|"\n', ['a\n=', '|']],
+    ['a;b;c\n"";";=";";"\n', ['', ';=', ';']],
+    ['a,b\n",=""1"",",="007"\n', [',="1",', '007']],
+  ])('%j: what looks like a text marker inside of quotation marks stays', async (text, cells) => {
+    expect((await rowsOf(Buffer.from(text)))[1]).toEqual(cells);
+  });
+
+  test.each([
     ['windows-1252', 'M\u00fcller \u20ac', [0x4d, 0xfc, 0x6c, 0x6c, 0x65, 0x72, 0x20, 0x80]],
     ['windows-1250', '\u0141', [0xa3]],
     ['iso-8859-15', '\u20ac', [0xa4]],

@@ -60,13 +60,19 @@ function delimiterOf(text: string): string {
 
 const escapeForPattern = (character: string) => character.replace(/[|\\^$.*+?()[\]{}-]/g, '\\$&');
 
-/** `="00457"` is how a CSV tells Excel that digits are text. In quotation marks it reads `"=""00457"""`. */
+/**
+ * `="00457"` is how a CSV tells Excel that digits are text. In quotation marks it reads `"=""00457"""`; what only looks like it
+ * inside of a cell in quotation marks is that cell's own text.
+ */
 function replaceTextMarkers(text: string, delimiter: string): string {
   if (!text.includes('="')) return text;
   const edge = escapeForPattern(delimiter);
+  const quotedCell = '[ \\t]*"[^"]*(?:""[^"]*)*"';
+  const marker = `="([^"\\r\\n]*)"(?=[${edge}\\r\\n]|$)`;
   return text.replaceAll(
-    new RegExp(`(^|[${edge}\\r\\n])="([^"\\r\\n]*)"(?=[${edge}\\r\\n]|$)`, 'g'),
-    (_all, before: string, inside: string) => `${before}"${inside}"`,
+    new RegExp(`(^|[${edge}\\r\\n])(?:${quotedCell}|${marker})`, 'g'),
+    (all, before: string, inside: string | undefined) =>
+      inside === undefined ? all : `${before}"${inside}"`,
   );
 }
 const quotedTextMarker = /^="(.*)"$/s;
