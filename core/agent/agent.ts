@@ -28,6 +28,7 @@ import { currentPolicy } from '../site/policy.ts';
 import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
 import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
+import { createBackups } from './backups.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
@@ -88,6 +89,14 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     ...{ store, blobs: data.blobs, logger, logsFolder: data.logsDir, workFolder: workFolderOf(data) },
     site: () => site?.node ?? null,
     onChange: () => events.emit({ type: 'changed', what: 'dataset' }),
+  });
+  const backups = await createBackups({
+    ...{ store, data, logger, emit: events.emit },
+    origin() {
+      const { mode, name, federation } = status();
+      return { mode, name, federation, annealVersion: version };
+    },
+    afterwards: () => rights.look(),
   });
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
@@ -236,7 +245,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   function status(): AgentStatus {
     const identity = readIdentity(store);
-    const shared = { version, dataFolder: data.dir, demo: demo.status };
+    const lastBackupAt = backups.state().made[0]?.madeAt ?? null;
+    const shared = { version, dataFolder: data.dir, lastBackupAt, demo: demo.status };
     if (identity === null) {
       return {
         ...shared,
@@ -265,6 +275,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     people,
     catalogue,
     rights,
+    backups,
     leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
@@ -300,6 +311,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   async function close(): Promise<void> {
     leakTests.close();
+    await backups.close();
     await rights.close();
     await demo.close();
     await site?.close();

@@ -1,4 +1,5 @@
 /** What the router needs from the agent's composition root. */
+import type { Backups } from '../backup/backups.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
@@ -22,6 +23,7 @@ export interface AgentContext {
   readonly people: People;
   readonly catalogue: Catalogue;
   readonly rights: Rights;
+  readonly backups: Backups;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
   /** When this site joined its federation. */

@@ -34,6 +34,9 @@ import type {
 } from '../store/records.ts';
 import type { ConsentOutlook } from './consent-notes.ts';
 
+export type { BackupState } from '../backup/backups.ts';
+export type { BackupProgress } from '../backup/progress.ts';
+export type { WrittenBackup } from '../backup/write-backup.ts';
 export type { ConsentsReport } from '../data/consent-table.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
@@ -59,6 +62,8 @@ export interface AgentStatus {
   broker: { state: 'none' | 'connecting' | 'online' | 'offline'; address: string | null };
   /** The newest problem that a person should know of. */
   problem: ErrorReport | null;
+  /** When the newest backup that is known was made, ISO 8601 UTC; null: never. */
+  lastBackupAt: string | null;
   /** The demo that was started from these screens; it has screens of its own. */
   demo: DemoStatus | null;
 }
@@ -232,6 +237,8 @@ export interface ErasedSubject {
   erasure: Erasure;
   /** PDF, base64. */
   certificate: string;
+  /** Known backups from before: the person is in them until they are deleted. */
+  backupsBefore: number;
 }
 
 export interface RetentionState {
@@ -267,7 +274,7 @@ export interface AuditPage extends Omit<AuditVerification, 'rows'> {
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */
 export type AgentEvent =
-  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' }
+  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' | 'backup' }
   | {
       type: 'progress';
       runId: string;

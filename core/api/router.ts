@@ -11,6 +11,7 @@ import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { backupsRouter } from './backups-router.ts';
 import { consentFilesRouter } from './consent-files-router.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
@@ -227,6 +228,7 @@ export const appRouter = router({
       ctx.agent.exportAdapter(sha256, folder, options, ctx.actor),
     ),
   evidence: evidenceRouter,
+  backups: backupsRouter,
   audit: viewing
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
     .query(({ ctx: { agent }, input }): AuditPage => {

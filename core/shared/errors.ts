@@ -60,6 +60,19 @@ export const errorTable = {
   },
   FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
   FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
+  BACKUP_UNREADABLE: {
+    status: 422,
+    action: 'Take another backup, and check the disk that this one lies on. Nothing was changed.',
+  },
+  PASSPHRASE_WRONG: {
+    status: 403,
+    action: 'Type the passphrase that this backup was made with. Without it nobody can open the file.',
+  },
+  DATA_FOLDER_NOT_EMPTY: {
+    status: 409,
+    action:
+      'Stop Anneal and rename that folder, for instance by adding ".old" to its name; then restore again. Keep it until the restored Anneal runs.',
+  },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,

@@ -20,7 +20,9 @@ export interface BlobStore {
   openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
   /** Until it is disposed of, what is put counts as in use: for blobs that the database names only afterwards. */
   hold(): Disposable;
-  /** Whether it is held, or a transfer of it is open. */
+  /** Until it is disposed of, nothing that is here is unneeded; for a backup, which copies what rows named a moment ago. */
+  keep(): KeptBlobs;
+  /** Whether it is held or kept, or a transfer of it is open. */
   isInUse(sha256: string): boolean;
   /** For core/store/retention.ts, which knows what nobody needs. Gone at once for all other calls, also what was put aside as damaged. */
   delete(sha256: string): Promise<void>;
@@ -30,6 +32,11 @@ export interface BlobStore {
   list(): string[];
   /** Hashes of transfers of which something is here, in no order. */
   unfinished(): string[];
+}
+
+export interface KeptBlobs extends Disposable {
+  /** From now on these are kept, and nothing else. */
+  only(hashes: ReadonlySet<string>): void;
 }
 
 export interface PartialBlob {

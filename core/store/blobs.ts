@@ -47,6 +47,8 @@ export function createBlobStore(
   const held = new Set<string>();
   let holders = 0;
   const transfers = new Set<{ sha256: string }>();
+  /** What is kept; null: everything. */
+  const keepers = new Set<{ hashes: ReadonlySet<string> | null }>();
   /** Temporary files that this store is writing or deleting now. */
   const underWay = new Set<string>();
   const temporaryFile = () => path.join(folders.partial, `${randomUUID()}.tmp`);
@@ -153,7 +155,20 @@ export function createBlobStore(
         },
       };
     },
-    isInUse: (sha256) => held.has(sha256) || [...transfers].some((transfer) => transfer.sha256 === sha256),
+    keep() {
+      const keeper: { hashes: ReadonlySet<string> | null } = { hashes: null };
+      keepers.add(keeper);
+      return {
+        only(hashes) {
+          keeper.hashes = hashes;
+        },
+        [Symbol.dispose]: () => void keepers.delete(keeper),
+      };
+    },
+    isInUse: (sha256) =>
+      held.has(sha256) ||
+      [...transfers].some((transfer) => transfer.sha256 === sha256) ||
+      [...keepers].some(({ hashes }) => hashes === null || hashes.has(sha256)),
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       const data = path.join(folders.partial, sha256);

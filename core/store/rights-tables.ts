@@ -88,6 +88,8 @@ export function createErasures(db: Sqlite, now: () => string) {
   };
   return {
     /** Oldest first. */
+    list: () => rows.all('ORDER BY id'),
+    /** Oldest first. */
     unfinished: () => rows.all("WHERE state <> 'done' ORDER BY id"),
     /** Of a subject that is still here. */
     underWay: (subjectId: number) => rows.get('WHERE subject_id = @subjectId', { subjectId }),

@@ -20,6 +20,12 @@ export interface Sqlite {
   /** First value of the pragma's answer. */
   pragma(text: string): unknown;
   transaction<T>(body: () => T): T;
+  /**
+   * Copies the whole database as it is at one moment, the moment at which this resolves, to a new file, a few pages at
+   * a time: others go on reading and writing through this connection meanwhile.
+   * @param onPages hears how much is left; what it throws ends the copy
+   */
+  copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
   close(): void;
 }
 
@@ -30,6 +36,8 @@ export interface SqliteOptions {
 }
 
 const defaultBusyTimeoutMs = 5_000;
+/** Of a copy, 1 MiB: other work waits no longer than that takes. */
+const pagesAtOnce = 256;
 
 /** @throws AppError, see {@link sqliteError} */
 export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
@@ -89,6 +97,18 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
     },
     transaction(body) {
       return translated(() => db.transaction(() => refusePromise(body())).immediate());
+    },
+    async copyTo(file, onPages) {
+      try {
+        await db.backup(file, {
+          progress({ remainingPages, totalPages }) {
+            onPages(remainingPages, totalPages);
+            return pagesAtOnce;
+          },
+        });
+      } catch (thrown) {
+        throw sqliteError(thrown) ?? thrown;
+      }
     },
     close() {
       if (db.open) translated(() => db.close());

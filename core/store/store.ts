@@ -107,12 +107,12 @@ interface Readers {
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending';
-  audit: 'page' | 'raw' | 'about' | 'newestOf' | 'verify';
-  blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
+  audit: 'page' | 'raw' | 'about' | 'newestOf' | 'allOf' | 'verify';
+  blobReferences: 'heldAmong' | 'allHeld' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'list';
   evaluationCohorts: 'ofRun' | 'bySubject';
   keptCrops: 'ofSubject' | 'list';
-  erasures: 'unfinished' | 'underWay' | 'newestOf';
+  erasures: 'list' | 'unfinished' | 'underWay' | 'newestOf';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
@@ -141,6 +141,8 @@ export interface Store extends Readonly<Tables> {
   forgetDeleted(): boolean;
   /** The second half of it alone, for a change of few rows: deleting overwrites. */
   emptyLog(): boolean;
+  /** {@link Sqlite.copyTo}; for a backup. @throws AppError DISK_FULL and others, and what `onPages` throws */
+  copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
 }
 
 /** A later checkpoint does it where somebody reads now. */
@@ -171,6 +173,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
       return emptyLog(db);
     },
     emptyLog: () => emptyLog(db),
+    copyTo: (copy, onPages) => db.copyTo(copy, onPages),
   };
 }
 

@@ -11,6 +11,7 @@ import { printJson, printLine } from '../output.ts';
 import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+import { describeLastBackup } from './backup.ts';
 import { addRestartCommand, describeStart, readVersion } from './coordinator-restart.ts';
 
 const pollMs = 500;
@@ -198,8 +199,11 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
-      const overview = await withAgent(options.data, (client) => client.coordinator.overview.query());
-      if (options.json) printJson(overview);
-      else printLine(describe(overview));
+      const { overview, status } = await withAgent(options.data, async (client) => ({
+        overview: await client.coordinator.overview.query(),
+        status: await client.status.query(),
+      }));
+      if (options.json) printJson({ ...overview, lastBackupAt: status.lastBackupAt });
+      else printLine([describe(overview), describeLastBackup(status)].join('\n'));
     });
 }

@@ -9,6 +9,7 @@ import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { describeLastBackup } from './backup.ts';
 import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
 import { addSiteImport } from './site-import.ts';
@@ -39,6 +40,7 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
       : `Site "${name}" of "${federation}": ${overview.activity}.`,
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
+    describeLastBackup(status),
     `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
     ...(overview.consents.expiring === 0
       ? []
