@@ -27,6 +27,7 @@ import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/
 import type { ManifestBody, WithdrawnBody } from '../transport/messages.ts';
 import { dismissalOf } from './admission.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
+import { isOver } from './run-reducer.ts';
 import { completeRunConfig } from './run-settings.ts';
 import {
   type CoordinatorOverview,
@@ -71,11 +72,11 @@ export interface CoordinatorOptions {
 
 /** What the connection calls; see `RunEngine` and connection.ts. */
 export interface CoordinatorInbox
-  extends Pick<
-    RunEngine,
-    'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'
-  > {
-  received(siteId: string, message: RunMessage): Promise<void>;
+  extends Pick<RunEngine, 'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived'> {
+  /** @returns whether nothing is to be said of it again: it is in the store, or there is nothing to store for good */
+  received(siteId: string, message: RunMessage): Promise<boolean>;
+  /** Whether a site may fetch this blob now; null while the run in progress is not loaded. */
+  offers(sha256: string): boolean | null;
   /** Somebody withdrew whose images an update of this site was made of; runs that are over included. */
   withdrawn(siteId: string, body: WithdrawnBody): Promise<void>;
   /** What the retained manifest should say now; null before the first run. */
@@ -133,6 +134,8 @@ export interface CoordinatorNode {
   restartBeforeWithdrawal(runId: string, actor?: string): Promise<RunSummary>;
   stopRun(runId: string, actor?: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
+  /** Reads the run in progress; call it before anybody is listened to. Nothing happens in the run yet. */
+  load(): Promise<void>;
   /** Goes on with the run that was in progress when the process ended. */
   resume(): Promise<void>;
   close(): Promise<void>;
@@ -140,9 +143,10 @@ export interface CoordinatorNode {
 
 export function createCoordinator(options: CoordinatorOptions): CoordinatorNode {
   const { store, blobs, ports, logger, catalogue = createCatalogue() } = options;
+  /** Of the run in progress or the newest one, once it goes on. Before that nothing of the run is taken. */
   let engine: RunEngine | null = null;
-  /** Until the run in progress is loaded nothing can be said about it: what comes meanwhile waits. */
-  const loading = store.runs.current() === null ? null : Promise.withResolvers<void>();
+  /** The same from `load` on: what may be fetched, and what the manifest says. */
+  let loaded: RunEngine | null = null;
 
   const enrolled = () => store.sites.list().filter((site) => site.revokedAt === null);
 
@@ -255,7 +259,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     refuseHopeless(config, answersOf(contract));
     const id = await recordStart(contract, base, actor);
     await engine?.suspend();
-    engine = await openEngine(id);
+    loaded = await openEngine(id);
+    engine = loaded;
     await engine.resume();
     return summariseRun(id);
   }
@@ -303,21 +308,34 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   /** Only the run in progress takes messages; those of an earlier run are answered by its own record. */
   const isCurrent = (runId: string) => engine !== null && engine.runId === runId;
 
+  /** @returns as `received` of the inbox, about a run that takes no messages now */
+  async function answerByRecord(siteId: string, { type, body }: RunMessage): Promise<boolean> {
+    const run = store.runs.get(body.runId);
+    if (run !== null && !isOver(run)) return false;
+    // An update is announced until its run is known to be over: no fault, where this side has lost its records.
+    if (run === null && type !== 'announce')
+      ports.fault(siteId, 'message', 'about a run that does not exist');
+    if (type !== 'announce') return true;
+    const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
+    const reason = run === null ? 'This coordinator knows no such run.' : 'This run has ended.';
+    const kind = run === null ? 'later' : 'final';
+    await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason, kind });
+    return run !== null;
+  }
+
+  async function load(): Promise<void> {
+    const newest = store.runs.current() ?? store.runs.list()[0];
+    if (newest !== undefined) loaded = await openEngine(newest.id);
+  }
+
   const inbox: CoordinatorInbox = {
     async received(siteId, message) {
-      await loading?.promise;
       const { type, body } = message;
       if (type === 'declined')
         logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
-      if (isCurrent(body.runId)) return engine!.received(siteId, message);
-      if (store.runs.get(body.runId) === null)
-        ports.fault(siteId, 'message', 'about a run that does not exist');
-      if (type !== 'announce') return;
-      const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
-      await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run has ended.' });
+      return isCurrent(body.runId) ? engine!.received(siteId, message) : answerByRecord(siteId, message);
     },
     async withdrawn(siteId, body) {
-      await loading?.promise;
       if (store.runs.get(body.runId) === null)
         return ports.fault(siteId, 'message', 'about a run that does not exist');
       if (!recordWithdrawal(store, siteId, body)) return;
@@ -330,10 +348,10 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     dismissed: (siteId) => engine?.dismissed(siteId),
     connected: () => engine?.connected(),
-    bytesServed: (sha256, bytes) => engine?.bytesServed(sha256, bytes),
-    bytesReceived: (bytes) => engine?.bytesReceived(bytes),
-    offers: (sha256) => engine?.offers(sha256) ?? false,
-    manifest: () => engine?.manifest() ?? null,
+    bytesServed: (sha256, bytes) => loaded?.bytesServed(sha256, bytes),
+    bytesReceived: (bytes) => loaded?.bytesReceived(bytes),
+    offers: (sha256) => loaded?.offers(sha256) ?? (store.runs.current() === null ? false : null),
+    manifest: () => loaded?.manifest() ?? null,
   };
 
   return {
@@ -395,15 +413,11 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       return summariseRun(runId);
     },
     runDetail: detail,
+    load,
     async resume() {
-      try {
-        const newest = store.runs.current() ?? store.runs.list()[0];
-        if (newest === undefined || newest === null) return;
-        engine = await openEngine(newest.id);
-        await engine.resume();
-      } finally {
-        loading?.resolve();
-      }
+      if (loaded === null) await load();
+      engine = loaded;
+      await engine?.resume();
     },
     async close() {
       await engine?.suspend();

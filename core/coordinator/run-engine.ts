@@ -78,7 +78,8 @@ export interface RunEngine {
   dismissed(siteId: string): void;
   /** Call at each connection: the broker may have lost its retained messages. */
   connected(): void;
-  received(siteId: string, message: RunMessage): Promise<void>;
+  /** @returns whether it was dealt with for good; if not, the site is to say it again */
+  received(siteId: string, message: RunMessage): Promise<boolean>;
   /** Chunk bytes that the blob server really sent to a site. */
   bytesServed(sha256: string, bytes: number): void;
   /** Chunk bytes that came from a site. */
@@ -103,33 +104,41 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };
   const updates = createUpdateReceiver({
     ...{ ledger, store, blobs, logger, pull: ports.pull },
-    onTransferred: (siteId, body) => turn(() => ({ type: 'transferred', siteId, body })),
+    onTransferred: async (siteId, body) => void (await turn(() => ({ type: 'transferred', siteId, body }))),
     onFailed: notTransferred,
   });
   let state = loadRunState(records);
   let timer: NodeJS.Timeout | undefined;
   let suspended = false;
 
-  /** One event in its turn, with all that follows from it; what goes wrong in it fails the run, not the process. */
-  function turn(eventOf: () => RunEvent | null | Promise<RunEvent | null>): Promise<void> {
+  /**
+   * One event in its turn, with all that follows from it; what goes wrong in it fails the run, not the process.
+   * @returns whether what the event says is in the store, or is nothing to be stored
+   */
+  function turn(eventOf: () => RunEvent | null | Promise<RunEvent | null>): Promise<boolean> {
     return queue.run(async () => {
-      if (suspended) return;
+      if (suspended) return false;
       clearTimeout(timer);
-      const again = await Promise.resolve()
-        .then(eventOf)
-        .then((event) => (event === null ? undefined : happen(event)))
-        .then(
-          () => lookAgainMs,
-          (thrown) => (thrown instanceof UnrecordableClaim && refuse(thrown) ? lookAgainMs : fail(thrown)),
-        );
+      let again = lookAgainMs;
+      let isTaken = true;
+      try {
+        const event = await eventOf();
+        if (event !== null) isTaken = await happen(event);
+      } catch (thrown) {
+        isTaken = thrown instanceof UnrecordableClaim && refuse(thrown);
+        if (!isTaken) again = await fail(thrown);
+      }
       if (!suspended && !isOver(state))
         timer = setTimeout(() => void turn(() => ({ type: 'looked' })), again);
+      return isTaken;
     });
   }
 
-  async function happen(first: RunEvent): Promise<void> {
+  /** @returns whether the first event was dealt with before the process began to end */
+  async function happen(first: RunEvent): Promise<boolean> {
     const events = [first];
-    for (let event = events.shift(); event !== undefined && !suspended; event = events.shift()) {
+    for (let event = events.shift(); event !== undefined; event = events.shift()) {
+      if (suspended) return event !== first;
       const around = { now: new Date(), online: ports.onlineSites(), offlineForMs: ports.offlineForMs };
       const { state: next, effects } = reduceRun(rules, state, event, around);
       state = next;
@@ -139,6 +148,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       }
       if (effects.length > 0 && event.type !== 'progressed') options.onChange();
     }
+    return true;
   }
 
   /**
@@ -219,7 +229,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     if (suspended) return;
     if (error.code === 'BLOB_CORRUPT') {
       const verdict = 'The update was rejected: its bytes are not those that were announced.';
-      return turn(() => ({ type: 'judged', siteId, body, verdict }));
+      await turn(() => ({ type: 'judged', siteId, body, verdict }));
+      return;
     }
     // Begun again when the site repeats its announcement. What another update took the place of goes now.
     if (error.code !== 'CANCELLED') logger.warn({ error, runId, round, siteId }, 'update not received');
@@ -289,11 +300,12 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     runId,
     manifest: ledger.manifest,
     offers: ledger.offers,
-    resume: () =>
-      turn(async () => {
+    async resume() {
+      await turn(async () => {
         await ledger.countFrozenBase();
         return { type: 'resumed' };
-      }),
+      });
+    },
     sitesChanged: () => void turn(() => ({ type: 'sites-changed' })),
     dismissed: (siteId) => updates.stop(siteId),
     connected: () => void publish().catch((error) => turn(() => Promise.reject(error))),
@@ -303,7 +315,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           // A hint, and nothing waits for it.
           if (isOpen(state, message.body.round))
             void turn(() => ({ type: 'progressed', siteId, body: message.body }));
-          return;
+          return true;
         case 'announce':
           return turn(() => announced(siteId, message.body));
         case 'evaluation':
@@ -320,7 +332,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
       store.rounds.addTraffic(runId, { bytesDown: bytes, parametersDown });
     },
-    stop: () => turn(() => ({ type: 'stopped' })),
+    stop: async () => void (await turn(() => ({ type: 'stopped' }))),
     async suspend() {
       suspended = true;
       clearTimeout(timer);

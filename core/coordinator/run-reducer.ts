@@ -354,7 +354,7 @@ function dropUpdate(
   emit({
     type: 'answer',
     siteId,
-    receipt: { runId: rules.runId, round, updateSha256, accepted: false, reason },
+    receipt: { runId: rules.runId, round, updateSha256, accepted: false, reason, kind: 'final' },
   });
   const state = withRows(before, [siteId], { status: 'rejected', reason });
   if (receivedIn(state) >= rules.quorum) return state;
@@ -408,13 +408,13 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
   const isCurrent = round === state.round && state.current !== null;
   const row = isCurrent ? (state.current?.sites.get(siteId) ?? null) : 'row' in event ? event.row : null;
   const isSame = row?.updateSha256 === update.sha256;
-  const answer = (reason: string | null) => {
-    const receipt = { runId: rules.runId, round, updateSha256: update.sha256, accepted: reason === null };
-    emit({ type: 'answer', siteId, receipt: { ...receipt, ...(reason === null ? {} : { reason }) } });
+  const answer = (refusal: Refusal | null) => {
+    const receipt = { runId: rules.runId, round, updateSha256: update.sha256, accepted: refusal === null };
+    emit({ type: 'answer', siteId, receipt: { ...receipt, ...refusal } });
   };
   const reject = (type: 'refuse-update' | 'reject-update', reason: string) => {
     emit({ type, siteId, body, reason });
-    answer(reason);
+    answer({ reason, kind: 'final' });
     return withRows(state, [siteId], { status: 'rejected', updateSha256: update.sha256, reason });
   };
   if (event.type !== 'announced') {
@@ -441,17 +441,32 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
   return withRows(state, [siteId], { status: 'announced', updateSha256: update.sha256, reason: null });
 }
 
-/** The answer that is known already: null when accepted, the reason when not, undefined when still to be found. */
+/** `later`: another time the answer may be another one, so that the site announces its update again. */
+type Refusal = { reason: string; kind: 'final' | 'later' };
+
+const never = (reason: string): Refusal => ({ reason, kind: 'final' });
+const notNow = (reason: string): Refusal => ({ reason, kind: 'later' });
+
+/** The answer that is known already: null when accepted, why not when refused, undefined when still to be found. */
 function settledAnswer(
   state: RunState,
   row: SiteRow | null,
   { siteId, body: { round, update } }: UpdateEvent,
-): string | null | undefined {
+): Refusal | null | undefined {
   const isSame = row?.updateSha256 === update.sha256;
   if (isSame && row.status === 'received') return null;
-  if (isSame && row.status === 'rejected') return row.reason ?? 'Rejected.';
-  if (!isOpen(state, round)) return 'The round has closed; the site takes part in the next one.';
-  if (!trains(state, siteId)) return 'The site was not drawn for this round; it only evaluates.';
-  if (row?.status === 'received') return 'Another update from this site has already been accepted.';
+  if (isSame && row.status === 'rejected') return never(row.reason ?? 'Rejected.');
+  if (!isOpen(state, round)) return isPastRound(state, round) ? never(roundIsClosed) : notNow(roundIsNotOpen);
+  if (!trains(state, siteId)) return notNow('The site was not drawn for this round; it only evaluates.');
+  if (row?.status === 'received') return never('Another update from this site has already been accepted.');
   return undefined;
+}
+
+const roundIsClosed = 'The round has closed; the site takes part in the next one.';
+const roundIsNotOpen = 'The coordinator takes no update for this round now.';
+
+/** A round that is being merged may open again, and so may a run that failed; none that is behind them does. */
+function isPastRound({ status, round: current, current: state }: RunState, round: number): boolean {
+  if (round !== current) return round < current;
+  return status === 'finished' || status === 'stopped' || state?.status === 'closed';
 }

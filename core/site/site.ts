@@ -23,6 +23,7 @@ import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
   announcedRuns,
   discardWithdrawn,
+  isSettling,
   recordReceipt,
   recordRun,
   type TrainedRound,
@@ -271,8 +272,14 @@ export function createSite(options: SiteOptions): SiteNode {
       dispatch({ type: 'manifestReceived', manifest });
     },
     receiveReceipt(receipt) {
+      if (!isSettling(store, receipt)) {
+        const { runId, round, reason } = receipt;
+        logger.info({ runId, round, reason }, 'the update is announced again later');
+        return false;
+      }
       if (recordReceipt(store, siteId, receipt))
         dispatch({ type: 'receipt', accepted: receipt.accepted, reason: receipt.reason });
+      return true;
     },
     refuseUnreadable(error) {
       examination.recordUnreadable(error);

@@ -161,6 +161,11 @@ export const receiptSchema = z.strictObject({
   updateSha256: sha256Schema,
   accepted: z.boolean(),
   reason: reasonSchema.optional(),
+  /**
+   * Of a refusal: whether asking again is in vain. Absent where accepted, and from older coordinators, whose refusals a site
+   * holds against what it knows itself.
+   */
+  kind: z.enum(['final', 'later']).optional(),
 });
 export type ReceiptBody = z.infer<typeof receiptSchema>;
 
