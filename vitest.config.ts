@@ -9,5 +9,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // A page or a process may be slow when the other core is busy; what never comes still fails.
+    expect: { poll: { timeout: 20_000 } },
   },
 });

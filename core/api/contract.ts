@@ -44,7 +44,7 @@ export type { AsideKind, DuplicateQuestion, ImageQuality };
 /** All images with figures, and pairs of ready images that are nearly the same. */
 export interface ImagesView {
   quality: (QualityRow & { id: number; split: Split })[];
-  duplicates: DuplicateQuestion[];
+  duplicates: readonly DuplicateQuestion[];
 }
 
 export type AgentMode = 'unset' | 'site' | 'coordinator';

@@ -1,5 +1,5 @@
 /** What was measured of the images here, and the pairs that a person should look at. */
-import { findDuplicates } from '../data/duplicates.ts';
+import { duplicatesIn } from '../data/duplicates.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import type { ImagesView } from './contract.ts';
 import { router, viewing } from './trpc.ts';
@@ -10,8 +10,7 @@ export function imagesView(store: ReadOnlyStore): ImagesView {
     .flatMap(({ id, sourceName, pseudonym, status, split, quality: figures }) =>
       figures === null ? [] : [{ id, sourceName, pseudonym, status, split, quality: figures }],
     );
-  const datasets = store.datasets.list();
-  return { quality, duplicates: datasets.flatMap(({ id }) => findDuplicates(store.images.hashes(id), [])) };
+  return { quality, duplicates: duplicatesIn(store) };
 }
 
 export const imagesRouter = router({

@@ -50,11 +50,7 @@ export const rightsRouter = router({
   /** Everything that is stored of a subject goes. Cannot be undone. Where the policy asks for two people, the first proposes. */
   erase: managing.input(subject).mutation(async ({ ctx: { agent, person, actor }, input: { pseudonym } }) => {
     const { store, rights } = agent;
-    const erase = () => rights.erase(pseudonym, actor);
-    const isHere = store.subjects.byPseudonym(pseudonym) !== null;
-    const outcome = isHere
-      ? await eraseByPeople(store, person, pseudonym, erase)
-      : ({ type: 'done', result: await erase() } as const);
+    const outcome = await eraseByPeople(store, person, pseudonym, () => rights.erase(pseudonym, actor));
     changed(agent);
     const proposed = proposedOf(agent, person, outcome);
     return {

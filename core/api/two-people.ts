@@ -1,5 +1,7 @@
 /** What takes two people where the site's policy says so: approvals, erasures, and a policy that protects less. */
+import type { Role } from '../config/roles.ts';
 import { type SitePolicy, sitePolicySchema, weakenedRules } from '../config/site-policy.ts';
+import { hasActive } from '../people/accounts.ts';
 import type { Person } from '../people/person.ts';
 import {
   type Act,
@@ -75,13 +77,14 @@ export function setPolicyByPeople(
 /** A rule that nobody could satisfy would stop the site for good. */
 function requireSecondPeople(store: ReadOnlyStore, before: SitePolicy | null, after: SitePolicy): void {
   const isNew = (rule: 'twoPersonApproval' | 'twoPersonErasure') => after[rule] && before?.[rule] !== true;
-  if (!isNew('twoPersonApproval') && !isNew('twoPersonErasure')) return;
-  const second = store.users
-    .list()
-    .some(({ deactivatedAt, roles }) => deactivatedAt === null && roles.includes('approver'));
-  if (second) return;
+  const erasureIsNew = isNew('twoPersonErasure');
+  if (!erasureIsNew && !isNew('twoPersonApproval')) return;
+  // An approver in any case: the second one of a policy that protects less, so of taking the rule back.
+  const needed: readonly Role[] = erasureIsNew ? ['approver', 'data-manager'] : ['approver'];
+  const missing = needed.find((role) => !hasActive(store, role));
+  if (missing === undefined) return;
   throw new AppError('USER_CONFLICT', 'There is no user who could be the second person.', {
-    action: 'Add a user with the role "approver" first.',
+    action: `Add a user with the role "${missing}" first.`,
   });
 }
 

@@ -12,6 +12,7 @@ import {
   withdrawConsent,
 } from './consent.ts';
 import { dayOf, endOfPeriod, startOfPeriod } from './period.ts';
+import { purposesMeant } from './purpose-names.ts';
 import { siteTimeZone } from './site-zone.ts';
 
 /** One subject's consent to one purpose, as a list tells of it. */
@@ -124,12 +125,26 @@ export function judgeGrant(
     (from === null || grant.validFrom === from) &&
     grant.expiresAt === until;
   if (grants.some(isSame)) return 'known';
-  if (from === null) {
-    const current = grantInForce(grants, at);
-    return current !== null && isShorter(until, current.expiresAt) ? 'recorded' : 'known';
-  }
-  return grants.some((grant) => grant.validFrom > from) ? 'known' : 'recorded';
+  const current = grantInForce(grants, at);
+  const mayOnlyShorten =
+    from === null ||
+    shortenings(grants).some(({ recordedAt }) => dayOf(from, zone) <= dayOf(recordedAt, zone));
+  if (from !== null && grants.some((grant) => grant.validFrom > from)) return 'known';
+  if (!mayOnlyShorten) return 'recorded';
+  return current !== null && isShorter(until, current.expiresAt) ? 'recorded' : 'known';
 }
+
+/** Grants that only made one before them end earlier: they have its begin, so that their own date says nothing of when. */
+const shortenings = (grants: readonly ConsentEventRecord[]) =>
+  grants.filter((grant, index) =>
+    grants
+      .slice(0, index)
+      .some(
+        (before) =>
+          isShorter(grant.expiresAt, before.expiresAt) &&
+          Date.parse(grant.validFrom) - Date.parse(before.validFrom) <= zonesApartMs,
+      ),
+  );
 
 const isShorter = (until: string | null, than: string | null) =>
   until !== null && (than === null || until < than);
@@ -160,24 +175,32 @@ function withdraw(
   { events, zone, recordedBy }: Known & { recordedBy: string },
 ): AppliedConsent {
   const at = store.clock.latest();
-  const purposes = purpose === everyPurpose ? grantedPurposes(events) : [purpose];
+  const purposes = purpose === everyPurpose ? grantedPurposes(events) : purposesMeant(events, purpose);
   const isOver = (one: string) => consentStatus(events, one, at) === 'withdrawn';
   const from = withdrawnOn === null ? null : startOfPeriod(zone).parse(withdrawnOn);
   const isOlder = (one: string) => {
     const last = lastWithdrawal(events, one);
     const newer = countingGrants(events, one);
+    if (last === null || from === null || newer.length === 0) return false;
     // An old list tells of the withdrawal before the present consent once more.
-    return (
-      last !== null && from !== null && newer.length > 0 && newer.every((grant) => grant.validFrom > from)
-    );
+    const isThatOne = dayOf(last.validFrom, zone) === dayOf(from, zone);
+    return newer.every((grant) => {
+      const given = givenBy(grant);
+      return given > from && (isThatOne || dayOf(given, zone) > dayOf(from, zone));
+    });
   };
-  const isToldBefore = lastWithdrawal(events, purpose) !== null || purposes.some(isOlder);
+  const named = purpose === everyPurpose ? [everyPurpose] : purposes;
+  const isToldBefore = named.some((one) => lastWithdrawal(events, one) !== null) || purposes.some(isOlder);
   if (isToldBefore && purposes.every((one) => isOver(one) || isOlder(one))) return nothing('known');
   // A list may be dated by a day that has just begun elsewhere; a withdrawal waits for nothing.
   const date = from !== null && from > at ? null : withdrawnOn;
   const event = withdrawConsent(store, { pseudonym, purpose, documentVersion, date, reference, recordedBy });
   return { outcome: 'withdrawn', event };
 }
+
+/** The latest instant at which a grant may have been given: a consent that begins later has been signed before it was recorded. */
+const givenBy = ({ validFrom, recordedAt }: ConsentEventRecord): string =>
+  validFrom < recordedAt ? validFrom : recordedAt;
 
 const grantedPurposes = (events: readonly ConsentEventRecord[]) => [
   ...new Set(events.filter(({ kind }) => kind === 'grant').map(({ purpose }) => purpose)),

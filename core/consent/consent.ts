@@ -1,10 +1,12 @@
 /** Consent of a subject to a purpose: recorded as events, judged at an instant. docs/consent.md has the rules in words. */
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { hiddenCharacterIn } from '../shared/visible-text.ts';
 import { type ConsentEventRecord, consentGiverSchema } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { dayOf, endOfPeriod, isDay, startOfPeriod } from './period.ts';
 import { normalisePseudonym, parsePseudonym } from './pseudonym.ts';
+import { purposesMeant } from './purpose-names.ts';
 import { siteTimeZone } from './site-zone.ts';
 
 /** In a withdrawal: from every purpose. */
@@ -43,7 +45,12 @@ const recorded = {
 const grantSchema = (zone: string) =>
   z.strictObject({
     ...recorded,
-    purpose: word.refine((purpose) => purpose !== everyPurpose, 'must be one purpose'),
+    purpose: word
+      .refine((purpose) => purpose !== everyPurpose, 'must be one purpose')
+      .superRefine((purpose, context) => {
+        const hidden = hiddenCharacterIn(purpose);
+        if (hidden !== null) context.addIssue({ code: 'custom', message: `it ${hidden}` });
+      }),
     documentVersion: word,
     validFrom: startOfPeriod(zone),
     expiresAt: endOfPeriod(zone).nullish(),
@@ -157,13 +164,15 @@ const withdrawalSchema = (zone: string) =>
 
 /**
  * Takes effect at once, whatever its date and whatever the clock says later. Its date is what later grants are compared
- * with. Possible without an earlier grant: a refusal is worth recording, too.
+ * with. Possible without an earlier grant: a refusal is worth recording, too. A purpose that is written nearly as one that
+ * the subject has consented to means that one.
+ * @returns the event; the last one when a name means several purposes
  * @throws AppError SUBJECT_UNKNOWN | CONSENT_INVALID
  */
 export function withdrawConsent(store: Store, withdrawal: ConsentWithdrawal): ConsentEventRecord {
   return store.transaction(() => {
     const zone = siteTimeZone(store);
-    const { pseudonym, date, ...said } = understood(withdrawalSchema(zone), withdrawal);
+    const { pseudonym, date, purpose, ...said } = understood(withdrawalSchema(zone), withdrawal);
     const subject = store.subjects.byPseudonym(pseudonym);
     if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
     const latest = store.clock.latest();
@@ -171,10 +180,13 @@ export function withdrawConsent(store: Store, withdrawal: ConsentWithdrawal): Co
       throw new AppError('CONSENT_INVALID', `The withdrawal of "${pseudonym}" is dated in the future.`, {
         action: 'Give the day on which the subject withdrew, or none: a withdrawal takes effect at once.',
       });
-    return store.consentEvents.append({
-      ...{ ...said, documentVersion: said.documentVersion ?? null },
-      ...{ subjectId: subject.id, kind: 'withdraw', validFrom: date ?? latest, expiresAt: null },
-    });
+    const events = purposesMeant(store.consentEvents.ofSubject(subject.id), purpose).map((one) =>
+      store.consentEvents.append({
+        ...{ ...said, purpose: one, documentVersion: said.documentVersion ?? null },
+        ...{ subjectId: subject.id, kind: 'withdraw', validFrom: date ?? latest, expiresAt: null },
+      }),
+    );
+    return events.at(-1)!;
   });
 }
 

@@ -36,6 +36,8 @@ export interface PurposeConsent {
   term: ConsentTerm | null;
   /** The one that begins next. */
   next: ConsentTerm | null;
+  /** When an active one is over if nothing more is recorded, all that go on from it counted; null: never, or not active. */
+  endsAt: string | null;
   /** The newest one, from this purpose or from every one; older consents do not count. */
   withdrawal: Pick<ConsentEventRecord, 'id' | 'validFrom' | 'recordedAt' | 'recordedBy'> | null;
 }
@@ -62,6 +64,7 @@ export function purposeOf(
     status: consentStatus(events, purpose, at),
     term: inForce && termOf(inForce, zone),
     next: coming === undefined ? null : termOf(coming, zone),
+    endsAt: endOfConsent(events, purpose, at),
     withdrawal: withdrawal && pick(withdrawal, 'id', 'validFrom', 'recordedAt', 'recordedBy'),
   };
 }

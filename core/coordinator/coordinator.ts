@@ -244,8 +244,13 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     return runSettingsSchema.parse(settings);
   }
 
-  async function startRun(settings: RunSettings, from?: ModelVersion, actor = self): Promise<RunSummary> {
-    if (store.runs.current() !== null) throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
+  interface Prepared {
+    contract: Contract;
+    base: BaseModel;
+  }
+
+  /** Everything that can be said of a run before it begins. @throws AppError when it could not begin */
+  async function prepareRun(settings: RunSettings, from?: ModelVersion): Promise<Prepared> {
     if (enrolled().length === 0)
       throw new AppError('QUORUM_NOT_REACHED', 'No site has joined yet.', {
         action: 'Invite at least one site first.',
@@ -257,6 +262,10 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     const config = start === null ? complete : { ...complete, startFrom: startFromText(start) };
     const contract = contractOf(config, base, options.askedBy);
     refuseHopeless(config, answersOf(contract));
+    return { contract, base };
+  }
+
+  async function beginRun({ contract, base }: Prepared, actor: string): Promise<RunSummary> {
     const id = await recordStart(contract, base, actor);
     await engine?.suspend();
     loaded = await openEngine(id);
@@ -265,18 +274,38 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     return summariseRun(id);
   }
 
+  function refuseWhileAnotherRuns(runId: string | null): void {
+    const current = store.runs.current();
+    if (current !== null && current.id !== runId)
+      throw new AppError('RUN_CONFLICT', 'Another run is in progress.');
+  }
+
+  async function startRun(settings: RunSettings, from?: ModelVersion, actor = self): Promise<RunSummary> {
+    refuseWhileAnotherRuns(null);
+    return beginRun(await prepareRun(settings, from), actor);
+  }
+
+  async function stopRun(runId: string, actor = self): Promise<RunSummary> {
+    if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
+    store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
+    await engine!.stop();
+    return summariseRun(runId);
+  }
+
   async function restartBeforeWithdrawal(runId: string, actor = self): Promise<RunSummary> {
     const versions = versionsBeforeWithdrawal(store, runId);
     if (!withdrawalMarks(store).has(runId))
       throw new AppError('CONFIG_INVALID', 'No contribution to this run was withdrawn.', {
         action: 'Start a new run instead.',
       });
+    refuseWhileAnotherRuns(runId);
     const config = runConfigSchema.parse(store.runs.get(runId)!.config);
     const base = await loadBaseOf(config);
     const settings = settingsOf({ ...config, baseId: base.id });
-    const from = await firstUsable(versions, config, base);
-    if (isCurrent(runId) && store.runs.current()?.id === runId) await engine!.stop();
-    return startRun(settings, from, actor);
+    const prepared = await prepareRun(settings, await firstUsable(versions, config, base));
+    // What runs goes on until it is known that the new run can begin.
+    if (store.runs.current()?.id === runId) await stopRun(runId, actor);
+    return beginRun(prepared, actor);
   }
 
   /** The newest that a run with these settings can begin with; undefined when only a fresh adapter is left. */
@@ -406,12 +435,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     startRun,
     restartBeforeWithdrawal,
-    async stopRun(runId, actor = self) {
-      if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
-      store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
-      await engine!.stop();
-      return summariseRun(runId);
-    },
+    stopRun,
     runDetail: detail,
     load,
     async resume() {

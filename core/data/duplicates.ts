@@ -1,5 +1,7 @@
 /** Pictures that are nearly the same: asked about, never merged. */
+import { hashJson } from '../shared/hash.ts';
 import type { HashedImage } from '../store/records.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
 import { hashDistance, hashWords } from './picture-hash.ts';
 
 export interface DuplicateQuestion {
@@ -33,19 +35,36 @@ export function findDuplicates(
   before: readonly HashedImage[],
 ): DuplicateQuestion[] {
   const known = new Set(before.map(({ id }) => id));
+  // A picture that was set aside before is new among the ready ones, and has an old number: anywhere in the list.
+  const isNew = all.map(({ id }) => !known.has(id));
+  const fresh = all.flatMap((_, index) => (isNew[index] ? [index] : []));
   const words = all.map(({ cropHash }) => hashWords(cropHash));
   const questions: DuplicateQuestion[] = [];
+  const compare = (earlier: number, later: number) => {
+    const [a, b] = [all[earlier]!, all[later]!];
+    const most = a.pseudonym === b.pseudonym ? nearlySame.ofOneSubject : nearlySame.ofTwoSubjects;
+    const distance = hashDistance(words[earlier]!, words[later]!, most);
+    if (distance <= most) questions.push({ kind: kindOf(a, b), images: [similar(a), similar(b)], distance });
+  };
   for (let later = 0; later < all.length && questions.length < mostQuestions; later++) {
-    for (let earlier = 0; earlier < later; earlier++) {
-      const [a, b] = [all[earlier]!, all[later]!];
-      if (known.has(a.id) && known.has(b.id)) continue;
-      const most = a.pseudonym === b.pseudonym ? nearlySame.ofOneSubject : nearlySame.ofTwoSubjects;
-      const distance = hashDistance(words[earlier]!, words[later]!, most);
-      if (distance > most) continue;
-      questions.push({ kind: kindOf(a, b), images: [similar(a), similar(b)], distance });
-    }
+    if (isNew[later]) for (let earlier = 0; earlier < later; earlier++) compare(earlier, later);
+    else for (let at = 0; at < fresh.length && fresh[at]! < later; at++) compare(fresh[at]!, later);
   }
   return questions.slice(0, mostQuestions);
+}
+
+/** Answers by what they depend on: all pairs of a large dataset take seconds, and screens ask again and again. */
+const answers = new WeakMap<ReadOnlyStore, { of: string; questions: DuplicateQuestion[] }>();
+
+/** All questions about the images that are there. */
+export function duplicatesIn(store: ReadOnlyStore): readonly DuplicateQuestion[] {
+  const datasets = store.datasets.list().map(({ id }) => store.images.hashes(id));
+  const of = hashJson(datasets);
+  const known = answers.get(store);
+  if (known?.of === of) return known.questions;
+  const questions = datasets.flatMap((images) => findDuplicates(images, []));
+  answers.set(store, { of, questions });
+  return questions;
 }
 
 function kindOf(a: HashedImage, b: HashedImage): DuplicateQuestion['kind'] {

@@ -165,7 +165,7 @@ interface FoundImage {
 /** What is recorded of a file that no pixel could be read of. */
 const unknown = {
   ...({ status: 'set-aside', cropSha256: null, width: 0, height: 0 } as const),
-  ...{ faceBox: null, quality: null, landmarks: null, cropHash: null },
+  ...{ faceBox: null, quality: null, cropHash: null },
 };
 
 interface LookedAt {
@@ -214,13 +214,9 @@ function judge(
     status: reason === null ? ('ready' as const) : ('set-aside' as const),
     asideKind: reason === null ? null : ('quality' as const),
     faceBox: face?.box ?? null,
-    landmarks: face?.landmarks.map(({ x, y }): [number, number] => [round(x), round(y)]) ?? null,
   };
   return { crop: reason === null ? measured.crop : null, record };
 }
-
-/** To a tenth of a pixel. */
-const round = (value: number) => Math.round(value * 10) / 10;
 
 /** Errors that speak of one file only, and the kind of reason that each is. */
 const refusals: Partial<Record<ErrorCode, AsideKind>> = {

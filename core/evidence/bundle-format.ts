@@ -38,6 +38,15 @@ export const headerSchema = z.strictObject({
 });
 export type BundleHeader = z.infer<typeof headerSchema>;
 
+function isJsonObject(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
 const auditRow = z.strictObject({
   seq: z.int().min(1),
   at: time,
@@ -47,6 +56,7 @@ const auditRow = z.strictObject({
   details: z
     .string()
     .max(2 ** 22)
+    .refine(isJsonObject)
     .nullable(),
   previousHash: hash,
   hash,

@@ -45,8 +45,13 @@ export function activeUser(store: ReadOnlyStore, name: string): UserRecord | nul
   return user === null || user.deactivatedAt !== null ? null : user;
 }
 
-const isAdministrator = ({ deactivatedAt, roles }: UserRecord) =>
-  deactivatedAt === null && roles.includes('administrator');
+/** Whether anybody with an account could act in a role. @param without who is left out of account */
+export const hasActive = (store: ReadOnlyStore, role: Role, without?: string): boolean =>
+  store.users
+    .list()
+    .some(
+      ({ name, deactivatedAt, roles }) => name !== without && deactivatedAt === null && roles.includes(role),
+    );
 
 interface Context {
   store: Store;
@@ -63,8 +68,9 @@ function known(store: ReadOnlyStore, name: string): UserRecord {
 
 /** Without one, nobody could add a user or give anybody a new password from the screens. */
 function keepAnAdministrator(store: ReadOnlyStore, without: string): void {
-  const others = store.users.list().filter((user) => user.name !== without);
-  if (!isAdministrator(known(store, without)) || others.some(isAdministrator)) return;
+  const { deactivatedAt, roles } = known(store, without);
+  const isOne = deactivatedAt === null && roles.includes('administrator');
+  if (!isOne || hasActive(store, 'administrator', without)) return;
   throw new AppError('USER_CONFLICT', `"${without}" is the last administrator.`, {
     action: 'Give another user the role of administrator first.',
   });
@@ -158,5 +164,3 @@ export async function reactivate(context: Context, name: string): Promise<Handed
   context.sessions.closeAllOf(name);
   return { account: accountOf(user), ...handedOut };
 }
-
-export const hasAdministrator = (store: ReadOnlyStore): boolean => store.users.list().some(isAdministrator);

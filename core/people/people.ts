@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { allRoles } from '../config/roles.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Store } from '../store/store.ts';
-import { activeUser, hasAdministrator } from './accounts.ts';
+import { activeUser, hasActive } from './accounts.ts';
 import { ownerName } from './names.ts';
 import type { Person } from './person.ts';
 import { type Channel, createSessions, type Sessions } from './sessions.ts';
@@ -65,7 +65,7 @@ export function createPeople(store: Store, now: () => number = Date.now): People
     sessions,
     settings,
     changeSettings(changed, actor) {
-      if (changed.everybodySignsIn && !hasAdministrator(store))
+      if (changed.everybodySignsIn && !hasActive(store, 'administrator'))
         throw new AppError('USER_CONFLICT', 'There is no user who is an administrator yet.', {
           action: 'Add one first; otherwise nobody could manage users from the screens.',
         });

@@ -28,6 +28,9 @@ const inUseKey = 'people.inUse';
 export const isInUse = (store: ReadOnlyStore): boolean =>
   store.settings.get(inUseKey, z.literal(true)) === true;
 
+/** Somebody has chosen a password. */
+export const putInUse = (store: Store): void => store.settings.set(inUseKey, true);
+
 /** The same words whatever is wrong: names can't be found out. */
 const failed = () => new AppError('SIGN_IN_FAILED', 'The name or the password is not right.');
 
@@ -85,7 +88,7 @@ export function createSignIns(store: Store, sessions: Sessions): SignIns {
         store.transaction(() => {
           if (store.users.get(name)?.passwordHash !== user.passwordHash) throw failed();
           store.users.change(name, { passwordHash, mustChange: false, passwordExpiresAt: null });
-          store.settings.set(inUseKey, true);
+          putInUse(store);
           store.audit.append({ actor: name, action: 'user-password-changed', details: { user: name } });
         });
         sessions.closeAllOf(name, token);

@@ -3,7 +3,8 @@
  * withdraws the last consent, when the last one runs out, and after days that the site's policy gives. Unless the person
  * chose that it stays. The row stays, set aside, so that the same photograph can be imported again.
  */
-import { consentStatus, countingGrants, everyPurpose, grantInForce } from '../consent/consent.ts';
+import { consentStatus, countingGrants } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { currentPolicy } from '../site/policy.ts';
 import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
@@ -45,7 +46,7 @@ export function dueCrops(store: ReadOnlyStore, rules: RetentionRules): Due[] {
     if (kept.has(subjectId)) return [];
     const said = events.get(subjectId) ?? [];
     if (said.length === 0) return withoutConsent(subjectId, own, rules);
-    const end = endOfConsents(said, store.clock.latest());
+    const end = endOfConsents(said);
     if (end === null) return [];
     const byClock = end.byClock || rules.keepCropsDays > 0;
     const at = later(end.at, rules.keepCropsDays);
@@ -62,26 +63,14 @@ function withoutConsent(subjectId: number, images: ImageRecord[], rules: Retenti
 }
 
 /** When the last consent of a subject to anything is over, if it ends at all. */
-function endOfConsents(
-  events: readonly ConsentEventRecord[],
-  at: string,
-): { at: string; byClock: boolean } | null {
-  const purposes = new Set(
-    events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose),
-  );
-  const withdrawals = events.filter(({ kind }) => kind === 'withdraw');
-  const ends: { at: string; byClock: boolean }[] = withdrawals.map(({ recordedAt }) => ({
-    at: recordedAt,
-    byClock: false,
-  }));
-  for (const purpose of purposes) {
-    const status = consentStatus(events, purpose, at);
-    if (status === 'withdrawn' || status === 'none') continue;
-    const grants = countingGrants(events, purpose);
-    // Also those that have not begun: they hold one day.
-    const open = status === 'expired' ? [grantInForce(grants, at)!, ...begins(grants, at)] : grants;
-    if (open.some(({ expiresAt }) => expiresAt === null)) return null;
-    for (const { expiresAt } of open) ends.push({ at: expiresAt!, byClock: true });
+function endOfConsents(events: readonly ConsentEventRecord[]): { at: string; byClock: boolean } | null {
+  const ends: { at: string; byClock: boolean }[] = events
+    .filter(({ kind }) => kind === 'withdraw')
+    .map(({ recordedAt }) => ({ at: recordedAt, byClock: false }));
+  for (const purpose of purposesOf(events)) {
+    const end = endOfPurpose(events, purpose);
+    if (end === null) return null;
+    if (end !== undefined) ends.push({ at: end, byClock: true });
   }
   return ends.reduce<{ at: string; byClock: boolean } | null>(
     (last, end) => (last === null || end.at >= last.at ? end : last),
@@ -89,8 +78,17 @@ function endOfConsents(
   );
 }
 
-const begins = (grants: readonly ConsentEventRecord[], at: string) =>
-  grants.filter(({ validFrom }) => validFrom > at);
+/**
+ * The end of the last time that a purpose is allowed, now or later: not of a grant that a newer one stands before. Null when
+ * it never ends; undefined when nothing counts that was consented to.
+ */
+function endOfPurpose(events: readonly ConsentEventRecord[], purpose: string): string | null | undefined {
+  const grants = countingGrants(events, purpose);
+  const changes = new Set(grants.flatMap(({ validFrom, expiresAt }) => [validFrom, expiresAt ?? validFrom]));
+  const instants = [...changes].sort();
+  const last = instants.findLastIndex((at) => consentStatus(events, purpose, at) === 'active');
+  return instants.length === 0 ? undefined : (instants[last + 1] ?? null);
+}
 
 export interface RetentionPass {
   images: number;

@@ -187,12 +187,8 @@ function eraseRowsOf(
 function forgetWhatWasMade(store: Store, subjectId: number): Record<string, number> {
   const cohorts = store.cohorts.bySubject(subjectId);
   const counts = { adapters: 0, site_memory: 0 };
-  for (const { runId, round, sha256 } of cohorts)
-    for (const { siteId, updateSha256, cohortSha256 } of store.roundSites.list(runId, round)) {
-      if (updateSha256 === null || cohortSha256 !== sha256) continue;
-      store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
-      counts.adapters += 1;
-    }
+  for (const { runId, round, siteId, updateSha256 } of store.withdrawalNotices.contributionsOf(subjectId))
+    counts.adapters += store.adapters.remove({ runId, round, siteId, sha256: updateSha256 });
   const first = new Map<string, number>();
   for (const { runId, round } of cohorts) first.set(runId, Math.min(round, first.get(runId) ?? round));
   for (const { runId, round } of store.siteMemory.list()) {

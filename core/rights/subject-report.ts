@@ -30,7 +30,7 @@ export interface SubjectReport {
   /** When the crops go as things stand, ISO 8601 UTC; null: not by themselves. */
   cropsGoAt: string | null;
   runs: TracedRun[];
-  /** Updates that were made of images of the person and announced to the coordinator. */
+  /** Updates that were made of images of the person and announced to the coordinator, also those that were taken back. */
   sent: { runId: string; round: number; update: string; sizeBytes: number; became: string; at: string }[];
   /** Evaluations in which held-out images of the person were counted, and over how many images. */
   counted: { runId: string; state: string; images: number; at: string }[];
@@ -85,19 +85,12 @@ const outcomes = {
 } as const;
 
 function sentUpdates(store: ReadOnlyStore, subjectId: number): SubjectReport['sent'] {
-  const cohorts = store.cohorts.bySubject(subjectId).filter(({ superseded }) => !superseded);
-  return cohorts.flatMap(({ runId, round, sha256 }) =>
-    store.roundSites.list(runId, round).flatMap((row) =>
-      row.updateSha256 === null || row.cohortSha256 !== sha256
-        ? []
-        : [
-            {
-              ...{ runId, round, update: row.updateSha256, sizeBytes: row.sizeBytes ?? 0 },
-              ...{ became: outcomes[row.status], at: row.updatedAt },
-            },
-          ],
-    ),
-  );
+  return store.withdrawalNotices
+    .contributionsOf(subjectId)
+    .map(({ runId, round, updateSha256, sizeBytes, status, updatedAt, announcedAt }) => ({
+      ...{ runId, round, update: updateSha256, sizeBytes },
+      ...{ became: outcomes[status ?? 'working'], at: updatedAt ?? announcedAt },
+    }));
 }
 
 export async function subjectReportPdf(report: SubjectReport): Promise<Uint8Array> {

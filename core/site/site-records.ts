@@ -192,7 +192,7 @@ export function recordAnnouncement(
       store.siteMemory.prune(runId, round);
     }
     store.withdrawalNotices.keepAnnounced({
-      ...{ runId, round, siteId, updateSha256: sha256, cohortSha256: cohort.sha256 },
+      ...{ runId, round, siteId, updateSha256: sha256, cohortSha256: cohort.sha256, sizeBytes },
     });
     auditUpdate(store, runId, round, trained);
     ports.enqueue({

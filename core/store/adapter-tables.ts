@@ -10,7 +10,15 @@ import {
   type SiteMemoryRecord,
   siteMemoryRecord,
 } from './records.ts';
-import { type Defaulted, insertSql, isOfSubject, replacements, rowsOf, whereSql } from './sql-text.ts';
+import {
+  type Defaulted,
+  insertSql,
+  isOfSubject,
+  replacements,
+  rowsOf,
+  subjectsOf,
+  whereSql,
+} from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const foundRow = z.object({ found: z.literal(1) });
@@ -40,10 +48,10 @@ export function createAdapters(db: Sqlite, now: () => string) {
     insert(adapter: Defaulted<AdapterRecord, 'createdAt' | 'siteId' | 'startSha256'>): void {
       db.run(insert, { siteId: null, startSha256: null, ...adapter, createdAt: adapter.createdAt ?? now() });
     },
-    /** Forgets an update of a site that is thrown away. */
-    remove(update: Pick<AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): void {
+    /** Forgets an update of a site that is thrown away. @returns rows */
+    remove(update: Pick<AdapterRecord, 'runId' | 'round' | 'siteId' | 'sha256'>): number {
       const filter = { ...update, kind: 'update' };
-      db.run(`DELETE FROM adapters${whereSql(filter)}`, filter);
+      return db.run(`DELETE FROM adapters${whereSql(filter)}`, filter).changes;
     },
   };
 }
@@ -99,9 +107,8 @@ export function createCohorts(db: Sqlite, now: () => string) {
       db
         .all(
           subjectRow,
-          `SELECT subject_id AS subjectId FROM cohort_members WHERE cohort_id = @id
-           UNION SELECT images.subject_id FROM cohort_members JOIN images ON images.id = image_id
-             WHERE cohort_id = @id`,
+          `SELECT DISTINCT subjects.id AS subjectId FROM cohort_members AS member
+             JOIN subjects ON subjects.id IN ${subjectsOf('member')} WHERE member.cohort_id = @id`,
           { id },
         )
         .map(({ subjectId }) => subjectId),

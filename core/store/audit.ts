@@ -5,7 +5,7 @@ import type { Clock } from './clock.ts';
 import type { ConsentBreak } from './consent-chain.ts';
 import { type AuditRecord, auditRecord } from './records.ts';
 import { insertSql, rowsOf } from './sql-text.ts';
-import type { Sqlite, SqlParameters } from './sqlite.ts';
+import type { Sqlite } from './sqlite.ts';
 
 /** What the first row follows. */
 export const auditGenesisHash = '0'.repeat(64);
@@ -75,17 +75,16 @@ export function createAudit(
      * again until another one writes into the file: a screen asks often, and a trail grows long.
      */
     verify(): AuditVerification {
-      const redactions = redactionsOf(raw);
+      const erasures = raw.all('WHERE action = @action ORDER BY seq', { action: erasedAction });
+      const redactions = redactionsIn(erasures);
       const dataVersion = Number(db.pragma('data_version'));
       let { count, head } = whole.dataVersion === dataVersion ? whole : nothingYet;
       let brokenAtSeq: AuditVerification['brokenAtSeq'] = null;
       for (const row of raw.each(`WHERE seq > ${count} ORDER BY seq`)) {
-        const { hash, ...content } = row;
         count++;
-        const isWhole = hash === chainHash(content) || isRedacted(row, redactions.get(row.seq));
-        const fits = row.seq === count && row.previousHash === head && isWhole;
-        if (!fits) brokenAtSeq ??= row.seq;
-        head = hash;
+        const isNext = row.seq === count && row.previousHash === head;
+        if (!isNext || !fitsItsHash(row, redactions.get(row.seq))) brokenAtSeq ??= row.seq;
+        head = row.hash;
       }
       if (brokenAtSeq === null) whole = { dataVersion, count, head };
       const brokenConsent = findBreak();
@@ -126,12 +125,16 @@ export function createAudit(
   };
 }
 
-/** The newest of each row: a row that named two subjects may have been replaced twice. */
-function redactionsOf(raw: {
-  all(clause: string, parameters: SqlParameters): RawRow[];
-}): Map<number, Redaction> {
-  const erasures = raw.all('WHERE action = @action ORDER BY seq', { action: erasedAction });
-  const said = erasures.flatMap((row) => {
+/**
+ * What erasures say of earlier rows whose details they replaced, by row. The newest of each: a row that named two subjects may
+ * have been replaced twice.
+ * @param rows oldest first; details as stored, null where they are not shown
+ */
+export function redactionsIn(
+  rows: readonly (Pick<RawRow, 'seq' | 'action'> & { details: string | null })[],
+): Map<number, Redaction> {
+  const said = rows.flatMap((row) => {
+    if (row.action !== erasedAction || row.details === null) return [];
     const details = erasedDetails.safeParse(JSON.parse(row.details)).data?.redacted ?? [];
     // An erasure cannot speak of what was written after it, nor of itself.
     return details.filter(({ seq }) => seq < row.seq);
@@ -139,9 +142,9 @@ function redactionsOf(raw: {
   return new Map(said.map((redaction) => [redaction.seq, redaction]));
 }
 
-const isRedacted = ({ hash, ...content }: RawRow, said: Redaction | undefined): boolean =>
+/** Whether a row says what its hash says, or what an erasure put there. @param said of the row, by {@link redactionsIn} */
+export function fitsItsHash({ hash, ...content }: RawRow, said: Redaction | undefined): boolean {
+  const own = chainHash(content);
   // What an erasure says of others is never replaced.
-  said !== undefined &&
-  content.action !== erasedAction &&
-  said.hash === hash &&
-  said.becomes === chainHash(content);
+  return own === hash || (content.action !== erasedAction && said?.hash === hash && said.becomes === own);
+}

@@ -1,6 +1,7 @@
 /** What people consented to: events that nobody can change, each bound to the audit trail. */
 import { z } from 'zod';
 import { createAudit } from './audit.ts';
+import { createChangeListeners } from './change-listeners.ts';
 import { createClock } from './clock.ts';
 import {
   type BoundEvent,
@@ -48,17 +49,7 @@ export function createConsentEvents(
 ) {
   const rows = rowsOf(db, 'consent_events', consentEventRecord);
   const insert = insertSql('consent_events', rows.keys);
-  const listeners = new Set<() => void>();
-  let isTelling = false;
-  /** Once the transaction is over that it was called in, and once for all events of it. */
-  function tell(): void {
-    if (isTelling) return;
-    isTelling = true;
-    queueMicrotask(() => {
-      isTelling = false;
-      for (const listener of listeners) listener();
-    });
-  }
+  const { add: onAppend, tell } = createChangeListeners();
   function record(event: ConsentEventRecord): void {
     const { subjectId, kind, recordedBy, id, purpose, documentVersion, validFrom, expiresAt, ...rest } =
       event;
@@ -80,10 +71,7 @@ export function createConsentEvents(
   }
   return {
     /** Hears of every event, whoever records it: a person, an import, a migration. @returns how to stop */
-    onAppend(listener: () => void): () => void {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
+    onAppend,
     ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
     /** Events of one purpose (and withdrawals from every purpose) of all subjects. */
     ofPurpose: (purpose: string) => rows.all("WHERE purpose IN (@purpose, '*') ORDER BY id", { purpose }),
@@ -123,16 +111,21 @@ export function createConsentEvents(
   };
 }
 
-/** Version 7: consents of earlier versions are bound by one row over the list as it was found. */
-export function bindOldConsents(db: Sqlite): void {
+/**
+ * Version 7: consents of earlier versions are bound by one row over the list as it was found.
+ * @param merged pseudonyms of which there were several subjects; a row of the trail names each
+ */
+export function bindOldConsents(db: Sqlite, merged: readonly string[] = []): void {
   const now = () => new Date().toISOString();
   const settings = createSettings(db);
   const { refOf } = createSubjects(db, now, settings);
-  const details = listAsFound(db, refOf);
-  if (details === null) return;
   const audit = createAudit(db, now, {
     clock: createClock(db, now, settings),
     findBreak: createConsentCheck(db, refOf),
   });
+  for (const pseudonym of merged)
+    audit.append({ actor: 'anneal', action: 'subjects.merged', details: { subject: refOf(pseudonym) } });
+  const details = listAsFound(db, refOf);
+  if (details === null) return;
   audit.append({ actor: 'anneal', action: consentActions.bound, details });
 }

@@ -149,21 +149,12 @@ export interface ImageFilter {
 }
 export type NewImage = Defaulted<
   Omit<ImageRecord, 'id' | 'pseudonym'>,
-  'reason' | 'cropSha256' | 'faceBox' | 'quality' | 'landmarks' | 'cropHash' | 'asideKind' | 'importedAt'
+  'reason' | 'cropSha256' | 'faceBox' | 'quality' | 'cropHash' | 'asideKind' | 'importedAt'
 >;
 
 export type ReconsideredImage = Pick<
   ImageRecord,
-  | 'status'
-  | 'reason'
-  | 'asideKind'
-  | 'cropSha256'
-  | 'width'
-  | 'height'
-  | 'faceBox'
-  | 'quality'
-  | 'landmarks'
-  | 'cropHash'
+  'status' | 'reason' | 'asideKind' | 'cropSha256' | 'width' | 'height' | 'faceBox' | 'quality' | 'cropHash'
 >;
 
 export function createImages(db: Sqlite, now: () => string) {
@@ -201,7 +192,7 @@ export function createImages(db: Sqlite, now: () => string) {
     dropCrop(id: number, reason: string): void {
       db.run(
         `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = 'consent-ended', crop_sha256 = NULL,
-           crop_hash = NULL, landmarks = NULL, face_box = NULL, quality = NULL WHERE id = @id`,
+           crop_hash = NULL, face_box = NULL, quality = NULL WHERE id = @id`,
         { id, reason },
       );
     },

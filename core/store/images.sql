@@ -2,7 +2,6 @@
 -- to set an image aside. (Width and height are 0 where a file could not be read.)
 
 ALTER TABLE images ADD COLUMN quality TEXT;     -- JSON, `imageQualitySchema` of core/store/records.ts
-ALTER TABLE images ADD COLUMN landmarks TEXT;   -- JSON [[x, y] × 68], in the same pixels as face_box
 ALTER TABLE images ADD COLUMN crop_hash TEXT;   -- perceptual hash of the crop, 64 hex digits
 ALTER TABLE images ADD COLUMN aside_kind TEXT;  -- kind of the reason it was set aside for
 

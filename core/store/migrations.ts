@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { bindOldConsents } from './consent-tables.ts';
+import { mergeTwins } from './merge-twins.ts';
 import type { Sqlite } from './sqlite.ts';
 
 export interface Migration {
@@ -49,8 +50,9 @@ export const migrations: readonly Migration[] = [
   {
     version: 7,
     apply(db) {
+      const merged = mergeTwins(db);
       fromFiles('consent.sql')(db);
-      bindOldConsents(db);
+      bindOldConsents(db, merged);
     },
   },
   { version: 8, apply: fromFiles('images.sql') },

@@ -1,7 +1,13 @@
 /** Withdrawals that concern models: what a site owes its coordinator, and what a coordinator was told. */
 import { z } from 'zod';
-import { type WithdrawalNoticeRecord, withdrawalNoticeRecord } from './records.ts';
-import { insertSql, rowsOf } from './sql-text.ts';
+import {
+  type ContributionRecord,
+  contributionRecord,
+  roundSiteRecord,
+  type WithdrawalNoticeRecord,
+  withdrawalNoticeRecord,
+} from './records.ts';
+import { type Defaulted, insertSql, isOfSubject, rowsOf, subjectsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 /** By round: updates that were announced, of images of somebody who withdrew from their purpose afterwards, or was erased. */
@@ -12,7 +18,7 @@ const withdrawnContributions = `SELECT DISTINCT made.run_id AS runId, made.round
     JOIN cohorts ON cohorts.run_id = made.run_id AND cohorts.round = made.round AND cohorts.sha256 = made.cohort_sha256
     JOIN round_sites AS row ON row.run_id = made.run_id AND row.round = made.round AND row.site_id = made.site_id
   WHERE EXISTS (
-      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id = member.subject_id
+      SELECT 1 FROM cohort_members AS member JOIN consent_events AS event ON event.subject_id IN ${subjectsOf('member')}
       WHERE member.cohort_id = cohorts.id AND event.kind = 'withdraw' AND event.purpose IN ('*', cohorts.purpose)
         AND event.recorded_at >= cohorts.frozen_at)
     -- Somebody was erased.
@@ -22,6 +28,21 @@ const withdrawnContributions = `SELECT DISTINCT made.run_id AS runId, made.round
 const contributionRow = withdrawalNoticeRecord
   .omit({ notedOn: true })
   .extend({ received: z.union([z.literal(0), z.literal(1)]) });
+
+/** Where it is still the update of its site for the round: what became of it, and when. */
+const madeOfRow = contributionRecord.extend({
+  status: roundSiteRecord.shape.status.nullable(),
+  updatedAt: z.string().nullable(),
+});
+const madeOfSubject = `SELECT made.run_id AS runId, made.round, made.site_id AS siteId, made.update_sha256 AS updateSha256,
+    made.cohort_sha256 AS cohortSha256, made.size_bytes AS sizeBytes, made.announced_at AS announcedAt,
+    row.status, row.updated_at AS updatedAt
+  FROM announced_contributions AS made
+    LEFT JOIN round_sites AS row ON row.run_id = made.run_id AND row.round = made.round AND row.site_id = made.site_id
+      AND row.update_sha256 = made.update_sha256
+  WHERE EXISTS (SELECT 1 FROM cohorts JOIN cohort_members ON cohort_id = cohorts.id
+    WHERE cohorts.run_id = made.run_id AND cohorts.round = made.round AND cohorts.sha256 = made.cohort_sha256 AND ${isOfSubject})
+  ORDER BY made.announced_at, made.rowid`;
 
 const markedRow = z.object({ runId: z.string(), round: z.int(), siteId: z.string() });
 /** The updates that were told of and are in the result of their round. */
@@ -35,7 +56,7 @@ type Contribution = Omit<WithdrawalNoticeRecord, 'notedOn'>;
 export function createWithdrawalNotices(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'withdrawal_notices', withdrawalNoticeRecord);
   const insert = `${insertSql('withdrawal_notices', [...rows.keys, 'told'])} ON CONFLICT DO NOTHING`;
-  const announced = ['runId', 'round', 'siteId', 'updateSha256', 'cohortSha256'];
+  const { keys: announced } = rowsOf(db, 'announced_contributions', contributionRecord);
   const keepAnnounced = `${insertSql('announced_contributions', announced)} ON CONFLICT DO NOTHING`;
   const today = () => now().slice(0, 10);
   const ofSite = 'WHERE run_id = @runId AND round = @round AND site_id = @siteId';
@@ -46,9 +67,14 @@ export function createWithdrawalNotices(db: Sqlite, now: () => string) {
     /** Where updates that were told of are in the result of their round. By run and round. */
     inModels: () => db.all(markedRow, inModels),
     /** Site: call it in the transaction that announces an update. */
-    keepAnnounced(made: Contribution & { cohortSha256: string }): void {
-      db.run(keepAnnounced, { ...made });
+    keepAnnounced(made: Defaulted<ContributionRecord, 'announcedAt'>): void {
+      db.run(keepAnnounced, { ...made, announcedAt: made.announcedAt ?? now() });
     },
+    /**
+     * Site: every update that was announced and made of images that were or now are this subject's, by time; also those that
+     * were taken back. `status` is null where the site has announced another one for the round since.
+     */
+    contributionsOf: (subjectId: number) => db.all(madeOfRow, madeOfSubject, { subjectId }),
     /**
      * Site: writes down what the coordinator has to be told, once. Follows from the tables alone, so that it can be asked at any
      * time and after a crash; who deletes consents or cohorts of a subject asks before, in the same transaction. Of a run the

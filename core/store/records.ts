@@ -137,8 +137,6 @@ export const imageRecord = z.object({
   faceBox: json.pipe(faceBoxSchema).nullable(),
   /** Null: imported before this was measured, or nothing could be. Never a reason to set it aside. */
   quality: json.pipe(imageQualitySchema).nullable(),
-  /** The 68 points, as x and y in the same pixels as `faceBox`. */
-  landmarks: json.pipe(z.array(z.tuple([z.number(), z.number()]))).nullable(),
   /** Perceptual hash of the crop, 64 hex digits. */
   cropHash: z.string().nullable(),
   /** Null when ready, and in rows set aside before version 8. */
@@ -325,6 +323,20 @@ export const withdrawalNoticeRecord = z.object({
   notedOn: z.string(),
 });
 export type WithdrawalNoticeRecord = z.infer<typeof withdrawalNoticeRecord>;
+
+/** On a site: an update that it announced. It may have left, whatever became of it. */
+export const contributionRecord = z.object({
+  runId: z.string(),
+  /** 0-based. */
+  round: z.int(),
+  siteId: z.string(),
+  updateSha256: z.string(),
+  /** Of the images that it was made of. */
+  cohortSha256: z.string(),
+  sizeBytes: z.int(),
+  announcedAt: z.string(),
+});
+export type ContributionRecord = z.infer<typeof contributionRecord>;
 
 export const evaluationRecord = z.object({
   runId: z.string(),

@@ -7,11 +7,13 @@ CREATE TABLE announced_contributions (
   site_id TEXT NOT NULL,
   update_sha256 TEXT NOT NULL,
   cohort_sha256 TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  announced_at TEXT NOT NULL,
   PRIMARY KEY (run_id, round, site_id, update_sha256),
   FOREIGN KEY (run_id, round) REFERENCES rounds(run_id, round)
 ) STRICT;
 INSERT INTO announced_contributions
-SELECT run_id, round, site_id, update_sha256, cohort_sha256 FROM round_sites
+SELECT run_id, round, site_id, update_sha256, cohort_sha256, coalesce(size_bytes, 0), updated_at FROM round_sites
 WHERE update_sha256 IS NOT NULL AND cohort_sha256 IS NOT NULL;
 
 -- An update of a site was made of images of somebody who has withdrawn since. At a site: what it tells its coordinator. At a

@@ -56,9 +56,16 @@ export function asColumns(fields: object): Record<string, SqlValue> {
   );
 }
 
-/** Of members of cohorts: also under the subject that an image was recorded for before somebody corrected whose it is. */
+/**
+ * A member of a cohort is of two subjects where somebody has corrected whose image it is: of the one as it was frozen, and of
+ * the one as it is. This one asks for the members of a subject; the indexes of both tables answer it.
+ */
 export const isOfSubject =
   '(subject_id = @subjectId OR image_id IN (SELECT id FROM images WHERE subject_id = @subjectId))';
+
+/** The other way round: whose a member is, for `IN`. @param member alias of its row */
+export const subjectsOf = (member: string): string =>
+  `(${member}.subject_id, (SELECT images.subject_id FROM images WHERE images.id = ${member}.image_id))`;
 
 /** A table whose columns are the fields of `record`. */
 export function rowsOf<T>(db: Sqlite, table: string, record: z.ZodObject & z.ZodType<T>) {

@@ -97,7 +97,7 @@ interface Readers {
   roundSites: 'get' | 'list' | 'listOfRun';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold' | 'contributionsOf';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';

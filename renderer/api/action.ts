@@ -2,10 +2,11 @@
 import { notifications } from '@mantine/notifications';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { toReport } from './errors.ts';
+import type { KeyWord } from './queries.ts';
 
 interface ActionOptions<Result> {
   /** First words of the query keys that the action changes. */
-  changes: readonly string[];
+  changes: readonly KeyWord[];
   /** Shown for a few seconds when it worked. */
   success?: (result: Result) => string;
   onSuccess?: (result: Result) => void;

@@ -4,8 +4,9 @@ import { useEffect } from 'react';
 import type { AgentEvent } from '../../core/api/contract.ts';
 import { api } from './client.ts';
 import { recordConnection, recordImport, recordStep } from './live-progress.ts';
+import type { KeyWord } from './queries.ts';
 
-const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], string[]> = {
+const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], KeyWord[]> = {
   status: ['status'],
   run: ['run', 'coordinator', 'site', 'trace', 'people'],
   sites: ['coordinator', 'plan'],

@@ -29,25 +29,30 @@ export const keys = {
   devices: ['devices'],
   site: ['site'],
   requests: ['site', 'requests'],
-  card: (contractSha256: string) => ['site', 'card', contractSha256],
+  card: (contractSha256: string) => ['site', 'card', contractSha256] as const,
   policy: ['site', 'policy'],
   dataset: ['dataset'],
-  subjects: (search: string) => ['dataset', 'subjects', search],
+  subjects: (search: string) => ['dataset', 'subjects', search] as const,
   setAside: ['dataset', 'set-aside'],
   imageQuality: ['dataset', 'quality'],
   fhirOptions: ['consent', 'fhir'],
-  subject: (pseudonym: string) => ['dataset', 'subject', pseudonym],
-  subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page],
-  trace: (pseudonym: string) => ['trace', pseudonym],
+  subject: (pseudonym: string) => ['dataset', 'subject', pseudonym] as const,
+  subjectImages: (pseudonym: string, page: number) => ['dataset', 'subject-images', pseudonym, page] as const,
+  trace: (pseudonym: string) => ['trace', pseudonym] as const,
   coordinator: ['coordinator'],
-  plan: (settings: FormSettings, sites: number) => ['plan', settings, sites],
-  run: (runId: string) => ['run', runId],
+  plan: (settings: FormSettings, sites: number) => ['plan', settings, sites] as const,
+  run: (runId: string) => ['run', runId] as const,
   adapters: ['adapters'],
   audit: ['audit'],
   me: ['me'],
   users: ['people', 'users'],
   proposals: ['people', 'proposals'],
 } as const;
+
+type KeyOf<Entry> = Entry extends (...input: never[]) => infer Key ? Key : Entry;
+
+/** First words of the query keys. */
+export type KeyWord = Extract<KeyOf<(typeof keys)[keyof typeof keys]>, readonly unknown[]>[0];
 
 const livelyMs = 5_000;
 const calmMs = 30_000;

@@ -42,7 +42,7 @@ export function ProposalsPanel() {
   );
 }
 
-const changes = [...decisionChanges, 'dataset', 'adapters'];
+const changes = [...decisionChanges, 'dataset', 'adapters'] as const;
 
 function Proposal({ proposal }: { proposal: ProposalRow }) {
   const confirm = useAction(() => confirmations[proposal.kind](proposal), {

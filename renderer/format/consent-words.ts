@@ -33,6 +33,22 @@ export function purposeNote({ status, next, withdrawal }: PurposeConsent, locale
   return null;
 }
 
+/** There is something to withdraw. */
+export const holdsOrWill = ({ status }: PurposeConsent): boolean =>
+  status === 'active' || status === 'not-yet-valid';
+
+/** The end of a consent that holds or has held, and what comes next; that of a withdrawn one would mislead. */
+export function validWords(consent: PurposeConsent, locale?: string): string {
+  const { status, term, next } = consent;
+  const parts: (string | null)[] = [];
+  if (term !== null && status !== 'withdrawn') {
+    const end = termEnd(term, locale);
+    parts.push(isEndless(term.until) ? end : `${status === 'expired' ? 'ended' : 'until'} ${end}`);
+  }
+  if (next !== null) parts.push(purposeNote(consent, locale));
+  return parts.filter((part) => part !== null).join(' · ');
+}
+
 export const changeWords: Record<TimelineRow['change'], { label: string; color: string }> = {
   granted: { label: 'Consent given', color: 'green' },
   renewed: { label: 'Renewed', color: 'green' },

@@ -16,12 +16,9 @@ export const noFilter: SubjectFilter = { search: '', purpose: '', status: '', la
 /** How long before its end a consent is worth a reminder. */
 export const soonDays = 60;
 
-/** Whether an active consent ends within {@link soonDays} and no recorded one goes on from there. */
-export function endsSoon({ status, term, next }: PurposeConsent, nowMs = Date.now()): boolean {
-  if (status !== 'active' || term === null || term.until === null) return false;
-  const goesOn = next !== null && Date.parse(next.from) <= Date.parse(term.until);
-  return !goesOn && Date.parse(term.until) - nowMs <= soonDays * 24 * 3_600_000;
-}
+/** Whether an active consent is over within {@link soonDays}, with all that is recorded to go on from it. */
+export const endsSoon = ({ endsAt }: PurposeConsent, nowMs = Date.now()): boolean =>
+  endsAt !== null && Date.parse(endsAt) - nowMs <= soonDays * 24 * 3_600_000;
 
 /** State of a consent for its badge. */
 export const stateWord = (consent: PurposeConsent, nowMs = Date.now()): StatusWord =>
@@ -51,7 +48,7 @@ export function filterSubjects(
     Math.min(
       ...row.consents
         .filter((consent) => (purpose === '' || consent.purpose === purpose) && endsSoon(consent, nowMs))
-        .map(({ term }) => Date.parse(term!.until!)),
+        .map(({ endsAt }) => Date.parse(endsAt!)),
     );
   return shown.sort((a, b) => endOf(a) - endOf(b));
 }

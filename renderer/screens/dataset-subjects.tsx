@@ -20,7 +20,7 @@ import { Paged } from '../components/paged.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { SubjectLink } from '../components/subject-link.tsx';
-import { purposeNote, termEnd } from '../format/consent-words.ts';
+import { holdsOrWill, validWords } from '../format/consent-words.ts';
 import { formatCount, formatPlural } from '../format/format.ts';
 import {
   choicesOf,
@@ -231,20 +231,8 @@ function Purposes({ consents }: { consents: readonly PurposeConsent[] }) {
   );
 }
 
-/** The end of a consent that holds or has held; that of a withdrawn one would mislead. */
-function validWords(consent: PurposeConsent): string {
-  const { status, term, next } = consent;
-  const end =
-    term === null || status === 'withdrawn'
-      ? null
-      : term.until === null
-        ? 'no end date'
-        : `${status === 'expired' ? 'ended' : 'until'} ${termEnd(term)}`;
-  return [end, next === null ? null : purposeNote(consent)].filter((part) => part !== null).join(' · ');
-}
-
 function SubjectActions({ subject, onOpen }: { subject: SubjectRow; onOpen: (open: Open) => void }) {
-  const holds = subject.consents.some(({ status }) => status === 'active' || status === 'not-yet-valid');
+  const holds = subject.consents.some(holdsOrWill);
   return (
     <Group gap={4} justify="flex-end" wrap="nowrap">
       <Button

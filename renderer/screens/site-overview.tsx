@@ -203,7 +203,7 @@ function useNewestProgress({ activity, progress, run }: SiteOverview): ShownProg
 }
 
 function PauseButton({ overview }: { overview: SiteOverview }) {
-  const options = { changes: ['site'] };
+  const options = { changes: ['site'] } as const;
   const pause = useAction(() => api.site.pause.mutate(), {
     ...options,
     success: () => 'This site is paused.',

@@ -4,10 +4,13 @@ import type { Account, HandedOut } from '../../core/api/contract.ts';
 import { allRoles, type Role, roleWords } from '../../core/config/roles.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
-import { keys, useUsers } from '../api/queries.ts';
+import { useUsers } from '../api/queries.ts';
 import { CopyText } from '../components/copy-text.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { formatDateTime } from '../format/format.ts';
+
+/** What is asked again after any change of users: it may be of whoever makes it. */
+export const userChanges = ['people', 'me', 'audit'] as const;
 
 interface RoleChoiceProps {
   roles: readonly Role[];
@@ -38,7 +41,7 @@ export function AddUserDialog({ onAdded, onClose }: AddUserDialogProps) {
   const [displayName, setDisplayName] = useState('');
   const [roles, setRoles] = useState<Role[]>(isFirst ? ['administrator'] : []);
   const add = useAction(() => api.people.add.mutate({ name: name.trim(), displayName, roles }), {
-    changes: ['people', 'me'],
+    changes: userChanges,
     onSuccess: onAdded,
     ownErrors: true,
   });
@@ -89,7 +92,7 @@ export function AddUserDialog({ onAdded, onClose }: AddUserDialogProps) {
 export function RolesDialog({ account, onClose }: { account: Account; onClose: () => void }) {
   const [roles, setRoles] = useState<Role[]>(account.roles);
   const save = useAction(() => api.people.setRoles.mutate({ name: account.name, roles }), {
-    changes: keys.users,
+    changes: userChanges,
     success: () => 'Roles changed. They hold from the next click on.',
     onSuccess: onClose,
     ownErrors: true,

@@ -6,7 +6,7 @@ import { roleWords } from '../../core/config/roles.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { useMissingRole } from '../api/me.ts';
-import { keys, useUsers } from '../api/queries.ts';
+import { useUsers } from '../api/queries.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { EmptyState } from '../components/empty-state.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
@@ -14,7 +14,7 @@ import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { formatDateTime } from '../format/format.ts';
-import { AddUserDialog, HandedOutDialog, RolesDialog } from './user-dialogs.tsx';
+import { AddUserDialog, HandedOutDialog, RolesDialog, userChanges } from './user-dialogs.tsx';
 
 type Asking =
   | { what: 'add' }
@@ -112,7 +112,7 @@ function ConfirmUser({ what, account: { name, displayName }, onHandedOut, onClos
       return null;
     },
     {
-      changes: keys.users,
+      changes: userChanges,
       onSuccess: (handedOut) => (handedOut === null ? onClose() : onHandedOut(handedOut)),
       ownErrors: true,
     },
@@ -220,7 +220,7 @@ function SignInRules({ settings }: { settings: PeopleSettings }) {
   const [minutes, setMinutes] = useState<number | string>(settings.lockAfterMinutes);
   const change = useAction(
     (changed: Partial<PeopleSettings>) => api.people.changeSettings.mutate({ ...settings, ...changed }),
-    { changes: ['people', 'me'], success: () => 'Saved.', ownErrors: true },
+    { changes: userChanges, success: () => 'Saved.', ownErrors: true },
   );
   const isValid = Number.isInteger(minutes) && Number(minutes) >= 1 && Number(minutes) <= 480;
   return (

@@ -6,7 +6,7 @@ import { useMissingRole } from '../api/me.ts';
 import { Section } from '../components/page.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
-import { purposeNote, termEnd, termStart } from '../format/consent-words.ts';
+import { holdsOrWill, purposeNote, termEnd, termStart } from '../format/consent-words.ts';
 import { stateWord } from '../format/subject-filter.ts';
 import { RecordConsentDialog, type RecordMode } from '../screens/consent-dialogs.tsx';
 import { WithdrawConsentDialog } from '../screens/withdraw-dialog.tsx';
@@ -24,7 +24,7 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
   const close = () => setOpen(null);
   // A refusal of every purpose by somebody who never consented is in the history.
   const purposes = subject.consents.filter(({ purpose }) => purpose !== '*');
-  const several = purposes.filter(({ status }) => holds(status)).length > 1;
+  const several = purposes.filter(holdsOrWill).length > 1;
   return (
     <Section
       title="Consent"
@@ -72,8 +72,6 @@ export function SubjectConsents({ subject }: { subject: SubjectDetail }) {
     </Section>
   );
 }
-
-const holds = (status: PurposeConsent['status']) => status === 'active' || status === 'not-yet-valid';
 
 interface PurposesTableProps {
   purposes: readonly PurposeConsent[];
@@ -135,7 +133,7 @@ function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (ope
 function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
   const { purpose: name, status } = purpose;
   const missing = useMissingRole(managers);
-  if (!holds(status)) {
+  if (!holdsOrWill(purpose)) {
     const what = status === 'withdrawn' ? 'after-withdrawal' : status === 'expired' ? 'renew' : 'record';
     const label = { 'after-withdrawal': 'New consent…', renew: 'Renew…', record: 'Record consent…' }[what];
     return (

@@ -4,7 +4,8 @@ import type { Me } from '../../core/api/contract.ts';
 import { appRouter } from '../../core/api/router.ts';
 import { defaultSitePolicy } from '../../core/config/site-policy.ts';
 import { setPolicy } from '../../core/site/policy.ts';
-import { type Client, goodPassword, type PeopleAgent, startPeopleAgent } from '../fixtures/people-agent.ts';
+import { goodPassword } from '../fixtures/people.ts';
+import { type Client, type PeopleAgent, startPeopleAgent } from '../fixtures/people-agent.ts';
 
 let agent: PeopleAgent;
 let admin: Client;

@@ -8,8 +8,8 @@ import { ensureBuilt } from '../../build/ensure-built.ts';
 import { freePort } from '../contract/test-brokers.ts';
 import { launchBrowser } from '../fixtures/browser.ts';
 import { type Desk, openDesk } from '../fixtures/desk.ts';
+import { goodPassword as password } from '../fixtures/people.ts';
 
-const password = 'velvet harbour cactus 81';
 /** Pictures of the screens, for whoever wants to look at them. */
 const pictures = process.env['ANNEAL_PICTURES'];
 

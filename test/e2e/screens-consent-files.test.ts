@@ -96,7 +96,9 @@ test('problems are listed all at once', async () => {
   await desk.field('File of consents').fill(file);
   await desk.button('Look at it').click();
   await report().getByText('2 problems in this file.').waitFor();
-  expect(await report().getByRole('list', { name: 'Problems' }).getByRole('listitem').count()).toBe(2);
+  await expect
+    .poll(() => report().getByRole('list', { name: 'Problems' }).getByRole('listitem').count())
+    .toBe(2);
   await picture('consent-files-problems');
 });
 

@@ -132,7 +132,7 @@ test('a run with privacy and a robust rule tells what was spent, who counted les
   await recall.getByText('too few images').waitFor();
   await page.getByRole('figure', { name: 'Drift between sites' }).waitFor();
   const excluded = page.getByRole('table', { name: 'Updates that counted less' });
-  expect(await excluded.getByRole('row').count()).toBe(1 + 4);
+  await expect.poll(() => excluded.getByRole('row').count()).toBe(1 + 4);
 });
 
 test('a run shows sites at work, every round and what was sent', async () => {
@@ -149,7 +149,7 @@ test('a run shows sites at work, every round and what was sent', async () => {
     loss: 0.44,
   });
   await sites.getByText('40 of 48').waitFor();
-  expect(await page.getByRole('table', { name: 'Rounds' }).getByRole('row').count()).toBe(1 + 5);
+  await expect.poll(() => page.getByRole('table', { name: 'Rounds' }).getByRole('row').count()).toBe(1 + 5);
   await page.getByRole('figure', { name: 'Federated accuracy' }).waitFor();
   await page.getByText('4 rounds of 10 done.').waitFor({ state: 'attached' });
 

@@ -65,7 +65,7 @@ test('a marked run says what was withdrawn, and begins again from before', async
   await picture('runs');
   await page.getByRole('link', { name: 'Adapters' }).click();
   await heading('Adapters').waitFor();
-  expect(await page.getByText('Consent withdrawn').count()).toBe(3);
+  await expect.poll(() => page.getByText('Consent withdrawn').count()).toBe(3);
   await picture('adapters');
 }, 240_000);
 

@@ -6,11 +6,11 @@ test('what was set aside is shown by the kind of its reason', async () => {
   await open('site', '/dataset/set-aside');
   const table = page.getByRole('table', { name: 'Images set aside' });
   await table.waitFor();
-  expect(await table.getByRole('row').count()).toBe(4);
+  await expect.poll(() => table.getByRole('row').count()).toBe(4);
 
   await page.getByLabel('Reason').selectOption('quality');
 
-  expect(await table.getByRole('row').count()).toBe(2);
+  await expect.poll(() => table.getByRole('row').count()).toBe(2);
   await table.getByText('the face is 38 pixels wide; at least 48 are asked for').waitFor();
 });
 
@@ -24,7 +24,7 @@ test('the quality of the faces is sorted and filtered, and pairs are asked about
   await page.getByLabel('Order').selectOption('Smallest faces first');
   expect(await firstFile()).toBe('p0014-a.jpg');
   await page.getByLabel('Show').selectOption('set-aside');
-  expect(await table.getByRole('row').count()).toBe(2);
+  await expect.poll(() => table.getByRole('row').count()).toBe(2);
 
   await page.getByLabel('Show').selectOption('all');
   await page.getByLabel('Order').selectOption('As imported');

@@ -52,7 +52,7 @@ test('each site’s policy says whether it allows the plan; too few of them stop
   await answers.getByText('Allows it').waitFor();
   await answers.getByText('Not known yet').waitFor();
   await answers.getByText(refusal).waitFor();
-  expect(await sites.count()).toBe(3);
+  await expect.poll(() => sites.count()).toBe(3);
   await page.getByText('2 of 3 sites would take part.').waitFor();
   expect(await button('Start the run').isEnabled()).toBe(true);
 

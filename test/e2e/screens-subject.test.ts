@@ -70,7 +70,7 @@ test('the face crops are shown as pictures, two pixels of which are those of the
   await openSubject(trained[0]!);
   const pictures = desk.region('Images').getByRole('img');
   await pictures.first().waitFor();
-  expect(await pictures.count()).toBe(2);
+  await expect.poll(() => pictures.count()).toBe(2);
   const shown = await pictures.first().evaluate((image: HTMLImageElement) => ({
     width: image.naturalWidth,
     address: image.src,

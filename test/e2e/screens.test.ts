@@ -185,7 +185,7 @@ test('the audit trail loads older entries and says when its chain is broken', as
   await open('site', '/audit');
   await page.getByText('Chain intact').waitFor();
   const rows = page.getByRole('table', { name: 'Audit trail' }).getByRole('row');
-  expect(await rows.count()).toBe(1 + 100);
+  await expect.poll(() => rows.count()).toBe(1 + 100);
   await button('Load older entries').click();
   await expect.poll(() => rows.count(), { timeout: 10_000 }).toBe(1 + 130);
   expect(await button('Load older entries').count()).toBe(0);

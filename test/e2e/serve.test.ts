@@ -114,8 +114,8 @@ test('the site adds its images and sees whose consent is active', async () => {
   await goTo('Images and consent');
   await page.getByText(`${subjects} subjects`, { exact: true }).waitFor();
   const list = page.getByRole('table', { name: 'Subjects' });
-  expect(await list.getByText('Active').count()).toBe(subjects - 1);
-  expect(await list.getByText('Withdrawn').count()).toBe(1);
+  await expect.poll(() => list.getByText('Active').count()).toBe(subjects - 1);
+  await expect.poll(() => list.getByText('Withdrawn').count()).toBe(1);
 });
 
 test('a site that pauses says so, and takes part again', async () => {
@@ -175,7 +175,7 @@ test('a short run is planned on the sliders and asks the site with a letter', as
   await letter.getByText('built into Anneal').waitFor();
   await letter.getByText('16 → 2').waitFor();
   const leaves = letter.getByRole('region', { name: 'What leaves this site' }).getByRole('listitem');
-  expect(await leaves.count()).toBeGreaterThan(2);
+  await expect.poll(() => leaves.count()).toBeGreaterThan(2);
 });
 
 test('declined, the coordinator reads the reason', async () => {
@@ -206,8 +206,8 @@ test('approved within limits after all, the site trains; both screens follow it 
   await page.getByText('Finished', { exact: true }).waitFor({ timeout: runTimeoutMs });
 
   const table = page.getByRole('table', { name: 'Rounds' }).getByRole('row');
-  expect(await table.count()).toBe(1 + rounds);
-  expect(await table.filter({ hasText: 'Done' }).count()).toBe(rounds);
+  await expect.poll(() => table.count()).toBe(1 + rounds);
+  await expect.poll(() => table.filter({ hasText: 'Done' }).count()).toBe(rounds);
   await page.getByText(`${rounds} of ${rounds}`, { exact: true }).waitFor();
   // Its shape, not its visibility: equal accuracies make a line without height.
   const line = page.getByRole('figure', { name: 'Federated accuracy' }).locator('path.recharts-curve');
@@ -251,7 +251,7 @@ test('a subject can be followed into the run, and its consent withdrawn', async 
   const row = page.getByRole('row').filter({ hasText: pseudonym });
   await row.getByText('Withdrawn').waitFor();
   const list = page.getByRole('table', { name: 'Subjects' });
-  expect(await list.getByText('Active').count()).toBe(subjects - 2);
+  await expect.poll(() => list.getByText('Active').count()).toBe(subjects - 2);
 });
 
 /** The first subject of the list that is not held out. */

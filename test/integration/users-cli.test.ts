@@ -6,9 +6,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { HandedOut } from '../../core/api/contract.ts';
 import { osUser } from '../../core/people/names.ts';
 import { type CommandLine, type Outcome, openCommandLine } from '../fixtures/command-line.ts';
+import { goodPassword as password } from '../fixtures/people.ts';
 
 const program = fileURLToPath(new URL('../../core/cli/anneal.ts', import.meta.url));
-const password = 'velvet harbour cactus 81';
 let cli: CommandLine;
 
 beforeAll(async () => {

@@ -168,3 +168,104 @@ describe('a list', () => {
     expect(world.store.subjects.count()).toBe(1);
   });
 });
+
+describe('what was shortened without a date of its own', () => {
+  const written: Partial<ConsentRecord>[] = [
+    {},
+    { documentVersion: 'v2' },
+    { documentVersion: null },
+    { expiresAt: null },
+    { expiresAt: '2032-01-01' },
+  ];
+  const longRow = { expiresAt: '2031-12-31' };
+
+  test.each(['Europe/Berlin', 'America/New_York', 'Asia/Tokyo', 'Pacific/Kiritimati'])(
+    'stays short when the old list comes again, however it is written, read in %s',
+    (zone) => {
+      for (const change of written) {
+        using world = opened();
+        apply(world, longRow);
+        expect(apply(world, { validFrom: null, expiresAt: '2026-08-31' })).toBe('recorded');
+        setTimeZone(world.store, zone, 'test');
+
+        const outcome = apply(world, { ...longRow, ...change });
+
+        expect([zone, change, outcome]).toEqual([zone, change, 'known']);
+        expect(consentStatus(world.store.consentEvents.all(), purpose, '2026-10-01T00:00:00.000Z')).toBe(
+          'expired',
+        );
+      }
+    },
+  );
+
+  test('is renewed by a consent that was given later', () => {
+    using world = opened();
+    apply(world, longRow);
+    apply(world, { validFrom: null, expiresAt: '2026-08-31' });
+    world.clock.now = new Date('2026-09-10T12:00:00.000Z');
+
+    expect(apply(world, { validFrom: '2026-09-09', expiresAt: null })).toBe('recorded');
+    expect(status(world)).toBe('active');
+  });
+});
+
+describe('a withdrawal of a list', () => {
+  test('counts against a consent that was recorded before it and begins after it', () => {
+    using world = opened();
+    apply(world);
+    withdraw(world);
+    recordConsent(world.store, {
+      ...{ pseudonym: 'P1', purpose, documentVersion: 'v2', validFrom: '2026-09-01' },
+      ...{ recordedBy: 'nurse', afterWithdrawal: true },
+    });
+    const told = { kind: 'withdrawn', validFrom: null, expiresAt: null } as const;
+    world.clock.now = new Date('2026-07-10T12:00:00.000Z');
+
+    // The one that is known.
+    expect(apply(world, { ...told, withdrawnOn: '2026-06-01' })).toBe('known');
+    expect(apply(world, { ...told, withdrawnOn: '2026-07-09' })).toBe('withdrawn');
+
+    world.clock.now = new Date('2026-09-02T12:00:00.000Z');
+    expect(status(world)).toBe('withdrawn');
+  });
+
+  test.each([
+    'Federated-Training',
+    'federated training',
+    'federated_training',
+    'federated\u2011training',
+    'federated-training\u200b',
+  ])('from "%s" means the purpose that was consented to, by a list and by hand', (written) => {
+    const told = { kind: 'withdrawn', validFrom: null, expiresAt: null } as const;
+    using world = opened();
+    apply(world);
+    apply(world, { purpose: 'teaching' });
+    expect(apply(world, { ...told, purpose: written })).toBe('withdrawn');
+    expect(apply(world, { ...told, purpose: written })).toBe('known');
+
+    using other = opened();
+    apply(other);
+    withdrawConsent(other.store, { pseudonym: 'P1', purpose: written, recordedBy: 'nurse' });
+
+    expect([status(world), status(world, 'teaching'), status(other)]).toEqual([
+      ...['withdrawn', 'active', 'withdrawn'],
+    ]);
+  });
+
+  test('from a purpose that is written exactly so leaves others alone that look like it', () => {
+    using world = opened();
+    apply(world);
+    apply(world, { purpose: 'Federated-Training' });
+
+    withdrawConsent(world.store, { pseudonym: 'P1', purpose, recordedBy: 'nurse' });
+
+    expect([status(world), status(world, 'Federated-Training')]).toEqual(['withdrawn', 'active']);
+  });
+
+  test('a consent to a purpose with a character that nobody sees is refused', () => {
+    using world = opened();
+    expect(() => apply(world, { purpose: 'teach\u200bing' })).toThrow(
+      expect.objectContaining({ code: 'CONSENT_INVALID' }),
+    );
+  });
+});

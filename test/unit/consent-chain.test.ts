@@ -2,7 +2,7 @@
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
-import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
+import { consentStatus, recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { assertConsentsHold } from '../../core/consent/site-clock.ts';
 import { migrations } from '../../core/store/migrations.ts';
 import { openDatabase } from '../../core/store/open-database.ts';
@@ -229,6 +229,54 @@ describe('consents of a database of before version 7', () => {
     tamper(opened.file, 'DELETE FROM consent_events WHERE id = 5');
 
     expect(opened.store.audit.verify()).toMatchObject({ intact: false });
+  });
+
+  test('of one person under two forms of a pseudonym become one: what was withdrawn under one is withdrawn', () => {
+    using folder = temporaryFolder();
+    const file = path.join(folder.dir, 'anneal.db');
+    const before = openDatabase(file, migrations.slice(0, 6));
+    const [composed, decomposed] = [`Zo\u00EB-7`, `Zoe\u0308-7`];
+    before.exec(`
+      INSERT INTO subjects VALUES (1, '${decomposed}', x'01', '2026-01-01'), (2, '${composed}', NULL, '2026-01-01'),
+        (3, 'Zoe-7', NULL, '2026-01-01'), (4, 'A\u030A', NULL, '2026-01-01'), (5, '\u212B', NULL, '2026-01-01');
+      INSERT INTO consent_events (subject_id, kind, purpose, document_version, valid_from, recorded_at, recorded_by) VALUES
+        (1, 'grant', 'p', 'v1', '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z', 'desk'),
+        (2, 'grant', 'p', 'v1', '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z', 'desk'),
+        (2, 'withdraw', '*', NULL, '2026-03-01T00:00:00.000Z', '2026-03-01T00:00:00.000Z', 'desk'),
+        (3, 'grant', 'p', 'v1', '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z', 'desk'),
+        (4, 'grant', 'p', 'v1', '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z', 'desk');
+      INSERT INTO datasets VALUES (1, 'faces', 'then');
+      INSERT INTO images VALUES (1, 1, 1, 'image', 'a.png', 'a', 'train', 'ready', NULL, 'crop', 9, 9, NULL, 'then');
+      INSERT INTO runs VALUES ('run', '{}', 'running', 0, 'then', NULL, NULL);
+      INSERT INTO cohorts VALUES (1, 'run', 0, 'cohort', 'p', 'then', 1, 0);
+      INSERT INTO cohort_members VALUES (1, 1, 1);`);
+    before.close();
+    const store = openStore(file);
+
+    expect(store.subjects.list().map(({ id, pseudonym }) => [id, pseudonym])).toEqual([
+      ...[
+        [4, 'A\u030A'],
+        [3, 'Zoe-7'],
+        [2, composed],
+      ],
+    ]);
+    const subject = store.subjects.byPseudonym(decomposed)!;
+    expect(subject).toMatchObject({ id: 2 });
+    const status = (id: number) =>
+      consentStatus(store.consentEvents.ofSubject(id), 'p', '2026-06-01T00:00:00.000Z');
+    expect([2, 3, 4].map(status)).toEqual(['withdrawn', 'active', 'active']);
+    expect(store.images.get(1)).toMatchObject({ subjectId: 2 });
+    expect(store.cohorts.subjects(1)).toEqual([2]);
+    expect(store.audit.page().map(({ action }) => action)).toEqual([
+      ...['consents.bound', 'subjects.merged', 'subjects.merged'],
+    ]);
+    expect(store.audit.verify()).toMatchObject({ intact: true });
+    // The tables are append-only again.
+    store.close();
+    const after = openDatabase(file);
+    for (const table of ['consent_events', 'cohort_members'])
+      expect(() => after.exec(`UPDATE ${table} SET subject_id = 3`)).toThrow(/append-only|do not change/);
+    after.close();
   });
 
   test('inserted into a new database before anything was recorded are not taken for old ones', () => {

@@ -140,3 +140,33 @@ describe('while a run is planned', () => {
     ]);
   });
 });
+
+test('a marked run goes on until it is known that the one in its place can begin; it is stopped as by a person', async () => {
+  const settings = { baseId: base.id, classes: ['a', 'b'], rounds: 5 };
+  await using center = openCenter({ a: {}, b: {}, c: {} });
+  const { node, store } = center;
+  const { id } = await node.startRun(settings);
+  const update = { runId: id, round: 0, siteId: 'a', updateSha256: 'd'.repeat(64) };
+  const startSha256 = 'e'.repeat(64);
+  store.rounds.insert({
+    runId: id,
+    round: 0,
+    stage: 'heating',
+    rank: 4,
+    trainableParameters: 9,
+    startSha256,
+  });
+  store.roundSites.upsert({ ...update, status: 'received' });
+  store.withdrawalNotices.add(update);
+  store.sites.setPolicy('a', { ...defaultSitePolicy, maxRounds: 4 });
+
+  await expect(node.restartBeforeWithdrawal(id, 'anna')).rejects.toMatchObject({ code: 'POLICY_REFUSED' });
+
+  expect(store.runs.current()?.id).toBe(id);
+  store.sites.setPolicy('a', defaultSitePolicy);
+  const again = await node.restartBeforeWithdrawal(id, 'anna');
+  expect(store.runs.current()?.id).toBe(again.id);
+  expect(store.runs.get(id)?.status).toBe('stopped');
+  const acts = store.audit.page().map(({ actor, action, details }) => [actor, action, details['runId']]);
+  expect(acts).toContainEqual(['anna', 'run-stop-asked', id]);
+});

@@ -46,6 +46,21 @@ describe('the crops of a subject', () => {
     expect(drop(store)).toMatchObject({ images: 0 });
   });
 
+  test('go when the consent was shortened, also where an older one would have held longer or begun later', () => {
+    using opened = openTestStore();
+    const { store, clock } = opened;
+    addImage(store, 'P1', 'one');
+    grant(store, 'P1', { expiresAt: '2031-01-01' });
+    const said = { pseudonym: 'P1', purpose, documentVersion: '1', recordedBy: 'desk' };
+    recordConsent(store, { ...said, validFrom: '2028-01-01', expiresAt: '2040-01-01' });
+    recordConsent(store, { ...said, validFrom: '2026-11-01', expiresAt: '2026-12-31T00:00:00Z' });
+    expect(drop(store)).toMatchObject({ images: 0, nextAt: '2026-12-31T00:00:00.000Z' });
+
+    clock.now = new Date('2026-12-31T00:00:00.000Z');
+
+    expect(drop(store)).toMatchObject({ images: 1 });
+  });
+
   test('stay while a consent to another purpose holds', () => {
     using opened = openTestStore();
     const { store } = opened;

@@ -3,12 +3,14 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
+import { signedText } from '../../core/evidence/bundle-format.ts';
 import { verifyEvidence } from '../../core/evidence/verify-bundle.ts';
 import { createEraser } from '../../core/rights/erase.ts';
-import { canonicalJson } from '../../core/shared/hash.ts';
+import { canonicalJson, sha256 } from '../../core/shared/hash.ts';
 import { silentLogger } from '../../core/shared/logger.ts';
+import { auditGenesisHash, chainHash } from '../../core/store/audit.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
-import { openEvidenceSite, pseudonyms } from '../fixtures/evidence.ts';
+import { type EvidenceSite, openEvidenceSite, pseudonyms } from '../fixtures/evidence.ts';
 
 const failures = async (file: string, options = {}) =>
   (await verifyEvidence(file, options)).checks.filter(({ ok }) => ok === false).map(({ name }) => name);
@@ -152,6 +154,7 @@ test('an erasure leaves evidence that holds, and tells of the contribution that 
   const { runId, round, siteId, updateSha256, cohortSha256 } = made!;
   store.withdrawalNotices.keepAnnounced({
     ...{ runId, round, siteId, updateSha256: updateSha256!, cohortSha256: cohortSha256! },
+    sizeBytes: 9,
   });
   const eraser = createEraser({
     ...{
@@ -171,6 +174,64 @@ test('an erasure leaves evidence that holds, and tells of the contribution that 
   expect(report.checks.filter(({ ok }) => ok === false)).toEqual([]);
   expect(await readFile(file, 'utf8')).not.toContain(pseudonyms[2]);
   expect(store.withdrawalNotices.untold()).toMatchObject([{ runId, round, updateSha256 }]);
+});
+
+describe('a bundle that somebody made up and signed', () => {
+  /** Puts other rows into a bundle and signs it anew, as everybody can with a key of their own. */
+  async function forge(site: EvidenceSite, change: (section: string, row: Row) => Row): Promise<string> {
+    const [head, ...lines] = (await readFile(await site.export('true.jsonl'), 'utf8')).trimEnd().split('\n');
+    const { contents } = JSON.parse(lines.pop()!);
+    const rows = lines.map((line) => JSON.parse(line) as { section: string; row: Row });
+    let previousHash = auditGenesisHash;
+    for (const one of rows) {
+      one.row = change(one.section, one.row);
+      if (one.section === 'audit') previousHash = String(one.row['hash']);
+    }
+    const written = rows.map((row) => canonicalJson(row));
+    for (const [name, seal] of Object.entries<{ sha256: string }>(contents.sections))
+      seal.sha256 = sha256(
+        written
+          .filter((_line, i) => rows[i]!.section === name)
+          .map((line) => `${line}\n`)
+          .join(''),
+      );
+    contents.head = previousHash;
+    const seal = { contents, signature: site.signer.sign(signedText(contents)) };
+    const file = path.join(site.dir, 'forged.jsonl');
+    await writeFile(file, [head, ...written, canonicalJson(seal), ''].join('\n'));
+    return file;
+  }
+  type Row = Record<string, unknown>;
+
+  test.each(['{"a":1', 'null', '[1]', '"text"', '7'])(
+    'with details that are no object, %s, is refused in one sentence',
+    async (details) => {
+      using site = openEvidenceSite();
+      const file = await forge(site, (section, row) =>
+        section === 'audit' && row['seq'] === 2 ? { ...row, details } : row,
+      );
+
+      await expect(verifyEvidence(file)).rejects.toMatchObject({ code: 'EVIDENCE_INVALID' });
+    },
+  );
+
+  test('does not pass off a row of an erasure as one that another erasure replaced', async () => {
+    using site = openEvidenceSite();
+    const { audit } = site.store;
+    const erased = audit.append({ actor: 'anna', action: 'subject.erased', details: { redacted: [] } });
+    const { hash, ...content } = erased;
+    const replaced = canonicalJson({ redacted: [], rows: {} });
+    const becomes = chainHash({ ...content, details: replaced });
+    audit.append({
+      ...{ actor: 'anna', action: 'subject.erased' },
+      details: { redacted: [{ seq: erased.seq, hash, becomes }] },
+    });
+    const file = await forge(site, (section, row) =>
+      section === 'audit' && row['seq'] === erased.seq ? { ...row, details: replaced } : row,
+    );
+
+    expect(await failures(file)).toEqual(['trail']);
+  });
 });
 
 describe('an earlier bundle', () => {

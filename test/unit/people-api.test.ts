@@ -3,8 +3,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Me } from '../../core/api/contract.ts';
 import { appRouter } from '../../core/api/router.ts';
 import { allRoles, type Role } from '../../core/config/roles.ts';
+import { defaultSitePolicy, type SitePolicy } from '../../core/config/site-policy.ts';
 import { osUser } from '../../core/people/names.ts';
-import { type Client, goodPassword, type PeopleAgent, startPeopleAgent } from '../fixtures/people-agent.ts';
+import { setPolicy } from '../../core/site/policy.ts';
+import { goodPassword } from '../fixtures/people.ts';
+import { type Client, type PeopleAgent, startPeopleAgent } from '../fixtures/people-agent.ts';
 
 interface Definition {
   type: 'query' | 'mutation' | 'subscription';
@@ -28,8 +31,8 @@ beforeAll(async () => {
   await agent.signedIn('root.admin', ['administrator']);
   by.set('nobody', await agent.browser());
   for (const role of allRoles) by.set(role, await agent.signedIn(`only.${role}`, [role]));
-  // Twenty passwords are hashed here, which takes as long as it should.
-}, 300_000);
+  // Each signs in with a password, which takes as long as it should.
+}, 60_000);
 
 afterAll(() => agent?.[Symbol.asyncDispose]());
 
@@ -160,3 +163,36 @@ test('no answer holds a hash of a password, and no error the password', async ()
   expect(error?.code).toBe('PASSWORD_REFUSED');
   expect(JSON.stringify(error)).not.toContain('tinysecret');
 });
+
+test('a rule of two people takes somebody who could be the second: by their role, and to weaken the policy again', async () => {
+  const { store } = agent.running.agent.context;
+  const root = await agent.signedIn('root.admin', []);
+  const setRoles = (name: string, roles: Role[]) => root.mutate('people.setRoles', { name, roles });
+  const answers: Record<string, unknown> = {};
+  const ask = async (name: string, policy: Partial<SitePolicy>) => {
+    const { error } = await agent.owner.mutate('site.setPolicy', {
+      policy: { ...defaultSitePolicy, ...policy },
+    });
+    answers[name] = error === null ? 'saved' : [error.code, error.action];
+  };
+  await setRoles('only.data-manager', ['viewer']);
+  await ask('erase: no data manager', { twoPersonErasure: true });
+  await ask('approve: an approver', { twoPersonApproval: true });
+  setPolicy(store, defaultSitePolicy, 'test');
+  await setRoles('only.approver', ['viewer']);
+  await setRoles('only.data-manager', ['data-manager']);
+  await ask('erase: no approver', { twoPersonErasure: true });
+  await ask('approve: no approver', { twoPersonApproval: true });
+  await setRoles('only.approver', ['approver']);
+  await ask('erase: both', { twoPersonErasure: true });
+  setPolicy(store, defaultSitePolicy, 'test');
+
+  const missing = (role: string) => ['USER_CONFLICT', `Add a user with the role "${role}" first.`];
+  expect(answers).toEqual({
+    'erase: no data manager': missing('data-manager'),
+    'approve: an approver': 'saved',
+    'erase: no approver': missing('approver'),
+    'approve: no approver': missing('approver'),
+    'erase: both': 'saved',
+  });
+}, 60_000);

@@ -1,19 +1,21 @@
 /** Accounts, passwords and sessions: who gets in, and who does not any more. */
 import crypto from 'node:crypto';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type Role, rolesSchema } from '../../core/config/roles.ts';
 import { addAccount, deactivate, reactivate, resetPassword, setRoles } from '../../core/people/accounts.ts';
 import { accountName, displayName, osUser, ownerName } from '../../core/people/names.ts';
 import { hashPassword, isPassword, nobodysHash } from '../../core/people/password-hash.ts';
 import { checkPassword, createOneTimePassword } from '../../core/people/password-rules.ts';
 import { createPeople, type People } from '../../core/people/people.ts';
+import { addUser, goodPassword as good } from '../fixtures/people.ts';
 import { openTestStore } from '../fixtures/store.ts';
 
-const good = 'velvet harbour cactus 81';
 const screen = { channel: 'loopback', isScreen: true } as const;
 
 function world() {
-  const { store, clock } = openTestStore('2027-01-04T08:00:00.000Z');
+  const opened = openTestStore('2027-01-04T08:00:00.000Z');
+  onTestFinished(() => opened[Symbol.dispose]());
+  const { store, clock } = opened;
   const people = createPeople(store, () => clock.now.getTime());
   const context = { store, sessions: people.sessions, actor: 'root (this computer)' };
   return {
@@ -21,7 +23,13 @@ function world() {
     pass(ms: number) {
       clock.now = new Date(clock.now.getTime() + ms);
     },
+    /** Who has chosen a password long ago, signed in. */
     async add(name: string, roles: Role[] = ['administrator']) {
+      await addUser(store, name, roles);
+      return people.sessions.open(name, 'loopback');
+    },
+    /** Who comes with a one-time password and chooses another one. */
+    async begin(name: string, roles: Role[] = ['administrator']) {
       const { oneTimePassword } = await addAccount(context, { name, displayName: name, roles });
       const token = await people.signIn(name, oneTimePassword, 'loopback');
       await people.changePassword(name, { current: oneTimePassword, next: good }, token);
@@ -208,8 +216,8 @@ describe('an account', () => {
   });
 
   test('writes down who did what, and never a password', async () => {
-    const { store, people, context, add } = world();
-    const token = await add('anna');
+    const { store, people, context, begin } = world();
+    const token = await begin('anna');
     await expect(people.signIn('anna', 'wrong wrong wrong', 'loopback')).rejects.toThrow();
     setRoles(context, 'anna', ['administrator', 'viewer']);
     people.sessions.close(token);
@@ -336,9 +344,9 @@ describe('who may act without an account', () => {
   const kinds = (people: People) => [cli, desktop, browser].map((caller) => people.whoIs(caller).kind);
 
   test('everybody who is let in, until there are accounts; then nobody over loopback', async () => {
-    const { people, add } = world();
+    const { people, begin } = world();
     const before = kinds(people);
-    await add('anna');
+    await begin('anna');
 
     expect(before).toEqual(['owner', 'owner', 'owner']);
     expect(kinds(people)).toEqual(['owner', 'owner', 'nobody']);

@@ -1,10 +1,11 @@
 /** Acts that take two people: who may be the second one, and that nothing happens before. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { addAccount, deactivate, resetPassword } from '../../core/people/accounts.ts';
 import { osUser, ownerName } from '../../core/people/names.ts';
 import type { Person } from '../../core/people/person.ts';
 import { type Act, endProposal, withSecondPerson } from '../../core/people/second-person.ts';
 import { createSessions } from '../../core/people/sessions.ts';
+import { addUser } from '../fixtures/people.ts';
 import { openTestStore } from '../fixtures/store.ts';
 
 const owner: Person = { kind: 'owner', actor: ownerName('this computer'), roles: ['approver'] };
@@ -15,12 +16,13 @@ const act: Act = { kind: 'approve', input: { contractSha256: 'ab'.repeat(32) } }
 
 async function world() {
   const opened = openTestStore();
+  onTestFinished(() => opened[Symbol.dispose]());
   const { store, clock } = opened;
   const context = {
     ...{ store, sessions: createSessions({ lockAfterMinutes: () => 15 }), actor: 'root.admin' },
   };
   for (const name of ['root.admin', 'anna', 'berta'])
-    await addAccount(context, { name, displayName: name, roles: ['administrator', 'approver'] });
+    await addUser(store, name, ['administrator', 'approver']);
   const done: string[] = [];
   return {
     ...{ store, context, done },

@@ -1,26 +1,28 @@
 import { expect, test } from 'vitest';
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
+import { purposeOf } from '../../core/consent/purposes.ts';
+import type { ConsentEventRecord } from '../../core/store/records.ts';
+import { validWords } from '../../renderer/format/consent-words.ts';
 import { choicesOf, endsSoon, filterSubjects, noFilter } from '../../renderer/format/subject-filter.ts';
 
 const now = Date.parse('2026-11-30T12:00:00Z');
 const inDays = (days: number) => new Date(now + days * 86_400_000).toISOString();
 
-function consent(
-  purpose: string,
-  status: PurposeConsent['status'],
-  until: number | null = null,
-  next?: number,
-) {
-  const term = (from: number, end: number | null) => ({
-    ...{ eventId: 1, documentVersion: '1', from: inDays(from), firstDay: null, lastDay: null },
-    until: end === null ? null : inDays(end),
-    ...{ recordedAt: '', recordedBy: '', givenBy: null, verifiedOn: null, reference: null },
+/** Days from now; no end: null. */
+type Grant = readonly [from: number, until: number | null];
+
+/** As the site tells the screens of consents that were recorded one after the other. */
+function consent(purpose: string, grants: readonly Grant[], isWithdrawn = false): PurposeConsent {
+  const event = (id: number): Omit<ConsentEventRecord, 'kind' | 'validFrom' | 'expiresAt'> => ({
+    ...{ id, subjectId: 1, purpose, documentVersion: '1', recordedAt: inDays(-40), recordedBy: 'anna' },
+    ...{ givenBy: null, verifiedOn: null, reference: null, afterWithdrawal: null },
   });
-  return {
-    ...{ purpose, status, withdrawal: null },
-    term: status === 'withdrawn' ? null : term(-30, until),
-    next: next === undefined ? null : term(next, null),
-  } satisfies PurposeConsent;
+  const events: ConsentEventRecord[] = grants.map(([from, until], index) => ({
+    ...{ ...event(index + 1), kind: 'grant', validFrom: inDays(from) },
+    expiresAt: until === null ? null : inDays(until),
+  }));
+  if (isWithdrawn) events.push({ ...event(99), kind: 'withdraw', validFrom: inDays(-1), expiresAt: null });
+  return purposeOf(events, purpose, { at: inDays(0), zone: 'UTC' });
 }
 
 const row = (pseudonym: string, labels: string[], consents: PurposeConsent[]): SubjectRow => ({
@@ -29,11 +31,20 @@ const row = (pseudonym: string, labels: string[], consents: PurposeConsent[]): S
 });
 
 const rows = [
-  row('Zoë-7', ['affected'], [consent('train', 'active', 50), consent('teach', 'withdrawn')]),
-  row('P_2', ['unaffected'], [consent('train', 'active', 10)]),
-  row('P%3', ['affected', 'unaffected'], [consent('train', 'expired', -5), consent('teach', 'active')]),
+  row('Zoë-7', ['affected'], [consent('train', [[-30, 50]]), consent('teach', [[-30, null]], true)]),
+  row('P_2', ['unaffected'], [consent('train', [[-30, 10]])]),
+  row('P%3', ['affected', 'unaffected'], [consent('train', [[-30, -5]]), consent('teach', [[-30, null]])]),
   row('P4', ['unaffected'], []),
-  row('P5', ['unaffected'], [consent('train', 'active', 20, 15)]),
+  row(
+    'P5',
+    ['unaffected'],
+    [
+      consent('train', [
+        [-30, 20],
+        [15, null],
+      ]),
+    ],
+  ),
 ];
 const found = (filter: Partial<typeof noFilter>) =>
   filterSubjects(rows, { ...noFilter, ...filter }, now).map(({ pseudonym }) => pseudonym);
@@ -58,12 +69,62 @@ test.each([
   expect(found(filter)).toEqual(expected);
 });
 
-test('a consent ends soon until its last moment, unless another goes on from there', () => {
-  expect(endsSoon(consent('train', 'active', 60), now)).toBe(true);
-  expect(endsSoon(consent('train', 'active', 60.01), now)).toBe(false);
-  expect(endsSoon(consent('train', 'active', 30, 31), now)).toBe(true);
-  expect(endsSoon(consent('train', 'active', 30, 30), now)).toBe(false);
-  expect(endsSoon(consent('train', 'expired', -1), now)).toBe(false);
+test.each<[string, boolean, Grant[]]>([
+  ['on its last moment', true, [[-30, 60]]],
+  ['not before', false, [[-30, 60.01]]],
+  [
+    'though another begins after it',
+    true,
+    [
+      [-30, 30],
+      [31, null],
+    ],
+  ],
+  [
+    'not when another goes on from there',
+    false,
+    [
+      [-30, 30],
+      [30, null],
+    ],
+  ],
+  [
+    'when the one that goes on ends within the days, too',
+    true,
+    [
+      [-30, 10],
+      [5, 40],
+    ],
+  ],
+  [
+    'not when that one goes on for longer',
+    false,
+    [
+      [-30, 10],
+      [5, 61],
+    ],
+  ],
+  ['not when it has ended', false, [[-30, -1]]],
+  ['not when it never ends', false, [[-30, null]]],
+  [
+    'when a shorter term replaced it',
+    true,
+    [
+      [-30, 300],
+      [-20, 20],
+    ],
+  ],
+])('a consent ends soon: %s', (_when, expected, grants) => {
+  expect(endsSoon(consent('train', grants), now)).toBe(expected);
+});
+
+test('the end in words is that of a consent that holds or has held', () => {
+  const words = (given: PurposeConsent) => validWords(given, 'en-GB');
+  expect(words(consent('train', [[-30, -5.5]]))).toBe('ended 24 Nov 2026');
+  expect(words(consent('train', [[-30, null]]))).toBe('no end date');
+  const never = (Date.parse('9999-12-31T00:00:00Z') - now) / 86_400_000;
+  expect(words(consent('train', [[-30, never]]))).toBe('no end date');
+  expect(words(consent('train', [[-30, null]], true))).toBe('');
 });
 
 test('choices are what the rows have', () => {

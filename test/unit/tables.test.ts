@@ -168,6 +168,16 @@ describe('spreadsheets', () => {
     expect(rows.map(({ line }) => line)).toEqual([3, 5]);
   });
 
+  test('may have more rows than a call may have arguments, and the widest says how wide the sheet is', async () => {
+    const names = Array.from({ length: 130_000 }, (_, index) => [String(index)]);
+    const { rows, header } = await parseTable(writeXlsx({ S: [['a'], ...names, ['x', 'y']] }), 'x.xlsx');
+
+    expect(header).toEqual(['a', '']);
+    expect(rows).toHaveLength(130_001);
+    expect(rows[0]!.cells).toEqual(['0', '']);
+    expect(rows.at(-1)!.cells).toEqual(['x', 'y']);
+  }, 120_000);
+
   test('that are small and unpack to much, or name a cell far away, are refused within bounds', async () => {
     const bomb = writeXlsx({ S: [['a'], ['x'.repeat(130 * 2 ** 20)]] });
     expect(bomb.length).toBeLessThan(2 ** 20);

@@ -129,7 +129,7 @@ function contributed(store: Store, status: 'received' | 'announced' = 'received'
     const cohort = freezeCohort(store, { runId: 'run', round, purpose });
     const made = { runId: 'run', round, siteId: 'here', updateSha256: updateOf('here', round) };
     store.roundSites.upsert({ ...made, status, cohortSha256: cohort.sha256 });
-    store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256 });
+    store.withdrawalNotices.keepAnnounced({ ...made, cohortSha256: cohort.sha256, sizeBytes: 9 });
   }
 }
 
@@ -166,6 +166,24 @@ describe('at a site', () => {
 
     expect(tellWithdrawals(store, { enqueue })).toBe(false);
   });
+
+  test.each(['P1', 'P4'])(
+    'an image that was corrected to be of somebody else is of both: %s withdraws',
+    (who) => {
+      using opened = openTestStore();
+      const { store } = opened;
+      contributed(store);
+      const [image] = store.images.list({ subjectId: store.subjects.byPseudonym('P1')!.id });
+      const { id: subjectId } = store.subjects.upsert({ pseudonym: 'P4' });
+      store.images.correct(image!.id, { ...image!, subjectId });
+      const { sent, enqueue } = ports();
+
+      withdrawConsent(store, { pseudonym: who, recordedBy: 'x' });
+
+      expect(tellWithdrawals(store, { enqueue })).toBe(true);
+      expect(sent).toHaveLength(1);
+    },
+  );
 
   test('what was announced and not answered is told of as well: it may have arrived', () => {
     using opened = openTestStore();

@@ -1,5 +1,6 @@
 /** Several rows about one subject: what they say together. */
 import { everyPurpose } from '../../consent/consent.ts';
+import { samePurpose } from '../../consent/purpose-names.ts';
 import { quote } from '../../shared/visible-text.ts';
 import type { ProblemList } from './problems.ts';
 import type { ConsentRow } from './rows.ts';
@@ -26,7 +27,9 @@ export function settleConsents(
   for (const [subject, all] of Map.groupBy(rows, (row) => row.subject)) {
     const withdrawn = all.filter(({ consent }) => consent.kind === 'withdrawn');
     const isWithdrawn = (purpose: string) =>
-      withdrawn.some(({ consent }) => consent.purpose === purpose || consent.purpose === everyPurpose);
+      withdrawn.some(
+        ({ consent }) => samePurpose(consent.purpose, purpose) || consent.purpose === everyPurpose,
+      );
     withdrawals.push(...once(withdrawn));
     const rest = all.filter(({ consent }) => consent.kind !== 'withdrawn');
     const overruled = rest.filter(

@@ -59,10 +59,7 @@ function toTable(reply: Extract<SpreadsheetReply, { kind: 'rows' }>, name: strin
     throw malformed(name, `line ${header.line}: there are more than ${tableLimits.columns} columns`);
   }
   // A sheet is a rectangle: cells at the end of a row that hold nothing are not in the file.
-  const width = Math.max(
-    header.cells.length,
-    ...body.slice(0, tableLimits.rows).map(({ cells }) => cells.length),
-  );
+  const width = rows.reduce((widest, { cells }) => Math.max(widest, cells.length), 0);
   for (const { cells } of rows) while (cells.length < width) cells.push('');
   return {
     name,

@@ -1,5 +1,6 @@
 /** A table and what was said about it, to rows, problems and whatever a person has to confirm. Pure: reads no store. */
 import { everyPurpose } from '../../consent/consent.ts';
+import { samePurpose } from '../../consent/purpose-names.ts';
 import { checkFiles, checkMapping } from './check-table.ts';
 import { type ColumnChoice, type ColumnMap, type Field, type Mapping, mapColumns } from './columns.ts';
 import { settleConsents } from './consent-rows.ts';
@@ -114,7 +115,11 @@ function asImage(
   if (file === null || subject === null || label === null) return [];
   const over = withdrawn
     .get(subject)
-    ?.find((other) => [consent?.purpose, everyPurpose].includes(other.consent.purpose));
+    ?.find(
+      (other) =>
+        other.consent.purpose === everyPurpose ||
+        (consent !== null && samePurpose(consent.purpose, other.consent.purpose)),
+    );
   return [{ ...row, file, subject, label, consent: consent && (over?.consent ?? consent) }];
 }
 
