@@ -85,6 +85,8 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const grants = createConcurrencyLimiter(grantedSites);
   const publishing = createSerialQueue();
   let inbox: CoordinatorInbox | null = null;
+  /** From then on sites can be heard. */
+  let isOpen = false;
   /** Hash of the file that the manifest names when it is too large for an envelope. */
   let largeManifest = store.settings.get(largeManifestKey, sha256Schema);
   const closers: (() => Promise<void> | void)[] = [];
@@ -95,7 +97,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const attendance = createAttendance({
     sites: store.sites,
     signOfLifeMs,
-    isListening: () => link.online,
+    isListening: () => isOpen && link.online,
     onChange: () => inbox?.sitesChanged(),
   });
   closers.push(() => attendance.close());
@@ -283,6 +285,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
         (siteId) => fault(siteId, 'message', 'no valid presence'),
       );
       closers.unshift(() => presence.close());
+      isOpen = true;
       closers.unshift(
         link.onStatus((isOnline) => {
           if (isOnline) inbox?.connected();

@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto';
 import {
   type RunConfig,
   type RunSettings,
-  runConfigSchema,
   runSettingsSchema,
   startFromText,
   startStateOf,
@@ -18,6 +17,7 @@ import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
 import { plural } from '../shared/text.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { RunRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import { getStrategy } from '../strategy/registry.ts';
@@ -26,6 +26,8 @@ import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import type { ManifestBody, WithdrawnBody } from '../transport/messages.ts';
 import { dismissalOf } from './admission.ts';
+import { configOf, pauseUnloadable, reading } from './readable-run.ts';
+import { createRunControls } from './run-controls.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
 import { isOver } from './run-reducer.ts';
 import { completeRunConfig } from './run-settings.ts';
@@ -132,7 +134,16 @@ export interface CoordinatorNode {
    * @throws AppError NOT_FOUND | CONFIG_INVALID when the run is not marked
    */
   restartBeforeWithdrawal(runId: string, actor?: string): Promise<RunSummary>;
+  /** @throws AppError NOT_FOUND when it is not in progress */
   stopRun(runId: string, actor?: string): Promise<RunSummary>;
+  /** Nothing happens in the run until somebody resumes it. @throws AppError NOT_FOUND when it is not in progress */
+  pauseRun(runId: string, actor?: string): Promise<RunSummary>;
+  /**
+   * Goes on with a run that is paused, for whatever reason, or failed.
+   * @throws AppError NOT_FOUND (files of it are gone) | RUN_CONFLICT (nothing to resume, or another run was started since) |
+   * RUN_UNREADABLE | MODEL_UNKNOWN
+   */
+  resumeRun(runId: string, actor?: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
   /** Reads the run in progress; call it before anybody is listened to. Nothing happens in the run yet. */
   load(): Promise<void>;
@@ -161,33 +172,36 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   /** The base model that a run began with, even when another was imported under its id since. */
-  async function loadBaseOf(runConfig: unknown): Promise<BaseModel> {
-    const { baseId, baseSha256 } = runConfigSchema.parse(runConfig);
+  async function loadBaseOf(run: Pick<RunRecord, 'id' | 'config'>): Promise<BaseModel> {
+    const { baseId, baseSha256 } = configOf(run);
     return catalogue.load(await catalogue.resolve(baseId, baseSha256));
   }
 
-  /** Null when its base model was removed: everything else can still be shown. */
+  /** Null when its base model was removed, or it cannot be read: everything else can still be shown. */
   async function detailIfPossible(runId: string): Promise<RunDetail | null> {
     try {
       return await detail(runId);
     } catch (error) {
-      if (error instanceof AppError && error.code === 'MODEL_UNKNOWN') return null;
+      const { code } = toAppError(error);
+      if (code === 'MODEL_UNKNOWN' || code === 'RUN_UNREADABLE') return null;
       throw error;
     }
   }
 
   async function openEngine(runId: string): Promise<RunEngine> {
-    const base = await loadBaseOf(store.runs.get(runId)!.config);
-    return createRunEngine({
-      runId,
-      store,
-      blobs,
-      base,
-      ports,
-      logger,
-      onChange: () => options.onChange('run'),
-      ...pick(options, 'askedBy', 'offlineGraceMs', 'products', 'noise'),
-    });
+    const base = await loadBaseOf(store.runs.get(runId)!);
+    return reading(() =>
+      createRunEngine({
+        runId,
+        store,
+        blobs,
+        base,
+        ports,
+        logger,
+        onChange: () => options.onChange('run'),
+        ...pick(options, 'askedBy', 'offlineGraceMs', 'products', 'noise'),
+      }),
+    );
   }
 
   /** What each site's policy says to a plan, as far as a policy alone can tell. */
@@ -285,10 +299,23 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     return beginRun(await prepareRun(settings, from), actor);
   }
 
+  const controls = createRunControls({
+    store,
+    blobs,
+    engineOf: (runId) => (isCurrent(runId) ? engine : null),
+    async load(runId) {
+      const opened = await openEngine(runId);
+      await engine?.suspend();
+      loaded = opened;
+      engine = opened;
+      await opened.resume();
+      return opened;
+    },
+    onChange: () => options.onChange('run'),
+  });
+
   async function stopRun(runId: string, actor = self): Promise<RunSummary> {
-    if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
-    store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
-    await engine!.stop();
+    await controls.stop(runId, actor);
     return summariseRun(runId);
   }
 
@@ -299,8 +326,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         action: 'Start a new run instead.',
       });
     refuseWhileAnotherRuns(runId);
-    const config = runConfigSchema.parse(store.runs.get(runId)!.config);
-    const base = await loadBaseOf(config);
+    const marked = store.runs.get(runId)!;
+    const config = configOf(marked);
+    const base = await loadBaseOf(marked);
     const settings = settingsOf({ ...config, baseId: base.id });
     const prepared = await prepareRun(settings, await firstUsable(versions, config, base));
     // What runs goes on until it is known that the new run can begin.
@@ -331,7 +359,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   async function detail(runId: string): Promise<RunDetail> {
     const run = store.runs.get(runId);
     if (run === null) throw new AppError('NOT_FOUND', 'This run does not exist.');
-    return describeRun(store, run, await loadBaseOf(run.config));
+    const base = await loadBaseOf(run);
+    return reading(() => describeRun(store, run, base));
   }
 
   /** Only the run in progress takes messages; those of an earlier run are answered by its own record. */
@@ -353,8 +382,15 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   }
 
   async function load(): Promise<void> {
-    const newest = store.runs.current() ?? store.runs.list()[0];
-    if (newest !== undefined) loaded = await openEngine(newest.id);
+    const current = store.runs.current();
+    const newest = current ?? store.runs.list()[0];
+    if (newest === undefined) return;
+    try {
+      loaded = await openEngine(newest.id);
+    } catch (thrown) {
+      logger.error({ error: thrown, runId: newest.id }, 'a run cannot be loaded');
+      if (current !== null) pauseUnloadable(store, current.id, thrown);
+    }
   }
 
   const inbox: CoordinatorInbox = {
@@ -436,6 +472,14 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     startRun,
     restartBeforeWithdrawal,
     stopRun,
+    async pauseRun(runId, actor = self) {
+      await controls.pause(runId, actor);
+      return summariseRun(runId);
+    },
+    async resumeRun(runId, actor = self) {
+      await controls.resume(runId, actor);
+      return summariseRun(runId);
+    },
     runDetail: detail,
     load,
     async resume() {

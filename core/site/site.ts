@@ -252,6 +252,7 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     get notice() {
       const { manifest } = state;
+      if (manifest !== null && manifest.paused !== null) return manifest.paused;
       if (manifest === null || manifest.phase !== 'train' || trains(manifest, siteId)) return null;
       return (
         `The coordinator drew other sites for round ${manifest.round + 1}. ` +

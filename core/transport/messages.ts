@@ -79,6 +79,8 @@ const writtenManifestSchema = z.strictObject({
   /** Sites that train in this round; all when null. The others only evaluate. */
   participants: z.array(z.string().max(200)).max(maxParticipants).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
+  /** Why the coordinator takes nothing of the run now, in a sentence for people; null when it does. */
+  paused: reasonSchema.nullable().default(null),
 });
 /** On the wire the frozen base delta keeps its name of version 0.1. */
 export const manifestSchema = writtenManifestSchema.transform(({ foundation, ...body }) => ({

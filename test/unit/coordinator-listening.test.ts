@@ -159,7 +159,9 @@ describe('what could not be stored', () => {
       await afterAnAnswer();
       expect([acknowledged(), isStored()]).toEqual([[], false]);
 
+      // The run waits for somebody who makes space, and says so.
       isFull = false;
+      await coordinator.node.resumeRun('run');
       await vi.waitFor(
         async () => {
           await site.say(type, body, id);
