@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { isWithdrawn } from '../api/adapters-view.ts';
+import { consentsChanged } from '../api/consents-changed.ts';
 import type { AdapterExport, AgentContext } from '../api/context.ts';
 import type { AgentStatus, ImportReport } from '../api/contract.ts';
 import { runConfigSchema } from '../config/run-config.ts';
@@ -203,7 +204,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     } finally {
       importing = false;
       // Also after an error: withdrawals of the table count all the same.
-      events.emit({ type: 'changed', what: 'dataset' });
+      consentsChanged(events);
     }
   }
 

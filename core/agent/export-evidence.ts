@@ -13,7 +13,7 @@ import { version } from './version.ts';
 
 /**
  * @param target a new file, or a folder that is there
- * @throws AppError NOT_JOINED | CONFIG_INVALID | DISK_FULL
+ * @throws AppError NOT_JOINED | FILE_EXISTS | FILE_UNREADABLE; the system's error, for instance ENOSPC
  */
 export async function exportEvidenceOf(
   { store, data, identity }: { store: Store; data: DataFolder; identity: Identity | null },

@@ -7,6 +7,7 @@ import { maxFhirBytes } from '../consent/fhir/read-resources.ts';
 import { isTable } from '../data/tables/is-table.ts';
 import { sha256 } from '../shared/hash.ts';
 import { readNamedFile, writeNewFile } from '../store/atomic-file.ts';
+import { consentsChanged } from './consents-changed.ts';
 import { managing, router, viewing } from './trpc.ts';
 
 const path = z.string().min(1).max(4096);
@@ -31,7 +32,7 @@ export const consentFilesRouter = router({
         changes: input.fhir,
         isPreview: input.preview,
       });
-      if (!input.preview) agent.emit({ type: 'changed', what: 'dataset' });
+      if (!input.preview) consentsChanged(agent);
       return report;
     }),
   export: managing
@@ -44,6 +45,7 @@ export const consentFilesRouter = router({
         action: 'consent.export',
         details: { format: 'fhir-r4', layout: input.layout, fileSha256: sha256(text), ...counts },
       });
+      agent.emit({ type: 'changed', what: 'audit' });
       return counts;
     }),
 });

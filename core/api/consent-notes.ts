@@ -1,13 +1,13 @@
 /** What people at a site should know of consents before and while a run goes on. */
+
+import { noticeDays } from '../config/consent-defaults.ts';
 import { type RunConfig, runConfigSchema, startStateOf } from '../config/run-config.ts';
 import { trainingImages } from '../consent/cohort.ts';
+import { endOfTime } from '../consent/period.ts';
 import { consentsEndingBefore, expiringConsents } from '../consent/purposes.ts';
 import { isMarked, withdrawalMarks } from '../coordinator/withdrawals.ts';
 import { plural } from '../shared/text.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
-
-/** Days ahead for which a site is told of consents that end. */
-export const noticeDays = 60;
 
 /** When a run is likely to end, and how that is known. */
 export interface RunEnd {
@@ -35,7 +35,7 @@ export function estimateRunEnd(store: ReadOnlyStore, runId: string, config: RunC
 }
 
 /** The last instant that the store's times can write. */
-const maxTime = Date.parse('9999-12-31T23:59:59.999Z');
+const maxTime = Date.parse(endOfTime);
 
 /** Subjects whose images would train, and whose consent ends before the run is likely to. */
 export function endingBeforeRun(

@@ -1,5 +1,6 @@
 /** What subjects consented to, purpose by purpose, and the time by which it is judged. */
 import { z } from 'zod';
+import { noticeDays } from '../config/consent-defaults.ts';
 import { recordConsent, withdrawConsent } from '../consent/consent.ts';
 import { expiringConsents } from '../consent/purposes.ts';
 import { clockFault, confirmClock } from '../consent/site-clock.ts';
@@ -7,6 +8,7 @@ import { setTimeZone, siteTimeZone } from '../consent/site-zone.ts';
 import { keepCrops } from '../rights/crop-retention.ts';
 import { AppError } from '../shared/errors.ts';
 import { consentGiverSchema } from '../store/records.ts';
+import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
 import type { SiteTime } from './contract.ts';
 import { listSubjects, subjectRow } from './site-view.ts';
@@ -16,12 +18,6 @@ const word = z.string().trim().min(1).max(200);
 /** Read by core/consent, which knows the zone of the site. */
 const dateText = z.string().trim().min(1).max(40);
 const purpose = word.max(100);
-
-/** After something about consents is in the store. */
-function changed(agent: AgentContext): void {
-  agent.emit({ type: 'changed', what: 'dataset' });
-  agent.emit({ type: 'changed', what: 'audit' });
-}
 
 const record = managing
   .input(
@@ -46,7 +42,7 @@ const record = managing
         action: 'Check the pseudonym in the dataset list. If the subject is new, say so with --new-subject.',
       });
     recordConsent(agent.store, { ...grant, recordedBy: actor });
-    changed(agent);
+    consentsChanged(agent);
     return subjectRow(agent.store, grant.pseudonym);
   });
 
@@ -71,7 +67,7 @@ const withdraw = managing
       if (keepImages && subject !== null) keepCrops(store, subject, true, actor);
       withdrawConsent(store, { ...input, recordedBy: actor });
     });
-    changed(agent);
+    consentsChanged(agent);
     return subjectRow(agent.store, input.pseudonym);
   });
 
@@ -108,7 +104,11 @@ export const consentRouter = router({
     }),
   /** Consents that are active and end within some days, the earliest first. */
   expiring: viewing
-    .input(z.strictObject({ days: z.number().min(0).max(36_600).default(60) }).default({ days: 60 }))
+    .input(
+      z
+        .strictObject({ days: z.number().min(0).max(36_600).default(noticeDays) })
+        .default({ days: noticeDays }),
+    )
     .query(({ ctx, input }) => expiringConsents(ctx.agent.store, input.days)),
   /** The zone in which dates are days here, and whether the clock is right. */
   time: viewing.query(({ ctx }) => siteTime(ctx.agent)),
@@ -116,7 +116,7 @@ export const consentRouter = router({
     .input(z.strictObject({ timeZone: z.string().trim().min(1).max(64) }))
     .mutation(({ ctx: { agent, actor }, input }) => {
       setTimeZone(agent.store, input.timeZone, actor);
-      changed(agent);
+      consentsChanged(agent);
       return siteTime(agent);
     }),
   /** Somebody has looked at the clock: it is right, and was wrong before. */
@@ -124,7 +124,7 @@ export const consentRouter = router({
     const confirmed = confirmClock(agent.store, actor);
     if (confirmed !== null) {
       agent.siteDecided();
-      changed(agent);
+      consentsChanged(agent);
       agent.emit({ type: 'changed', what: 'status' });
     }
     return { ...siteTime(agent), confirmed };

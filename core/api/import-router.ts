@@ -2,6 +2,7 @@
 import { importConsentTable } from '../data/consent-table.ts';
 import { previewImport } from '../data/import-preview.ts';
 import { consentTableRequestSchema, importRequestSchema } from '../data/import-request.ts';
+import { consentsChanged } from './consents-changed.ts';
 import { managing } from './trpc.ts';
 
 export const importProcedures = {
@@ -20,7 +21,7 @@ export const importProcedures = {
         return await importConsentTable({ store: agent.store, file, request, recordedBy: actor });
       } finally {
         // Also after an error: clear withdrawals count all the same.
-        agent.emit({ type: 'changed', what: 'dataset' });
+        consentsChanged(agent);
       }
     }),
   previewConsents: managing

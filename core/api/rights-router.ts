@@ -5,6 +5,7 @@ import { erasureCertificate } from '../rights/certificate.ts';
 import { actions, keepCrops } from '../rights/crop-retention.ts';
 import { subjectReport, subjectReportPdf } from '../rights/subject-report.ts';
 import { AppError } from '../shared/errors.ts';
+import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
 import type { ErasedSubject, RetentionState } from './contract.ts';
 import { administering, managing, router, viewing } from './trpc.ts';
@@ -14,8 +15,7 @@ const subject = z.strictObject({ pseudonym: z.string().min(1).max(200) });
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
 
 function changed(agent: AgentContext): void {
-  agent.emit({ type: 'changed', what: 'dataset' });
-  agent.emit({ type: 'changed', what: 'audit' });
+  consentsChanged(agent);
   agent.emit({ type: 'changed', what: 'adapters' });
 }
 
@@ -84,7 +84,9 @@ export const rightsRouter = router({
   clockIsRight: administering.mutation(async ({ ctx: { agent, actor } }) => {
     agent.rights.clock.confirm(actor);
     await agent.rights.look();
+    agent.siteDecided();
     changed(agent);
+    agent.emit({ type: 'changed', what: 'status' });
     return retentionState(agent);
   }),
 });

@@ -1,4 +1,5 @@
 /** What the screens of a site see, read from its store. */
+import { defaultPurpose } from '../config/consent-defaults.ts';
 import { runConfigSchema } from '../config/run-config.ts';
 import { consentedSubjects } from '../consent/cohort.ts';
 import { consentsByPurpose, purposeOf } from '../consent/purposes.ts';
@@ -17,8 +18,6 @@ import type { SetAsideRow, SiteOverview, SiteRequests, SubjectRow } from './cont
 export const purposeInQuestion = (store: ReadOnlyStore): string =>
   runConfigSchema.pick({ purpose: true }).safeParse(store.runs.current()?.config).data?.purpose ??
   defaultPurpose;
-
-const defaultPurpose = runConfigSchema.shape.purpose.parse(undefined);
 
 /** Subjects by pseudonym with their consents at this moment, or the latest time known. */
 export function listSubjects(store: ReadOnlyStore, search: string): SubjectRow[] {

@@ -64,15 +64,3 @@ export interface SubjectImage
   /** The crop as a `data:` address; null when there is none. */
   picture: string | null;
 }
-
-export type { TraceReport } from '../consent/trace.ts';
-export type { RunPlan, SiteAnswer } from '../coordinator/coordinator.ts';
-export type {
-  CoordinatorOverview,
-  InvitationRow,
-  RoundRow,
-  RoundSite,
-  RunDetail,
-  RunSummary,
-  SiteRow,
-} from '../coordinator/run-view.ts';

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { correctionSchema } from '../config/correction.ts';
 import { addDocument, documentOf, removeDocument } from '../data/consent-documents.ts';
 import { correctImages, reviewCorrection } from '../data/corrections.ts';
+import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
 import { correctionSetting, subjectDetail, subjectImages } from './subject-view.ts';
 import { managing, router, viewing } from './trpc.ts';
@@ -15,12 +16,6 @@ const documentsOf = ({ agent, actor }: { agent: AgentContext; actor: string }) =
   blobs: agent.blobs,
   actor,
 });
-
-/** After something about a subject is in the store. */
-function changed(agent: AgentContext): void {
-  agent.emit({ type: 'changed', what: 'dataset' });
-  agent.emit({ type: 'changed', what: 'audit' });
-}
 
 export const subjectsRouter = router({
   get: viewing.input(pseudonym).query(({ ctx, input }) => subjectDetail(ctx.agent.store, input.pseudonym)),
@@ -42,7 +37,7 @@ export const subjectsRouter = router({
     ),
   correct: managing.input(correctionSchema).mutation(({ ctx: { agent, actor }, input }) => {
     const done = correctImages(agent.store, input, { ...correctionSetting(agent.store), actor });
-    changed(agent);
+    consentsChanged(agent);
     return done;
   }),
   /** The scan of a consent form, from a path on the machine of the agent. */
@@ -50,12 +45,12 @@ export const subjectsRouter = router({
     .input(pseudonym.extend({ eventId: z.int().positive().optional(), file: z.string().min(1).max(4096) }))
     .mutation(async ({ ctx, input }) => {
       const added = await addDocument(documentsOf(ctx), input);
-      changed(ctx.agent);
+      consentsChanged(ctx.agent);
       return added;
     }),
   removeDocument: managing.input(document).mutation(async ({ ctx, input }) => {
     await removeDocument(documentsOf(ctx), input.id);
-    changed(ctx.agent);
+    consentsChanged(ctx.agent);
   }),
   /** A scan itself, which names the patient: for those who look after the data. */
   document: managing.input(document).query(async ({ ctx: { agent }, input }) => {

@@ -12,6 +12,7 @@ import {
 } from '../people/second-person.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
+import { hashJson } from '../shared/hash.ts';
 import { pick } from '../shared/pick.ts';
 import { approve } from '../site/decide.ts';
 import { policyOrFault, setPolicy } from '../site/policy.ts';
@@ -54,8 +55,17 @@ export function eraseByPeople<T>(
   // Erased already, or never here: there is nothing left that two people could decide.
   const isHere = store.subjects.byPseudonym(pseudonym) !== null;
   const required = isHere && asksForTwo(store, 'twoPersonErasure');
-  const act: Act = { kind: 'erase', input: { subject: store.subjects.refOf(pseudonym) } };
+  const act: Act = { kind: 'erase', input: whatErasureIs(store, pseudonym) };
   return withSecondPerson({ store, person, required }, act, erase);
+}
+
+/** Whose, and of which images: somebody else's, given to the subject after the proposal, were not in it. */
+function whatErasureIs(store: ReadOnlyStore, pseudonym: string): Act['input'] {
+  const subject = store.subjects.refOf(pseudonym);
+  const stored = store.subjects.byPseudonym(pseudonym);
+  if (stored === null) return { subject };
+  const hashes = store.images.list({ subjectId: stored.id }).map(({ sha256 }) => sha256);
+  return { subject, images: hashes.length, imagesSha256: hashJson(hashes.sort()) };
 }
 
 /** @throws AppError SECOND_PERSON_NEEDED; USER_CONFLICT when nobody could be the second person */
@@ -95,8 +105,7 @@ const rowOf = (
   proposal: ProposalRecord,
 ): ProposalRow => ({
   ...pick(proposal, 'id', 'kind', 'input', 'proposedBy', 'proposedAt', 'expiresAt'),
-  title: titleOf(agent.store, proposal),
-  pseudonym: pseudonymOf(agent.store, proposal),
+  ...shownOf(agent.store, proposal),
   isMine: person.kind !== 'nobody' && person.actor === proposal.proposedBy,
   fault: person.kind === 'nobody' ? null : faultOfSecond(agent.store, proposal, person),
 });
@@ -104,14 +113,18 @@ const rowOf = (
 function pseudonymOf(store: Store, { kind, input }: ProposalRecord): string | null {
   if (kind !== 'erase') return null;
   const isMeant = (pseudonym: string) => store.subjects.refOf(pseudonym) === input['subject'];
-  return store.subjects.list().find(({ pseudonym }) => isMeant(pseudonym))?.pseudonym ?? null;
+  return store.subjects.all().find(({ pseudonym }) => isMeant(pseudonym))?.pseudonym ?? null;
 }
 
-function titleOf(store: Store, proposal: ProposalRecord): string {
+function shownOf(store: Store, proposal: ProposalRecord): Pick<ProposalRow, 'title' | 'pseudonym'> {
+  const pseudonym = pseudonymOf(store, proposal);
+  return { pseudonym, title: titleOf(store, proposal, pseudonym) };
+}
+
+function titleOf(store: Store, proposal: ProposalRecord, pseudonym: string | null): string {
   const { kind, input } = proposal;
   if (kind === 'policy') return 'A policy that protects less';
-  if (kind === 'erase')
-    return `Erase ${pseudonymOf(store, proposal) ?? 'a subject that is not here any more'}`;
+  if (kind === 'erase') return `Erase ${pseudonym ?? 'a subject that is not here any more'}`;
   const document = store.contracts.bySha(String(input['contractSha256']))?.document as
     | { settings?: { title?: unknown } }
     | undefined;

@@ -1,5 +1,7 @@
 /** Everything that the coordinator decides about a run; hashed and shown to each site before it trains. */
+
 import { z } from 'zod';
+import { defaultPurpose } from './consent-defaults.ts';
 import { localTrainingSchema } from './local-training.ts';
 import { loraSettingsShape, rankSchema } from './lora-settings.ts';
 import { roundOptionsShape } from './round-options.ts';
@@ -88,7 +90,7 @@ const methodShape = grouped('Method', {
   ),
   purpose: setting(
     'Purpose. The code that each consent must cover.',
-    z.string().max(1000).default('federated-training'),
+    z.string().max(1000).default(defaultPurpose),
     fixedHere,
   ),
   /** Absent in most runs, and then in the contract, too: contracts of older versions keep their hash. */

@@ -2,7 +2,9 @@
  * The rules of one site, which no coordinator can override. Kept at the site in versions; the coordinator only gets to
  * know them, so that it does not ask in vain. Enforced by core/policy and core/site.
  */
+
 import { z } from 'zod';
+import { defaultPurpose } from './consent-defaults.ts';
 import { choice, grouped, type Setting, setting, settingsOf } from './setting.ts';
 
 const least = (preset: number, most = 1_000_000) => z.int().min(1).max(most).default(preset);
@@ -81,7 +83,7 @@ const allowedShape = grouped('What it may be for', {
   purposes: setting(
     'Purposes. A run for another purpose is refused, whatever the consents say.',
     // They leave with every sign of life: all that a policy may say fits an envelope.
-    z.array(z.string().min(1).max(200)).max(20).default(['federated-training']),
+    z.array(z.string().min(1).max(200)).max(20).default([defaultPurpose]),
   ),
   baseModels: setting(
     'Base models. SHA-256 of the base models that a run may use; any that is built in or that a person imported here when empty.',

@@ -169,12 +169,11 @@ function sameDocument(recorded: string | null, named: string | null): boolean {
   return plain(recorded) === plain(named);
 }
 
-function withdraw(
-  store: Store,
-  { pseudonym, purpose, documentVersion, withdrawnOn = null, reference }: ConsentRecord,
-  { events, zone, recordedBy }: Known & { recordedBy: string },
-): AppliedConsent {
-  const at = store.clock.latest();
+/** What a withdrawal of a list would do; nothing is written. For previews, too. @param known as for {@link judgeGrant} */
+export function judgeWithdrawal(
+  { purpose, withdrawnOn = null }: Pick<ConsentRecord, 'purpose' | 'withdrawnOn'>,
+  { events, zone, at }: Known & { at: string },
+): Extract<ConsentOutcome, 'withdrawn' | 'known'> {
   const purposes = purpose === everyPurpose ? grantedPurposes(events) : purposesMeant(events, purpose);
   const isOver = (one: string) => consentStatus(events, one, at) === 'withdrawn';
   const from = withdrawnOn === null ? null : startOfPeriod(zone).parse(withdrawnOn);
@@ -191,10 +190,23 @@ function withdraw(
   };
   const named = purpose === everyPurpose ? [everyPurpose] : purposes;
   const isToldBefore = named.some((one) => lastWithdrawal(events, one) !== null) || purposes.some(isOlder);
-  if (isToldBefore && purposes.every((one) => isOver(one) || isOlder(one))) return nothing('known');
+  return isToldBefore && purposes.every((one) => isOver(one) || isOlder(one)) ? 'known' : 'withdrawn';
+}
+
+function withdraw(
+  store: Store,
+  record: ConsentRecord,
+  { events, zone, recordedBy }: Known & { recordedBy: string },
+): AppliedConsent {
+  const { withdrawnOn = null } = record;
+  const at = store.clock.latest();
+  if (judgeWithdrawal(record, { events, zone, at }) === 'known') return nothing('known');
   // A list may be dated by a day that has just begun elsewhere; a withdrawal waits for nothing.
-  const date = from !== null && from > at ? null : withdrawnOn;
-  const event = withdrawConsent(store, { pseudonym, purpose, documentVersion, date, reference, recordedBy });
+  const isAhead = withdrawnOn !== null && startOfPeriod(zone).parse(withdrawnOn) > at;
+  const event = withdrawConsent(store, {
+    ...pick(record, 'pseudonym', 'purpose', 'documentVersion', 'reference'),
+    ...{ date: isAhead ? null : withdrawnOn, recordedBy },
+  });
   return { outcome: 'withdrawn', event };
 }
 

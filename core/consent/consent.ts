@@ -4,7 +4,7 @@ import { AppError } from '../shared/errors.ts';
 import { hiddenCharacterIn } from '../shared/visible-text.ts';
 import { type ConsentEventRecord, consentGiverSchema } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { dayOf, endOfPeriod, isDay, startOfPeriod } from './period.ts';
+import { dayOf, endOfPeriod, isDay, ofZone, startOfPeriod } from './period.ts';
 import { normalisePseudonym, parsePseudonym } from './pseudonym.ts';
 import { purposesMeant } from './purpose-names.ts';
 import { siteTimeZone } from './site-zone.ts';
@@ -42,7 +42,7 @@ const recorded = {
   recordedBy: word,
   reference: word.nullish(),
 };
-const grantSchema = (zone: string) =>
+const grantSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
     purpose: word
@@ -57,7 +57,8 @@ const grantSchema = (zone: string) =>
     givenBy: consentGiverSchema.nullish(),
     verifiedOn: z.string().trim().refine(isDay, 'expected a date such as 2026-11-22').nullish(),
     afterWithdrawal: z.union([z.boolean(), z.int().positive()]).default(false),
-  });
+  }),
+);
 
 /**
  * Appends a grant; makes the subject if it is new. The newest grant that has begun replaces older ones, so a shorter
@@ -154,13 +155,14 @@ export interface ConsentWithdrawal {
   reference?: string | null | undefined;
 }
 
-const withdrawalSchema = (zone: string) =>
+const withdrawalSchema = ofZone((zone) =>
   z.strictObject({
     ...recorded,
     purpose: word.default(everyPurpose),
     date: startOfPeriod(zone).nullish(),
     documentVersion: word.nullish(),
-  });
+  }),
+);
 
 /**
  * Takes effect at once, whatever its date and whatever the clock says later. Its date is what later grants are compared

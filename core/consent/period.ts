@@ -31,14 +31,24 @@ function isTimeZone(name: string): boolean {
 /** The zone that this machine is set to. */
 export const machineTimeZone = (): string => new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+/** What is made for a zone, made once: schemas take longer to make than to use, and a site has one zone. */
+export function ofZone<T>(make: (zone: string) => T): (zone: string) => T {
+  const made = new Map<string, T>();
+  return (zone) => {
+    const known = made.get(zone) ?? make(zone);
+    made.set(zone, known);
+    return known;
+  };
+}
+
 /** To the first instant of a period, as ISO 8601 UTC text: of a date its first moment, which at a change of the clock may not be 00:00. */
-export const startOfPeriod = (zone: string) => z.string().transform(toInstant(zone, 0));
+export const startOfPeriod = ofZone((zone) => z.string().transform(toInstant(zone, 0)));
 
 /** To the first instant after a period. A date is included in it, as in FHIR's Period.end. */
-export const endOfPeriod = (zone: string) => z.string().transform(toInstant(zone, 1));
+export const endOfPeriod = ofZone((zone) => z.string().transform(toInstant(zone, 1)));
 
 /** Later ones would not sort as text: years of five digits are written with a sign. People write 9999 for "never". */
-const endOfTime = '9999-12-31T23:59:59.999Z';
+export const endOfTime = '9999-12-31T23:59:59.999Z';
 /** Nobody alive has consented before; the first years of the calendar do not sort as text either. */
 const firstYear = 1900;
 

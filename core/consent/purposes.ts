@@ -136,12 +136,12 @@ function endingBefore(
   purposes: (events: readonly ConsentEventRecord[]) => string[],
 ): EndingConsent[] {
   const [at, zone] = [store.clock.latest(), siteTimeZone(store)];
-  const pseudonyms = new Map(store.subjects.list().map(({ id, pseudonym }) => [id, pseudonym]));
   const ending = [...Map.groupBy(events, ({ subjectId }) => subjectId)].flatMap(([subjectId, own]) =>
     purposes(own).flatMap((purpose) => {
       const endsAt = endOfConsent(own, purpose, at);
       if (endsAt === null || endsAt > until) return [];
-      return [{ pseudonym: pseudonyms.get(subjectId)!, purpose, endsAt, lastDay: lastDayOf(endsAt, zone) }];
+      const { pseudonym } = store.subjects.byId(subjectId)!;
+      return [{ pseudonym, purpose, endsAt, lastDay: lastDayOf(endsAt, zone) }];
     }),
   );
   return ending.sort(

@@ -1,6 +1,7 @@
 /** What happened to the consents of one subject, in order: what people recorded, and what the clock alone changed. */
 import type { ConsentEventRecord } from '../store/records.ts';
 import { consentStatus, countingGrants, everyPurpose, grantInForce, lastWithdrawal } from './consent.ts';
+import { endOfTime } from './period.ts';
 import { purposesOf } from './purposes.ts';
 
 /**
@@ -55,11 +56,9 @@ function changeByGrant(before: readonly ConsentEventRecord[], grant: ConsentEven
   if (!countingGrants([...before, grant], grant.purpose).includes(grant)) return 'without-effect';
   const last = countingGrants(before, grant.purpose).at(-1);
   if (last === undefined) return withdrawal === null ? 'granted' : 'granted-again';
-  const [was, is] = [last.expiresAt ?? forever, grant.expiresAt ?? forever].map((end) => Date.parse(end));
+  const [was, is] = [last.expiresAt ?? endOfTime, grant.expiresAt ?? endOfTime].map((end) => Date.parse(end));
   return is! > was! ? 'renewed' : is! < was! ? 'shortened' : 'replaced';
 }
-
-const forever = '9999-12-31T23:59:59.999Z';
 
 function changeByWithdrawal(
   before: readonly ConsentEventRecord[],

@@ -1,7 +1,7 @@
 /** Scans of signed consent forms: kept as blobs beside the consent that they prove. */
-import { open } from 'node:fs/promises';
 import { fileTypeFromBuffer } from 'file-type';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { readAtMost } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import {
   type ConsentDocumentRecord,
@@ -31,9 +31,7 @@ const unusable = (message: string, cause?: unknown) => new AppError('DOCUMENT_UN
 export async function readDocument(
   path: string,
 ): Promise<{ bytes: Uint8Array; mediaType: ConsentMediaType }> {
-  const bytes = await readBounded(path);
-  if (bytes.length > maxDocumentBytes)
-    throw unusable(`The scan is larger than ${maxDocumentBytes / 2 ** 20} MB.`);
+  const bytes = await readScan(path);
   const mediaType = consentMediaTypeSchema.safeParse((await fileTypeFromBuffer(bytes))?.mime).data;
   if (mediaType === undefined) throw unusable('The scan is neither a PDF nor a JPEG or PNG image.');
   const ending = bytes.lastIndexOf(endings[mediaType]);
@@ -42,23 +40,13 @@ export async function readDocument(
   return { bytes, mediaType };
 }
 
-async function readBounded(path: string): Promise<Buffer> {
-  try {
-    await using file = await open(path, 'r');
-    const stat = await file.stat();
-    if (!stat.isFile()) throw unusable('The path of the scan is not a file.');
-    // One byte more tells that there is more.
-    const buffer = Buffer.alloc(Math.min(stat.size, maxDocumentBytes) + 1);
-    let length = 0;
-    for (;;) {
-      const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
-      length += bytesRead;
-      if (bytesRead === 0 || length === buffer.length) return buffer.subarray(0, length);
-    }
-  } catch (thrown) {
-    if (thrown instanceof AppError) throw thrown;
-    throw unusable('The scan does not exist, or Anneal may not read it.', thrown);
-  }
+async function readScan(path: string): Promise<Buffer> {
+  const read = await readAtMost(path, maxDocumentBytes).catch((cause: unknown) => {
+    throw unusable('The scan does not exist, or Anneal may not read it.', cause);
+  });
+  if (read === 'not a file') throw unusable('The path of the scan is not a file.');
+  if (read === 'too large') throw unusable(`The scan is larger than ${maxDocumentBytes / 2 ** 20} MB.`);
+  return read;
 }
 
 interface Documents {

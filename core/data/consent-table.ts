@@ -34,10 +34,6 @@ export type ConsentTableOptions = Omit<LoadTableOptions, 'kind' | 'store' | 'all
   recordedBy: string;
 };
 
-/** A list of consents, understood; writes nothing. @throws AppError as `loadTable` */
-export const readConsentTable = (options: Omit<LoadTableOptions, 'kind'>): Promise<ImportTable> =>
-  loadTable({ ...options, kind: 'consents' });
-
 /**
  * Records a list of consents. All grants or, when anything is wrong or not confirmed, none; withdrawals that are clear
  * are recorded in any case.
@@ -45,7 +41,7 @@ export const readConsentTable = (options: Omit<LoadTableOptions, 'kind'>): Promi
  *   withdrawals were recorded all the same
  */
 export async function importConsentTable(options: ConsentTableOptions): Promise<ConsentsReport> {
-  return recordTableConsents(await readConsentTable(options), options);
+  return recordTableConsents(await loadTable({ ...options, kind: 'consents' }), options);
 }
 
 /** The consents of a table of either kind, in a transaction of its own. Subjects are made only for tables of images. */

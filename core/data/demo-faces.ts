@@ -1,13 +1,13 @@
 /** The demo's data: folders of invented cartoon faces for a few hospitals, with labels and consents. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defaultPurpose } from '../config/consent-defaults.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import type { Split } from '../store/records.ts';
 import { demoClasses } from './demo-anatomy.ts';
 import { takeImage } from './demo-image.ts';
 import { drawPerson } from './demo-person.ts';
-import { defaultPurpose } from './labels-csv.ts';
 import { dirichletPartition, largestRemainder } from './partition.ts';
 
 export interface DemoFacesOptions {

@@ -5,7 +5,7 @@ import { basename, join, sep } from 'node:path';
 import pMap from 'p-map';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { defaultDecodeLimits, tooLargeFile } from './decode.ts';
-import type { LabelRow } from './labels-csv.ts';
+import type { LabelRow } from './tables/rows.ts';
 
 export interface ImageFolder {
   /** @throws AppError IMAGES_MISSING | IMAGE_UNREADABLE | IMAGE_TOO_LARGE for this file alone */

@@ -1,5 +1,6 @@
 /** Import of a folder of images with its labels table: first its consents, then all of its images or none. */
 import { basename } from 'node:path';
+import { defaultPurpose } from '../config/consent-defaults.ts';
 import type { ImageLimits } from '../config/site-policy.ts';
 import { consentStatus } from '../consent/consent.ts';
 import { toAppError } from '../shared/errors.ts';
@@ -15,7 +16,7 @@ import { type PreparedImage, type PreparedImport, prepareImages } from './import
 import { loadTable } from './import-table.ts';
 import { assignSplits } from './split.ts';
 import type { TableRequest } from './tables/request.ts';
-import { defaultPurpose, type LabelRow } from './tables/rows.ts';
+import type { LabelRow } from './tables/rows.ts';
 
 export interface SetAsideRow {
   sourceName: string;

@@ -13,9 +13,9 @@ import { type DecodedImage, decodeImage, fitToSquare } from './decode.ts';
 import { alignFace, alignmentRegion, createFaceDetector, type FaceDetector } from './faces.ts';
 import { openImageFolder } from './image-files.ts';
 import { brokenLimits } from './image-limits.ts';
-import type { LabelRow } from './labels-csv.ts';
 import { type MeasuredCrop, measureQuality } from './quality.ts';
 import type { RgbImage } from './rgb-image.ts';
+import type { LabelRow } from './tables/rows.ts';
 import { findUprightFaces } from './upright-faces.ts';
 
 /** An image as it will be recorded. */

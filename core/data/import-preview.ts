@@ -1,8 +1,7 @@
 /** What an import would do, before it does anything: for a person who looks at it first. */
 import { basename } from 'node:path';
 import sharp from 'sharp';
-import { judgeGrant } from '../consent/apply-record.ts';
-import { consentStatus, everyPurpose } from '../consent/consent.ts';
+import { judgeGrant, judgeWithdrawal } from '../consent/apply-record.ts';
 import { siteTimeZone } from '../consent/site-zone.ts';
 import { type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
@@ -126,14 +125,12 @@ function countWithdrawals(
   { understanding, withdrawalsAreClear }: ImportTable,
 ): number {
   if (!withdrawalsAreClear) return 0;
-  const at = store.clock.latest();
+  const [zone, at] = [siteTimeZone(store), store.clock.latest()];
   const isNew = (subject: string, purpose: string) => {
     const stored = store.subjects.byPseudonym(subject);
     if (stored === null) return false;
     const events = store.consentEvents.ofSubject(stored.id);
-    const granted = events.filter(({ kind }) => kind === 'grant').map((event) => event.purpose);
-    const purposes = purpose === everyPurpose ? granted : [purpose];
-    return purposes.some((one) => consentStatus(events, one, at) !== 'withdrawn');
+    return judgeWithdrawal({ purpose }, { events, zone, at }) === 'withdrawn';
   };
   const subjects = understanding.withdrawals.filter(({ subject, purpose }) => isNew(subject, purpose));
   return new Set(subjects.map(({ subject }) => subject)).size;

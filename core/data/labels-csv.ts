@@ -8,8 +8,6 @@ import type { LabelRow } from './tables/rows.ts';
 import { malformed, type Table } from './tables/table.ts';
 import { understandTable } from './tables/understand.ts';
 
-export { defaultPurpose, type LabelConsent, type LabelRow } from './tables/rows.ts';
-
 interface LabelsOptions {
   /** The labels of the federation; without them any label will do. */
   allowedLabels?: readonly string[] | undefined;

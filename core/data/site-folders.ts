@@ -1,12 +1,14 @@
 /** Spreads one folder of images over the sites of a demo, without copying an image. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { defaultPurpose } from '../config/consent-defaults.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import type { Split } from '../store/records.ts';
-import { defaultPurpose, type LabelRow, readLabelsCsv } from './labels-csv.ts';
+import { readLabelsCsv } from './labels-csv.ts';
 import { dirichletPartition } from './partition.ts';
 import { assignSplits } from './split.ts';
+import type { LabelRow } from './tables/rows.ts';
 
 export interface SiteFoldersOptions {
   imagesFolder: string;

@@ -48,10 +48,11 @@ export function* collectEvidence(store: ReadOnlyStore, role: 'site' | 'coordinat
     yield of('sites', { id, name, publicKey, joinedAt, revokedAt });
 }
 
+const refsOf = ({ subjects }: ReadOnlyStore) =>
+  new Map(subjects.all().map(({ id, pseudonym }) => [id, subjects.refOf(pseudonym)]));
+
 function* consents(store: ReadOnlyStore, { isHarmless }: Disclosure): Generator<EvidenceRow> {
-  const refs = new Map(
-    store.subjects.list().map(({ id, pseudonym }) => [id, store.subjects.refOf(pseudonym)]),
-  );
+  const refs = refsOf(store);
   for (const event of store.consentEvents.all()) {
     const content = consentContent(event, refs.get(event.subjectId)!);
     const texts = [content.documentVersion, content.recordedBy].filter((text) => text !== null);
@@ -73,8 +74,7 @@ function consentContent(
 }
 
 function* cohorts(store: ReadOnlyStore): Generator<EvidenceRow> {
-  const refs = new Map<number, string>();
-  for (const { id, pseudonym } of store.subjects.list()) refs.set(id, store.subjects.refOf(pseudonym));
+  const refs = refsOf(store);
   for (const run of store.runs.list().reverse())
     for (const cohort of store.cohorts.byRun(run.id)) {
       const { id, runId, round, sha256, purpose, frozenAt, size, superseded } = cohort;

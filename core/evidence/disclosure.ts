@@ -59,10 +59,7 @@ const fieldName = /^[A-Za-z][A-Za-z0-9_]{0,60}$/;
 const shortest = 4;
 
 export function createDisclosure(store: Pick<ReadOnlyStore, 'subjects' | 'images'>): Disclosure {
-  const names = new Set([
-    ...store.subjects.list().map(({ pseudonym }) => pseudonym),
-    ...store.images.list().map(({ sourceName }) => sourceName),
-  ]);
+  const names = new Set([...store.subjects.pseudonyms(), ...store.images.sourceNames()]);
   const folded = [...names]
     .map((name) => name.normalize('NFC').toLowerCase())
     .filter((name) => name.length >= shortest);

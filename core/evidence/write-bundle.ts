@@ -1,8 +1,7 @@
 /** Writes an evidence bundle, line by line, whole or not at all. */
-import { createHash, type Hash, randomUUID } from 'node:crypto';
-import { link, open, rename, rm, stat } from 'node:fs/promises';
-import { AppError, toAppError } from '../shared/errors.ts';
+import { createHash, type Hash } from 'node:crypto';
 import { canonicalJson, sha256 } from '../shared/hash.ts';
+import { writeNewFile } from '../store/atomic-file.ts';
 import type { Store } from '../store/store.ts';
 import type { Signer } from '../transport/signature.ts';
 import {
@@ -37,50 +36,13 @@ const pieceBytes = 1 << 20;
 
 /**
  * @param file to write; one that is there stays as it is
- * @throws AppError CONFIG_INVALID when it cannot be written, DISK_FULL
+ * @throws AppError FILE_EXISTS | FILE_UNREADABLE; the system's error, for instance ENOSPC
  */
 export async function writeEvidence(source: EvidenceSource, file: string): Promise<WrittenBundle> {
-  const temporary = `${file}.${randomUUID()}.tmp`;
-  try {
-    if (await exists(file))
-      throw new AppError('CONFIG_INVALID', 'There is a file of this name already.', {
-        action: 'Name another file: a bundle that was handed out must not be replaced.',
-      });
-    const { pieces, written } = compose(source);
-    {
-      await using handle = await open(temporary, 'wx', 0o600);
-      for (const piece of pieces) await handle.writeFile(piece);
-      await handle.sync();
-    }
-    await moveNew(temporary, file);
-    return { file, ...written };
-  } catch (cause) {
-    const error = toAppError(cause);
-    if (error.code !== 'INTERNAL' || (cause as { syscall?: unknown }).syscall === undefined) throw error;
-    throw new AppError('CONFIG_INVALID', 'The evidence cannot be written there.', {
-      action: 'Name a file in a folder that you can write to.',
-      cause,
-    });
-  } finally {
-    await rm(temporary, { force: true });
-  }
-}
-
-const exists = (file: string) =>
-  stat(file).then(
-    () => true,
-    () => false,
-  );
-
-/** A link fails where a file is; disks that know no links get it by a look before. */
-async function moveNew(temporary: string, file: string): Promise<void> {
-  try {
-    await link(temporary, file);
-  } catch (thrown) {
-    const { code } = thrown as { code?: unknown };
-    if (code === 'EEXIST') throw new AppError('CONFIG_INVALID', 'There is a file of this name already.');
-    await rename(temporary, file);
-  }
+  const { pieces, written } = compose(source);
+  // A bundle that was handed out must not be replaced.
+  await writeNewFile(file, pieces);
+  return { file, ...written };
 }
 
 /** All of it is read in one transaction: rows that come meanwhile are not in it. */

@@ -4,6 +4,7 @@
  * day, or a person says that the clock is right.
  */
 import { z } from 'zod';
+import { confirmClock } from '../consent/site-clock.ts';
 import type { Store } from '../store/store.ts';
 
 const setting = 'rights.clock';
@@ -51,6 +52,8 @@ export function createClockTrust(store: Store, uptimeMs = () => performance.now(
     },
     confirm(actor) {
       store.transaction(() => {
+        // Nothing is due by a clock that is behind what it has shown: consents are to be judged by it first.
+        confirmClock(store, actor);
         const { seenAt } = seen();
         store.settings.set(setting, { seenAt: store.now(), doubtedMs: 0 });
         store.audit.append({ actor, action: 'retention.clock-confirmed', details: { before: seenAt } });

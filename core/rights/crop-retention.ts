@@ -6,7 +6,8 @@
 import { consentStatus, countingGrants } from '../consent/consent.ts';
 import { purposesOf } from '../consent/purposes.ts';
 import { currentPolicy } from '../site/policy.ts';
-import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
+import type { StoredCrop } from '../store/image-tables.ts';
+import type { ConsentEventRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 
 export const cropDeletedReason = 'consent ended: the crop was deleted';
@@ -17,7 +18,7 @@ export const actions = { deleted: 'crops.deleted', kept: 'crops.kept', released:
 
 export interface Due {
   subjectId: number;
-  images: ImageRecord[];
+  images: StoredCrop[];
   /** ISO 8601 UTC. */
   at: string;
   /** Whether the clock alone makes it due: then it waits while the clock is in doubt. A withdrawal is an act. */
@@ -34,13 +35,11 @@ export interface RetentionRules {
 
 const later = (at: string, days: number) => new Date(Date.parse(at) + days * dayMs).toISOString();
 
-/** Every crop that goes some day, as things stand. */
-export function dueCrops(store: ReadOnlyStore, rules: RetentionRules): Due[] {
-  const images = Map.groupBy(
-    store.images.list().filter(({ cropSha256 }) => cropSha256 !== null),
-    ({ subjectId }) => subjectId,
-  );
-  const events = Map.groupBy(store.consentEvents.all(), ({ subjectId }) => subjectId);
+/** Every crop that goes some day, as things stand. @param only of this subject */
+export function dueCrops(store: ReadOnlyStore, rules: RetentionRules, only?: number): Due[] {
+  const images = Map.groupBy(store.images.crops(only), ({ subjectId }) => subjectId);
+  const recorded = only === undefined ? store.consentEvents.all() : store.consentEvents.ofSubject(only);
+  const events = Map.groupBy(recorded, ({ subjectId }) => subjectId);
   const kept = new Set(store.keptCrops.list().map(({ subjectId }) => subjectId));
   return [...images].flatMap(([subjectId, own]): Due[] => {
     if (kept.has(subjectId)) return [];
@@ -54,7 +53,7 @@ export function dueCrops(store: ReadOnlyStore, rules: RetentionRules): Due[] {
   });
 }
 
-function withoutConsent(subjectId: number, images: ImageRecord[], rules: RetentionRules): Due[] {
+function withoutConsent(subjectId: number, images: StoredCrop[], rules: RetentionRules): Due[] {
   if (rules.maxDaysWithoutConsent === 0) return [];
   return [...Map.groupBy(images, ({ importedAt }) => importedAt)].map(([importedAt, own]) => ({
     ...{ subjectId, images: own, byClock: true, reason: neverConsentedReason },
@@ -121,7 +120,7 @@ export function dropDueCrops(store: Store, { trustsClock }: { trustsClock: boole
       subjects: new Set(drop.map(({ subjectId }) => subjectId)).size,
       waiting: new Set(due.filter((one) => !drop.includes(one)).map(({ subjectId }) => subjectId)).size,
       nextAt: next.sort()[0] ?? null,
-      files: drop.flatMap(({ images }) => images.map(({ cropSha256 }) => cropSha256!)),
+      files: drop.flatMap(({ images }) => images.map(({ cropSha256 }) => cropSha256)),
     };
   });
 }

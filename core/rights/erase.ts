@@ -10,7 +10,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import PQueue from 'p-queue';
-import { consentStatus, everyPurpose, withdrawConsent } from '../consent/consent.ts';
+import { consentStatus, withdrawConsent } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { traceSubject } from '../consent/trace.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
@@ -18,9 +19,10 @@ import type { SiteNode } from '../site/site-node.ts';
 import { erasedAction } from '../store/audit.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ErasureRecord } from '../store/records.ts';
+import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type Erased, erasedSchema } from './erased.ts';
-import { blankOut, withoutSubject, wordsOf } from './subject-words.ts';
+import { blankOut, withoutPseudonym, withoutSubject, wordsOf } from './subject-words.ts';
 
 export interface EraserOptions {
   store: Store;
@@ -36,7 +38,8 @@ export interface EraserOptions {
 
 export interface Eraser {
   /**
-   * Resolves when nothing is left. Repeating it gives the same answer.
+   * Resolves when nothing is left, or only files that something uses at the moment (`doneAt` is null then), which
+   * {@link resume} tries again. Repeating it gives the same answer.
    * @throws AppError SUBJECT_UNKNOWN; DISK_FULL and others when files are left, which are tried again by {@link resume}
    */
   erase(pseudonym: string, actor: string): Promise<Erasure>;
@@ -76,8 +79,12 @@ export function createEraser(options: EraserOptions): Eraser {
     }
     if (current.state === 'files') {
       const files = current.files ?? [];
+      await collectBlobs(store, blobs, files);
       const held = store.blobReferences.heldAmong(files);
-      for (const sha256 of files) if (!held.has(sha256)) await blobs.delete(sha256);
+      if (files.some((sha256) => blobs.isInUse(sha256) && !held.has(sha256))) {
+        logger.info({ erasure: current.id }, 'a file of an erasure is in use; it is tried again');
+        return outcomeOf(current);
+      }
       await blobs.deleteLeftovers();
       if (!store.forgetDeleted()) throw databaseBusy();
       current = store.erasures.done(current.id);
@@ -135,10 +142,7 @@ function askErasure(
     const known = store.erasures.underWay(id);
     if (known !== null) return known;
     const events = store.consentEvents.ofSubject(id);
-    const purposes = new Set(
-      events.map(({ purpose }) => purpose).filter((purpose) => purpose !== everyPurpose),
-    );
-    const holds = [...purposes].some(
+    const holds = purposesOf(events).some(
       (purpose) => !['withdrawn', 'none'].includes(consentStatus(events, purpose, store.clock.latest())),
     );
     if (holds) withdrawConsent(store, { pseudonym, recordedBy: actor });
@@ -162,6 +166,7 @@ function eraseRowsOf(
   const images = store.images.list({ subjectId: subject.id }).length;
   const consents = store.consentEvents.sayErased(subject.id, actor).map(({ sha256 }) => sha256);
   const rows = store.eraseRows(subject.id, () => forgetWhatWasMade(store, subject.id));
+  eraseFromOthers(store, subject.pseudonym);
   const redacted = store.audit.redact((details) => withoutSubject(details, words));
   const common = { subject: subjectRef, images, consents, rows: rows.counts, files: rows.files.length };
   const tombstone = store.audit.append({
@@ -178,6 +183,18 @@ function eraseRowsOf(
     tombstone: { seq: tombstone.seq, hash: tombstone.hash },
   };
   return store.erasures.rowsGone(id, rows.files, outcome);
+}
+
+/** Files lie in folders named after a person whose image turned out to be another's, and notes say whom one was taken for. */
+function eraseFromOthers(store: Store, pseudonym: string): void {
+  for (const { id, sourceName } of store.images.list()) {
+    const name = withoutPseudonym(sourceName, pseudonym);
+    if (name !== null) store.images.renameSource(id, name);
+  }
+  for (const { id, note } of store.imageCorrections.withNote()) {
+    const left = withoutPseudonym(note ?? '', pseudonym);
+    if (left !== null) store.imageCorrections.replaceNote(id, left);
+  }
 }
 
 /**

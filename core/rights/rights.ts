@@ -22,8 +22,6 @@ export interface Rights extends Eraser {
 }
 
 const hourMs = 3_600_000;
-/** Longest timer of Node. */
-const longestTimerMs = 2 ** 31 - 1;
 
 export function createRights(options: RightsOptions): Rights {
   const { store, blobs, logger } = options;
@@ -57,7 +55,7 @@ export function createRights(options: RightsOptions): Rights {
     clearTimeout(timer);
     if (isClosed) return;
     const untilNext = nextAt === null ? hourMs : Date.parse(nextAt) - Date.parse(store.now());
-    const inMs = Math.min(hourMs, Math.max(0, untilNext), longestTimerMs);
+    const inMs = Math.min(hourMs, Math.max(0, untilNext));
     timer = setTimeout(() => void look(), inMs).unref();
   }
 

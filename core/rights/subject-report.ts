@@ -1,9 +1,10 @@
 /** What is stored about a person, what it was used for, and who got what of it (GDPR article 15). */
 import { consentStatus, everyPurpose } from '../consent/consent.ts';
+import { purposesOf } from '../consent/purposes.ts';
 import { type TracedRun, traceSubject } from '../consent/trace.ts';
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
-import { currentPolicy } from '../site/policy.ts';
+import { policyOrFault } from '../site/policy.ts';
 import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { describeRun, describeVersion } from './certificate.ts';
@@ -27,8 +28,10 @@ export interface SubjectReport {
   consents: Omit<ConsentEventRecord, 'id' | 'subjectId'>[];
   /** The person chose that crops stay when no consent holds any more. */
   keepsCrops: boolean;
-  /** When the crops go as things stand, ISO 8601 UTC; null: not by themselves. */
+  /** When the first crops go as things stand, ISO 8601 UTC; null: not by themselves, or `cropsGoUnknown`. */
   cropsGoAt: string | null;
+  /** Why nobody can say when crops go: the site's policy is not what a person here set. */
+  cropsGoUnknown: string | null;
   runs: TracedRun[];
   /** Updates that were made of images of the person and announced to the coordinator, also those that were taken back. */
   sent: { runId: string; round: number; update: string; sizeBytes: number; became: string; at: string }[];
@@ -47,7 +50,6 @@ export function subjectReport(
   const subject = store.subjects.byPseudonym(pseudonym);
   if (subject === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
   const events = store.consentEvents.ofSubject(subject.id);
-  const purposes = [...new Set(events.map(({ purpose }) => purpose))].filter((name) => name !== everyPurpose);
   const ref = store.subjects.refOf(subject.pseudonym);
   return {
     ...{ format: 'anneal-subject-report', formatVersion: 1, writtenAt: store.now() },
@@ -56,13 +58,11 @@ export function subjectReport(
       .list({ subjectId: subject.id })
       .map(({ id: _id, datasetId: _dataset, subjectId: _subject, pseudonym: _name, ...image }) => image),
     consent: Object.fromEntries(
-      purposes.map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
+      purposesOf(events).map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
     ),
     consents: events.map(({ id: _id, subjectId: _subject, ...said }) => said),
     keepsCrops: store.keptCrops.ofSubject(subject.id) !== null,
-    cropsGoAt:
-      dueCrops(store, currentPolicy(store).policy).find(({ subjectId }) => subjectId === subject.id)?.at ??
-      null,
+    ...cropsGo(store, subject.id),
     runs: traceSubject(store, subject.pseudonym).runs,
     sent: sentUpdates(store, subject.id),
     counted: store.evaluationCohorts
@@ -74,6 +74,16 @@ export function subjectReport(
       .about(ref)
       .map(({ seq, at: time, actor, action }) => ({ seq, at: time, actor, action })),
   };
+}
+
+/** The rest of the report does not depend on the policy, and is owed whatever became of that. */
+function cropsGo(
+  store: ReadOnlyStore,
+  subjectId: number,
+): Pick<SubjectReport, 'cropsGoAt' | 'cropsGoUnknown'> {
+  const policy = policyOrFault(store);
+  if (policy instanceof AppError) return { cropsGoAt: null, cropsGoUnknown: policy.message };
+  return { cropsGoAt: dueCrops(store, policy, subjectId)[0]?.at ?? null, cropsGoUnknown: null };
 }
 
 const outcomes = {
@@ -152,8 +162,9 @@ const describeConsent = (event: SubjectReport['consents'][number]): string =>
     ...(event.givenBy === null ? [] : [`signed by ${event.givenBy}`]),
   ].join('; ');
 
-function retentionOf({ keepsCrops, cropsGoAt }: SubjectReport): string {
+function retentionOf({ keepsCrops, cropsGoAt, cropsGoUnknown }: SubjectReport): string {
   if (keepsCrops) return 'The person chose that crops stay when no consent holds any more.';
+  if (cropsGoUnknown !== null) return `When crops are deleted cannot be said: ${cropsGoUnknown}`;
   return cropsGoAt === null
     ? 'Crops stay as long as a consent holds.'
     : `As things stand, crops are deleted at ${cropsGoAt}.`;

@@ -5,8 +5,10 @@ import { runConfigSchema } from '../config/run-config.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 
 export interface SubjectWords {
-  /** Pseudonym in its Unicode forms, file names, hashes of files, and documents that nobody else has signed. */
+  /** Pseudonym in its Unicode forms, file names and hashes of files. */
   words: ReadonlySet<string>;
+  /** Signed by nobody else. */
+  documents: ReadonlySet<string>;
   /** That nobody else has. */
   labels: ReadonlySet<string>;
 }
@@ -19,9 +21,7 @@ const leastLength = 4;
 export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: string }): SubjectWords {
   const { pseudonym } = subject;
   const images = store.images.list({ subjectId: subject.id });
-  const others = new Set(
-    store.images.list().flatMap(({ subjectId, label }) => (subjectId === subject.id ? [] : [label])),
-  );
+  const others = new Set(store.images.labelsOfOthers(subject.id));
   // A class of a run is part of its contract, whoever has it.
   for (const { config } of store.runs.list())
     for (const label of runConfigSchema.safeParse(config).data?.classes ?? []) others.add(label);
@@ -34,19 +34,20 @@ export function wordsOf(store: ReadOnlyStore, subject: { id: number; pseudonym: 
   const documents = events
     .filter(({ subjectId }) => subjectId === subject.id)
     .flatMap(({ documentVersion, reference }) => [documentVersion, reference])
-    .filter((name) => !ofOthers.has(name));
+    .filter((name): name is string => name !== null && name !== '' && !ofOthers.has(name));
   const words = [
-    ...documents.map((name) => name ?? ''),
     ...[pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')],
     ...images.flatMap(({ sourceName, sha256, cropSha256 }) => [sourceName, sha256, cropSha256 ?? '']),
   ];
   return {
     words: new Set(words.filter((word) => word !== '')),
+    documents: new Set(documents),
     labels: new Set(images.map(({ label }) => label).filter((label) => !others.has(label))),
   };
 }
 
-const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+/** For a pattern with the flag `u`, which takes no escape that it does not need. */
+const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 
 /** Null when the text names nobody. */
 function withoutWords(text: string, words: SubjectWords['words']): string | null {
@@ -63,9 +64,41 @@ function withoutWords(text: string, words: SubjectWords['words']): string | null
   return left === text ? null : left;
 }
 
+/** What stands under these names no person, also where a pseudonym is the same word: "1" is a version of many forms. */
+const namesNobody: ReadonlySet<string> = new Set([
+  ...[
+    'purpose',
+    'purposes',
+    'documentVersion',
+    'validFrom',
+    'expiresAt',
+    'runId',
+    'siteId',
+    'kind',
+    'format',
+  ],
+  ...['changes', 'weakened', 'user', 'roles', 'timeZone', 'federation', 'channel', 'layout', 'model', 'app'],
+]);
+
+/**
+ * A text of somebody else's row (the name of a file, a note) without the pseudonym; null when it does not stand there. In names
+ * of files an underscore separates words.
+ */
+export function withoutPseudonym(text: string, pseudonym: string): string | null {
+  let left = text;
+  for (const form of new Set([pseudonym, pseudonym.normalize('NFC'), pseudonym.normalize('NFD')])) {
+    if (form.length < leastLength) continue;
+    left = left.replace(
+      new RegExp(`(?<![\\p{L}\\p{N}])${escaped(form)}(?![\\p{L}\\p{N}])`, 'giu'),
+      () => erasedWord,
+    );
+  }
+  return left === text ? null : left;
+}
+
 /**
  * The details of an audit row without the subject; null when they do not name it. A row that is about this subject alone keeps
- * nothing but its keyed hash.
+ * nothing but its keyed hash; one that is about others loses nothing that is theirs.
  */
 export function withoutSubject(
   details: Record<string, unknown>,
@@ -75,8 +108,10 @@ export function withoutSubject(
   if (typeof pseudonym === 'string' && subject.words.has(pseudonym))
     return { erased: true, subject: subject.ref };
   let isChanged = false;
+  const isOwn = JSON.stringify(details).includes(subject.ref);
+  const words = isOwn ? new Set([...subject.words, ...subject.documents]) : subject.words;
   const text = (value: string) => {
-    const replaced = withoutWords(value, subject.words);
+    const replaced = withoutWords(value, words);
     if (replaced !== null) isChanged = true;
     return replaced ?? value;
   };
@@ -84,7 +119,10 @@ export function withoutSubject(
     if (typeof value === 'string') return text(value);
     if (Array.isArray(value)) return value.map(walk);
     if (typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, walk(inner)]));
+    const isOthers = (key: string) => !isOwn && namesNobody.has(key);
+    return Object.fromEntries(
+      Object.entries(value).map(([key, inner]) => [key, isOthers(key) ? inner : walk(inner)]),
+    );
   };
   /** What an import counted by label. */
   const withoutLabels = (counts: object) =>
@@ -110,9 +148,12 @@ const filler = 0x23; // #
  * moment goes on, and a crash in the middle leaves it readable.
  * @returns places overwritten
  */
-export function blankOut(folder: string, { words }: Pick<SubjectWords, 'words'>): number {
+export function blankOut(
+  folder: string,
+  { words, documents }: Pick<SubjectWords, 'words' | 'documents'>,
+): number {
   // As they stand in a line of JSON.
-  const patterns = [...words].map((word) => ({
+  const patterns = [...words, ...documents].map((word) => ({
     bytes: Buffer.from(JSON.stringify(word).slice(1, -1)),
     isShort: word.length < leastLength,
   }));

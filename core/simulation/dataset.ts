@@ -6,8 +6,9 @@ import { endOfPeriod, machineTimeZone, startOfPeriod } from '../consent/period.t
 import { generateDemoFaces } from '../data/demo-faces.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import { prepareImages } from '../data/import-images.ts';
-import { type LabelConsent, type LabelRow, readLabelsCsv } from '../data/labels-csv.ts';
+import { readLabelsCsv } from '../data/labels-csv.ts';
 import { assignSplits } from '../data/split.ts';
+import type { LabelConsent, LabelRow } from '../data/tables/rows.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { jsonText } from '../shared/text.ts';

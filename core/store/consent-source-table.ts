@@ -35,7 +35,6 @@ export function createConsentSources(db: Sqlite) {
     ${replacements(given.filter((key) => key !== 'firstReadAt'))}`;
   return {
     byKey: (sourceKey: string) => rows.get('WHERE source_key = @sourceKey', { sourceKey }),
-    ofSubject: (subjectId: number) => rows.all('WHERE subject_id = @subjectId ORDER BY id', { subjectId }),
     /** By subject, in order of reading. */
     all: () => rows.all('ORDER BY subject_id, id'),
     /** Replaces the version that was read before. */

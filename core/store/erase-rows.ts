@@ -6,7 +6,6 @@
 import { z } from 'zod';
 import type { Sqlite } from './sqlite.ts';
 
-const nameRow = z.object({ name: z.string() });
 const referenceRow = z.object({ child: z.string(), column: z.string(), parentColumn: z.string() });
 const hashRow = z.object({ sha256: z.string() });
 
@@ -69,9 +68,3 @@ export function tablesAboutSubjects(db: Sqlite): string[] {
   for (const table of found) for (const { child } of referencesTo(db, table)) found.add(child);
   return [...found];
 }
-
-/** All tables. */
-export const tableNames = (db: Sqlite): string[] =>
-  db
-    .all(nameRow, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    .map(({ name }) => name);

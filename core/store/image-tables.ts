@@ -31,6 +31,12 @@ import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
 const idRow = z.object({ id: z.int() });
+const labelRow = imageRecord.pick({ label: true });
+const sourceNameRow = imageRecord.pick({ sourceName: true });
+const storedCrop = imageRecord
+  .pick({ id: true, subjectId: true, importedAt: true })
+  .extend({ cropSha256: z.string() });
+export type StoredCrop = z.infer<typeof storedCrop>;
 const atRow = z.object({ at: z.string() });
 const keySchema = z.string().regex(/^[\w-]{43}$/);
 
@@ -105,6 +111,8 @@ export function createSubjects(db: Sqlite, now: () => string, settings: ReturnTy
         { search },
       );
     },
+    /** By pseudonym, without a look at their images. */
+    all: () => rows.all('ORDER BY pseudonym'),
     /** All of them, as they are stored. */
     pseudonyms: () => rows.all('ORDER BY pseudonym').map(({ pseudonym }) => pseudonym),
     count: () => db.get(countRow, 'SELECT count(*) AS count FROM subjects')!.count,
@@ -176,6 +184,24 @@ export function createImages(db: Sqlite, now: () => string) {
         datasetId,
         sha256,
       }),
+    /** Crops that are stored, in order of import; of one subject, or of all. */
+    crops: (subjectId?: number) =>
+      db.all(
+        storedCrop,
+        `SELECT id, subject_id AS subjectId, crop_sha256 AS cropSha256, imported_at AS importedAt FROM images
+         WHERE crop_sha256 IS NOT NULL${subjectId === undefined ? '' : ' AND subject_id = @subjectId'} ORDER BY id`,
+        { subjectId },
+      ),
+    /** Labels that somebody else's images have. */
+    labelsOfOthers: (subjectId: number): string[] =>
+      db
+        .all(labelRow, 'SELECT DISTINCT label FROM images WHERE subject_id <> @subjectId', { subjectId })
+        .map(({ label }) => label),
+    /** Names of all files that were imported, each once. */
+    sourceNames: (): string[] =>
+      db
+        .all(sourceNameRow, 'SELECT DISTINCT source_name AS sourceName FROM images')
+        .map(({ sourceName }) => sourceName),
     /** By label and split, sorted; labels without any image are not listed. */
     counts: (filter: ImageFilter = {}) =>
       db.all(
@@ -205,6 +231,10 @@ export function createImages(db: Sqlite, now: () => string) {
         ...pick(image, 'subjectId', 'label', 'split'),
         id,
       });
+    },
+    /** When the name of the file held the pseudonym of somebody who is erased. */
+    renameSource(id: number, sourceName: string): void {
+      db.run('UPDATE images SET source_name = @sourceName WHERE id = @id', { id, sourceName });
     },
     setAside(id: number, reason: string, asideKind: AsideKind = 'other'): void {
       db.run(

@@ -13,7 +13,6 @@ import {
 import { insertSql, isOfSubject, rowsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
-const memberRow = z.object({ imageId: z.int(), subjectId: z.int() });
 const countRow = z.object({ count: z.int() });
 
 /** A coordinator that names another result each time does not fill the table. */
@@ -23,8 +22,7 @@ export function createModelVersions(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'model_versions', modelVersionRecord);
   const insert = `${insertSql('model_versions', rows.keys)} ON CONFLICT DO NOTHING`;
   return {
-    /** By round. */
-    listOfRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY round, learnt_at', { runId }),
+    /** By run and round. */
     list: () => rows.all('ORDER BY run_id, round, learnt_at'),
     /** A state of a run that the coordinator named. The run must exist. Repeating it changes nothing. */
     learn(version: Omit<ModelVersionRecord, 'learntAt'>): void {
@@ -47,14 +45,6 @@ export function createEvaluationCohorts(db: Sqlite, now: () => string) {
   return {
     ofRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY id', { runId }),
     bySubject: (subjectId: number) => rows.all(`${ofSubject} ORDER BY id`, { subjectId }),
-    /** By image id. */
-    members: (id: number): CohortMember[] =>
-      db.all(
-        memberRow,
-        `SELECT image_id AS imageId, subject_id AS subjectId FROM evaluation_members
-         WHERE cohort_id = @id ORDER BY image_id`,
-        { id },
-      ),
     /** Call it in the transaction that sends the counts. */
     insert: ({
       members,
@@ -97,9 +87,7 @@ export function createErasures(db: Sqlite, now: () => string) {
     return row;
   };
   return {
-    get: (id: number) => rows.get('WHERE id = @id', { id }),
     /** Oldest first. */
-    list: () => rows.all('ORDER BY id'),
     unfinished: () => rows.all("WHERE state <> 'done' ORDER BY id"),
     /** Of a subject that is still here. */
     underWay: (subjectId: number) => rows.get('WHERE subject_id = @subjectId', { subjectId }),

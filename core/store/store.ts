@@ -85,11 +85,11 @@ type Tables = ReturnType<typeof createTables>;
 interface Readers {
   settings: 'get';
   clock: 'latest' | 'fault';
-  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'pseudonyms' | 'count';
+  subjects: 'refOf' | 'erasedAt' | 'byId' | 'byPseudonym' | 'list' | 'all' | 'pseudonyms' | 'count';
   consentEvents: 'ofSubject' | 'ofPurpose' | 'all' | 'findBreak';
-  consentSources: 'byKey' | 'ofSubject' | 'all';
+  consentSources: 'byKey' | 'all';
   datasets: 'list';
-  images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes';
+  images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes' | 'crops' | 'labelsOfOthers' | 'sourceNames';
   imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
@@ -112,10 +112,10 @@ interface Readers {
   outbox: 'pending';
   audit: 'page' | 'raw' | 'about' | 'newestOf' | 'verify';
   blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
-  modelVersions: 'listOfRun' | 'list';
-  evaluationCohorts: 'ofRun' | 'bySubject' | 'members';
+  modelVersions: 'list';
+  evaluationCohorts: 'ofRun' | 'bySubject';
   keptCrops: 'ofSubject' | 'list';
-  erasures: 'get' | 'list' | 'unfinished' | 'underWay' | 'newestOf';
+  erasures: 'unfinished' | 'underWay' | 'newestOf';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;

@@ -41,6 +41,11 @@ export function createImageCorrections(db: Sqlite, now: () => string) {
     /** Of images that are or were the subject's; in order of recording. */
     ofSubject: (subjectId: number) =>
       rows.all('WHERE subject_id = @subjectId OR new_subject_id = @subjectId ORDER BY id', { subjectId }),
+    withNote: () => rows.all('WHERE note IS NOT NULL ORDER BY id'),
+    /** When it named somebody who is erased. */
+    replaceNote(id: number, note: string): void {
+      db.run('UPDATE image_corrections SET note = @note WHERE id = @id', { id, note });
+    },
     ofAct: (act: string) => rows.all('WHERE act = @act ORDER BY id', { act }),
     /** Whether an image of the cohort has ever been corrected, before or after it was frozen. */
     touch: (cohortId: number) =>

@@ -5,6 +5,7 @@
 import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
+import { screensHeader } from '../../core/api/session-cookie.ts';
 import { AppError, toAppError } from '../../core/shared/errors.ts';
 
 export interface AgentProxyOptions {
@@ -17,8 +18,6 @@ export interface AgentProxyOptions {
 }
 
 const passedOn = ['accept', 'content-type', 'last-event-id', 'trpc-accept'];
-/** Whatever comes through here comes from the screens; the event stream of a page can't send headers itself. */
-const screensHeader = 'x-anneal-screens';
 const passedBack = ['cache-control', 'content-type', 'vary', 'x-accel-buffering'];
 const bodiless = new Set([204, 205, 304]);
 /** The agent was not there to take the request, so sending it again cannot do anything twice. */

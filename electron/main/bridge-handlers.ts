@@ -40,6 +40,12 @@ export function registerBridgeHandlers(showWindow: () => void): void {
     const [filters] = parseArguments(fileArguments, args);
     return choose(window, { properties: ['openFile'], filters });
   });
+  ipcMain.handle(bridgeChannels.chooseNewFile, async (event, ...args: unknown[]) => {
+    const window = trustedWindow(event);
+    const [filters] = parseArguments(fileArguments, args);
+    const { canceled, filePath } = await dialog.showSaveDialog(window, { filters });
+    return canceled || filePath === '' ? null : filePath;
+  });
   ipcMain.handle(bridgeChannels.noticeApproval, (event, ...args: unknown[]) => {
     trustedWindow(event);
     parseArguments(noArguments, args);

@@ -17,6 +17,8 @@ export interface AnnealBridge {
   chooseFolder(): Promise<string | null>;
   /** Asks for one file; gives its path, or null when the person cancelled. */
   chooseFile(filters: FileFilter[]): Promise<string | null>;
+  /** Asks where a file is to be written; gives its path, or null when the person cancelled. Nothing is written by that. */
+  chooseNewFile(filters: FileFilter[]): Promise<string | null>;
   /** Tells the person, outside of the window, that a run asks for approval; the words are the shell's own. */
   noticeApproval(): Promise<void>;
 }
@@ -24,5 +26,6 @@ export interface AnnealBridge {
 export const bridgeChannels = {
   chooseFolder: 'anneal:choose-folder',
   chooseFile: 'anneal:choose-file',
+  chooseNewFile: 'anneal:choose-new-file',
   noticeApproval: 'anneal:notice-approval',
 } as const;

@@ -9,6 +9,7 @@ const bridge: AnnealBridge = {
   platform: process.platform,
   chooseFolder: () => ipcRenderer.invoke(bridgeChannels.chooseFolder),
   chooseFile: (filters: FileFilter[]) => ipcRenderer.invoke(bridgeChannels.chooseFile, filters),
+  chooseNewFile: (filters: FileFilter[]) => ipcRenderer.invoke(bridgeChannels.chooseNewFile, filters),
   noticeApproval: () => ipcRenderer.invoke(bridgeChannels.noticeApproval),
 };
 

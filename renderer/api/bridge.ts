@@ -17,6 +17,8 @@ export interface AnnealBridge {
   chooseFolder(): Promise<string | null>;
   /** Path of the chosen file, or null when the dialog was closed. */
   chooseFile(filters: FileFilter[]): Promise<string | null>;
+  /** Path of a file that is to be written, or null when the dialog was closed. */
+  chooseNewFile(filters: FileFilter[]): Promise<string | null>;
   /** Tells the person, outside of the window, that a run asks for approval. */
   noticeApproval(): Promise<void>;
 }

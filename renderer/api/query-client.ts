@@ -2,7 +2,6 @@ import { MutationCache, QueryCache, QueryClient } from '@tanstack/react-query';
 import { TRPCClientError } from '@trpc/client';
 import { toReport } from './errors.ts';
 
-/** An answer that is an error stays one; only a missing answer is worth another try. */
 /** Answers that say that the person who was here is not any more. */
 const aboutThePerson = new Set<string>(['SIGN_IN_NEEDED', 'SESSION_LOCKED']);
 
@@ -15,6 +14,7 @@ export function createQueries(): QueryClient {
     mutationCache: new MutationCache({ onError }),
     defaultOptions: {
       queries: {
+        // An answer that is an error stays one; only a missing answer is worth another try.
         retry: (failures, error) =>
           failures < 2 && !(error instanceof TRPCClientError && error.shape !== undefined),
         retryDelay: (attempt) => 500 * 2 ** attempt,

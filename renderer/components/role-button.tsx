@@ -1,5 +1,5 @@
-import { Button, type ButtonProps, Tooltip } from '@mantine/core';
-import type { ComponentPropsWithoutRef, MouseEvent } from 'react';
+import { Button, type ButtonProps, Menu, Tooltip } from '@mantine/core';
+import type { ComponentPropsWithoutRef, MouseEvent, ReactNode } from 'react';
 import type { Role } from '../../core/config/roles.ts';
 import { useMissingRole } from '../api/me.ts';
 
@@ -18,5 +18,24 @@ export function RoleButton({ needs, onClick, type, ...button }: RoleButtonProps)
     <Tooltip label={missing} events={{ hover: true, focus: true, touch: true }}>
       <Button {...button} type="button" data-disabled aria-disabled onClick={refuse} />
     </Tooltip>
+  );
+}
+
+interface RoleMenuProps extends Omit<RoleButtonProps, 'onClick' | 'type'> {
+  /** `Menu.Item`s. */
+  items: ReactNode;
+}
+
+/** A menu for some roles; others see its button, and why it is not for them: a menu of what one may not do is no help. */
+export function RoleMenu({ needs, items, ...button }: RoleMenuProps) {
+  const missing = useMissingRole(needs);
+  if (missing !== null) return <RoleButton needs={needs} {...button} />;
+  return (
+    <Menu position="bottom-end" withinPortal>
+      <Menu.Target>
+        <Button {...button} />
+      </Menu.Target>
+      <Menu.Dropdown>{items}</Menu.Dropdown>
+    </Menu>
   );
 }

@@ -37,12 +37,11 @@ export function ExportConsents() {
           <Stack>
             <PathField
               label="File to write"
-              description="A path on the machine where Anneal runs."
               placeholder="/data/consents-out.json"
-              choose={[{ name: 'FHIR JSON', extensions: ['json', 'ndjson'] }]}
+              choose={{ newFile: [{ name: 'FHIR JSON', extensions: ['json', 'ndjson'] }] }}
               value={form.values.file}
               onChange={(path) => form.setFieldValue('file', path)}
-              error={typeof form.errors['file'] === 'string' ? form.errors['file'] : undefined}
+              error={form.errors['file']}
             />
             <Group>
               <Checkbox

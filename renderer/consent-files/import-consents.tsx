@@ -2,8 +2,8 @@ import { ActionIcon, Group, List, Stack, Text, TextInput } from '@mantine/core';
 import { IconEye, IconFileImport, IconX } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
+import { defaultPurpose } from '../../core/config/consent-defaults.ts';
 import { useAction } from '../api/action.ts';
-import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
 import { keys } from '../api/queries.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
@@ -13,8 +13,8 @@ import { RoleButton } from '../components/role-button.tsx';
 import { ConsentFileReport } from './report.tsx';
 import { type ConsentFileOutcome, TableReport } from './table-report.tsx';
 
-/** What the runs of Anneal are for; other purposes of a code are mapped on the command line. */
-const purpose = 'federated-training';
+/** Other purposes of a code are mapped on the command line. */
+const purpose = defaultPurpose;
 
 /** Reads a file of FHIR consents: looked at first, then recorded. */
 export function ImportConsents() {
@@ -34,12 +34,17 @@ export function ImportConsents() {
     purposes: codes.map(mappingOf),
     forget: [...forgotten],
   };
-  const run = useAction(
-    (preview: boolean) => readConsents(file.trim(), preview, isChanged ? changes : undefined),
-    { changes: ['dataset', 'consent', 'site', 'audit'], ownErrors: true },
-  );
-  const isPreview = run.variables ?? true;
-  const changed = () => run.reset();
+  const read = (preview: boolean) => readConsents(file.trim(), preview, isChanged ? changes : undefined);
+  const look = useAction(() => read(true), { changes: [], ownErrors: true });
+  const record = useAction(() => read(false), {
+    ...{ changes: ['dataset', 'consent', 'site', 'audit'], ownErrors: true },
+  });
+  const isPreview = record.isIdle;
+  const run = isPreview ? look : record;
+  const changed = () => {
+    look.reset();
+    record.reset();
+  };
   /** What was said is remembered by the site now. */
   const remember = () => {
     setCodes([]);
@@ -74,7 +79,6 @@ export function ImportConsents() {
               setFile(path);
               changed();
             }}
-            {...(desktopBridge() ? {} : { description: 'A path on the machine where Anneal runs.' })}
           />
           <TextInput
             label="Identifier system of the pseudonyms"
@@ -93,18 +97,21 @@ export function ImportConsents() {
               needs={['data-manager']}
               variant={run.data === undefined ? 'filled' : 'default'}
               disabled={file.trim() === ''}
-              loading={run.isPending && isPreview}
+              loading={look.isPending}
               leftSection={<IconEye size={16} aria-hidden />}
-              onClick={() => run.mutate(true)}
+              onClick={() => {
+                record.reset();
+                look.mutate(undefined);
+              }}
             >
               Look at it
             </RoleButton>
             <RoleButton
               needs={['data-manager']}
               disabled={run.data === undefined || !isPreview}
-              loading={run.isPending && !isPreview}
+              loading={record.isPending}
               leftSection={<IconFileImport size={16} aria-hidden />}
-              onClick={() => run.mutate(false, { onSuccess: remember })}
+              onClick={() => record.mutate(undefined, { onSuccess: remember })}
             >
               Record these consents
             </RoleButton>
@@ -119,7 +126,7 @@ export function ImportConsents() {
           purpose={purpose}
           onMap={(code) => {
             setCodes([...codes, code]);
-            run.reset();
+            changed();
           }}
         />
       )}

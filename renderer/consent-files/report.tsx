@@ -3,6 +3,7 @@ import { IconAlertTriangle, IconCircleCheck, IconEye } from '@tabler/icons-react
 import type { ReactNode } from 'react';
 import type { ConsentFileReport as Report } from '../../core/api/consent-files-router.ts';
 import { Figure } from '../components/figure.tsx';
+import { longestList, Names } from '../components/subject-names.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 
 interface ReportProps {
@@ -100,22 +101,6 @@ function Verdict({ report, isPreview }: Pick<ReportProps, 'report' | 'isPreview'
       The consents are recorded.{' '}
       {report.isPartOfMore && 'This file is one page of several: import the others, too.'}
     </Alert>
-  );
-}
-
-const longestList = 50;
-
-export function Names({ title, names }: { title: string; names: readonly string[] }) {
-  if (names.length === 0) return null;
-  const more = names.length - longestList;
-  return (
-    <Text size="sm" style={{ overflowWrap: 'anywhere' }}>
-      <Text span fw={600} size="sm">
-        {title}:
-      </Text>{' '}
-      {names.slice(0, longestList).join(', ')}
-      {more > 0 && ` and ${formatCount(more)} more`}
-    </Text>
   );
 }
 

@@ -4,8 +4,8 @@ import type { ConsentFileReport } from '../../core/api/consent-files-router.ts';
 import type { ConsentsReport, ImportPreview } from '../../core/api/contract.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Figure } from '../components/figure.tsx';
+import { ConsentLists, Names } from '../components/subject-names.tsx';
 import { formatCount } from '../format/format.ts';
-import { Names } from './report.tsx';
 
 export type ConsentFileOutcome =
   | ({ format: 'fhir' } & ConsentFileReport)
@@ -29,14 +29,9 @@ function Recorded({ report }: { report: Extract<Report, { format: 'table' }> }) 
         The consents are recorded.
       </Alert>
       <Names title="Granted" names={report.granted} />
-      <Names title="Given again after a withdrawal" names={report.reconsented} />
       <Names title="Withdrawn" names={report.withdrawn} />
-      <Names
-        title="Still withdrawn, because the consent in the table is older or has no date"
-        names={report.stillWithdrawn}
-      />
+      <ConsentLists report={report} />
       <Names title="No such subject here; none is made" names={report.unknown} />
-      <Names title="Withdrawn, though another line says granted" names={report.contradictions} />
     </>
   );
 }

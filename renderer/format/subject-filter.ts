@@ -1,5 +1,7 @@
 /** Which subjects of the list are shown. */
+
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
+import { noticeDays } from '../../core/config/consent-defaults.ts';
 import { consentWords, type StatusWord } from './words.ts';
 
 export interface SubjectFilter {
@@ -13,12 +15,9 @@ export interface SubjectFilter {
 
 export const noFilter: SubjectFilter = { search: '', purpose: '', status: '', label: '' };
 
-/** How long before its end a consent is worth a reminder. */
-export const soonDays = 60;
-
-/** Whether an active consent is over within {@link soonDays}, with all that is recorded to go on from it. */
+/** Whether an active consent is over within {@link noticeDays}, with all that is recorded to go on from it. */
 export const endsSoon = ({ endsAt }: PurposeConsent, nowMs = Date.now()): boolean =>
-  endsAt !== null && Date.parse(endsAt) - nowMs <= soonDays * 24 * 3_600_000;
+  endsAt !== null && Date.parse(endsAt) - nowMs <= noticeDays * 24 * 3_600_000;
 
 /** State of a consent for its badge. */
 export const stateWord = (consent: PurposeConsent, nowMs = Date.now()): StatusWord =>

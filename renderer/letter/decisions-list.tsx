@@ -1,4 +1,4 @@
-import { Anchor, Button, Stack, Table, Text } from '@mantine/core';
+import { Anchor, Stack, Table, Text } from '@mantine/core';
 import { useState } from 'react';
 import { Link } from 'wouter';
 import type { DecisionRow } from '../../core/api/contract.ts';
@@ -6,10 +6,11 @@ import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { Paged } from '../components/paged.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { formatDateTime, formatPlural } from '../format/format.ts';
 import { decisionWords } from '../format/words.ts';
-import { decisionChanges } from './decision-changes.ts';
+import { approver, decisionChanges } from './decision-changes.ts';
 
 /** Limits cover the run of their own letter: one line says both. */
 const isOwnCover = ({ kind, coveredBy, runId }: DecisionRow, all: readonly DecisionRow[]) =>
@@ -82,9 +83,9 @@ function DecisionLine({ row, note, onEnd }: DecisionLineProps) {
             {note}
           </Text>
           {stillCovers(row) && (
-            <Button size="compact-sm" variant="light" color="red" onClick={onEnd}>
+            <RoleButton needs={approver} size="compact-sm" variant="light" color="red" onClick={onEnd}>
               Take back…
-            </Button>
+            </RoleButton>
           )}
         </Stack>
       </Table.Td>

@@ -7,6 +7,7 @@ import { EmptyState } from '../components/empty-state.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Page } from '../components/page.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { actionWords, detailWords } from '../format/audit-words.ts';
 import { formatDateTime } from '../format/format.ts';
 import { ExportEvidence } from './export-evidence.tsx';
@@ -26,13 +27,14 @@ export function AuditScreen() {
         verification && (
           <>
             <ChainBadge intact={verification.intact} />
-            <Button
+            <RoleButton
+              needs={['data-manager']}
               variant="default"
               leftSection={<IconFileCertificate size={16} aria-hidden />}
               onClick={() => setExporting(true)}
             >
               Export evidence…
-            </Button>
+            </RoleButton>
           </>
         )
       }

@@ -2,6 +2,7 @@ import { Alert, Button, Group, Modal, NativeSelect, Stack, Text, TextInput } fro
 import { useForm } from '@mantine/form';
 import { IconAlertTriangle } from '@tabler/icons-react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
+import { defaultPurpose } from '../../core/config/consent-defaults.ts';
 import type { ConsentGiver } from '../../core/store/records.ts';
 import { useAction } from '../api/action.ts';
 import { recordConsent } from '../api/consents.ts';
@@ -38,7 +39,7 @@ const buttons: Record<RecordMode, string> = {
 function initialValues(mode: RecordMode, purpose: PurposeConsent | null) {
   const term = mode === 'after-withdrawal' ? null : (purpose?.term ?? purpose?.next ?? null);
   return {
-    purpose: purpose?.purpose ?? 'federated-training',
+    purpose: purpose?.purpose ?? defaultPurpose,
     documentVersion: mode === 'shorten' ? (term?.documentVersion ?? '') : '',
     validFrom: mode === 'record' ? todayIsoDate() : mode === 'shorten' ? (term?.firstDay ?? '') : '',
     expiresAt: '',

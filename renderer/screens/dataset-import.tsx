@@ -15,10 +15,9 @@ import {
 import { useForm } from '@mantine/form';
 import { useDisclosure } from '@mantine/hooks';
 import { IconCircleCheck, IconEye } from '@tabler/icons-react';
-import { type ReactNode, useState } from 'react';
+import { useState } from 'react';
 import type { ImportReport, TableRequest } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
-import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
 import { toReport } from '../api/errors.ts';
 import { recordImport, useLiveProgress } from '../api/live-progress.ts';
@@ -29,6 +28,7 @@ import { Paged } from '../components/paged.tsx';
 import { PathField } from '../components/path-field.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { StepBar } from '../components/step-bar.tsx';
+import { ConsentLists, Names } from '../components/subject-names.tsx';
 import { formatCount, formatPlural } from '../format/format.ts';
 import { DuplicatesTable } from './dataset-quality.tsx';
 import { type AnsweredPair, answerPair, answersOf, mergePairs } from './import-answers.ts';
@@ -99,9 +99,8 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
   const pathProps = (field: 'imagesFolder' | 'labelsFile') => ({
     value: form.values[field],
     onChange: (path: string) => form.setFieldValue(field, path),
-    error: typeof form.errors[field] === 'string' ? form.errors[field] : undefined,
+    error: form.errors[field],
   });
-  const where = desktopBridge() ? undefined : 'A path on the machine where Anneal runs.';
   // Kept in sight while it is asked for again.
   const preview = useLast(look.data, look.isIdle);
   return (
@@ -116,14 +115,12 @@ export function ImportPanel({ onShow }: { onShow: (tab: 'set-aside' | 'quality')
               label="Folder of photographs"
               placeholder="/data/photos"
               choose="folder"
-              {...(where && { description: where })}
               {...pathProps('imagesFolder')}
             />
             <PathField
               label="Table (CSV or Excel)"
               placeholder="/data/labels.csv"
               choose={[{ name: 'CSV or Excel', extensions: ['csv', 'tsv', 'txt', 'xlsx'] }]}
-              {...(where && { description: where })}
               {...pathProps('labelsFile')}
             />
             <Checkbox
@@ -274,14 +271,8 @@ function ReportCard({ report, onShow }: ReportCardProps) {
             consent columns to the table and import it again: images that are already there are skipped.
           </Text>
         )}
-        <SubjectList subjects={report.withdrawn}>Withdrawn now, by this table</SubjectList>
-        <SubjectList subjects={report.contradictions}>
-          Withdrawn, though another line of the table says granted
-        </SubjectList>
-        <SubjectList subjects={report.reconsented}>Given again after a withdrawal</SubjectList>
-        <SubjectList subjects={report.stillWithdrawn}>
-          Withdrawn, and still withdrawn, because the consent in the table is older, or has no date or form
-        </SubjectList>
+        <Names title="Withdrawn now, by this table" names={report.withdrawn} />
+        <ConsentLists report={report} />
         {report.duplicates.length > 0 && (
           <Stack gap="xs">
             <Text fw={600}>Pictures that are nearly the same</Text>
@@ -302,15 +293,6 @@ function ReportCard({ report, onShow }: ReportCardProps) {
         </Group>
       </Stack>
     </Card>
-  );
-}
-
-function SubjectList({ subjects, children }: { subjects: readonly string[]; children: ReactNode }) {
-  if (subjects.length === 0) return null;
-  return (
-    <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-      {children}: {subjects.join(', ')}.
-    </Text>
   );
 }
 

@@ -13,6 +13,7 @@ import {
 import { IconCalendarClock, IconSearch, IconUsers } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectRow } from '../../core/api/contract.ts';
+import { noticeDays } from '../../core/config/consent-defaults.ts';
 import { useSubjects } from '../api/queries.ts';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Loaded } from '../components/loaded.tsx';
@@ -28,7 +29,6 @@ import {
   filterSubjects,
   noFilter,
   type SubjectFilter,
-  soonDays,
   stateWord,
 } from '../format/subject-filter.ts';
 import { consentWords } from '../format/words.ts';
@@ -73,7 +73,7 @@ function Listed({ rows }: { rows: readonly SubjectRow[] }) {
         <Alert color="yellow" icon={<IconCalendarClock aria-hidden />}>
           <Group justify="space-between">
             <Text size="sm">
-              Consents of {formatPlural(ending, 'subject')} end within {soonDays} days.
+              Consents of {formatPlural(ending, 'subject')} end within {noticeDays} days.
             </Text>
             <Button
               size="compact-sm"
@@ -133,7 +133,7 @@ function Filters({ rows, filter, onChange }: FiltersProps) {
         onChange={(event) => set({ status: event.currentTarget.value as SubjectFilter['status'] })}
         data={[
           { value: '', label: 'Any state' },
-          { value: 'ends-soon', label: `Ends within ${soonDays} days` },
+          { value: 'ends-soon', label: `Ends within ${noticeDays} days` },
           ...states,
         ]}
       />

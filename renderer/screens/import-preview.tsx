@@ -2,6 +2,8 @@ import { Alert, Badge, Button, Group, Image, SimpleGrid, Stack, Table, Text } fr
 import { IconFolderPlus, IconPhotoOff } from '@tabler/icons-react';
 import type { ReactNode } from 'react';
 import type { ImportPreview, PreviewRow, TableRequest } from '../../core/api/contract.ts';
+import { base64Of } from '../api/base64.ts';
+import { saveFile } from '../api/save-file.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Figure } from '../components/figure.tsx';
 import { Section } from '../components/page.tsx';
@@ -162,9 +164,12 @@ function Problems({ preview }: { preview: ImportPreview }) {
           <Button
             size="xs"
             variant="default"
-            component="a"
-            href={URL.createObjectURL(new Blob([problemsCsv], { type: 'text/csv' }))}
-            download={`problems of ${preview.name.replace(/\.\w+$/, '')}.csv`}
+            onClick={() =>
+              saveFile({
+                name: `problems of ${preview.name.replace(/\.\w+$/, '')}.csv`,
+                ...{ mediaType: 'text/csv', base64: base64Of(problemsCsv) },
+              })
+            }
           >
             Save all problems as CSV
           </Button>

@@ -1,4 +1,4 @@
-import { Alert, Button, Group, Text } from '@mantine/core';
+import { Alert, Group, Text } from '@mantine/core';
 import { IconUserMinus } from '@tabler/icons-react';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
@@ -6,6 +6,7 @@ import type { RunDetail } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
+import { RoleButton } from '../components/role-button.tsx';
 import { isActive } from './stop-run.tsx';
 
 /** Somebody has withdrawn whose images this run was made with: what is marked, and how to begin again from before. */
@@ -29,9 +30,9 @@ export function WithdrawalNotice({ run, note }: { run: RunDetail; note: string }
     >
       <Text size="sm">{note}</Text>
       <Group mt="sm">
-        <Button variant="default" size="xs" onClick={() => setAsking(true)}>
+        <RoleButton needs={['approver']} variant="default" size="xs" onClick={() => setAsking(true)}>
           Start again from before…
-        </Button>
+        </RoleButton>
       </Group>
       <ConfirmDialog
         opened={asking}

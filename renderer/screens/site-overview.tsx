@@ -2,6 +2,7 @@ import { Alert, Anchor, Badge, Button, Card, Grid, Group, Stack, Text, Title } f
 import { IconCalendarExclamation, IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
 import { Link } from 'wouter';
 import type { AgentStatus, SiteOverview } from '../../core/api/contract.ts';
+import { noticeDays } from '../../core/config/consent-defaults.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { useLiveProgress } from '../api/live-progress.ts';
@@ -95,7 +96,7 @@ function ConsentsEnding({ expiring, notes }: SiteOverview['consents']) {
       <Stack gap={4}>
         {expiring > 0 && (
           <Text size="sm">
-            {formatPlural(expiring, 'active consent')} end within the next 60 days.{' '}
+            {formatPlural(expiring, 'active consent')} end within the next {noticeDays} days.{' '}
             <Anchor component={Link} href="/dataset" size="sm">
               Look at the subjects
             </Anchor>

@@ -1,4 +1,4 @@
-import { ActionIcon, Box, Group, Menu, Stack, Text } from '@mantine/core';
+import { Box, Group, Menu, Stack, Text } from '@mantine/core';
 import { IconBuildingHospital, IconDotsVertical, IconUserMinus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { InvitationRow, SiteRow } from '../../core/api/contract.ts';
@@ -7,7 +7,7 @@ import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
 import { EmptyState } from '../components/empty-state.tsx';
 import { Section } from '../components/page.tsx';
-import { RoleButton } from '../components/role-button.tsx';
+import { RoleButton, RoleMenu } from '../components/role-button.tsx';
 import { PresenceLabel } from '../components/status-badge.tsx';
 import { formatDate, formatRelative } from '../format/format.ts';
 
@@ -64,18 +64,20 @@ function SiteLine({ site, onRemove }: { site: SiteRow; onRemove: () => void }) {
         )}
       </Box>
       {!site.revoked && (
-        <Menu position="bottom-end">
-          <Menu.Target>
-            <ActionIcon variant="subtle" color="gray" aria-label={`More for ${site.name}`}>
-              <IconDotsVertical size={16} aria-hidden />
-            </ActionIcon>
-          </Menu.Target>
-          <Menu.Dropdown>
+        <RoleMenu
+          needs={['administrator']}
+          variant="subtle"
+          color="gray"
+          size="compact-sm"
+          aria-label={`More for ${site.name}`}
+          items={
             <Menu.Item color="red" leftSection={<IconUserMinus size={16} aria-hidden />} onClick={onRemove}>
               Remove from the federation…
             </Menu.Item>
-          </Menu.Dropdown>
-        </Menu>
+          }
+        >
+          <IconDotsVertical size={16} aria-hidden />
+        </RoleMenu>
       )}
     </Group>
   );

@@ -12,7 +12,7 @@ import { EmptyState } from '../components/empty-state.tsx';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
-import { RoleButton } from '../components/role-button.tsx';
+import { RoleButton, RoleMenu } from '../components/role-button.tsx';
 import { formatDateTime } from '../format/format.ts';
 import { AddUserDialog, HandedOutDialog, RolesDialog, userChanges } from './user-dialogs.tsx';
 
@@ -168,7 +168,6 @@ function UsersTable({ users, ask }: { users: readonly Account[]; ask: (asking: A
 }
 
 function UserRow({ account, ask }: { account: Account; ask: (asking: Asking) => void }) {
-  const missing = useMissingRole(['administrator']);
   const [words, color] = stateOf(account);
   return (
     <Table.Tr>
@@ -184,20 +183,13 @@ function UserRow({ account, ask }: { account: Account; ask: (asking: Asking) => 
         {formatDateTime(account.createdAt)}, {account.createdBy}
       </Table.Td>
       <Table.Td ta="right">
-        <Menu position="bottom-end">
-          <Menu.Target>
-            <Button
-              variant="subtle"
-              size="compact-sm"
-              disabled={missing !== null}
-              title={missing ?? undefined}
-              aria-label={`Change ${account.name}`}
-            >
-              <IconDots size={16} aria-hidden />
-            </Button>
-          </Menu.Target>
-          <Menu.Dropdown>
-            {account.isActive ? (
+        <RoleMenu
+          needs={['administrator']}
+          variant="subtle"
+          size="compact-sm"
+          aria-label={`Change ${account.name}`}
+          items={
+            account.isActive ? (
               <>
                 <Menu.Item onClick={() => ask({ what: 'roles', account })}>Change roles…</Menu.Item>
                 <Menu.Item onClick={() => ask({ what: 'reset', account })}>New one-time password…</Menu.Item>
@@ -207,9 +199,11 @@ function UserRow({ account, ask }: { account: Account; ask: (asking: Asking) => 
               </>
             ) : (
               <Menu.Item onClick={() => ask({ what: 'reactivate', account })}>Reactivate…</Menu.Item>
-            )}
-          </Menu.Dropdown>
-        </Menu>
+            )
+          }
+        >
+          <IconDots size={16} aria-hidden />
+        </RoleMenu>
       </Table.Td>
     </Table.Tr>
   );

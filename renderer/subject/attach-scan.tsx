@@ -1,7 +1,6 @@
 import { Button, Group, Modal, Stack, Text } from '@mantine/core';
 import { useState } from 'react';
 import { useAction } from '../api/action.ts';
-import { desktopBridge } from '../api/bridge.ts';
 import { api } from '../api/client.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { PathField } from '../components/path-field.tsx';
@@ -41,7 +40,6 @@ export function AttachScanDialog({ pseudonym, eventId, onClose }: AttachScanDial
             choose={[{ name: 'Scan', extensions: ['pdf', 'jpg', 'jpeg', 'png'] }]}
             value={file}
             onChange={setFile}
-            {...(desktopBridge() === null && { description: 'A path on the machine where Anneal runs.' })}
           />
           {attach.isError && <ErrorPanel error={attach.error} />}
           <Group justify="flex-end">

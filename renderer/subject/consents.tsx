@@ -1,10 +1,9 @@
-import { Button, Group, Menu, Stack, Table, Text } from '@mantine/core';
+import { Group, Menu, Stack, Table, Text } from '@mantine/core';
 import { IconChevronDown, IconPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { PurposeConsent, SubjectDetail } from '../../core/api/subject-contract.ts';
-import { useMissingRole } from '../api/me.ts';
 import { Section } from '../components/page.tsx';
-import { RoleButton } from '../components/role-button.tsx';
+import { RoleButton, RoleMenu } from '../components/role-button.tsx';
 import { StatusBadge } from '../components/status-badge.tsx';
 import { holdsOrWill, purposeNote, termEnd, termStart } from '../format/consent-words.ts';
 import { stateWord } from '../format/subject-filter.ts';
@@ -132,7 +131,6 @@ function PurposeRow({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (ope
 
 function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: (open: Open) => void }) {
   const { purpose: name, status } = purpose;
-  const missing = useMissingRole(managers);
   if (!holdsOrWill(purpose)) {
     const what = status === 'withdrawn' ? 'after-withdrawal' : status === 'expired' ? 'renew' : 'record';
     const label = { 'after-withdrawal': 'New consent…', renew: 'Renew…', record: 'Record consent…' }[what];
@@ -150,37 +148,27 @@ function PurposeActions({ purpose, onOpen }: { purpose: PurposeConsent; onOpen: 
       </Group>
     );
   }
-  // A menu of what one may not do is no help.
-  if (missing !== null)
-    return (
-      <Group justify="flex-end">
-        <RoleButton needs={managers} size="compact-sm" variant="subtle">
-          Change
-        </RoleButton>
-      </Group>
-    );
   return (
     <Group justify="flex-end">
-      <Menu position="bottom-end" withinPortal>
-        <Menu.Target>
-          <Button
-            size="compact-sm"
-            variant="subtle"
-            rightSection={<IconChevronDown size={14} aria-hidden />}
-            aria-label={`Change the consent to ${name}`}
-          >
-            Change
-          </Button>
-        </Menu.Target>
-        <Menu.Dropdown>
-          <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>
-          <Menu.Item onClick={() => onOpen({ what: 'shorten', purpose })}>Shorten…</Menu.Item>
-          <Menu.Divider />
-          <Menu.Item color="red" onClick={() => onOpen({ what: 'withdraw', purpose: name })}>
-            Withdraw…
-          </Menu.Item>
-        </Menu.Dropdown>
-      </Menu>
+      <RoleMenu
+        needs={managers}
+        size="compact-sm"
+        variant="subtle"
+        rightSection={<IconChevronDown size={14} aria-hidden />}
+        aria-label={`Change the consent to ${name}`}
+        items={
+          <>
+            <Menu.Item onClick={() => onOpen({ what: 'renew', purpose })}>Renew…</Menu.Item>
+            <Menu.Item onClick={() => onOpen({ what: 'shorten', purpose })}>Shorten…</Menu.Item>
+            <Menu.Divider />
+            <Menu.Item color="red" onClick={() => onOpen({ what: 'withdraw', purpose: name })}>
+              Withdraw…
+            </Menu.Item>
+          </>
+        }
+      >
+        Change
+      </RoleMenu>
     </Group>
   );
 }

@@ -3,10 +3,10 @@ import { IconChevronDown, IconEraser, IconFileDescription } from '@tabler/icons-
 import { useState } from 'react';
 import type { SubjectDetail } from '../../core/api/subject-contract.ts';
 import { useAction } from '../api/action.ts';
+import { base64Of } from '../api/base64.ts';
 import { api } from '../api/client.ts';
-import { useMissingRole } from '../api/me.ts';
-import { base64Of, saveFile } from '../api/save-file.ts';
-import { RoleButton } from '../components/role-button.tsx';
+import { saveFile } from '../api/save-file.ts';
+import { RoleButton, RoleMenu } from '../components/role-button.tsx';
 import { EraseDialog } from './erase-dialog.tsx';
 
 const managers = ['data-manager'] as const;
@@ -14,7 +14,6 @@ const managers = ['data-manager'] as const;
 /** What a person may ask for: everything that is stored of them, and that it goes. */
 export function SubjectRights({ subject }: { subject: SubjectDetail }) {
   const [isErasing, setErasing] = useState(false);
-  const missing = useMissingRole(managers);
   const report = useAction(
     async (kind: 'pdf' | 'json') => {
       const { report: content, pdf } = await api.rights.report.query({ pseudonym: subject.pseudonym });
@@ -27,31 +26,23 @@ export function SubjectRights({ subject }: { subject: SubjectDetail }) {
     },
     { changes: ['audit'] },
   );
-  const look = {
-    needs: managers,
-    variant: 'default',
-    leftSection: <IconFileDescription size={16} aria-hidden />,
-    rightSection: <IconChevronDown size={14} aria-hidden />,
-  } as const;
   return (
     <>
-      {missing === null ? (
-        <Menu position="bottom-end" withinPortal>
-          <Menu.Target>
-            <span>
-              <RoleButton {...look} loading={report.isPending} aria-haspopup="menu">
-                Report
-              </RoleButton>
-            </span>
-          </Menu.Target>
-          <Menu.Dropdown>
+      <RoleMenu
+        needs={managers}
+        variant="default"
+        leftSection={<IconFileDescription size={16} aria-hidden />}
+        rightSection={<IconChevronDown size={14} aria-hidden />}
+        loading={report.isPending}
+        items={
+          <>
             <Menu.Item onClick={() => report.mutate('pdf')}>For the person (PDF)</Menu.Item>
             <Menu.Item onClick={() => report.mutate('json')}>For a program (JSON)</Menu.Item>
-          </Menu.Dropdown>
-        </Menu>
-      ) : (
-        <RoleButton {...look}>Report</RoleButton>
-      )}
+          </>
+        }
+      >
+        Report
+      </RoleMenu>
       <RoleButton
         needs={managers}
         variant="default"

@@ -83,7 +83,9 @@ describe('the desktop app', () => {
     expect(
       seen.added.filter((name) => !fromTests.test(name) && !/^(\d+|__zod_globalConfig)$/.test(name)),
     ).toEqual(['anneal']);
-    expect(seen.anneal.sort()).toEqual(['chooseFile', 'chooseFolder', 'noticeApproval', 'platform']);
+    expect(seen.anneal.sort()).toEqual([
+      ...['chooseFile', 'chooseFolder', 'chooseNewFile', 'noticeApproval', 'platform'],
+    ]);
     expect(seen.frozen).toBe(true);
   });
 
@@ -185,6 +187,13 @@ describe('the desktop app', () => {
         canceled: false,
         filePaths: [`/chosen/${options.properties.join()}`],
       })) as unknown as typeof dialog.showOpenDialog;
+      dialog.showSaveDialog = (async (
+        _window: unknown,
+        options: { filters: { extensions: string[] }[] },
+      ) => ({
+        canceled: false,
+        filePath: `/new/file.${options.filters[0]!.extensions[0]}`,
+      })) as unknown as typeof dialog.showSaveDialog;
     });
 
     const answers = await page.evaluate(async () => {
@@ -197,12 +206,16 @@ describe('the desktop app', () => {
         await bridge['chooseFile']!([{ name: 'Tables', extensions: ['csv'] }]),
         await refusal(bridge['chooseFile']!([{ name: 'Tables', extensions: ['../csv'] }])),
         await refusal(bridge['chooseFile']!('no list')),
+        await bridge['chooseNewFile']!([{ name: 'FHIR JSON', extensions: ['json'] }]),
+        await refusal(bridge['chooseNewFile']!([{ name: 'FHIR JSON', extensions: ['../json'] }])),
       ];
     });
 
     expect(answers.slice(0, 2)).toEqual(['/chosen/openDirectory', '/chosen/openFile']);
     expect(answers[2]).toContain('The request to the desktop was malformed');
     expect(answers[3]).toContain('The request to the desktop was malformed');
+    expect(answers[4]).toBe('/new/file.json');
+    expect(answers[5]).toContain('The request to the desktop was malformed');
   });
 
   it.skipIf(usesRealElectron)(

@@ -122,8 +122,13 @@ test('a viewer sees everything, and which role a button takes', async () => {
   await page.getByText('Needs the role “Administrator”; ask an administrator.').first().waitFor();
   await picture('viewer');
   await button('Add a user').press('Enter');
+  const isRefused = async (name: string) => (await button(name).getAttribute('aria-disabled')) === 'true';
+  const menu = await isRefused('Change anna.meier');
+  await goTo('Audit trail');
+  const evidence = await isRefused('Export evidence…');
 
   expect(await page.getByRole('dialog').count()).toBe(0);
+  expect([menu, evidence]).toEqual([true, true]);
 });
 
 test('a locked session opens with its person’s password, and shows nothing meanwhile', async () => {

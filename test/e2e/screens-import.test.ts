@@ -86,7 +86,7 @@ test('a table of a hospital is looked at, matched, corrected and imported; nothi
   await problems.getByText('"viell\u00e4cht" is neither "granted", "withdrawn" nor "none".').waitFor();
   await problems.getByText('The image "fehlt.jpg" is not in the image folder.').waitFor();
   const saved = page.waitForEvent('download');
-  await page.getByRole('link', { name: 'Save all problems as CSV' }).click();
+  await page.getByRole('button', { name: 'Save all problems as CSV' }).click();
   const text = await readFile(await (await saved).path(), 'utf8');
   expect(text).toContain('viell\u00e4cht');
   await take('problems');

@@ -181,6 +181,19 @@ test('in the desktop app a folder is chosen in the system’s own dialog', async
   );
 });
 
+test('in the desktop app a file that is to be written is chosen where none is yet', async () => {
+  await open('site', '/dataset', {
+    preload: () => {
+      const chooseNewFile = async (filters: { extensions: string[] }[]) =>
+        `/home/anna/new.${filters[0]?.extensions[0]}`;
+      Object.assign(window, { anneal: { platform: 'linux', chooseNewFile } });
+    },
+  });
+  await page.getByRole('tab', { name: 'Consent files' }).click();
+  await button('Choose: File to write').click();
+  expect(await page.getByLabel('File to write', { exact: true }).inputValue()).toBe('/home/anna/new.json');
+});
+
 test('the audit trail loads older entries and says when its chain is broken', async () => {
   await open('site', '/audit');
   await page.getByText('Chain intact').waitFor();

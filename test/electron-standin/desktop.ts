@@ -107,6 +107,10 @@ export const dialog = {
     record('dialog.showOpenDialog', options);
     return { canceled: true, filePaths: [] as string[] };
   },
+  showSaveDialog: async (_window: unknown, options: unknown) => {
+    record('dialog.showSaveDialog', options);
+    return { canceled: true, filePath: '' };
+  },
   showMessageBox: async (options: { cancelId?: number }) => {
     record('dialog.showMessageBox', options);
     return { response: options.cancelId ?? 0 };

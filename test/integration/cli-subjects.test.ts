@@ -57,7 +57,7 @@ test('a scan is added, listed, saved as it was without overwriting anything, and
   expect(readFileSync(out, 'utf8')).toBe(pdf);
   if (process.platform !== 'win32') expect(statSync(out).mode & 0o777).toBe(0o600);
   const refused = await json('consent', 'document', 'save', id, '--out', out);
-  expect(refused.value.error).toMatchObject({ code: 'CONFIG_INVALID' });
+  expect(refused.value.error).toMatchObject({ code: 'FILE_EXISTS' });
 
   expect((await json('consent', 'document', 'remove', id)).value).toEqual({ removed: added.value.id });
   const gone = await json('consent', 'document', 'save', id, '--out', join(cli.folder, 'again.pdf'));

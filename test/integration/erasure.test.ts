@@ -6,8 +6,10 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
+import { correctionQuestionSchema } from '../../core/config/correction.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { recordConsent } from '../../core/consent/consent.ts';
+import { correctImages } from '../../core/data/corrections.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { openStore } from '../../core/store/store.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
@@ -238,6 +240,37 @@ test('a crop that somebody else has, too, stays', async () => {
   await eraserOf(dir, store, blobs).erase('P2', 'anna');
 
   expect([stays, existsSync(path.join(dir, 'blobs', shared.slice(0, 2), shared))]).toEqual([true, false]);
+  store.close();
+});
+
+test('the pseudonym goes from names of files and notes of others, too, and theirs stay', async () => {
+  using folder = temporaryFolder();
+  const { dir } = folder;
+  await makeFolders(dir);
+  const store = openStore(path.join(dir, 'anneal.db'));
+  for (const name of ['Zoë-902/left', 'zoë-902_right', 'Zoë-9021/left']) addImage(store, 'Zoë-902', name);
+  addImage(store, 'P2', 'P2/own');
+  addImage(store, 'P3', 'P3/own');
+  const correct = (pseudonym: string, subject: string, note: string) =>
+    correctImages(
+      store,
+      { pseudonym, subject, reason: 'wrong-person', note, confirmed: correctionQuestionSchema.options },
+      { actor: 'anna', classes: null, purpose: 'federated-training' },
+    );
+  correct('Zoë-902', 'P2', 'were in the wrong folder');
+  correct('P3', 'P2', 'taken for Zoë-902 at first, as Zoë-9021');
+
+  await eraserOf(dir, store, createBlobStore(path.join(dir, 'blobs'))).erase('Zoë-902', 'anna');
+
+  const names = store.images.list().map(({ sourceName }) => sourceName);
+  expect(names.sort()).toEqual([
+    ...['P2/own.png', 'P3/own.png', 'Zoë-9021/left.png', '[erased]/left.png', '[erased]_right.png'],
+  ]);
+  const { id } = store.subjects.byPseudonym('P3')!;
+  expect(store.imageCorrections.ofSubject(id)).toMatchObject([
+    { note: 'taken for [erased] at first, as Zoë-9021' },
+  ]);
+  expect(store.audit.verify()).toMatchObject({ intact: true });
   store.close();
 });
 

@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { defaultSitePolicy } from '../../core/config/site-policy.ts';
 import { freezeCohort } from '../../core/consent/cohort.ts';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { createEraser } from '../../core/rights/erase.ts';
@@ -82,4 +83,18 @@ test.each<[string, number, (store: Store) => unknown]>([
 
   expect(erased.rows['adapters'] ?? 0).toBe(count);
   expect(store.adapters.list({ kind: 'update' })).toEqual([]);
+});
+
+test('the report is owed whatever became of the policy; only when crops go cannot be said then', () => {
+  using opened = openTestStore();
+  const { store } = opened;
+  twice(store);
+  const report = () => subjectReport(store, 'P2', { site: 'here', federation: null });
+  expect(report()).toMatchObject({ cropsGoAt: expect.any(String), cropsGoUnknown: null });
+
+  // As somebody who writes into the database: no row of the trail says so.
+  store.sitePolicies.append({ policy: defaultSitePolicy, sha256: sha256('x'), actor: 'x' });
+
+  expect(report()).toMatchObject({ cropsGoAt: null, cropsGoUnknown: expect.stringContaining('outside') });
+  expect(report().sent).toHaveLength(1);
 });

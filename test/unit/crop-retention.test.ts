@@ -210,6 +210,22 @@ describe('a clock in doubt', () => {
     expect(store.audit.newestOf('retention.clock-confirmed')).toBeNull();
   });
 
+  test('that was ahead and is confirmed is right for consents, too, and is believed', () => {
+    using world = prepare();
+    const { store, clock, start } = world;
+    const trust = start();
+    clock.now = new Date('2036-01-01T00:00:00.000Z');
+    store.clock.remember(true);
+    clock.now = new Date('2026-11-23T12:00:00.000Z');
+    expect(trust.look()).toBe(false);
+
+    trust.confirm('anna');
+
+    expect(store.clock.fault()).toBeNull();
+    expect(trust.look()).toBe(true);
+    expect(store.audit.newestOf('clock-confirmed')).toMatchObject({ actor: 'anna' });
+  });
+
   test('a site that was off for a month is not in doubt', () => {
     using world = prepare();
     world.start().look();

@@ -3,7 +3,7 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { withoutSubject } from '../../core/rights/subject-words.ts';
+import { withoutPseudonym, withoutSubject } from '../../core/rights/subject-words.ts';
 import { tablesAboutSubjects } from '../../core/store/erase-rows.ts';
 import { openDatabase } from '../../core/store/open-database.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
@@ -77,7 +77,12 @@ describe('an audit row whose text an erasure replaced', () => {
     store.audit.append({ actor: 'staff', action: 'consent.granted', details });
     store.audit.append({ actor: 'staff', action: 'other', details: { reason: 'because' } });
     const subjectId = store.subjects.upsert({ pseudonym: 'P1' }).id;
-    const words = { words: new Set(['P1']), labels: new Set<string>(), ref: store.subjects.refOf('P1') };
+    const words = {
+      words: new Set(['P1']),
+      documents: new Set<string>(),
+      labels: new Set<string>(),
+      ref: store.subjects.refOf('P1'),
+    };
     store.transaction(() => {
       const { id } = store.erasures.ask({ subjectId, subjectRef: words.ref, actor: 'test' });
       store.erasures.beginDeleting(id);
@@ -135,11 +140,52 @@ describe('an audit row whose text an erasure replaced', () => {
 });
 
 test('short pseudonyms are found where they stand alone, and not within other words and numbers', () => {
-  const subject = { words: new Set(['7']), labels: new Set<string>(), ref: 'ref' };
+  const subject = {
+    words: new Set(['7']),
+    documents: new Set<string>(),
+    labels: new Set<string>(),
+    ref: 'ref',
+  };
 
   expect(withoutSubject({ list: ['7', '17'], text: 'round 7 of 17: "7" is missing' }, subject)).toEqual({
     list: ['[erased]', '17'],
     text: 'round 7 of 17: "[erased]" is missing',
   });
   expect(withoutSubject({ runId: 'run-7', round: 7 }, subject)).toBeNull();
+});
+
+test('an erasure leaves alone what rows about others say, also where it is the same word', () => {
+  const subject = {
+    words: new Set(['1', 'v1']),
+    documents: new Set(['teaching', '2026-01-01T00:00:00.000Z']),
+    labels: new Set<string>(),
+    ref: 'a'.repeat(64),
+  };
+  const said = { purpose: 'teaching', documentVersion: '1', validFrom: '2026-01-01T00:00:00.000Z', event: 3 };
+
+  expect(withoutSubject({ ...said, subject: 'b'.repeat(64) }, subject)).toBeNull();
+  expect(withoutSubject({ runId: '1', changes: { purposes: ['v1', 'teaching'] } }, subject)).toBeNull();
+  // Its own rows name nothing of it but the keyed hash, and lists of old versions name it no more.
+  expect(withoutSubject({ documentVersion: 'teaching', subject: subject.ref }, subject)).toEqual({
+    ...{ documentVersion: '[erased]', subject: subject.ref },
+  });
+  expect(withoutSubject({ stillWithdrawn: ['1', '2'] }, subject)).toEqual({
+    stillWithdrawn: ['[erased]', '2'],
+  });
+});
+
+test('every character that a pseudonym may hold is looked for as it is, within a sentence, too', () => {
+  const all = String.fromCodePoint(...Array.from({ length: 94 }, (_, index) => 33 + index));
+  for (const word of [...all].map((character) => `P${character}902`)) {
+    const subject = {
+      words: new Set([word]),
+      documents: new Set<string>(),
+      labels: new Set<string>(),
+      ref: 'ref',
+    };
+    expect(withoutSubject({ message: `The image of ${word} is gone.` }, subject)).toEqual({
+      message: 'The image of [erased] is gone.',
+    });
+    expect(withoutPseudonym(`images/${word}/1.png`, word)).toBe('images/[erased]/1.png');
+  }
 });

@@ -260,8 +260,8 @@ test('a file that is there is never replaced, and nothing half-written stays', a
   const file = path.join(site.dir, 'bundle.jsonl');
   await writeFile(file, 'kept');
 
-  await expect(site.export('bundle.jsonl')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
-  await expect(site.export('no/such/folder.jsonl')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await expect(site.export('bundle.jsonl')).rejects.toMatchObject({ code: 'FILE_EXISTS' });
+  await expect(site.export('no/such/folder.jsonl')).rejects.toMatchObject({ code: 'FILE_UNREADABLE' });
 
   expect(await readFile(file, 'utf8')).toBe('kept');
 });

@@ -651,3 +651,29 @@ describe('problems', () => {
 function nested(depth: number): object {
   return depth === 0 ? permit : { type: 'permit', provision: [nested(depth - 1)] };
 }
+
+test('a resource neither lengthens what was shortened by hand, nor is its refusal older than a consent that has yet to begin', () => {
+  using world = openFhirWorld();
+  const { store } = world;
+  const later = '2030-01-01T00:00:00.000Z';
+  const said = { pseudonym: 'p1', purpose: training, recordedBy: 'nurse' };
+  world.read([broadConsent()]);
+  const before = world.status('p1', later);
+  recordConsent(store, { ...said, documentVersion: 'v', validFrom: '2026-03-02', expiresAt: '2026-12-31' });
+  world.read([broadConsent({ id: 'copy', identifier: [{ system: 'https://copy.example', value: 'sp-1' }] })]);
+  const copied = world.status('p1', later);
+  withdrawConsent(store, { pseudonym: 'p1', recordedBy: 'nurse' });
+  recordConsent(store, { ...said, documentVersion: 'v3', validFrom: '2026-09-01', afterWithdrawal: true });
+  world.clock.now = new Date('2026-07-15T10:00:00.000Z');
+
+  const report = world.read([
+    broadConsent({
+      ...{ id: 'refusal', identifier: [{ system: 'https://copy.example', value: 'refusal' }] },
+      ...{ dateTime: '2026-07-10', provision: { type: 'deny', code: concept(trainingCode) } },
+    }),
+  ]);
+
+  expect([before, copied]).toEqual(['active', 'expired']);
+  expect(report.withdrawn).toEqual(['p1']);
+  expect(world.status('p1', '2026-10-01T00:00:00.000Z')).toBe('withdrawn');
+});

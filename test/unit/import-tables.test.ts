@@ -380,6 +380,47 @@ describe('a preview', () => {
     expect(found.clearWithdrawals).toBe(1);
   });
 
+  test('counts the withdrawals that the import records although the table is blocked, and no other', async () => {
+    for (const who of ['U1', 'U2']) store.subjects.upsert({ pseudonym: who });
+    for (const who of ['K1', 'K2']) grant(who);
+    for (const who of ['U2', 'K2']) withdrawConsent(store, { pseudonym: who, recordedBy: 'nurse' });
+    const table = [
+      'subject,consent,consent_purpose',
+      ...['U1,withdrawn,', 'U2,withdrawn,', 'K1,withdrawn,', 'K2,withdrawn,', 'K1,nonsense,'],
+    ];
+    const file = await tableFile(table);
+    const found = await previewImport({ store, kind: 'consents', file, imagesFolder: null });
+    const before = store.consentEvents.all().length;
+    const error = await errorOf(importConsents(table));
+
+    expect(found.blocked?.code).toBe('CSV_MALFORMED');
+    expect(found.clearWithdrawals).toBe(2);
+    expect(error.message).toContain('2 withdrawals of the table were recorded all the same.');
+    expect(store.consentEvents.all()).toHaveLength(before + 2);
+  });
+
+  test('a quotation mark that swallows rows makes too long a cell, in whatever column: nothing is granted', async () => {
+    for (const who of ['L1', 'L2']) grant(who);
+    const swallowed = Array.from({ length: 800 }, (_, index) => `L${index},granted,`).join('\n');
+    const table = (note: string) => [
+      'subject,consent,consent_document,note',
+      ...['L1,withdrawn,,', 'L3,granted,v1,', `L2,withdrawn,,"${note}"`],
+    ];
+    const file = await tableFile(table(swallowed));
+    const found = await previewImport({ store, kind: 'consents', file, imagesFolder: null });
+    const short = await tableFile(table('x'.repeat(10_000)));
+    const fits = await previewImport({ store, kind: 'consents', file: short, imagesFolder: null });
+
+    expect(swallowed.length).toBeGreaterThan(10_000);
+    expect(found.blocked?.code).toBe('CSV_MALFORMED');
+    expect(found.problems).toMatchObject([
+      { column: 'note', message: expect.stringContaining('longer than 10000 characters') },
+    ]);
+    // Withdrawals wait for nothing.
+    expect(found.clearWithdrawals).toBe(2);
+    expect(fits.problems).toEqual([]);
+  });
+
   test('warns of names, birth dates, and of "no" where a consent is active', async () => {
     grant('P1');
     const table = [

@@ -1,12 +1,15 @@
 /** Acts that take two people: who may be the second one, and that nothing happens before. */
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { eraseByPeople } from '../../core/api/two-people.ts';
+import { defaultSitePolicy } from '../../core/config/site-policy.ts';
 import { addAccount, deactivate, resetPassword } from '../../core/people/accounts.ts';
 import { osUser, ownerName } from '../../core/people/names.ts';
 import type { Person } from '../../core/people/person.ts';
 import { type Act, endProposal, withSecondPerson } from '../../core/people/second-person.ts';
 import { createSessions } from '../../core/people/sessions.ts';
+import { setPolicy } from '../../core/site/policy.ts';
 import { addUser } from '../fixtures/people.ts';
-import { openTestStore } from '../fixtures/store.ts';
+import { addImage, openTestStore } from '../fixtures/store.ts';
 
 const owner: Person = { kind: 'owner', actor: ownerName('this computer'), roles: ['approver'] };
 const account = (name: string): Exclude<Person, { kind: 'nobody' | 'owner' }> => ({
@@ -181,4 +184,26 @@ describe('a proposal', () => {
     expect(outcomes.map(({ type }) => type).sort()).toEqual(['done', 'proposed']);
     expect(done).toHaveLength(1);
   });
+});
+
+test('who confirms an erasure erases the images that were there when it was proposed, and no others', async () => {
+  const { store } = await world();
+  setPolicy(store, { ...defaultSitePolicy, twoPersonErasure: true }, 'root.admin');
+  addImage(store, 'P1', 'one');
+  addImage(store, 'P2', 'two');
+  const erased: string[] = [];
+  const ask = (name: string) =>
+    eraseByPeople(store, account(name), 'P1', () => {
+      erased.push(name);
+    });
+
+  await ask('anna');
+  const subjectId = store.subjects.byPseudonym('P2')!.id;
+  const [other] = store.images.list({ subjectId });
+  store.images.correct(other!.id, { ...other!, subjectId: store.subjects.byPseudonym('P1')!.id });
+  const changed = await ask('berta');
+  const before = [...erased];
+  const again = await ask('anna');
+
+  expect([changed.type, before, again.type, erased]).toEqual(['proposed', [], 'done', ['anna']]);
 });

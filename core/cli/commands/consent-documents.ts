@@ -1,9 +1,7 @@
 /** `anneal consent document …`: scans of signed consent forms. */
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { AppError, toAppError } from '../../shared/errors.ts';
-import { writeFileAtomically } from '../../store/atomic-file.ts';
+import { writeNewFile } from '../../store/atomic-file.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
@@ -73,20 +71,10 @@ export function addConsentDocumentCommands(consent: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (id: number, options) => {
-      if (existsSync(options.out))
-        throw new AppError('CONFIG_INVALID', `The file "${options.out}" is there already.`);
       const { base64, mediaType } = await withAgent(options.data, (client) =>
         client.subjects.document.query({ id }),
       );
-      try {
-        await writeFileAtomically(options.out, Buffer.from(base64, 'base64'), 0o600);
-      } catch (thrown) {
-        const error = toAppError(thrown);
-        if (error.code === 'DISK_FULL') throw error;
-        throw new AppError('CONFIG_INVALID', `The file "${options.out}" cannot be written.`, {
-          cause: thrown,
-        });
-      }
+      await writeNewFile(options.out, Buffer.from(base64, 'base64'));
       if (options.json) printJson({ file: resolve(options.out), mediaType });
       else printLine(`Written: ${options.out}`);
     });

@@ -14,7 +14,7 @@ const json = ['--json', 'print JSON', false] as const;
 const subject = ['--subject <pseudonym>', 'pseudonym of the person'] as const;
 
 /** One person's paper is for nobody else on the machine. */
-const writePdf = (file: string, base64: string) => writeNewFile(file, Buffer.from(base64, 'base64'), false);
+const writePdf = (file: string, base64: string) => writeNewFile(file, Buffer.from(base64, 'base64'));
 
 function addReport(consent: Command): void {
   consent
@@ -32,7 +32,7 @@ function addReport(consent: Command): void {
       );
       const folder = resolve(options.out);
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      await writeNewFile(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`, false);
+      await writeNewFile(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
       await writePdf(join(folder, 'report.pdf'), pdf);
       if (options.json) printJson(report);
       else printLine(`The report on "${pseudonym}" is written: report.json and report.pdf.`);

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { ImportReport } from '../../api/contract.ts';
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
-import { writeFileAtomically } from '../../store/atomic-file.ts';
+import { writeNewFile } from '../../store/atomic-file.ts';
 import { formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
 import { addTableOptions, type TableOptions, tableRequestOf } from '../table-options.ts';
@@ -41,7 +41,10 @@ export function addSiteImport(site: Command): void {
     )
     .option('--already-cropped', 'the images are aligned face crops; skip face detection', false)
     .option('--preview', 'only show what the import would do; nothing is recorded', false)
-    .option('--errors <file>', 'with --preview: write all problems to this CSV file')
+    .option(
+      '--errors <file>',
+      'with --preview: write all problems to this CSV file; it must not be there yet',
+    )
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false);
   addTableOptions(command).action((options: ImportOptions) =>
@@ -58,8 +61,7 @@ const filesOf = (options: ImportOptions) => ({
 
 async function preview(options: ImportOptions): Promise<void> {
   const found = await withAgent(options.data, (client) => client.site.previewImport.mutate(filesOf(options)));
-  if (options.errors !== undefined)
-    await writeFileAtomically(resolve(options.errors), found.problemsCsv ?? '');
+  if (options.errors !== undefined) await writeNewFile(resolve(options.errors), found.problemsCsv ?? '');
   if (options.json) printJson(found);
   else for (const line of describePreview(found)) printLine(line);
 }

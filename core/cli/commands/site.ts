@@ -1,7 +1,9 @@
 /** `anneal site …`: take part in a federation. */
+
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { AgentStatus, SiteOverview } from '../../api/contract.ts';
+import { noticeDays } from '../../config/consent-defaults.ts';
 import { AppError } from '../../shared/errors.ts';
 import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
@@ -41,7 +43,7 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
     ...(overview.consents.expiring === 0
       ? []
       : [
-          `${plural(overview.consents.expiring, 'active consent')} end within 60 days: see "anneal consent list --expiring 60".`,
+          `${plural(overview.consents.expiring, 'active consent')} end within ${noticeDays} days: see "anneal consent list --expiring ${noticeDays}".`,
         ]),
     ...overview.consents.notes,
     ...(overview.run === null

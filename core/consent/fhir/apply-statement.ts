@@ -8,6 +8,7 @@ import type { ConsentEventRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
 import { applyConsentRecord, type ConsentOutcome } from '../apply-record.ts';
 import { countingGrants, everyPurpose, grantInForce, lastWithdrawal, recordConsent } from '../consent.ts';
+import { endOfTime } from '../period.ts';
 import type { ConsentStatement, PurposeStatement } from './interpret.ts';
 import { contains, from, type Instants, type Interval } from './intervals.ts';
 
@@ -19,7 +20,7 @@ export interface Applying {
 const iso = (ms: number) => new Date(ms).toISOString();
 /** The store's times sort as text up to then; earlier ones nobody alive has written. */
 const firstInstant = Date.parse('1900-01-01T00:00:00.000Z');
-const lastInstant = Date.parse('9999-12-31T23:59:59.999Z');
+const lastInstant = Date.parse(endOfTime);
 
 interface Situation {
   now: number;

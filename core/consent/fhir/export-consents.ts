@@ -1,4 +1,5 @@
 /** Export of every subject's consents as FHIR R4. docs/fhir.md has the rules in words. */
+
 import type { Consent, ConsentProvision } from '@medplum/fhirtypes';
 import { z } from 'zod';
 import { AppError } from '../../shared/errors.ts';
@@ -7,6 +8,7 @@ import { jsonText } from '../../shared/text.ts';
 import type { ConsentSourceRecord } from '../../store/consent-source-table.ts';
 import type { ConsentEventRecord } from '../../store/records.ts';
 import type { ReadOnlyStore } from '../../store/store.ts';
+import { unnamedDocument } from '../apply-record.ts';
 import { consentStatus, countingGrants, everyPurpose, grantInForce, lastWithdrawal } from '../consent.ts';
 import { between, type Instants, union } from './intervals.ts';
 import { fhirOptions, pseudonymSystem, purposeSystem } from './purpose-map.ts';
@@ -37,7 +39,7 @@ export function exportFhirConsents(store: ReadOnlyStore, layout: FhirLayout): Fh
   let asRead = 0;
   let subjects = 0;
   const resources: Resource[] = [];
-  for (const { id, pseudonym } of store.subjects.list()) {
+  for (const { id, pseudonym } of store.subjects.all()) {
     const view: SubjectView = {
       pseudonym,
       identifierSystem,
@@ -168,7 +170,7 @@ function consentOf(
     patient,
     dateTime: said.dateTime,
     ...performerOf(givenBy, patient),
-    policyRule: { text: documentVersion ?? 'unnamed' },
+    policyRule: { text: documentVersion ?? unnamedDocument },
     ...(verifiedOn === null ? {} : { verification: [{ verified: true, verificationDate: verifiedOn }] }),
     provision: said.provision,
   };

@@ -58,14 +58,5 @@ function daysOf(text: string): [string, string] {
   return [`${text}-01`, `${text}-${days}`];
 }
 
-const startOf = (day: string, zone: string) => Date.parse(edgesOf(zone).start.parse(day));
-const endOf = (day: string, zone: string) => Date.parse(edgesOf(zone).end.parse(day));
-
-/** Schemas take longer to make than to use, and a site has one zone. */
-const edges = new Map<string, ReturnType<typeof makeEdges>>();
-const makeEdges = (zone: string) => ({ start: startOfPeriod(zone), end: endOfPeriod(zone) });
-function edgesOf(zone: string) {
-  const known = edges.get(zone) ?? makeEdges(zone);
-  edges.set(zone, known);
-  return known;
-}
+const startOf = (day: string, zone: string) => Date.parse(startOfPeriod(zone).parse(day));
+const endOf = (day: string, zone: string) => Date.parse(endOfPeriod(zone).parse(day));

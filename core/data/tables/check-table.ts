@@ -3,7 +3,7 @@ import { quote } from '../../shared/visible-text.ts';
 import type { Field, Mapping } from './columns.ts';
 import type { ProblemList } from './problems.ts';
 import type { Column, ReadRow } from './read-row.ts';
-import type { Table } from './table.ts';
+import { type Table, tableLimits } from './table.ts';
 import { requiredFields, type TableKind } from './understand-options.ts';
 
 /** The columns that are there, once. */
@@ -50,6 +50,22 @@ export function checkMapping(
     });
   }
   return columns;
+}
+
+/** In every column, also those that nobody uses: a quotation mark that is out of place makes one cell of many rows. */
+export function checkCellLengths({ header, rows }: Table, problems: ProblemList): void {
+  const most = tableLimits.cellCharacters;
+  for (const { line, cells } of rows) {
+    for (const [at, text] of cells.entries()) {
+      if (text.length <= most) continue;
+      problems.add({
+        ...{ line, column: header[at] ?? null },
+        message: `the cell is longer than ${most} characters.`,
+        action:
+          'Look for a quotation mark that is out of place, in that line or before it, or shorten the cell.',
+      });
+    }
+  }
 }
 
 /** A file belongs to one row. */

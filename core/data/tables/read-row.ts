@@ -1,4 +1,6 @@
 /** One row of a table to what it says; every problem of it goes to the list. */
+
+import { defaultPurpose } from '../../config/consent-defaults.ts';
 import { everyPurpose } from '../../consent/consent.ts';
 import { plural } from '../../shared/text.ts';
 import { quote } from '../../shared/visible-text.ts';
@@ -7,7 +9,7 @@ import type { Field } from './columns.ts';
 import type { DateFormat } from './dates.ts';
 import type { ProblemList } from './problems.ts';
 import { addProblem, type Cell, readFile, readPeriodEdge, readSubject, readText } from './read-cells.ts';
-import { defaultPurpose, type LabelConsent, type LabelRow } from './rows.ts';
+import type { LabelConsent, LabelRow } from './rows.ts';
 import type { Table, TableRow } from './table.ts';
 import type { SeenWord, UnderstandOptions } from './understand-options.ts';
 import { type ConsentKind, consentOf, splitOf, type Understood, type ValueMap } from './values.ts';

@@ -1,7 +1,7 @@
 /** One reader for all tables that a hospital has: text of several kinds, and spreadsheets. */
-import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AppError } from '../../shared/errors.ts';
+import { readAtMost } from '../../store/atomic-file.ts';
 import { parseDelimited } from './delimited-text.ts';
 import { readSpreadsheet } from './spreadsheet.ts';
 import { malformed, type ReadTableOptions, type Table, tableLimits } from './table.ts';
@@ -42,17 +42,12 @@ const isCompoundFile = (bytes: Uint8Array) =>
   startsWith(bytes, 0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1);
 
 async function readBytes(file: string, name: string): Promise<Uint8Array> {
-  try {
-    const opened = await open(file, 'r');
-    try {
-      const { size } = await opened.stat();
-      if (size > tableLimits.textBytes) throw new AppError('CSV_MALFORMED', `${name} is larger than 128 MB.`);
-      return await opened.readFile();
-    } finally {
-      await opened.close();
-    }
-  } catch (error) {
-    if (error instanceof AppError) throw error;
-    throw new AppError('CSV_MISSING', `The CSV file "${name}" could not be read.`, { cause: error });
-  }
+  const missing = (cause?: unknown) =>
+    new AppError('CSV_MISSING', `The CSV file "${name}" could not be read.`, { cause });
+  const read = await readAtMost(file, tableLimits.textBytes).catch((cause: unknown) => {
+    throw missing(cause);
+  });
+  if (read === 'not a file') throw missing();
+  if (read === 'too large') throw new AppError('CSV_MALFORMED', `${name} is larger than 128 MB.`);
+  return read;
 }

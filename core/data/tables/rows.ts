@@ -29,5 +29,3 @@ export interface LabelConsent {
   validFrom: string | null;
   expiresAt: string | null;
 }
-
-export const defaultPurpose = 'federated-training';

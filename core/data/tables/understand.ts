@@ -1,7 +1,7 @@
 /** A table and what was said about it, to rows, problems and whatever a person has to confirm. Pure: reads no store. */
 import { everyPurpose } from '../../consent/consent.ts';
 import { samePurpose } from '../../consent/purpose-names.ts';
-import { checkFiles, checkMapping } from './check-table.ts';
+import { checkCellLengths, checkFiles, checkMapping } from './check-table.ts';
 import { type ColumnChoice, type ColumnMap, type Field, type Mapping, mapColumns } from './columns.ts';
 import { settleConsents } from './consent-rows.ts';
 import type { DateFormat } from './dates.ts';
@@ -63,6 +63,7 @@ export function understandTable(table: Table, options: UnderstandOptions): Under
     notes: { partial: 0, 'local time': 0 },
     options,
   };
+  checkCellLengths(table, problems);
   const rows = missing.length > 0 ? [] : table.rows.flatMap((row) => readRow(row, reader) ?? []);
   if (table.brokenOff) {
     const { line, message } = table.brokenOff;
