@@ -131,6 +131,8 @@ export function judgeGrant(
     shortenings(grants).some(({ recordedAt }) => dayOf(from, zone) <= dayOf(recordedAt, zone));
   if (from !== null && grants.some((grant) => grant.validFrom > from)) return 'known';
   if (!mayOnlyShorten) return 'recorded';
+  // Over before the present consent began: told of an earlier one.
+  if (from === null && current !== null && until !== null && until <= current.validFrom) return 'known';
   return current !== null && isShorter(until, current.expiresAt) ? 'recorded' : 'known';
 }
 

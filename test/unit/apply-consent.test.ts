@@ -122,6 +122,14 @@ describe('a list', () => {
     expect(status(world)).toBe('expired');
   });
 
+  test('without a date, over before the present consent began, tells of an earlier one', () => {
+    using world = opened();
+    apply(world);
+
+    expect(apply(world, { validFrom: null, expiresAt: '2025-12-31' })).toBe('known');
+    expect(status(world)).toBe('active');
+  });
+
   test('that withdraws counts, whenever; the begin of the consent is not its date', () => {
     using world = opened();
     apply(world);
