@@ -15,7 +15,7 @@ import {
   orderOfKinds,
   placeOf,
 } from './entries.ts';
-import { headerBytes, openHeader } from './header.ts';
+import { headerBytes, type NewHeader, openHeader } from './header.ts';
 import { chunkBytes, createSealedReader, type SealedReader } from './sealed-file.ts';
 import { unreadable } from './unreadable.ts';
 
@@ -43,8 +43,11 @@ export interface BackupFile {
   copy(take: TakeBytes): Promise<string>;
 }
 
-/** @throws AppError BACKUP_UNREADABLE | PASSPHRASE_WRONG */
-export async function openBackup(file: string, passphrase: string): Promise<OpenBackup> {
+/**
+ * @param secret the passphrase, or the header that this process has just written, of which it has the key
+ * @throws AppError BACKUP_UNREADABLE | PASSPHRASE_WRONG
+ */
+export async function openBackup(file: string, secret: string | NewHeader): Promise<OpenBackup> {
   // A pipe that nobody writes to would be waited for.
   const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
   const handle = await open(file, flags).catch((cause) => {
@@ -56,13 +59,19 @@ export async function openBackup(file: string, passphrase: string): Promise<Open
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw unreadable('What has that name is not a file.');
-    const key = await openHeader(await readHeader(handle), passphrase);
+    const header = await readHeader(handle);
+    const key = await (typeof secret === 'string' ? openHeader(header, secret) : sameHeader(header, secret));
     const reader = createSealedReader(handle, key, { start: headerBytes, size: stat.size });
     return await openEntries(handle, reader, stat.size);
   } catch (thrown) {
     await handle.close();
     throw thrown;
   }
+}
+
+function sameHeader(found: Buffer, { bytes, streamKey }: NewHeader): Buffer {
+  if (found.equals(bytes)) return streamKey;
+  throw unreadable('The first bytes of the backup are not those that were written.');
 }
 
 async function readHeader(handle: FileHandle): Promise<Buffer> {

@@ -15,7 +15,7 @@ import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { checkDatabase, type DatabaseCheck } from './check-database.ts';
 import { type About, createRunningHash, encodeHead, type Head } from './entries.ts';
-import { createHeader } from './header.ts';
+import { createHeader, type NewHeader } from './header.ts';
 import { type ListedFile, listKeys, listModels } from './list-files.ts';
 import { checkCancelled, type Steps } from './progress.ts';
 import { openBackup } from './read-backup.ts';
@@ -216,9 +216,9 @@ const diskFull = (cause?: unknown) =>
   });
 
 interface WrittenEntries {
+  readonly header: NewHeader;
   readonly files: number;
   readonly missing: number;
-  readonly sha256: string;
 }
 
 async function writeEntries(
@@ -241,9 +241,9 @@ async function writeEntries(
   }
   for (const sha256 of missing) await entries.say({ kind: 'missing', sha256 });
   for (const file of contents.models) await entries.addFile(file);
-  const sha256 = await entries.end();
+  await entries.end();
   await handle.sync().catch(failedOnTarget);
-  return { files: entries.files, missing: missing.length, sha256 };
+  return { header, files: entries.files, missing: missing.length };
 }
 
 const openTemporary = (file: string): Promise<FileHandle> => open(file, 'wx', 0o600).catch(failedOnTarget);
@@ -325,11 +325,9 @@ function createEntryWriter(sealed: SealedWriter, totalBytes: number, options: Ba
       await add({ kind: 'blob', sha256, size: found.size }, found.bytes ?? piecesOf(file));
       return true;
     },
-    async end(): Promise<string> {
-      const sha256 = running.digest('hex');
-      await say({ kind: 'end', entries, files, bytes, sha256 });
+    async end(): Promise<void> {
+      await say({ kind: 'end', entries, files, bytes, sha256: running.digest('hex') });
       await sealed.finish();
-      return sha256;
     },
   };
 }
@@ -367,7 +365,7 @@ async function readBack(
   options: BackupOptions,
   expected: WrittenEntries,
 ): Promise<void> {
-  await using backup = await openBackup(temporary, options.passphrase);
+  await using backup = await openBackup(temporary, expected.header);
   let files = 0;
   let bytes = 0;
   for await (const file of backup.files()) {

@@ -168,7 +168,7 @@ export function createBlobStore(
     isInUse: (sha256) =>
       held.has(sha256) ||
       [...transfers].some((transfer) => transfer.sha256 === sha256) ||
-      [...keepers].some(({ hashes }) => hashes === null || hashes.has(sha256)),
+      (has(sha256) && [...keepers].some(({ hashes }) => hashes === null || hashes.has(sha256))),
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       const data = path.join(folders.partial, sha256);

@@ -178,6 +178,20 @@ describe('what comes back', () => {
 });
 
 describe('while everything goes on', () => {
+  test('what is kept is in use, what is not here is not: a transfer would never be asked for', async () => {
+    using place = await prepared({ blobs: 2 });
+    const { blobs } = place.filled.data;
+    const [first, second] = blobs.list() as [string, string];
+    const absent = 'a'.repeat(64);
+    {
+      using kept = blobs.keep();
+      expect([first, second, absent].map(blobs.isInUse)).toEqual([true, true, false]);
+      kept.only(new Set([first, absent]));
+      expect([first, second, absent].map(blobs.isInUse)).toEqual([true, false, false]);
+    }
+    expect([first, second, absent].map(blobs.isInUse)).toEqual([false, false, false]);
+  });
+
   test(
     'what is recorded and deleted meanwhile leaves a copy of one moment, with every file that it names',
     async () => {

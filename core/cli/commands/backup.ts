@@ -185,7 +185,9 @@ async function withWorkRoot<T>(folder: string, work: (root: string) => Promise<T
   }
 }
 
-async function verify(file: string, options: Common & { passphraseFile?: string }): Promise<void> {
+type VerifyCall = { data?: string; json: boolean; passphraseFile?: string };
+
+async function verify(file: string, options: VerifyCall): Promise<void> {
   const passphrase = await readPassphrase(options.passphraseFile, false);
   const verified = await withWorkRoot(options.data ?? defaultDataFolder(), (workRoot) =>
     cancellable(async (signal) => {
@@ -278,8 +280,6 @@ export function addBackupCommands(program: Command): void {
     .description(
       'make an encrypted backup of the data folder, also while Anneal runs; without a file: what is known of backups',
     )
-    // What stands after "verify" belongs to it.
-    .enablePositionalOptions()
     .argument('[file]', 'file to write; one that is there is never replaced')
     .option('--without-models', 'leave imported base models out; they can be imported again', false)
     .option(...passphraseFile)
@@ -296,7 +296,10 @@ export function addBackupCommands(program: Command): void {
     .option(...passphraseFile)
     .option('--data <folder>', 'data folder, in which the database lies while it is checked')
     .option(...json)
-    .action(verify);
+    // Options that "backup" knows, too, are its own wherever they stand.
+    .action((file: string, _options: unknown, command: Command) =>
+      verify(file, command.optsWithGlobals<VerifyCall>()),
+    );
 
   program
     .command('restore')
