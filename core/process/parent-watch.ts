@@ -16,9 +16,9 @@ const watchSchema = z.strictObject({
 export type ParentWatch = z.infer<typeof watchSchema>;
 
 /** So often the thread looks; the parent is gone for as long at most before it is noticed. */
-const lookEveryMs = 200;
+const lookEveryMs = 100;
 /** Together with the above well within a second. */
-export const orphanGraceMs = 400;
+export const orphanGraceMs = 150;
 
 /** For the environment of a child of this process that calls {@link watchParent}. */
 export const watchedByChild = (graceMs = orphanGraceMs): Record<string, string> => ({
