@@ -75,7 +75,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     logger,
     onManifest: (manifest) => node?.receiveManifest(manifest),
     onUnreadable: (error) => node?.refuseUnreadable(error),
-    onReceipt: (receipt) => node?.receiveReceipt(receipt),
+    onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
     onUpdateDamaged: (sha256) => node?.updateDamaged(sha256),
     onDismissed(received) {
       dismissal = received;

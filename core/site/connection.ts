@@ -45,7 +45,8 @@ export interface SiteConnectionOptions {
   onManifest(manifest: ManifestBody): void;
   /** One that the coordinator signed and nobody here can read. */
   onUnreadable(error: ErrorReport): void;
-  onReceipt(receipt: ReceiptBody): void;
+  /** @returns whether the update need not be announced again */
+  onReceipt(receipt: ReceiptBody): boolean;
   /** The coordinator asked for an update whose file is damaged here. */
   onUpdateDamaged?(sha256: string): void;
   /** The coordinator does not listen to this site for a while. */
@@ -184,8 +185,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       outboxRelay.settle({ messageId: opened.body.messageId });
     } else if (opened.type === 'receipt') {
       const { runId, round, updateSha256 } = opened.body;
-      options.onReceipt(opened.body);
-      outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
+      if (options.onReceipt(opened.body))
+        outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
     } else if (opened.type === 'dismissed') {
       logger.warn({ ...opened.body }, 'the coordinator does not listen to this site for a while');
       options.onDismissed?.(opened.body);

@@ -87,7 +87,8 @@ export interface SiteNode {
   /** The newest manifest of the coordinator, if any came yet. */
   readonly manifest: ManifestBody | null;
   receiveManifest(manifest: ManifestBody): void;
-  receiveReceipt(receipt: ReceiptBody): void;
+  /** @returns whether the update need not be announced again */
+  receiveReceipt(receipt: ReceiptBody): boolean;
   /** The coordinator asked for an update whose file is damaged here. */
   updateDamaged(updateSha256: string): void;
   /** What no manifest can be read from; said by the coordinator all the same. */

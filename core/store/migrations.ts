@@ -103,7 +103,8 @@ export const migrations: readonly Migration[] = [
       addBlobReferences(db, "SELECT sha256, NULL, NULL, 'consent-document', 1 FROM consent_documents");
     },
   },
-  { version: 12, apply: releaseOwnUpdates },
+  { version: 12, apply: fromFiles('run-care.sql') },
+  { version: 13, apply: releaseOwnUpdates },
 ];
 
 export const databaseVersion = migrations.length;

@@ -71,7 +71,8 @@ export function createBlobServer(
   async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
-    const isGiven = () => options.maySend(peer, sha256) && blobs.has(sha256);
+    if (options.maySend(peer, sha256) === null) return;
+    const isGiven = () => options.maySend(peer, sha256) === true && blobs.has(sha256);
     const read =
       isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
     // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.

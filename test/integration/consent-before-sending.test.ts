@@ -57,7 +57,7 @@ async function openWorld() {
       ...{ link, federation, signer: signerOf(siteId), name: siteId, version: '1', logger: silentLogger },
       coordinatorPublicKey: signerOf(coordinatorId).publicKey,
       ...{ baseIds: async () => [], store, blobs, policy: () => null },
-      ...{ onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {} },
+      ...{ onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => true },
     });
     await connection.open();
     return {
