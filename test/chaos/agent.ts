@@ -6,10 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { type AgentProcess, type AgentReady, startAgentProcess } from '../../core/agent/agent-process.ts';
 import { type AgentClient, createAgentClient } from '../../core/api/client.ts';
 import type { ErrorReport } from '../../core/shared/errors.ts';
+import type { BrokerPlace } from './mosquitto.ts';
 import type { Member } from './schedule.ts';
 
 const agentProgram = fileURLToPath(new URL('../../core/agent/main.ts', import.meta.url));
-const preload = new URL('./preload/clock.ts', import.meta.url).href;
+const layer = (name: string) => `--import=${new URL(`./preload/${name}.ts`, import.meta.url).href}`;
 
 /** What a process did that nobody asked for. */
 export interface Mishap {
@@ -47,6 +48,8 @@ export interface ChaosAgentOptions {
   folder: string;
   /** Load what can put the clock wrong. */
   withClock: boolean;
+  /** Of a coordinator: where its external broker is. */
+  broker?: BrokerPlace | undefined;
   onMishap(mishap: Mishap): void;
 }
 
@@ -61,8 +64,13 @@ interface Running {
   ready: AgentReady;
 }
 
-export function createChaosAgent({ member, folder, withClock, onMishap }: ChaosAgentOptions): ChaosAgent {
+export function createChaosAgent(options: ChaosAgentOptions): ChaosAgent {
+  const { member, folder, withClock, broker, onMishap } = options;
   const dataFolder = join(folder, 'data');
+  const layers = [
+    ...(withClock ? [layer('clock')] : []),
+    ...(broker === undefined ? [] : [layer('mosquitto')]),
+  ];
   const refusals: ErrorReport[] = [];
   const errorLines: string[] = [];
   let running: Running | null = null;
@@ -81,7 +89,8 @@ export function createChaosAgent({ member, folder, withClock, onMishap }: ChaosA
     const env = {
       ...process.env,
       ANNEAL_CHAOS_CLOCK: join(folder, 'clock.json'),
-      ...(withClock ? { NODE_OPTIONS: `--import=${preload}` } : {}),
+      ...(layers.length > 0 && { NODE_OPTIONS: layers.join(' ') }),
+      ...(broker !== undefined && { ANNEAL_CHAOS_BROKER: JSON.stringify(broker) }),
     };
     const started = startAgentProcess({
       nodePath: process.execPath,
@@ -95,14 +104,19 @@ export function createChaosAgent({ member, folder, withClock, onMishap }: ChaosA
       ready.resolve(null);
       if (running?.process !== started) return;
       running = null;
-      if (!ending) onMishap({ member, what: `ended by itself (${exit.signal ?? exit.code}): ${errorLines.slice(-5).join(' | ')}` });
+      if (!ending)
+        onMishap({
+          member,
+          what: `ended by itself (${exit.signal ?? exit.code}): ${errorLines.slice(-5).join(' | ')}`,
+        });
     });
     const said = await ready.promise;
     clearTimeout(timer);
     if (said === null) {
       const { report, code, signal } = await started.exited;
       if (report !== null) refusals.push(report);
-      else onMishap({ member, what: `did not start (${signal ?? code}): ${errorLines.slice(-5).join(' | ')}` });
+      else
+        onMishap({ member, what: `did not start (${signal ?? code}): ${errorLines.slice(-5).join(' | ')}` });
       return false;
     }
     ending = false;
@@ -168,7 +182,8 @@ export function createChaosAgent({ member, folder, withClock, onMishap }: ChaosA
       const startedAt = Date.now();
       await stopping.process.stop(stopGraceMs);
       running = null;
-      if (Date.now() - startedAt >= stopGraceMs) onMishap({ member, what: `did not end within ${stopGraceMs} ms` });
+      if (Date.now() - startedAt >= stopGraceMs)
+        onMishap({ member, what: `did not end within ${stopGraceMs} ms` });
     },
     signal(signal) {
       if (running !== null) process.kill(running.process.pid!, signal);

@@ -18,5 +18,8 @@ test.each([1, 2])('seed %i: nothing is lost, and nothing is counted twice', asyn
   expect(report.violations, words).toBe(0);
   expect(report.runs, words).toBeGreaterThanOrEqual(2);
   expect(report.compared.updates, words).toBeGreaterThan(0);
-  expect(Object.values(report.faults).reduce((sum, count) => sum + count, 0), words).toBeGreaterThan(3);
+  expect(
+    Object.values(report.faults).reduce((sum, count) => sum + count, 0),
+    words,
+  ).toBeGreaterThan(3);
 });

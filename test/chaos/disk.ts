@@ -13,7 +13,9 @@ const insideFlag = 'ANNEAL_CHAOS_NAMESPACE';
 export function namespaceCommand(): string[] | null {
   const command = ['unshare', '--user', '--map-root-user', '--mount'];
   try {
-    execFileSync(command[0]!, [...command.slice(1), 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'], { stdio: 'ignore' });
+    execFileSync(command[0]!, [...command.slice(1), 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'], {
+      stdio: 'ignore',
+    });
     return command;
   } catch {
     return null;
@@ -29,6 +31,8 @@ export function mountDisk(folder: string, sizeMib: number): void {
   mkdirSync(folder, { recursive: true });
   execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m,mode=0700`, 'tmpfs', folder]);
 }
+
+export const unmountDisk = (folder: string) => void execFileSync('umount', ['--lazy', folder]);
 
 const ballastOf = (folder: string) => join(folder, 'ballast');
 const blockBytes = 4 * 2 ** 20;

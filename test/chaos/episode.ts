@@ -53,8 +53,9 @@ export async function playEpisode(world: World, options: EpisodeOptions): Promis
       isQuiet = true;
     });
     quiet.catch(() => {});
-    while (!isQuiet || (faults.length === 0 && runIds.size === 0)) {
-      if (Date.now() - startedAt < lengthMs && !signal.aborted) await beginRun(world, runIds);
+    const isBusy = () => runIds.size === 0 || Date.now() - startedAt < lengthMs;
+    while ((!isQuiet || runIds.size === 0) && !signal.aborted) {
+      if (isBusy()) await beginRun(world, runIds);
       await Promise.race([quiet, sleep(pollMs)]);
     }
     await quiet;

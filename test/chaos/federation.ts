@@ -10,7 +10,8 @@ import { createInvitation, parseInvitation } from '../../core/enrolment/invitati
 import { createCatalogue } from '../../core/models/catalogue.ts';
 import { openPolicy } from '../../core/simulation/policies.ts';
 import { type ChaosAgent, createChaosAgent, type Mishap } from './agent.ts';
-import { type Proxy, startProxy } from './proxy.ts';
+import { createMosquitto, type Mosquitto } from './mosquitto.ts';
+import { type LinkProxy, startProxy } from './proxy.ts';
 import type { Member } from './schedule.ts';
 
 /** A transformer of two small blocks: a round takes about as long as its messages. */
@@ -22,12 +23,14 @@ export interface ChaosSite {
   agent: ChaosAgent;
   name: string;
   siteId: string;
-  proxy: Proxy;
+  proxy: LinkProxy;
   /** Of subjects with training images and a consent. */
   pseudonyms: string[];
 }
 
 export interface Federation {
+  /** Null: the coordinator's own, in its process. */
+  broker: Mosquitto | null;
   coordinator: ChaosAgent;
   sites: ChaosSite[];
   /** Of the run in progress, or the newest; null before the first. @throws Error while the coordinator does not answer */
@@ -52,15 +55,18 @@ export interface FederationOptions {
   epochs: number;
   roundDeadlineMs: number;
   withClock: boolean;
+  broker: 'embedded' | 'mosquitto';
   onMishap(mishap: Mishap): void;
 }
 
 export async function startFederation(options: FederationOptions): Promise<Federation> {
   const { folder, rounds, epochs, roundDeadlineMs, withClock, onMishap } = options;
+  const broker = options.broker === 'mosquitto' ? createMosquitto(join(folder, 'broker')) : null;
   const agentOf = (member: Member) => {
     const own = join(folder, member);
     mkdirSync(own, { recursive: true });
-    return createChaosAgent({ member, folder: own, withClock, onMishap });
+    const external = member === 'coordinator' ? broker?.place : undefined;
+    return createChaosAgent({ member, folder: own, withClock, broker: external, onMishap });
   };
   const coordinator = agentOf('coordinator');
   const sites: ChaosSite[] = [];
@@ -72,14 +78,14 @@ export async function startFederation(options: FederationOptions): Promise<Feder
     for (const { proxy } of sites) proxy.set({});
     for (const agent of agents()) agent.signal('SIGCONT');
     await Promise.allSettled(agents().map((agent) => agent.alone(() => agent.stop())));
-    await Promise.allSettled(sites.map(({ proxy }) => proxy.close()));
+    await Promise.allSettled([...sites.map(({ proxy }) => proxy.close()), broker?.kill()]);
   }
 
   try {
     await coordinator.start();
-    await coordinator
-      .client()
-      .setup.coordinator.mutate({ federation: 'Chaos', port: 0, hosts: ['127.0.0.1'] });
+    const setUp = { federation: 'Chaos', port: 0, hosts: ['127.0.0.1'] };
+    // The broker starts with what the coordinator writes for it, and the coordinator waits for it.
+    await Promise.all([coordinator.client().setup.coordinator.mutate(setUp), broker?.start()]);
     await importModel(coordinator);
     const demo = await generateDemoFaces({
       ...{ outFolder: join(folder, 'images'), sites: options.sites, seed: 5, alpha: 100 },
@@ -87,13 +93,14 @@ export async function startFederation(options: FederationOptions): Promise<Feder
     });
     classes = [...new Set(demo.flatMap(({ byLabel }) => Object.keys(byLabel)))].sort();
     for (const [index, images] of demo.entries())
-      sites.push(await addSite(agentOf(`site-${index}`), images, coordinator.client()));
+      sites.push(await addSite(agentOf(`site-${index}`), images, coordinator.client(), broker));
   } catch (error) {
     await close();
     throw error;
   }
 
   return {
+    broker,
     coordinator,
     sites,
     rounds,
@@ -140,6 +147,7 @@ async function addSite(
   agent: ChaosAgent,
   images: { name: string; imagesFolder: string; labelsFile: string },
   coordinator: AgentClient,
+  broker: Mosquitto | null,
 ): Promise<ChaosSite> {
   const { invitation } = await coordinator.coordinator.invite.mutate({ siteName: images.name });
   const invited = parseInvitation(invitation);
@@ -150,18 +158,30 @@ async function addSite(
   await importModel(agent);
   // As in a hospital whose gateway stands between: the site knows the gateway's address only.
   const brokerUrl = `mqtts://127.0.0.1:${proxy.port}`;
-  await client.setup.join.mutate({ invitation: createInvitation({ ...invited, brokerUrl }) });
+  const enrolment =
+    broker === null ? {} : { enrolmentUrl: `mqtts://127.0.0.1:${broker.place.enrolmentPort}` };
+  await client.setup.join.mutate({ invitation: createInvitation({ ...invited, ...enrolment, brokerUrl }) });
   const { imagesFolder, labelsFile } = images;
   await client.site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true });
   await client.site.setPolicy.mutate({ policy: openPolicy });
   const rows = await client.site.subjects.query();
   const known = await coordinator.coordinator.overview.query();
   const { id } = known.sites.find(({ name }) => name === images.name)!;
-  return { agent, name: images.name, siteId: id, proxy, pseudonyms: rows.map(({ pseudonym }) => pseudonym).sort() };
+  return {
+    agent,
+    name: images.name,
+    siteId: id,
+    proxy,
+    pseudonyms: rows.map(({ pseudonym }) => pseudonym).sort(),
+  };
 }
 
 /** Asks again until there is an answer, or the time is over. @returns null then */
-export async function persist<T>(ask: () => Promise<T>, forMs: number, stopAt: (error: unknown) => boolean = () => false): Promise<T | null> {
+export async function persist<T>(
+  ask: () => Promise<T>,
+  forMs: number,
+  stopAt: (error: unknown) => boolean = () => false,
+): Promise<T | null> {
   const until = Date.now() + forMs;
   for (;;) {
     try {

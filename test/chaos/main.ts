@@ -23,6 +23,16 @@ async function runInside(given: readonly string[]): Promise<number | null> {
 
 async function main(given: readonly string[]): Promise<number> {
   const options = readOptions(given);
+  if (options.orders !== undefined) {
+    // Loaded only then: a federation needs none of it.
+    const { tryOrders } = await import('./orders/orders.ts');
+    const startedAt = performance.now();
+    tryOrders(options.orders, options.seed);
+    say(
+      `${options.orders} orders in ${((performance.now() - startedAt) / 1000).toFixed(0)} s, no violations (seed ${options.seed})`,
+    );
+    return 0;
+  }
   if (options.faults.includes('full-disk') && !isInside()) {
     const code = await runInside(given);
     if (code !== null) return code;

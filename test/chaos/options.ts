@@ -13,14 +13,18 @@ const kindsSchema = z.string().transform((text, context): FaultKind[] => {
   if (text === 'all') return faultKinds.filter((kind) => kind !== 'kill-broker');
   const names = text.split(',').map((name) => name.trim());
   const unknown = names.filter((name) => !(faultKinds as readonly string[]).includes(name));
-  if (unknown.length > 0) context.addIssue(`unknown kinds: ${unknown.join(', ')}; known: ${faultKinds.join(', ')}`);
+  if (unknown.length > 0)
+    context.addIssue(`unknown kinds: ${unknown.join(', ')}; known: ${faultKinds.join(', ')}`);
   return names as FaultKind[];
 });
 const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
 
 const optionsSchema = z.strictObject({
   minutes: z.coerce.number().positive().max(10_000).default(5),
-  seed: z.coerce.number().int().default(() => Math.floor(Math.random() * 1_000_000)),
+  seed: z.coerce
+    .number()
+    .int()
+    .default(() => Math.floor(Math.random() * 1_000_000)),
   /** Only this episode, after the undisturbed run. */
   episode: count(0, 1_000_000).optional(),
   faults: kindsSchema.default(() => [...defaultKinds]),

@@ -1,6 +1,7 @@
 /** What the people of the hospitals do when the faults are over: read what Anneal says, and do what it advises. */
-import { persist } from './federation.ts';
+
 import type { World } from './faults/index.ts';
+import { persist } from './federation.ts';
 
 const patienceMs = 10_000;
 

@@ -14,7 +14,7 @@ export interface LinkState {
   refuses?: boolean;
 }
 
-export interface Proxy {
+export interface LinkProxy {
   readonly port: number;
   set(state: LinkState): void;
   /** Resets every connection that there is. */
@@ -26,7 +26,7 @@ export interface Proxy {
 const pieceBytes = 4_096;
 const lookAgainMs = 20;
 
-export async function startProxy(target: () => number): Promise<Proxy> {
+export async function startProxy(target: () => number): Promise<LinkProxy> {
   let state: LinkState = {};
   const sockets = new Set<Socket>();
   const keep = (socket: Socket) => {
@@ -42,7 +42,9 @@ export async function startProxy(target: () => number): Promise<Proxy> {
         const piece = bytes.subarray(start, start + pieceBytes);
         while (state.isBlackHole === true && !to.destroyed) await sleep(lookAgainMs);
         const { delayMs = 0, bytesPerSecond } = state;
-        const waitMs = (start === 0 ? delayMs : 0) + (bytesPerSecond === undefined ? 0 : (piece.length / bytesPerSecond) * 1000);
+        const waitMs =
+          (start === 0 ? delayMs : 0) +
+          (bytesPerSecond === undefined ? 0 : (piece.length / bytesPerSecond) * 1000);
         if (waitMs > 0) await sleep(waitMs);
         if (to.destroyed) return;
         if (!to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
@@ -53,7 +55,10 @@ export async function startProxy(target: () => number): Promise<Proxy> {
 
   const server = createServer((incoming) => {
     keep(incoming);
-    if (state.refuses === true) return void incoming.resetAndDestroy();
+    if (state.refuses === true) {
+      incoming.resetAndDestroy();
+      return;
+    }
     const outgoing = connect(target(), '127.0.0.1');
     keep(outgoing);
     for (const [from, to] of [

@@ -31,7 +31,10 @@ export interface ChaosReport {
   violations: number;
 }
 
-export function linesOfEpisode({ episode, runs, settledMs, violations }: EpisodeReport, faults: readonly Fault[]): string[] {
+export function linesOfEpisode(
+  { episode, runs, settledMs, violations }: EpisodeReport,
+  faults: readonly Fault[],
+): string[] {
   const settled = settledMs === null ? 'not settled' : `settled in ${(settledMs / 1000).toFixed(1)} s`;
   const head = `episode ${episode}: ${faults.length} faults, ${runs} runs, ${settled}, ${violations.length} violations`;
   if (violations.length === 0) return [head];
@@ -68,6 +71,8 @@ export function linesOfReport(report: ChaosReport): string[] {
     `memory at most: ${memory.join(', ')}`,
     `data folders: ${folders.join(', ')}`,
     ...Object.entries(report.loggedErrors).map(([what, count]) => `logged ${count} times: ${what}`),
-    violations === 0 ? 'no violations' : `${violations} violations; the same again: npm run chaos -- --seed ${seed}`,
+    violations === 0
+      ? 'no violations'
+      : `${violations} violations; the same again: npm run chaos -- --seed ${seed}`,
   ];
 }

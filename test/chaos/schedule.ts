@@ -7,8 +7,9 @@ import { createRandom, mixSeed, type Random } from '../../core/shared/random.ts'
 /** An agent of the federation; sites by number. */
 export type Member = 'coordinator' | `site-${number}`;
 
-export type Fault = { atMs: number } & (
-  /** `kill -9` of the agent alone; it is started again after a while. */
+export type Fault = {
+  atMs: number;
+} /** `kill -9` of the agent alone; it is started again after a while. */ & (
   | { kind: 'kill'; member: Member; downMs: number }
   /** SIGSTOP, and SIGCONT later. */
   | { kind: 'freeze'; member: Member; frozenMs: number }
@@ -129,7 +130,13 @@ function drawFault(random: Random, kind: FaultKind, sites: number): Drawn {
       return { kind, member: site() };
     case 'slow-link': {
       const [lastsMs, delayMs] = [between(random, 3_000, 15_000), mostlyShort(random, 20, 2_000)];
-      return { kind, member: site(), lastsMs, delayMs, bytesPerSecond: mostlyShort(random, 8_192, 1_000_000) };
+      return {
+        kind,
+        member: site(),
+        lastsMs,
+        delayMs,
+        bytesPerSecond: mostlyShort(random, 8_192, 1_000_000),
+      };
     }
     case 'reset-link':
       return {

@@ -3,7 +3,12 @@ import { z } from 'zod';
 import { announcedBy, type Evidence, type OpenSite, type Violation } from './evidence.ts';
 
 const consentDetails = z.object({ subject: z.string(), purpose: z.string() });
-const announcedDetails = z.object({ runId: z.string(), round: z.int(), update: z.string(), cohort: z.string() });
+const announcedDetails = z.object({
+  runId: z.string(),
+  round: z.int(),
+  update: z.string(),
+  cohort: z.string(),
+});
 
 /** Walked in the order of the trail, which no clock can change: at each announcement everybody in the cohort consents. */
 export function consentedUpdates({ sites }: Evidence): Violation[] {
@@ -59,7 +64,9 @@ export function keptDecisions({ sites, consents, restored }: Evidence): Violatio
       .flatMap(({ pseudonym, act, askedAt }) => {
         const subject = site.store.subjects.byPseudonym(pseudonym);
         const events = subject === null ? [] : site.store.consentEvents.ofSubject(subject.id);
-        const saidOf = consents.filter((one) => one.pseudonym === pseudonym && one.act === act && one.member === site.member);
+        const saidOf = consents.filter(
+          (one) => one.pseudonym === pseudonym && one.act === act && one.member === site.member,
+        );
         const wanted = saidOf.filter(({ confirmedAt }) => confirmedAt !== null).length;
         const kept = events.filter(({ kind }) => kind === act).length - (act === 'grant' ? 1 : 0);
         if (kept >= wanted) return [];

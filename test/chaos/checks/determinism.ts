@@ -29,7 +29,8 @@ export function sameBytes({ coordinator: { store }, sites, runIds }: Evidence, k
     known.outcomes.set(key, outcome);
     if (before === undefined) return;
     known.compared[kind]++;
-    if (before !== outcome) found.push({ invariant: 'same bytes', what: `${what} differs from that of the same beginning` });
+    if (before !== outcome)
+      found.push({ invariant: 'same bytes', what: `${what} differs from that of the same beginning` });
   };
   for (const runId of runIds) {
     const run = store.runs.get(runId);
@@ -40,7 +41,12 @@ export function sameBytes({ coordinator: { store }, sites, runIds }: Evidence, k
       if (resultSha256 === null) continue;
       const rows = store.roundSites.list(runId, round).filter(({ status }) => status === 'received');
       const updates = rows.map(({ siteId, updateSha256 }) => [siteId, updateSha256]);
-      follows('results', { config, round, startSha256, updates }, resultSha256, `result of round ${round} of ${runId}`);
+      follows(
+        'results',
+        { config, round, startSha256, updates },
+        resultSha256,
+        `result of round ${round} of ${runId}`,
+      );
     }
     for (const site of sites)
       for (const { round, updateSha256, cohortSha256 } of announcedBy(site, runId)) {

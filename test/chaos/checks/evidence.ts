@@ -1,6 +1,6 @@
 /** What the checks look at: every store, read-only, and what the schedule did and saw. */
 import { join } from 'node:path';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { contributionRecord } from '../../../core/store/records.ts';
 import { openSqlite, type Sqlite } from '../../../core/store/sqlite.ts';
 import { openReadOnlyStore, type ReadOnlyStore } from '../../../core/store/store.ts';
@@ -56,7 +56,12 @@ export function openEvidence(
   const opened: OpenMember[] = [];
   const open = (member: Member, dataFolder: string): OpenMember => {
     const file = join(dataFolder, 'anneal.db');
-    const one = { member, dataFolder, store: openReadOnlyStore(file), db: openSqlite(file, { readOnly: true }) };
+    const one = {
+      member,
+      dataFolder,
+      store: openReadOnlyStore(file),
+      db: openSqlite(file, { readOnly: true }),
+    };
     opened.push(one);
     return one;
   };
@@ -65,7 +70,11 @@ export function openEvidence(
     ...seen,
     ...{ rounds, quorum, consents },
     coordinator: open('coordinator', coordinator.dataFolder),
-    sites: sites.map(({ agent, siteId, name }) => ({ ...open(agent.member, agent.dataFolder), siteId, name })),
+    sites: sites.map(({ agent, siteId, name }) => ({
+      ...open(agent.member, agent.dataFolder),
+      siteId,
+      name,
+    })),
     restored: new Set(
       seen.inflicted.flatMap(({ fault }) => (fault.kind === 'restore' ? [fault.member] : [])),
     ),
@@ -78,7 +87,12 @@ export function openEvidence(
   };
 }
 
-const contribution = contributionRecord.pick({ round: true, updateSha256: true, cohortSha256: true, announcedAt: true });
+const contribution = contributionRecord.pick({
+  round: true,
+  updateSha256: true,
+  cohortSha256: true,
+  announcedAt: true,
+});
 const contributions = `SELECT round, update_sha256 AS updateSha256, cohort_sha256 AS cohortSha256, announced_at AS announcedAt
   FROM announced_contributions WHERE run_id = @runId ORDER BY announced_at`;
 

@@ -14,7 +14,8 @@ export function wholeFiles({ coordinator, sites }: Evidence): Violation[] {
     db.all(hashRow, held).flatMap(({ sha256, purpose }) => {
       const file = join(dataFolder, 'blobs', sha256.slice(0, 2), sha256);
       // A site may hold a row of a state that it has not fetched yet; an update or a crop has no other home.
-      if (!existsSync(file)) return isOwn(member, purpose) ? [lost(member, sha256, purpose, 'is missing')] : [];
+      if (!existsSync(file))
+        return isOwn(member, purpose) ? [lost(member, sha256, purpose, 'is missing')] : [];
       const isWhole = createHash('sha256').update(readFileSync(file)).digest('hex') === sha256;
       return isWhole ? [] : [lost(member, sha256, purpose, 'is damaged')];
     });
@@ -39,7 +40,12 @@ export function wholeTrails({ coordinator, sites }: Evidence): Violation[] {
     return [
       ...(intact
         ? []
-        : [{ invariant: 'audit chain', what: `${member}: broken at ${brokenAtSeq ?? JSON.stringify(brokenConsent)}` }]),
+        : [
+            {
+              invariant: 'audit chain',
+              what: `${member}: broken at ${brokenAtSeq ?? JSON.stringify(brokenConsent)}`,
+            },
+          ]),
       ...(check === 'ok' ? [] : [{ invariant: 'integrity', what: `${member}: database: ${check}` }]),
     ];
   });

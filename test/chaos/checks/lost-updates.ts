@@ -11,14 +11,19 @@ export interface Arrivals {
   counted: number;
 }
 
-export function lostUpdates({ coordinator: { store }, sites, runIds, inflicted }: Evidence, arrivals: Arrivals): Violation[] {
+export function lostUpdates(
+  { coordinator: { store }, sites, runIds, inflicted }: Evidence,
+  arrivals: Arrivals,
+): Violation[] {
   const found: Violation[] = [];
   for (const runId of runIds)
     for (const { round, closedAt } of store.rounds.listOfRun(runId)) {
       if (closedAt === null) continue;
       const rows = store.roundSites.list(runId, round);
       for (const site of sites) {
-        const came = store.updateArrivals.listOfRun(runId).filter((one) => one.round === round && one.siteId === site.siteId);
+        const came = store.updateArrivals
+          .listOfRun(runId)
+          .filter((one) => one.round === round && one.siteId === site.siteId);
         const row = rows.find(({ siteId }) => siteId === site.siteId);
         if (came.length === 0) continue;
         arrivals.announced++;

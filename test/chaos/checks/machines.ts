@@ -15,7 +15,10 @@ export const noMishaps = ({ mishaps }: Evidence): Violation[] =>
 export function boundedMemory({ residentBytes }: Evidence): Violation[] {
   return [...residentBytes]
     .filter(([, bytes]) => bytes > mostResidentBytes)
-    .map(([name, bytes]) => ({ invariant: 'memory', what: `${name} held ${Math.round(bytes / 2 ** 20)} MiB` }));
+    .map(([name, bytes]) => ({
+      invariant: 'memory',
+      what: `${name} held ${Math.round(bytes / 2 ** 20)} MiB`,
+    }));
 }
 
 export function boundedDisk({ coordinator, sites }: Evidence): Violation[] {
@@ -33,7 +36,8 @@ export function folderBytes(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .reduce(
-      (sum, entry) => sum + (statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0),
+      (sum, entry) =>
+        sum + (statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0),
       0,
     );
 }
@@ -45,7 +49,8 @@ export function quietLogs({ coordinator, sites }: Evidence, errors: Map<string, 
   return [coordinator, ...sites].flatMap(({ member, dataFolder }) => {
     const found: Violation[] = [];
     for (const line of logLines(dataFolder)) {
-      if (/unhandled|uncaught/i.test(line)) found.push({ invariant: 'logs', what: `${member}: ${line.slice(0, 300)}` });
+      if (/unhandled|uncaught/i.test(line))
+        found.push({ invariant: 'logs', what: `${member}: ${line.slice(0, 300)}` });
       const { level, msg } = parsed(line);
       if (level < errorLevel) continue;
       const key = `${member}: ${msg}`;

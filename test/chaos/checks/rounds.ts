@@ -13,7 +13,9 @@ export function allRounds({ coordinator: { store }, runIds, rounds, quorum }: Ev
       continue;
     }
     if (run.status !== 'finished')
-      violated(`run ${runId} is ${run.status} in round ${run.round}${run.failure ? `: ${run.failure.code}` : ''}`);
+      violated(
+        `run ${runId} is ${run.status} in round ${run.round}${run.failure ? `: ${run.failure.code}` : ''}`,
+      );
     const records = store.rounds.listOfRun(runId);
     const closed = records.filter(({ status }) => status === 'closed').length;
     if (closed !== rounds) violated(`run ${runId} has closed ${closed} of ${rounds} rounds`);
@@ -66,8 +68,13 @@ export function countedOnce({ coordinator: { store }, sites, runIds, restored }:
           violated(`run ${runId}, round ${round}: the trail does not know the update of ${siteId}`);
         const site = sites.find((one) => one.siteId === siteId)!;
         const own = announcedBy(site, runId);
-        if (!restored.has(site.member) && !own.some((one) => one.round === round && one.updateSha256 === updateSha256))
-          violated(`run ${runId}, round ${round}: ${site.member} never announced the update that was counted`);
+        if (
+          !restored.has(site.member) &&
+          !own.some((one) => one.round === round && one.updateSha256 === updateSha256)
+        )
+          violated(
+            `run ${runId}, round ${round}: ${site.member} never announced the update that was counted`,
+          );
       }
     }
   return found;

@@ -52,7 +52,7 @@ async function flip(file: string, place: number): Promise<void> {
     const at = Math.floor(place * size);
     const byte = Buffer.alloc(1);
     await handle.read(byte, 0, 1, at);
-    byte[0]! ^= 1 << Math.floor(place * size * 8) % 8;
+    byte[0]! ^= 1 << (Math.floor(place * size * 8) % 8);
     await handle.write(byte, 0, 1, at);
   } finally {
     await handle.close();

@@ -3,10 +3,10 @@ import type { Federation } from '../federation.ts';
 import type { Fault, FaultKind, Member } from '../schedule.ts';
 import { jumpClock } from './clock.ts';
 import { consentAgain, withdraw } from './consents.ts';
+import { flipBit, restoreFolder } from './files-at-rest.ts';
 import { fillDiskFor } from './full-disk.ts';
 import { blackHole, resetLink, slowLink } from './links.ts';
-import { flipBit, restoreFolder } from './files-at-rest.ts';
-import { freeze, kill, killTrainer, restart } from './processes.ts';
+import { freeze, kill, killBroker, killTrainer, restart } from './processes.ts';
 
 /** What people did and were told, as the schedule saw it: an oracle beside the stores. */
 export interface ConsentEntry {
@@ -20,14 +20,15 @@ export interface ConsentEntry {
 
 export interface World {
   federation: Federation;
-  /** Present with an external broker. */
-  broker?: { kill(): Promise<void>; start(): Promise<void> };
   consents: ConsentEntry[];
   /** One line of what a fault came upon. */
   note(line: string): void;
 }
 
-export type Inflict<K extends FaultKind> = (world: World, fault: Extract<Fault, { kind: K }>) => Promise<void>;
+export type Inflict<K extends FaultKind> = (
+  world: World,
+  fault: Extract<Fault, { kind: K }>,
+) => Promise<void>;
 
 const all: { [K in FaultKind]: Inflict<K> } = {
   kill,
@@ -43,14 +44,13 @@ const all: { [K in FaultKind]: Inflict<K> } = {
   restore: restoreFolder,
   withdraw,
   'consent-again': consentAgain,
-  async 'kill-broker'({ broker }, { downMs }) {
-    await broker?.kill();
-    await new Promise((resolve) => setTimeout(resolve, downMs));
-    await broker?.start();
-  },
+  'kill-broker': killBroker,
 };
 
 /** Resolves when the fault is over. */
-export function inflict<K extends FaultKind>(world: World, fault: Extract<Fault, { kind: K }>): Promise<void> {
+export function inflict<K extends FaultKind>(
+  world: World,
+  fault: Extract<Fault, { kind: K }>,
+): Promise<void> {
   return (all[fault.kind] as Inflict<K>)(world, fault);
 }

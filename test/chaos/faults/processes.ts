@@ -38,3 +38,9 @@ export const killTrainer: Inflict<'kill-trainer'> = async ({ federation, note },
   }
   note(`${member}: ${children.length} child process(es) killed`);
 };
+
+export const killBroker: Inflict<'kill-broker'> = async ({ federation: { broker } }, { downMs }) => {
+  await broker?.kill();
+  await sleep(downMs);
+  await broker?.start();
+};
