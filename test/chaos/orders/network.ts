@@ -20,7 +20,7 @@ interface Node {
   offlineSince: number;
   /** Since when nothing has stood in the way of a connection. */
   reachableSince: number;
-  /** It was away through its own fault since it was connected last, or does not mean to deliver. */
+  /** It was away through its own fault since it was connected last. */
   isExcused: boolean;
   up: Up[];
   down: Down[];
@@ -125,7 +125,7 @@ export class Network {
     for (const { site, isExcused } of this.nodes) {
       const own = site.rowOf(round);
       const status = record.sites.get(site.siteId)?.status;
-      if (isExcused || site.isPaused || !record.members.has(site.siteId)) continue;
+      if (isExcused || site.declined.has(round) || !record.members.has(site.siteId)) continue;
       if (record.participants !== null && !record.participants.includes(site.siteId)) continue;
       // A withdrawal takes an update back; the coordinator may have taken it all the same.
       if (own?.status !== 'announced' || status === 'received' || status === 'rejected') continue;
@@ -246,6 +246,15 @@ export class Network {
           : !isNew || coordinator.declined(siteId, message.round);
       if (isTaken && node.isConnected) node.down.push({ ack: id! });
     }
+  }
+
+  /** A site does all that it can with what it has heard; what it says stays on its way. */
+  stride(index: number): void {
+    const node = this.nodes[index]!;
+    for (const queue of ['manifests', 'down'] as const)
+      for (let left = node[queue].length; left > 0; left--) this.deliver(index, queue, false);
+    for (let step = 0; step < 6; step++) this.atSite(index, (site) => site.work());
+    this.flush(index);
   }
 
   transfer(index: number): void {

@@ -4,8 +4,9 @@ import { Network } from './network.ts';
 
 /** What may happen, and how often. Most often the work goes on. */
 const happenings = {
-  work: 24,
-  deliverUp: 20,
+  work: 16,
+  stride: 10,
+  deliverUp: 24,
   deliverDown: 14,
   deliverManifest: 10,
   transfer: 12,
@@ -57,14 +58,15 @@ export const order = fc.record({
       rounds: fc.integer({ min: 1, max: 3 }),
     })
     .map(({ share, ...rest }) => ({ ...rest, quorum: 1 + Math.floor(share * (rest.sites - 1)) })),
-  actions: fc.array(action, { minLength: 10, maxLength: 160, size: 'max' }),
+  actions: fc.array(action, { minLength: 10, maxLength: 200, size: 'max' }),
 });
 export type Order = typeof order extends fc.Arbitrary<infer Drawn> ? Drawn : never;
 
 type Act = (network: Network, index: number, count: number, site: number) => void;
 
 const acts: Record<Happening, Act> = {
-  work: (network, index) => network.atSite(index, (site) => site.work(network.now)),
+  work: (network, index) => network.atSite(index, (site) => site.work()),
+  stride: (network, index) => network.stride(index),
   deliverUp: (network, index) => network.deliver(index, 'up', false),
   deliverDown: (network, index) => network.deliver(index, 'down', false),
   deliverManifest: (network, index) => network.deliver(index, 'manifests', false),
@@ -115,7 +117,7 @@ function workOn(network: Network): void {
     for (const queue of ['manifests', 'down', 'up'] as const)
       for (let left = network.nodes[index]![queue].length; left > 0; left--)
         network.deliver(index, queue, false);
-    for (let step = 0; step < 6; step++) network.atSite(index, (site) => site.work(network.now));
+    for (let step = 0; step < 6; step++) network.atSite(index, (site) => site.work());
   }
   while (network.coordinator.transfers.length > 0) network.transfer(0);
   network.wait(5_000);
@@ -124,6 +126,8 @@ function workOn(network: Network): void {
 /** @returns what was violated; empty when all is well */
 export function playOrder({ settings, actions }: Order): string[] {
   const network = new Network(settings);
+  // The usual beginning; from there on anything.
+  for (const index of network.nodes.keys()) network.connect(index);
   for (const one of actions) {
     act(network, one);
     const found = network.violations();

@@ -45,8 +45,8 @@ export class SiteModel {
   private isRunOver = false;
   private newestManifest = -1;
   private nextId = 0;
-  /** Of each round: when its update was announced first. */
-  readonly announcedAt = new Map<number, number>();
+  /** Rounds of which it has said that nobody need wait for it. It may deliver all the same. */
+  readonly declined = new Set<number>();
   /** Gone with the process. */
   private state;
   private step: Extract<Effect, { type: Step }> | null = null;
@@ -137,6 +137,7 @@ export class SiteModel {
         this.examined = effect.ticket;
         return [];
       case 'decline':
+        this.declined.add(effect.manifest.round);
         this.enqueue({ type: 'declined', round: effect.manifest.round });
         return [];
       case 'takeBackDisallowed':
@@ -170,7 +171,7 @@ export class SiteModel {
   }
 
   /** The work goes on by one step. */
-  work(now: number): void {
+  work(): void {
     if (!this.isUp) return;
     const { step, examined, retryDue } = this;
     if (examined !== null) {
@@ -178,14 +179,14 @@ export class SiteModel {
       this.dispatch({ type: 'approved', ticket: examined });
     } else if (step !== null) {
       this.step = null;
-      this.dispatch(this.take(step, now));
+      this.dispatch(this.take(step));
     } else if (retryDue) {
       this.retryDue = false;
       this.dispatch({ type: 'retryDue' });
     }
   }
 
-  private take({ type, manifest, ticket }: Extract<Effect, { type: Step }>, now: number): SiteEvent {
+  private take({ type, manifest, ticket }: Extract<Effect, { type: Step }>): SiteEvent {
     const { round } = manifest;
     const row = this.rows.get(round);
     switch (type) {
@@ -223,7 +224,6 @@ export class SiteModel {
           type: 'announce',
           body: { runId, round, update, examples: 1, meanLoss: 1, steps: 1 },
         });
-        this.announcedAt.set(round, now);
         return { type: 'announced', ticket };
       }
     }
