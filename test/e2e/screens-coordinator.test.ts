@@ -183,6 +183,10 @@ test('a run is paused and resumed; one in trouble says why, what to do, and when
   if (process.env['SHOW'] !== undefined) await page.screenshot({ path: process.env['SHOW'] });
 
   // Also where no more than its summary can be read.
+  await page.getByRole('link', { name: 'Overview' }).click();
+  await button('Watch it live')
+    .or(page.getByRole('link', { name: 'Watch it live' }))
+    .waitFor();
   const { coordinator } = standIn.state;
   const { config: _, plan: _plan, done: _done, totals: _totals, ...summary } = coordinator.current!;
   coordinator.runs = [
@@ -190,7 +194,6 @@ test('a run is paused and resumed; one in trouble says why, what to do, and when
   ];
   coordinator.current = null;
   standIn.emit({ type: 'changed', what: 'run' });
-  await page.getByRole('link', { name: 'Overview' }).click();
   await page.getByText('Run that cannot be loaded').waitFor();
   await button('Stop').waitFor();
   await button('Resume').waitFor();
