@@ -6,6 +6,7 @@ import type { Mishap } from './agent.ts';
 import { openEvidence } from './checks/evidence.ts';
 import { createChecker } from './checks/index.ts';
 import { folderBytes } from './checks/machines.ts';
+import { timelineOf } from './checks/rounds.ts';
 import { isInside, mountDisk, unmountDisk } from './disk.ts';
 import { playEpisode } from './episode.ts';
 import type { World } from './faults/index.ts';
@@ -93,6 +94,8 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       const report = { episode, runs: runIds.length, settledMs, notes, violations };
       episodes.push(report);
       for (const line of linesOfEpisode(report, faults)) say(line);
+      if (violations.length > 0)
+        for (const line of runIds.flatMap((runId) => timelineOf(evidence, runId))) say(`    ${line}`);
       return report;
     },
     report(wallSeconds: number): ChaosReport {

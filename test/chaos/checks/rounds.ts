@@ -33,6 +33,18 @@ export function allRounds({ coordinator: { store }, runIds, rounds, quorum }: Ev
 const closedDetails = z.object({ runId: z.string(), round: z.int(), sites: z.array(z.string()) });
 const updateDetails = z.object({ runId: z.string(), round: z.int(), update: z.string() });
 
+/** How the rounds of a run went, for whoever looks for the cause. */
+export function timelineOf({ coordinator: { store } }: Evidence, runId: string): string[] {
+  const at = (time: string | null) => time?.slice(11, 23) ?? '…';
+  return store.rounds.listOfRun(runId).map(({ round, status, openedAt, closedAt, deadlineAt }) => {
+    const rows = store.roundSites.list(runId, round);
+    const sites = rows.map(
+      ({ siteId, status: of, reason }) => `${siteId} ${of}${reason === null ? '' : ` (${reason})`}`,
+    );
+    return `round ${round} ${status} ${at(openedAt)} to ${at(closedAt)}, until ${at(deadlineAt)}: ${sites.join(', ')}`;
+  });
+}
+
 /** What was received, what the trail says, and what went into each result are the same, once for each site. */
 export function countedOnce({ coordinator: { store }, sites, runIds, restored }: Evidence): Violation[] {
   const found: Violation[] = [];
