@@ -11,7 +11,7 @@ test.each([1, 2])('seed %i: nothing is lost, and nothing is counted twice', asyn
 
   const report = await runChaos(options, {
     say: (line) => void lines.push(line),
-    signal: AbortSignal.timeout(240_000),
+    signal: AbortSignal.timeout(500_000),
   });
 
   const words = [...lines, ...linesOfReport(report)].join('\n');
