@@ -32,7 +32,7 @@ export interface ChaosReport {
 }
 
 export function linesOfEpisode(
-  { episode, runs, settledMs, violations }: EpisodeReport,
+  { episode, runs, settledMs, notes, violations }: EpisodeReport,
   faults: readonly Fault[],
 ): string[] {
   const settled = settledMs === null ? 'not settled' : `settled in ${(settledMs / 1000).toFixed(1)} s`;
@@ -43,6 +43,7 @@ export function linesOfEpisode(
     ...violations.map(({ invariant, what }) => `  VIOLATED ${invariant}: ${what}`),
     '  schedule:',
     ...faults.map((fault) => `    ${describeFault(fault)}`),
+    ...notes.map((note) => `    ${note}`),
   ];
 }
 
