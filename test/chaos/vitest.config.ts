@@ -6,7 +6,7 @@ export default defineConfig({
     include: ['test/chaos/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 1,
-    testTimeout: 600_000,
+    testTimeout: 1_000_000,
     hookTimeout: 60_000,
   },
 });
