@@ -109,6 +109,7 @@ export const asideKinds = [
   'too-large',
   'missing',
   'consent-ended',
+  'damaged',
   'other',
 ] as const;
 export const asideKindSchema = z.enum(asideKinds);
@@ -519,7 +520,13 @@ export const outboxRecord = z.object({
   retain: flag,
   createdAt: z.string(),
   sentAt: z.string().nullable(),
+  messageId: z.string(),
+  type: z.string(),
+  /** Of an announcement. */
+  updateSha256: z.string().nullable(),
 });
+
+export type OutboxRecord = z.infer<typeof outboxRecord>;
 
 export const auditRecord = z.object({
   seq: z.int(),

@@ -26,6 +26,8 @@ export interface Sqlite {
    * @param onPages hears how much is left; what it throws ends the copy
    */
   copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
+  /** Runs this once the outermost transaction has been committed; at once outside of one. A name stands for one piece of work. */
+  afterCommit(name: string, work: () => void): void;
   close(): void;
 }
 
@@ -49,6 +51,7 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
         timeout: options.busyTimeoutMs ?? defaultBusyTimeoutMs,
       }),
   );
+  const committed = new Map<string, () => void>();
   const statements = new Map<string, Database.Statement<[SqlParameters]>>();
   const prepare = (sql: string) => {
     let statement = statements.get(sql);
@@ -96,7 +99,18 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
       return translated(() => db.pragma(text, { simple: true }));
     },
     transaction(body) {
-      return translated(() => db.transaction(() => refusePromise(body())).immediate());
+      const isOuter = !db.inTransaction;
+      try {
+        const result = translated(() => db.transaction(() => refusePromise(body())).immediate());
+        if (isOuter) for (const work of committed.values()) work();
+        return result;
+      } finally {
+        if (isOuter) committed.clear();
+      }
+    },
+    afterCommit(name, work) {
+      if (db.inTransaction) committed.set(name, work);
+      else work();
     },
     async copyTo(file, onPages) {
       try {
@@ -172,7 +186,7 @@ export function sqliteError(thrown: unknown): AppError | null {
     });
   }
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
-    return new AppError('DATA_FOLDER_IN_USE', 'Another program holds the database of this data folder.', {
+    return new AppError('DATABASE_BUSY', 'Another program holds the database of this data folder.', {
       cause: thrown,
     });
   }
