@@ -126,7 +126,7 @@ test('a manifest that comes while nothing can be written is taken in when there 
     ...{ baseIds: async () => [], store: withFullDisk(opened.store, 3), policy: () => null },
     ...{ blobs: createBlobStore(path.join(folder.dir, 'blobs')), retryManifestMs: 20 },
     onManifest: (manifest) => void received.push(manifest),
-    ...{ onUnreadable: () => {}, onReceipt: () => {} },
+    ...{ onUnreadable: () => {}, onReceipt: () => true },
   });
   await site.open();
   const config = defaultRunConfig({ baseId: 'base', baseSha256: '0'.repeat(64), classes: ['a', 'b'] });
