@@ -136,7 +136,10 @@ export function createSite(options: SiteOptions): SiteNode {
         void examine(effect.manifest, effect.ticket);
         break;
       case 'decline': {
-        const { runId, round } = effect.manifest;
+        const { runId, round, phase } = effect.manifest;
+        // An update that is on its way counts, also where the site is paused meanwhile: nobody is to give up waiting for it.
+        const row = phase === 'train' ? store.roundSites.get(runId, round, siteId) : null;
+        if (row?.status === 'announced') break;
         ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(effect.reason) } });
         ports.flush();
         break;
