@@ -176,7 +176,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   /** A label outside the classes of the run in progress is most likely mistyped; before any run is known, any will do. */
   function labelsOfRun(): readonly string[] | undefined {
     const run = store.runs.current();
-    return run === null ? undefined : runConfigSchema.parse(run.config).classes;
+    return run === null ? undefined : runConfigSchema.safeParse(run.config).data?.classes;
   }
 
   async function importImages(request: ImportRequest, actor: string): Promise<ImportReport> {

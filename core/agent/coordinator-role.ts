@@ -124,9 +124,11 @@ export async function startCoordinatorRole(
       onEnrolled: () => node.inbox.sitesChanged(),
     });
     closers.unshift(() => desk.close());
-    await connection.open(node.inbox);
     closers.unshift(() => connection.close());
     closers.unshift(() => node.close());
+    // Nobody is listened to before the run in progress can answer.
+    await node.load();
+    await connection.open(node.inbox);
     await node.resume();
     return {
       node,

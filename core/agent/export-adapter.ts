@@ -1,7 +1,8 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 import path from 'node:path';
 import type { AdapterExport } from '../api/context.ts';
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import type { RunConfig } from '../config/run-config.ts';
+import { configIfReadable, configOf } from '../coordinator/readable-run.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -48,7 +49,7 @@ export async function exportAdapterOf(
     const base = await sources.catalogue.load(defaultBaseId);
     return writeAdapter(target, decodeModelState(await sources.blobs.read(sha256), 'adapter'), base, options);
   }
-  const config = runConfigSchema.parse(run.config);
+  const config = configOf(run);
   const base = await sources.catalogue.load(
     await sources.catalogue.resolve(config.baseId, config.baseSha256),
   );
@@ -85,7 +86,8 @@ function findAdapter(store: ReadOnlyStore, sha256: string, runId: string | undef
   const rows = store.adapters.list({ sha256, runId });
   const meaningOf = (row: AdapterRecord) => {
     const run = store.runs.get(row.runId);
-    return JSON.stringify([recordedParts(store, row), run && trainedWith(runConfigSchema.parse(run.config))]);
+    const config = run && configIfReadable(run);
+    return JSON.stringify([recordedParts(store, row), config && trainedWith(config)]);
   };
   if (new Set(rows.map(meaningOf)).size > 1) {
     const runs = [...new Set(rows.map((row) => row.runId))].join(', ');

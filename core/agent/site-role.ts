@@ -75,7 +75,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     logger,
     onManifest: (manifest) => node?.receiveManifest(manifest),
     onUnreadable: (error) => node?.refuseUnreadable(error),
-    onReceipt: (receipt) => node?.receiveReceipt(receipt),
+    onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
     onDismissed(received) {
       dismissal = received;
       events.emit({ type: 'changed', what: 'status' });

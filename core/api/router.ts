@@ -196,6 +196,13 @@ const coordinatorRouter = router({
   stopRun: approving
     .input(run)
     .mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId, ctx.actor)),
+  pauseRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).pauseRun(input.runId, ctx.actor)),
+  /** Also of a run that failed. */
+  resumeRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).resumeRun(input.runId, ctx.actor)),
   run: viewing.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
 });
 

@@ -13,6 +13,7 @@ import { createReplayGuard, maxEnvelopeBytes, openIfValid, sealEnvelope } from '
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
   chunkBytes,
+  type DeclinedBody,
   type ManifestBody,
   maxManifestBytes,
   sha256Schema,
@@ -79,9 +80,13 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const { link, federation, signer, store, blobs, logger } = options;
   const topics = createTopics(federation);
   const replays = createReplayGuard();
+  /** Declines that are being recorded, by message. */
+  const declining = new Map<string, Promise<boolean>>();
   const grants = createConcurrencyLimiter(grantedSites);
   const publishing = createSerialQueue();
   let inbox: CoordinatorInbox | null = null;
+  /** From then on sites can be heard. */
+  let isOpen = false;
   /** Hash of the file that the manifest names when it is too large for an envelope. */
   let largeManifest = store.settings.get(largeManifestKey, sha256Schema);
   const closers: (() => Promise<void> | void)[] = [];
@@ -92,7 +97,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const attendance = createAttendance({
     sites: store.sites,
     signOfLifeMs,
-    isListening: () => link.online,
+    isListening: () => isOpen && link.online,
     onChange: () => inbox?.sitesChanged(),
   });
   closers.push(() => attendance.close());
@@ -112,7 +117,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       blobs,
       logger,
       // A site gets global states of the run in progress; never another site's update.
-      maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? false),
+      maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? null),
       onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
       onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
       onFault: (peer, kind) => fault(peer, kind, 'chunks'),
@@ -150,21 +155,48 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       case 'progress':
         if (!isNew) return;
         options.onProgress(siteId, opened.body);
-        return inbox?.received(siteId, opened);
+        await inbox?.received(siteId, opened);
+        return;
       // What a site repeats until it is answered has effects that repeating does not change.
       case 'announce':
-        return inbox?.received(siteId, opened);
-      case 'evaluation':
         await inbox?.received(siteId, opened);
-        return send(siteId, 'ack', { messageId: opened.id });
+        return;
+      // An answer says that it is in the store: what could not be dealt with gets none, and the site says it again.
+      case 'evaluation':
+        if (await inbox?.received(siteId, opened)) await acknowledge(siteId, opened.id);
+        return;
       // Also one that waited for days at the site: what it says holds for good.
       case 'withdrawn':
-        await inbox?.withdrawn(siteId, opened.body);
-        return send(siteId, 'ack', { messageId: opened.id });
+        if (inbox === null) return;
+        await inbox.withdrawn(siteId, opened.body);
+        return acknowledge(siteId, opened.id);
       case 'declined':
-        if (isNew) await inbox?.received(siteId, opened);
-        return send(siteId, 'ack', { messageId: opened.id });
+        if (await declined(siteId, opened, isNew)) await acknowledge(siteId, opened.id);
     }
+  }
+
+  const acknowledge = (siteId: string, messageId: string) => send(siteId, 'ack', { messageId });
+
+  /** Taken once: said again later it would hide that the site has changed its mind. @returns whether it is taken */
+  async function declined(
+    siteId: string,
+    message: { id: string; sender: string; type: 'declined'; body: DeclinedBody },
+    isNew: boolean,
+  ): Promise<boolean> {
+    const key = `${siteId} ${message.id}`;
+    if (!isNew) return (await declining.get(key)) ?? true;
+    const taking = (async () => {
+      let isTaken = false;
+      try {
+        isTaken = (await inbox?.received(siteId, message)) ?? false;
+      } finally {
+        if (!isTaken) replays.forget(message);
+        declining.delete(key);
+      }
+      return isTaken;
+    })();
+    declining.set(key, taking);
+    return taking;
   }
 
   function recordPolicy(siteId: string, policy: SitePolicy | null): void {
@@ -253,6 +285,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
         (siteId) => fault(siteId, 'message', 'no valid presence'),
       );
       closers.unshift(() => presence.close());
+      isOpen = true;
       closers.unshift(
         link.onStatus((isOnline) => {
           if (isOnline) inbox?.connected();

@@ -125,6 +125,11 @@ export const errorTable = {
   },
   DEVICE_UNAVAILABLE: { status: 503, action: 'Run "anneal doctor" to see which devices can train.' },
   RUN_CONFLICT: { status: 409, action: 'Wait for the run in progress, or stop it first.' },
+  RUN_UNREADABLE: {
+    status: 409,
+    action:
+      'Use the version of Anneal that wrote it on a copy of the data folder. If it is in progress here, stop it and start a new run.',
+  },
   QUORUM_NOT_REACHED: { status: 409, action: 'Wait for more sites, or start a run with a smaller quorum.' },
   CONFIG_INVALID: { status: 400, action: 'Correct this setting.' },
   NOT_FOUND: { status: 404, action: 'Reload the list; the entry may be gone.' },

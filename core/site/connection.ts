@@ -44,7 +44,8 @@ export interface SiteConnectionOptions {
   onManifest(manifest: ManifestBody): void;
   /** One that the coordinator signed and nobody here can read. */
   onUnreadable(error: ErrorReport): void;
-  onReceipt(receipt: ReceiptBody): void;
+  /** @returns whether the update need not be announced again */
+  onReceipt(receipt: ReceiptBody): boolean;
   /** The coordinator does not listen to this site for a while. */
   onDismissed?(dismissal: DismissedBody): void;
   /** How often the site says that it is there (ms). */
@@ -154,8 +155,8 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       outboxRelay.settle({ messageId: opened.body.messageId });
     } else if (opened.type === 'receipt') {
       const { runId, round, updateSha256 } = opened.body;
-      options.onReceipt(opened.body);
-      outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
+      if (options.onReceipt(opened.body))
+        outboxRelay.settle({ type: 'announce', runId, round, updateSha256 });
     } else if (opened.type === 'dismissed') {
       logger.warn({ ...opened.body }, 'the coordinator does not listen to this site for a while');
       options.onDismissed?.(opened.body);

@@ -87,7 +87,8 @@ export interface SiteNode {
   /** The newest manifest of the coordinator, if any came yet. */
   readonly manifest: ManifestBody | null;
   receiveManifest(manifest: ManifestBody): void;
-  receiveReceipt(receipt: ReceiptBody): void;
+  /** @returns whether the update need not be announced again */
+  receiveReceipt(receipt: ReceiptBody): boolean;
   /** What no manifest can be read from; said by the coordinator all the same. */
   refuseUnreadable(error: ErrorReport): void;
   /** Call after a decision about a contract, or another policy, is in the store (decisions.ts). */

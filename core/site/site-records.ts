@@ -52,6 +52,19 @@ export function recordRun(store: Store, current: ManifestBody): void {
   });
 }
 
+/**
+ * Whether a receipt ends the matter. A refusal does when the coordinator says so; one of a coordinator that does not say
+ * it (an older one) when this site has seen the round end. Any other is no more than "not now".
+ */
+export function isSettling(
+  store: ReadOnlyStore,
+  { accepted, kind, runId, round }: Omit<ReceiptBody, 'reason' | 'updateSha256'>,
+): boolean {
+  if (accepted || kind === 'final') return true;
+  const run = store.runs.get(runId);
+  return kind === undefined && run !== null && (run.finishedAt !== null || run.round > round);
+}
+
 /** @returns false when the receipt is about no update that waits for one */
 export function recordReceipt(store: Store, siteId: string, receipt: ReceiptBody): boolean {
   const { runId, round, updateSha256, accepted } = receipt;

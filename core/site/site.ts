@@ -23,6 +23,7 @@ import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
   announcedRuns,
   discardWithdrawn,
+  isSettling,
   recordReceipt,
   recordRun,
   type TrainedRound,
@@ -251,6 +252,7 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     get notice() {
       const { manifest } = state;
+      if (manifest !== null && manifest.paused !== null) return manifest.paused;
       if (manifest === null || manifest.phase !== 'train' || trains(manifest, siteId)) return null;
       return (
         `The coordinator drew other sites for round ${manifest.round + 1}. ` +
@@ -271,8 +273,14 @@ export function createSite(options: SiteOptions): SiteNode {
       dispatch({ type: 'manifestReceived', manifest });
     },
     receiveReceipt(receipt) {
+      if (!isSettling(store, receipt)) {
+        const { runId, round, reason } = receipt;
+        logger.info({ runId, round, reason }, 'the update is announced again later');
+        return false;
+      }
       if (recordReceipt(store, siteId, receipt))
         dispatch({ type: 'receipt', accepted: receipt.accepted, reason: receipt.reason });
+      return true;
     },
     refuseUnreadable(error) {
       examination.recordUnreadable(error);

@@ -71,6 +71,7 @@ export const migrations: readonly Migration[] = [
       addBlobReferences(db, "SELECT sha256, NULL, NULL, 'consent-document', 1 FROM consent_documents");
     },
   },
+  { version: 12, apply: fromFiles('run-care.sql') },
 ];
 
 export const databaseVersion = migrations.length;

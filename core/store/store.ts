@@ -21,6 +21,7 @@ import {
 } from './rights-tables.ts';
 import {
   createEvaluations,
+  createRoundMembers,
   createRoundSites,
   createRounds,
   createRuns,
@@ -55,6 +56,7 @@ function createTables(db: Sqlite, now: () => string) {
     runs: createRuns(db, now),
     rounds: createRounds(db, now),
     roundSites: createRoundSites(db, now),
+    roundMembers: createRoundMembers(db, now),
     updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
     withdrawalNotices: createWithdrawalNotices(db, now),
@@ -95,6 +97,7 @@ interface Readers {
   runs: 'get' | 'list' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
+  roundMembers: 'of';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold' | 'contributionsOf';

@@ -15,8 +15,8 @@ export interface BlobExchangeOptions {
   /** Public key of a peer (base64url), null when unknown or revoked. */
   keyOf(peer: string): string | null;
   blobs: BlobStore;
-  /** Whether a peer may have a blob that this side holds. Asked for each request. */
-  maySend(peer: string, sha256: string): boolean;
+  /** Whether a peer may have a blob that this side holds; null: not known now, so it gets no answer and asks again. Asked for each request. */
+  maySend(peer: string, sha256: string): boolean | null;
   /** Chunk bytes handed to the broker, repeats included. */
   onSent?: TransferListener;
   /** Chunk bytes that arrived, repeats included. */

@@ -50,7 +50,9 @@ export function createBlobServer(
   async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
-    const held = options.maySend(peer, sha256) && blobs.has(sha256);
+    const may = options.maySend(peer, sha256);
+    if (may === null) return;
+    const held = may && blobs.has(sha256);
     const data = held ? await readChunk(request, index) : null;
     const encoded =
       data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });

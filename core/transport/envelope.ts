@@ -161,6 +161,8 @@ export function isFresh(
 export interface ReplayGuard {
   /** True the first time only, and only while the message is fresh. */
   accept(envelope: { sender: string; id: string; at: Date }): boolean;
+  /** Of what was accepted and could not be dealt with: it is accepted once more when it comes again. */
+  forget(envelope: { sender: string; id: string }): void;
 }
 
 /**
@@ -172,10 +174,11 @@ export function createReplayGuard(options: { maxAgeMs?: number; maxEntries?: num
   const maxEntries = options.maxEntries ?? 20_000;
   let newer = new Set<string>();
   let older = new Set<string>();
+  const keyOf = (envelope: { sender: string; id: string }) => `${envelope.sender} ${envelope.id}`;
   return {
     accept(envelope) {
       if (!isFresh(envelope.at, { maxAgeMs })) return false;
-      const key = `${envelope.sender} ${envelope.id}`;
+      const key = keyOf(envelope);
       if (newer.has(key) || older.has(key)) return false;
       newer.add(key);
       if (newer.size >= maxEntries) {
@@ -183,6 +186,10 @@ export function createReplayGuard(options: { maxAgeMs?: number; maxEntries?: num
         newer = new Set();
       }
       return true;
+    },
+    forget(envelope) {
+      newer.delete(keyOf(envelope));
+      older.delete(keyOf(envelope));
     },
   };
 }

@@ -79,6 +79,8 @@ const writtenManifestSchema = z.strictObject({
   /** Sites that train in this round; all when null. The others only evaluate. */
   participants: z.array(z.string().max(200)).max(maxParticipants).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
+  /** Why the coordinator takes nothing of the run now, in a sentence for people; null when it does. */
+  paused: reasonSchema.nullable().default(null),
 });
 /** On the wire the frozen base delta keeps its name of version 0.1. */
 export const manifestSchema = writtenManifestSchema.transform(({ foundation, ...body }) => ({
@@ -161,6 +163,11 @@ export const receiptSchema = z.strictObject({
   updateSha256: sha256Schema,
   accepted: z.boolean(),
   reason: reasonSchema.optional(),
+  /**
+   * Of a refusal: whether asking again is in vain. Absent where accepted, and from older coordinators, whose refusals a site
+   * holds against what it knows itself.
+   */
+  kind: z.enum(['final', 'later']).optional(),
 });
 export type ReceiptBody = z.infer<typeof receiptSchema>;
 

@@ -6,6 +6,7 @@ import { describeConnectionProblem } from './connection-problem.ts';
 import type { Link, PublishOptions } from './link.ts';
 import { openSession, type Session, type Will } from './mqtt-session.ts';
 import { fetchPinnedAuthority } from './pinned-authority.ts';
+import * as reconnection from './reconnection.ts';
 import { createSendWindow } from './send-window.ts';
 import { createSubscriptions } from './subscriptions.ts';
 
@@ -25,9 +26,9 @@ export interface MqttLinkOptions {
   will?: () => Will;
   /** Default 60. */
   keepaliveSeconds?: number;
-  /** Default 15 s. */
+  /** Default: see reconnection.ts. */
   connectTimeoutMs?: number;
-  /** Waits between attempts double from first to max, each shortened at random by up to half. Default 0.25 s to 30 s. */
+  /** Waits between attempts double from first to max, each shortened at random by up to half. Default: see reconnection.ts. */
   backoffMs?: { first: number; max: number };
   /**
    * Resolve only when connected, and reject with what went wrong after this long (ms). Without it the link
@@ -74,7 +75,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
 
   /** One connection, from the attempt to its end. @throws when it did not come about */
   async function connectOnce(onOpen: () => void): Promise<void> {
-    const connectTimeoutMs = options.connectTimeoutMs ?? 15_000;
+    const connectTimeoutMs = options.connectTimeoutMs ?? reconnection.connectTimeoutMs;
     if (authority === undefined) {
       if (options.caFingerprint === undefined)
         throw new AppError('CONFIG_INVALID', 'No authority to trust is set.');
@@ -128,7 +129,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
 
   /** Connects again and again until the link is closed. */
   async function keepConnected(onOpen: () => void, onFailure: (error: AppError) => void): Promise<void> {
-    const { first, max } = options.backoffMs ?? { first: 250, max: 30_000 };
+    const { first, max } = options.backoffMs ?? reconnection.backoffMs;
     let waitMs = first;
     while (!closing.signal.aborted) {
       const startedAt = Date.now();

@@ -32,6 +32,7 @@ export const runWords: Record<RunSummary['status'], StatusWord> = {
   finished: { label: 'Finished', color: 'green' },
   failed: { label: 'Failed', color: 'red' },
   stopped: { label: 'Stopped', color: 'gray' },
+  paused: { label: 'Paused', color: 'yellow' },
 };
 
 export const roundSiteWords: Record<RoundSite['status'], StatusWord> = {

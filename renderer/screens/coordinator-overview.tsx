@@ -14,6 +14,7 @@ import { StatusBadge } from '../components/status-badge.tsx';
 import { formatCount, formatPercent } from '../format/format.ts';
 import { runWords, strategyLabel } from '../format/words.ts';
 import { InviteDialog } from './invite-dialog.tsx';
+import { PauseNotice } from './pause-run.tsx';
 import { PlanRun } from './plan-run.tsx';
 import { InvitationsCard, SitesCard } from './sites-cards.tsx';
 import { isActive, StopRunButton } from './stop-run.tsx';
@@ -89,6 +90,7 @@ function CurrentRun({ run }: { run: RunDetail }) {
         </Group>
       }
     >
+      <PauseNotice run={run} />
       <ScheduleChart plan={run.plan} done={run.done} />
       <RunTotals totals={run.totals} of={coveredRounds(run)} />
     </Section>

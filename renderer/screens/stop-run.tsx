@@ -9,7 +9,7 @@ import { RoleButton } from '../components/role-button.tsx';
 
 /** Whether a run can still be stopped. */
 export const isActive = ({ status }: RunSummary) =>
-  status === 'waiting' || status === 'running' || status === 'evaluating';
+  status === 'waiting' || status === 'running' || status === 'evaluating' || status === 'paused';
 
 /** Asks first; what is done so far stays. */
 export function StopRunButton({ run }: { run: RunDetail }) {

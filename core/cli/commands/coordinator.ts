@@ -11,6 +11,7 @@ import { printJson, printLine } from '../output.ts';
 import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+import { addRunControlCommands } from './coordinator-controls.ts';
 import { addRestartCommand, describeStart, readVersion } from './coordinator-restart.ts';
 
 const pollMs = 500;
@@ -191,6 +192,7 @@ export function addCoordinatorCommands(program: Command): void {
     );
 
   addRestartCommand(coordinator);
+  addRunControlCommands(coordinator);
 
   coordinator
     .command('status')
