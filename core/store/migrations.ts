@@ -72,6 +72,7 @@ export const migrations: readonly Migration[] = [
     },
   },
   { version: 12, apply: fromFiles('run-care.sql') },
+  { version: 13, apply: fromFiles('positions.sql') },
 ];
 
 export const databaseVersion = migrations.length;

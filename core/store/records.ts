@@ -516,6 +516,7 @@ export const outboxRecord = z.object({
   topic: z.string(),
   /** A sealed envelope; what the answer to it names stands beside it in the table. */
   payload: z.instanceof(Uint8Array),
+  type: z.string(),
   retain: flag,
   createdAt: z.string(),
   sentAt: z.string().nullable(),

@@ -27,8 +27,10 @@ export function createOutboxRelay(options: {
   link: Link;
   store: Pick<Store, 'outbox'>;
   logger: Logger;
+  /** What has to stay here for now. */
+  mayLeave?: (message: { type: string }) => boolean;
 }): OutboxRelay {
-  const { link, store, logger } = options;
+  const { link, store, logger, mayLeave = () => true } = options;
   let sending = false;
   let again = false;
 
@@ -41,6 +43,7 @@ export function createOutboxRelay(options: {
     try {
       for (const message of store.outbox.pending()) {
         if (!link.online) return;
+        if (!mayLeave(message)) continue;
         await link.publish(message.topic, message.payload, { retain: message.retain });
       }
     } catch (error) {
