@@ -95,8 +95,7 @@ export function createCoordinatorStanding(options: CoordinatorStandingOptions): 
   function isBehind(siteId: string, { order, position }: Standing): boolean {
     const known = order === null ? null : peers.epoch(siteId, order.epoch);
     if (known?.status !== 'current' || position === null) return false;
-    const [newest] = peers.trails(siteId);
-    return order!.counter <= known.counter || position.position.trail.rows < (newest?.rows ?? 0);
+    return order!.counter <= known.counter;
   }
 
   function wentBack(shown: SignedPosition): void {

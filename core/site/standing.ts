@@ -6,7 +6,6 @@ import { z } from 'zod';
 import { aboutHowLong } from '../shared/clock-words.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
-import type { TrailHead } from '../store/position-tables.ts';
 import { markRestored, noteMissing, restoredNote } from '../store/restored.ts';
 import type { Store } from '../store/store.ts';
 import { isLater, type MessageOrder, orderSchema } from '../transport/message-order.ts';
@@ -114,8 +113,10 @@ export function createSiteStanding(options: SiteStandingOptions): SiteStanding {
   }
 
   /** What of the trail that the coordinator remembers is not here: a lower bound, and until when it certainly is whole. */
-  function missingOf(shown: readonly SignedPosition[], trails: readonly TrailHead[]) {
-    const heads = [...shown.map(({ position }) => position.trail), ...trails].sort((a, b) => b.rows - a.rows);
+  function missingOf(shown: readonly SignedPosition[], trails: readonly string[]) {
+    const heads = own
+      .openTrails([...shown.map(({ position }) => position.trail), ...trails])
+      .sort((a, b) => b.rows - a.rows);
     const rowAt = (seq: number) => store.audit.page({ beforeSeq: seq + 1, limit: 1 })[0];
     const [most] = heads;
     if (most === undefined) return { missing: null, since: null };

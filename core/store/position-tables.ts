@@ -75,8 +75,7 @@ const peerEpoch = z.object({
 });
 export type PeerEpoch = z.infer<typeof peerEpoch>;
 const statementRow = z.object({ statement: jsonText });
-export const trailHead = z.object({ rows: z.int(), head: z.string() });
-export type TrailHead = z.infer<typeof trailHead>;
+const trailRow = z.object({ trail: z.string() });
 
 /** Processes of a peer whose last statement is kept, and days whose head is. */
 const keptInstances = 8;
@@ -131,13 +130,12 @@ export function createPeers(db: Sqlite, now: () => string) {
           { peer, limit },
         )
         .map(({ statement }) => statement),
-    /** The head of its trail today, by the clock here. */
-    keepTrail: (peer: string, { rows, head }: TrailHead): void =>
+    /** The head of its trail today, by the clock here, as it closed it. */
+    keepTrail: (peer: string, trail: string): void =>
       db.transaction(() => {
-        const upsert = `INSERT INTO peer_trails (peer, day, rows, head) VALUES (@peer, @day, @rows, @head)
-          ON CONFLICT (peer, day) DO UPDATE SET rows = excluded.rows, head = excluded.head
-          WHERE excluded.rows >= peer_trails.rows`;
-        db.run(upsert, { peer, day: now().slice(0, 10), rows, head });
+        const upsert = `INSERT INTO peer_trails (peer, day, trail) VALUES (@peer, @day, @trail)
+          ON CONFLICT (peer, day) DO UPDATE SET trail = excluded.trail`;
+        db.run(upsert, { peer, day: now().slice(0, 10), trail });
         const old = `DELETE FROM peer_trails WHERE peer = @peer AND day NOT IN
           (SELECT day FROM peer_trails WHERE peer = @peer ORDER BY day DESC LIMIT ${keptDays})`;
         db.run(old, { peer });
@@ -145,8 +143,10 @@ export function createPeers(db: Sqlite, now: () => string) {
     /** They lead nowhere any more: a person at the site has confirmed that it goes on from an earlier state. */
     forgetTrails: (peer: string): void => void db.run('DELETE FROM peer_trails WHERE peer = @peer', { peer }),
     /** Newest first. */
-    trails: (peer: string): TrailHead[] =>
-      db.all(trailHead, 'SELECT rows, head FROM peer_trails WHERE peer = @peer ORDER BY rows DESC', { peer }),
+    trails: (peer: string): string[] =>
+      db
+        .all(trailRow, 'SELECT trail FROM peer_trails WHERE peer = @peer ORDER BY day DESC', { peer })
+        .map(({ trail }) => trail),
   };
 }
 

@@ -37,11 +37,10 @@ CREATE TABLE peer_positions (
   PRIMARY KEY (peer, instance)
 ) STRICT;
 
--- Of each day on which a site was heard, the head of its audit trail.
+-- Of each day on which a site was heard, the head of its audit trail, which only the site can read.
 CREATE TABLE peer_trails (
   peer TEXT NOT NULL,
   day TEXT NOT NULL,
-  rows INTEGER NOT NULL,
-  head TEXT NOT NULL,
+  trail TEXT NOT NULL,
   PRIMARY KEY (peer, day)
 ) STRICT;

@@ -10,6 +10,7 @@ import { canonicalJson } from '../shared/hash.ts';
 import { plural } from '../shared/text.ts';
 import { roundPlanSchema } from '../strategy/strategy.ts';
 import { signedPositionSchema } from './position.ts';
+import { trailBoxSchema } from './trail-box.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
@@ -125,7 +126,7 @@ const coordinatorStandingSchema = z.strictObject({
   /** What the site said last, before the hello that this answers. */
   yours: z.array(signedPositionSchema).max(mostShown),
   /** Heads of the site's audit trail, a day each, newest first; only for a site whose store went back. */
-  trails: z.array(z.strictObject({ rows: z.int().min(0).max(1e11), head: sha256Schema })).max(64),
+  trails: z.array(trailBoxSchema).max(64),
   /** `other`: another computer uses the keys of this site, and waits. `wait`: this one is the other. */
   twin: z.enum(['none', 'other', 'wait']),
   /** The hello that this answers, and when it came by the coordinator's clock. */

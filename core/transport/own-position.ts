@@ -5,6 +5,7 @@ import type { Store } from '../store/store.ts';
 import type { MessageOrder } from './message-order.ts';
 import { isSaidBy, type SignedPosition, type StandingPosition, signPosition } from './position.ts';
 import type { Signer } from './signature.ts';
+import { closeTrail, openTrail, type TrailHead } from './trail-box.ts';
 
 /** What an envelope says of its place. */
 export interface Stamp {
@@ -23,6 +24,8 @@ export interface OwnPosition {
   statement(): SignedPosition;
   /** Whether one of these is a statement of this side, made by a state of its store that is not here any more. */
   lost(shown: readonly SignedPosition[]): SignedPosition | null;
+  /** What was closed by this side and kept by another. */
+  openTrails(boxes: readonly string[]): TrailHead[];
   /** A new life of the store: what this process says from now on has new numbers. */
   renew(): void;
 }
@@ -40,7 +43,8 @@ export function createOwnPosition(
 
   function statement(): SignedPosition {
     const [newest] = store.audit.page({ limit: 1 });
-    const trail = { rows: newest?.seq ?? 0, head: newest?.hash ?? auditGenesisHash };
+    const head = { rows: newest?.seq ?? 0, head: newest?.hash ?? auditGenesisHash };
+    const trail = closeTrail(head, signer);
     return signPosition({ ...store.position.get(), instance, run: run(), trail }, federation, signer);
   }
 
@@ -60,6 +64,7 @@ export function createOwnPosition(
     lost: (shown) =>
       shown.find((one) => isSaidBy(one, federation, signer) && !store.position.contains(one.position)) ??
       null,
+    openTrails: (boxes) => boxes.flatMap((box) => openTrail(box, signer) ?? []),
     renew() {
       store.position.renew(instance);
     },

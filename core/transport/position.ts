@@ -6,13 +6,7 @@ import { z } from 'zod';
 import { canonicalJson } from '../shared/hash.ts';
 import { counterSchema, epochSchema } from './message-order.ts';
 import { type Signer, verifySignature } from './signature.ts';
-
-const trailSchema = z.strictObject({
-  /** Of the audit trail. */
-  rows: z.int().min(0).max(1e11),
-  /** Hash of the newest row; 64 zeros when empty. */
-  head: z.string().regex(/^[0-9a-f]{64}$/),
-});
+import { trailBoxSchema } from './trail-box.ts';
 
 export const positionSchema = z.strictObject({
   epoch: epochSchema,
@@ -27,7 +21,8 @@ export const positionSchema = z.strictObject({
       state: z.string().max(20),
     })
     .nullable(),
-  trail: trailSchema,
+  /** The head of its audit trail, readable for itself alone. */
+  trail: trailBoxSchema,
 });
 export type StandingPosition = z.infer<typeof positionSchema>;
 

@@ -6,6 +6,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { confirmRestored, markRestored, restoredNote } from '../../core/store/restored.ts';
 import { openStore } from '../../core/store/store.ts';
+import { closeTrail, openTrail, trailBoxSchema } from '../../core/transport/trail-box.ts';
+import { signerOf } from '../contract/test-brokers.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 test('the counter only grows, also over restarts, and a transaction that is undone takes its number back', () => {
@@ -98,4 +100,16 @@ test('in every history of restarts and restored copies a store knows exactly wha
     ),
     { numRuns: 20 },
   );
+});
+
+test('what a trail is like only its owner can read, and it is different each time', () => {
+  const head = { rows: 1_234_567, head: 'ab'.repeat(32) };
+  const [owner, other] = [signerOf('site-a'), signerOf('site-b')];
+  const boxes = [closeTrail(head, owner), closeTrail(head, owner)];
+  expect(new Set(boxes).size).toBe(2);
+  expect(boxes.map((box) => trailBoxSchema.safeParse(box).success)).toEqual([true, true]);
+  expect(boxes.map((box) => openTrail(box, owner))).toEqual([head, head]);
+  expect(openTrail(boxes[0]!, other)).toBeNull();
+  const changed = `${boxes[0]!.slice(0, 40)}${boxes[0]![40] === 'A' ? 'B' : 'A'}${boxes[0]!.slice(41)}`;
+  expect(openTrail(changed, owner)).toBeNull();
 });
