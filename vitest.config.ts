@@ -7,8 +7,8 @@ export default defineConfig({
     exclude: ['test/smoke/**', 'test/attack/**', 'test/bench/**', 'node_modules/**'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 120_000,
     // A page or a process may be slow when the other core is busy; what never comes still fails.
     expect: { poll: { timeout: 20_000 } },
   },

@@ -216,8 +216,9 @@ export function openRunLedger(
       }
     },
     offers: (sha256) => isGlobalState(sha256) || frozenBaseOf(config.rounds).includes(sha256),
-    manifest(pause = run().pause) {
-      const { status, round } = run();
+    manifest(given) {
+      const { status, round, pause: stored } = run();
+      const pause = given === undefined ? stored : given;
       const phase = phases[status];
       const record = store.rounds.get(runId, round);
       const isTraining = phase === 'train';

@@ -2,7 +2,7 @@ import { Button, Grid, Group, Stack } from '@mantine/core';
 import { IconUserPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import { Link } from 'wouter';
-import type { AgentStatus, CoordinatorOverview, RunDetail } from '../../core/api/contract.ts';
+import type { AgentStatus, CoordinatorOverview, RunDetail, RunSummary } from '../../core/api/contract.ts';
 import { useCoordinatorOverview } from '../api/queries.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
@@ -46,12 +46,15 @@ export function CoordinatorOverviewScreen({ status }: { status: AgentStatus }) {
 
 function Overview({ overview, onInvite }: { overview: CoordinatorOverview; onInvite: () => void }) {
   const { current } = overview;
+  const [newest] = overview.runs;
   const sites = overview.sites.filter((site) => !site.revoked).length;
   return (
     <Grid gap="lg">
       <Grid.Col span={{ base: 12, md: 8 }}>
         <Stack gap="lg">
-          {current !== null && isActive(current) ? (
+          {current === null && newest !== undefined && isActive(newest) ? (
+            <UnloadedRun run={newest} />
+          ) : current !== null && isActive(current) ? (
             <CurrentRun run={current} />
           ) : (
             <>
@@ -68,6 +71,24 @@ function Overview({ overview, onInvite }: { overview: CoordinatorOverview; onInv
         </Stack>
       </Grid.Col>
     </Grid>
+  );
+}
+
+/** In progress, and more than its summary cannot be shown: its base model is missing, or it cannot be read. */
+function UnloadedRun({ run }: { run: RunSummary }) {
+  return (
+    <Section
+      title="Run that cannot be loaded"
+      description={run.unreadable ?? strategyLabel(run.strategy)}
+      actions={
+        <Group gap="sm" wrap="nowrap">
+          <StatusBadge word={runWords[run.status]} />
+          <StopRunButton run={run} />
+        </Group>
+      }
+    >
+      <PauseNotice run={run} />
+    </Section>
   );
 }
 

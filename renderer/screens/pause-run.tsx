@@ -3,7 +3,6 @@ import { IconPlayerPause, IconPlayerPlay } from '@tabler/icons-react';
 import type { RunSummary } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
-import { ReportPanel } from '../components/error-panel.tsx';
 import { RoleButton } from '../components/role-button.tsx';
 import { formatDateTime } from '../format/format.ts';
 import { isActive } from './stop-run.tsx';
@@ -43,7 +42,14 @@ export function PauseNotice({ run }: { run: RunSummary }) {
           : `Since ${formatDateTime(pause.since)} nothing happens in it, and no deadline passes. The sites keep what they have.`}
         {pause?.retryAt != null && ` It goes on by itself at ${formatDateTime(pause.retryAt)}.`}
       </Text>
-      {pause?.failure && <ReportPanel report={pause.failure} />}
+      {pause?.failure && (
+        <>
+          <Text size="sm" fw={600} mt="xs">
+            {pause.failure.message}
+          </Text>
+          <Text size="sm">{pause.failure.action}</Text>
+        </>
+      )}
       <Group mt="sm">
         <ResumeRunButton run={run} />
       </Group>

@@ -175,7 +175,7 @@ function UserRow({ account, ask }: { account: Account; ask: (asking: Asking) => 
       <Table.Td>{account.displayName}</Table.Td>
       <Table.Td>{account.roles.map((role) => roleWords[role].label).join(', ')}</Table.Td>
       <Table.Td>
-        <Badge variant="light" color={color} style={{ flexShrink: 0, overflow: 'visible' }}>
+        <Badge variant="light" color={color} miw="max-content">
           {words}
         </Badge>
       </Table.Td>

@@ -6,8 +6,13 @@ import { describePause } from '../describe-pause.ts';
 import { printJson, printLine } from '../output.ts';
 import { withRunningAgent } from '../with-agent.ts';
 
-const describe = (run: RunSummary): string =>
-  [`Run ${run.id}: ${run.status}.`, ...(run.pause === null ? [] : [describePause(run.pause)])].join(' ');
+/** Without rounds: also of a run that cannot be read. */
+export const describeControlled = (run: RunSummary): string =>
+  [
+    `Run ${run.id}: ${run.status}.`,
+    ...(run.unreadable === null ? [] : [run.unreadable]),
+    ...(run.pause === null ? [] : [describePause(run.pause)]),
+  ].join(' ');
 
 export function addRunControlCommands(coordinator: Command): void {
   const add = (
@@ -24,7 +29,7 @@ export function addRunControlCommands(coordinator: Command): void {
         withRunningAgent(options.data, async (client) => {
           const run = await act(client, runId);
           if (options.json) printJson(run);
-          else printLine(describe(run));
+          else printLine(describeControlled(run));
         }),
       );
   add('pause', 'pause a run: nothing happens in it until it is resumed', (client, runId) =>

@@ -11,7 +11,7 @@ import { printJson, printLine } from '../output.ts';
 import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
-import { addRunControlCommands } from './coordinator-controls.ts';
+import { addRunControlCommands, describeControlled } from './coordinator-controls.ts';
 import { addRestartCommand, describeStart, readVersion } from './coordinator-restart.ts';
 
 const pollMs = 500;
@@ -39,6 +39,12 @@ function describe(overview: CoordinatorOverview): string {
   for (const { name, concerns } of overview.sites)
     lines.push(...concerns.map((concern) => `${name}: ${concern}`));
   if (overview.current !== null) lines.push(describeRun(overview.current));
+  const others = overview.runs.filter(({ id }) => id !== overview.current?.id);
+  lines.push(
+    ...others.flatMap((run) =>
+      run.unreadable === null && run.pause === null ? [] : describeControlled(run),
+    ),
+  );
   return lines.join('\n');
 }
 
