@@ -90,7 +90,10 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     onUnreadable: (error) => node?.refuseUnreadable(error),
     onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
     own,
-    onRestored: () => node?.standingChanged(),
+    onRestored() {
+      presence.again();
+      node?.standingChanged();
+    },
     onCoordinatorReturned: (manifest) => node?.coordinatorReturned(manifest),
     onTwin(twin) {
       if (twin === 'wait') link.standBack(twinWaitsMs);

@@ -1,5 +1,5 @@
 /**
- * What a site does for a coordinator whose store went back in time (decision 0014): it delivers again what it has delivered, the
+ * What a site does for a coordinator whose store went back in time (decision 0015): it delivers again what it has delivered, the
  * very same bytes where they may still leave. Only where the repeated rounds come out differently it takes part in them anew;
  * so often at most, and never where this site adds noise, because noise that is drawn twice can be averaged.
  */

@@ -18,6 +18,8 @@ export interface Presence {
   will(): Will;
   /** Says `online` at each connection of the link. */
   attach(link: Link): void;
+  /** Says `online` once more: the store went back in time, and what was said before counts as old. */
+  again(): void;
   /** Says `offline`; call it before the link is closed. */
   leave(): Promise<void>;
 }
@@ -62,6 +64,9 @@ export function createPresence(
         if (online) void say(true);
       });
       if (attached.online) void say(true);
+    },
+    again() {
+      if (link?.online) void say(true);
     },
     async leave() {
       remove?.();

@@ -233,6 +233,7 @@ describe('a site whose store went back in time', () => {
     site.connection.ports.flush();
 
     await vi.waitFor(async () => {
+      expect((await rowOf(coordinator, 'site-a')).online).toBe(true);
       expect(coordinator.store.roundSites.get('run', 0, 'site-a')?.updateSha256).toBe('a'.repeat(64));
       expect((await rowOf(coordinator, 'site-a')).concerns).toEqual([]);
     }, waits);
