@@ -89,6 +89,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     onManifest: (manifest) => node?.receiveManifest(manifest),
     onUnreadable: (error) => node?.refuseUnreadable(error),
     onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
+    onUpdateDamaged: (sha256) => node?.updateDamaged(sha256),
     own,
     onRestored() {
       presence.again();

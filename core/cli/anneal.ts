@@ -2,6 +2,7 @@
 /** The `anneal` command. */
 import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
+import { watchParent } from '../process/parent-watch.ts';
 import { AppError } from '../shared/errors.ts';
 import { addAdapterCommands } from './commands/adapters.ts';
 import { addAuditCommands } from './commands/audit.ts';
@@ -15,6 +16,7 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
+import { addStartFreshCommand } from './commands/start-fresh.ts';
 import { addTraceCommand } from './commands/trace.ts';
 import { addUserCommands } from './commands/users.ts';
 import { endWithReader, printError } from './output.ts';
@@ -22,6 +24,7 @@ import { actAs } from './with-agent.ts';
 
 const asJson = process.argv.includes('--json');
 endWithReader();
+watchParent();
 
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
@@ -62,6 +65,7 @@ addDoctorCommand(program);
 addSimulateCommand(program);
 addReportCommand(program);
 addUserCommands(program);
+addStartFreshCommand(program);
 
 try {
   await program.parseAsync();

@@ -62,6 +62,7 @@ export class UnrecordableClaim extends Error {
 /** Reasons why nothing can be written at all. */
 const ofThisMachine: ReadonlySet<ErrorCode> = new Set([
   'DISK_FULL',
+  'DATABASE_BUSY',
   'DATA_FOLDER_IN_USE',
   'DATA_FOLDER_UNUSABLE',
 ]);

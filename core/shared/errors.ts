@@ -111,6 +111,10 @@ export const errorTable = {
     status: 502,
     action: 'Anneal repeats the transfer. If this keeps happening, check the disk.',
   },
+  FILE_DAMAGED: {
+    status: 500,
+    action: 'Restore the data folder from a backup, and have the disk checked.',
+  },
   PORT_IN_USE: { status: 409, action: 'Stop the other program or choose another port with --port.' },
   DISK_FULL: {
     status: 507,
@@ -121,7 +125,27 @@ export const errorTable = {
     status: 409,
     action: 'Stop the other Anneal, or choose another data folder with --data.',
   },
+  DATABASE_BUSY: {
+    status: 503,
+    action:
+      'End that program, such as a backup, a virus scanner or a database viewer. Anneal goes on by itself when the database is free; what you asked for, ask again.',
+  },
   DATABASE_NEWER: { status: 409, action: 'Install the newer version of Anneal that wrote this data folder.' },
+  DATABASE_BEHIND: {
+    status: 500,
+    action:
+      'Nothing is trained here. Keep a copy of the data folder as it is, restore the newest backup, and record again what was withdrawn since.',
+  },
+  DATABASE_MISSING: {
+    status: 500,
+    action:
+      'Restore the data folder from a backup. To begin again without the old data, "anneal start-fresh" sets the old files aside.',
+  },
+  KEYS_MISSING: {
+    status: 500,
+    action:
+      'Restore the folder "keys" from a backup. Anneal makes no new keys: with them this installation would be somebody else to its federation.',
+  },
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
   MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },

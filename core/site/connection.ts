@@ -24,6 +24,7 @@ import { createOutboxRelay } from '../transport/outbox-relay.ts';
 import { createOwnPosition, type OwnPosition, type Stamp } from '../transport/own-position.ts';
 import type { Signer } from '../transport/signature.ts';
 import { coordinatorId, createTopics } from '../transport/topics.ts';
+import { createLeaveCheck } from './may-leave.ts';
 import type { SitePorts } from './site-node.ts';
 import { createSiteStanding, type SiteStanding } from './standing.ts';
 
@@ -47,8 +48,12 @@ export interface SiteConnectionOptions {
   onUnreadable(error: ErrorReport): void;
   /** @returns whether the update need not be announced again */
   onReceipt(receipt: ReceiptBody): boolean;
+  /** The coordinator asked for an update whose file is damaged here. */
+  onUpdateDamaged?(sha256: string): void;
   /** The coordinator does not listen to this site for a while. */
   onDismissed?(dismissal: DismissedBody): void;
+  /** After how long a manifest that could not be taken in is tried again (ms). */
+  retryManifestMs?: number;
   /** How often the site says that it is there (ms). */
   helloEveryMs?: number;
   /** Of this process, where others sign with it too; its own when absent. */
@@ -89,6 +94,7 @@ export interface SiteConnection {
 
 /** The coordinator counts a site as gone that says nothing for three times as long. */
 const defaultHelloMs = 30_000;
+const defaultRetryMs = 5_000;
 
 /** As many as the message may name. */
 const maxBaseIds = 100;
@@ -109,14 +115,15 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     onChange: () => options.onStanding?.(),
   });
   const ofRounds: ReadonlySet<string> = new Set(['announce', 'evaluation']);
+  const leaves = createLeaveCheck(store);
   const outboxRelay = createOutboxRelay({
     ...{ link, store, logger },
-    mayLeave: ({ type }) => !ofRounds.has(type) || standing.mayAnnounce(),
+    mayLeave: (message) => (!ofRounds.has(message.type) || standing.mayAnnounce()) && leaves.message(message),
   });
   const keyOf = (sender: string) => (sender === coordinatorId ? options.coordinatorPublicKey : null);
   const expected = { federation, recipient: siteId, sender: coordinatorId, keyOf };
   const up = topics.message(siteId, 'up');
-  const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close()];
+  const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close(), leaves.close];
   let awaited = new AbortController();
   /** The coordinator went back, and the site has not read yet to where. */
   let isReturn = false;
@@ -135,9 +142,9 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     keyOf,
     blobs,
     logger,
-    // Only updates that this site announced leave it, and only to the coordinator: never a crop.
-    maySend: (peer, sha256) =>
-      peer === coordinatorId && standing.mayAnnounce() && store.adapters.get(sha256)?.kind === 'update',
+    // Only updates that this site announced leave it, while every consent behind them holds, and only to the coordinator.
+    onDamaged: (sha256) => options.onUpdateDamaged?.(sha256),
+    maySend: (peer, sha256) => peer === coordinatorId && standing.mayAnnounce() && leaves.update(sha256),
     peers: store.peers,
     stamp: standing.hint,
   });
@@ -162,6 +169,25 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       .catch((error) => logger.warn({ error }, 'hello not sent'));
   }
 
+  /** The coordinator says it once: what cannot be taken in now, for instance on a full disk, is taken in later. */
+  function takeManifest(message: LinkMessage): void {
+    try {
+      receiveManifest(message);
+    } catch (error) {
+      if (toAppError(error).code === 'MESSAGE_INVALID') throw error;
+      logger.warn({ error }, 'manifest not taken in; it is tried again');
+      tryAgain(() => takeManifest(message));
+    }
+  }
+
+  function tryAgain(work: () => void): void {
+    const { signal } = awaited;
+    const timer = setTimeout(() => {
+      if (!signal.aborted) work();
+    }, options.retryManifestMs ?? defaultRetryMs);
+    timer.unref();
+  }
+
   function receiveManifest(message: LinkMessage): void {
     const opened = openEnvelope(message.payload, { ...expected, bodies: manifestBodies });
     // A broker could show an old manifest again: its place says so, whatever the clocks do.
@@ -171,6 +197,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       return;
     }
     isReturn ||= place === 'returned';
+    // A newer one makes it pointless to try an older one again.
     awaited.abort();
     awaited = new AbortController();
     if (opened.type === 'manifest') readManifest(() => parseManifest(opened.body));
@@ -200,7 +227,9 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       readManifest(() => parseManifestBlob(bytes));
       await collectBlobs(store, blobs, [reference.sha256]);
     } catch (error) {
-      if (!signal.aborted) logger.error({ error }, 'manifest not received');
+      if (signal.aborted) return;
+      logger.error({ error }, 'manifest not received; it is tried again');
+      tryAgain(() => void fetchManifest(reference, signal));
     }
   }
 
@@ -256,7 +285,7 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       const opened = await exchange;
       closers.unshift(() => opened.close());
       closers.unshift(await link.subscribe(topics.message(siteId, 'down'), receiveMessage));
-      closers.unshift(await link.subscribe(topics.manifest, receiveManifest));
+      closers.unshift(await link.subscribe(topics.manifest, takeManifest));
       closers.unshift(link.onStatus(sayHello));
       const renewal = setInterval(sayHello, options.helloEveryMs ?? defaultHelloMs).unref();
       closers.unshift(() => clearInterval(renewal));

@@ -93,6 +93,8 @@ export interface SiteNode {
   standingChanged(): void;
   /** @returns whether the update need not be announced again */
   receiveReceipt(receipt: ReceiptBody): boolean;
+  /** The coordinator asked for an update whose file is damaged here. */
+  updateDamaged(updateSha256: string): void;
   /** What no manifest can be read from; said by the coordinator all the same. */
   refuseUnreadable(error: ErrorReport): void;
   /** Call after a decision about a contract, or another policy, is in the store (decisions.ts). */

@@ -16,6 +16,11 @@ export interface BlobStore {
   sizeBytes(sha256: string): number;
   /** Verifies the hash. @throws AppError NOT_FOUND; BLOB_CORRUPT when the disk damaged it (it is put aside then) */
   read(sha256: string): Promise<Uint8Array>;
+  /**
+   * Reads the whole file, a piece at a time. One that is damaged is put aside, so that it is not here any more.
+   * @returns whether it is here and whole
+   */
+  verify(sha256: string): Promise<boolean>;
   /** Opens or goes on with a transfer; survives restarts of the process. */
   openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
   /** Until it is disposed of, what is put counts as in use: for blobs that the database names only afterwards. */

@@ -116,6 +116,8 @@ export function createOutbox(db: Sqlite, now: () => string) {
   return {
     /** Oldest first, not yet answered. */
     pending: (limit = 100) => rows.all('WHERE sent_at IS NULL ORDER BY id LIMIT @limit', { limit }),
+    /** Whether it waits for its answer still. */
+    isPending: (id: number) => rows.get('WHERE id = @id AND sent_at IS NULL', { id }) !== null,
     /** Call it in the transaction that changes the state it speaks of. Gives the id. */
     add: (message: NewMessage): number =>
       db.run(insert, { ...unset, ...asColumns(message), createdAt: now() }).lastId,

@@ -1,4 +1,4 @@
--- Version 13: where this store stands, and where those stood that it speaks with.
+-- Version 14: where this store stands, and where those stood that it speaks with.
 
 -- Each life of this store: from when it was made, or put back from a backup, to when it went back in time. Exactly one has no end.
 CREATE TABLE own_epochs (

@@ -109,6 +109,7 @@ export const asideKinds = [
   'too-large',
   'missing',
   'consent-ended',
+  'damaged',
   'other',
 ] as const;
 export const asideKindSchema = z.enum(asideKinds);
@@ -516,11 +517,16 @@ export const outboxRecord = z.object({
   topic: z.string(),
   /** A sealed envelope; what the answer to it names stands beside it in the table. */
   payload: z.instanceof(Uint8Array),
-  type: z.string(),
   retain: flag,
   createdAt: z.string(),
   sentAt: z.string().nullable(),
+  messageId: z.string(),
+  type: z.string(),
+  /** Of an announcement. */
+  updateSha256: z.string().nullable(),
 });
+
+export type OutboxRecord = z.infer<typeof outboxRecord>;
 
 export const auditRecord = z.object({
   seq: z.int(),

@@ -20,6 +20,8 @@ export interface Sqlite {
   /** First value of the pragma's answer. */
   pragma(text: string): unknown;
   transaction<T>(body: () => T): T;
+  /** Runs this once the outermost transaction has been committed; at once outside of one. A name stands for one piece of work. */
+  afterCommit(name: string, work: () => void): void;
   close(): void;
 }
 
@@ -41,6 +43,7 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
         timeout: options.busyTimeoutMs ?? defaultBusyTimeoutMs,
       }),
   );
+  const committed = new Map<string, () => void>();
   const statements = new Map<string, Database.Statement<[SqlParameters]>>();
   const prepare = (sql: string) => {
     let statement = statements.get(sql);
@@ -88,7 +91,18 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
       return translated(() => db.pragma(text, { simple: true }));
     },
     transaction(body) {
-      return translated(() => db.transaction(() => refusePromise(body())).immediate());
+      const isOuter = !db.inTransaction;
+      try {
+        const result = translated(() => db.transaction(() => refusePromise(body())).immediate());
+        if (isOuter) for (const work of committed.values()) work();
+        return result;
+      } finally {
+        if (isOuter) committed.clear();
+      }
+    },
+    afterCommit(name, work) {
+      if (db.inTransaction) committed.set(name, work);
+      else work();
     },
     close() {
       if (db.open) translated(() => db.close());
@@ -152,7 +166,7 @@ export function sqliteError(thrown: unknown): AppError | null {
     });
   }
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
-    return new AppError('DATA_FOLDER_IN_USE', 'Another program holds the database of this data folder.', {
+    return new AppError('DATABASE_BUSY', 'Another program holds the database of this data folder.', {
       cause: thrown,
     });
   }

@@ -19,6 +19,11 @@ export interface BlobExchangeOptions {
   blobs: BlobStore;
   /** Whether a peer may have a blob that this side holds; null: not known now, so it gets no answer and asks again. Asked for each request. */
   maySend(peer: string, sha256: string): boolean | null;
+  /**
+   * Where it is given, a blob is read and held against its hash before it is served, and again from time to time. One that
+   * is damaged is not served, and this hears of it.
+   */
+  onDamaged?: (sha256: string) => void;
   /** Chunk bytes handed to the broker, repeats included. */
   onSent?: TransferListener;
   /** Chunk bytes that arrived, repeats included. */

@@ -170,6 +170,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       await window.run(payload.length, timeoutMs, async () => {
         const current = session;
         if (current === null) throw problem ?? offline(address);
+        if (publishOptions.mayLeave?.() === false) return;
         try {
           counters.bytesSent += payload.length;
           await current.publish(

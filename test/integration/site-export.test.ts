@@ -1,4 +1,5 @@
 /** A site's own export of a run that went through a coordinator, broker and trainer of this process. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +25,7 @@ import { sweepBlobs } from '../../core/store/retention.ts';
 import { applyFrozenBaseDelta } from '../../core/strategy/frozen-base-delta.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeFrozenBase } from '../../core/strategy/wire/wire.ts';
+import { flipBit } from '../fixtures/flip-bit.ts';
 import { shapeClasses, writeShapeCrops } from '../fixtures/shape-crops.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
@@ -92,6 +94,8 @@ async function finishedRun(changes: Partial<RunConfig>) {
     /** The site's own store. */
     store,
     restart: () => sweepBlobs(store, blobs),
+    updateFile: blobs.path(update),
+    target: (format: string) => join(place.dir, format),
     config,
     center: federation.store,
     exportFromCenter: async (hash: string, options: { runId?: string } = {}) => {
@@ -212,6 +216,19 @@ test(
     });
     expect(await rankOf(await run.exportFromCenter(first.sha256, { runId }))).toBe(4);
     expect(await rankOf(await run.exportFromCenter(first.sha256, { runId: 'drops' }))).toBe(3);
+  },
+  timeoutMs,
+);
+
+test(
+  'a file that is damaged on the disk is named, and nothing is written',
+  async () => {
+    await using run = await finishedRun({});
+    flipBit(run.updateFile);
+
+    await expect(run.export('weights')).rejects.toMatchObject({ code: 'FILE_DAMAGED' });
+
+    expect(existsSync(run.target('weights'))).toBe(false);
   },
   timeoutMs,
 );

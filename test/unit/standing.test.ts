@@ -68,10 +68,12 @@ const keep = (name: string) => cpSync(at(name), at(`${name} then`), { recursive:
 const rowOf = async ({ node }: LoneCoordinator, siteId: string) =>
   (await node.overview()).sites.find(({ id }) => id === siteId)!;
 
-const announcement = (round: number, digit: string) => ({
-  ...{ runId: 'run', round, examples: 5, meanLoss: 1, steps: 1 },
-  update: { sha256: digit.repeat(64), sizeBytes: 5, chunkBytes: 262_144 },
+/** Counts of a site without held-out images: no consent stands behind them. */
+const countsFor = ({ store }: LoneCoordinator) => ({
+  type: 'evaluation' as const,
+  body: { runId: 'run', stateSha256: store.rounds.get('run', 0)!.startSha256, correct: 0, total: 0 },
 });
+const countedBy = ({ store }: LoneCoordinator) => store.evaluations.ofRun('run').map(({ siteId }) => siteId);
 
 beforeEach(() => {
   broker = createMemoryBroker();
@@ -218,27 +220,25 @@ describe('a site whose store went back in time', () => {
     const lost = await leaveCopied(coordinator);
 
     const site = await startSite('site-a');
-    site.connection.ports.enqueue({ type: 'announce', body: announcement(0, 'b') });
+    site.connection.ports.enqueue(countsFor(coordinator));
     site.connection.ports.flush();
     await vi.waitFor(async () => {
       expect(site.restored).toBe(1);
       expect((await rowOf(coordinator, 'site-a')).concerns[0]).toContain('earlier state');
     }, waits);
     const note = restoredNote(site.store);
-    const heldBack = coordinator.store.roundSites.get('run', 0, 'site-a');
-    site.connection.ports.retractAnnouncement('run', 0);
+    const heldBack = countedBy(coordinator);
     confirmRestored(site.store, 'approver');
     site.connection.greet();
-    site.connection.ports.enqueue({ type: 'announce', body: announcement(0, 'a') });
     site.connection.ports.flush();
 
     await vi.waitFor(async () => {
       expect((await rowOf(coordinator, 'site-a')).online).toBe(true);
-      expect(coordinator.store.roundSites.get('run', 0, 'site-a')?.updateSha256).toBe('a'.repeat(64));
+      expect(countedBy(coordinator)).toEqual(['site-a']);
       expect((await rowOf(coordinator, 'site-a')).concerns).toEqual([]);
     }, waits);
     expect(note).toMatchObject({ how: 'copy', missing: lost });
-    expect(heldBack).toBeNull();
+    expect(heldBack).toEqual([]);
     expect(site.restored).toBe(1);
   });
 
@@ -395,15 +395,13 @@ describe('two computers with the keys of one site', () => {
     expect(original.twins.at(-1)).toBe('other');
     expect(clone.twins.at(-1)).toBe('wait');
 
-    clone.connection.ports.enqueue({ type: 'announce', body: announcement(0, 'c') });
+    clone.connection.ports.enqueue(countsFor(coordinator));
     clone.connection.ports.flush();
-    original.connection.ports.enqueue({ type: 'announce', body: announcement(0, 'a') });
+    original.connection.ports.enqueue(countsFor(coordinator));
     original.connection.ports.flush();
-    await vi.waitFor(
-      () => expect(coordinator.store.roundSites.get('run', 0, 'site-a')?.updateSha256).toBe('a'.repeat(64)),
-      waits,
-    );
-    expect(coordinator.store.updateArrivals.isFrom('site-a', 'c'.repeat(64))).toBe(false);
+    await vi.waitFor(() => expect(original.store.outbox.pending()).toEqual([]), waits);
+    expect(countedBy(coordinator)).toEqual(['site-a']);
+    expect(clone.store.outbox.pending()).toHaveLength(1);
     expect(restoredNote(original.store)).toBeNull();
   });
 
