@@ -26,13 +26,18 @@ function describe(overview: CoordinatorOverview): string {
   const lines = [
     `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
     formatTable(
-      ['site', 'state', 'joined', 'last seen'],
-      overview.sites.map((site) => [site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–']),
+      ['site', 'state', 'joined', 'last seen', 'clock'],
+      overview.sites.map((site) => [
+        ...[site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–'],
+        site.clock === null ? '–' : `${(site.clock.aheadMs / 1000).toFixed(1)} s`,
+      ]),
     ),
     ...overview.sites.flatMap(({ name, dismissal }) =>
       dismissal === null ? [] : `${name}: ${dismissal.reason} It can come back at ${dismissal.until}.`,
     ),
   ];
+  for (const { name, concerns } of overview.sites)
+    lines.push(...concerns.map((concern) => `${name}: ${concern}`));
   if (overview.current !== null) lines.push(describeRun(overview.current));
   const others = overview.runs.filter(({ id }) => id !== overview.current?.id);
   lines.push(
@@ -206,8 +211,12 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
-      const overview = await withAgent(options.data, (client) => client.coordinator.overview.query());
-      if (options.json) printJson(overview);
-      else printLine(describe(overview));
+      const { overview, status } = await withAgent(options.data, async (client) => ({
+        overview: await client.coordinator.overview.query(),
+        status: await client.status.query(),
+      }));
+      const concerns = status.concerns.map(({ message, action }) => `${message} ${action}`);
+      if (options.json) printJson({ ...overview, concerns: status.concerns });
+      else printLine([...concerns, describe(overview)].join('\n'));
     });
 }
