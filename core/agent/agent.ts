@@ -28,6 +28,7 @@ import { pick } from '../shared/pick.ts';
 import { currentPolicy } from '../site/policy.ts';
 import { anchorName } from '../store/anchor.ts';
 import { type DataFolder, lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { confirmRestored } from '../store/restored.ts';
 import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { createBackups } from './backups.ts';
@@ -296,8 +297,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         federation: null,
         broker: { state: 'none', address: null },
         problem: startProblem ?? clockProblem() ?? diskProblem(),
+        concerns: [],
+        clock: null,
       };
     }
+    const concerns = site?.concerns ?? coordinator?.concerns ?? [];
     const isOnline = identity.mode === 'site' ? site?.isOnline : coordinator?.isOnline;
     const address = identity.mode === 'site' ? identity.brokerUrl : (coordinator?.brokerAddress ?? null);
     return {
@@ -306,7 +310,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       name: identity.mode === 'site' ? identity.siteName : identity.federationName,
       federation: identity.federationName,
       broker: { state: isOnline === true ? 'online' : isOnline === false ? 'offline' : 'none', address },
-      problem: startProblem ?? clockProblem() ?? diskProblem() ?? site?.problem ?? null,
+      problem: startProblem ?? clockProblem() ?? diskProblem() ?? concerns[0] ?? site?.problem ?? null,
+      concerns,
+      clock: site?.clock ?? null,
     };
   }
 
@@ -336,6 +342,13 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       const written = await exportEvidenceOf({ store, data, identity: readIdentity(store) }, target, actor);
       events.emit({ type: 'changed', what: 'audit' });
       return written;
+    },
+    confirmRestore(actor) {
+      const confirmed = confirmRestored(store, actor);
+      if (confirmed === null) return null;
+      site?.standingChanged();
+      for (const what of ['status', 'run', 'audit'] as const) events.emit({ type: 'changed', what });
+      return confirmed;
     },
     siteDecided() {
       site?.decided();

@@ -32,6 +32,8 @@ import type {
   ProposalRecord,
   Split,
 } from '../store/records.ts';
+import type { Restored } from '../store/restored.ts';
+import type { ClockDifference } from '../transport/messages.ts';
 import type { ConsentOutlook } from './consent-notes.ts';
 
 export type { BackupState } from '../backup/backups.ts';
@@ -64,6 +66,10 @@ export interface AgentStatus {
   problem: ErrorReport | null;
   /** When the newest backup that is known was made, ISO 8601 UTC; null: never. */
   lastBackupAt: string | null;
+  /** What is wrong with where this side and the others stand (clocks, copies, restored data), the most pressing first. */
+  concerns: ErrorReport[];
+  /** A site's clock beside the coordinator's; null until it was measured, and at a coordinator. */
+  clock: ClockDifference | null;
   /** The demo that was started from these screens; it has screens of its own. */
   demo: DemoStatus | null;
 }
@@ -76,6 +82,8 @@ export interface DemoStatus {
   /** Folder of the report, once there is one. */
   outFolder: string | null;
 }
+
+export type { Restored } from '../store/restored.ts';
 
 export interface SiteOverview {
   siteId: string | null;
@@ -93,6 +101,8 @@ export interface SiteOverview {
   approval: ApprovalCard | null;
   /** Consents that end, and what that means for the run in progress. */
   consents: ConsentOutlook;
+  /** The store went back in time, and nobody has confirmed it yet; null else. */
+  restored: Restored | null;
 }
 
 /** A class of the run, with what this site has of it. */

@@ -153,6 +153,11 @@ const siteRouter = router({
       agent.siteDecided();
       return { ...sitePolicyView(agent.store), proposed: proposedOf(agent, person, outcome) };
     }),
+  /** Somebody has compared the consents after the data went back to an earlier state: the site takes part again. */
+  confirmRestore: approving.mutation(async ({ ctx: { agent, actor } }) => {
+    const confirmed = agent.confirmRestore(actor);
+    return { ...(await siteOverview(agent)), confirmed };
+  }),
   pause: pausing.mutation(({ ctx }) => {
     site(ctx.agent).pause();
     return siteOverview(ctx.agent);

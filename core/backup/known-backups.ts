@@ -1,5 +1,6 @@
 /** What an installation knows of backups of itself: the audit trail names each that was made, and from which one it came. */
 import { z } from 'zod';
+import { markRestored } from '../store/restored.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import type { About } from './entries.ts';
 import type { WrittenBackup } from './write-backup.ts';
@@ -43,12 +44,14 @@ export type RestoredFrom = z.infer<typeof restoredSchema>;
 export const restoredFrom = (store: Pick<ReadOnlyStore, 'settings'>): RestoredFrom | null =>
   store.settings.get(restoredSetting, restoredSchema);
 
-export function markRestored(
+/** Before anything speaks from the store: it stands elsewhere than it did, and a person has to confirm what it lost. */
+export function recordRestore(
   store: Store,
   { id, madeAt }: About,
   { actor, erased }: { actor: string; erased: number },
 ): void {
   store.transaction(() => {
+    markRestored(store, 'backup', { missing: null, since: madeAt });
     store.settings.set(restoredSetting, { at: store.now(), backup: id, madeAt });
     store.audit.append({ actor, action: actions.restored, details: { backup: id, madeAt, erased } });
   });

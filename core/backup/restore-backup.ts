@@ -13,7 +13,7 @@ import { syncFolder } from '../store/atomic-file.ts';
 import { type DataFolder, lockDataFolder, openDataFolder } from '../store/data-folder.ts';
 import { openStore } from '../store/store.ts';
 import type { About, FileHead } from './entries.ts';
-import { markRestored } from './known-backups.ts';
+import { recordRestore } from './known-backups.ts';
 import { checkCancelled, type Steps } from './progress.ts';
 import { type OpenBackup, openBackup } from './read-backup.ts';
 import { checkContents, requireKnown } from './verify-backup.ts';
@@ -181,7 +181,7 @@ async function settle(
     });
     // Before anything is put in place: who was erased is in no data folder that is used.
     for (const pseudonym of again) await eraser.erase(pseudonym, actor);
-    markRestored(store, about, { actor, erased: again.length });
+    recordRestore(store, about, { actor, erased: again.length });
     return again.length;
   } finally {
     store.close();

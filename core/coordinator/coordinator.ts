@@ -40,6 +40,7 @@ import {
   summarise,
   withdrawalOf,
 } from './run-view.ts';
+import type { SiteConcerns } from './standing.ts';
 import { type ModelVersion, startStateFrom, versionsBeforeWithdrawal } from './start-state.ts';
 import { recordWithdrawal, withdrawalMarks } from './withdrawals.ts';
 
@@ -61,6 +62,8 @@ export interface CoordinatorOptions {
   /** The base models that this installation holds; only the built-in ones when absent. */
   catalogue?: Catalogue;
   ports: RunPorts;
+  /** What is wrong with where a site stands; nothing when absent. */
+  concernsOf?: ((siteId: string) => SiteConcerns) | undefined;
   /** Makes an invitation and records it. */
   createInvitation(siteName: string, validHours: number): Promise<Invitation>;
   /** Cuts the connection of a site whose certificate was revoked. */
@@ -168,6 +171,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       online: online.has(site.id),
       revoked: site.revokedAt !== null,
       dismissal: dismissalOf(site, store.now()),
+      ...(options.concernsOf?.(site.id) ?? { concerns: [], clock: null }),
     }));
   }
 

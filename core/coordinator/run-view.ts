@@ -16,9 +16,10 @@ import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts'
 import type { Drift } from '../strategy/strategy.ts';
 import type { Dismissal } from './admission.ts';
 import { configIfReadable, configOf, unreadableNote } from './readable-run.ts';
+import type { SiteConcerns } from './standing.ts';
 import { withdrawalMarks } from './withdrawals.ts';
 
-export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'> {
+export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'>, SiteConcerns {
   online: boolean;
   revoked: boolean;
   /** Why the coordinator does not listen to it now, and until when; null when it does. */

@@ -21,6 +21,7 @@ const remedies: Partial<Record<ErrorCode, Remedy>> = {
   BROKER_UNREACHABLE: { kind: 'retry' },
   BROKER_REFUSED: { kind: 'retry' },
   DATA_FOLDER_IN_USE: { kind: 'retry' },
+  DATABASE_BUSY: { kind: 'retry' },
   // Nobody knows what it was: it may have passed.
   INTERNAL: { kind: 'retry' },
   DISK_FULL: { kind: 'person', first: 'Free some space on the disk that holds the data folder' },

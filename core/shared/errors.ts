@@ -50,6 +50,25 @@ export const errorTable = {
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
+  CLOCK_DIFFERS: {
+    status: 409,
+    action:
+      'Compare the clock of this computer with one that is right, and let it follow a time server. Rounds go on meanwhile.',
+  },
+  SITE_RESTORED: {
+    status: 409,
+    action:
+      'This site takes part in nothing until then. Record again what was recorded since then, withdrawals first; then an approver confirms it with "anneal site confirm-restore" or on the overview.',
+  },
+  SITE_CLONED: {
+    status: 409,
+    action:
+      'Stop Anneal on the computer that is not to be this site, and delete the copied data folder there. If nobody here has copied it, tell the coordinator: the keys may be stolen.',
+  },
+  COORDINATOR_RESTORED: {
+    status: 409,
+    action: 'Nothing to do: the run goes on by itself. Ask the coordinator if it did not restore anything.',
+  },
   EVIDENCE_INVALID: {
     status: 422,
     action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',

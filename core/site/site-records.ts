@@ -277,7 +277,7 @@ function discardRound(
 }
 
 /** Call it in a transaction. The round is done again. @returns files to delete */
-function forgetUpdate(
+export function forgetUpdate(
   store: Store,
   {
     runId,

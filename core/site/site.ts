@@ -9,13 +9,16 @@ import { establishTimeZone } from '../consent/site-zone.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { restoredNote } from '../store/restored.ts';
 import { collectBlobs, collectRun } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { createAlarms } from './alarms.ts';
 import { checkManifest, disallowedAmong, voidOldApproval } from './approval.ts';
+import { deliverAgain, evaluateAgain, exchangeState, repeatRounds } from './coordinator-return.ts';
 import { createExamination } from './examination.ts';
 import { establishPolicy } from './policy.ts';
+import { restoredProblem } from './restored-words.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
@@ -57,7 +60,12 @@ export function createSite(options: SiteOptions): SiteNode {
   const drawn = createCryptographicNoise();
   const { noise = drawn, answerNoise = drawn } = options;
   const worker = { ...options, states, noise, answerNoise };
-  let state = initialState(siteId, store.settings.get('site.paused', pausedSchema) ?? false);
+  const restored = () => {
+    const note = restoredNote(store);
+    return note === null ? null : restoredProblem(note).toReport();
+  };
+  const isPaused = store.settings.get('site.paused', pausedSchema) ?? false;
+  let state = initialState(siteId, isPaused, restored());
   let progress: TrainProgress | null = null;
   /** What the steps of the work in progress hand on to each other. */
   let work: { context: RoundContext; cohortId?: number; trained?: TrainedRound } | null = null;
@@ -136,13 +144,19 @@ export function createSite(options: SiteOptions): SiteNode {
         void examine(effect.manifest, effect.ticket);
         break;
       case 'decline': {
-        const { runId, round } = effect.manifest;
+        const { runId, round, phase } = effect.manifest;
+        // An update that is on its way counts, also where the site is paused meanwhile: nobody is to give up waiting for it.
+        const row = phase === 'train' ? store.roundSites.get(runId, round, siteId) : null;
+        if (row?.status === 'announced') break;
         ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(effect.reason) } });
         ports.flush();
         break;
       }
       case 'takeBackDisallowed':
         for (const runId of disallowedAmong(store, announcedRuns(store))) takeBack(runId);
+        break;
+      case 'takeBackAll':
+        for (const runId of announcedRuns(store)) takeBack(runId);
         break;
       case 'takeBack':
         takeBack(effect.manifest.runId);
@@ -241,6 +255,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const current = work!;
     const { context } = current;
     if (type === 'evaluate') {
+      evaluateAgain(store, ports, context);
       await evaluateState(worker, context, context.isLast, control);
       return { type: 'evaluated', ticket };
     }
@@ -252,6 +267,11 @@ export function createSite(options: SiteOptions): SiteNode {
     }
     const status = store.roundSites.get(context.runId, context.round, siteId)?.status ?? 'working';
     if (status !== 'working') return { type: status === 'announced' ? 'announced' : 'settled', ticket };
+    const again = deliverAgain(store, options.blobs, ports, context);
+    if (again !== 'nothing') {
+      if (again === 'announced') ports.flush();
+      return { type: again, ticket };
+    }
     current.trained = await trainRound(worker, context, control, (cohortId) => {
       current.cohortId = cohortId;
     });
@@ -305,8 +325,15 @@ export function createSite(options: SiteOptions): SiteNode {
         'This site only evaluates the shared model and waits for the next round.'
       );
     },
+    standingChanged() {
+      dispatch({ type: 'restored', report: restored() });
+    },
+    coordinatorReturned(manifest) {
+      repeatRounds(store, siteId, manifest);
+    },
     receiveManifest(manifest) {
       try {
+        exchangeState(store, siteId, manifest);
         checkManifest(manifest, store);
       } catch (thrown) {
         const { runId, round } = manifest;

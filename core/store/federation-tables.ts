@@ -127,6 +127,12 @@ export function createOutbox(db: Sqlite, now: () => string) {
       if (where === '') throw new TypeError('an answer is about something');
       db.run(`UPDATE outbox SET sent_at = @now${where} AND sent_at IS NULL`, { ...answered, now: now() });
     },
+    /** Sends answered messages of this type once more that hold a text; gives how many there are. */
+    repeat: (type: string, text: string): number =>
+      db.run(
+        'UPDATE outbox SET sent_at = NULL WHERE type = @type AND sent_at IS NOT NULL AND instr(CAST(payload AS TEXT), @text) > 0',
+        { type, text },
+      ).changes,
     /** Forgets messages answered before this time; gives how many. */
     prune: (before: string): number =>
       db.run('DELETE FROM outbox WHERE sent_at < @before', { before }).changes,

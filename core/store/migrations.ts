@@ -105,6 +105,7 @@ export const migrations: readonly Migration[] = [
   },
   { version: 12, apply: fromFiles('run-care.sql') },
   { version: 13, apply: releaseOwnUpdates },
+  { version: 14, apply: fromFiles('positions.sql') },
 ];
 
 export const databaseVersion = migrations.length;

@@ -15,6 +15,7 @@ import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
+import { createPeers, createPosition } from './position-tables.ts';
 import type { Reserve } from './reserve.ts';
 import { createBlobReferences } from './retention.ts';
 import {
@@ -73,6 +74,8 @@ function createTables(db: Sqlite, now: () => string, onConsent: () => void) {
     users: createUsers(db, now),
     proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
+    position: createPosition(db, now),
+    peers: createPeers(db, now),
     audit,
     blobReferences: createBlobReferences(db),
     modelVersions: createModelVersions(db, now),
@@ -114,6 +117,8 @@ interface Readers {
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
   outbox: 'pending' | 'isPending';
+  position: 'get' | 'contains';
+  peers: 'epoch' | 'current' | 'hasRoom' | 'statements' | 'trails';
   audit: 'page' | 'raw' | 'about' | 'newestOf' | 'allOf' | 'verify';
   blobReferences: 'heldAmong' | 'allHeld' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'list';

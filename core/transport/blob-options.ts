@@ -1,7 +1,9 @@
 /** What serving and fetching have in common. */
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { Peers } from '../store/position-tables.ts';
 import type { Link } from './link.ts';
+import type { Stamp } from './own-position.ts';
 import type { Signer } from './signature.ts';
 
 /** What a chunk is asked or sent for, to count bytes by round and site. */
@@ -31,6 +33,10 @@ export interface BlobExchangeOptions {
   /** First wait for a chunk before asking again; doubles up to six times as long. Default 10 s. */
   chunkTimeoutMs?: number;
   logger?: Logger;
+  /** Places of this side's requests; undefined to a peer that knows of none. */
+  stamp?: (() => Stamp | undefined) | undefined;
+  /** What is known of the peers' places. */
+  peers?: Pick<Peers, 'current' | 'epoch'> | undefined;
 }
 
 /** Names of one direction as seen from here. */

@@ -4,9 +4,10 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
 import { encodeChunkFrame, type StartedFrame, startChunkFrame } from './chunk-frame.ts';
 import { createConcurrencyLimiter } from './concurrency-limiter.ts';
-import { createReplayGuard, openIfValid } from './envelope.ts';
+import { openIfValid } from './envelope.ts';
 import type { LinkMessage } from './link.ts';
 import { type BlobRequestBody, blobRequestSchema } from './messages.ts';
+import { createReplayGuard } from './replay-guard.ts';
 
 export interface BlobServer {
   receive(message: LinkMessage): void;
@@ -26,7 +27,7 @@ export function createBlobServer(
   options: BlobExchangeOptions & { topics: ExchangeTopics; logger: Logger },
 ): BlobServer {
   const { link, topics, blobs, logger } = options;
-  const replays = createReplayGuard();
+  const replays = createReplayGuard({ peers: options.peers });
   const sending = createConcurrencyLimiter(maxChunksUnderWay);
   const waiting = new Map<string, number>();
   const closing = new AbortController();

@@ -41,6 +41,8 @@ export interface MqttLinkOptions {
 export interface MqttLink extends Link {
   /** Why it is offline; null while online and before the first attempt ended. */
   readonly problem: AppError | null;
+  /** Ends the connection, and makes no other for so long (ms): another computer has the same name. */
+  standBack(ms: number): void;
 }
 
 /** A connection that lasted this long was a good one: the next wait is short again. */
@@ -62,6 +64,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
   let authority = options.tls.ca;
   let session: Session | null = null;
   let problem: AppError | null = null;
+  let standBackMs = 0;
 
   function setStatus(online: boolean): void {
     for (const listener of [...listeners]) {
@@ -143,7 +146,11 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       if (closing.signal.aborted) return;
       logger.warn({ code: problem?.code, broker: address.host }, problem?.message ?? 'connection lost');
       if (Date.now() - startedAt > stableAfterMs) waitMs = first;
-      await sleep(waitMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal }).catch(() => {});
+      const leastMs = standBackMs;
+      standBackMs = 0;
+      await sleep(Math.max(leastMs, waitMs * (0.5 + Math.random() / 2)), undefined, {
+        signal: closing.signal,
+      }).catch(() => {});
       waitMs = Math.min(waitMs * 2, max);
     }
   }
@@ -191,6 +198,10 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       return async () => {
         if (remove()) await session?.unsubscribe(filter).catch(() => {});
       };
+    },
+    standBack(ms) {
+      standBackMs = ms;
+      void session?.close();
     },
     onStatus(listener) {
       listeners.add(listener);

@@ -82,6 +82,13 @@ export function AppFrame({ status, requests, children }: AppFrameProps) {
               <ReportPanel report={status.problem} />
             </Box>
           )}
+          {status.concerns
+            .filter(({ message }) => message !== status.problem?.message)
+            .map((concern) => (
+              <Box mb="lg" key={concern.message}>
+                <ReportPanel report={concern} />
+              </Box>
+            ))}
           {children}
         </Box>
       </AppShell.Main>

@@ -117,6 +117,10 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
     title: 'Sending the adapter',
     explanation: 'The trained adapter goes to the coordinator. An interrupted transfer resumes on its own.',
   },
+  restored: {
+    title: 'Stopped: the data is from an earlier state',
+    explanation: 'This site takes part in nothing until a person has compared the consents and confirmed it.',
+  },
   paused: {
     title: 'Paused',
     explanation: 'This site takes no part until you resume. The other sites continue without it.',

@@ -27,13 +27,18 @@ function describe(overview: CoordinatorOverview): string {
   const lines = [
     `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
     formatTable(
-      ['site', 'state', 'joined', 'last seen'],
-      overview.sites.map((site) => [site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–']),
+      ['site', 'state', 'joined', 'last seen', 'clock'],
+      overview.sites.map((site) => [
+        ...[site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–'],
+        site.clock === null ? '–' : `${(site.clock.aheadMs / 1000).toFixed(1)} s`,
+      ]),
     ),
     ...overview.sites.flatMap(({ name, dismissal }) =>
       dismissal === null ? [] : `${name}: ${dismissal.reason} It can come back at ${dismissal.until}.`,
     ),
   ];
+  for (const { name, concerns } of overview.sites)
+    lines.push(...concerns.map((concern) => `${name}: ${concern}`));
   if (overview.current !== null) lines.push(describeRun(overview.current));
   const others = overview.runs.filter(({ id }) => id !== overview.current?.id);
   lines.push(
@@ -211,7 +216,9 @@ export function addCoordinatorCommands(program: Command): void {
         overview: await client.coordinator.overview.query(),
         status: await client.status.query(),
       }));
-      if (options.json) printJson({ ...overview, lastBackupAt: status.lastBackupAt });
-      else printLine([describe(overview), describeLastBackup(status)].join('\n'));
+      const { concerns, lastBackupAt } = status;
+      const notes = concerns.map(({ message, action }) => `${message} ${action}`);
+      if (options.json) printJson({ ...overview, concerns, lastBackupAt });
+      else printLine([...notes, describe(overview), describeLastBackup(status)].join('\n'));
     });
 }

@@ -31,6 +31,12 @@ async function readInvitation(given: string): Promise<string> {
   }
 }
 
+function describeClock({ aheadMs, withinMs }: NonNullable<AgentStatus['clock']>): string {
+  const seconds = (ms: number) => (ms / 1000).toFixed(1);
+  const side = aheadMs < 0 ? 'behind' : 'ahead of';
+  return `The clock here is ${seconds(Math.abs(aheadMs))} s ${side} the coordinator's, give or take ${seconds(withinMs)} s.`;
+}
+
 function describe(overview: SiteOverview, status: AgentStatus): string {
   const { images, subjects } = overview;
   const { name, federation, broker, problem } = status;
@@ -41,6 +47,10 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
     describeLastBackup(status),
+    ...status.concerns
+      .filter(({ message }) => message !== problem?.message)
+      .map(({ message, action }) => `${message} ${action}`),
+    ...(status.clock === null ? [] : [describeClock(status.clock)]),
     `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
     ...(overview.consents.expiring === 0
       ? []

@@ -141,6 +141,7 @@ export class SiteModel {
         this.enqueue({ type: 'declined', round: effect.manifest.round });
         return [];
       case 'takeBackDisallowed':
+      case 'takeBackAll':
       case 'takeBack':
         return [];
       case 'stop':
