@@ -22,6 +22,7 @@ import { prepareRunFolder, prepareSiteStores } from '../../core/simulation/site-
 import { createTrainerPool } from '../../core/simulation/trainer-pool.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { sweepBlobs } from '../../core/store/retention.ts';
+import type { Store } from '../../core/store/store.ts';
 import { applyFrozenBaseDelta } from '../../core/strategy/frozen-base-delta.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeFrozenBase } from '../../core/strategy/wire/wire.ts';
@@ -69,6 +70,7 @@ async function finishedRun(changes: Partial<RunConfig>) {
   await prepareRunFolder(folder, template, siteIds);
   const pool = createTrainerPool({ workers: 1, modelsFolder, logger: silentLogger });
   const ended = Promise.withResolvers<void>();
+  let center: Store | undefined;
   const federation = await openFederation({
     ...{ folder, config, sites, crops, catalogue, trainer: pool.forRun(), version: 'test' },
     compute: { engine: 'onnxruntime', device: 'cpu', threads: 1 },
@@ -77,12 +79,14 @@ async function finishedRun(changes: Partial<RunConfig>) {
     policy: openPolicy,
     logger: silentLogger,
     onChange() {
-      const [run] = federation?.store.runs.list() ?? [];
+      // Sites are heard before the federation is open.
+      const [run] = center?.runs.list() ?? [];
       if (run?.status === 'finished') ended.resolve();
       if (run?.status === 'failed') ended.reject(new Error(run.failure?.message));
     },
     onSiteProblem: (_site, problem) => ended.reject(problem),
   });
+  center = federation.store;
   const runId = await federation.start();
   await ended.promise;
   const base = await catalogue.load('dino');
