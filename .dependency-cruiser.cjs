@@ -11,6 +11,7 @@ const levels = [
   ['enrolment', 'policy'],
   ['site', 'coordinator', 'evidence'],
   ['rights'],
+  ['backup'],
   ['simulation', 'api'],
   ['agent'],
   ['cli'],

@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/smoke/**', 'test/attack/**', 'test/bench/**', 'node_modules/**'],
+    exclude: ['test/smoke/**', 'test/attack/**', 'test/chaos/**', 'test/bench/**', 'node_modules/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 180_000,

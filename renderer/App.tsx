@@ -17,6 +17,7 @@ import { AboutScreen } from './screens/about.tsx';
 import { AccessCodeScreen } from './screens/access-code.tsx';
 import { AdaptersScreen } from './screens/adapters.tsx';
 import { AuditScreen } from './screens/audit.tsx';
+import { BackupsScreen } from './screens/backups.tsx';
 import { DatasetScreen } from './screens/dataset.tsx';
 import { FirstRunScreen } from './screens/first-run.tsx';
 import { PolicyScreen } from './screens/policy.tsx';
@@ -124,6 +125,7 @@ function Screens({ status }: { status: AgentStatus }) {
       <Route path="/adapters" component={AdaptersScreen} />
       <Route path="/users" component={UsersScreen} />
       <Route path="/audit" component={AuditScreen} />
+      <Route path="/backups" component={BackupsScreen} />
       <Route path="/about">
         <AboutScreen status={status} />
       </Route>

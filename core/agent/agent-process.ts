@@ -41,10 +41,15 @@ export interface AgentProcessOptions {
   args: readonly string[];
   /** By default this process's own. */
   env?: NodeJS.ProcessEnv;
+  /** How long it may take to end in order when its parent was killed (ms). */
+  orphanGraceMs?: number;
   onReady(ready: AgentReady): void;
   /** One line for the log; the agent's standard error comes this way too. */
   log(line: string): void;
 }
+
+/** As an agent takes to say goodbye to its coordinator. */
+const orderlyEndMs = 10_000;
 
 /**
  * Starts the agent. Its standard input stays open as a lifeline: with `--with-parent` it ends when its parent is
@@ -55,6 +60,7 @@ export function startAgentProcess(options: AgentProcessOptions): AgentProcess {
   const { pid, ended, stop, kill } = startChild(options.nodePath, options.args, {
     ...(options.env === undefined ? {} : { env: options.env }),
     lifeline: 'stdin',
+    orphanGraceMs: options.orphanGraceMs ?? orderlyEndMs,
     onLine(line) {
       const said = jsonText.pipe(agentLine).safeParse(line).data;
       if (said?.type === 'ready') options.onReady(said);

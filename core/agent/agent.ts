@@ -1,6 +1,7 @@
 /** The composition root: one data folder, one store, and the role that this installation has. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { isWithdrawn } from '../api/adapters-view.ts';
 import { consentsChanged } from '../api/consents-changed.ts';
 import type { AdapterExport, AgentContext } from '../api/context.ts';
@@ -25,15 +26,19 @@ import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
 import { currentPolicy } from '../site/policy.ts';
-import { lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { anchorName } from '../store/anchor.ts';
+import { type DataFolder, lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { confirmRestored } from '../store/restored.ts';
 import { sweepBlobs } from '../store/retention.ts';
 import { openStore, type Store } from '../store/store.ts';
+import { createBackups } from './backups.ts';
 import { type CoordinatorRole, startCoordinatorRole } from './coordinator-role.ts';
 import { createDemoProcess } from './demo-process.ts';
 import { createEventHub } from './event-hub.ts';
 import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
+import { requireDatabase, requireKeys, requireOwnDatabase } from './installation.ts';
 import { createFileLogger } from './log-file.ts';
 import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
 import { version } from './version.ts';
@@ -55,18 +60,50 @@ export interface Agent {
 const defaultBrokerPort = 8883;
 const importDataset = 'imported';
 
-/** @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE | DATABASE_NEWER | DATABASE_DAMAGED | PORT_IN_USE */
+const reserveEveryMs = 30_000;
+/** Nothing else is answered while a statement waits for another program's lock. */
+const busyTimeoutMs = 250;
+
+/** @throws AppError DATABASE_MISSING | DATABASE_BEHIND, and what {@link openStore} throws */
+function openOwnStore(data: DataFolder): Store {
+  requireDatabase(data);
+  const anchorFile = join(data.dir, anchorName);
+  const open = () => openStore(data.dbFile, { anchorFile, reserve: data.reserve, busyTimeoutMs });
+  let store: Store;
+  try {
+    store = open();
+  } catch (thrown) {
+    if (toAppError(thrown).code !== 'DISK_FULL' || !data.reserve.release()) throw thrown;
+    store = open();
+  }
+  try {
+    requireOwnDatabase(data, readIdentity(store));
+    store.anchor();
+    return store;
+  } catch (thrown) {
+    store.close();
+    throw thrown;
+  }
+}
+
+/**
+ * @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE | DATABASE_NEWER | DATABASE_DAMAGED | DATABASE_MISSING |
+ *   DATABASE_BEHIND | PORT_IN_USE
+ */
 export async function createAgent(options: AgentOptions): Promise<Agent> {
   const data = openDataFolder(options.dataFolder);
   const lock = lockDataFolder(options.dataFolder);
   let store: Store;
   try {
-    store = openStore(data.dbFile);
+    store = openOwnStore(data);
   } catch (error) {
     lock.release();
     throw error;
   }
   const logger = createFileLogger(data.logsDir, 'agent');
+  // Room that was given away is taken back when there is some.
+  data.reserve.ensure();
+  const reserving = setInterval(() => data.reserve.ensure(), reserveEveryMs).unref();
   try {
     const swept = await sweepBlobs(store, data.blobs);
     if (swept > 0) logger.info({ blobs: swept }, 'files that nothing refers to were deleted');
@@ -89,9 +126,19 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     site: () => site?.node ?? null,
     onChange: () => events.emit({ type: 'changed', what: 'dataset' }),
   });
+  const backups = await createBackups({
+    ...{ store, data, logger, emit: events.emit },
+    origin() {
+      const { mode, name, federation } = status();
+      return { mode, name, federation, annealVersion: version };
+    },
+    afterwards: () => rights.look(),
+  });
   const demo = createDemoProcess(data.dir, () => events.emit({ type: 'changed', what: 'status' }));
 
   async function startRole(identity: Identity): Promise<void> {
+    // Once it has a role: a setup that was broken off goes on with the keys that it has made.
+    if (readIdentity(store) !== null && !settingUp) requireKeys(data, identity);
     const shared = { data, store, logger, events, catalogue };
     if (identity.mode === 'coordinator') {
       coordinator = await startCoordinatorRole({ ...shared, identity, products });
@@ -145,6 +192,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       action: 'federation-created',
       details: { federation: identity.federation },
     });
+    store.anchor();
   }
 
   async function join(...[input, actor]: Parameters<AgentContext['joinAsSite']>): Promise<void> {
@@ -170,13 +218,14 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       action: 'federation-joined',
       details: { federation: identity.federation, siteId: identity.siteId },
     });
+    store.anchor();
     await startRole(identity);
   }
 
   /** A label outside the classes of the run in progress is most likely mistyped; before any run is known, any will do. */
   function labelsOfRun(): readonly string[] | undefined {
     const run = store.runs.current();
-    return run === null ? undefined : runConfigSchema.parse(run.config).classes;
+    return run === null ? undefined : runConfigSchema.safeParse(run.config).data?.classes;
   }
 
   async function importImages(request: ImportRequest, actor: string): Promise<ImportReport> {
@@ -234,9 +283,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   /** Also of a site that waits for a run: nobody should learn of it only then. */
   const clockProblem = (): ErrorReport | null => clockFault(store)?.toReport() ?? null;
 
+  const diskProblem = (): ErrorReport | null => data.reserve.problem?.toReport() ?? null;
+
   function status(): AgentStatus {
     const identity = readIdentity(store);
-    const shared = { version, dataFolder: data.dir, demo: demo.status };
+    const lastBackupAt = backups.state().made[0]?.madeAt ?? null;
+    const shared = { version, dataFolder: data.dir, lastBackupAt, demo: demo.status };
     if (identity === null) {
       return {
         ...shared,
@@ -244,9 +296,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         name: null,
         federation: null,
         broker: { state: 'none', address: null },
-        problem: startProblem ?? clockProblem(),
+        problem: startProblem ?? clockProblem() ?? diskProblem(),
+        concerns: [],
+        clock: null,
       };
     }
+    const concerns = site?.concerns ?? coordinator?.concerns ?? [];
     const isOnline = identity.mode === 'site' ? site?.isOnline : coordinator?.isOnline;
     const address = identity.mode === 'site' ? identity.brokerUrl : (coordinator?.brokerAddress ?? null);
     return {
@@ -255,7 +310,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       name: identity.mode === 'site' ? identity.siteName : identity.federationName,
       federation: identity.federationName,
       broker: { state: isOnline === true ? 'online' : isOnline === false ? 'offline' : 'none', address },
-      problem: startProblem ?? clockProblem() ?? site?.problem ?? null,
+      problem: startProblem ?? clockProblem() ?? diskProblem() ?? concerns[0] ?? site?.problem ?? null,
+      concerns,
+      clock: site?.clock ?? null,
     };
   }
 
@@ -265,6 +322,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     people,
     catalogue,
     rights,
+    backups,
     leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
@@ -285,6 +343,13 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       events.emit({ type: 'changed', what: 'audit' });
       return written;
     },
+    confirmRestore(actor) {
+      const confirmed = confirmRestored(store, actor);
+      if (confirmed === null) return null;
+      site?.standingChanged();
+      for (const what of ['status', 'run', 'audit'] as const) events.emit({ type: 'changed', what });
+      return confirmed;
+    },
     siteDecided() {
       site?.decided();
       events.emit({ type: 'changed', what: 'run' });
@@ -299,14 +364,16 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   };
 
   async function close(): Promise<void> {
+    clearInterval(reserving);
     leakTests.close();
+    await backups.close();
     await rights.close();
     await demo.close();
     await site?.close();
     await coordinator?.close();
+    store.anchor();
     store.close();
     lock.release();
-    logger.flush();
   }
 
   const identity = readIdentity(store);

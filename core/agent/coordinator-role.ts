@@ -2,11 +2,13 @@
 import { isWelcome } from '../coordinator/admission.ts';
 import { connectCoordinator } from '../coordinator/connection.ts';
 import { type CoordinatorNode, createCoordinator } from '../coordinator/coordinator.ts';
+import { restoredConcern } from '../coordinator/standing.ts';
 import { createAuthority } from '../enrolment/authority.ts';
 import { startEnrolmentDesk } from '../enrolment/desk.ts';
 import { loadOrCreateSigner } from '../enrolment/key-files.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
+import type { ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { DataFolder } from '../store/data-folder.ts';
 import type { Store } from '../store/store.ts';
@@ -22,6 +24,8 @@ export interface CoordinatorRole {
   readonly node: CoordinatorNode;
   readonly brokerAddress: string;
   readonly isOnline: boolean;
+  /** What is wrong with where this coordinator stands. */
+  readonly concerns: ErrorReport[];
   close(): Promise<void>;
 }
 
@@ -90,6 +94,10 @@ export async function startCoordinatorRole(
       logger,
       onProgress: (siteId, progress) => events.emit({ type: 'progress', siteId, ...progress }),
       disconnect: (siteId) => broker.disconnect(siteId),
+      onStanding() {
+        events.emit({ type: 'changed', what: 'sites' });
+        events.emit({ type: 'changed', what: 'status' });
+      },
     });
     const brokerUrl = `mqtts://${hosts[0]}:${broker.port}`;
     const terms = {
@@ -108,6 +116,7 @@ export async function startCoordinatorRole(
       logger,
       catalogue,
       ports: connection.ports,
+      concernsOf: connection.standing.concernsOf,
       products,
       createInvitation: async (siteName, validHours) => issueInvitation(store, terms, siteName, validHours),
       disconnect: (siteId) => broker.disconnect(siteId),
@@ -124,15 +133,22 @@ export async function startCoordinatorRole(
       onEnrolled: () => node.inbox.sitesChanged(),
     });
     closers.unshift(() => desk.close());
-    await connection.open(node.inbox);
     closers.unshift(() => connection.close());
     closers.unshift(() => node.close());
+    // Nobody is listened to before the run in progress can answer.
+    await node.load();
+    await connection.open(node.inbox);
     await node.resume();
     return {
       node,
       brokerAddress: brokerUrl,
       get isOnline() {
         return link.online;
+      },
+      get concerns() {
+        const clock = connection.standing.ownClock();
+        const restored = restoredConcern(store);
+        return [restored, clock].flatMap((error) => error?.toReport() ?? []);
       },
       close: closeAll,
     };

@@ -1,7 +1,8 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 import path from 'node:path';
 import type { AdapterExport } from '../api/context.ts';
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import type { RunConfig } from '../config/run-config.ts';
+import { configIfReadable, configOf } from '../coordinator/readable-run.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -13,6 +14,7 @@ import { decodeLocalParameters, withKept } from '../site/local-parameters.ts';
 import { leavesUnchanged } from '../site/make-update.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import { readOwnBlob } from '../store/read-own-blob.ts';
 import type { AdapterRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { sumIntoAdapter } from '../strategy/frozen-base-adapter.ts';
@@ -32,15 +34,17 @@ export interface ExportSources {
 /**
  * @param target the folder (`peft`) or file to write
  * @throws AppError NOT_FOUND for an unknown hash; CONFIG_INVALID when the files cannot say what the run made, or several
- *   runs made different things of one file; MODEL_UNKNOWN, and what `writeAdapter` throws
+ *   runs made different things of one file; FILE_DAMAGED, MODEL_UNKNOWN, and what `writeAdapter` throws
  */
 export async function exportAdapterOf(
-  sources: ExportSources,
+  given: ExportSources,
   sha256: string,
   target: string,
   { runId, ...options }: AdapterExport,
 ): Promise<void> {
+  const sources = { ...given, blobs: namingDamage(given.blobs) };
   const row = findAdapter(sources.store, sha256, runId);
+  if (row?.kind === 'update' && !sources.blobs.has(sha256)) throw onlyNewestKept();
   if (row === null || !sources.blobs.has(sha256))
     throw new AppError('NOT_FOUND', 'This adapter is not in the data folder.');
   const run = sources.store.runs.get(row.runId);
@@ -48,7 +52,7 @@ export async function exportAdapterOf(
     const base = await sources.catalogue.load(defaultBaseId);
     return writeAdapter(target, decodeModelState(await sources.blobs.read(sha256), 'adapter'), base, options);
   }
-  const config = runConfigSchema.parse(run.config);
+  const config = configOf(run);
   const base = await sources.catalogue.load(
     await sources.catalogue.resolve(config.baseId, config.baseSha256),
   );
@@ -64,6 +68,19 @@ export async function exportAdapterOf(
       ? await sumIntoAdapter(frozenBaseDelta, state, sources.products)
       : applyFrozenBaseDelta(base, frozenBaseDelta, state);
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
+}
+
+/** Nothing is transferred here, so nothing is repeated. */
+function namingDamage(blobs: BlobStore): BlobStore {
+  return {
+    ...blobs,
+    read: (sha256) =>
+      readOwnBlob(blobs, sha256, {
+        message: 'A file of this adapter is damaged on this disk.',
+        action:
+          'Nothing was written. Export another round, or the result at the coordinator, or restore the data folder from a backup.',
+      }),
+  };
 }
 
 const withdrawalNote = `A consent behind this adapter was withdrawn.
@@ -85,7 +102,8 @@ function findAdapter(store: ReadOnlyStore, sha256: string, runId: string | undef
   const rows = store.adapters.list({ sha256, runId });
   const meaningOf = (row: AdapterRecord) => {
     const run = store.runs.get(row.runId);
-    return JSON.stringify([recordedParts(store, row), run && trainedWith(runConfigSchema.parse(run.config))]);
+    const config = run && configIfReadable(run);
+    return JSON.stringify([recordedParts(store, row), config && trainedWith(config)]);
   };
   if (new Set(rows.map(meaningOf)).size > 1) {
     const runs = [...new Set(rows.map((row) => row.runId))].join(', ');
@@ -189,6 +207,12 @@ function mayHaveFrozen(config: RunConfig, round: number): boolean {
   const plans = Array.from({ length: round + 1 }, (_, each) => configureTrain(config, each));
   return plans.slice(1).some((next, before) => frozenAfter(config, plans[before]!, next) !== 'nothing');
 }
+
+const onlyNewestKept = () =>
+  new AppError('NOT_FOUND', 'The file of this update is no longer in the data folder.', {
+    action:
+      "A site keeps its own updates of a run's last two rounds: export one of those, or a result at the coordinator.",
+  });
 
 function notHere(what: string): AppError {
   return new AppError(

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { loadCredentials } from '../enrolment/credentials.ts';
-import { loadOrCreateSigner } from '../enrolment/key-files.ts';
+import { loadSigner } from '../enrolment/key-files.ts';
 import { type EvidenceSource, type WrittenBundle, writeEvidence } from '../evidence/write-bundle.ts';
 import { AppError } from '../shared/errors.ts';
 import type { DataFolder } from '../store/data-folder.ts';
@@ -34,7 +34,7 @@ async function signed(
   identity: Identity | null,
 ): Promise<Omit<EvidenceSource, 'store'>> {
   if (identity?.mode === 'coordinator') {
-    const signer = await loadOrCreateSigner(keysDir, coordinatorId);
+    const signer = await loadSigner(keysDir, coordinatorId);
     const { federation, federationName: name } = identity;
     const about = {
       role: 'coordinator' as const,

@@ -5,8 +5,10 @@
  * is gone) if `--with-parent` is given.
  */
 import { parseArgs } from 'node:util';
+import { watchParent } from '../process/parent-watch.ts';
 import { toAppError } from '../shared/errors.ts';
 import type { AgentLine } from './agent-process.ts';
+import { keepRunning } from './last-resort.ts';
 import { runAgent } from './run-agent.ts';
 
 const { values } = parseArgs({
@@ -20,6 +22,7 @@ const { values } = parseArgs({
   },
 });
 
+watchParent();
 try {
   const running = await runAgent({
     dataFolder: values.data,
@@ -28,6 +31,7 @@ try {
     threads: values.threads === undefined ? undefined : Number(values.threads),
     autoApprove: values.approve,
   });
+  keepRunning(running.agent.logger);
   const { socket, url, accessCode } = running;
   say({ type: 'ready', socket, url, accessCode });
   const stop = () => void running.close().finally(() => process.exit(0));

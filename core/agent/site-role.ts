@@ -8,13 +8,14 @@ import type { BaseFacts } from '../policy/check-policy.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
-import { connectSite } from '../site/connection.ts';
+import { connectSite, ownPositionOf } from '../site/connection.ts';
 import { publishedPolicy } from '../site/policy.ts';
 import { createSite, type SiteNode } from '../site/site.ts';
 import type { DataFolder } from '../store/data-folder.ts';
-import type { DismissedBody } from '../transport/messages.ts';
+import type { ClockDifference, DismissedBody } from '../transport/messages.ts';
 import { connectMqtt } from '../transport/mqtt-link.ts';
 import { createPresence } from '../transport/presence.ts';
+import { coordinatorId } from '../transport/topics.ts';
 import type { RoleOptions } from './coordinator-role.ts';
 import type { SiteIdentity } from './identity.ts';
 import { version } from './version.ts';
@@ -24,8 +25,14 @@ export interface SiteRole {
   readonly isOnline: boolean;
   /** Why the broker cannot be reached, or what stopped the last round. */
   readonly problem: ErrorReport | null;
+  /** What is wrong with where this site and its coordinator stand, the most pressing first. */
+  readonly concerns: ErrorReport[];
+  /** This site's clock beside the coordinator's; null until it was measured. */
+  readonly clock: ClockDifference | null;
   /** Call after a decision or another policy is in the store. */
   decided(): void;
+  /** Call after a person has confirmed that the store went back in time. */
+  standingChanged(): void;
   close(): Promise<void>;
 }
 
@@ -35,6 +42,9 @@ export interface SiteRoleOptions extends RoleOptions<SiteIdentity> {
   autoApprove: boolean;
   leakOf: LeakTests['leakOf'];
 }
+
+/** So long the second of two computers with the same keys leaves the first one in peace. */
+const twinWaitsMs = 5 * 60_000;
 
 /** Of the round in progress. */
 export const workFolderOf = ({ trainingDir }: Pick<DataFolder, 'trainingDir'>): string =>
@@ -47,7 +57,10 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
   if (credentials === null)
     throw new AppError('NOT_JOINED', 'The keys of this site are missing from the data folder.');
   const { federation, siteId, signer } = credentials;
-  const presence = createPresence(federation, signer, logger);
+  const own = ownPositionOf(store, federation, signer);
+  // A coordinator of version 0.1 knows of no places.
+  const place = () => (store.peers.current(coordinatorId) === null ? undefined : own.hint());
+  const presence = createPresence(federation, signer, logger, place);
   const link = await connectMqtt({
     url: credentials.brokerUrl,
     clientId: siteId,
@@ -75,7 +88,18 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
     logger,
     onManifest: (manifest) => node?.receiveManifest(manifest),
     onUnreadable: (error) => node?.refuseUnreadable(error),
-    onReceipt: (receipt) => node?.receiveReceipt(receipt),
+    onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
+    onUpdateDamaged: (sha256) => node?.updateDamaged(sha256),
+    own,
+    onRestored() {
+      presence.again();
+      node?.standingChanged();
+    },
+    onCoordinatorReturned: (manifest) => node?.coordinatorReturned(manifest),
+    onTwin(twin) {
+      if (twin === 'wait') link.standBack(twinWaitsMs);
+    },
+    onStanding: () => events.emit({ type: 'changed', what: 'status' }),
     onDismissed(received) {
       dismissal = received;
       events.emit({ type: 'changed', what: 'status' });
@@ -114,6 +138,16 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
       if (dismissal !== null && Date.parse(dismissal.until) > Date.now())
         return dismissedProblem(dismissal).toReport();
       return link.problem?.toReport() ?? created.problem;
+    },
+    get concerns() {
+      return connection.standing.concerns();
+    },
+    get clock() {
+      return connection.standing.clock;
+    },
+    standingChanged() {
+      created.standingChanged();
+      connection.greet();
     },
     decided() {
       created.decided();

@@ -62,11 +62,13 @@ const withdraw = managing
   )
   .mutation(({ ctx: { agent, actor }, input: { keepImages, ...input } }) => {
     const { store } = agent;
-    store.transaction(() => {
-      const subject = store.subjects.byPseudonym(input.pseudonym);
-      if (keepImages && subject !== null) keepCrops(store, subject, true, actor);
-      withdrawConsent(store, { ...input, recordedBy: actor });
-    });
+    store.withReserve(() =>
+      store.transaction(() => {
+        const subject = store.subjects.byPseudonym(input.pseudonym);
+        if (keepImages && subject !== null) keepCrops(store, subject, true, actor);
+        withdrawConsent(store, { ...input, recordedBy: actor });
+      }),
+    );
     consentsChanged(agent);
     return subjectRow(agent.store, input.pseudonym);
   });

@@ -1,4 +1,5 @@
 /** What the router needs from the agent's composition root. */
+import type { Backups } from '../backup/backups.ts';
 import type { CoordinatorNode } from '../coordinator/coordinator.ts';
 import type { ImportRequest } from '../data/import-request.ts';
 import type { Device } from '../engine/engine.ts';
@@ -10,6 +11,7 @@ import type { LeakTests } from '../policy/leak-test-service.ts';
 import type { Rights } from '../rights/rights.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { Restored } from '../store/restored.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentEvent, AgentStatus, ImportPreview, ImportReport } from './contract.ts';
 
@@ -22,6 +24,7 @@ export interface AgentContext {
   readonly people: People;
   readonly catalogue: Catalogue;
   readonly rights: Rights;
+  readonly backups: Backups;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
   /** When this site joined its federation. */
@@ -49,6 +52,8 @@ export interface AgentContext {
   ): Promise<{ folder: string; withdrawn: boolean }>;
   /** @param target a new file, or a folder that is there */
   exportEvidence(target: string, actor: string): Promise<WrittenBundle>;
+  /** A person has compared the consents after the store went back in time. @returns what it was about; null: nothing */
+  confirmRestore(actor: string): Restored | null;
   /** Call after a decision about a run, or another policy, is in the store. */
   siteDecided(): void;
   /** Null until this installation joined a federation. */

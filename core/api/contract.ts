@@ -32,8 +32,13 @@ import type {
   ProposalRecord,
   Split,
 } from '../store/records.ts';
+import type { Restored } from '../store/restored.ts';
+import type { ClockDifference } from '../transport/messages.ts';
 import type { ConsentOutlook } from './consent-notes.ts';
 
+export type { BackupState } from '../backup/backups.ts';
+export type { BackupProgress } from '../backup/progress.ts';
+export type { WrittenBackup } from '../backup/write-backup.ts';
 export type { ConsentsReport } from '../data/consent-table.ts';
 export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../data/import-folder.ts';
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
@@ -59,6 +64,12 @@ export interface AgentStatus {
   broker: { state: 'none' | 'connecting' | 'online' | 'offline'; address: string | null };
   /** The newest problem that a person should know of. */
   problem: ErrorReport | null;
+  /** When the newest backup that is known was made, ISO 8601 UTC; null: never. */
+  lastBackupAt: string | null;
+  /** What is wrong with where this side and the others stand (clocks, copies, restored data), the most pressing first. */
+  concerns: ErrorReport[];
+  /** A site's clock beside the coordinator's; null until it was measured, and at a coordinator. */
+  clock: ClockDifference | null;
   /** The demo that was started from these screens; it has screens of its own. */
   demo: DemoStatus | null;
 }
@@ -71,6 +82,8 @@ export interface DemoStatus {
   /** Folder of the report, once there is one. */
   outFolder: string | null;
 }
+
+export type { Restored } from '../store/restored.ts';
 
 export interface SiteOverview {
   siteId: string | null;
@@ -88,6 +101,8 @@ export interface SiteOverview {
   approval: ApprovalCard | null;
   /** Consents that end, and what that means for the run in progress. */
   consents: ConsentOutlook;
+  /** The store went back in time, and nobody has confirmed it yet; null else. */
+  restored: Restored | null;
 }
 
 /** A class of the run, with what this site has of it. */
@@ -232,6 +247,8 @@ export interface ErasedSubject {
   erasure: Erasure;
   /** PDF, base64. */
   certificate: string;
+  /** Known backups from before: the person is in them until they are deleted. */
+  backupsBefore: number;
 }
 
 export interface RetentionState {
@@ -267,7 +284,7 @@ export interface AuditPage extends Omit<AuditVerification, 'rows'> {
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */
 export type AgentEvent =
-  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' }
+  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' | 'backup' }
   | {
       type: 'progress';
       runId: string;

@@ -1,8 +1,10 @@
 /** The rights of a subject: what is stored, what it was used for, erasure; and how long crops stay. */
 import { z } from 'zod';
+import { knownBackups } from '../backup/known-backups.ts';
 import { traceSubject } from '../consent/trace.ts';
 import { erasureCertificate } from '../rights/certificate.ts';
 import { actions, keepCrops } from '../rights/crop-retention.ts';
+import { erasureList } from '../rights/erasure-list.ts';
 import { subjectReport, subjectReportPdf } from '../rights/subject-report.ts';
 import { AppError } from '../shared/errors.ts';
 import { consentsChanged } from './consents-changed.ts';
@@ -27,8 +29,10 @@ async function withCertificate(
 ): Promise<ErasedSubject> {
   const siteName = agent.status().name ?? 'a site that has not joined a federation';
   const writtenAt = agent.store.now();
-  const certificate = base64(await erasureCertificate(erasure, { siteName, pseudonym, writtenAt }));
-  return { erasure, certificate };
+  // What was made meanwhile shows the time before its rows went.
+  const backups = knownBackups(agent.store).filter(({ madeAt }) => madeAt < (erasure.doneAt ?? writtenAt));
+  const certificate = await erasureCertificate(erasure, { siteName, pseudonym, writtenAt, backups });
+  return { erasure, certificate: base64(certificate), backupsBefore: backups.length };
 }
 
 function retentionState({ store, rights }: AgentContext): RetentionState {
@@ -78,6 +82,8 @@ export const rightsRouter = router({
       changed(agent);
       return { kept: input.keep };
     }),
+  /** What was erased here, by keyed hash, for restoring an older backup. */
+  erasures: managing.query(({ ctx }) => erasureList(ctx.agent.store)),
   /** What waits to be deleted. */
   retention: viewing.query(({ ctx }) => retentionState(ctx.agent)),
   /** Somebody has looked: the date and time of this computer are right. What is due by them is deleted. */

@@ -11,6 +11,7 @@ import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
 import { cardOf, measuringLeaks } from './approval-card.ts';
+import { backupsRouter } from './backups-router.ts';
 import { consentFilesRouter } from './consent-files-router.ts';
 import { consentRouter } from './consent-router.ts';
 import type { AgentContext } from './context.ts';
@@ -152,6 +153,11 @@ const siteRouter = router({
       agent.siteDecided();
       return { ...sitePolicyView(agent.store), proposed: proposedOf(agent, person, outcome) };
     }),
+  /** Somebody has compared the consents after the data went back to an earlier state: the site takes part again. */
+  confirmRestore: approving.mutation(async ({ ctx: { agent, actor } }) => {
+    const confirmed = agent.confirmRestore(actor);
+    return { ...(await siteOverview(agent)), confirmed };
+  }),
   pause: pausing.mutation(({ ctx }) => {
     site(ctx.agent).pause();
     return siteOverview(ctx.agent);
@@ -196,6 +202,13 @@ const coordinatorRouter = router({
   stopRun: approving
     .input(run)
     .mutation(({ ctx, input }) => coordinator(ctx.agent).stopRun(input.runId, ctx.actor)),
+  pauseRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).pauseRun(input.runId, ctx.actor)),
+  /** Also of a run that failed. */
+  resumeRun: approving
+    .input(run)
+    .mutation(({ ctx, input }) => coordinator(ctx.agent).resumeRun(input.runId, ctx.actor)),
   run: viewing.input(run).query(({ ctx, input }) => coordinator(ctx.agent).runDetail(input.runId)),
 });
 
@@ -227,6 +240,7 @@ export const appRouter = router({
       ctx.agent.exportAdapter(sha256, folder, options, ctx.actor),
     ),
   evidence: evidenceRouter,
+  backups: backupsRouter,
   audit: viewing
     .input(z.object({ beforeSeq: z.number().int().positive().optional() }).optional())
     .query(({ ctx: { agent }, input }): AuditPage => {

@@ -8,6 +8,7 @@ import { summarise, withdrawalOf } from '../coordinator/run-view.ts';
 import { AppError } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import type { ConsentEventRecord, SubjectSummary } from '../store/records.ts';
+import { restoredNote } from '../store/restored.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { listDecisions, measuringLeaks, pendingCard } from './approval-card.ts';
 import { consentOutlook } from './consent-notes.ts';
@@ -106,6 +107,7 @@ export async function siteOverview(agent: AgentContext): Promise<SiteOverview> {
     notice: site?.notice ?? null,
     run: run === null ? null : summarise(run, withdrawalOf(store, run.id)),
     consents: consentOutlook(store, run),
+    restored: restoredNote(store),
     contractSha256: run === null ? null : (store.contracts.pinsOf(run.id)?.sha256 ?? null),
     approval:
       site === null

@@ -25,7 +25,7 @@ export function subjectIdOf(store: ReadOnlyStore, pseudonym: string): number {
 export function correctionSetting(store: ReadOnlyStore): CorrectionSetting {
   const run = store.runs.current();
   return {
-    classes: run === null ? null : runConfigSchema.parse(run.config).classes,
+    classes: runConfigSchema.safeParse(run?.config).data?.classes ?? null,
     purpose: purposeInQuestion(store),
   };
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { correctionSchema } from '../config/correction.ts';
 import { addDocument, documentOf, removeDocument } from '../data/consent-documents.ts';
 import { correctImages, reviewCorrection } from '../data/corrections.ts';
+import { readOwnBlob } from '../store/read-own-blob.ts';
 import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
 import { correctionSetting, subjectDetail, subjectImages } from './subject-view.ts';
@@ -16,6 +17,11 @@ const documentsOf = ({ agent, actor }: { agent: AgentContext; actor: string }) =
   blobs: agent.blobs,
   actor,
 });
+
+const damagedScan = {
+  message: 'This scan is damaged on this disk.',
+  action: 'Attach the scan again, or restore the data folder from a backup.',
+};
 
 export const subjectsRouter = router({
   get: viewing.input(pseudonym).query(({ ctx, input }) => subjectDetail(ctx.agent.store, input.pseudonym)),
@@ -55,7 +61,7 @@ export const subjectsRouter = router({
   /** A scan itself, which names the patient: for those who look after the data. */
   document: managing.input(document).query(async ({ ctx: { agent }, input }) => {
     const { sha256, mediaType } = documentOf(agent.store, input.id);
-    const bytes = await agent.blobs.read(sha256);
+    const bytes = await readOwnBlob(agent.blobs, sha256, damagedScan);
     return { mediaType, base64: Buffer.from(bytes).toString('base64') };
   }),
 });

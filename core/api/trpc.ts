@@ -1,4 +1,5 @@
 /** tRPC set up once: every error leaves as an ErrorReport, never as a stack. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { initTRPC, TRPCError } from '@trpc/server';
 import { ZodError } from 'zod';
 import type { Role } from '../config/roles.ts';
@@ -70,8 +71,25 @@ interface ProcedureMeta {
   open?: true;
 }
 
+/** So often, and after so long, a question is asked again that has met another program's lock on the database. */
+const busyTries = 3;
+const busyWaitMs = 150;
+
+/** Only questions: of a change nobody knows here how far it came. */
+const askAgain = trpc.middleware(async ({ type, next }) => {
+  let result = await next();
+  for (let tries = 1; type === 'query' && tries < busyTries && isBusy(result); tries++) {
+    await sleep(busyWaitMs);
+    result = await next();
+  }
+  return result;
+});
+
+const isBusy = (result: { ok: boolean; error?: TRPCError }): boolean =>
+  !result.ok && result.error?.cause instanceof AppError && result.error.cause.code === 'DATABASE_BUSY';
+
 export const router = trpc.router;
-const procedure = trpc.procedure.use(mapErrors);
+const procedure = trpc.procedure.use(mapErrors).use(askAgain);
 
 function forRoles(...roles: Role[]) {
   return procedure.meta({ roles }).use(({ ctx, type, next }) => {

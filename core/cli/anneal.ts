@@ -2,9 +2,11 @@
 /** The `anneal` command. */
 import { Command, CommanderError } from 'commander';
 import { version } from '../agent/version.ts';
+import { watchParent } from '../process/parent-watch.ts';
 import { AppError } from '../shared/errors.ts';
 import { addAdapterCommands } from './commands/adapters.ts';
 import { addAuditCommands } from './commands/audit.ts';
+import { addBackupCommands } from './commands/backup.ts';
 import { addConsentCommands } from './commands/consent.ts';
 import { addCoordinatorCommands } from './commands/coordinator.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -15,6 +17,7 @@ import { addReportCommand } from './commands/report.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
 import { addSiteCommands } from './commands/site.ts';
+import { addStartFreshCommand } from './commands/start-fresh.ts';
 import { addTraceCommand } from './commands/trace.ts';
 import { addUserCommands } from './commands/users.ts';
 import { endWithReader, printError } from './output.ts';
@@ -22,6 +25,7 @@ import { actAs } from './with-agent.ts';
 
 const asJson = process.argv.includes('--json');
 endWithReader();
+watchParent();
 
 const program = new Command('anneal')
   .description('Federated LoRA fine-tuning of a face model: no photograph leaves its hospital.')
@@ -55,6 +59,7 @@ addConsentCommands(program);
 addTraceCommand(program);
 addAdapterCommands(program);
 addAuditCommands(program);
+addBackupCommands(program);
 addModelCommands(program);
 addPlanCommand(program);
 addServeCommand(program);
@@ -62,6 +67,7 @@ addDoctorCommand(program);
 addSimulateCommand(program);
 addReportCommand(program);
 addUserCommands(program);
+addStartFreshCommand(program);
 
 try {
   await program.parseAsync();

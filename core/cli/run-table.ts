@@ -1,6 +1,7 @@
 /** A run and its rounds as the terminal shows them. */
 import type { RoundRow, RunDetail } from '../api/contract.ts';
 import type { PrivacySettings } from '../config/round-options.ts';
+import { describePause } from './describe-pause.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
 import { describeMetrics } from './metrics-table.ts';
 
@@ -48,6 +49,7 @@ export function describeRun(run: RunDetail): string {
   const rightAligned = columns.flatMap(({ isText }, index) => (isText === true ? [] : [index]));
   return [
     `Run ${run.id} (${run.strategy}): ${run.status}, round ${run.round + 1} of ${run.rounds}.`,
+    ...(run.pause === null ? [] : [describePause(run.pause)]),
     formatTable(
       columns.map(({ name }) => name),
       done.map((round) => columns.map(({ cell }) => cell(round))),

@@ -8,23 +8,47 @@ export interface SecretReader extends Disposable {
   read(words: string): Promise<string>;
 }
 
+/** Lines of standard input that nobody has asked for yet: one reader may be given what is meant for the next. */
+const waiting: string[] = [];
+let isOver = false;
+
 export function createSecretReader(): SecretReader {
   const isTerminal = process.stdin.isTTY === true;
   // The terminal's echo is readline's own output, which goes nowhere.
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const lines: Interface = createInterface({ input: process.stdin, output: silent, terminal: isTerminal });
-  const iterator = lines[Symbol.asyncIterator]();
-  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+  let wake = () => {};
+  let lines: Interface | null = null;
+  function listen(): void {
+    lines = createInterface({ input: process.stdin, output: silent, terminal: isTerminal });
+    lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+    lines.on('line', (line) => {
+      waiting.push(line);
+      wake();
+    });
+    lines.on('close', () => {
+      // By the end of what was sent, or by Ctrl-D, unless it was closed here.
+      if (lines !== null) isOver = true;
+      wake();
+    });
+  }
   return {
     async read(words) {
       if (isTerminal) process.stderr.write(`${words}: `);
-      const { value, done } = await iterator.next();
+      if (waiting.length === 0 && !isOver) {
+        if (lines === null) listen();
+        while (waiting.length === 0 && !isOver) await new Promise<void>((resolve) => (wake = resolve));
+      }
       if (isTerminal) process.stderr.write('\n');
-      if (done !== true && value !== '') return value;
+      const value = waiting.shift() ?? '';
+      if (value !== '') return value;
       throw new AppError('CONFIG_INVALID', 'No password was given.', {
         action: 'Type it when Anneal asks, or send it as a line of standard input.',
       });
     },
-    [Symbol.dispose]: () => lines.close(),
+    [Symbol.dispose]() {
+      const opened = lines;
+      lines = null;
+      opened?.close();
+    },
   };
 }

@@ -172,6 +172,10 @@ const withdrawalSchema = ofZone((zone) =>
  * @throws AppError SUBJECT_UNKNOWN | CONSENT_INVALID
  */
 export function withdrawConsent(store: Store, withdrawal: ConsentWithdrawal): ConsentEventRecord {
+  return store.withReserve(() => recordWithdrawal(store, withdrawal));
+}
+
+function recordWithdrawal(store: Store, withdrawal: ConsentWithdrawal): ConsentEventRecord {
   return store.transaction(() => {
     const zone = siteTimeZone(store);
     const { pseudonym, date, purpose, ...said } = understood(withdrawalSchema(zone), withdrawal);

@@ -19,7 +19,7 @@ export interface Attendance {
   /** A new message of the site came. */
   alive(siteId: string): void;
   online(): string[];
-  /** How long ago a site was last here, in ms; 0 when it is. */
+  /** For how long it could have been heard that a site is here, and was not (ms); 0 when it is. */
   offlineForMs(siteId: string): number;
   close(): void;
 }
@@ -29,6 +29,7 @@ interface Attendee {
   /** Since its last sign of life, not counting time in which nothing could be heard. */
   silentMs: number;
   isOnline: boolean;
+  /** On the clock of the time spent listening. */
   offlineSince: number;
 }
 
@@ -38,21 +39,30 @@ const [leastTickMs, mostTickMs] = [20, 5_000];
 
 export function createAttendance(options: AttendanceOptions): Attendance {
   const { sites, signOfLifeMs, isListening, onChange } = options;
-  const startedAt = Date.now();
   const attendees = new Map<string, Attendee>();
   const tickMs = Math.min(mostTickMs, Math.max(leastTickMs, signOfLifeMs / looksPerSign));
   let tickedAt = performance.now();
+  let heardAt = performance.now();
+  let heardMs = 0;
+
+  /** For how long signs of life could be heard: neither a pause of this process nor one of its connection makes a site late. */
+  function listenedMs(): number {
+    const now = performance.now();
+    if (isListening()) heardMs += Math.min(now - heardAt, 2 * mostTickMs);
+    heardAt = now;
+    return heardMs;
+  }
 
   function update(siteId: string, change: Partial<Pick<Attendee, 'isPresent' | 'silentMs'>>): void {
     const before = attendees.get(siteId) ?? {
-      ...{ isPresent: false, silentMs: Number.POSITIVE_INFINITY, isOnline: false, offlineSince: startedAt },
+      ...{ isPresent: false, silentMs: Number.POSITIVE_INFINITY, isOnline: false, offlineSince: 0 },
     };
     const now = { ...before, ...change };
     const isOnline = now.isPresent && now.silentMs < signOfLifeMs;
     attendees.set(siteId, {
       ...now,
       isOnline,
-      ...(before.isOnline && !isOnline && { offlineSince: Date.now() }),
+      ...(before.isOnline && !isOnline && { offlineSince: listenedMs() }),
     });
     if (isOnline === before.isOnline) return;
     if (isOnline) sites.touchLastSeen(siteId);
@@ -64,6 +74,7 @@ export function createAttendance(options: AttendanceOptions): Attendance {
     const now = performance.now();
     const elapsedMs = Math.min(now - tickedAt, 2 * tickMs);
     tickedAt = now;
+    listenedMs();
     if (!isListening()) return;
     for (const [siteId, { silentMs }] of attendees) update(siteId, { silentMs: silentMs + elapsedMs });
   }
@@ -75,7 +86,7 @@ export function createAttendance(options: AttendanceOptions): Attendance {
     online: () => [...attendees].filter(([, { isOnline }]) => isOnline).map(([siteId]) => siteId),
     offlineForMs(siteId) {
       const attendee = attendees.get(siteId);
-      return attendee?.isOnline ? 0 : Date.now() - (attendee?.offlineSince ?? startedAt);
+      return attendee?.isOnline ? 0 : listenedMs() - (attendee?.offlineSince ?? 0);
     },
     close: () => clearInterval(timer),
   };

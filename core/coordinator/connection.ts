@@ -1,4 +1,5 @@
 /** Connects the coordinator to MQTT: its manifest out, the sites' signed messages in, blobs both ways. */
+import type { z } from 'zod';
 import type { SitePolicy } from '../config/site-policy.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
@@ -9,17 +10,20 @@ import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobExchange, createBlobExchange } from '../transport/blob-exchange.ts';
 import { createConcurrencyLimiter } from '../transport/concurrency-limiter.ts';
-import { createReplayGuard, maxEnvelopeBytes, openIfValid, sealEnvelope } from '../transport/envelope.ts';
+import { maxEnvelopeBytes, openIfValid, sealEnvelope } from '../transport/envelope.ts';
 import type { Link, LinkMessage } from '../transport/link.ts';
 import {
   chunkBytes,
+  type DeclinedBody,
   type ManifestBody,
   maxManifestBytes,
   sha256Schema,
   siteToCoordinator,
   writtenManifest,
 } from '../transport/messages.ts';
+import { createOwnPosition, type Stamp } from '../transport/own-position.ts';
 import { watchPresence } from '../transport/presence.ts';
+import { createNewestHeard, createReplayGuard } from '../transport/replay-guard.ts';
 import type { Signer } from '../transport/signature.ts';
 import { createTopics } from '../transport/topics.ts';
 import { createAdmission, type Dismissal } from './admission.ts';
@@ -27,6 +31,7 @@ import { createAttendance } from './attendance.ts';
 import type { CoordinatorInbox } from './coordinator.ts';
 import type { RunPorts } from './run-engine.ts';
 import type { BudgetLimits, Fault } from './sender-budget.ts';
+import { type CoordinatorStanding, createCoordinatorStanding, type Standing } from './standing.ts';
 
 export interface CoordinatorConnectionOptions {
   link: Link;
@@ -49,10 +54,21 @@ export interface CoordinatorConnectionOptions {
   dismissalMs?: number;
   /** For how long a site counts as online after the last thing it said (ms); Infinity: until its connection ends. */
   signOfLifeMs?: number;
+  /** What people see of where sites stand has changed. */
+  onStanding?(): void;
+  /** The clock of this computer; for tests. */
+  now?: () => Date;
+}
+
+/** What this coordinator says of the run in progress. */
+function runOf(store: Store) {
+  const run = store.runs.current();
+  return run === null ? null : { id: run.id, round: run.round, state: run.status };
 }
 
 export interface CoordinatorConnection {
   readonly ports: RunPorts;
+  readonly standing: Pick<CoordinatorStanding, 'concernsOf' | 'ownClock'>;
   open(inbox: CoordinatorInbox): Promise<void>;
   close(): Promise<void>;
 }
@@ -61,7 +77,7 @@ export interface CoordinatorConnection {
 const largeManifestKey = 'coordinator.manifest';
 
 /** More than all other fields of an envelope take. */
-const envelopeFieldsBytes = 1024;
+const envelopeFieldsBytes = 2048;
 
 /** Three times as long as sites take from one hello to the next. */
 const defaultSignOfLifeMs = 90_000;
@@ -78,10 +94,25 @@ const grantedSites = 8;
 export function connectCoordinator(options: CoordinatorConnectionOptions): CoordinatorConnection {
   const { link, federation, signer, store, blobs, logger } = options;
   const topics = createTopics(federation);
-  const replays = createReplayGuard();
+  const { now = () => new Date() } = options;
+  const own = createOwnPosition(store, federation, signer, () => runOf(store));
+  const standing = createCoordinatorStanding({
+    ...{ store, own, logger },
+    onReturned: () => {
+      // Sites leave aside what came before this; what they answer to it says what this side has lost.
+      inbox?.connected();
+    },
+    onChange: () => options.onStanding?.(),
+  });
+  const replays = createReplayGuard({ peers: store.peers });
+  const heard = createNewestHeard(store.peers);
+  /** Declines that are being recorded, by message. */
+  const declining = new Map<string, Promise<boolean>>();
   const grants = createConcurrencyLimiter(grantedSites);
   const publishing = createSerialQueue();
   let inbox: CoordinatorInbox | null = null;
+  /** From then on sites can be heard. */
+  let isOpen = false;
   /** Hash of the file that the manifest names when it is too large for an envelope. */
   let largeManifest = store.settings.get(largeManifestKey, sha256Schema);
   const closers: (() => Promise<void> | void)[] = [];
@@ -92,7 +123,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
   const attendance = createAttendance({
     sites: store.sites,
     signOfLifeMs,
-    isListening: () => link.online,
+    isListening: () => isOpen && link.online,
     onChange: () => inbox?.sitesChanged(),
   });
   closers.push(() => attendance.close());
@@ -112,16 +143,19 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       blobs,
       logger,
       // A site gets global states of the run in progress; never another site's update.
-      maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? false),
+      maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? null),
       onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
       onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
       onFault: (peer, kind) => fault(peer, kind, 'chunks'),
+      stamp: own.hint,
+      peers: store.peers,
     });
 
-  const send = (siteId: string, type: string, body: unknown) =>
+  /** @param stamp a new place, which is written, unless nobody relies on the message */
+  const send = (siteId: string, type: string, body: unknown, stamp: Stamp = own.stamp()) =>
     link.publish(
       topics.message(siteId, 'down'),
-      sealEnvelope({ federation, recipient: siteId, type, body }, signer),
+      sealEnvelope({ federation, recipient: siteId, type, body, at: now(), stamp }, signer),
     );
 
   async function receive(message: LinkMessage): Promise<void> {
@@ -135,36 +169,84 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       bodies: siteToCoordinator,
     });
     if (opened === null) return fault(siteId, 'message', 'is none');
+    const receivedAt = now();
     const isNew = replays.accept(opened);
-    // What came before may have been held back on the way: it says nothing of now.
-    if (isNew) attendance.alive(siteId);
+    // What was said earlier may have been held back on the way: it says nothing of now.
+    const isNow = isNew && heard.isNewest(opened);
+    if (opened.type === 'hello') return greet(siteId, opened, { isNew, isNow, receivedAt });
+    if (!standing.takes(siteId, opened.type, opened)) {
+      // Said in an earlier life of the site's store: nobody there means it any more, so it need not be said again.
+      if (opened.type === 'declined') await acknowledge(siteId, opened.id);
+      return;
+    }
+    if (isNow) attendance.alive(siteId);
     switch (opened.type) {
-      case 'hello':
-        if (!isNew) return;
-        recordPolicy(siteId, opened.body.policy);
-        store.sites.touchLastSeen(siteId);
-        return send(siteId, 'welcome', {
-          coordinatorName: options.coordinatorName,
-          version: options.version,
-        });
       case 'progress':
-        if (!isNew) return;
+        if (!isNow) return;
         options.onProgress(siteId, opened.body);
-        return inbox?.received(siteId, opened);
+        await inbox?.received(siteId, opened);
+        return;
       // What a site repeats until it is answered has effects that repeating does not change.
       case 'announce':
-        return inbox?.received(siteId, opened);
-      case 'evaluation':
         await inbox?.received(siteId, opened);
-        return send(siteId, 'ack', { messageId: opened.id });
+        return;
+      // An answer says that it is in the store: what could not be dealt with gets none, and the site says it again.
+      case 'evaluation':
+        if (await inbox?.received(siteId, opened)) await acknowledge(siteId, opened.id);
+        return;
       // Also one that waited for days at the site: what it says holds for good.
       case 'withdrawn':
-        await inbox?.withdrawn(siteId, opened.body);
-        return send(siteId, 'ack', { messageId: opened.id });
+        if (inbox === null) return;
+        await inbox.withdrawn(siteId, opened.body);
+        return acknowledge(siteId, opened.id);
       case 'declined':
-        if (isNew) await inbox?.received(siteId, opened);
-        return send(siteId, 'ack', { messageId: opened.id });
+        if (await declined(siteId, opened, isNew)) await acknowledge(siteId, opened.id);
     }
+  }
+
+  type Hello = Standing & { body: z.output<typeof siteToCoordinator.hello> };
+
+  async function greet(
+    siteId: string,
+    hello: Hello,
+    { isNew, isNow, receivedAt }: { isNew: boolean; isNow: boolean; receivedAt: Date },
+  ): Promise<void> {
+    const { body } = hello;
+    // Answered in any case: a site whose store went back says what was said before and has to hear of it, and one whose clock is
+    // wrong learns to give places. Of an old one nothing else comes.
+    const answer = standing.greet(siteId, { ...hello, isNew, receivedAt }, body.standing);
+    if (isNow && answer.twin !== 'wait') {
+      attendance.alive(siteId);
+      recordPolicy(siteId, body.policy);
+      store.sites.touchLastSeen(siteId);
+    }
+    const { coordinatorName, version } = options;
+    const stamp = { ...own.hint(), position: own.statement() };
+    await send(siteId, 'welcome', { coordinatorName, version, standing: answer }, stamp);
+  }
+
+  const acknowledge = (siteId: string, messageId: string) => send(siteId, 'ack', { messageId });
+
+  /** Taken once: said again later it would hide that the site has changed its mind. @returns whether it is taken */
+  async function declined(
+    siteId: string,
+    message: { id: string; sender: string; type: 'declined'; body: DeclinedBody },
+    isNew: boolean,
+  ): Promise<boolean> {
+    const key = `${siteId} ${message.id}`;
+    if (!isNew) return (await declining.get(key)) ?? true;
+    const taking = (async () => {
+      let isTaken = false;
+      try {
+        isTaken = (await inbox?.received(siteId, message)) ?? false;
+      } finally {
+        if (!isTaken) replays.forget(message);
+        declining.delete(key);
+      }
+      return isTaken;
+    })();
+    declining.set(key, taking);
+    return taking;
   }
 
   function recordPolicy(siteId: string, policy: SitePolicy | null): void {
@@ -198,7 +280,11 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
     else if (file !== before) store.settings.set(largeManifestKey, file);
     largeManifest = file;
     try {
-      await link.publish(topics.manifest, sealEnvelope({ federation, ...message }, signer), { retain: true });
+      await link.publish(
+        topics.manifest,
+        sealEnvelope({ federation, ...message, at: now(), stamp: own.stamp() }, signer),
+        { retain: true },
+      );
     } finally {
       if (before !== null && before !== file) await collectBlobs(store, blobs, [before]);
     }
@@ -239,6 +325,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       offlineForMs: (siteId) => (keyOf(siteId) === null ? Infinity : attendance.offlineForMs(siteId)),
       fault,
     },
+    standing,
     async open(given) {
       inbox = given;
       const opened = await openExchange();
@@ -253,6 +340,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
         (siteId) => fault(siteId, 'message', 'no valid presence'),
       );
       closers.unshift(() => presence.close());
+      isOpen = true;
       closers.unshift(
         link.onStatus((isOnline) => {
           if (isOnline) inbox?.connected();

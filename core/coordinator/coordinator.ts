@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto';
 import {
   type RunConfig,
   type RunSettings,
-  runConfigSchema,
   runSettingsSchema,
   startFromText,
   startStateOf,
@@ -18,6 +17,7 @@ import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
 import { plural } from '../shared/text.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { RunRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import { getStrategy } from '../strategy/registry.ts';
@@ -26,7 +26,10 @@ import type { AggregateRound } from '../strategy/strategy.ts';
 import { encodeGlobalState, fileValueCount, globalForm } from '../strategy/wire/wire.ts';
 import type { ManifestBody, WithdrawnBody } from '../transport/messages.ts';
 import { dismissalOf } from './admission.ts';
+import { configOf, pauseUnloadable, reading } from './readable-run.ts';
+import { createRunControls } from './run-controls.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
+import { isOver } from './run-reducer.ts';
 import { completeRunConfig } from './run-settings.ts';
 import {
   type CoordinatorOverview,
@@ -37,6 +40,7 @@ import {
   summarise,
   withdrawalOf,
 } from './run-view.ts';
+import type { SiteConcerns } from './standing.ts';
 import { type ModelVersion, startStateFrom, versionsBeforeWithdrawal } from './start-state.ts';
 import { recordWithdrawal, withdrawalMarks } from './withdrawals.ts';
 
@@ -58,6 +62,8 @@ export interface CoordinatorOptions {
   /** The base models that this installation holds; only the built-in ones when absent. */
   catalogue?: Catalogue;
   ports: RunPorts;
+  /** What is wrong with where a site stands; nothing when absent. */
+  concernsOf?: ((siteId: string) => SiteConcerns) | undefined;
   /** Makes an invitation and records it. */
   createInvitation(siteName: string, validHours: number): Promise<Invitation>;
   /** Cuts the connection of a site whose certificate was revoked. */
@@ -71,11 +77,11 @@ export interface CoordinatorOptions {
 
 /** What the connection calls; see `RunEngine` and connection.ts. */
 export interface CoordinatorInbox
-  extends Pick<
-    RunEngine,
-    'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived' | 'offers'
-  > {
-  received(siteId: string, message: RunMessage): Promise<void>;
+  extends Pick<RunEngine, 'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived'> {
+  /** @returns whether nothing is to be said of it again: it is in the store, or there is nothing to store for good */
+  received(siteId: string, message: RunMessage): Promise<boolean>;
+  /** Whether a site may fetch this blob now; null while the run in progress is not loaded. */
+  offers(sha256: string): boolean | null;
   /** Somebody withdrew whose images an update of this site was made of; runs that are over included. */
   withdrawn(siteId: string, body: WithdrawnBody): Promise<void>;
   /** What the retained manifest should say now; null before the first run. */
@@ -131,8 +137,19 @@ export interface CoordinatorNode {
    * @throws AppError NOT_FOUND | CONFIG_INVALID when the run is not marked
    */
   restartBeforeWithdrawal(runId: string, actor?: string): Promise<RunSummary>;
+  /** @throws AppError NOT_FOUND when it is not in progress */
   stopRun(runId: string, actor?: string): Promise<RunSummary>;
+  /** Nothing happens in the run until somebody resumes it. @throws AppError NOT_FOUND when it is not in progress */
+  pauseRun(runId: string, actor?: string): Promise<RunSummary>;
+  /**
+   * Goes on with a run that is paused, for whatever reason, or failed.
+   * @throws AppError NOT_FOUND (files of it are gone) | RUN_CONFLICT (nothing to resume, or another run was started since) |
+   * RUN_UNREADABLE | MODEL_UNKNOWN
+   */
+  resumeRun(runId: string, actor?: string): Promise<RunSummary>;
   runDetail(runId: string): Promise<RunDetail>;
+  /** Reads the run in progress; call it before anybody is listened to. Nothing happens in the run yet. */
+  load(): Promise<void>;
   /** Goes on with the run that was in progress when the process ended. */
   resume(): Promise<void>;
   close(): Promise<void>;
@@ -140,9 +157,10 @@ export interface CoordinatorNode {
 
 export function createCoordinator(options: CoordinatorOptions): CoordinatorNode {
   const { store, blobs, ports, logger, catalogue = createCatalogue() } = options;
+  /** Of the run in progress or the newest one, once it goes on. Before that nothing of the run is taken. */
   let engine: RunEngine | null = null;
-  /** Until the run in progress is loaded nothing can be said about it: what comes meanwhile waits. */
-  const loading = store.runs.current() === null ? null : Promise.withResolvers<void>();
+  /** The same from `load` on: what may be fetched, and what the manifest says. */
+  let loaded: RunEngine | null = null;
 
   const enrolled = () => store.sites.list().filter((site) => site.revokedAt === null);
 
@@ -153,37 +171,41 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       online: online.has(site.id),
       revoked: site.revokedAt !== null,
       dismissal: dismissalOf(site, store.now()),
+      ...(options.concernsOf?.(site.id) ?? { concerns: [], clock: null }),
     }));
   }
 
   /** The base model that a run began with, even when another was imported under its id since. */
-  async function loadBaseOf(runConfig: unknown): Promise<BaseModel> {
-    const { baseId, baseSha256 } = runConfigSchema.parse(runConfig);
+  async function loadBaseOf(run: Pick<RunRecord, 'id' | 'config'>): Promise<BaseModel> {
+    const { baseId, baseSha256 } = configOf(run);
     return catalogue.load(await catalogue.resolve(baseId, baseSha256));
   }
 
-  /** Null when its base model was removed: everything else can still be shown. */
+  /** Null when its base model was removed, or it cannot be read: everything else can still be shown. */
   async function detailIfPossible(runId: string): Promise<RunDetail | null> {
     try {
       return await detail(runId);
     } catch (error) {
-      if (error instanceof AppError && error.code === 'MODEL_UNKNOWN') return null;
+      const { code } = toAppError(error);
+      if (code === 'MODEL_UNKNOWN' || code === 'RUN_UNREADABLE') return null;
       throw error;
     }
   }
 
   async function openEngine(runId: string): Promise<RunEngine> {
-    const base = await loadBaseOf(store.runs.get(runId)!.config);
-    return createRunEngine({
-      runId,
-      store,
-      blobs,
-      base,
-      ports,
-      logger,
-      onChange: () => options.onChange('run'),
-      ...pick(options, 'askedBy', 'offlineGraceMs', 'products', 'noise'),
-    });
+    const base = await loadBaseOf(store.runs.get(runId)!);
+    return reading(() =>
+      createRunEngine({
+        runId,
+        store,
+        blobs,
+        base,
+        ports,
+        logger,
+        onChange: () => options.onChange('run'),
+        ...pick(options, 'askedBy', 'offlineGraceMs', 'products', 'noise'),
+      }),
+    );
   }
 
   /** What each site's policy says to a plan, as far as a policy alone can tell. */
@@ -264,7 +286,8 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   async function beginRun({ contract, base }: Prepared, actor: string): Promise<RunSummary> {
     const id = await recordStart(contract, base, actor);
     await engine?.suspend();
-    engine = await openEngine(id);
+    loaded = await openEngine(id);
+    engine = loaded;
     await engine.resume();
     return summariseRun(id);
   }
@@ -280,10 +303,23 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     return beginRun(await prepareRun(settings, from), actor);
   }
 
+  const controls = createRunControls({
+    store,
+    blobs,
+    engineOf: (runId) => (isCurrent(runId) ? engine : null),
+    async load(runId) {
+      const opened = await openEngine(runId);
+      await engine?.suspend();
+      loaded = opened;
+      engine = opened;
+      await opened.resume();
+      return opened;
+    },
+    onChange: () => options.onChange('run'),
+  });
+
   async function stopRun(runId: string, actor = self): Promise<RunSummary> {
-    if (!isCurrent(runId)) throw new AppError('NOT_FOUND', 'This run is not in progress.');
-    store.audit.append({ actor, action: 'run-stop-asked', details: { runId } });
-    await engine!.stop();
+    await controls.stop(runId, actor);
     return summariseRun(runId);
   }
 
@@ -294,8 +330,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
         action: 'Start a new run instead.',
       });
     refuseWhileAnotherRuns(runId);
-    const config = runConfigSchema.parse(store.runs.get(runId)!.config);
-    const base = await loadBaseOf(config);
+    const marked = store.runs.get(runId)!;
+    const config = configOf(marked);
+    const base = await loadBaseOf(marked);
     const settings = settingsOf({ ...config, baseId: base.id });
     const prepared = await prepareRun(settings, await firstUsable(versions, config, base));
     // What runs goes on until it is known that the new run can begin.
@@ -326,27 +363,48 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
   async function detail(runId: string): Promise<RunDetail> {
     const run = store.runs.get(runId);
     if (run === null) throw new AppError('NOT_FOUND', 'This run does not exist.');
-    return describeRun(store, run, await loadBaseOf(run.config));
+    const base = await loadBaseOf(run);
+    return reading(() => describeRun(store, run, base));
   }
 
   /** Only the run in progress takes messages; those of an earlier run are answered by its own record. */
   const isCurrent = (runId: string) => engine !== null && engine.runId === runId;
 
+  /** @returns as `received` of the inbox, about a run that takes no messages now */
+  async function answerByRecord(siteId: string, { type, body }: RunMessage): Promise<boolean> {
+    const run = store.runs.get(body.runId);
+    if (run !== null && !isOver(run)) return false;
+    // An update is announced until its run is known to be over: no fault, where this side has lost its records.
+    if (run === null && type !== 'announce')
+      ports.fault(siteId, 'message', 'about a run that does not exist');
+    if (type !== 'announce') return true;
+    const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
+    const reason = run === null ? 'This coordinator knows no such run.' : 'This run has ended.';
+    const kind = run === null ? 'later' : 'final';
+    await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason, kind });
+    return run !== null;
+  }
+
+  async function load(): Promise<void> {
+    const current = store.runs.current();
+    const newest = current ?? store.runs.list()[0];
+    if (newest === undefined) return;
+    try {
+      loaded = await openEngine(newest.id);
+    } catch (thrown) {
+      logger.error({ error: thrown, runId: newest.id }, 'a run cannot be loaded');
+      if (current !== null) pauseUnloadable(store, current.id, thrown);
+    }
+  }
+
   const inbox: CoordinatorInbox = {
     async received(siteId, message) {
-      await loading?.promise;
       const { type, body } = message;
       if (type === 'declined')
         logger.warn({ siteId, runId: body.runId, round: body.round }, 'a site declined a round');
-      if (isCurrent(body.runId)) return engine!.received(siteId, message);
-      if (store.runs.get(body.runId) === null)
-        ports.fault(siteId, 'message', 'about a run that does not exist');
-      if (type !== 'announce') return;
-      const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
-      await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason: 'This run has ended.' });
+      return isCurrent(body.runId) ? engine!.received(siteId, message) : answerByRecord(siteId, message);
     },
     async withdrawn(siteId, body) {
-      await loading?.promise;
       if (store.runs.get(body.runId) === null)
         return ports.fault(siteId, 'message', 'about a run that does not exist');
       if (!recordWithdrawal(store, siteId, body)) return;
@@ -359,10 +417,10 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     dismissed: (siteId) => engine?.dismissed(siteId),
     connected: () => engine?.connected(),
-    bytesServed: (sha256, bytes) => engine?.bytesServed(sha256, bytes),
-    bytesReceived: (bytes) => engine?.bytesReceived(bytes),
-    offers: (sha256) => engine?.offers(sha256) ?? false,
-    manifest: () => engine?.manifest() ?? null,
+    bytesServed: (sha256, bytes) => loaded?.bytesServed(sha256, bytes),
+    bytesReceived: (bytes) => loaded?.bytesReceived(bytes),
+    offers: (sha256) => loaded?.offers(sha256) ?? (store.runs.current() === null ? false : null),
+    manifest: () => loaded?.manifest() ?? null,
   };
 
   return {
@@ -418,16 +476,20 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     startRun,
     restartBeforeWithdrawal,
     stopRun,
+    async pauseRun(runId, actor = self) {
+      await controls.pause(runId, actor);
+      return summariseRun(runId);
+    },
+    async resumeRun(runId, actor = self) {
+      await controls.resume(runId, actor);
+      return summariseRun(runId);
+    },
     runDetail: detail,
+    load,
     async resume() {
-      try {
-        const newest = store.runs.current() ?? store.runs.list()[0];
-        if (newest === undefined || newest === null) return;
-        engine = await openEngine(newest.id);
-        await engine.resume();
-      } finally {
-        loading?.resolve();
-      }
+      if (loaded === null) await load();
+      engine = loaded;
+      await engine?.resume();
     },
     async close() {
       await engine?.suspend();

@@ -6,10 +6,11 @@
 import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
 import type { AskedBy } from '../policy/contract.ts';
-import { type AppError, isOffline, toAppError } from '../shared/errors.ts';
+import { AppError, isOffline } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { RunPause } from '../store/records.ts';
 import { collectBlobs, collectRun } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
 import type { AggregateRound } from '../strategy/strategy.ts';
@@ -17,17 +18,20 @@ import { UnmergeableUpdate } from '../strategy/unmergeable.ts';
 import {
   type AnnounceBody,
   type BlobReference,
+  chunkBytes,
   type EvaluationBody,
   type ManifestBody,
   type ReceiptBody,
   shortReason,
   type siteToCoordinator,
 } from '../transport/messages.ts';
+import { longestReconnectMs } from '../transport/reconnection.ts';
 import { aggregateRound } from './close-round.ts';
-import { countTrainable, openRunLedger } from './run-ledger.ts';
+import { countTrainable, DamagedUpdate, openRunLedger } from './run-ledger.ts';
 import { loadRunState, recordAccuracy, reportedOn, UnrecordableClaim, writeRun } from './run-records.ts';
 import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
 import type { Fault } from './sender-budget.ts';
+import { pauseAfter, troubleOf } from './trouble.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
 
 /** What a run needs from the outside; the coordinator connects it to MQTT. */
@@ -78,7 +82,8 @@ export interface RunEngine {
   dismissed(siteId: string): void;
   /** Call at each connection: the broker may have lost its retained messages. */
   connected(): void;
-  received(siteId: string, message: RunMessage): Promise<void>;
+  /** @returns whether it was dealt with for good; if not, the site is to say it again */
+  received(siteId: string, message: RunMessage): Promise<boolean>;
   /** Chunk bytes that the blob server really sent to a site. */
   bytesServed(sha256: string, bytes: number): void;
   /** Chunk bytes that came from a site. */
@@ -87,6 +92,12 @@ export interface RunEngine {
   offers(sha256: string): boolean;
   manifest(): ManifestBody;
   stop(): Promise<void>;
+  /** Nothing happens in the run until somebody lets it go on. */
+  pause(): Promise<void>;
+  /** Goes on with a run that is paused or had failed; nothing when it is neither. */
+  goOn(): Promise<void>;
+  /** Why the run does not go on now; null when it does. */
+  readonly paused: RunPause | null;
   /** Ends timers and transfers; the run goes on at the next start. */
   suspend(): Promise<void>;
 }
@@ -94,44 +105,94 @@ export interface RunEngine {
 /** How often the clock alone may change something: a deadline, the grace of a site that went away. */
 const lookAgainMs = 1_000;
 
+/** Longer than any site takes to come back to a broker that is there again, and to say that it did. */
+export const defaultOfflineGraceMs = longestReconnectMs + 10_000;
+
+/** Updates of one site and round that are damaged here before the disk is held to be at fault. */
+const mostDamaged = 3;
+
 export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { runId, store, blobs, base, ports, logger } = options;
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs, base, options.askedBy);
   const { config } = ledger;
   const records = { runId, store, config, strategy: ledger.strategy };
-  const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? 15_000 };
+  const rules = { ...config, runId, offlineGraceMs: options.offlineGraceMs ?? defaultOfflineGraceMs };
   const updates = createUpdateReceiver({
     ...{ ledger, store, blobs, logger, pull: ports.pull },
-    onTransferred: (siteId, body) => turn(() => ({ type: 'transferred', siteId, body })),
+    onTransferred: async (siteId, body) => void (await turn(() => ({ type: 'transferred', siteId, body }))),
     onFailed: notTransferred,
   });
   let state = loadRunState(records);
   let timer: NodeJS.Timeout | undefined;
   let suspended = false;
+  /** A pause that the store has not heard of, because it could not be written. */
+  let unwritten: RunPause | null = null;
+  /** How often the run has gone on by itself since a round opened or closed. */
+  let tries = 0;
+  const damaged = new Map<string, number>();
 
-  /** One event in its turn, with all that follows from it; what goes wrong in it fails the run, not the process. */
-  function turn(eventOf: () => RunEvent | null | Promise<RunEvent | null>): Promise<void> {
+  /**
+   * One event in its turn, with all that follows from it; what goes wrong in it pauses the run, and never ends the process.
+   * @returns whether what the event says is in the store, or is nothing to be stored
+   */
+  function turn(eventOf: () => RunEvent | null | Promise<RunEvent | null>): Promise<boolean> {
     return queue.run(async () => {
-      if (suspended) return;
+      if (suspended) return false;
       clearTimeout(timer);
-      const again = await Promise.resolve()
-        .then(eventOf)
-        .then((event) => (event === null ? undefined : happen(event)))
-        .then(
-          () => lookAgainMs,
-          (thrown) => (thrown instanceof UnrecordableClaim && refuse(thrown) ? lookAgainMs : fail(thrown)),
-        );
-      if (!suspended && !isOver(state))
-        timer = setTimeout(() => void turn(() => ({ type: 'looked' })), again);
+      let again = lookAgainMs;
+      let isTaken = true;
+      try {
+        const event = await eventOf();
+        if (event !== null) isTaken = await happen(event);
+      } catch (thrown) {
+        isTaken = thrown instanceof UnrecordableClaim && refuse(thrown);
+        if (!isTaken) again = await getIntoTrouble(thrown);
+      }
+      if (!suspended && !isOver(state)) timer = setTimeout(look, again);
+      return isTaken;
     });
   }
 
-  async function happen(first: RunEvent): Promise<void> {
+  function look(): void {
+    void turn(() => {
+      askAgain();
+      if (unwritten === null) return { type: 'looked' };
+      const pause = unwritten;
+      state = { ...state, pause: null };
+      return { type: 'paused', pause };
+    });
+  }
+
+  /** A site says its update again until it has a receipt; not one that was received, and is damaged here since. */
+  function askAgain(): void {
+    const { current, round } = state;
+    if (current === null || !isOpen(state, round)) return;
+    const online = new Set(ports.onlineSites());
+    for (const [siteId, { status }] of current.sites) {
+      const body = status === 'announced' && online.has(siteId) ? announcementOf(siteId, round) : null;
+      if (body !== null) updates.fetchAgain(siteId, body);
+    }
+  }
+
+  function announcementOf(siteId: string, round: number): AnnounceBody | null {
+    const row = store.roundSites.get(runId, round, siteId);
+    if (row === null || row.updateSha256 === null || row.sizeBytes === null) return null;
+    const { updateSha256: sha256, sizeBytes, examples, meanLoss, steps } = row;
+    const said = { examples: examples ?? 1, meanLoss, steps: steps ?? 0 };
+    return { runId, round, update: { sha256, sizeBytes, chunkBytes }, ...said };
+  }
+
+  /** @returns whether the first event was dealt with before the process began to end */
+  async function happen(first: RunEvent): Promise<boolean> {
     const events = [first];
-    for (let event = events.shift(); event !== undefined && !suspended; event = events.shift()) {
+    for (let event = events.shift(); event !== undefined; event = events.shift()) {
+      if (suspended) return event !== first;
+      // Said again when the run goes on.
+      if (state.pause !== null && (event.type === 'evaluated' || event.type === 'declined')) return false;
       const around = { now: new Date(), online: ports.onlineSites(), offlineForMs: ports.offlineForMs };
       const { state: next, effects } = reduceRun(rules, state, event, around);
+      if (next.round !== state.round || next.current?.status !== state.current?.status) tries = 0;
       state = next;
       for (const effect of effects) {
         const answer = await carryOut(effect);
@@ -139,6 +200,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       }
       if (effects.length > 0 && event.type !== 'progressed') options.onChange();
     }
+    return true;
   }
 
   /**
@@ -148,7 +210,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
    */
   function refuse({ siteId, cause }: UnrecordableClaim): boolean {
     try {
-      state = { ...loadRunState(records), expected: state.expected };
+      state = loadRunState(records);
     } catch {
       return false;
     }
@@ -158,19 +220,28 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   }
 
   /** @returns after how long the run is looked at again, if it is not over by then */
-  async function fail(thrown: unknown): Promise<number> {
-    logger.error({ error: thrown, runId }, 'run failed');
+  async function getIntoTrouble(thrown: unknown): Promise<number> {
+    logger.error({ error: thrown, runId }, 'something went wrong in a run');
+    const trouble = troubleOf(thrown, runId);
+    const failure = trouble.failure.toReport();
+    const first = pauseAfter(trouble, tries++, new Date());
+    const pause = { ...first, since: unwritten?.since ?? first.since };
     let known = state;
     try {
       // What broke off may not have been written: the store says what holds.
-      known = { ...loadRunState(records), expected: state.expected };
+      known = loadRunState(records);
       state = known;
-      await happen({ type: 'failed', failure: toAppError(thrown).toReport() });
+      await happen(trouble.kind === 'give-up' ? { type: 'failed', failure } : { type: 'paused', pause });
+      return lookAgainMs;
     } catch (error) {
-      // On a full disk not even the failure can be written: the run stays as it is.
-      state = known;
-      logger.error({ error, runId }, 'failure of the run not recorded');
+      logger.error({ error, runId }, 'what went wrong in a run is not recorded');
     }
+    if (isOver(known)) return lookAgainMs;
+    // On a full disk not even that can be written. It holds all the same until the process ends, and sites hear of it.
+    state = { ...known, pause };
+    unwritten = pause;
+    updates.stop(null);
+    await publish().catch(() => {});
     return 10 * lookAgainMs;
   }
 
@@ -179,7 +250,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       case 'fetch':
         return updates.fetch(effect.siteId, effect.body);
       case 'judge':
-        return { ...effect, type: 'judged', verdict: await updates.judge(effect.siteId, effect.body) };
+        return judge(effect.siteId, effect.body);
       case 'stop-transfers':
         return updates.stop(effect.siteId);
       case 'answer':
@@ -202,6 +273,14 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     }
     writeRun(records, effect);
     switch (effect.type) {
+      case 'pause-run':
+        unwritten = null;
+        logger.warn({ runId, kind: effect.pause.kind, code: effect.pause.failure?.code }, 'run paused');
+        return undefined;
+      case 'continue-run':
+        unwritten = null;
+        logger.info({ runId }, 'run goes on');
+        return undefined;
       case 'refuse-update':
         return void ports.fault(effect.siteId, 'announcement', effect.reason);
       case 'reject-update':
@@ -217,9 +296,11 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   async function notTransferred(siteId: string, body: AnnounceBody, error: AppError): Promise<void> {
     const { round, update } = body;
     if (suspended) return;
+    if (error.code === 'DISK_FULL') return void (await turn(() => Promise.reject(error)));
     if (error.code === 'BLOB_CORRUPT') {
       const verdict = 'The update was rejected: its bytes are not those that were announced.';
-      return turn(() => ({ type: 'judged', siteId, body, verdict }));
+      await turn(() => ({ type: 'judged', siteId, body, verdict }));
+      return;
     }
     // Begun again when the site repeats its announcement. What another update took the place of goes now.
     if (error.code !== 'CANCELLED') logger.warn({ error, runId, round, siteId }, 'update not received');
@@ -243,22 +324,23 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   }
 
   async function openRound(effect: Extract<RunEffect, { type: 'open-round' }>): Promise<undefined> {
-    const { round, startSha256, participants } = effect;
+    const { round, startSha256, participants, members } = effect;
     const plan = ledger.planOf(round);
     const start = await ledger.readState(startSha256, round);
     const { stage, rank } = plan;
     const facts = { stage, rank, trainableParameters: countTrainable(start, plan, config, base) };
     writeRun(records, effect, facts);
-    const sites = (participants ?? ports.onlineSites()).length;
+    const sites = (participants ?? members).length;
     logger.info({ runId, round, ...facts, sites }, 'round opened');
   }
 
   async function closeRound(round: number): Promise<RunEvent> {
     options.onChange();
     const closed = await aggregateRound(store, blobs, ledger, round, options).catch((thrown) => {
-      if (thrown instanceof UnmergeableUpdate) return thrown;
+      if (thrown instanceof UnmergeableUpdate || thrown instanceof DamagedUpdate) return thrown;
       throw thrown;
     });
+    if (closed instanceof DamagedUpdate) return damage(round, closed);
     if (closed instanceof UnmergeableUpdate) {
       const { siteId, message } = closed;
       return { type: 'unmergeable', round, siteId, reason: shortReason(message) };
@@ -267,6 +349,27 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     logger.info({ runId, round, sites, energyKept }, 'round closed');
     await ledger.countFrozenBase();
     return { type: 'aggregated', round, resultSha256, reported: reportedOn(records, resultSha256) };
+  }
+
+  async function judge(siteId: string, body: AnnounceBody): Promise<RunEvent> {
+    try {
+      return { type: 'judged', siteId, body, verdict: await updates.judge(siteId, body) };
+    } catch (thrown) {
+      if (thrown instanceof DamagedUpdate) return damage(body.round, thrown);
+      throw thrown;
+    }
+  }
+
+  /** @throws AppError BLOB_CORRUPT when it happens again and again */
+  function damage(round: number, { siteId, updateSha256, cause }: DamagedUpdate): RunEvent {
+    logger.warn({ error: cause, runId, round, siteId }, 'an update is damaged here and is asked for again');
+    updates.forget(siteId, updateSha256);
+    const count = (damaged.get(updateSha256) ?? 0) + 1;
+    damaged.set(updateSha256, count);
+    if (count <= mostDamaged) return { type: 'damaged', round, siteId, updateSha256 };
+    damaged.delete(updateSha256);
+    const text = 'The disk of the coordinator damages files: an update was damaged several times.';
+    throw new AppError('BLOB_CORRUPT', text, { cause });
   }
 
   async function announced(siteId: string, body: AnnounceBody): Promise<RunEvent> {
@@ -287,13 +390,14 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
 
   return {
     runId,
-    manifest: ledger.manifest,
+    manifest: () => ledger.manifest(state.pause),
     offers: ledger.offers,
-    resume: () =>
-      turn(async () => {
+    async resume() {
+      await turn(async () => {
         await ledger.countFrozenBase();
         return { type: 'resumed' };
-      }),
+      });
+    },
     sitesChanged: () => void turn(() => ({ type: 'sites-changed' })),
     dismissed: (siteId) => updates.stop(siteId),
     connected: () => void publish().catch((error) => turn(() => Promise.reject(error))),
@@ -303,7 +407,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
           // A hint, and nothing waits for it.
           if (isOpen(state, message.body.round))
             void turn(() => ({ type: 'progressed', siteId, body: message.body }));
-          return;
+          return true;
         case 'announce':
           return turn(() => announced(siteId, message.body));
         case 'evaluation':
@@ -320,7 +424,20 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
       store.rounds.addTraffic(runId, { bytesDown: bytes, parametersDown });
     },
-    stop: () => turn(() => ({ type: 'stopped' })),
+    stop: async () => void (await turn(() => ({ type: 'stopped' }))),
+    async pause() {
+      const since = new Date().toISOString();
+      const pause = { kind: 'asked', failure: null, since, retryAt: null } as const;
+      await turn(() => ({ type: 'paused', pause }));
+    },
+    async goOn() {
+      tries = 0;
+      damaged.clear();
+      await turn(() => ({ type: 'continued' }));
+    },
+    get paused() {
+      return state.pause;
+    },
     async suspend() {
       suspended = true;
       clearTimeout(timer);

@@ -1,13 +1,13 @@
 /** What a run is made of: its settings, plans, states and files, and the manifest that says so. */
-import { type RunConfig, runConfigSchema, startStateOf } from '../config/run-config.ts';
+import { type RunConfig, startStateOf } from '../config/run-config.ts';
 import { countParameters, type ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { type AskedBy, contractHash, contractOf } from '../policy/contract.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
-import type { RoundRecord, RoundSiteRecord, RunRecord, RunStatus } from '../store/records.ts';
+import type { RoundRecord, RoundSiteRecord, RunPause, RunRecord, RunStatus } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
@@ -27,7 +27,20 @@ import {
   type ManifestBody,
   manifestProtocol,
 } from '../transport/messages.ts';
+import { configOf } from './readable-run.ts';
 import { newestState } from './run-records.ts';
+
+/** An update that was here has lost its file or has other bytes now: no fault of its site, which still has it. */
+export class DamagedUpdate extends Error {
+  readonly siteId: string;
+  readonly updateSha256: string;
+
+  constructor(siteId: string, updateSha256: string, cause: unknown) {
+    super('an update is damaged on this disk', { cause });
+    this.siteId = siteId;
+    this.updateSha256 = updateSha256;
+  }
+}
 
 export interface RunLedger {
   readonly runId: string;
@@ -49,7 +62,7 @@ export interface RunLedger {
   readState(sha256: string, round: number): Promise<ModelState>;
   /** The state from which a site's round started, cut to the site's own rank. */
   startOf(siteId: string, round: number): Promise<ModelState>;
-  /** @param name what errors call it @throws AppError MODEL_FILE_INVALID */
+  /** @param name what errors call it @throws DamagedUpdate; AppError MODEL_FILE_INVALID */
   readUpdate(sha256: string, siteId: string, round: number, name: string): Promise<ModelState>;
   /** Whether a site may fetch this blob: a global state of this run, or a part of its frozen base delta. */
   offers(sha256: string): boolean;
@@ -60,8 +73,11 @@ export interface RunLedger {
   valuesIn(sha256: string): number;
   /** Call it at the start and when a round has closed, for `valuesIn`. */
   countFrozenBase(): Promise<void>;
-  /** What the retained manifest should say now. */
-  manifest(): ManifestBody;
+  /**
+   * What the retained manifest should say now.
+   * @param pause of the run; what the store says when absent
+   */
+  manifest(pause?: RunPause | null): ManifestBody;
 }
 
 const phases: Record<RunStatus, ManifestBody['phase']> = {
@@ -73,6 +89,13 @@ const phases: Record<RunStatus, ManifestBody['phase']> = {
   stopped: 'stopped',
 };
 
+/** Sites hear no more of what is wrong with the coordinator's machine. */
+const pauseForSites: Record<RunPause['kind'], string> = {
+  asked: 'The coordinator has paused the run. This site waits until it goes on.',
+  retry: 'Something went wrong at the coordinator. It tries again by itself, and this site waits.',
+  person: 'Something went wrong at the coordinator, which a person has to mend there. This site waits.',
+};
+
 /** @throws AppError NOT_FOUND */
 export function openRunLedger(
   runId: string,
@@ -81,7 +104,7 @@ export function openRunLedger(
   base: BaseModel,
   askedBy: AskedBy,
 ): RunLedger {
-  const config = runConfigSchema.parse(run().config);
+  const config = configOf(run());
   const configSha256 = hashJson(config);
   const contractSha256 = contractHash(contractOf(config, base, askedBy));
   const strategy = getStrategy(config.strategy);
@@ -172,7 +195,13 @@ export function openRunLedger(
     startOf,
     async readUpdate(sha256, siteId, round, name) {
       const context = { config, plan: planOf(round), base, start: await startOf(siteId, round) };
-      return decodeUpdate(await blobs.read(sha256), name, context);
+      const bytes = await blobs.read(sha256).catch((thrown) => {
+        const { code } = toAppError(thrown);
+        throw code === 'BLOB_CORRUPT' || code === 'NOT_FOUND'
+          ? new DamagedUpdate(siteId, sha256, thrown)
+          : thrown;
+      });
+      return decodeUpdate(bytes, name, context);
     },
     valuesIn: (sha256) => counted.get(sha256) ?? store.adapters.get(sha256)?.parameters ?? 0,
     async countFrozenBase() {
@@ -187,8 +216,9 @@ export function openRunLedger(
       }
     },
     offers: (sha256) => isGlobalState(sha256) || frozenBaseOf(config.rounds).includes(sha256),
-    manifest() {
-      const { status, round } = run();
+    manifest(given) {
+      const { status, round, pause: stored } = run();
+      const pause = given === undefined ? stored : given;
       const phase = phases[status];
       const record = store.rounds.get(runId, round);
       const isTraining = phase === 'train';
@@ -211,6 +241,7 @@ export function openRunLedger(
         frozenBaseDelta: frozenBaseOf(isTraining ? round : config.rounds).map(referenceTo),
         participants: isTraining ? (record?.participants ?? null) : null,
         deadlineAt: record?.deadlineAt ?? null,
+        paused: pause === null ? null : pauseForSites[pause.kind],
       };
     },
   };

@@ -31,7 +31,7 @@ export const reportedOn = ({ runId, store }: RunRecords, stateSha256: string): s
 
 export function loadRunState(records: RunRecords): RunState {
   const { runId, store } = records;
-  const { status, round } = store.runs.get(runId)!;
+  const { status, round, pause } = store.runs.get(runId)!;
   const record = store.rounds.get(runId, round);
   const newest = newestState(records);
   const rows = store.roundSites.list(runId, round);
@@ -41,7 +41,9 @@ export function loadRunState(records: RunRecords): RunState {
     current: record === null ? null : { ...record, sites: new Map(rows.map((row) => [row.siteId, row])) },
     newest,
     reported: new Set(reportedOn(records, newest)),
-    expected: new Set(),
+    // A round that has not opened yet begins with those that the one before waited for.
+    expected: new Set(store.roundMembers.of(runId, record === null ? round - 1 : round)),
+    pause,
   };
 }
 
@@ -60,6 +62,7 @@ export class UnrecordableClaim extends Error {
 /** Reasons why nothing can be written at all. */
 const ofThisMachine: ReadonlySet<ErrorCode> = new Set([
   'DISK_FULL',
+  'DATABASE_BUSY',
   'DATA_FOLDER_IN_USE',
   'DATA_FOLDER_UNUSABLE',
 ]);
@@ -69,7 +72,8 @@ export function writeRun(records: RunRecords, write: Write, facts?: RoundFacts):
   try {
     records.store.transaction(() => writeRows(records, write, facts));
   } catch (thrown) {
-    if (!('siteId' in write) || ofThisMachine.has(toAppError(thrown).code)) throw thrown;
+    const isClaim = 'siteId' in write && write.type !== 'ask-again';
+    if (!isClaim || ofThisMachine.has(toAppError(thrown).code)) throw thrown;
     throw new UnrecordableClaim(write.siteId, thrown);
   }
 }
@@ -80,15 +84,23 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
     store.audit.append({ actor, action, details: { runId, ...details } });
   switch (write.type) {
     case 'open-round': {
-      const { round, startSha256, deadlineAt, participants } = write;
+      const { round, startSha256, deadlineAt, participants, members } = write;
       store.rounds.insert({ runId, round, ...facts!, startSha256, deadlineAt, participants });
+      store.roundMembers.join(runId, round, members);
       store.runs.update(runId, { status: 'running', round });
       const { stage, rank } = facts!;
       const drawn = participants === null ? {} : { participants };
       audit('coordinator', 'round-opened', { round, stage, rank, state: startSha256, ...drawn });
       break;
     }
+    case 'record-members':
+      store.roundMembers.join(runId, write.round, write.joined);
+      break;
+    case 'record-departure':
+      store.roundMembers.leave(runId, write.round, write.siteId);
+      break;
     case 'add-participants':
+      store.roundMembers.join(runId, write.round, write.added);
       store.rounds.update(runId, write.round, {
         participants: write.participants,
         deadlineAt: write.deadlineAt,
@@ -109,6 +121,7 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
     case 'reject-update': {
       const { siteId, body, reason } = write;
       const { round, update } = body;
+      if (write.type === 'refuse-update') store.roundMembers.join(runId, round, [siteId]);
       store.roundSites.upsert({
         ...{ runId, round, siteId, status: 'rejected', reason, updateSha256: update.sha256 },
       });
@@ -127,8 +140,30 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
       audit('coordinator', 'round-reopened', { round });
       break;
     }
+    case 'extend-deadline':
+      store.rounds.update(runId, write.round, { deadlineAt: write.deadlineAt });
+      break;
+    case 'ask-again': {
+      const { round, siteId, updateSha256, deadlineAt } = write;
+      store.roundSites.upsert({ runId, round, siteId, status: 'announced', reason: null });
+      store.roundMembers.join(runId, round, [siteId]);
+      if (deadlineAt !== null) store.rounds.update(runId, round, { status: 'open', deadlineAt });
+      audit('coordinator', 'update-asked-again', { round, site: siteId, update: updateSha256 });
+      break;
+    }
+    case 'pause-run': {
+      const { kind, failure } = write.pause;
+      store.runs.update(runId, { pause: write.pause });
+      audit('coordinator', 'run-paused', { kind, ...(failure && { code: failure.code }) });
+      break;
+    }
+    case 'continue-run':
+      store.runs.update(runId, { status: write.status, pause: null, failure: null, finishedAt: null });
+      audit('coordinator', 'run-continued', {});
+      break;
     case 'record-progress': {
       const { round, step, steps, loss } = write.body;
+      store.roundMembers.join(runId, round, [write.siteId]);
       const progress = { step, steps, meanLoss: loss, status: 'working' as const, reason: null };
       store.roundSites.upsert({ runId, round, siteId: write.siteId, ...progress });
       break;
@@ -153,7 +188,7 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
     }
     case 'end-run': {
       const { status, failure } = write;
-      store.runs.update(runId, { status, failure, finishedAt: store.now() });
+      store.runs.update(runId, { status, failure, finishedAt: store.now(), pause: null });
       const state = status === 'finished' ? { state: newestState(records) } : {};
       audit('coordinator', `run-${status}`, { ...state, ...(failure && { code: failure.code }) });
       break;
@@ -165,6 +200,7 @@ function recordArrival({ runId, store, config }: RunRecords, siteId: string, bod
   const { round, update, examples, meanLoss, steps } = body;
   const sent = { updateSha256: update.sha256, sizeBytes: update.sizeBytes, examples, meanLoss };
   const row = { runId, round, siteId };
+  store.roundMembers.join(runId, round, [siteId]);
   store.roundSites.upsert({ ...row, ...sent, status: 'announced', reason: null, step: steps, steps });
   store.updateArrivals.add({ ...row, sha256: update.sha256 });
   if (config.privacy?.at === 'site')

@@ -5,7 +5,7 @@
  */
 import type { RunConfig } from '../config/run-config.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { RoundRecord, RoundSiteRecord, RunStatus } from '../store/records.ts';
+import type { RoundRecord, RoundSiteRecord, RunPause, RunStatus } from '../store/records.ts';
 import { participantsOf, substitutesOf } from '../strategy/participation.ts';
 import type {
   AnnounceBody,
@@ -37,8 +37,10 @@ export interface RunState {
   newest: string;
   /** Sites whose counts for that state are in. */
   reported: ReadonlySet<string>;
-  /** In memory only: the sites that were here when the round began or came since. */
+  /** Sites that the round waits for: who was here when it began or came since. Before it opens those of the round before. */
   expected: ReadonlySet<string>;
+  /** Why nothing happens in the run now; null when it goes on. */
+  pause: RunPause | null;
 }
 
 /** The rest of the world at the moment of an event. */
@@ -72,6 +74,11 @@ export type RunEvent =
   | { type: 'aggregated'; round: number; resultSha256: string; reported: readonly string[] }
   /** An update that was accepted stops the merge of all. */
   | { type: 'unmergeable'; round: number; siteId: string; reason: string }
+  /** An update that was sent has other bytes here now. */
+  | { type: 'damaged'; round: number; siteId: string; updateSha256: string }
+  | { type: 'paused'; pause: RunPause }
+  /** Also of a run that had failed. */
+  | { type: 'continued' }
   | { type: 'failed'; failure: ErrorReport };
 
 /** To the store, each in one transaction. */
@@ -82,7 +89,10 @@ export type RunWrite =
       startSha256: string;
       deadlineAt: string;
       participants: string[] | null;
+      members: string[];
     }
+  | { type: 'record-members'; round: number; joined: string[] }
+  | { type: 'record-departure'; round: number; siteId: string }
   | {
       type: 'add-participants';
       round: number;
@@ -96,6 +106,11 @@ export type RunWrite =
   | ({ type: 'refuse-update' | 'reject-update'; reason: string } & FromSite<AnnounceBody>)
   | { type: 'drop-update'; round: number; siteId: string; updateSha256: string; reason: string }
   | { type: 'reopen-round'; round: number; deadlineAt: string }
+  | { type: 'extend-deadline'; round: number; deadlineAt: string }
+  /** The update counts as announced again; the round is open again where there is a deadline. */
+  | { type: 'ask-again'; round: number; siteId: string; updateSha256: string; deadlineAt: string | null }
+  | { type: 'pause-run'; pause: RunPause }
+  | { type: 'continue-run'; status: RunStatus }
   | ({ type: 'record-progress' } & FromSite<ProgressBody>)
   | ({ type: 'record-absence' } & FromSite<DeclinedBody>)
   | ({ type: 'record-evaluation' } & FromSite<EvaluationBody>)
@@ -119,8 +134,14 @@ export const isOver = ({ status }: Pick<RunState, 'status'>) =>
   status === 'finished' || status === 'failed' || status === 'stopped';
 
 /** Whether updates for this round are still welcome. */
-export const isOpen = ({ status, round: current, current: state }: RunState, round: number) =>
-  status === 'running' && current === round && state?.status === 'open';
+export const isOpen = ({ status, round: current, current: state, pause }: RunState, round: number) =>
+  pause === null && status === 'running' && current === round && state?.status === 'open';
+
+/** What is not taken while the run is paused: sites say it again, and work that was under way is done again. */
+const waitsForPause: ReadonlySet<RunEvent['type']> = new Set([
+  ...(['sites-changed', 'transferred', 'judged', 'progressed'] as const),
+  ...(['declined', 'evaluated', 'unmergeable', 'damaged'] as const),
+]);
 
 /** These change nothing that the run's course depends on, or another event follows at once. */
 const withoutConsequence: ReadonlySet<RunEvent['type']> = new Set(['announced', 'transferred', 'progressed']);
@@ -147,20 +168,20 @@ interface Context {
 /** What an event itself changes. */
 function take(context: Context, state: RunState, event: RunEvent): RunState {
   const { around, emit } = context;
+  if (state.pause !== null && waitsForPause.has(event.type)) return state;
   switch (event.type) {
     case 'resumed':
-      emit({ type: 'tidy-up', fromRound: 0 }, { type: 'publish' });
-      return expect(
-        { ...state, expected: new Set(around.online) },
-        ...(state.current?.sites.keys() ?? []),
-        ...(state.current?.participants ?? []),
-      );
+      return resume(context, state);
     case 'looked':
-      return state;
+      return isPast(around.now, state.pause?.retryAt ?? null) ? goOn(context, state) : state;
     case 'sites-changed':
-      // Right after a start nobody is online yet: whoever comes while no update is in belongs to the round.
-      if (isOver(state) || state.status === 'waiting' || receivedIn(state) > 0) return state;
-      return expect(state, ...around.online);
+      return joinOnline(context, state);
+    case 'paused':
+      return pause(context, state, event.pause);
+    case 'continued':
+      return goOn(context, state);
+    case 'damaged':
+      return askAgain(context, state, event);
     case 'announced':
     case 'judged':
     case 'transferred':
@@ -199,12 +220,14 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
 /** What comes next, looked at after every event. Safe to ask at any time. */
 function advance(context: Context, state: RunState): RunState {
   const { rules, around } = context;
+  if (state.pause !== null) return state;
   switch (state.status) {
     case 'waiting':
       return around.online.length >= rules.quorum ? openRound(context, state) : state;
     case 'running':
       if (state.current === null) return openRound(context, state);
-      if (state.current.status === 'aggregating') return aggregate(context, state);
+      if (state.current.status === 'aggregating')
+        return receivedIn(state) < rules.quorum ? reopen(context, state) : aggregate(context, state);
       return mayClose(context, state) ? freeze(context, state) : addSubstitutes(context, state);
     case 'evaluating':
       return finishIfEvaluated(context, state);
@@ -213,6 +236,7 @@ function advance(context: Context, state: RunState): RunState {
   }
 }
 
+/** The round waits for them from now on; an effect before this has recorded it. */
 const expect = (state: RunState, ...siteIds: string[]): RunState => ({
   ...state,
   expected: new Set([...state.expected, ...siteIds]),
@@ -252,6 +276,19 @@ function undecided({ current, expected }: RunState): string[] {
 const awaitedUpdates = (context: Context, state: RunState) =>
   undecided(state).filter((siteId) => isWaitedFor(context, siteId));
 
+/** Who can be counted on for a round that opens: a coordinator that has just been started has heard nobody yet. */
+const within = (context: Context, { expected }: RunState): string[] =>
+  [...new Set([...context.around.online, ...[...expected].filter((id) => isWaitedFor(context, id))])].sort();
+
+/** Whoever comes while no update is in belongs to the round; who comes later does when it works on it. */
+function joinOnline({ around, emit }: Context, state: RunState): RunState {
+  if (!isOpen(state, state.round) || receivedIn(state) > 0) return state;
+  const joined = around.online.filter((siteId) => !state.expected.has(siteId));
+  if (joined.length === 0) return state;
+  emit({ type: 'record-members', round: state.round, joined });
+  return expect(state, ...joined);
+}
+
 const isPast = (now: Date, from: string | null, afterMs = 0) =>
   from !== null && now.getTime() >= Date.parse(from) + afterMs;
 
@@ -271,17 +308,19 @@ const deadlineFrom = ({ rules, around }: Context) =>
   new Date(around.now.getTime() + rules.roundDeadlineMs).toISOString();
 
 function openRound(context: Context, state: RunState): RunState {
-  const { rules, around, emit } = context;
+  const { rules, emit } = context;
   const { round, newest } = state;
   const deadlineAt = deadlineFrom(context);
+  const members = within(context, state);
   const participants =
-    rules.participation < 1 ? participantsOf(rules, round, around.online, maxParticipants) : null;
-  emit({ type: 'open-round', round, startSha256: newest, deadlineAt, participants }, { type: 'publish' });
+    rules.participation < 1 ? participantsOf(rules, round, members, maxParticipants) : null;
+  const opened = { round, startSha256: newest, deadlineAt, participants, members };
+  emit({ type: 'open-round', ...opened }, { type: 'publish' });
   return {
     ...state,
     status: 'running',
     current: { status: 'open', deadlineAt, closedAt: null, participants, sites: new Map() },
-    expected: new Set(around.online),
+    expected: new Set(members),
   };
 }
 
@@ -335,12 +374,14 @@ function closeRound(
   emit({ type: 'tidy-up', fromRound: round - 1 });
   const closed = { ...state, newest: resultSha256, reported: new Set(reported) };
   if (round + 1 < rules.rounds) return { ...closed, round: round + 1, current: null };
+  const joined = around.online.filter((siteId) => !state.expected.has(siteId));
+  if (joined.length > 0) emit({ type: 'record-members', round, joined });
   emit({ type: 'publish' });
   const current = { ...state.current!, status: 'closed' as const, closedAt: around.now.toISOString() };
-  return { ...closed, status: 'evaluating', current, expected: new Set(around.online) };
+  return expect({ ...closed, status: 'evaluating', current }, ...joined);
 }
 
-/** The merge goes on with the others; without a quorum of them the round waits as it did before it froze. */
+/** The merge goes on with the others, if they are a quorum. */
 function dropUpdate(
   context: Context,
   before: RunState,
@@ -354,17 +395,23 @@ function dropUpdate(
   emit({
     type: 'answer',
     siteId,
-    receipt: { runId: rules.runId, round, updateSha256, accepted: false, reason },
+    receipt: { runId: rules.runId, round, updateSha256, accepted: false, reason, kind: 'final' },
   });
-  const state = withRows(before, [siteId], { status: 'rejected', reason });
-  if (receivedIn(state) >= rules.quorum) return state;
+  return withRows(before, [siteId], { status: 'rejected', reason });
+}
+
+/** What was received is no quorum any more: the round waits as it did before it froze. */
+function reopen(context: Context, state: RunState): RunState {
   const deadlineAt = deadlineFrom(context);
-  emit({ type: 'reopen-round', round, deadlineAt }, { type: 'publish' });
+  context.emit({ type: 'reopen-round', round: state.round, deadlineAt }, { type: 'publish' });
   return { ...state, current: { ...state.current!, status: 'open', deadlineAt } };
 }
 
 function finishIfEvaluated(context: Context, state: RunState): RunState {
-  const isLate = isPast(context.around.now, state.current!.closedAt, context.rules.roundDeadlineMs);
+  const { closedAt, deadlineAt } = state.current!;
+  const { now } = context.around;
+  // The deadline is the later one where the run stood still meanwhile.
+  const isLate = isPast(now, closedAt, context.rules.roundDeadlineMs) && isPast(now, deadlineAt);
   if (awaitedOf(context, state).length > 0 && !isLate) return state;
   context.emit({ type: 'record-accuracy', stateSha256: state.newest });
   return end(context, state, 'finished', null);
@@ -379,7 +426,7 @@ function end(
   if (isOver(state)) return state;
   emit({ type: 'end-run', status, failure }, { type: 'stop-transfers', siteId: null });
   emit({ type: 'tidy-up', fromRound: 0 }, { type: 'publish' });
-  return { ...state, status };
+  return { ...state, status, pause: null };
 }
 
 function decline(
@@ -390,7 +437,7 @@ function decline(
   if (body.round !== state.round) return state;
   if (state.status === 'evaluating') {
     const expected = new Set(state.expected);
-    expected.delete(siteId);
+    if (expected.delete(siteId)) emit({ type: 'record-departure', round: state.round, siteId });
     return { ...state, expected };
   }
   if (!isOpen(state, body.round) || state.current?.sites.get(siteId)?.status === 'received') return state;
@@ -398,23 +445,89 @@ function decline(
   return withRows(state, [siteId], { status: 'absent', reason: body.reason });
 }
 
+/** After a start of the process or the run: who was waited for gets as long to come back as any site that goes away. */
+function resume(context: Context, state: RunState): RunState {
+  context.emit({ type: 'tidy-up', fromRound: 0 });
+  const resumed = isOver(state) || state.pause !== null ? state : withDeadlineAfter(context, state, 0);
+  context.emit({ type: 'publish' });
+  return joinOnline(context, resumed);
+}
+
+/** @param heldUpMs for how long the run stood still: time that counts for no deadline */
+function withDeadlineAfter({ rules, around, emit }: Context, state: RunState, heldUpMs: number): RunState {
+  const { current, round } = state;
+  if (current === null || current.deadlineAt === null || current.status === 'aggregating') return state;
+  const before = Date.parse(current.deadlineAt);
+  const least = around.now.getTime() + rules.offlineGraceMs;
+  const after = Math.max(before + heldUpMs, least);
+  if (after <= before) return state;
+  const deadlineAt = new Date(after).toISOString();
+  emit({ type: 'extend-deadline', round, deadlineAt });
+  return { ...state, current: { ...current, deadlineAt } };
+}
+
+/** What a person asks for takes the place of a trouble: the run does not go on by itself then. */
+function pause({ emit }: Context, state: RunState, given: RunPause): RunState {
+  if (isOver(state) || (state.pause !== null && given.kind !== 'asked')) return state;
+  const since = state.pause?.since ?? given.since;
+  const paused = { ...given, since };
+  emit({ type: 'pause-run', pause: paused }, { type: 'stop-transfers', siteId: null }, { type: 'publish' });
+  return { ...state, pause: paused };
+}
+
+function goOn(context: Context, state: RunState): RunState {
+  const { around, emit, rules } = context;
+  if (state.pause === null && state.status !== 'failed') return state;
+  const status = state.status === 'failed' ? statusBeforeFailure(rules, state) : state.status;
+  emit({ type: 'continue-run', status });
+  const since = state.pause === null ? around.now.getTime() : Date.parse(state.pause.since);
+  const heldUpMs = Math.max(0, around.now.getTime() - since);
+  const going = withDeadlineAfter(context, { ...state, status, pause: null }, heldUpMs);
+  emit({ type: 'publish' });
+  return joinOnline(context, going);
+}
+
+/** A run that failed keeps its rounds as they were. */
+function statusBeforeFailure({ rounds }: RunRules, { round, current }: RunState): RunStatus {
+  if (current === null) return round === 0 ? 'waiting' : 'running';
+  return current.status === 'closed' && round + 1 >= rounds ? 'evaluating' : 'running';
+}
+
+/** A site keeps what it sent until the round has closed. Until it is here again a round that was being merged is open. */
+function askAgain(
+  context: Context,
+  state: RunState,
+  { round, siteId, updateSha256 }: Extract<RunEvent, { type: 'damaged' }>,
+): RunState {
+  const { emit } = context;
+  const { current } = state;
+  const row = current?.sites.get(siteId);
+  if (state.status !== 'running' || round !== state.round || row?.updateSha256 !== updateSha256) return state;
+  if (current?.status === 'closed' || (row.status !== 'received' && row.status !== 'announced')) return state;
+  const deadlineAt = current?.status === 'aggregating' ? deadlineFrom(context) : null;
+  emit({ type: 'ask-again', round, siteId, updateSha256, deadlineAt });
+  const asked = withRows(expect(state, siteId), [siteId], { status: 'announced', reason: null });
+  if (deadlineAt === null) return asked;
+  emit({ type: 'publish' });
+  return { ...asked, current: { ...asked.current!, status: 'open', deadlineAt } };
+}
+
 type UpdateEvent = Extract<RunEvent, { type: 'announced' | 'transferred' | 'judged' }>;
 
 /** The way of an update: announced, fetched, judged, answered. */
-function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEvent): RunState {
+function takeUpdate({ rules, emit }: Context, state: RunState, event: UpdateEvent): RunState {
   const { siteId, body } = event;
   const { round, update } = body;
-  const state = event.type === 'announced' && isOpen(before, round) ? expect(before, siteId) : before;
   const isCurrent = round === state.round && state.current !== null;
   const row = isCurrent ? (state.current?.sites.get(siteId) ?? null) : 'row' in event ? event.row : null;
   const isSame = row?.updateSha256 === update.sha256;
-  const answer = (reason: string | null) => {
-    const receipt = { runId: rules.runId, round, updateSha256: update.sha256, accepted: reason === null };
-    emit({ type: 'answer', siteId, receipt: { ...receipt, ...(reason === null ? {} : { reason }) } });
+  const answer = (refusal: Refusal | null) => {
+    const receipt = { runId: rules.runId, round, updateSha256: update.sha256, accepted: refusal === null };
+    emit({ type: 'answer', siteId, receipt: { ...receipt, ...refusal } });
   };
   const reject = (type: 'refuse-update' | 'reject-update', reason: string) => {
     emit({ type, siteId, body, reason });
-    answer(reason);
+    answer({ reason, kind: 'final' });
     return withRows(state, [siteId], { status: 'rejected', updateSha256: update.sha256, reason });
   };
   if (event.type !== 'announced') {
@@ -435,23 +548,42 @@ function takeUpdate({ rules, emit }: Context, before: RunState, event: UpdateEve
     return state;
   }
   if (!isSame) emit({ type: 'stop-transfers', siteId });
-  if (event.refusal !== null) return reject('refuse-update', event.refusal);
+  if (event.refusal !== null) return expect(reject('refuse-update', event.refusal), siteId);
   // From here on the update counts as sent, whatever becomes of it.
   emit({ type: 'record-arrival', siteId, body }, { type: 'fetch', siteId, body });
-  return withRows(state, [siteId], { status: 'announced', updateSha256: update.sha256, reason: null });
+  return withRows(expect(state, siteId), [siteId], {
+    status: 'announced',
+    updateSha256: update.sha256,
+    reason: null,
+  });
 }
 
-/** The answer that is known already: null when accepted, the reason when not, undefined when still to be found. */
+/** `later`: another time the answer may be another one, so that the site announces its update again. */
+type Refusal = { reason: string; kind: 'final' | 'later' };
+
+const never = (reason: string): Refusal => ({ reason, kind: 'final' });
+const notNow = (reason: string): Refusal => ({ reason, kind: 'later' });
+
+/** The answer that is known already: null when accepted, why not when refused, undefined when still to be found. */
 function settledAnswer(
   state: RunState,
   row: SiteRow | null,
   { siteId, body: { round, update } }: UpdateEvent,
-): string | null | undefined {
+): Refusal | null | undefined {
   const isSame = row?.updateSha256 === update.sha256;
   if (isSame && row.status === 'received') return null;
-  if (isSame && row.status === 'rejected') return row.reason ?? 'Rejected.';
-  if (!isOpen(state, round)) return 'The round has closed; the site takes part in the next one.';
-  if (!trains(state, siteId)) return 'The site was not drawn for this round; it only evaluates.';
-  if (row?.status === 'received') return 'Another update from this site has already been accepted.';
+  if (isSame && row.status === 'rejected') return never(row.reason ?? 'Rejected.');
+  if (!isOpen(state, round)) return isPastRound(state, round) ? never(roundIsClosed) : notNow(roundIsNotOpen);
+  if (!trains(state, siteId)) return notNow('The site was not drawn for this round; it only evaluates.');
+  if (row?.status === 'received') return never('Another update from this site has already been accepted.');
   return undefined;
+}
+
+const roundIsClosed = 'The round has closed; the site takes part in the next one.';
+const roundIsNotOpen = 'The coordinator takes no update for this round now.';
+
+/** A round that is being merged may open again, and so may a run that failed; none that is behind them does. */
+function isPastRound({ status, round: current, current: state }: RunState, round: number): boolean {
+  if (round !== current) return round < current;
+  return status === 'finished' || status === 'stopped' || state?.status === 'closed';
 }

@@ -1,5 +1,5 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
-import { type RunConfig, runConfigSchema, type StartState, startStateOf } from '../config/run-config.ts';
+import { type RunConfig, type StartState, startStateOf } from '../config/run-config.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { pick } from '../shared/pick.ts';
@@ -8,15 +8,18 @@ import type {
   RoundRecord,
   RoundSiteRecord,
   RunRecord,
+  RunStatus,
   SiteRecord,
 } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { type PlannedRound, planRun, type RunTotals } from '../strategy/plan.ts';
 import type { Drift } from '../strategy/strategy.ts';
 import type { Dismissal } from './admission.ts';
+import { configIfReadable, configOf, unreadableNote } from './readable-run.ts';
+import type { SiteConcerns } from './standing.ts';
 import { withdrawalMarks } from './withdrawals.ts';
 
-export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'> {
+export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'>, SiteConcerns {
   online: boolean;
   revoked: boolean;
   /** Why the coordinator does not listen to it now, and until when; null when it does. */
@@ -26,7 +29,12 @@ export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | '
 export type InvitationRow = Pick<InvitationRecord, 'id' | 'siteName' | 'createdAt' | 'expiresAt' | 'usedAt'>;
 
 export interface RunSummary
-  extends Pick<RunRecord, 'id' | 'status' | 'round' | 'createdAt' | 'finishedAt' | 'failure'> {
+  extends Pick<RunRecord, 'id' | 'round' | 'createdAt' | 'finishedAt' | 'failure' | 'pause'> {
+  /** `paused`: nothing happens in it now, see `pause`. */
+  status: RunStatus | 'paused';
+  /** Why only this summary can be shown; null when the run can be read. */
+  unreadable: string | null;
+  /** `unknown`, and as many rounds as were begun, when the run cannot be read. */
   strategy: string;
   rounds: number;
   /** The version of an earlier run that it started from; null for a fresh adapter. */
@@ -100,12 +108,14 @@ export interface CoordinatorOverview {
 }
 
 export function summarise(run: RunRecord, withdrawal: RunWithdrawal | null): RunSummary {
-  const config = runConfigSchema.parse(run.config);
+  const config = configIfReadable(run);
   return {
-    ...pick(run, 'id', 'status', 'round', 'createdAt', 'finishedAt', 'failure'),
-    strategy: config.strategy,
-    rounds: config.rounds,
-    startedFrom: startStateOf(config),
+    ...pick(run, 'id', 'round', 'createdAt', 'finishedAt', 'failure', 'pause'),
+    status: run.pause === null ? run.status : 'paused',
+    unreadable: config === null ? unreadableNote : null,
+    strategy: config?.strategy ?? 'unknown',
+    rounds: config?.rounds ?? run.round + 1,
+    startedFrom: config === null ? null : startStateOf(config),
     withdrawal,
   };
 }
@@ -150,7 +160,7 @@ export function withdrawalOf(
 
 /** Plan, rounds so far, and totals: what was sent is counted, what it is compared with is computed from shapes. */
 export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseModel): RunDetail {
-  const config: RunConfig = runConfigSchema.parse(run.config);
+  const config = configOf(run);
   const siteNames = new Map(store.sites.list().map((site) => [site.id, site.name]));
   const records = store.rounds.listOfRun(run.id);
   const done = records.map((record) => roundRow(store, record, siteNames));

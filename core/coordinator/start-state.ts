@@ -9,6 +9,7 @@ import type { ReadOnlyStore } from '../store/store.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { decodeGlobalState, globalForm, isPlainFile } from '../strategy/wire/wire.ts';
+import { configOf } from './readable-run.ts';
 import { isMarked, withdrawalMarks } from './withdrawals.ts';
 
 export interface StartSources {
@@ -49,7 +50,7 @@ export async function startStateFrom(
   const rounds = store.rounds.listOfRun(runId);
   if (rounds.some((each) => each.round <= round && each.frozenBaseSha256 !== null))
     throw refuse('its model is more than its adapter: other parts lie under it');
-  const before = runConfigSchema.parse(source.config);
+  const before = configOf(source);
   const plan = getStrategy(config.strategy).configureTrain(config, 0);
   if (!isPlainFile(globalForm({ config, plan }))) {
     const other = neededToRead.find((key) => canonicalJson([before[key]]) !== canonicalJson([config[key]]));

@@ -7,7 +7,7 @@ import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
 import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { type AnnounceBody, type BlobReference, chunkBytes, shortReason } from '../transport/messages.ts';
-import type { RunLedger } from './run-ledger.ts';
+import { DamagedUpdate, type RunLedger } from './run-ledger.ts';
 
 export interface UpdateReceiverOptions {
   ledger: RunLedger;
@@ -28,7 +28,11 @@ export interface UpdateReceiver {
   refusalOf(siteId: string, body: AnnounceBody): Promise<string | null>;
   /** Does not wait for the transfer; one that is under way already goes on. */
   fetch(siteId: string, body: AnnounceBody): undefined;
-  /** Number of values in a good update, or what is wrong with it. */
+  /** The same, unless it was begun not long ago. */
+  fetchAgain(siteId: string, body: AnnounceBody): void;
+  /** What came of the last time counts no more: `fetchAgain` begins at once. */
+  forget(siteId: string, updateSha256: string): void;
+  /** Number of values in a good update, or what is wrong with it. @throws DamagedUpdate and what else is no fault of the site */
   judge(siteId: string, body: AnnounceBody): Promise<number | string>;
   /** Stops the transfers of a site, or all; what arrived is kept. */
   stop(siteId: string | null): undefined;
@@ -37,12 +41,17 @@ export interface UpdateReceiver {
 /** Different updates of one site in a round: a few follow from consents that are withdrawn while it trains. */
 export const maxUpdatesPerRound = 8;
 
+/** A site that could not send an update is not asked for it more often. */
+const fetchAgainMs = 30_000;
+
 const rejected = (why: string) => `The update was rejected: ${why}.`;
 
 export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateReceiver {
   const { ledger, store, blobs, logger, pull, onTransferred, onFailed } = options;
   const { runId, config, base } = ledger;
   const transfers = new Map<string, AbortController>();
+  /** When each was begun last. */
+  const begun = new Map<string, number>();
 
   /** Follows from the round, to the byte. */
   async function sizeOf(siteId: string, round: number): Promise<number> {
@@ -53,6 +62,21 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       base: new Map(weights.map((name) => [name, base.weights.get(name)!])),
     };
     return fileSizeBytes(shape, updateForm({ config, plan }));
+  }
+
+  function fetch(siteId: string, body: AnnounceBody): undefined {
+    const key = `${siteId} ${body.update.sha256}`;
+    if (transfers.has(key)) return;
+    const abort = new AbortController();
+    transfers.set(key, abort);
+    begun.set(key, performance.now());
+    void pull(siteId, body.update, abort.signal)
+      .finally(() => transfers.get(key) === abort && transfers.delete(key))
+      .then(
+        () => onTransferred(siteId, body),
+        (thrown) => onFailed(siteId, body, toAppError(thrown)),
+      )
+      .catch((error) => logger.warn({ error, runId, round: body.round, siteId }, 'update not received'));
   }
 
   return {
@@ -72,19 +96,12 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
         return rejected(`it has ${sizeBytes} bytes, but this round asks for a file of ${expected}`);
       return inChunksOf === chunkBytes ? null : rejected('it comes in chunks of another size');
     },
-    fetch(siteId, body) {
-      const key = `${siteId} ${body.update.sha256}`;
-      if (transfers.has(key)) return;
-      const abort = new AbortController();
-      transfers.set(key, abort);
-      void pull(siteId, body.update, abort.signal)
-        .finally(() => transfers.get(key) === abort && transfers.delete(key))
-        .then(
-          () => onTransferred(siteId, body),
-          (thrown) => onFailed(siteId, body, toAppError(thrown)),
-        )
-        .catch((error) => logger.warn({ error, runId, round: body.round, siteId }, 'update not received'));
+    fetch,
+    fetchAgain(siteId, body) {
+      const last = begun.get(`${siteId} ${body.update.sha256}`) ?? Number.NEGATIVE_INFINITY;
+      if (performance.now() - last > fetchAgainMs) fetch(siteId, body);
     },
+    forget: (siteId, updateSha256) => void begun.delete(`${siteId} ${updateSha256}`),
     async judge(siteId, { round, update }) {
       // That this cannot be read is no fault of the site's.
       const start = await ledger.startOf(siteId, round);
@@ -95,6 +112,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
         checkUpdate(state, { base, global: start, plan, trained });
         return fileValueCount(state, updateForm({ config, plan }));
       } catch (thrown) {
+        if (thrown instanceof DamagedUpdate) throw thrown;
         const error = toAppError(thrown);
         if (error.code === 'DISK_FULL') throw thrown;
         if (error.code !== 'INTERNAL') return shortReason(error.message);

@@ -120,7 +120,9 @@ function withdrawAllTheSame(
       consent: { kind: 'withdrawn', purpose, documentVersion: null, validFrom: null, expiresAt: null },
     }),
   );
-  const { withdrawn } = store.transaction(() => apply(store, loaded, rows, recordedBy));
+  const { withdrawn } = store.withReserve(() =>
+    store.transaction(() => apply(store, loaded, rows, recordedBy)),
+  );
   if (withdrawn.length === 0) return error;
   const recorded = `${plural(withdrawn.length, 'withdrawal')} of the table ${withdrawn.length === 1 ? 'was' : 'were'} recorded all the same.`;
   return new AppError(error.code, `${error.message} ${recorded}`, { action: error.action, cause: error });

@@ -2,6 +2,7 @@
  * What a training run needs to go on after its process was killed: factors, optimiser, position and sums. The
  * random numbers need no state of their own: they follow from the job's seed and the position.
  */
+import { createHash } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { decodeSafetensors, encodeSafetensors } from '../lora/safetensors.ts';
@@ -14,10 +15,14 @@ import type { ComputePlan } from './fallback.ts';
 import type { Optimiser } from './optimiser.ts';
 import { type TrainEvent, type TrainJob, trainEventSchema } from './trainer-protocol.ts';
 
-const version = 2;
+const version = 3;
 const metadataKey = 'anneal_checkpoint';
 const parameterPrefix = 'parameter/';
 const momentPrefix = 'moment/';
+/** At the end of the file: SHA-256 of all before it. A flipped bit of a number is a number, too. */
+const digestBytes = 32;
+
+const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
 
 /** How far a run has come. */
 export interface RunPosition {
@@ -79,14 +84,19 @@ export function jobIdentity(job: TrainJob, baseSha256: string, stateSha256: stri
 /**
  * Puts parameters and optimiser back to where the checkpoint was written.
  * @returns the position and the plan, or undefined (with nothing changed) when there is no checkpoint of this
- *   job; one that is damaged or of another job is deleted
+ *   job, or `damaged` when its bytes are not those that were written; either is deleted
  */
 export async function restoreCheckpoint(
   file: string,
   subject: CheckpointSubject,
-): Promise<{ position: RunPosition; plan: ComputePlan | undefined } | undefined> {
-  const bytes = await readFile(file).catch(() => undefined);
-  if (bytes === undefined) return undefined;
+): Promise<{ position: RunPosition; plan: ComputePlan | undefined } | 'damaged' | undefined> {
+  const stored = await readFile(file).catch(() => undefined);
+  if (stored === undefined) return undefined;
+  const bytes = stored.subarray(0, -digestBytes);
+  if (!digestOf(bytes).equals(stored.subarray(-digestBytes))) {
+    await deleteCheckpoint(file);
+    return 'damaged';
+  }
   try {
     return restore(bytes, subject);
   } catch {
@@ -134,7 +144,8 @@ export async function writeCheckpoint(
     plan,
     wishes: wishText(wishes),
   };
-  await writeFileAtomically(file, encodeSafetensors(tensors, { [metadataKey]: JSON.stringify(stored) }));
+  const bytes = encodeSafetensors(tensors, { [metadataKey]: JSON.stringify(stored) });
+  await writeFileAtomically(file, [bytes, digestOf(bytes)]);
 }
 
 export async function deleteCheckpoint(file: string): Promise<void> {

@@ -3,13 +3,15 @@ import { readFileSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
 import { decodeCrop } from '../data/crop-file.ts';
 import { AppError } from '../shared/errors.ts';
+import { sha256 as hashOf } from '../shared/hash.ts';
 
 export interface CropCache {
   /**
    * RGB bytes [side, side, 3] of a crop.
-   * @throws AppError IMAGE_UNREADABLE
+   * @param sha256 of the file, held against it whenever it is read
+   * @throws AppError IMAGE_UNREADABLE; BLOB_CORRUPT when the file is not there or not the one that has this hash
    */
-  read(file: string, side: number): Promise<Uint8Array>;
+  read(file: string, side: number, sha256?: string): Promise<Uint8Array>;
   readonly sizeBytes: number;
 }
 
@@ -24,14 +26,14 @@ export function createCropCache(maxBytes: number): CropCache {
     get sizeBytes() {
       return sizeBytes;
     },
-    async read(file, side) {
+    async read(file, side, sha256) {
       const known = crops.get(file);
       if (known?.length === 3 * side * side) {
         crops.delete(file);
         crops.set(file, known);
         return known;
       }
-      const crop = await readCrop(file, side);
+      const crop = await readCrop(file, side, sha256);
       sizeBytes += crop.length - (crops.get(file)?.length ?? 0);
       crops.delete(file);
       crops.set(file, crop);
@@ -45,21 +47,33 @@ export function createCropCache(maxBytes: number): CropCache {
   };
 }
 
-async function readCrop(file: string, side: number): Promise<Uint8Array> {
+async function readCrop(file: string, side: number, sha256: string | undefined): Promise<Uint8Array> {
   try {
-    // This thread has nothing else to do, and a file at once costs a fifth of one in steps.
-    const bytes = readFileSync(file);
+    const bytes = readWhole(file, sha256);
     const crop = await (isPng(bytes)
       ? scaled(sharp(bytes, { limitInputPixels: maxPixels }), side)
       : tensorCrop(bytes, side));
     if (crop.length !== 3 * side * side) throw new Error(`decoded to ${crop.length} bytes`);
     return crop;
   } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'BLOB_CORRUPT') throw cause;
     throw new AppError('IMAGE_UNREADABLE', 'A face crop of this dataset cannot be read.', {
       action: 'Import the images again.',
       cause,
     });
   }
+}
+
+/** @throws AppError BLOB_CORRUPT; the system's error when no hash is given */
+function readWhole(file: string, sha256: string | undefined): Buffer {
+  try {
+    // This thread has nothing else to do, and a file at once costs a fifth of one in steps.
+    const bytes = readFileSync(file);
+    if (sha256 === undefined || hashOf(bytes) === sha256) return bytes;
+  } catch (cause) {
+    if (sha256 === undefined) throw cause;
+  }
+  throw new AppError('BLOB_CORRUPT', 'A face crop on this disk is damaged or missing.');
 }
 
 /** As crops were stored before they became tensors (docs/decisions/0006). */

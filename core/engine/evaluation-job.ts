@@ -63,7 +63,7 @@ async function evaluate(
   const batches = readAhead(
     context.pixels,
     sequentialBatches(total, microBatch),
-    (draws) => draws.map(({ index }) => ({ file: job.examples[index]!.file, augmentation: undefined })),
+    (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
     { side: base.inputSize, slots: microBatch },
   );
   let seen = 0;

@@ -38,7 +38,7 @@ export async function computeFeatures(
   const batches = readAhead(
     context.pixels,
     sequentialBatches(job.examples.length, microBatch),
-    (draws) => draws.map(({ index }) => ({ file: job.examples[index]!.file, augmentation: undefined })),
+    (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
     { side: base.inputSize, slots: microBatch },
   );
   for await (const { batch: draws, pixels } of batches) {

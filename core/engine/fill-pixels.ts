@@ -6,7 +6,7 @@ import type { PixelSample } from './pixel-source.ts';
 /**
  * Writes samples one after the other as planes [3, side, side] of 0…255; the rest of the buffer becomes 0.
  * Crops that have to be scaled are so all at once, in the threads of the image library.
- * @throws AppError IMAGE_UNREADABLE
+ * @throws AppError IMAGE_UNREADABLE | BLOB_CORRUPT
  */
 export async function fillPixels(
   samples: readonly PixelSample[],
@@ -15,8 +15,8 @@ export async function fillPixels(
   buffer: Float32Array,
 ): Promise<void> {
   const size = 3 * side * side;
-  const write = async ({ file, augmentation }: PixelSample, slot: number) => {
-    const crop = await crops.read(file, side);
+  const write = async ({ file, sha256, augmentation }: PixelSample, slot: number) => {
+    const crop = await crops.read(file, side, sha256);
     const planes = buffer.subarray(slot * size, (slot + 1) * size);
     if (augmentation === undefined) writePlanes(crop, side, planes);
     else writeAugmentedPlanes(crop, side, augmentation, planes);

@@ -31,14 +31,17 @@ export interface OpenedJob {
 
 /**
  * Loads what a job starts from and checks that its parts belong together.
- * @throws AppError NOT_FOUND | MODEL_UNKNOWN | MODEL_FILE_INVALID | SHAPE_MISMATCH | LABEL_UNKNOWN | NOT_ENOUGH_DATA
+ * @throws AppError NOT_FOUND | BLOB_CORRUPT | MODEL_UNKNOWN | MODEL_FILE_INVALID | SHAPE_MISMATCH | LABEL_UNKNOWN | NOT_ENOUGH_DATA
  */
 export async function openJob(
-  job: { baseId: string; stateFile: string; examples: readonly Example[] },
+  job: { baseId: string; stateFile: string; stateSha256?: string | undefined; examples: readonly Example[] },
   context: Pick<JobContext, 'loadBase'>,
 ): Promise<OpenedJob> {
   const base = await context.loadBase(job.baseId);
   const bytes = await readState(job.stateFile);
+  const stateSha256 = sha256(bytes);
+  if (job.stateSha256 !== undefined && job.stateSha256 !== stateSha256)
+    throw new AppError('BLOB_CORRUPT', 'The state to start from was damaged on this disk.');
   const state = decodeModelState(bytes, 'the starting state');
   if (state.baseSha256 !== base.sha256) {
     throw new AppError('SHAPE_MISMATCH', `The starting state does not belong to the base model ${base.id}.`);
@@ -51,7 +54,7 @@ export async function openJob(
       `An image has class number ${tooLarge.label}, but the model has ${plural(state.classes.length, 'class')}.`,
     );
   }
-  return { base, state, stateSha256: sha256(bytes) };
+  return { base, state, stateSha256 };
 }
 
 async function readState(file: string): Promise<Uint8Array> {

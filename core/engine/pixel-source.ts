@@ -9,6 +9,8 @@ import type { Augmentation } from './augmentation.ts';
 export interface PixelSample {
   /** A crop file. */
   file: string;
+  /** Of the file; held against it when it is read. */
+  sha256?: string | undefined;
   augmentation: Augmentation | undefined;
 }
 
@@ -17,7 +19,7 @@ export interface PixelSource {
    * Writes samples one after the other as planes [3, side, side] of 0…255; what is left of the buffer becomes 0.
    * @param buffer belongs to the source from now on; the result takes its place
    * @returns the same values' memory, filled
-   * @throws AppError IMAGE_UNREADABLE, TRAINING_FAILED when the worker ended
+   * @throws AppError IMAGE_UNREADABLE | BLOB_CORRUPT, TRAINING_FAILED when the worker ended
    */
   fill(
     samples: readonly PixelSample[],

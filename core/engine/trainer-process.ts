@@ -6,6 +6,7 @@ import { constants, setPriority } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import sharp from 'sharp';
 import { createCatalogue } from '../models/catalogue.ts';
+import { watchParent } from '../process/parent-watch.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { loadEngine } from './engines.ts';
 import { runEvaluateJob } from './evaluation-job.ts';
@@ -128,6 +129,7 @@ function lowerPriority(): void {
   }
 }
 
+watchParent();
 lowerPriority();
 process.on('disconnect', () => {
   // A session on a graphics processor that is not released takes the process down with a fault.

@@ -16,13 +16,20 @@ import { deviceKinds, engineNames } from './engine.ts';
 export { type LocalTraining, localTrainingSchema } from '../config/local-training.ts';
 
 /** One image: an aligned, square RGB crop (core/data/crop-file.ts), and its class index. It is scaled to the base model's input size. */
-const exampleSchema = z.object({ file: z.string(), label: z.number().int().nonnegative() });
+const exampleSchema = z.object({
+  file: z.string(),
+  label: z.number().int().nonnegative(),
+  /** Of the file; not looked at when absent. */
+  sha256: z.string().optional(),
+});
 
 const jobBase = {
   /** Catalogue id of the base model, for instance `face-resnet-128`. */
   baseId: z.string(),
   /** The state to start from (a model-state safetensors file). */
   stateFile: z.string(),
+  /** Of that file; not looked at when absent. */
+  stateSha256: z.string().optional(),
   examples: z.array(exampleSchema),
   engine: z.enum(engineNames).default('onnxruntime'),
   device: z.enum(deviceKinds),
@@ -76,7 +83,7 @@ const measureJobSchema = z.object({
  * `resumed`: went on from a checkpoint. `smaller-batch`: less memory. `device-changed`: to the processor.
  * `retried`: a step was computed again. `restarted`: the trainer process ended and was started again.
  * `lane-ended`: one of several threads that compute parts of a batch was lost. `checkpoint-failed`: no checkpoint could
- * be written.
+ * be written. `checkpoint-damaged`: one could not be used, and the run began anew.
  */
 export const trainEventSchema = z.object({
   kind: z.enum([
@@ -87,6 +94,7 @@ export const trainEventSchema = z.object({
     'lane-ended',
     'restarted',
     'checkpoint-failed',
+    'checkpoint-damaged',
   ]),
   /** One plain sentence. */
   message: z.string(),
@@ -113,6 +121,8 @@ export const trainResultSchema = z.object({
   imagesPerSecond: z.number(),
   wallMs: z.number(),
   events: z.array(trainEventSchema).default([]),
+  /** Of the file that was written; a trainer process always says it. */
+  outSha256: z.string().optional(),
 });
 
 export const evaluateResultSchema = z.object({

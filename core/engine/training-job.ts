@@ -1,6 +1,7 @@
 /** One site's local training: from a starting state and its images to a trained state file. */
 import { encodeModelState } from '../lora/state-file.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { sha256 } from '../shared/hash.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { countSteps } from './batches.ts';
 import {
@@ -14,7 +15,7 @@ import {
 import { type ComputeWishes, computeWithFallback, planCompute, planTraining } from './compute-plan.ts';
 import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
-import type { TrainJob, TrainResult } from './trainer-protocol.ts';
+import type { TrainEvent, TrainJob, TrainResult } from './trainer-protocol.ts';
 import { withParameters } from './training-graph.ts';
 import { collectParameters, createJobOptimiser } from './training-parameters.ts';
 import { prepareProgram, stepFacts, type TrainingSetup, usesFeatures } from './training-program.ts';
@@ -45,7 +46,8 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
 
   await context.pause();
   const result = withParameters(state, parameters.all, parameters.trainedWeights);
-  await writeResult(job.outFile, encodeModelState(result));
+  const bytes = encodeModelState(result);
+  await writeResult(job.outFile, bytes);
   if (job.checkpointFile !== undefined) await deleteCheckpoint(job.checkpointFile);
   return {
     ...run,
@@ -54,6 +56,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<T
     examples: new Set(job.examples.map((example) => example.file)).size,
     wallMs: performance.now() - startMs,
     events: position.events,
+    outSha256: sha256(bytes),
   };
 }
 
@@ -67,8 +70,13 @@ async function startPosition(setup: TrainingSetup, subject: CheckpointSubject): 
   const { job } = setup;
   const restored =
     job.checkpointFile === undefined ? undefined : await restoreCheckpoint(job.checkpointFile, subject);
-  const plan = restored?.plan ?? planFor(setup, job);
-  if (restored === undefined) return { position: { step: 0, images: 0, lossSum: 0, events: [] }, plan };
+  if (restored === undefined || restored === 'damaged') {
+    const message = 'The checkpoint on this disk was damaged: the training starts from the beginning.';
+    const events: TrainEvent[] =
+      restored === 'damaged' ? [{ kind: 'checkpoint-damaged', message, from: '', to: '' }] : [];
+    return { position: { step: 0, images: 0, lossSum: 0, events }, plan: planFor(setup, job) };
+  }
+  const plan = restored.plan ?? planFor(setup, job);
   const { position } = restored;
   const message = `The training was interrupted and continues after step ${position.step}.`;
   position.events.push({ kind: 'resumed', message, from: String(position.step), to: '' });

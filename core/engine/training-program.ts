@@ -101,7 +101,7 @@ async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<Tr
     seed: job.seed,
   });
   const samplesOf = ({ draws }: MicroBatch) =>
-    draws.map(({ index, augmentation }) => ({ file: job.examples[index]!.file, augmentation }));
+    draws.map(({ index, augmentation }) => ({ ...job.examples[index]!, augmentation }));
 
   async function* parts(doneSteps: number) {
     const source = remainingParts(setup, size, doneSteps);

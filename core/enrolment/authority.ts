@@ -34,7 +34,7 @@ const authorityDays = 20 * 365;
 const serverDays = 397;
 const siteDays = 5 * 365;
 /** Certificates start to be valid this long ago: clocks of sites differ. */
-const backdatedDays = 2;
+const backdatedDays = 30;
 
 /** Loads the authority of a federation, or makes it. @throws AppError DATA_FOLDER_UNUSABLE | DISK_FULL */
 export async function createAuthority(keysDir: string, federation: string): Promise<Authority> {

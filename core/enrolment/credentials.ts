@@ -6,8 +6,9 @@ import { AppError } from '../shared/errors.ts';
 import type { Signer } from '../transport/signature.ts';
 import { isTopicName } from '../transport/topics.ts';
 import {
+  loadKey,
   loadOrCreateKey,
-  loadOrCreateSigner,
+  loadSigner,
   privateKeyPem,
   readSecretFile,
   writeSecretFile,
@@ -37,11 +38,11 @@ export interface SiteCredentials extends Membership {
 }
 
 const membershipFile = (keysDir: string) => path.join(keysDir, 'membership.json');
+const tlsKeyFile = (keysDir: string) => path.join(keysDir, 'tls-key.pem');
 /** The site's TLS key; made before the request, so that a request that is repeated asks for the same certificate. */
-export const loadOrCreateTlsKey = (keysDir: string) =>
-  loadOrCreateKey(path.join(keysDir, 'tls-key.pem'), 'p256');
+export const loadOrCreateTlsKey = (keysDir: string) => loadOrCreateKey(tlsKeyFile(keysDir), 'p256');
 
-/** Null when this installation has not joined. @throws AppError DATA_FOLDER_UNUSABLE */
+/** Null when this installation has not joined. @throws AppError KEYS_MISSING | DATA_FOLDER_UNUSABLE */
 export async function loadCredentials(keysDir: string): Promise<SiteCredentials | null> {
   const text = await readSecretFile(membershipFile(keysDir));
   if (text === null) return null;
@@ -54,11 +55,11 @@ export async function loadCredentials(keysDir: string): Promise<SiteCredentials 
       cause: error,
     });
   }
-  const key = privateKeyPem(await loadOrCreateTlsKey(keysDir));
+  const key = privateKeyPem(await loadKey(tlsKeyFile(keysDir)));
   return {
     ...membership,
     tls: { ca: membership.authority, cert: membership.certificate, key },
-    signer: await loadOrCreateSigner(keysDir, membership.siteId),
+    signer: await loadSigner(keysDir, membership.siteId),
   };
 }
 

@@ -28,19 +28,34 @@ export async function readSecretFile(file: string): Promise<string | null> {
   }
 }
 
+/** Null when there is no such file. @throws AppError DATA_FOLDER_UNUSABLE */
+async function readKey(file: string): Promise<KeyObject | null> {
+  const text = await readSecretFile(file);
+  if (text === null) return null;
+  try {
+    return createPrivateKey(text);
+  } catch (error) {
+    throw new AppError('DATA_FOLDER_UNUSABLE', `The key file "${path.basename(file)}" is damaged.`, {
+      action: 'Restore the folder "keys" from a backup, or join again with a new data folder.',
+      cause: error,
+    });
+  }
+}
+
+/** For who has its keys already: another one would make it somebody else. @throws AppError KEYS_MISSING | DATA_FOLDER_UNUSABLE */
+export async function loadKey(file: string): Promise<KeyObject> {
+  const key = await readKey(file);
+  if (key !== null) return key;
+  throw new AppError(
+    'KEYS_MISSING',
+    `The key file "${path.basename(file)}" of this installation is missing from the folder "keys".`,
+  );
+}
+
 /** @param kind `ed25519` signs messages, `p256` (ECDSA) is for TLS @throws AppError DATA_FOLDER_UNUSABLE */
 export async function loadOrCreateKey(file: string, kind: 'ed25519' | 'p256'): Promise<KeyObject> {
-  const text = await readSecretFile(file);
-  if (text !== null) {
-    try {
-      return createPrivateKey(text);
-    } catch (error) {
-      throw new AppError('DATA_FOLDER_UNUSABLE', 'A key file in the data folder is damaged.', {
-        action: 'Restore the data folder from a backup, or join again with a new one.',
-        cause: error,
-      });
-    }
-  }
+  const known = await readKey(file);
+  if (known !== null) return known;
   const { privateKey } =
     kind === 'ed25519'
       ? generateKeyPairSync('ed25519')
@@ -59,5 +74,12 @@ export function privateKeyPem(key: KeyObject): string {
  * @throws AppError DATA_FOLDER_UNUSABLE
  */
 export async function loadOrCreateSigner(keysDir: string, id: string): Promise<Signer> {
-  return createSigner(id, await loadOrCreateKey(path.join(keysDir, 'signing-key.pem'), 'ed25519'));
+  return createSigner(id, await loadOrCreateKey(signingKeyFile(keysDir), 'ed25519'));
 }
+
+/** The same of an installation that has it. @throws AppError KEYS_MISSING | DATA_FOLDER_UNUSABLE */
+export async function loadSigner(keysDir: string, id: string): Promise<Signer> {
+  return createSigner(id, await loadKey(signingKeyFile(keysDir)));
+}
+
+const signingKeyFile = (keysDir: string) => path.join(keysDir, 'signing-key.pem');

@@ -20,14 +20,26 @@ const unpadded = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64').re
 /** The same password typed on another keyboard or system: NFKC, as NIST SP 800-63B asks. */
 const bytesOf = (password: string) => Buffer.from(password.normalize('NFKC'), 'utf8');
 
-function derive(password: string, salt: Uint8Array, { m, t, p }: { m: number; t: number; p: number }) {
+/** Of argon2id: memory in KiB, passes, lanes (RFC 9106). */
+export interface Argon2Cost {
+  readonly m: number;
+  readonly t: number;
+  readonly p: number;
+}
+
+/** 32 bytes that follow from a password and a salt; every guess costs as much. Lets other work go on meanwhile. */
+export function deriveFromPassword(
+  password: string,
+  salt: Uint8Array,
+  { m, t, p }: Argon2Cost,
+): Promise<Uint8Array> {
   return argon2idAsync(bytesOf(password), salt, { m, t, p, dkLen: hashBytes, version: 0x13 });
 }
 
 /** @returns `$argon2id$v=19$m=19456,t=2,p=1$salt$hash` with a new salt */
 export async function hashPassword(password: string): Promise<string> {
   const salt = randomBytes(saltBytes);
-  const hash = await derive(password, salt, cost);
+  const hash = await deriveFromPassword(password, salt, cost);
   return `$argon2id$v=19$m=${cost.m},t=${cost.t},p=${cost.p}$${unpadded(salt)}$${unpadded(hash)}`;
 }
 
@@ -36,7 +48,7 @@ export async function isPassword(password: string, stored: string): Promise<bool
   const parts = phc.exec(stored)?.groups;
   if (parts === undefined) return false;
   const [m, t, p] = [Number(parts['m']), Number(parts['t']), Number(parts['p'])];
-  const hash = await derive(password, Buffer.from(parts['salt']!, 'base64'), { m, t, p });
+  const hash = await deriveFromPassword(password, Buffer.from(parts['salt']!, 'base64'), { m, t, p });
   return timingSafeEqual(hash, Buffer.from(parts['hash']!, 'base64'));
 }
 

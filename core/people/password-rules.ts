@@ -29,22 +29,29 @@ async function loadEstimator() {
   return (password: string, own: string[]) => zxcvbn.check(password, own).score;
 }
 
+/** What messages call it. */
+type Kind = 'password' | 'passphrase';
+
 /**
  * @param own words that are easy to guess for this person: the account's and the hospital's name
  * @throws AppError PASSWORD_REFUSED
  */
-export async function checkPassword(password: string, own: readonly string[]): Promise<void> {
+export async function checkPassword(
+  password: string,
+  own: readonly string[],
+  kind: Kind = 'password',
+): Promise<void> {
   const length = [...password.normalize('NFKC')].length;
   if (length < leastLength)
-    throw refused(`The password has ${length} characters; it needs at least ${leastLength}.`);
-  if (length > mostLength) throw refused(`The password has more than ${mostLength} characters.`);
+    throw refused(`The ${kind} has ${length} characters; it needs at least ${leastLength}.`);
+  if (length > mostLength) throw refused(`The ${kind} has more than ${mostLength} characters.`);
   estimator ??= loadEstimator();
   const words = ['anneal', ...own.flatMap((text) => text.split(/[\s._-]+/))].filter(
     (word) => word.length > 2,
   );
   const score = (await estimator)(password, words);
   if (score < leastScore || lengthWithout(words, password) < leastWithoutOwn)
-    throw refused('The password is easy to guess.');
+    throw refused(`The ${kind} is easy to guess.`);
 }
 
 /** Words that anybody knows of this person add nothing, however often they are repeated. */

@@ -6,6 +6,7 @@ import { constants, setPriority } from 'node:os';
 import type { BaseModel } from '../models/base-model.ts';
 import { createCatalogue } from '../models/catalogue.ts';
 import { openModelFiles } from '../models/model-formats.ts';
+import { watchParent } from '../process/parent-watch.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { measureLeak } from './leak-test.ts';
 import { type LeakReply, type LeakRequest, leakRequestSchema } from './leak-test-protocol.ts';
@@ -45,6 +46,7 @@ function send(reply: LeakReply): Promise<void> {
   });
 }
 
+watchParent();
 try {
   setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
 } catch {

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import { execa } from 'execa';
+import { watchedByChild } from './parent-watch.ts';
 
 const isWindows = process.platform === 'win32';
 const groupPollMs = 20;
@@ -56,6 +57,8 @@ export interface ChildOptions {
    * Without either it is sent SIGTERM when its parent exits.
    */
   lifeline?: 'stdin' | 'ipc';
+  /** With a lifeline: how long a child that calls `watchParent` may go on without its parent (ms). */
+  orphanGraceMs?: number | undefined;
   /** `inherit`: it prints where its parent does. */
   output?: 'pipe' | 'inherit';
   /** False leaves it in its parent's group, for a child without children that ends with its parent. */
@@ -91,7 +94,8 @@ export function startChild(
   const { lifeline, output = 'pipe', ownGroup = true, cwd, env } = options;
   const subprocess = execa(program, parameters, {
     ...(cwd === undefined ? {} : { cwd }),
-    ...(env === undefined ? {} : { env, extendEnv: false }),
+    env: { ...env, ...(lifeline === undefined ? {} : watchedByChild(options.orphanGraceMs)) },
+    extendEnv: env === undefined,
     stdin: lifeline === 'stdin' ? 'pipe' : output === 'inherit' ? 'inherit' : 'ignore',
     stdout: output,
     stderr: output,

@@ -9,6 +9,8 @@ export interface CertificateFor {
   /** Only the paper names it: nothing here does any more. */
   pseudonym: string;
   writtenAt: string;
+  /** Backups that Anneal made before the erasure, as far as it knows of them; newest first. */
+  backups: readonly { madeAt: string }[];
 }
 
 /** What the rows of a table were, for people. */
@@ -48,7 +50,7 @@ export const describeRun = ({ runId, rounds }: TracedRun): string =>
 
 export async function erasureCertificate(
   erasure: Erasure,
-  { siteName, pseudonym, writtenAt }: CertificateFor,
+  { siteName, pseudonym, writtenAt, backups }: CertificateFor,
 ): Promise<Uint8Array> {
   const pdf = await createPdf('Certificate of erasure', { writtenAt });
   pdf.facts([
@@ -72,6 +74,11 @@ export async function erasureCertificate(
     'The keyed hash above, this entry of the audit trail, and entries that name the hash: that an unnamed person consented, withdrew and was erased, and when. They prove that the rest of the trail is whole.',
     'Hashes of lists of images, and counts over many people, as they stood in rounds: they name nobody.',
     "The photographs in the hospital's own systems, which Anneal does not reach; copies of the data folder that others made, such as backups of the hospital.",
+    ...(backups.length === 0
+      ? []
+      : [
+          `${plural(backups.length, 'backup')} that Anneal made before, the newest of ${backups[0]!.madeAt}: encrypted, and the person is in ${backups.length === 1 ? 'it' : 'them'} until ${backups.length === 1 ? 'it is' : 'they are'} deleted. Who restores one must erase the person again.`,
+        ]),
   ]);
   pdf.heading('Models');
   if (erasure.runs.length === 0) pdf.paragraph('No model was trained or evaluated on images of the person.');

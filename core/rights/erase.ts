@@ -72,7 +72,7 @@ export function createEraser(options: EraserOptions): Eraser {
       blankOut(options.logsFolder, wordsOf(store, subject));
       const deleteRows = async (isIdle: boolean) => {
         if (isIdle) await emptyFolder(options.workFolder);
-        return store.transaction(() => eraseRowsOf(store, erasure, subject));
+        return store.withReserve(() => store.transaction(() => eraseRowsOf(store, erasure, subject)));
       };
       const site = options.site();
       current = await (site === null ? deleteRows(true) : site.withoutSubject(subjectId, deleteRows));
@@ -99,7 +99,7 @@ export function createEraser(options: EraserOptions): Eraser {
     erase: (pseudonym, actor) =>
       queue.add(async () => {
         const subject = store.subjects.byPseudonym(pseudonym);
-        if (subject !== null) return finish(askErasure(store, subject, actor));
+        if (subject !== null) return finish(store.withReserve(() => askErasure(store, subject, actor)));
         const before = store.erasures.newestOf(store.subjects.refOf(pseudonym));
         if (before === null) throw new AppError('SUBJECT_UNKNOWN', `There is no subject "${pseudonym}".`);
         return finish(before);

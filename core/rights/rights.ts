@@ -35,8 +35,8 @@ export function createRights(options: RightsOptions): Rights {
 
   async function lookOnce(): Promise<void> {
     if (isClosed) return;
-    await eraser.resume();
     try {
+      await eraser.resume();
       const pass = dropDueCrops(store, { trustsClock: clock.look() });
       waiting = pass.waiting;
       if (pass.images > 0) {

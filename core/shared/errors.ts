@@ -50,6 +50,25 @@ export const errorTable = {
     action:
       'This site trains on nothing until then. Set the clock right; if it is right now and was wrong before, an administrator confirms it with "anneal site confirm-clock".',
   },
+  CLOCK_DIFFERS: {
+    status: 409,
+    action:
+      'Compare the clock of this computer with one that is right, and let it follow a time server. Rounds go on meanwhile.',
+  },
+  SITE_RESTORED: {
+    status: 409,
+    action:
+      'This site takes part in nothing until then. Record again what was recorded since then, withdrawals first; then an approver confirms it with "anneal site confirm-restore" or on the overview.',
+  },
+  SITE_CLONED: {
+    status: 409,
+    action:
+      'Stop Anneal on the computer that is not to be this site, and delete the copied data folder there. If nobody here has copied it, tell the coordinator: the keys may be stolen.',
+  },
+  COORDINATOR_RESTORED: {
+    status: 409,
+    action: 'Nothing to do: the run goes on by itself. Ask the coordinator if it did not restore anything.',
+  },
   EVIDENCE_INVALID: {
     status: 422,
     action: 'Ask who gave you the bundle for a new copy; if it fails again, do not rely on it, and say why.',
@@ -60,6 +79,19 @@ export const errorTable = {
   },
   FILE_UNREADABLE: { status: 404, action: 'Check the path of the file and that you may read it.' },
   FILE_EXISTS: { status: 409, action: 'Choose another name, or add --force to replace the file.' },
+  BACKUP_UNREADABLE: {
+    status: 422,
+    action: 'Take another backup, and check the disk that this one lies on. Nothing was changed.',
+  },
+  PASSPHRASE_WRONG: {
+    status: 403,
+    action: 'Type the passphrase that this backup was made with. Without it nobody can open the file.',
+  },
+  DATA_FOLDER_NOT_EMPTY: {
+    status: 409,
+    action:
+      'Stop Anneal and rename that folder, for instance by adding ".old" to its name; then restore again. Keep it until the restored Anneal runs.',
+  },
   SUBJECT_UNKNOWN: { status: 404, action: 'Check the pseudonym in the dataset list.' },
   DOCUMENT_UNUSABLE: {
     status: 400,
@@ -92,6 +124,10 @@ export const errorTable = {
     status: 502,
     action: 'Anneal repeats the transfer. If this keeps happening, check the disk.',
   },
+  FILE_DAMAGED: {
+    status: 500,
+    action: 'Restore the data folder from a backup, and have the disk checked.',
+  },
   PORT_IN_USE: { status: 409, action: 'Stop the other program or choose another port with --port.' },
   DISK_FULL: {
     status: 507,
@@ -102,7 +138,27 @@ export const errorTable = {
     status: 409,
     action: 'Stop the other Anneal, or choose another data folder with --data.',
   },
+  DATABASE_BUSY: {
+    status: 503,
+    action:
+      'End that program, such as a backup, a virus scanner or a database viewer. Anneal goes on by itself when the database is free; what you asked for, ask again.',
+  },
   DATABASE_NEWER: { status: 409, action: 'Install the newer version of Anneal that wrote this data folder.' },
+  DATABASE_BEHIND: {
+    status: 500,
+    action:
+      'Nothing is trained here. Keep a copy of the data folder as it is, restore the newest backup, and record again what was withdrawn since.',
+  },
+  DATABASE_MISSING: {
+    status: 500,
+    action:
+      'Restore the data folder from a backup. To begin again without the old data, "anneal start-fresh" sets the old files aside.',
+  },
+  KEYS_MISSING: {
+    status: 500,
+    action:
+      'Restore the folder "keys" from a backup. Anneal makes no new keys: with them this installation would be somebody else to its federation.',
+  },
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
   MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },
@@ -125,6 +181,11 @@ export const errorTable = {
   },
   DEVICE_UNAVAILABLE: { status: 503, action: 'Run "anneal doctor" to see which devices can train.' },
   RUN_CONFLICT: { status: 409, action: 'Wait for the run in progress, or stop it first.' },
+  RUN_UNREADABLE: {
+    status: 409,
+    action:
+      'Use the version of Anneal that wrote it on a copy of the data folder. If it is in progress here, stop it and start a new run.',
+  },
   QUORUM_NOT_REACHED: { status: 409, action: 'Wait for more sites, or start a run with a smaller quorum.' },
   CONFIG_INVALID: { status: 400, action: 'Correct this setting.' },
   NOT_FOUND: { status: 404, action: 'Reload the list; the entry may be gone.' },

@@ -241,7 +241,7 @@ async function openSite(
       node?.receiveManifest(manifest);
     },
     onUnreadable: (error) => node?.refuseUnreadable(error),
-    onReceipt: (receipt) => node?.receiveReceipt(receipt),
+    onReceipt: (receipt) => node?.receiveReceipt(receipt) ?? false,
   });
   const created = createSite({
     siteId,

@@ -117,5 +117,6 @@ export function withSharedCrops(own: BlobStore, shared: BlobStore): BlobStore {
     path: (sha256) => holder(sha256).path(sha256),
     sizeBytes: (sha256) => holder(sha256).sizeBytes(sha256),
     read: (sha256) => holder(sha256).read(sha256),
+    verify: (sha256) => holder(sha256).verify(sha256),
   };
 }

@@ -26,12 +26,15 @@ export function createAlarms(
     onConsent,
     onQuietHours,
     onClock,
+    onError,
     everyMs = clockEveryMs,
   }: {
     onConsent(): void;
     onQuietHours(): void;
     /** The clock ran back, or is right again. */
     onClock(): void;
+    /** The store could not be read or written. */
+    onError(error: unknown): void;
     /** How often the clock is looked at. */
     everyMs?: number | undefined;
   },
@@ -48,7 +51,21 @@ export function createAlarms(
   let nextConsent: string | null = null;
   let wasWrong = store.clock.fault() !== null;
   const looking = setInterval(() => {
-    store.clock.remember();
+    // Also where the time cannot be written down now, a consent that is over is over.
+    guarded(() => store.clock.remember());
+    guarded(look);
+  }, everyMs).unref();
+
+  /** On a full disk, or while another program holds the database, the next look does it. */
+  function guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      onError(error);
+    }
+  }
+
+  function look(): void {
     // A timer waits too long when the machine sleeps, or its clock is set forward.
     if (nextConsent !== null && store.clock.latest() >= nextConsent) {
       nextConsent = null;
@@ -58,7 +75,7 @@ export function createAlarms(
     if (isWrong === wasWrong) return;
     wasWrong = isWrong;
     onClock();
-  }, everyMs).unref();
+  }
 
   return {
     watchConsent(purpose) {

@@ -6,6 +6,7 @@
  */
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { ManifestBody } from '../transport/messages.ts';
+import { restoredForOthers } from './restored-words.ts';
 
 export type SiteActivity =
   | 'waiting'
@@ -16,12 +17,14 @@ export type SiteActivity =
   | 'evaluating'
   | 'training'
   | 'uploading'
+  | 'restored'
   | 'paused';
 
 /** How far the site is with what the newest manifest asks for; `idle` when it asks for nothing. */
 export type Phase =
   | 'idle'
   | 'paused'
+  | 'restored'
   | 'approving'
   | 'unapproved'
   | 'refused'
@@ -37,6 +40,8 @@ export interface SiteState {
   readonly siteId: string;
   readonly phase: Phase;
   readonly paused: boolean;
+  /** What is said of a store that went back in time, until a person has confirmed it; null in all other cases. */
+  readonly restored: ErrorReport | null;
   /** The newest one that was not refused. */
   readonly manifest: ManifestBody | null;
   /** What the work in progress or done is for; empty when there is none. */
@@ -58,6 +63,8 @@ export type Effect =
   | { type: 'discardWithdrawn' }
   /** Takes back what was announced of runs that a person declined or the policy refuses now. */
   | { type: 'takeBackDisallowed' }
+  /** Takes back all that was announced and not received: its store went back in time. */
+  | { type: 'takeBackAll' }
   /** Holds contract and policy against the manifest. Answers `approved`, `approvalMissing`, `declinedHere`, `refused` or `baseMissing`. */
   | { type: 'examine'; manifest: ManifestBody; ticket: number }
   /** Answers `fetched`, `evaluated`, `trained`, `announced`, or `settled` when the round waits for nothing any more. */
@@ -72,6 +79,8 @@ export type Effect =
 /** What happened. Where it changes the store, it is in the store already. */
 export type SiteEvent =
   | { type: 'started' | 'retryDue' | 'consentChanged' | 'discarded' | 'paused' | 'resumed' | 'closed' }
+  /** The store went back in time, or a person has confirmed that it did. */
+  | { type: 'restored'; report: ErrorReport | null }
   /** A person approved or declined something, or changed the policy. */
   | { type: 'decided' }
   | { type: 'manifestReceived'; manifest: ManifestBody }
@@ -94,16 +103,21 @@ export interface Decision {
   effects: Effect[];
 }
 
-export const initialState = (siteId: string, paused: boolean): SiteState => ({
+export const initialState = (
+  siteId: string,
+  paused: boolean,
+  restored: ErrorReport | null = null,
+): SiteState => ({
   siteId,
-  phase: paused ? 'paused' : 'idle',
+  phase: restored ? 'restored' : paused ? 'paused' : 'idle',
   paused,
+  restored,
   manifest: null,
   key: '',
   ticket: 0,
   declined: '',
-  activity: paused ? 'paused' : 'waiting',
-  problem: null,
+  activity: restored ? 'restored' : paused ? 'paused' : 'waiting',
+  problem: restored,
 });
 
 const asksForWork = ({ phase }: ManifestBody) => phase === 'train' || phase === 'evaluate';
@@ -153,6 +167,12 @@ export function reduce(state: SiteState, event: SiteEvent): Decision {
         key: '',
         problem: ofPolicy.has(state.problem?.code ?? '') ? null : state.problem,
       });
+    case 'restored':
+      return consider({
+        ...state,
+        ...{ restored: event.report, key: '', problem: event.report },
+        activity: event.report === null ? 'waiting' : 'restored',
+      });
     case 'paused':
       return consider({ ...state, paused: true });
     case 'resumed':
@@ -186,6 +206,11 @@ function consider(state: SiteState): Decision {
   // At each start, and also while the site is paused: what waits to be sent leaves without a step of the work.
   const bookkeeping: Effect[] = [{ type: 'discardWithdrawn' }, { type: 'takeBackDisallowed' }];
   if (manifest !== null) bookkeeping.unshift({ type: 'recordRun', manifest });
+  if (state.restored !== null) {
+    const change = { phase: 'restored', activity: 'restored', problem: state.restored } as const;
+    const stopped = stop(state, change, [...bookkeeping, { type: 'takeBackAll' }]);
+    return manifest === null ? stopped : also(stopped, (at) => decline(at, manifest, restoredForOthers));
+  }
   if (state.paused) {
     const stopped = stop(state, { phase: 'paused', activity: 'paused' }, bookkeeping);
     return manifest === null ? stopped : also(stopped, (at) => decline(at, manifest, 'The site is paused.'));

@@ -14,6 +14,7 @@ import { createLeaves, type Leaves } from '../policy/leaves.ts';
 import { toAppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
+import { readOwnBlob } from '../store/read-own-blob.ts';
 import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
 import { createRunState } from '../strategy/run-state.ts';
 import { siteStart } from '../strategy/site-rank.ts';
@@ -62,6 +63,8 @@ export interface RunTerms {
 export interface ComposedState {
   /** For the trainer. */
   stateFile: string;
+  /** Of that file, as it was fetched or composed. */
+  stateSha256: string;
   /**
    * What it was made of, read when asked for, because runs that send whole float32 states never need it: `start` is the
    * decoded global state, as the coordinator has it.
@@ -89,7 +92,7 @@ export interface RoundStates {
   fetch(context: RoundContext, signal: AbortSignal, onDownload: () => void): Promise<void>;
   termsOf(context: RoundContext): Promise<RunTerms>;
   /**
-   * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL
+   * @throws AppError MODEL_FILE_INVALID | SHAPE_MISMATCH | BLOB_CORRUPT | DISK_FULL; FILE_DAMAGED when local parameters are
    */
   compose(context: RoundContext, purpose: Purpose): Promise<ComposedState>;
 }
@@ -128,9 +131,17 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     const own =
       memory === null
         ? null
-        : decodeLocalParameters(await blobs.read(memory.sha256), 'the local parameters of the site', start);
+        : decodeLocalParameters(await readOwn(memory.sha256), 'the local parameters of the site', start);
     return { base, initial, start, own };
   }
+
+  /** Nobody else has them: the run cannot go on here as it was, and must not go on as if there were none. */
+  const readOwn = (hash: string) =>
+    readOwnBlob(blobs, hash, {
+      message: "This site's own part of the model (its local parameters) is damaged on this disk.",
+      action:
+        'Restore the data folder from a backup, and have the disk checked. Until then this site does not train in this run.',
+    });
 
   /** The round whose start state it is; the last state starts none. */
   const startedRound = ({ round, isLast, config }: RoundContext) => (isLast ? config.rounds : round);
@@ -200,7 +211,8 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
     async compose(context, purpose) {
       if (isReady(context, purpose)) {
         const stateFile = blobs.path(context.state.sha256);
-        return { stateFile, read: () => read(context, purpose), release: async () => {} };
+        const stateSha256 = context.state.sha256;
+        return { stateFile, stateSha256, read: () => read(context, purpose), release: async () => {} };
       }
       const { config, plan } = context;
       const parts = await read(context, purpose);
@@ -213,8 +225,10 @@ export function createRoundStates(options: RoundStatesOptions): RoundStates {
       await mkdir(workFolder, { recursive: true });
       const name = purpose === 'train' ? `${context.runId}-${context.round}.start` : 'evaluated';
       const stateFile = join(workFolder, `${name}.safetensors`);
-      await writeFileAtomically(stateFile, encodeModelState(composed));
-      return { stateFile, read: async () => parts, release: () => rm(stateFile, { force: true }) };
+      const bytes = encodeModelState(composed);
+      await writeFileAtomically(stateFile, bytes);
+      const release = () => rm(stateFile, { force: true });
+      return { stateFile, stateSha256: sha256(bytes), read: async () => parts, release };
     },
   };
 }

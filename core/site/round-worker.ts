@@ -8,10 +8,12 @@ import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
 import { type FrozenCohort, heldOutImages, recordEvaluationCohort } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
-import type { Example, LocalTraining, TrainProgress } from '../engine/trainer-protocol.ts';
+import type { Example, LocalTraining, TrainProgress, TrainResult } from '../engine/trainer-protocol.ts';
 import { coarseCounts } from '../evaluation/coarse-counts.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
 import { checkOutgoing } from '../policy/outgoing.ts';
+import { AppError } from '../shared/errors.ts';
+import { sha256 as sha256Of } from '../shared/hash.ts';
 import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
@@ -19,6 +21,7 @@ import { collectBlobs } from '../store/retention.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
+import { withVerifiedFiles } from './damaged-files.ts';
 import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
@@ -41,10 +44,17 @@ export interface StepControl {
   onActivity(activity: 'downloading' | 'evaluating' | 'training', progress: TrainProgress | null): void;
 }
 
+/** One that is missing is found by the job, like one that is damaged. */
+function cropFile(blobs: BlobStore, sha256: string): string {
+  if (!blobs.has(sha256)) throw new AppError('BLOB_CORRUPT', 'A face crop is missing on this disk.');
+  return blobs.path(sha256);
+}
+
 /** Images whose label is one of the run's classes, as the trainer wants them. */
 function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
   return images.map((image) => ({
-    file: blobs.path(image.cropSha256!),
+    file: cropFile(blobs, image.cropSha256!),
+    sha256: image.cropSha256!,
     label: config.classes.indexOf(image.label),
   }));
 }
@@ -73,10 +83,13 @@ export async function evaluateState(
     : [];
   const evaluate = async () => {
     const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');
-    const { stateFile } = composed;
-    const examples = toExamples(images, config, blobs);
-    const job = { baseId, stateFile, examples, batchSize, head, arcScale, ...options.compute(baseId) };
-    return trainer.evaluate(job, { signal }).finally(composed.release);
+    const { stateFile, stateSha256 } = composed;
+    const run = async () => {
+      const examples = toExamples(images, config, blobs);
+      const settings = { batchSize, head, arcScale, ...options.compute(baseId) };
+      return trainer.evaluate({ baseId, stateFile, stateSha256, examples, ...settings }, { signal });
+    };
+    return withVerifiedFiles(options, { stateSha256: state.sha256, images }, run).finally(composed.release);
   };
   const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   signal.throwIfAborted();
@@ -165,11 +178,12 @@ export async function trainRound(
   await keepOnly(options.workFolder, checkpointFile);
   const start = await options.states.compose(context, 'train');
   try {
-    const { baseId, config, plan } = context;
+    const { baseId, config, plan, state } = context;
     onActivity('training', null);
-    const job = {
+    const jobOf = () => ({
       baseId,
       stateFile: start.stateFile,
+      stateSha256: start.stateSha256,
       outFile,
       checkpointFile,
       examples: toExamples(cohort.images, config, options.blobs),
@@ -179,18 +193,26 @@ export async function trainRound(
       training: trainingOf(config, plan),
       seed: mixSeed(config.seed, options.siteName, round),
       ...options.compute(baseId),
-    };
-    const result = await options.trainer.train(job, {
-      signal,
-      onProgress(progress) {
-        onActivity('training', progress);
-        options.ports.sendProgress({ runId, round, ...saidProgress(progress, config) });
-      },
     });
+    const files = { stateSha256: state.sha256, images: cohort.images };
+    const result = await withVerifiedFiles(options, files, async () =>
+      options.trainer.train(jobOf(), {
+        signal,
+        onProgress(progress) {
+          onActivity('training', progress);
+          options.ports.sendProgress({ runId, round, ...saidProgress(progress, config) });
+        },
+      }),
+    );
     signal.throwIfAborted();
     const held = options.blobs.hold();
     try {
-      return { cohort, result, held, update: await finishedUpdate(options, context, start, outFile) };
+      return {
+        cohort,
+        result,
+        held,
+        update: await finishedUpdate(options, context, start, { outFile, result }),
+      };
     } catch (thrown) {
       held[Symbol.dispose]();
       throw thrown;
@@ -206,11 +228,14 @@ async function finishedUpdate(
   { blobs, noise, states }: RoundWorkerOptions,
   context: RoundContext,
   start: ComposedState,
-  outFile: string,
+  { outFile, result }: { outFile: string; result: TrainResult },
 ): Promise<TrainedRound['update']> {
   const { config, plan, round, state } = context;
   const { leaves } = await states.termsOf(context);
   const file = await readFile(outFile);
+  // The round is trained again.
+  if (result.outSha256 !== undefined && sha256Of(file) !== result.outSha256)
+    throw new AppError('BLOB_CORRUPT', 'What was trained was damaged on this disk; it is trained again.');
   const made = await makeUpdate({ config, plan, file, noise, start: () => start.read() });
   const sha256 = await blobs.put(made.bytes);
   // What is on the disk is what will leave.

@@ -87,7 +87,14 @@ export interface SiteNode {
   /** The newest manifest of the coordinator, if any came yet. */
   readonly manifest: ManifestBody | null;
   receiveManifest(manifest: ManifestBody): void;
-  receiveReceipt(receipt: ReceiptBody): void;
+  /** The coordinator's store went back in time; call it before the manifest that says so is received. */
+  coordinatorReturned(manifest: ManifestBody): void;
+  /** This site's store went back in time, or a person has confirmed that it did: the store says which. */
+  standingChanged(): void;
+  /** @returns whether the update need not be announced again */
+  receiveReceipt(receipt: ReceiptBody): boolean;
+  /** The coordinator asked for an update whose file is damaged here. */
+  updateDamaged(updateSha256: string): void;
   /** What no manifest can be read from; said by the coordinator all the same. */
   refuseUnreadable(error: ErrorReport): void;
   /** Call after a decision about a contract, or another policy, is in the store (decisions.ts). */

@@ -52,6 +52,19 @@ export function recordRun(store: Store, current: ManifestBody): void {
   });
 }
 
+/**
+ * Whether a receipt ends the matter. A refusal does when the coordinator says so; one of a coordinator that does not say
+ * it (an older one) when this site has seen the round end. Any other is no more than "not now".
+ */
+export function isSettling(
+  store: ReadOnlyStore,
+  { accepted, kind, runId, round }: Omit<ReceiptBody, 'reason' | 'updateSha256'>,
+): boolean {
+  if (accepted || kind === 'final') return true;
+  const run = store.runs.get(runId);
+  return kind === undefined && run !== null && (run.finishedAt !== null || run.round > round);
+}
+
 /** @returns false when the receipt is about no update that waits for one */
 export function recordReceipt(store: Store, siteId: string, receipt: ReceiptBody): boolean {
   const { runId, round, updateSha256, accepted } = receipt;
@@ -264,7 +277,7 @@ function discardRound(
 }
 
 /** Call it in a transaction. The round is done again. @returns files to delete */
-function forgetUpdate(
+export function forgetUpdate(
   store: Store,
   {
     runId,
@@ -293,6 +306,12 @@ export function announcedRuns(store: ReadOnlyStore): string[] {
 const isAnnounced = (store: ReadOnlyStore, runId: string) =>
   store.roundSites.listOfRun(runId).some(({ status }) => status === 'announced');
 
+/** Also where nobody can tell. */
+function addsNoise(store: ReadOnlyStore, runId: string): boolean {
+  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
+  return config === undefined || config.privacy?.at === 'site';
+}
+
 /**
  * What was announced of a run that is not allowed any more, and that nobody has received yet, is not handed out. The
  * cohort stays in the trace: the coordinator may have it all the same. So where this site adds noise, the round is over for
@@ -305,16 +324,44 @@ export function takeBackUpdates(
   runId: string,
 ): string[] {
   const announced = store.roundSites.listOfRun(runId).filter(({ status }) => status === 'announced');
-  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
-  const isOver = config === undefined || config.privacy?.at === 'site';
+  const isOver = addsNoise(store, runId);
   const reason = 'not allowed any more';
-  return announced.flatMap((row) =>
-    store.transaction(() => {
-      ports.retractAnnouncement(runId, row.round);
-      const files = forgetUpdate(store, row, reason);
-      const { round, siteId } = row;
-      if (isOver) store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
-      return files;
-    }),
+  return announced.flatMap((row) => takeBackRow(store, ports, row, { isOver, reason }));
+}
+
+function takeBackRow(
+  store: Store,
+  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  row: RoundSiteRecord,
+  { isOver, reason }: { isOver: boolean; reason: string },
+): string[] {
+  return store.transaction(() => {
+    const { runId, round, siteId } = row;
+    ports.retractAnnouncement(runId, round);
+    const files = forgetUpdate(store, row, reason);
+    if (isOver) store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
+    return files;
+  });
+}
+
+/**
+ * The file of an update is damaged here, and the coordinator asks for it: the round is done again. Not where this site adds
+ * noise, for the reason above: the coordinator may have a part of the first.
+ * @returns files to delete; null when no open round is about this update
+ */
+export function takeBackDamaged(
+  store: Store,
+  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  updateSha256: string,
+): string[] | null {
+  const rows = store.runs
+    .list()
+    .filter(({ status }) => status === 'running')
+    .flatMap(({ id, round }) => store.roundSites.listOfRun(id).filter((row) => row.round === round))
+    .filter((row) => row.updateSha256 === updateSha256 && ['announced', 'received'].includes(row.status));
+  if (rows.length === 0) return null;
+  const reason = 'the file of the update was damaged on this disk';
+  return rows.flatMap((row) =>
+    takeBackRow(store, ports, row, { isOver: addsNoise(store, row.runId), reason }),
   );
 }

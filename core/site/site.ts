@@ -8,14 +8,17 @@ import { hasLostConsent, isOutdated } from '../consent/cohort.ts';
 import { establishTimeZone } from '../consent/site-zone.ts';
 import type { TrainProgress } from '../engine/trainer-protocol.ts';
 import { createCatalogue } from '../models/catalogue.ts';
-import { toAppError } from '../shared/errors.ts';
-import { collectBlobs } from '../store/retention.ts';
+import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { restoredNote } from '../store/restored.ts';
+import { collectBlobs, collectRun } from '../store/retention.ts';
 import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts';
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { createAlarms } from './alarms.ts';
 import { checkManifest, disallowedAmong, voidOldApproval } from './approval.ts';
+import { deliverAgain, evaluateAgain, exchangeState, repeatRounds } from './coordinator-return.ts';
 import { createExamination } from './examination.ts';
 import { establishPolicy } from './policy.ts';
+import { restoredProblem } from './restored-words.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
 import { createRoundStates, type RoundContext } from './round-state.ts';
 import { announceUpdate, evaluateState, type StepControl, trainRound } from './round-worker.ts';
@@ -23,9 +26,11 @@ import type { SiteNode, SiteOptions } from './site-node.ts';
 import {
   announcedRuns,
   discardWithdrawn,
+  isSettling,
   recordReceipt,
   recordRun,
   type TrainedRound,
+  takeBackDamaged,
   takeBackUpdates,
 } from './site-records.ts';
 import { tellWithdrawals } from './withdrawal-notices.ts';
@@ -35,9 +40,19 @@ export type { SiteNode, SiteOptions } from './site-node.ts';
 type StepEffect = Extract<Effect, { type: Step }>;
 
 const retryAfterMs = 5_000;
+/** A site that missed more rounds has the next start sweep up behind it. */
+const roundsLookedAt = 8;
 /** Failures of a step that say something about the coordinator or the policy. */
 const refusing: ReadonlySet<string> = new Set(['CONTRACT_BROKEN', 'POLICY_REFUSED', 'POLICY_CHANGED']);
 const pausedSchema = z.boolean();
+const withdrawalWaits = () =>
+  new AppError(
+    'DISK_FULL',
+    'The disk is full, and a withdrawal could not be written down: nothing is trained here.',
+    {
+      action: 'Free some space on the disk that holds the data folder, and record the withdrawal again.',
+    },
+  );
 
 export function createSite(options: SiteOptions): SiteNode {
   const { siteId, siteName, store, ports, logger, catalogue = createCatalogue() } = options;
@@ -45,7 +60,12 @@ export function createSite(options: SiteOptions): SiteNode {
   const drawn = createCryptographicNoise();
   const { noise = drawn, answerNoise = drawn } = options;
   const worker = { ...options, states, noise, answerNoise };
-  let state = initialState(siteId, store.settings.get('site.paused', pausedSchema) ?? false);
+  const restored = () => {
+    const note = restoredNote(store);
+    return note === null ? null : restoredProblem(note).toReport();
+  };
+  const isPaused = store.settings.get('site.paused', pausedSchema) ?? false;
+  let state = initialState(siteId, isPaused, restored());
   let progress: TrainProgress | null = null;
   /** What the steps of the work in progress hand on to each other. */
   let work: { context: RoundContext; cohortId?: number; trained?: TrainedRound } | null = null;
@@ -53,12 +73,15 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
+  /** Somebody withdraws, and it could not be written down yet. */
+  let isShort = false;
   const examination = createExamination({ ...options, catalogue });
   const alarms = createAlarms(store, {
     onConsent: () => dispatch({ type: 'consentChanged' }),
     // Work that is under way stops, and goes on from its checkpoint after them.
     onQuietHours: () => dispatch({ type: 'decided' }),
     onClock: () => dispatch({ type: 'decided' }),
+    onError: (error) => logger.warn({ error }, 'the clock was not looked at'),
     everyMs: options.clockEveryMs,
   });
   const events: SiteEvent[] = [];
@@ -68,12 +91,15 @@ export function createSite(options: SiteOptions): SiteNode {
     events.push(event);
     if (isDeciding) return;
     isDeciding = true;
-    for (let next = events.shift(); next !== undefined; next = events.shift()) {
-      const decision = reduce(state, next);
-      state = decision.state;
-      perform(decision.effects);
+    try {
+      for (let next = events.shift(); next !== undefined; next = events.shift()) {
+        const decision = reduce(state, next);
+        state = decision.state;
+        perform(decision.effects);
+      }
+    } finally {
+      isDeciding = false;
     }
-    isDeciding = false;
     if (state.phase !== 'closed') options.onChange();
   }
 
@@ -91,15 +117,25 @@ export function createSite(options: SiteOptions): SiteNode {
   function fail(effect: Effect['type'], ticket: number, thrown: unknown): void {
     const error = toAppError(thrown).toReport();
     const { runId, round } = state.manifest ?? {};
-    if (state.manifest !== null && refusing.has(error.code)) examination.recordRefusal(state.manifest, error);
+    if (state.manifest !== null && refusing.has(error.code)) recordRefusal(state.manifest, error);
     logger.warn({ error: thrown, effect, runId, round, code: error.code }, 'round not finished');
     dispatch({ type: 'failed', ticket, effect, error });
+  }
+
+  /** A note for people: on a full disk the refusal holds without it. */
+  function recordRefusal(manifest: ManifestBody, error: ErrorReport): void {
+    try {
+      examination.recordRefusal(manifest, error);
+    } catch (failure) {
+      logger.warn({ error: failure, runId: manifest.runId }, 'a refusal was not written down');
+    }
   }
 
   function execute(effect: Effect): void {
     switch (effect.type) {
       case 'recordRun':
         recordRun(store, effect.manifest);
+        forgetOldRounds(effect.manifest);
         break;
       case 'discardWithdrawn':
         discard();
@@ -108,13 +144,19 @@ export function createSite(options: SiteOptions): SiteNode {
         void examine(effect.manifest, effect.ticket);
         break;
       case 'decline': {
-        const { runId, round } = effect.manifest;
+        const { runId, round, phase } = effect.manifest;
+        // An update that is on its way counts, also where the site is paused meanwhile: nobody is to give up waiting for it.
+        const row = phase === 'train' ? store.roundSites.get(runId, round, siteId) : null;
+        if (row?.status === 'announced') break;
         ports.enqueue({ type: 'declined', body: { runId, round, reason: shortReason(effect.reason) } });
         ports.flush();
         break;
       }
       case 'takeBackDisallowed':
         for (const runId of disallowedAmong(store, announcedRuns(store))) takeBack(runId);
+        break;
+      case 'takeBackAll':
+        for (const runId of announcedRuns(store)) takeBack(runId);
         break;
       case 'takeBack':
         takeBack(effect.manifest.runId);
@@ -145,19 +187,29 @@ export function createSite(options: SiteOptions): SiteNode {
     }
   }
 
-  function takeBack(runId: string): void {
-    const files = takeBackUpdates(store, ports, runId);
-    collectBlobs(store, options.blobs, files).catch((error) =>
-      logger.warn({ error }, 'files not deleted after a run was declined or refused'),
+  /** Updates and states that nobody asks for any more; those of still older rounds went with the rounds behind them. */
+  function forgetOldRounds({ runId, round }: ManifestBody): void {
+    collectRun(store, options.blobs, runId, Math.max(0, round - roundsLookedAt)).catch((error) =>
+      logger.warn({ error, runId }, 'files of earlier rounds not deleted'),
     );
   }
 
-  function discard(): void {
-    if (tellWithdrawals(store, ports)) ports.flush();
-    const files = discardWithdrawn(store, ports);
-    collectBlobs(store, options.blobs, files ?? []).catch((error) =>
-      logger.warn({ error }, 'files not deleted after a withdrawal'),
+  function takeBack(runId: string): void {
+    deleteFiles(
+      takeBackUpdates(store, ports, runId),
+      'files not deleted after a run was declined or refused',
     );
+  }
+
+  function deleteFiles(files: readonly string[], failure: string): void {
+    collectBlobs(store, options.blobs, files).catch((error) => logger.warn({ error }, failure));
+  }
+
+  function discard(): void {
+    // Before anything is sent: what waits in the outbox may be what is taken back.
+    const files = discardWithdrawn(store, ports);
+    if (tellWithdrawals(store, ports)) ports.flush();
+    deleteFiles(files ?? [], 'files not deleted after a withdrawal');
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
     const stands = (id: number) => !hasLostConsent(store, id) && !isOutdated(store, id);
@@ -180,6 +232,7 @@ export function createSite(options: SiteOptions): SiteNode {
     steps = steps.then(async () => {
       if (signal.aborted) return;
       try {
+        if (isShort) throw withdrawalWaits();
         dispatch(await takeStep(effect, control));
       } catch (thrown) {
         if (!signal.aborted) fail(effect.type, ticket, thrown);
@@ -202,6 +255,7 @@ export function createSite(options: SiteOptions): SiteNode {
     const current = work!;
     const { context } = current;
     if (type === 'evaluate') {
+      evaluateAgain(store, ports, context);
       await evaluateState(worker, context, context.isLast, control);
       return { type: 'evaluated', ticket };
     }
@@ -213,6 +267,11 @@ export function createSite(options: SiteOptions): SiteNode {
     }
     const status = store.roundSites.get(context.runId, context.round, siteId)?.status ?? 'working';
     if (status !== 'working') return { type: status === 'announced' ? 'announced' : 'settled', ticket };
+    const again = deliverAgain(store, options.blobs, ports, context);
+    if (again !== 'nothing') {
+      if (again === 'announced') ports.flush();
+      return { type: again, ticket };
+    }
     current.trained = await trainRound(worker, context, control, (cohortId) => {
       current.cohortId = cohortId;
     });
@@ -231,7 +290,15 @@ export function createSite(options: SiteOptions): SiteNode {
   establishPolicy(store);
   establishTimeZone(store);
   const onData = () => dispatch({ type: 'consentChanged' });
-  const listening = [store.consentEvents.onAppend(onData), store.images.onCorrect(onData)];
+  const listening = [
+    store.consentEvents.onAppend(onData),
+    store.images.onCorrect(onData),
+    // A withdrawal that waits for room on the disk: what is being trained ends before it is written down.
+    store.onShortage((short) => {
+      isShort = short;
+      if (short) dispatch({ type: 'discarded' });
+    }),
+  ];
   dispatch({ type: 'started' });
 
   return {
@@ -251,28 +318,48 @@ export function createSite(options: SiteOptions): SiteNode {
     },
     get notice() {
       const { manifest } = state;
+      if (manifest !== null && manifest.paused !== null) return manifest.paused;
       if (manifest === null || manifest.phase !== 'train' || trains(manifest, siteId)) return null;
       return (
         `The coordinator drew other sites for round ${manifest.round + 1}. ` +
         'This site only evaluates the shared model and waits for the next round.'
       );
     },
+    standingChanged() {
+      dispatch({ type: 'restored', report: restored() });
+    },
+    coordinatorReturned(manifest) {
+      repeatRounds(store, siteId, manifest);
+    },
     receiveManifest(manifest) {
       try {
+        exchangeState(store, siteId, manifest);
         checkManifest(manifest, store);
       } catch (thrown) {
         const { runId, round } = manifest;
         const error = toAppError(thrown).toReport();
         logger.warn({ error: thrown, runId, round }, 'manifest refused');
-        examination.recordRefusal(manifest, error);
+        recordRefusal(manifest, error);
         dispatch({ type: 'manifestRefused', manifest, error });
         return;
       }
       dispatch({ type: 'manifestReceived', manifest });
     },
     receiveReceipt(receipt) {
+      if (!isSettling(store, receipt)) {
+        const { runId, round, reason } = receipt;
+        logger.info({ runId, round, reason }, 'the update is announced again later');
+        return false;
+      }
       if (recordReceipt(store, siteId, receipt))
         dispatch({ type: 'receipt', accepted: receipt.accepted, reason: receipt.reason });
+      return true;
+    },
+    updateDamaged(updateSha256) {
+      const files = takeBackDamaged(store, ports, updateSha256);
+      if (files === null) return;
+      deleteFiles(files, 'files not deleted after one was found damaged');
+      dispatch({ type: 'discarded' });
     },
     refuseUnreadable(error) {
       examination.recordUnreadable(error);
@@ -295,8 +382,12 @@ export function createSite(options: SiteOptions): SiteNode {
       return done;
     },
     pause() {
-      store.settings.set('site.paused', true);
-      dispatch({ type: 'paused' });
+      try {
+        store.settings.set('site.paused', true);
+      } finally {
+        // Also on a full disk, until the next start.
+        dispatch({ type: 'paused' });
+      }
     },
     resume() {
       store.settings.set('site.paused', false);

@@ -65,8 +65,11 @@ export async function writeNewFile(file: string, content: FileContent, mayReplac
   }
 }
 
-/** A link fails where a name is taken; a rename would replace it. @throws the system's error, EEXIST for instance */
-async function moveToNew(temporary: string, file: string): Promise<void> {
+/**
+ * Gives a finished file its name, unless that is taken: a link fails where it is, a rename would replace what is there.
+ * The temporary name may stay. @throws the system's error, EEXIST for instance
+ */
+export async function moveToNew(temporary: string, file: string): Promise<void> {
   try {
     await link(temporary, file);
   } catch (error) {

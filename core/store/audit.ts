@@ -68,6 +68,8 @@ export function createAudit(
     raw: () => raw.each('ORDER BY seq'),
     /** Rows that name a subject by its keyed hash, oldest first. */
     about: (subject: string) => rows.all('WHERE instr(details, @subject) > 0 ORDER BY seq', { subject }),
+    /** Newest first. */
+    allOf: (action: string) => rows.all('WHERE action = @action ORDER BY seq DESC', { action }),
     newestOf: (action: string) => rows.get('WHERE action = @action ORDER BY seq DESC LIMIT 1', { action }),
     /**
      * Recomputes every hash, and holds the consents against their rows. A row whose details an erasure replaced fits by its

@@ -16,11 +16,18 @@ export interface BlobStore {
   sizeBytes(sha256: string): number;
   /** Verifies the hash. @throws AppError NOT_FOUND; BLOB_CORRUPT when the disk damaged it (it is put aside then) */
   read(sha256: string): Promise<Uint8Array>;
+  /**
+   * Reads the whole file, a piece at a time. One that is damaged is put aside, so that it is not here any more.
+   * @returns whether it is here and whole
+   */
+  verify(sha256: string): Promise<boolean>;
   /** Opens or goes on with a transfer; survives restarts of the process. */
   openPartial(sha256: string, sizeBytes: number, chunkBytes: number): Promise<PartialBlob>;
   /** Until it is disposed of, what is put counts as in use: for blobs that the database names only afterwards. */
   hold(): Disposable;
-  /** Whether it is held, or a transfer of it is open. */
+  /** Until it is disposed of, nothing that is here is unneeded; for a backup, which copies what rows named a moment ago. */
+  keep(): KeptBlobs;
+  /** Whether it is held or kept, or a transfer of it is open. */
   isInUse(sha256: string): boolean;
   /** For core/store/retention.ts, which knows what nobody needs. Gone at once for all other calls, also what was put aside as damaged. */
   delete(sha256: string): Promise<void>;
@@ -30,6 +37,11 @@ export interface BlobStore {
   list(): string[];
   /** Hashes of transfers of which something is here, in no order. */
   unfinished(): string[];
+}
+
+export interface KeptBlobs extends Disposable {
+  /** From now on these are kept, and nothing else. */
+  only(hashes: ReadonlySet<string>): void;
 }
 
 export interface PartialBlob {

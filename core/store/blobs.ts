@@ -47,6 +47,8 @@ export function createBlobStore(
   const held = new Set<string>();
   let holders = 0;
   const transfers = new Set<{ sha256: string }>();
+  /** What is kept; null: everything. */
+  const keepers = new Set<{ hashes: ReadonlySet<string> | null }>();
   /** Temporary files that this store is writing or deleting now. */
   const underWay = new Set<string>();
   const temporaryFile = () => path.join(folders.partial, `${randomUUID()}.tmp`);
@@ -105,6 +107,13 @@ export function createBlobStore(
         `Blob ${sha256.slice(0, 12)} is damaged on this disk; Anneal has set it aside.`,
       );
     },
+    async verify(sha256) {
+      if (!has(sha256)) return false;
+      const file = placeOf(sha256);
+      if ((await hashOfFile(file)) === sha256) return true;
+      await rename(file, path.join(folders.damaged, sha256));
+      return false;
+    },
     async openPartial(sha256, sizeBytes, chunkBytes) {
       if (!hashPattern.test(sha256)) throw new AppError('BLOB_CORRUPT', 'The blob has no valid hash.');
       const transfer = { sha256 };
@@ -153,7 +162,20 @@ export function createBlobStore(
         },
       };
     },
-    isInUse: (sha256) => held.has(sha256) || [...transfers].some((transfer) => transfer.sha256 === sha256),
+    keep() {
+      const keeper: { hashes: ReadonlySet<string> | null } = { hashes: null };
+      keepers.add(keeper);
+      return {
+        only(hashes) {
+          keeper.hashes = hashes;
+        },
+        [Symbol.dispose]: () => void keepers.delete(keeper),
+      };
+    },
+    isInUse: (sha256) =>
+      held.has(sha256) ||
+      [...transfers].some((transfer) => transfer.sha256 === sha256) ||
+      (has(sha256) && [...keepers].some(({ hashes }) => hashes === null || hashes.has(sha256))),
     async delete(sha256) {
       if (!hashPattern.test(sha256)) return;
       const data = path.join(folders.partial, sha256);
@@ -191,11 +213,15 @@ async function writeWhole(
   }
 }
 
-async function moveVerified(dataFile: string, sha256: string, place: string, flush: boolean): Promise<void> {
+async function hashOfFile(file: string): Promise<string> {
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(dataFile, { highWaterMark: readBytes }))
+  for await (const piece of createReadStream(file, { highWaterMark: readBytes }))
     hash.update(piece as Uint8Array);
-  if (hash.digest('hex') !== sha256) {
+  return hash.digest('hex');
+}
+
+async function moveVerified(dataFile: string, sha256: string, place: string, flush: boolean): Promise<void> {
+  if ((await hashOfFile(dataFile)) !== sha256) {
     throw new AppError('BLOB_CORRUPT', `Blob ${sha256.slice(0, 12)} arrived damaged.`);
   }
   await moveIntoPlace(dataFile, place, flush);

@@ -41,10 +41,13 @@ export function createConsentEvents(
     audit,
     refOf,
     findBreak,
+    onRecord,
   }: {
     audit: Pick<ReturnType<typeof createAudit>, 'append'>;
     refOf: RefOf;
     findBreak: () => ConsentBreak | null;
+    /** Told inside the transaction of each change. */
+    onRecord: () => void;
   },
 ) {
   const rows = rowsOf(db, 'consent_events', consentEventRecord);
@@ -85,6 +88,7 @@ export function createConsentEvents(
         const recordedAt = event.recordedAt ?? now();
         const written = rows.write(insert, { ...unsaid, ...event, id, recordedAt })!;
         record(written);
+        onRecord();
         return written;
       });
     },
@@ -103,6 +107,7 @@ export function createConsentEvents(
         })!;
         const details = { subject: refOf(pseudonym), events };
         audit.append({ actor, action: consentActions.erased, details });
+        onRecord();
         return events;
       });
     },

@@ -6,6 +6,7 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import type { BlobStore } from './blob-store.ts';
 import { createBlobStore } from './blobs.ts';
 import { makeFolder } from './make-folder.ts';
+import { createReserve, type Reserve } from './reserve.ts';
 import { openSqlite, type Sqlite } from './sqlite.ts';
 
 export interface DataFolder {
@@ -19,6 +20,8 @@ export interface DataFolder {
   readonly keysDir: string;
   /** Imported base models, one folder each. */
   readonly modelsDir: string;
+  /** Room for withdrawals on a full disk. */
+  readonly reserve: Reserve;
 }
 
 export interface DataFolderLock {
@@ -35,7 +38,8 @@ export function openDataFolder(dir: string): DataFolder {
     keysDir: path.join(root, 'keys'),
     modelsDir: path.join(root, 'models'),
   };
-  usable(() => {
+  const reserve = createReserve(root);
+  const prepare = () => {
     for (const folder of [root, ...Object.values(folders)]) {
       makeFolder(folder, { mode: 0o700 });
     }
@@ -44,12 +48,22 @@ export function openDataFolder(dir: string): DataFolder {
     const probe = path.join(root, `${randomUUID()}.probe`);
     writeFileSync(probe, 'Anneal was here');
     rmSync(probe);
+  };
+  usable(() => {
+    try {
+      prepare();
+    } catch (thrown) {
+      // On a full disk Anneal starts all the same: withdrawals must be possible.
+      if (toAppError(thrown).code !== 'DISK_FULL' || !reserve.release()) throw thrown;
+      prepare();
+    }
   });
   return {
     dir: root,
     dbFile: path.join(root, 'anneal.db'),
     blobs: createBlobStore(path.join(root, 'blobs')),
     ...folders,
+    reserve,
   };
 }
 
@@ -69,7 +83,7 @@ export function lockDataFolder(dir: string): DataFolderLock {
     db.exec('BEGIN EXCLUSIVE');
   } catch (thrown) {
     db.close();
-    if (thrown instanceof AppError && thrown.code === 'DATA_FOLDER_IN_USE') {
+    if (thrown instanceof AppError && thrown.code === 'DATABASE_BUSY') {
       throw new AppError('DATA_FOLDER_IN_USE', 'This data folder is in use.', { cause: thrown });
     }
     throw thrown;

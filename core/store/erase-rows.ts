@@ -4,10 +4,10 @@
  * foreign key.
  */
 import { z } from 'zod';
+import { createBlobReferences } from './retention.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const referenceRow = z.object({ child: z.string(), column: z.string(), parentColumn: z.string() });
-const hashRow = z.object({ sha256: z.string() });
 
 export interface ErasedRows {
   /** Rows deleted, by table; tables of which none was are not listed. */
@@ -38,7 +38,8 @@ export function eraseRows(
   subjectId: number,
   also: () => Record<string, number> = () => ({}),
 ): ErasedRows {
-  const heldBefore = heldBlobs(db);
+  const { allHeld } = createBlobReferences(db);
+  const heldBefore = allHeld();
   const counts: Record<string, number> = {};
   const count = (table: string, changes: number) => {
     if (changes > 0) counts[table] = (counts[table] ?? 0) + changes;
@@ -53,13 +54,8 @@ export function eraseRows(
   };
   for (const [table, changes] of Object.entries(also())) count(table, changes);
   rows('subjects', 'id = @subjectId', ['subjects']);
-  const heldAfter = heldBlobs(db);
+  const heldAfter = allHeld();
   return { counts, files: [...heldBefore].filter((sha256) => !heldAfter.has(sha256)) };
-}
-
-function heldBlobs(db: Sqlite): Set<string> {
-  const held = db.all(hashRow, 'SELECT DISTINCT sha256 FROM blob_references WHERE held');
-  return new Set(held.map(({ sha256 }) => sha256));
 }
 
 /** Every table that points to subjects, directly or through others; for a test that fills them all. */

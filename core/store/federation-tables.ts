@@ -116,6 +116,8 @@ export function createOutbox(db: Sqlite, now: () => string) {
   return {
     /** Oldest first, not yet answered. */
     pending: (limit = 100) => rows.all('WHERE sent_at IS NULL ORDER BY id LIMIT @limit', { limit }),
+    /** Whether it waits for its answer still. */
+    isPending: (id: number) => rows.get('WHERE id = @id AND sent_at IS NULL', { id }) !== null,
     /** Call it in the transaction that changes the state it speaks of. Gives the id. */
     add: (message: NewMessage): number =>
       db.run(insert, { ...unset, ...asColumns(message), createdAt: now() }).lastId,
@@ -125,6 +127,12 @@ export function createOutbox(db: Sqlite, now: () => string) {
       if (where === '') throw new TypeError('an answer is about something');
       db.run(`UPDATE outbox SET sent_at = @now${where} AND sent_at IS NULL`, { ...answered, now: now() });
     },
+    /** Sends answered messages of this type once more that hold a text; gives how many there are. */
+    repeat: (type: string, text: string): number =>
+      db.run(
+        'UPDATE outbox SET sent_at = NULL WHERE type = @type AND sent_at IS NOT NULL AND instr(CAST(payload AS TEXT), @text) > 0',
+        { type, text },
+      ).changes,
     /** Forgets messages answered before this time; gives how many. */
     prune: (before: string): number =>
       db.run('DELETE FROM outbox WHERE sent_at < @before', { before }).changes,

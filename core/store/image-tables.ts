@@ -215,11 +215,11 @@ export function createImages(db: Sqlite, now: () => string) {
       db.get(idRow, insert, { ...unset, ...asColumns(image), importedAt: image.importedAt ?? now() })?.id ??
       null,
     /** Sets it aside, and forgets what was made of the face: the crop, whose blob has no row here any more, and its measures. */
-    dropCrop(id: number, reason: string): void {
+    dropCrop(id: number, reason: string, asideKind: AsideKind = 'consent-ended'): void {
       db.run(
-        `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = 'consent-ended', crop_sha256 = NULL,
+        `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind, crop_sha256 = NULL,
            crop_hash = NULL, face_box = NULL, quality = NULL WHERE id = @id`,
-        { id, reason },
+        { id, reason, asideKind },
       );
     },
     /** Hears of every correction. @returns how to stop */

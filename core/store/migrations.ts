@@ -30,6 +30,38 @@ function holdArrivedUpdates(db: Sqlite): void {
   db.exec(`DROP VIEW blob_references; ${sql.replace(arrived, `${arrived} AND cohort_sha256 IS NULL`)};`);
 }
 
+/** Of the rounds of a run in which this site announced one, the last two: what was delivered may be asked for again until its round is closed. */
+const newestOwn = `round >= (SELECT max(newer.round) FROM adapters AS newer
+  WHERE newer.run_id = adapters.run_id AND newer.kind = 'update' AND newer.site_id IS adapters.site_id) - 1`;
+
+/**
+ * A site's own updates, the states that they were trained from and the states of rounds that are over were kept for good. The
+ * newest stay, also of runs that are over: an export of the site's model is made of them.
+ */
+function releaseOwnUpdates(db: Sqlite): void {
+  const isHeld = `kind = 'global' OR ${newestOwn}`;
+  const replaced: readonly [string, string][] = [
+    ["ELSE 'update' END, 1 FROM adapters", `ELSE 'update' END, ${isHeld} FROM adapters`],
+    [
+      "'start-state', 1 FROM adapters WHERE start_sha256 IS NOT NULL",
+      `'start-state', ${isHeld} FROM adapters WHERE start_sha256 IS NOT NULL`,
+    ],
+    // Sites alone write down what lies under a round's state.
+    [
+      "'start-state', +run_id IS (SELECT id FROM current_run) FROM rounds",
+      `'start-state', +run_id IS (SELECT id FROM current_run) AND (frozen_base_parts IS NULL
+         OR round >= (SELECT max(every.round) FROM rounds AS every WHERE every.run_id = rounds.run_id) - 1) FROM rounds`,
+    ],
+  ];
+  const select = "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'blob_references'";
+  let { sql } = db.get(viewRow, select)!;
+  for (const [before, after] of replaced) {
+    if (!sql.includes(before)) throw new TypeError('the view blob_references has changed');
+    sql = sql.replace(before, after);
+  }
+  db.exec(`DROP VIEW blob_references; ${sql};`);
+}
+
 /** One more kind of row that names blobs, beside those that the view of one-home.sql and later steps tell of. */
 function addBlobReferences(db: Sqlite, select: string): void {
   const view = db.get(
@@ -71,6 +103,9 @@ export const migrations: readonly Migration[] = [
       addBlobReferences(db, "SELECT sha256, NULL, NULL, 'consent-document', 1 FROM consent_documents");
     },
   },
+  { version: 12, apply: fromFiles('run-care.sql') },
+  { version: 13, apply: releaseOwnUpdates },
+  { version: 14, apply: fromFiles('positions.sql') },
 ];
 
 export const databaseVersion = migrations.length;

@@ -50,6 +50,10 @@ export function createContracts(db: Sqlite, now: () => string) {
         WHERE run_id = @runId AND final_state_sha256 IS NULL`;
       db.run(sql, { runId, finalStateSha256 });
     },
+    /** The coordinator went back, and the run ends anew. */
+    unpinFinalState(runId: string): void {
+      db.run('UPDATE contracts SET final_state_sha256 = NULL WHERE run_id = @runId', { runId });
+    },
   };
 }
 

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { rolesSchema } from '../config/roles.ts';
-import { errorReportSchema } from '../shared/errors.ts';
+import { type ErrorReport, errorReportSchema } from '../shared/errors.ts';
 import { jsonText as json } from '../shared/text.ts';
 
 const flag = z.union([z.literal(0), z.literal(1)]).transform((value) => value === 1);
@@ -109,6 +109,7 @@ export const asideKinds = [
   'too-large',
   'missing',
   'consent-ended',
+  'damaged',
   'other',
 ] as const;
 export const asideKindSchema = z.enum(asideKinds);
@@ -226,16 +227,38 @@ export type InvitationRecord = z.infer<typeof invitationRecord>;
 export const runStatusSchema = z.enum(['waiting', 'running', 'evaluating', 'finished', 'failed', 'stopped']);
 export type RunStatus = z.infer<typeof runStatusSchema>;
 
+/** What another version or a damaged disk wrote. */
+const unknownReason: ErrorReport = {
+  code: 'INTERNAL',
+  message: 'The reason was written by another version of Anneal, or is damaged.',
+  action: 'Look at the log file of that day in the data folder.',
+};
+
+/** Why a run does not go on now: `asked` by a person, or in trouble, which passes by itself (`retry`) or needs a `person`. */
+export const runPauseSchema = z.object({
+  kind: z.enum(['asked', 'retry', 'person']),
+  /** Null when a person asked for it. */
+  failure: errorReportSchema.nullable(),
+  since: z.string(),
+  /** When the run goes on by itself; null: when a person says so. */
+  retryAt: z.string().nullable(),
+});
+export type RunPause = z.infer<typeof runPauseSchema>;
+
 export const runRecord = z.object({
   id: z.string(),
-  /** JSON as stored; parse it with `runConfigSchema` of core/strategy. */
-  config: json,
+  /** JSON as stored; parse it with `configOf` of core/coordinator. Null where it is no JSON: one damaged row hides no other. */
+  config: json.catch(null),
   status: runStatusSchema,
   /** The round in progress, 0-based. */
   round: z.int(),
   createdAt: z.string(),
   finishedAt: z.string().nullable(),
-  failure: json.pipe(errorReportSchema).nullable(),
+  failure: json.pipe(errorReportSchema).nullable().catch(unknownReason),
+  pause: json
+    .pipe(runPauseSchema)
+    .nullable()
+    .catch({ kind: 'person', failure: unknownReason, since: new Date(0).toISOString(), retryAt: null }),
 });
 export type RunRecord = z.infer<typeof runRecord>;
 
@@ -301,6 +324,15 @@ export const roundSiteRecord = z.object({
   updatedAt: z.string(),
 });
 export type RoundSiteRecord = z.infer<typeof roundSiteRecord>;
+
+/** On a coordinator: a site that a round waits for, or waited for until it left. */
+export const roundMemberRecord = z.object({
+  runId: z.string(),
+  round: z.int(),
+  siteId: z.string(),
+  joinedAt: z.string(),
+  leftAt: z.string().nullable(),
+});
 
 /** On a coordinator: an update that it began to fetch. It has left its site, whatever became of it. */
 export const updateArrivalRecord = z.object({
@@ -488,7 +520,13 @@ export const outboxRecord = z.object({
   retain: flag,
   createdAt: z.string(),
   sentAt: z.string().nullable(),
+  messageId: z.string(),
+  type: z.string(),
+  /** Of an announcement. */
+  updateSha256: z.string().nullable(),
 });
+
+export type OutboxRecord = z.infer<typeof outboxRecord>;
 
 export const auditRecord = z.object({
   seq: z.int(),

@@ -27,6 +27,8 @@ const nothingExpired: Expiry = { runId: '', beforeRound: 0 };
 export interface BlobReferences {
   /** Those of the hashes that a row holds. */
   heldAmong(hashes: readonly string[], expired?: Expiry): Set<string>;
+  /** Every hash that a row holds. */
+  allHeld(): Set<string>;
   /** What rows of a run's later rounds name and do not hold; other rows may. */
   releasedBy(runId: string, fromRound: number, expired?: Expiry): Set<string>;
   /** Whether a row names the blob as anything but an update of this site. */
@@ -39,6 +41,7 @@ export function createBlobReferences(db: Sqlite): BlobReferences {
   return {
     heldAmong: (named, expired = nothingExpired) =>
       hashes(holding, { ...expired, hashes: JSON.stringify(named) }),
+    allHeld: () => hashes('SELECT DISTINCT sha256 FROM blob_references WHERE held', {}),
     releasedBy: (run, fromRound, expired = nothingExpired) =>
       hashes(released, { ...expired, run, fromRound }),
     isOfOthers: (sha256, siteId) => hashes(ofOthers, { sha256, siteId }).size > 0,

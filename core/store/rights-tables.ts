@@ -10,7 +10,7 @@ import {
   type ModelVersionRecord,
   modelVersionRecord,
 } from './records.ts';
-import { insertSql, isOfSubject, rowsOf } from './sql-text.ts';
+import { insertSql, isOfSubject, rowsOf, subjectsOf } from './sql-text.ts';
 import type { Sqlite } from './sqlite.ts';
 
 const countRow = z.object({ count: z.int() });
@@ -34,6 +34,10 @@ export function createModelVersions(db: Sqlite, now: () => string) {
   };
 }
 
+const memberSubjectRow = z.object({ imageId: z.int(), subjectId: z.int() });
+const memberSubjects = `SELECT member.image_id AS imageId, subjects.id AS subjectId FROM evaluation_members AS member
+  JOIN subjects ON subjects.id IN ${subjectsOf('member')} WHERE member.cohort_id = @id`;
+
 export function createEvaluationCohorts(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'evaluation_cohorts', evaluationCohortRecord);
   const insert = insertSql(
@@ -45,6 +49,14 @@ export function createEvaluationCohorts(db: Sqlite, now: () => string) {
   return {
     ofRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY id', { runId }),
     bySubject: (subjectId: number) => rows.all(`${ofSubject} ORDER BY id`, { subjectId }),
+    /** How many images are left in it, and whose they are: as they were evaluated, and as they were corrected since. */
+    subjects(id: number): { images: number; subjects: number[] } {
+      const found = db.all(memberSubjectRow, memberSubjects, { id });
+      return {
+        images: new Set(found.map(({ imageId }) => imageId)).size,
+        subjects: [...new Set(found.map(({ subjectId }) => subjectId))],
+      };
+    },
     /** Call it in the transaction that sends the counts. */
     insert: ({
       members,
@@ -87,6 +99,8 @@ export function createErasures(db: Sqlite, now: () => string) {
     return row;
   };
   return {
+    /** Oldest first. */
+    list: () => rows.all('ORDER BY id'),
     /** Oldest first. */
     unfinished: () => rows.all("WHERE state <> 'done' ORDER BY id"),
     /** Of a subject that is still here. */

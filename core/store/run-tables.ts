@@ -6,6 +6,7 @@ import {
   type RoundRecord,
   type RoundSiteRecord,
   type RunRecord,
+  roundMemberRecord,
   roundRecord,
   roundSiteRecord,
   runRecord,
@@ -70,7 +71,7 @@ export function createRuns(db: Sqlite, now: () => string) {
     /** @throws AppError NOT_FOUND */
     update(
       id: string,
-      change: Patch<Pick<RunRecord, 'status' | 'round' | 'finishedAt' | 'failure'>>,
+      change: Patch<Pick<RunRecord, 'status' | 'round' | 'finishedAt' | 'failure' | 'pause'>>,
     ): RunRecord {
       const keys = definedKeys(change);
       const row =
@@ -164,6 +165,28 @@ export function createRoundSites(db: Sqlite, now: () => string) {
         ON CONFLICT (run_id, round, site_id) DO UPDATE SET ${replacements(changed)}`;
       const values = { ...given, status: row.status ?? 'working' };
       return inserted(() => rows.write(upsert, values)!, 'This site of the round', 'round');
+    },
+  };
+}
+
+export function createRoundMembers(db: Sqlite, now: () => string) {
+  const rows = rowsOf(db, 'round_members', roundMemberRecord);
+  const join = `${insertSql('round_members', ['runId', 'round', 'siteId', 'joinedAt'])}
+    ON CONFLICT (run_id, round, site_id) DO UPDATE SET left_at = NULL`;
+  const byRound = 'WHERE run_id = @runId AND round = @round';
+  return {
+    /** Ids of the sites that the round waits for, in order. */
+    of: (runId: string, round: number) =>
+      rows
+        .all(`${byRound} AND left_at IS NULL ORDER BY site_id`, { runId, round })
+        .map(({ siteId }) => siteId),
+    /** Repeating it changes nothing. The round must exist. */
+    join(runId: string, round: number, siteIds: readonly string[]): void {
+      for (const siteId of siteIds) db.run(join, { runId, round, siteId, joinedAt: now() });
+    },
+    leave(runId: string, round: number, siteId: string): void {
+      const leave = `UPDATE round_members SET left_at = @leftAt ${byRound} AND site_id = @siteId`;
+      db.run(leave, { runId, round, siteId, leftAt: now() });
     },
   };
 }

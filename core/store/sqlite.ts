@@ -20,6 +20,14 @@ export interface Sqlite {
   /** First value of the pragma's answer. */
   pragma(text: string): unknown;
   transaction<T>(body: () => T): T;
+  /**
+   * Copies the whole database as it is at one moment, the moment at which this resolves, to a new file, a few pages at
+   * a time: others go on reading and writing through this connection meanwhile.
+   * @param onPages hears how much is left; what it throws ends the copy
+   */
+  copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
+  /** Runs this once the outermost transaction has been committed; at once outside of one. A name stands for one piece of work. */
+  afterCommit(name: string, work: () => void): void;
   close(): void;
 }
 
@@ -30,6 +38,8 @@ export interface SqliteOptions {
 }
 
 const defaultBusyTimeoutMs = 5_000;
+/** Of a copy, 1 MiB: other work waits no longer than that takes. */
+const pagesAtOnce = 256;
 
 /** @throws AppError, see {@link sqliteError} */
 export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
@@ -41,6 +51,7 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
         timeout: options.busyTimeoutMs ?? defaultBusyTimeoutMs,
       }),
   );
+  const committed = new Map<string, () => void>();
   const statements = new Map<string, Database.Statement<[SqlParameters]>>();
   const prepare = (sql: string) => {
     let statement = statements.get(sql);
@@ -88,7 +99,30 @@ export function openSqlite(file: string, options: SqliteOptions = {}): Sqlite {
       return translated(() => db.pragma(text, { simple: true }));
     },
     transaction(body) {
-      return translated(() => db.transaction(() => refusePromise(body())).immediate());
+      const isOuter = !db.inTransaction;
+      try {
+        const result = translated(() => db.transaction(() => refusePromise(body())).immediate());
+        if (isOuter) for (const work of committed.values()) work();
+        return result;
+      } finally {
+        if (isOuter) committed.clear();
+      }
+    },
+    afterCommit(name, work) {
+      if (db.inTransaction) committed.set(name, work);
+      else work();
+    },
+    async copyTo(file, onPages) {
+      try {
+        await db.backup(file, {
+          progress({ remainingPages, totalPages }) {
+            onPages(remainingPages, totalPages);
+            return pagesAtOnce;
+          },
+        });
+      } catch (thrown) {
+        throw sqliteError(thrown) ?? thrown;
+      }
     },
     close() {
       if (db.open) translated(() => db.close());
@@ -152,7 +186,7 @@ export function sqliteError(thrown: unknown): AppError | null {
     });
   }
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
-    return new AppError('DATA_FOLDER_IN_USE', 'Another program holds the database of this data folder.', {
+    return new AppError('DATABASE_BUSY', 'Another program holds the database of this data folder.', {
       cause: thrown,
     });
   }

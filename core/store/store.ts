@@ -1,5 +1,8 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
+
+import { toAppError } from '../shared/errors.ts';
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
+import { checkAnchor, headOf, writeAnchor } from './anchor.ts';
 import { createAudit } from './audit.ts';
 import { createClock } from './clock.ts';
 import { createConsentCheck } from './consent-chain.ts';
@@ -12,6 +15,8 @@ import { createWithdrawalNotices } from './notice-tables.ts';
 import { type Durability, openDatabase, openDatabaseReadOnly } from './open-database.ts';
 import { createProposals, createUsers } from './people-tables.ts';
 import { createContracts, createDecisions, createSitePolicies } from './policy-tables.ts';
+import { createPeers, createPosition } from './position-tables.ts';
+import type { Reserve } from './reserve.ts';
 import { createBlobReferences } from './retention.ts';
 import {
   createErasures,
@@ -21,6 +26,7 @@ import {
 } from './rights-tables.ts';
 import {
   createEvaluations,
+  createRoundMembers,
   createRoundSites,
   createRounds,
   createRuns,
@@ -33,7 +39,7 @@ import { createConsentDocuments, createImageCorrections } from './subject-tables
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
  * or INTERNAL. Where a time is optional, the store's clock gives it.
  */
-function createTables(db: Sqlite, now: () => string) {
+function createTables(db: Sqlite, now: () => string, onConsent: () => void) {
   const settings = createSettings(db);
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
@@ -44,7 +50,7 @@ function createTables(db: Sqlite, now: () => string) {
     settings,
     clock,
     subjects,
-    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak }),
+    consentEvents: createConsentEvents(db, now, { audit, refOf, findBreak, onRecord: onConsent }),
     consentSources: createConsentSources(db),
     datasets: createDatasets(db, now),
     images: createImages(db, now),
@@ -55,6 +61,7 @@ function createTables(db: Sqlite, now: () => string) {
     runs: createRuns(db, now),
     rounds: createRounds(db, now),
     roundSites: createRoundSites(db, now),
+    roundMembers: createRoundMembers(db, now),
     updateArrivals: createUpdateArrivals(db, now),
     evaluations: createEvaluations(db, now),
     withdrawalNotices: createWithdrawalNotices(db, now),
@@ -67,6 +74,8 @@ function createTables(db: Sqlite, now: () => string) {
     users: createUsers(db, now),
     proposals: createProposals(db, now),
     outbox: createOutbox(db, now),
+    position: createPosition(db, now),
+    peers: createPeers(db, now),
     audit,
     blobReferences: createBlobReferences(db),
     modelVersions: createModelVersions(db, now),
@@ -95,6 +104,7 @@ interface Readers {
   runs: 'get' | 'list' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
+  roundMembers: 'of';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
   withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold' | 'contributionsOf';
@@ -106,13 +116,15 @@ interface Readers {
   decisions: 'get' | 'newestOn' | 'newestOfRun' | 'standing' | 'list' | 'runsCoveredBy';
   users: 'get' | 'list';
   proposals: 'get' | 'pending' | 'pendingOf';
-  outbox: 'pending';
-  audit: 'page' | 'raw' | 'about' | 'newestOf' | 'verify';
-  blobReferences: 'heldAmong' | 'releasedBy' | 'isOfOthers';
+  outbox: 'pending' | 'isPending';
+  position: 'get' | 'contains';
+  peers: 'epoch' | 'current' | 'hasRoom' | 'statements' | 'trails';
+  audit: 'page' | 'raw' | 'about' | 'newestOf' | 'allOf' | 'verify';
+  blobReferences: 'heldAmong' | 'allHeld' | 'releasedBy' | 'isOfOthers';
   modelVersions: 'list';
-  evaluationCohorts: 'ofRun' | 'bySubject';
+  evaluationCohorts: 'ofRun' | 'bySubject' | 'subjects';
   keptCrops: 'ofSubject' | 'list';
-  erasures: 'unfinished' | 'underWay' | 'newestOf';
+  erasures: 'list' | 'unfinished' | 'underWay' | 'newestOf';
 }
 
 type Reading<T extends keyof Readers> = Pick<Tables[T], Readers[T] & keyof Tables[T]>;
@@ -139,38 +151,123 @@ export interface Store extends Readonly<Tables> {
    * @returns false when somebody who reads kept the log from being emptied; try again
    */
   forgetDeleted(): boolean;
+  /**
+   * Runs what must not fail for want of room, such as a withdrawal, in a transaction or more. On a full disk whoever listens
+   * to {@link onShortage} hears of it first, then the reserve is given away and it is run again.
+   */
+  withReserve<T>(work: () => T): T;
+  /** Hears `true` when such work has met a full disk, before it is tried again, and `false` once it is done. @returns how to stop */
+  onShortage(listener: (isShort: boolean) => void): () => void;
+  /** Writes down outside of the database how far the audit trail has come, where it was opened with an anchor. */
+  anchor(): void;
   /** The second half of it alone, for a change of few rows: deleting overwrites. */
   emptyLog(): boolean;
+  /** {@link Sqlite.copyTo}; for a backup. @throws AppError DISK_FULL and others, and what `onPages` throws */
+  copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
 }
 
 /** A later checkpoint does it where somebody reads now. */
 const emptyLog = (db: Sqlite): boolean => db.pragma('wal_checkpoint(TRUNCATE)') === 0;
+
+/** @throws AppError DATABASE_BEHIND | FILE_DAMAGED; the database is closed then */
+function checkedAnchor(db: Sqlite, file: string): void {
+  try {
+    checkAnchor(db, file);
+  } catch (thrown) {
+    db.close();
+    throw thrown;
+  }
+}
+
+/**
+ * What is anchored is in the database file itself: of the log a damaged byte may take the end. On a full disk, or while somebody
+ * reads, it stays as it was; what was recorded stands all the same, and the next change of a consent tries again.
+ */
+function keepAnchor(db: Sqlite, file: string): void {
+  try {
+    emptyLog(db);
+    const head = headOf(db);
+    if (head !== null) writeAnchor(file, head);
+  } catch {
+    // Nothing that was recorded may be reported as refused.
+  }
+}
+
+function withRoom(
+  db: Sqlite,
+  reserve: Pick<Reserve, 'release'> | undefined,
+): Pick<Store, 'withReserve' | 'onShortage'> {
+  const listeners = new Set<(isShort: boolean) => void>();
+  let isShort = false;
+  const tell = (short: boolean) => {
+    if (isShort === short) return;
+    isShort = short;
+    for (const listener of listeners) listener(short);
+  };
+  return {
+    withReserve(work) {
+      // Inside a transaction it is the outermost call that can begin again.
+      if (db.inTransaction) return work();
+      let result: ReturnType<typeof work>;
+      try {
+        result = work();
+      } catch (thrown) {
+        if (toAppError(thrown).code !== 'DISK_FULL') throw thrown;
+        tell(true);
+        if (reserve?.release() !== true) throw thrown;
+        result = work();
+      }
+      tell(false);
+      return result;
+    },
+    onShortage(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+  };
+}
 
 export interface StoreOptions {
   /** Clock for the times that the store writes; for tests. */
   now?: () => Date;
   /** What a commit outlives; a power cut when absent. */
   durability?: Durability;
+  /** How long a statement waits for another program's lock; 5 s when absent. The process stands still meanwhile. */
+  busyTimeoutMs?: number;
+  /** File of the anchor (anchor.ts); none when absent. */
+  anchorFile?: string;
+  reserve?: Pick<Reserve, 'release'>;
 }
 
 /**
  * Opens or makes the database, and migrates an older one. Blocks while another process writes, at most 5 s.
- * @throws AppError DATABASE_NEWER (the file is not touched) | DATABASE_DAMAGED | DISK_FULL | DATA_FOLDER_UNUSABLE
+ * @throws AppError DATABASE_NEWER (the file is not touched) | DATABASE_DAMAGED | DATABASE_BEHIND | FILE_DAMAGED |
+ *   DISK_FULL | DATA_FOLDER_UNUSABLE
  */
 export function openStore(file: string, options: StoreOptions = {}): Store {
+  const { anchorFile, reserve } = options;
   const db = openDatabase(file, undefined, options.durability);
+  if (anchorFile !== undefined) checkedAnchor(db, anchorFile);
+  // Opening may wait longer: migrations do.
+  if (options.busyTimeoutMs !== undefined) db.pragma(`busy_timeout = ${options.busyTimeoutMs}`);
   const clock = options.now ?? (() => new Date());
   const now = () => clock().toISOString();
+  const anchor = () => {
+    if (anchorFile !== undefined) keepAnchor(db, anchorFile);
+  };
   return {
-    ...createTables(db, now),
+    ...createTables(db, now, () => db.afterCommit('anchor', anchor)),
     now,
     transaction: (body) => db.transaction(body),
+    ...withRoom(db, reserve),
+    anchor,
     eraseRows: (subjectId, also) => eraseRows(db, subjectId, also),
     forgetDeleted() {
       db.exec('VACUUM');
       return emptyLog(db);
     },
     emptyLog: () => emptyLog(db),
+    copyTo: (copy, onPages) => db.copyTo(copy, onPages),
   };
 }
 
@@ -180,5 +277,5 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
  */
 export function openReadOnlyStore(file: string): ReadOnlyStore {
   const now = () => new Date().toISOString();
-  return { ...createTables(openDatabaseReadOnly(file), now), now };
+  return { ...createTables(openDatabaseReadOnly(file), now, () => {}), now };
 }

@@ -153,6 +153,7 @@ function createPull(options: PullOptions): Pull {
         recipient: from,
         type: 'blob-request',
         body: { sha256, chunkBytes, indices },
+        stamp: options.stamp?.(),
       },
       options.signer,
     );

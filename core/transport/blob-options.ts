@@ -1,7 +1,9 @@
 /** What serving and fetching have in common. */
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
+import type { Peers } from '../store/position-tables.ts';
 import type { Link } from './link.ts';
+import type { Stamp } from './own-position.ts';
 import type { Signer } from './signature.ts';
 
 /** What a chunk is asked or sent for, to count bytes by round and site. */
@@ -15,8 +17,13 @@ export interface BlobExchangeOptions {
   /** Public key of a peer (base64url), null when unknown or revoked. */
   keyOf(peer: string): string | null;
   blobs: BlobStore;
-  /** Whether a peer may have a blob that this side holds. Asked for each request. */
-  maySend(peer: string, sha256: string): boolean;
+  /** Whether a peer may have a blob that this side holds; null: not known now, so it gets no answer and asks again. Asked for each request. */
+  maySend(peer: string, sha256: string): boolean | null;
+  /**
+   * Where it is given, a blob is read and held against its hash before it is served, and again from time to time. One that
+   * is damaged is not served, and this hears of it.
+   */
+  onDamaged?: (sha256: string) => void;
   /** Chunk bytes handed to the broker, repeats included. */
   onSent?: TransferListener;
   /** Chunk bytes that arrived, repeats included. */
@@ -26,6 +33,10 @@ export interface BlobExchangeOptions {
   /** First wait for a chunk before asking again; doubles up to six times as long. Default 10 s. */
   chunkTimeoutMs?: number;
   logger?: Logger;
+  /** Places of this side's requests; undefined to a peer that knows of none. */
+  stamp?: (() => Stamp | undefined) | undefined;
+  /** What is known of the peers' places. */
+  peers?: Pick<Peers, 'current' | 'epoch'> | undefined;
 }
 
 /** Names of one direction as seen from here. */

@@ -4,9 +4,10 @@ import type { Logger } from '../shared/logger.ts';
 import type { BlobExchangeOptions, ExchangeTopics } from './blob-options.ts';
 import { encodeChunkFrame, type StartedFrame, startChunkFrame } from './chunk-frame.ts';
 import { createConcurrencyLimiter } from './concurrency-limiter.ts';
-import { createReplayGuard, openIfValid } from './envelope.ts';
+import { openIfValid } from './envelope.ts';
 import type { LinkMessage } from './link.ts';
 import { type BlobRequestBody, blobRequestSchema } from './messages.ts';
+import { createReplayGuard } from './replay-guard.ts';
 
 export interface BlobServer {
   receive(message: LinkMessage): void;
@@ -17,6 +18,8 @@ export interface BlobServer {
 const maxChunksUnderWay = 32;
 /** Chunks a single peer may have waiting; what it asks beyond that it has to ask again. */
 const maxChunksPerPeer = 16;
+/** A blob that was found whole is not read again within this time: a transfer asks for many chunks. */
+const wholeForMs = 30_000;
 /** A chunk on a slow line takes a while. */
 const publishTimeoutMs = 120_000;
 
@@ -24,11 +27,30 @@ export function createBlobServer(
   options: BlobExchangeOptions & { topics: ExchangeTopics; logger: Logger },
 ): BlobServer {
   const { link, topics, blobs, logger } = options;
-  const replays = createReplayGuard();
+  const replays = createReplayGuard({ peers: options.peers });
   const sending = createConcurrencyLimiter(maxChunksUnderWay);
   const waiting = new Map<string, number>();
   const closing = new AbortController();
   const underWay = new Set<Promise<void>>();
+  const verified = new Map<string, Promise<boolean>>();
+
+  async function verify(sha256: string): Promise<boolean> {
+    if (await blobs.verify(sha256)) return true;
+    logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk');
+    options.onDamaged?.(sha256);
+    return false;
+  }
+
+  /** One reading for all chunks that are asked for together. */
+  function isWhole(sha256: string): Promise<boolean> {
+    if (options.onDamaged === undefined) return Promise.resolve(true);
+    const known = verified.get(sha256);
+    if (known !== undefined) return known;
+    const found = verify(sha256);
+    verified.set(sha256, found);
+    setTimeout(() => verified.delete(sha256), wholeForMs).unref();
+    return found;
+  }
 
   async function readChunk(
     { sha256, chunkBytes }: BlobRequestBody,
@@ -50,11 +72,16 @@ export function createBlobServer(
   async function sendChunk(peer: string, request: BlobRequestBody, index: number): Promise<void> {
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
-    const held = options.maySend(peer, sha256) && blobs.has(sha256);
-    const data = held ? await readChunk(request, index) : null;
+    if (options.maySend(peer, sha256) === null) return;
+    const isGiven = () => options.maySend(peer, sha256) === true && blobs.has(sha256);
+    const read =
+      isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
+    // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.
+    const data = isGiven() ? read : null;
     const encoded =
       data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });
-    await link.publish(topics.chunksToPeer(peer), encoded, { timeoutMs: publishTimeoutMs });
+    const mayLeave = () => data === null || isGiven();
+    await link.publish(topics.chunksToPeer(peer), encoded, { timeoutMs: publishTimeoutMs, mayLeave });
     if (data !== null) options.onSent?.(peer, sha256, data.bytes.length);
   }
 

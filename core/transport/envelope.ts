@@ -7,12 +7,14 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
+import { type MessageOrder, orderSchema } from './message-order.ts';
+import type { Stamp } from './own-position.ts';
+import { isSaidBy, type SignedPosition, signedPositionSchema } from './position.ts';
 import { type Signer, verifySignature } from './signature.ts';
 import { isTopicName } from './topics.ts';
 
 /** Envelopes are small; whatever is large travels as a blob. */
 export const maxEnvelopeBytes = 128 * 1024;
-const dayMs = 24 * 3_600_000;
 
 const nameSchema = z.string().max(64).refine(isTopicName);
 export const envelopeSchema = z.strictObject({
@@ -23,8 +25,12 @@ export const envelopeSchema = z.strictObject({
   recipient: nameSchema.nullable(),
   type: z.string().regex(/^[a-z-]{1,40}$/),
   id: z.uuid(),
-  /** When it was sealed, by the sender's clock. */
+  /** When it was sealed, by the sender's clock: for people and for measuring clocks, never for an order. */
   at: z.iso.datetime().max(40),
+  /** Its place among the sender's messages; absent from senders of version 0.1, and where it would tell when something happened. */
+  order: orderSchema.optional(),
+  /** Where the sender stands. */
+  position: signedPositionSchema.optional(),
   body: z.unknown(),
   signature: z.base64url().length(86),
 });
@@ -40,6 +46,8 @@ export interface SealOptions {
   id?: string;
   /** Default: now. */
   at?: Date;
+  /** Its place, for receivers that know of places. */
+  stamp?: Stamp | undefined;
 }
 
 /** @throws AppError MESSAGE_INVALID when the message would be larger than {@link maxEnvelopeBytes} */
@@ -53,6 +61,7 @@ export function sealEnvelope(options: SealOptions, signer: Signer): Uint8Array {
     id: options.id ?? randomUUID(),
     at: (options.at ?? new Date()).toISOString(),
     body: options.body,
+    ...(options.stamp ?? {}),
   };
   const signature = signer.sign(signedBytes(unsigned));
   const bytes = Buffer.from(canonicalJson({ ...unsigned, signature }), 'utf8');
@@ -72,6 +81,9 @@ export interface OpenedEnvelope<Type extends string, Body> {
   sender: string;
   id: string;
   at: Date;
+  /** Null from a sender that gives its messages no place. */
+  order: MessageOrder | null;
+  position: SignedPosition | null;
 }
 
 type Opened<Bodies extends Record<string, z.ZodType>> = {
@@ -91,7 +103,7 @@ export interface OpenOptions<Bodies extends Record<string, z.ZodType>> {
 }
 
 /**
- * Parses and verifies. Replays are for the caller to find: by (sender, id), see `createReplayGuard`.
+ * Parses and verifies. Replays are for the caller to find: by (sender, id), see replay-guard.ts.
  * @throws AppError MESSAGE_INVALID; its sentence holds nothing of the message
  */
 export function openEnvelope<const Bodies extends Record<string, z.ZodType>>(
@@ -115,8 +127,10 @@ export function openEnvelope<const Bodies extends Record<string, z.ZodType>>(
   if (schema === undefined) throw invalid('A message of an unexpected type arrived.');
   const body = schema.safeParse(unsigned.body);
   if (!body.success) throw invalid('A message with unexpected content arrived.');
-  const { sender, type, id, at } = unsigned;
-  return { type, body: body.data, sender, id, at: new Date(at) } as Opened<Bodies>;
+  const { sender, type, id, at, order = null, position = null } = unsigned;
+  if (position !== null && !isSaidBy(position, options.federation, { id: sender, publicKey }))
+    throw invalid('A message with a statement of somebody else arrived.');
+  return { type, body: body.data, sender, id, at: new Date(at), order, position } as Opened<Bodies>;
 }
 
 /** As {@link openEnvelope}; null for what is no message, where the sender is held to account and nobody else hears. */
@@ -147,42 +161,4 @@ function parseEnvelope(bytes: Uint8Array): Envelope {
 
 function invalid(message: string): AppError {
   return new AppError('MESSAGE_INVALID', message);
-}
-
-/** Whether a message is young enough, and not from the future. A day each by default: clocks of sites differ. */
-export function isFresh(
-  at: Date,
-  options: { now?: Date; maxAgeMs?: number; maxAheadMs?: number } = {},
-): boolean {
-  const ageMs = (options.now ?? new Date()).getTime() - at.getTime();
-  return ageMs <= (options.maxAgeMs ?? dayMs) && -ageMs <= (options.maxAheadMs ?? dayMs);
-}
-
-export interface ReplayGuard {
-  /** True the first time only, and only while the message is fresh. */
-  accept(envelope: { sender: string; id: string; at: Date }): boolean;
-}
-
-/**
- * Finds replays in memory: for messages that matter for minutes, such as requests for chunks. Messages that
- * change the store may be repeated without harm. Remembers twice `maxEntries` at most; beyond that the oldest go.
- */
-export function createReplayGuard(options: { maxAgeMs?: number; maxEntries?: number } = {}): ReplayGuard {
-  const maxAgeMs = options.maxAgeMs ?? dayMs;
-  const maxEntries = options.maxEntries ?? 20_000;
-  let newer = new Set<string>();
-  let older = new Set<string>();
-  return {
-    accept(envelope) {
-      if (!isFresh(envelope.at, { maxAgeMs })) return false;
-      const key = `${envelope.sender} ${envelope.id}`;
-      if (newer.has(key) || older.has(key)) return false;
-      newer.add(key);
-      if (newer.size >= maxEntries) {
-        older = newer;
-        newer = new Set();
-      }
-      return true;
-    },
-  };
 }

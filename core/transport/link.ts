@@ -10,6 +10,8 @@ export interface PublishOptions {
   retain?: boolean;
   /** Give up waiting for the broker's acknowledgement after this long. Default 30 s. */
   timeoutMs?: number;
+  /** Asked when it is its turn, right before it goes to the broker; a message that may not leave any more is dropped. */
+  mayLeave?: () => boolean;
 }
 
 export interface Link {

@@ -135,6 +135,7 @@ function createMemoryLink(
     async publish(topic, payload, publishOptions = {}) {
       await new Promise((resolve) => setImmediate(resolve));
       if (!online) throw new AppError('BROKER_UNREACHABLE', 'There is no connection to the broker.');
+      if (publishOptions.mayLeave?.() === false) return;
       counters.bytesSent += payload.length;
       // As with MQTT 3.1.1 over Mosquitto: what is forbidden is acknowledged and goes nowhere.
       if (state.options.mayPublish?.(clientId, topic) === false) return;

@@ -9,6 +9,8 @@ import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import { plural } from '../shared/text.ts';
 import { roundPlanSchema } from '../strategy/strategy.ts';
+import { signedPositionSchema } from './position.ts';
+import { trailBoxSchema } from './trail-box.ts';
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
@@ -25,6 +27,9 @@ export function boundedLoss<Loss extends number | null>(loss: Loss): Loss | numb
   if (loss === null) return loss;
   return Number.isNaN(loss) ? maxLoss : Math.min(maxLoss, Math.max(-maxLoss, loss));
 }
+
+/** Three years: a clock that differs by more is taken for one that differs by that. */
+export const maxClockMs = 1e11;
 
 /** A sentence for people; never longer than a screen line or two. */
 const maxReasonLength = 500;
@@ -79,6 +84,8 @@ const writtenManifestSchema = z.strictObject({
   /** Sites that train in this round; all when null. The others only evaluate. */
   participants: z.array(z.string().max(200)).max(maxParticipants).nullable().default(null),
   deadlineAt: z.iso.datetime().nullable(),
+  /** Why the coordinator takes nothing of the run now, in a sentence for people; null when it does. */
+  paused: reasonSchema.nullable().default(null),
 });
 /** On the wire the frozen base delta keeps its name of version 0.1. */
 export const manifestSchema = writtenManifestSchema.transform(({ foundation, ...body }) => ({
@@ -93,6 +100,43 @@ export const writtenManifest = ({ frozenBaseDelta, ...body }: ManifestBody) => (
   foundation: frozenBaseDelta,
 });
 
+/** Two clocks, as the exchange of hello and welcome tells. */
+export const clockDifferenceSchema = z.strictObject({
+  /** By how much the site's clock is ahead of the coordinator's; negative when it is behind. */
+  aheadMs: z.int().min(-maxClockMs).max(maxClockMs),
+  /** Half the time that the exchange took: the difference is known no better. */
+  withinMs: z.int().min(0).max(maxClockMs),
+});
+export type ClockDifference = z.infer<typeof clockDifferenceSchema>;
+
+/** Statements that one message shows to whoever made them. */
+export const mostShown = 4;
+
+/** What a site says of where it stands; null from sites of version 0.1, and to coordinators of it. */
+const siteStandingSchema = z.strictObject({
+  /** What this coordinator said last of where it stands, by process, newest first. */
+  yours: z.array(signedPositionSchema).max(mostShown),
+  /** Its store went back in time, and nobody there has confirmed that yet. */
+  restored: z.boolean(),
+  clock: clockDifferenceSchema.nullable(),
+});
+export type SiteStandingBody = z.infer<typeof siteStandingSchema>;
+
+const coordinatorStandingSchema = z.strictObject({
+  /** What the site said last, before the hello that this answers. */
+  yours: z.array(signedPositionSchema).max(mostShown),
+  /** Heads of the site's audit trail, a day each, newest first; only for a site whose store went back. */
+  trails: z.array(trailBoxSchema).max(64),
+  /** `other`: another computer uses the keys of this site, and waits. `wait`: this one is the other. */
+  twin: z.enum(['none', 'other', 'wait']),
+  /** The hello that this answers, and when it came by the coordinator's clock. */
+  helloId: z.uuid(),
+  at: z.iso.datetime().max(40),
+  /** Whose clock is wrong, as far as the clocks of the other sites tell. */
+  wrongClock: z.enum(['site', 'coordinator', 'unknown']),
+});
+export type CoordinatorStandingBody = z.infer<typeof coordinatorStandingSchema>;
+
 /** Site, at each connection. */
 const helloSchema = z.strictObject({
   name: z.string().min(1).max(200),
@@ -101,6 +145,7 @@ const helloSchema = z.strictObject({
   baseIds: z.array(z.string().max(64)).max(100),
   /** The site's rules, so that nobody plans what it would refuse. Rules of a newer version are left out. */
   policy: sitePolicySchema.strip().nullable().default(null),
+  standing: siteStandingSchema.nullable().default(null),
 });
 
 const progressSchema = z.strictObject({
@@ -161,6 +206,11 @@ export const receiptSchema = z.strictObject({
   updateSha256: sha256Schema,
   accepted: z.boolean(),
   reason: reasonSchema.optional(),
+  /**
+   * Of a refusal: whether asking again is in vain. Absent where accepted, and from older coordinators, whose refusals a site
+   * holds against what it knows itself.
+   */
+  kind: z.enum(['final', 'later']).optional(),
 });
 export type ReceiptBody = z.infer<typeof receiptSchema>;
 
@@ -168,6 +218,7 @@ export type ReceiptBody = z.infer<typeof receiptSchema>;
 const welcomeSchema = z.strictObject({
   coordinatorName: z.string().max(200),
   version: z.string().max(64),
+  standing: coordinatorStandingSchema.nullable().default(null),
 });
 
 /** Coordinator: it does not listen to this site until then. */
@@ -277,3 +328,10 @@ export function refuseUnsendable(config: RunConfig, sites: number): void {
       { action: 'Set "participation" to 1, so that all sites train.' },
     );
 }
+
+/** Clocks may differ by this before anybody is told (ms): time servers are far better. */
+const toleratedClockMs = 2 * 60_000;
+
+/** Whether two clocks certainly differ by more than is tolerated. */
+export const isClockWrong = ({ aheadMs, withinMs }: ClockDifference): boolean =>
+  Math.abs(aheadMs) - withinMs > toleratedClockMs;

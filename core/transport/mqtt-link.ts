@@ -6,6 +6,7 @@ import { describeConnectionProblem } from './connection-problem.ts';
 import type { Link, PublishOptions } from './link.ts';
 import { openSession, type Session, type Will } from './mqtt-session.ts';
 import { fetchPinnedAuthority } from './pinned-authority.ts';
+import * as reconnection from './reconnection.ts';
 import { createSendWindow } from './send-window.ts';
 import { createSubscriptions } from './subscriptions.ts';
 
@@ -25,9 +26,9 @@ export interface MqttLinkOptions {
   will?: () => Will;
   /** Default 60. */
   keepaliveSeconds?: number;
-  /** Default 15 s. */
+  /** Default: see reconnection.ts. */
   connectTimeoutMs?: number;
-  /** Waits between attempts double from first to max, each shortened at random by up to half. Default 0.25 s to 30 s. */
+  /** Waits between attempts double from first to max, each shortened at random by up to half. Default: see reconnection.ts. */
   backoffMs?: { first: number; max: number };
   /**
    * Resolve only when connected, and reject with what went wrong after this long (ms). Without it the link
@@ -40,6 +41,8 @@ export interface MqttLinkOptions {
 export interface MqttLink extends Link {
   /** Why it is offline; null while online and before the first attempt ended. */
   readonly problem: AppError | null;
+  /** Ends the connection, and makes no other for so long (ms): another computer has the same name. */
+  standBack(ms: number): void;
 }
 
 /** A connection that lasted this long was a good one: the next wait is short again. */
@@ -61,6 +64,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
   let authority = options.tls.ca;
   let session: Session | null = null;
   let problem: AppError | null = null;
+  let standBackMs = 0;
 
   function setStatus(online: boolean): void {
     for (const listener of [...listeners]) {
@@ -74,7 +78,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
 
   /** One connection, from the attempt to its end. @throws when it did not come about */
   async function connectOnce(onOpen: () => void): Promise<void> {
-    const connectTimeoutMs = options.connectTimeoutMs ?? 15_000;
+    const connectTimeoutMs = options.connectTimeoutMs ?? reconnection.connectTimeoutMs;
     if (authority === undefined) {
       if (options.caFingerprint === undefined)
         throw new AppError('CONFIG_INVALID', 'No authority to trust is set.');
@@ -128,7 +132,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
 
   /** Connects again and again until the link is closed. */
   async function keepConnected(onOpen: () => void, onFailure: (error: AppError) => void): Promise<void> {
-    const { first, max } = options.backoffMs ?? { first: 250, max: 30_000 };
+    const { first, max } = options.backoffMs ?? reconnection.backoffMs;
     let waitMs = first;
     while (!closing.signal.aborted) {
       const startedAt = Date.now();
@@ -142,7 +146,11 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       if (closing.signal.aborted) return;
       logger.warn({ code: problem?.code, broker: address.host }, problem?.message ?? 'connection lost');
       if (Date.now() - startedAt > stableAfterMs) waitMs = first;
-      await sleep(waitMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal }).catch(() => {});
+      const leastMs = standBackMs;
+      standBackMs = 0;
+      await sleep(Math.max(leastMs, waitMs * (0.5 + Math.random() / 2)), undefined, {
+        signal: closing.signal,
+      }).catch(() => {});
       waitMs = Math.min(waitMs * 2, max);
     }
   }
@@ -162,6 +170,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       await window.run(payload.length, timeoutMs, async () => {
         const current = session;
         if (current === null) throw problem ?? offline(address);
+        if (publishOptions.mayLeave?.() === false) return;
         try {
           counters.bytesSent += payload.length;
           await current.publish(
@@ -189,6 +198,10 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       return async () => {
         if (remove()) await session?.unsubscribe(filter).catch(() => {});
       };
+    },
+    standBack(ms) {
+      standBackMs = ms;
+      void session?.close();
     },
     onStatus(listener) {
       listeners.add(listener);

@@ -4,6 +4,7 @@
  */
 import mqtt, { type MqttClient } from 'mqtt';
 import type { LinkMessage } from './link.ts';
+import { giveUpMs } from './reconnection.ts';
 
 export interface Will {
   topic: string;
@@ -69,7 +70,7 @@ export function openSession(options: SessionOptions): Promise<Session> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => end(new Error('no answer to CONNECT in time')),
-      options.connectTimeoutMs + 1000,
+      options.connectTimeoutMs + giveUpMs,
     );
     const abort = () => end(new Error('closed'));
     function end(error: unknown): void {

@@ -4,6 +4,7 @@
  */
 import type { Logger } from '../shared/logger.ts';
 import type { AnsweredMessage, NewMessage } from '../store/federation-tables.ts';
+import type { OutboxRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Link } from './link.ts';
 
@@ -27,8 +28,13 @@ export function createOutboxRelay(options: {
   link: Link;
   store: Pick<Store, 'outbox'>;
   logger: Logger;
+  /** Asked for each message right before it leaves, however long it has waited; what may not is kept back. */
+  mayLeave?(message: OutboxRecord): boolean;
 }): OutboxRelay {
   const { link, store, logger } = options;
+  /** What was taken back or answered since the list was read is not sent, either. */
+  const mayLeave = (message: OutboxRecord) =>
+    store.outbox.isPending(message.id) && options.mayLeave?.(message) !== false;
   let sending = false;
   let again = false;
 
@@ -41,7 +47,9 @@ export function createOutboxRelay(options: {
     try {
       for (const message of store.outbox.pending()) {
         if (!link.online) return;
-        await link.publish(message.topic, message.payload, { retain: message.retain });
+        if (!mayLeave(message)) continue;
+        const { topic, payload, retain } = message;
+        await link.publish(topic, payload, { retain, mayLeave: () => mayLeave(message) });
       }
     } catch (error) {
       logger.warn({ error }, 'messages wait for the connection');
@@ -55,7 +63,14 @@ export function createOutboxRelay(options: {
   }
 
   /** Answered messages are of use to somebody who looks for an error, for a while. */
-  const forgetAnswered = () => store.outbox.prune(new Date(Date.now() - keepAnsweredMs).toISOString());
+  const forgetAnswered = () => {
+    try {
+      store.outbox.prune(new Date(Date.now() - keepAnsweredMs).toISOString());
+    } catch (error) {
+      // On a full disk they stay a little longer.
+      logger.warn({ error }, 'answered messages not deleted');
+    }
+  };
   forgetAnswered();
 
   const timer = setInterval(() => void sendPending(), repeatAfterMs);

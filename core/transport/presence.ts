@@ -3,8 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { type Logger, silentLogger } from '../shared/logger.ts';
 import { openIfValid, sealEnvelope } from './envelope.ts';
 import type { Link } from './link.ts';
+import { isLater, type MessageOrder } from './message-order.ts';
 import { presenceSchema } from './messages.ts';
 import type { Will } from './mqtt-session.ts';
+import type { Stamp } from './own-position.ts';
 import type { Signer } from './signature.ts';
 import { createTopics } from './topics.ts';
 
@@ -16,19 +18,29 @@ export interface Presence {
   will(): Will;
   /** Says `online` at each connection of the link. */
   attach(link: Link): void;
+  /** Says `online` once more: the store went back in time, and what was said before counts as old. */
+  again(): void;
   /** Says `offline`; call it before the link is closed. */
   leave(): Promise<void>;
 }
 
-/** A site's own presence. Order of use: `connectMqtt({…, will: presence.will})`, then `presence.attach(link)`. */
-export function createPresence(federation: string, signer: Signer, logger: Logger = silentLogger): Presence {
+/**
+ * A site's own presence. Order of use: `connectMqtt({…, will: presence.will})`, then `presence.attach(link)`.
+ * @param stamp places of its messages; undefined while the coordinator knows of none
+ */
+export function createPresence(
+  federation: string,
+  signer: Signer,
+  logger: Logger = silentLogger,
+  stamp: () => Stamp | undefined = () => undefined,
+): Presence {
   const topic = createTopics(federation).presence(signer.id);
   let session = randomUUID();
   let link: Link | null = null;
   let remove: (() => void) | null = null;
 
   const seal = (online: boolean) =>
-    sealEnvelope({ federation, type: 'presence', body: { online, session } }, signer);
+    sealEnvelope({ federation, type: 'presence', body: { online, session }, stamp: stamp() }, signer);
 
   async function say(online: boolean, timeoutMs?: number): Promise<void> {
     try {
@@ -53,12 +65,27 @@ export function createPresence(federation: string, signer: Signer, logger: Logge
       });
       if (attached.online) void say(true);
     },
+    again() {
+      if (link?.online) void say(true);
+    },
     async leave() {
       remove?.();
       if (link?.online) await say(false, goodbyeMs);
       link = null;
     },
   };
+}
+
+interface Connection {
+  session: string;
+  at: Date;
+  order: MessageOrder | null;
+}
+
+/** By places, where both have one of the same life of the site's store; a clock that was set right tells nothing. */
+function isBefore(a: Connection, b: Connection): boolean {
+  if (a.order === null || b.order === null) return a.order === null && b.order !== null ? true : a.at < b.at;
+  return a.order.epoch === b.order.epoch && isLater(b.order, a.order);
 }
 
 export type PresenceListener = (siteId: string, online: boolean, at: Date) => void;
@@ -82,7 +109,7 @@ export async function watchPresence(
   onInvalid: (siteId: string) => void = () => {},
 ): Promise<PresenceWatch> {
   const topics = createTopics(federation);
-  const sessions = new Map<string, { session: string; at: Date }>();
+  const sessions = new Map<string, Connection>();
   const online = new Set<string>();
   const unsubscribe = await link.subscribe(topics.everySite.presence, (message) => {
     const siteId = topics.siteOf(message.topic);
@@ -93,11 +120,12 @@ export async function watchPresence(
       onInvalid(siteId);
       return;
     }
-    const { body, at } = opened;
+    const { body, at, order } = opened;
     const known = sessions.get(siteId);
     if (body.online) {
-      if (known !== undefined && known.session !== body.session && at < known.at) return;
-      sessions.set(siteId, { session: body.session, at });
+      const connection = { session: body.session, at, order };
+      if (known !== undefined && known.session !== body.session && isBefore(connection, known)) return;
+      sessions.set(siteId, connection);
       online.add(siteId);
     } else {
       if (known !== undefined && known.session !== body.session) return;

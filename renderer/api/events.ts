@@ -13,6 +13,7 @@ const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], KeyWord
   dataset: ['dataset', 'site'],
   adapters: ['adapters'],
   audit: ['audit'],
+  backup: ['backups'],
 };
 
 /** @returns a function that passes an event on to the cache or to the live store */

@@ -5,6 +5,7 @@ import type {
   AgentStatus,
   ApprovalCard,
   AuditPage,
+  BackupState,
   CoordinatorOverview,
   ImagesView,
   Me,
@@ -44,6 +45,7 @@ export const keys = {
   run: (runId: string) => ['run', runId] as const,
   adapters: ['adapters'],
   audit: ['audit'],
+  backups: ['backups'],
   me: ['me'],
   users: ['people', 'users'],
   proposals: ['people', 'proposals'],
@@ -69,6 +71,13 @@ export const useMe = () =>
   useQuery<Me>({ queryKey: keys.me, queryFn: () => api.people.me.query(), refetchInterval: 15_000 });
 
 export const useUsers = () => useQuery({ queryKey: keys.users, queryFn: () => api.people.list.query() });
+
+export const useBackups = () =>
+  useQuery<BackupState>({
+    queryKey: keys.backups,
+    queryFn: () => api.backups.state.query(),
+    refetchInterval: calmMs,
+  });
 
 export const useProposals = () =>
   useQuery<ProposalRow[]>({

@@ -3,6 +3,7 @@ import type { Icon } from '@tabler/icons-react';
 import {
   IconBook2,
   IconChartHistogram,
+  IconDatabaseExport,
   IconHistory,
   IconHome2,
   IconInfoCircle,
@@ -31,6 +32,7 @@ const common: Destination[] = [
   { path: '/adapters', label: 'Adapters', icon: IconPackages },
   { path: '/audit', label: 'Audit trail', icon: IconHistory },
   { path: '/users', label: 'Users', icon: IconUsers },
+  { path: '/backups', label: 'Backups', icon: IconDatabaseExport },
   { path: '/about', label: 'About', icon: IconInfoCircle },
 ];
 
@@ -80,6 +82,13 @@ export function AppFrame({ status, requests, children }: AppFrameProps) {
               <ReportPanel report={status.problem} />
             </Box>
           )}
+          {status.concerns
+            .filter(({ message }) => message !== status.problem?.message)
+            .map((concern) => (
+              <Box mb="lg" key={concern.message}>
+                <ReportPanel report={concern} />
+              </Box>
+            ))}
           {children}
         </Box>
       </AppShell.Main>

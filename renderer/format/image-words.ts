@@ -5,6 +5,7 @@ export const asideWords: Record<AsideKind, string> = {
   'no-face': 'No face found',
   'several-faces': 'Several faces',
   'consent-ended': 'Consent ended',
+  damaged: 'Damaged on this disk',
   quality: 'Quality',
   unreadable: 'Cannot be read',
   unsupported: 'Kind of file not read',

@@ -32,6 +32,7 @@ export const runWords: Record<RunSummary['status'], StatusWord> = {
   finished: { label: 'Finished', color: 'green' },
   failed: { label: 'Failed', color: 'red' },
   stopped: { label: 'Stopped', color: 'gray' },
+  paused: { label: 'Paused', color: 'yellow' },
 };
 
 export const roundSiteWords: Record<RoundSite['status'], StatusWord> = {
@@ -115,6 +116,10 @@ export const activityWords: Record<SiteOverview['activity'], { title: string; ex
   uploading: {
     title: 'Sending the adapter',
     explanation: 'The trained adapter goes to the coordinator. An interrupted transfer resumes on its own.',
+  },
+  restored: {
+    title: 'Stopped: the data is from an earlier state',
+    explanation: 'This site takes part in nothing until a person has compared the consents and confirmed it.',
   },
   paused: {
     title: 'Paused',

@@ -14,6 +14,7 @@ import { Fact } from '../components/figure.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
 import { ConnectionState } from '../components/status-badge.tsx';
+import { formatDateTime } from '../format/format.ts';
 
 /** What runs here, where its data is and what it can train on. */
 export function AboutScreen({ status }: { status: AgentStatus }) {
@@ -30,13 +31,17 @@ export function AboutScreen({ status }: { status: AgentStatus }) {
             <Fact label="Connection">
               <ConnectionState broker={status.broker} />
             </Fact>
+            <Fact label="Last backup">
+              {status.lastBackupAt === null ? 'none yet' : formatDateTime(status.lastBackupAt)}
+            </Fact>
             <Fact label="Data folder">
               <span className="code">{status.dataFolder}</span>
             </Fact>
           </Stack>
           <Text size="xs" c="dimmed" mt="md">
-            The data folder holds the database, the face crops, the adapters and the log files. Include it in
-            your backups and make sure that only this account can read it.
+            The data folder holds the database, the face crops, the adapters and the log files. Make sure that
+            only this account can read it, and that “Backups” shows a recent one: a copy of the folder of a
+            running Anneal is no backup.
           </Text>
         </Section>
         <Section title="Appearance">

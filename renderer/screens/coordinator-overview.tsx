@@ -2,7 +2,7 @@ import { Button, Grid, Group, Stack } from '@mantine/core';
 import { IconUserPlus } from '@tabler/icons-react';
 import { useState } from 'react';
 import { Link } from 'wouter';
-import type { AgentStatus, CoordinatorOverview, RunDetail } from '../../core/api/contract.ts';
+import type { AgentStatus, CoordinatorOverview, RunDetail, RunSummary } from '../../core/api/contract.ts';
 import { useCoordinatorOverview } from '../api/queries.ts';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { Loaded } from '../components/loaded.tsx';
@@ -14,6 +14,7 @@ import { StatusBadge } from '../components/status-badge.tsx';
 import { formatCount, formatPercent } from '../format/format.ts';
 import { runWords, strategyLabel } from '../format/words.ts';
 import { InviteDialog } from './invite-dialog.tsx';
+import { PauseNotice } from './pause-run.tsx';
 import { PlanRun } from './plan-run.tsx';
 import { InvitationsCard, SitesCard } from './sites-cards.tsx';
 import { isActive, StopRunButton } from './stop-run.tsx';
@@ -45,12 +46,15 @@ export function CoordinatorOverviewScreen({ status }: { status: AgentStatus }) {
 
 function Overview({ overview, onInvite }: { overview: CoordinatorOverview; onInvite: () => void }) {
   const { current } = overview;
+  const [newest] = overview.runs;
   const sites = overview.sites.filter((site) => !site.revoked).length;
   return (
     <Grid gap="lg">
       <Grid.Col span={{ base: 12, md: 8 }}>
         <Stack gap="lg">
-          {current !== null && isActive(current) ? (
+          {current === null && newest !== undefined && isActive(newest) ? (
+            <UnloadedRun run={newest} />
+          ) : current !== null && isActive(current) ? (
             <CurrentRun run={current} />
           ) : (
             <>
@@ -67,6 +71,24 @@ function Overview({ overview, onInvite }: { overview: CoordinatorOverview; onInv
         </Stack>
       </Grid.Col>
     </Grid>
+  );
+}
+
+/** In progress, and more than its summary cannot be shown: its base model is missing, or it cannot be read. */
+function UnloadedRun({ run }: { run: RunSummary }) {
+  return (
+    <Section
+      title="Run that cannot be loaded"
+      description={run.unreadable ?? strategyLabel(run.strategy)}
+      actions={
+        <Group gap="sm" wrap="nowrap">
+          <StatusBadge word={runWords[run.status]} />
+          <StopRunButton run={run} />
+        </Group>
+      }
+    >
+      <PauseNotice run={run} />
+    </Section>
   );
 }
 
@@ -89,6 +111,7 @@ function CurrentRun({ run }: { run: RunDetail }) {
         </Group>
       }
     >
+      <PauseNotice run={run} />
       <ScheduleChart plan={run.plan} done={run.done} />
       <RunTotals totals={run.totals} of={coveredRounds(run)} />
     </Section>

@@ -27,6 +27,7 @@ import {
   formatRound,
 } from '../format/format.ts';
 import { roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
+import { PauseNotice, PauseRunButton } from './pause-run.tsx';
 import { WithdrawalNotice } from './restart-run.tsx';
 import { StopRunButton } from './stop-run.tsx';
 
@@ -51,6 +52,7 @@ export function RunScreen({ runId }: { runId: string }) {
         run.data && (
           <>
             <StatusBadge word={runWords[run.data.status]} />
+            <PauseRunButton run={run.data} />
             <StopRunButton run={run.data} />
           </>
         )
@@ -66,6 +68,7 @@ function RunBody({ run }: { run: RunDetail }) {
   return (
     <Stack gap="lg">
       {run.failure && <ReportPanel report={run.failure} />}
+      <PauseNotice run={run} />
       {run.withdrawal && <WithdrawalNotice run={run} note={run.withdrawal.note} />}
       {run.startedFrom && (
         <Text size="sm" c="dimmed">

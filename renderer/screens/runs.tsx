@@ -60,6 +60,11 @@ function RunsTable({ runs }: { runs: readonly RunSummary[] }) {
             <Table.Td>
               <Group gap="xs" wrap="nowrap">
                 <StatusBadge word={runWords[run.status]} />
+                {run.unreadable && (
+                  <Badge color="gray" title={run.unreadable}>
+                    Cannot be read
+                  </Badge>
+                )}
                 {run.withdrawal && (
                   <Badge color="yellow" title={run.withdrawal.note}>
                     Consent withdrawn

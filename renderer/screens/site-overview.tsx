@@ -24,6 +24,7 @@ import {
 } from '../format/format.ts';
 import { activityWords, runWords, strategyLabel } from '../format/words.ts';
 import { ApprovalPanel } from '../letter/approval-panel.tsx';
+import { ConfirmRestore } from './confirm-restore.tsx';
 
 /** What a site data manager sees first: does it work, and is there anything to do. */
 export function SiteOverviewScreen({ status }: { status: AgentStatus }) {
@@ -39,6 +40,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   const { images, subjects } = overview;
   return (
     <Stack gap="lg">
+      <ConfirmRestore restored={overview.restored} />
       {overview.approval ? <ApprovalPanel card={overview.approval} /> : <ActivityCard overview={overview} />}
       <ConsentsEnding
         expiring={overview.consents.expiring}
@@ -76,6 +78,7 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
                 <ConnectionState broker={status.broker} />
               </Fact>
               <Fact label="Address">{status.broker.address ?? '–'}</Fact>
+              <Fact label="Clock">{clockText(status.clock)}</Fact>
               <Fact label="Joined">{formatDate(overview.joinedAt)}</Fact>
               <Fact label="Site number">
                 <span className="code">{overview.siteId ?? '–'}</span>
@@ -86,6 +89,15 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
       </Grid>
     </Stack>
   );
+}
+
+/** By how much the clock here differs, where that is more than the measurement's own error. */
+function clockText(clock: AgentStatus['clock']): string {
+  if (clock === null) return '–';
+  const seconds = Math.round(clock.aheadMs / 1000);
+  if (Math.abs(clock.aheadMs) <= clock.withinMs + 1000) return 'as the coordinator’s';
+  const side = seconds > 0 ? 'ahead of' : 'behind';
+  return `${formatPlural(Math.abs(seconds), 'second')} ${side} the coordinator’s`;
 }
 
 /** Consents that end soon, so that somebody asks the subjects in time. */

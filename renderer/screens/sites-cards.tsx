@@ -62,6 +62,11 @@ function SiteLine({ site, onRemove }: { site: SiteRow; onRemove: () => void }) {
             {site.dismissal.reason} It can come back {formatRelative(site.dismissal.until)}.
           </Text>
         )}
+        {site.concerns.map((concern) => (
+          <Text key={concern} size="xs" c="red">
+            {concern}
+          </Text>
+        ))}
       </Box>
       {!site.revoked && (
         <RoleMenu

@@ -1,7 +1,7 @@
 import { Text } from '@mantine/core';
 import { IconPlayerStop } from '@tabler/icons-react';
 import { useState } from 'react';
-import type { RunDetail, RunSummary } from '../../core/api/contract.ts';
+import type { RunSummary } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
@@ -9,10 +9,10 @@ import { RoleButton } from '../components/role-button.tsx';
 
 /** Whether a run can still be stopped. */
 export const isActive = ({ status }: RunSummary) =>
-  status === 'waiting' || status === 'running' || status === 'evaluating';
+  status === 'waiting' || status === 'running' || status === 'evaluating' || status === 'paused';
 
 /** Asks first; what is done so far stays. */
-export function StopRunButton({ run }: { run: RunDetail }) {
+export function StopRunButton({ run }: { run: RunSummary }) {
   const [asking, setAsking] = useState(false);
   const stop = useAction(() => api.coordinator.stopRun.mutate({ runId: run.id }), {
     changes: ['coordinator', 'run', 'audit'],

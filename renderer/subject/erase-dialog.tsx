@@ -114,7 +114,9 @@ function WhatGoes({ subject }: { subject: SubjectDetail }) {
           <List.Item>
             one entry of the audit trail that says that somebody was erased, under a keyed hash
           </List.Item>
-          <List.Item>copies and backups that others made</List.Item>
+          <List.Item>
+            backups that were made before, until somebody deletes them, and copies that others made
+          </List.Item>
         </List>
       </div>
     </>

@@ -160,6 +160,45 @@ test('a run shows sites at work, every round and what was sent', async () => {
   await page.getByText('96.6 % less').waitFor();
 });
 
+test('a run is paused and resumed; one in trouble says why, what to do, and when it goes on', async () => {
+  await open('coordinator', '/runs/run-7f3a2c9e');
+  await button('Pause').click();
+  await page.getByText('This run was paused by hand').waitFor();
+  await expect.poll(() => button('Pause').count()).toBe(0);
+  await button('Resume').click();
+  await button('Pause').waitFor();
+  await expect.poll(() => page.getByText('This run was paused by hand').count()).toBe(0);
+
+  const failure = {
+    code: 'DISK_FULL',
+    message: 'The disk that holds the data folder is full.',
+    action: 'Free some space, then resume the run.',
+  } as const;
+  const pause = { kind: 'person', failure, since: '2026-11-22T10:00:00.000Z', retryAt: null } as const;
+  Object.assign(standIn.state.coordinator.current!, { status: 'paused', pause });
+  standIn.emit({ type: 'changed', what: 'run' });
+  await page.getByText('This run waits until somebody mends something').waitFor();
+  await page.getByText(failure.message).waitFor();
+  await page.getByText('Free some space').waitFor();
+  if (process.env['SHOW'] !== undefined) await page.screenshot({ path: process.env['SHOW'] });
+
+  // Also where no more than its summary can be read.
+  await page.getByRole('link', { name: 'Overview' }).click();
+  await button('Watch it live')
+    .or(page.getByRole('link', { name: 'Watch it live' }))
+    .waitFor();
+  const { coordinator } = standIn.state;
+  const { config: _, plan: _plan, done: _done, totals: _totals, ...summary } = coordinator.current!;
+  coordinator.runs = [
+    { ...summary, strategy: 'unknown', unreadable: 'It was written by an earlier version.' },
+  ];
+  coordinator.current = null;
+  standIn.emit({ type: 'changed', what: 'run' });
+  await page.getByText('Run that cannot be loaded').waitFor();
+  await button('Stop').waitFor();
+  await button('Resume').waitFor();
+});
+
 test('an adapter is exported; a full disk is explained', async () => {
   await open('coordinator', '/adapters', { expected: 400 });
   await button(/^Export adapter/)

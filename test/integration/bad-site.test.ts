@@ -50,7 +50,7 @@ async function joinSite(siteId: string): Promise<void> {
     ...{ link, federation, signer: signerOf(siteId), name: siteId, version: '1', logger: silentLogger },
     coordinatorPublicKey: signerOf(coordinatorId).publicKey,
     ...{ baseIds: async () => [base.id], store: own.store, blobs: createBlobStore(folder.dir) },
-    ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {} },
+    ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => true },
     ...(siteId === bad && { onDismissed: (body: DismissedBody) => void dismissals.push(body) }),
   });
   await site.open();

@@ -59,7 +59,7 @@ function openPair(siteId: string) {
     onUnreadable: ({ message }) => {
       throw new Error(message);
     },
-    onReceipt: () => {},
+    onReceipt: () => true,
   });
   return {
     connection,
@@ -84,7 +84,7 @@ function manifestOf(change: Partial<RunConfig>, rest: Partial<ManifestBody> = {}
 }
 
 const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
-  received: async () => {},
+  received: async () => true,
   withdrawn: async () => {},
   sitesChanged: () => {},
   dismissed: () => {},

@@ -1,4 +1,5 @@
 /** A site's own export of a run that went through a coordinator, broker and trainer of this process. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,9 +22,11 @@ import { prepareRunFolder, prepareSiteStores } from '../../core/simulation/site-
 import { createTrainerPool } from '../../core/simulation/trainer-pool.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
 import { sweepBlobs } from '../../core/store/retention.ts';
+import type { Store } from '../../core/store/store.ts';
 import { applyFrozenBaseDelta } from '../../core/strategy/frozen-base-delta.ts';
 import { createRunState } from '../../core/strategy/run-state.ts';
 import { decodeFrozenBase } from '../../core/strategy/wire/wire.ts';
+import { flipBit } from '../fixtures/flip-bit.ts';
 import { shapeClasses, writeShapeCrops } from '../fixtures/shape-crops.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
@@ -67,6 +70,7 @@ async function finishedRun(changes: Partial<RunConfig>) {
   await prepareRunFolder(folder, template, siteIds);
   const pool = createTrainerPool({ workers: 1, modelsFolder, logger: silentLogger });
   const ended = Promise.withResolvers<void>();
+  let center: Store | undefined;
   const federation = await openFederation({
     ...{ folder, config, sites, crops, catalogue, trainer: pool.forRun(), version: 'test' },
     compute: { engine: 'onnxruntime', device: 'cpu', threads: 1 },
@@ -75,12 +79,14 @@ async function finishedRun(changes: Partial<RunConfig>) {
     policy: openPolicy,
     logger: silentLogger,
     onChange() {
-      const [run] = federation?.store.runs.list() ?? [];
+      // Sites are heard before the federation is open.
+      const [run] = center?.runs.list() ?? [];
       if (run?.status === 'finished') ended.resolve();
       if (run?.status === 'failed') ended.reject(new Error(run.failure?.message));
     },
     onSiteProblem: (_site, problem) => ended.reject(problem),
   });
+  center = federation.store;
   const runId = await federation.start();
   await ended.promise;
   const base = await catalogue.load('dino');
@@ -92,6 +98,8 @@ async function finishedRun(changes: Partial<RunConfig>) {
     /** The site's own store. */
     store,
     restart: () => sweepBlobs(store, blobs),
+    updateFile: blobs.path(update),
+    target: (format: string) => join(place.dir, format),
     config,
     center: federation.store,
     exportFromCenter: async (hash: string, options: { runId?: string } = {}) => {
@@ -212,6 +220,19 @@ test(
     });
     expect(await rankOf(await run.exportFromCenter(first.sha256, { runId }))).toBe(4);
     expect(await rankOf(await run.exportFromCenter(first.sha256, { runId: 'drops' }))).toBe(3);
+  },
+  timeoutMs,
+);
+
+test(
+  'a file that is damaged on the disk is named, and nothing is written',
+  async () => {
+    await using run = await finishedRun({});
+    flipBit(run.updateFile);
+
+    await expect(run.export('weights')).rejects.toMatchObject({ code: 'FILE_DAMAGED' });
+
+    expect(existsSync(run.target('weights'))).toBe(false);
   },
   timeoutMs,
 );

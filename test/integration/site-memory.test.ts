@@ -187,6 +187,7 @@ describe("a site's local parameters", () => {
         updateSha256: second.updateSha256!,
         accepted: false,
         reason: 'It came too late.',
+        kind: 'final',
       });
       expect(store.siteMemory.list()).toEqual([]);
     },

@@ -2,6 +2,7 @@
 import { expect, test, vi } from 'vitest';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { traceSubject } from '../../core/consent/trace.ts';
+import { AppError } from '../../core/shared/errors.ts';
 import type { ManifestBody } from '../../core/transport/messages.ts';
 import {
   announcement,
@@ -96,6 +97,38 @@ test(
     });
     for (const pseudonym of ['P0', 'P1'])
       expect(traceSubject(again.store, pseudonym).runs, pseudonym).toHaveLength(1);
+  },
+  timeoutMs,
+);
+
+test(
+  'a withdrawal that finds no room on the disk ends training until it is written down',
+  async () => {
+    using folder = temporaryFolder();
+    let isTraining = false;
+    await using site = await openLoneSite(folder.dir, {
+      onProgress: () => {
+        isTraining = true;
+      },
+    });
+    site.node.receiveManifest(await firstManifest(site, folder.dir));
+    await vi.waitFor(() => expect(isTraining).toBe(true), { timeout: timeoutMs, interval: 5 });
+
+    expect(() =>
+      site.store.withReserve(() => {
+        throw new AppError('DISK_FULL', 'There is no room.');
+      }),
+    ).toThrow('There is no room.');
+    await vi.waitFor(() => expect(site.node.problem?.message).toMatch(/could not be written down/), {
+      timeout: timeoutMs,
+      interval: 50,
+    });
+    expect(site.sent.filter(({ type }) => type === 'announce')).toEqual([]);
+
+    withdraw(site, 'P0');
+
+    expect((await announcement(site)).examples).toBe(trainingImages - 3);
+    expect(site.sent.filter(({ type }) => type === 'announce')).toHaveLength(1);
   },
   timeoutMs,
 );

@@ -34,7 +34,7 @@ async function openCenter() {
     signOfLifeMs,
   });
   await connection.open({
-    received: async () => {},
+    received: async () => true,
     withdrawn: async () => {},
     sitesChanged: () => void changes.push(isOnline()),
     dismissed: () => {},
@@ -52,7 +52,7 @@ async function openCenter() {
       ...{ ...common, link, signer: signerOf(siteId), name: siteId, baseIds: async () => [] },
       coordinatorPublicKey: signerOf(coordinatorId).publicKey,
       ...{ store: site.store, blobs: createBlobStore(path.join(folder.dir, 'site')), helloEveryMs },
-      ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => {} },
+      ...{ policy: () => null, onManifest: () => {}, onUnreadable: () => {}, onReceipt: () => true },
     });
   return {
     connection,

@@ -2,13 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { AppError } from '../../core/shared/errors.ts';
 import { canonicalJson } from '../../core/shared/hash.ts';
-import {
-  createReplayGuard,
-  isFresh,
-  maxEnvelopeBytes,
-  openEnvelope,
-  sealEnvelope,
-} from '../../core/transport/envelope.ts';
+import { maxEnvelopeBytes, openEnvelope, sealEnvelope } from '../../core/transport/envelope.ts';
+import { createReplayGuard, isFresh } from '../../core/transport/replay-guard.ts';
 import { signerOf } from '../contract/test-brokers.ts';
 
 const federation = 'test-federation';

@@ -229,7 +229,7 @@ test('a manifest has on the wire the fields of protocol 2', () => {
   const written = writtenManifest(manifest);
 
   const fields =
-    'config configSha256 contractSha256 contributors deadlineAt foundation participants phase plan protocol round runId state';
+    'config configSha256 contractSha256 contributors deadlineAt foundation participants paused phase plan protocol round runId state';
   expect(Object.keys(written).sort().join(' ')).toBe(fields);
   expect(manifestSchema.parse(written)).toEqual(manifest);
 });

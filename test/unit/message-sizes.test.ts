@@ -70,7 +70,7 @@ test.each([
   ['evaluation', evaluation(maxCountedClasses, false)],
   ['announce', { ...inRound, update: blob, examples: maxImages, meanLoss: loss, steps }],
   ['declined', { ...inRound, reason: longText(500) }],
-  ['receipt', { ...inRound, updateSha256: hash, accepted: false, reason: longText(500) }],
+  ['receipt', { ...inRound, updateSha256: hash, accepted: false, reason: longText(500), kind: 'final' }],
   ['welcome', { coordinatorName: longText(200), version: longText(64) }],
   ['ack', { messageId: uuid }],
   ['presence', { online: false, session: uuid }],

@@ -12,6 +12,7 @@ import {
   writeRun,
 } from '../../core/coordinator/run-records.ts';
 import {
+  isOpen,
   isOver,
   type RunEffect,
   type RunEvent,
@@ -48,7 +49,8 @@ type Kind = 'good' | 'other' | 'bad' | 'large';
 
 type Command =
   | { do: 'announce'; site: string; round: number; kind: Kind }
-  | { do: 'evaluate' | 'leave' | 'return' | 'progress' | 'spoil'; site: string }
+  | { do: 'evaluate' | 'leave' | 'return' | 'progress' | 'spoil' | 'damage'; site: string }
+  | { do: 'pause' | 'trouble' | 'continue' }
   | { do: 'decline'; site: string; round: number }
   | { do: 'transfer'; index: number }
   | { do: 'wait'; ms: number }
@@ -65,6 +67,10 @@ class Course {
   readonly accepted = new Map<string, number>();
   /** Sites whose next update passes every check and stops the merge of all. */
   readonly spoilt = new Set<string>();
+  /** Sites whose newest update lies on a bad part of the disk; it is noticed when it is read. */
+  readonly onBadDisk = new Set<string>();
+  /** Whom the store says the round waits for, as it was last seen. */
+  members = new Set<string>();
   readonly closedRounds: number[] = [];
   readonly seen = new Map<number, RoundRecord>();
   published: unknown;
@@ -105,7 +111,7 @@ class Course {
         offlineForMs: (site: string) => (this.away.has(site) ? this.now - this.away.get(site)! : 0),
       };
       const step = reduceRun(this.rules, before, event, around);
-      if (isOver(before)) expect(step.state.status).toBe(before.status);
+      if (isOver(before) && event.type !== 'continued') expect(step.state.status).toBe(before.status);
       this.state = step.state;
       for (const effect of step.effects) {
         if (this.left !== null && this.left-- === 0) {
@@ -114,6 +120,7 @@ class Course {
         }
         const answer = this.carryOut(effect);
         this.look();
+        this.lookAtMembers(effect);
         if (answer !== undefined) events.push(answer);
       }
     }
@@ -126,7 +133,7 @@ class Course {
   manifest(): unknown {
     const { store, runId } = this.records;
     const { status, round } = store.runs.get(runId)!;
-    return [status, round, store.rounds.get(runId, round)?.participants];
+    return [status, round, store.rounds.get(runId, round)?.participants, store.runs.get(runId)!.pause];
   }
 
   /** The process dies: what was in memory is gone. */
@@ -134,6 +141,7 @@ class Course {
     this.left = null;
     this.transfers = [];
     this.state = loadRunState(this.records);
+    this.lookAtMembers(null);
     this.happen({ type: 'resumed' });
   }
 
@@ -146,6 +154,8 @@ class Course {
         this.transfers.push(effect);
         return undefined;
       case 'judge': {
+        const damaged = this.damagedBy(effect.siteId, effect.body.round);
+        if (damaged !== null) return damaged;
         const isBad =
           effect.body.update.sha256 === this.body(effect.siteId, effect.body.round, 'bad').update.sha256;
         return { ...effect, type: 'judged', verdict: isBad ? 'bad' : 1 };
@@ -184,6 +194,12 @@ class Course {
         expect(store.rounds.get(runId, effect.round)!.status).toBe('aggregating');
         this.accepted.delete(`${effect.siteId} ${effect.round}`);
         break;
+      case 'ask-again':
+        this.accepted.delete(`${effect.siteId} ${effect.round}`);
+        break;
+      case 'pause-run':
+        expect(isOver({ status: stored.status })).toBe(false);
+        break;
       case 'reopen-round':
         expect(rows(effect.round).filter(({ status }) => status === 'received').length).toBeLessThan(
           this.rules.quorum,
@@ -195,6 +211,11 @@ class Course {
         ).toBeGreaterThanOrEqual(this.rules.quorum);
         break;
       case 'open-round':
+        expect(stored.pause).toBeNull();
+        // Nobody who was awaited a moment ago is forgotten because the process has just started.
+        for (const id of this.members)
+          if (this.now - (this.away.get(id) ?? this.now) < this.rules.offlineGraceMs)
+            expect(effect.members).toContain(id);
         expect(store.rounds.get(runId, effect.round)).toBeNull();
         expect(this.closedRounds).toHaveLength(effect.round);
         if (stored.status === 'waiting') expect(this.online.length).toBeGreaterThanOrEqual(this.rules.quorum);
@@ -213,6 +234,10 @@ class Course {
     expect(record.parametersUp).toBeGreaterThanOrEqual(received.length);
     expect(received.length).toBeGreaterThanOrEqual(this.rules.quorum);
     expect(this.closedRounds).toHaveLength(round);
+    for (const { siteId } of received) {
+      const damaged = this.damagedBy(siteId, round);
+      if (damaged !== null) return damaged;
+    }
     const bad = received.find(({ siteId }) => this.spoilt.delete(siteId));
     if (bad !== undefined) return { type: 'unmergeable', round, siteId: bad.siteId, reason: 'unmergeable' };
     const resultSha256 = sha256(`${record.startSha256} ${received.map((row) => row.updateSha256).join()}`);
@@ -225,6 +250,42 @@ class Course {
     });
     this.closedRounds.push(round);
     return { type: 'aggregated', round, resultSha256, reported: [] };
+  }
+
+  damagedBy(siteId: string, round: number): RunEvent | null {
+    const { store, runId } = this.records;
+    const updateSha256 = store.roundSites.get(runId, round, siteId)?.updateSha256 ?? null;
+    if (updateSha256 === null || !this.onBadDisk.delete(siteId)) return null;
+    return { type: 'damaged', round, siteId, updateSha256 };
+  }
+
+  /** What the coordinator fetches by itself when it looks again, as `askAgain` of the engine does. */
+  fetchAnnounced(): void {
+    const { store, runId } = this.records;
+    const { round, current } = this.state;
+    if (!isOpen(this.state, round)) return;
+    for (const [siteId, { status }] of current!.sites) {
+      const sha = store.roundSites.get(runId, round, siteId)?.updateSha256 ?? null;
+      const kind = (['good', 'other', 'bad'] as const).find(
+        (each) => this.body(siteId, round, each).update.sha256 === sha,
+      );
+      if (status === 'announced' && kind !== undefined)
+        this.transfers.push({ siteId, body: this.body(siteId, round, kind) });
+    }
+  }
+
+  /** Who is waited for changes by what is recorded, and by nothing else; a round begins with a list of its own. */
+  lookAtMembers(effect: RunEffect | null): void {
+    const { store, runId } = this.records;
+    const { round } = store.runs.get(runId)!;
+    const isOpened = store.rounds.get(runId, round) !== null;
+    const members = new Set(store.roundMembers.of(runId, isOpened ? round : round - 1));
+    const joins = ['open-round', 'record-members', 'add-participants', 'record-arrival', 'refuse-update'];
+    const mayJoin = effect !== null && [...joins, 'record-progress', 'ask-again'].includes(effect.type);
+    const mayLeave = effect?.type === 'open-round' || effect?.type === 'record-departure';
+    if (!mayJoin) expect([...members].filter((id) => !this.members.has(id))).toEqual([]);
+    if (!mayLeave) expect([...this.members].filter((id) => !members.has(id))).toEqual([]);
+    this.members = members;
   }
 
   /** Rounds only go forward, one after the other, each from where the one before ended. */
@@ -251,7 +312,7 @@ class Course {
       [...(current?.sites ?? [])]
         .map(([site, { status, updateSha256, reason }]) => [site, status, updateSha256, reason].join(' '))
         .sort();
-    const stored = { ...loadRunState(this.records), expected: this.state.expected };
+    const stored = loadRunState(this.records);
     expect(rows(this.state)).toEqual(rows(stored));
     const round = ({ current }: RunState) =>
       current && [current.status, current.deadlineAt, current.closedAt, current.participants];
@@ -293,6 +354,21 @@ class Course {
         const [transfer] = this.transfers.splice(command.index % Math.max(1, this.transfers.length), 1);
         return transfer === undefined ? null : { ...transfer, type: 'transferred' };
       }
+      case 'pause':
+      case 'trouble': {
+        if (this.state.pause !== null && command.do === 'trouble') return null;
+        const since = new Date(this.now).toISOString();
+        const retryAt = new Date(this.now + 2 * minuteMs).toISOString();
+        const failure = { code: 'INTERNAL', message: 'x', action: 'y' } as const;
+        const trouble = { kind: 'retry', failure, since, retryAt } as const;
+        const asked = { kind: 'asked', failure: null, since, retryAt: null } as const;
+        return { type: 'paused', pause: command.do === 'pause' ? asked : trouble };
+      }
+      case 'continue':
+        return { type: 'continued' };
+      case 'damage':
+        this.onBadDisk.add(command.site);
+        return null;
       case 'spoil':
         this.spoilt.add(command.site);
         return null;
@@ -304,6 +380,7 @@ class Course {
         return { type: 'sites-changed' };
       case 'wait':
         this.now += command.ms;
+        this.fetchAnnounced();
         return { type: 'looked' };
       case 'restart':
         return 'restart';
@@ -320,9 +397,13 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 5,
     arbitrary: fc.record({
-      do: fc.constantFrom('evaluate', 'progress', 'return', 'return', 'leave', 'spoil'),
+      do: fc.constantFrom('evaluate', 'progress', 'return', 'return', 'leave', 'spoil', 'damage'),
       site,
     }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constantFrom('pause', 'trouble', 'continue', 'continue') }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('decline'), site, round: offset }) },
   {
@@ -367,6 +448,8 @@ test('whatever happens in whatever order, no round and no update is lost, counte
       const run = play(given);
       for (const name of sites)
         run.take({ do: given.live.includes(name) ? 'return' : given.others, site: name });
+      run.take({ do: 'continue' });
+      expect(run.state.pause).toBeNull();
 
       // Two minutes each: every round may have to wait for its deadline, and a few times for that of substitutes.
       for (let turn = 0; turn < 30 * given.settings.rounds && !isOver(run.state); turn++) {
@@ -396,7 +479,8 @@ test('a stopped or failed run stays so, whatever comes after', () => {
       run.happen(stops ? { type: 'stopped' } : { type: 'failed', failure });
       const closed = run.closedRounds.length;
 
-      for (const [next] of given.commands.slice(at)) run.take(next);
+      // A failed run can be taken up again by a person, which the next test does.
+      for (const [next] of given.commands.slice(at)) if (next.do !== 'continue') run.take(next);
       run.happen(stops ? { type: 'failed', failure } : { type: 'stopped' });
 
       expect(run.state.status).toBe(stops ? 'stopped' : 'failed');
@@ -404,5 +488,31 @@ test('a stopped or failed run stays so, whatever comes after', () => {
       expect(opened.store.runs.get(run.records.runId)!.status).toBe(run.state.status);
     }),
     { numRuns: 40 },
+  );
+}, 120_000);
+
+test('a failed run goes on where it was when a person says so, and ends', () => {
+  fc.assert(
+    fc.property(course, fc.nat(40), (given, at) => {
+      const run = play({ ...given, commands: given.commands.slice(0, at) });
+      if (isOver(run.state)) return;
+      const closed = run.closedRounds.length;
+      run.happen({ type: 'failed', failure: { code: 'INTERNAL', message: 'x', action: 'y' } });
+
+      run.take({ do: 'continue' });
+      expect(isOver(run.state)).toBe(false);
+      expect(run.closedRounds.slice(0, closed)).toHaveLength(closed);
+      for (const name of sites) run.take({ do: 'return', site: name });
+      for (let turn = 0; turn < 30 * given.settings.rounds && !isOver(run.state); turn++) {
+        for (const name of sites) {
+          run.take({ do: 'announce', site: name, round: 0, kind: turn % 2 === 0 ? 'good' : 'other' });
+          run.take({ do: 'evaluate', site: name });
+        }
+        while (run.transfers.length > 0) run.take({ do: 'transfer', index: 0 });
+        run.take({ do: 'wait', ms: 2 * minuteMs });
+      }
+      expect(run.state.status).toBe('finished');
+    }),
+    { numRuns: 25 },
   );
 }, 120_000);

@@ -39,7 +39,7 @@ function addReport(consent: Command): void {
     });
 }
 
-function describe({ erasure }: ErasedSubject, pseudonym: string): string {
+function describe({ erasure, backupsBefore }: ErasedSubject, pseudonym: string): string {
   const { images, consents, files, runs, tombstone, doneAt, askedAt } = erasure;
   const versions = runs.flatMap((run) => run.versions);
   return [
@@ -49,6 +49,11 @@ function describe({ erasure }: ErasedSubject, pseudonym: string): string {
       ? 'No model was trained or evaluated on the images.'
       : `Not undone: ${plural(versions.length, 'version')} of models in ${plural(runs.length, 'run')} that have to do with the images.`,
     `Entry ${tombstone.seq} of the audit trail says so.`,
+    ...(backupsBefore === 0
+      ? []
+      : [
+          `${plural(backupsBefore, 'backup')} from before still ${backupsBefore === 1 ? 'holds' : 'hold'} the person: make a new one and delete ${backupsBefore === 1 ? 'it' : 'them'} (docs/backup.md).`,
+        ]),
   ].join('\n');
 }
 
@@ -138,9 +143,31 @@ function addRetention(consent: Command): void {
     });
 }
 
+function addErasures(consent: Command): void {
+  consent
+    .command('erasures')
+    .description(
+      'write the list of erasures, by keyed hash: "anneal restore --erasures" erases again who is in an older backup',
+    )
+    .requiredOption('--out <file>', 'file to write')
+    .option('--force', 'replace the file that is there', false)
+    .option(...data)
+    .option(...json)
+    .action(async (options) => {
+      const list = await withAgent(options.data, (client) => client.rights.erasures.query());
+      await writeNewFile(resolve(options.out), `${JSON.stringify(list, null, 2)}\n`, options.force);
+      if (options.json) printJson(list);
+      else
+        printLine(
+          `${plural(list.erasures.length, 'erasure')} written. Keep the file apart from the backups; it names nobody.`,
+        );
+    });
+}
+
 export function addConsentRightsCommands(consent: Command): void {
   addReport(consent);
   addErase(consent);
   addKeepImages(consent);
   addRetention(consent);
+  addErasures(consent);
 }

@@ -11,6 +11,8 @@ import { printJson, printLine } from '../output.ts';
 import { addRunOptions, readRunOptions } from '../run-options.ts';
 import { describeRun } from '../run-table.ts';
 import { requireRole, runInForeground, withAgent, withRunningAgent } from '../with-agent.ts';
+import { describeLastBackup } from './backup.ts';
+import { addRunControlCommands, describeControlled } from './coordinator-controls.ts';
 import { addRestartCommand, describeStart, readVersion } from './coordinator-restart.ts';
 
 const pollMs = 500;
@@ -25,14 +27,25 @@ function describe(overview: CoordinatorOverview): string {
   const lines = [
     `Federation "${overview.federation}", broker ${overview.brokerAddress}.`,
     formatTable(
-      ['site', 'state', 'joined', 'last seen'],
-      overview.sites.map((site) => [site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–']),
+      ['site', 'state', 'joined', 'last seen', 'clock'],
+      overview.sites.map((site) => [
+        ...[site.name, stateOf(site), site.joinedAt, site.lastSeenAt ?? '–'],
+        site.clock === null ? '–' : `${(site.clock.aheadMs / 1000).toFixed(1)} s`,
+      ]),
     ),
     ...overview.sites.flatMap(({ name, dismissal }) =>
       dismissal === null ? [] : `${name}: ${dismissal.reason} It can come back at ${dismissal.until}.`,
     ),
   ];
+  for (const { name, concerns } of overview.sites)
+    lines.push(...concerns.map((concern) => `${name}: ${concern}`));
   if (overview.current !== null) lines.push(describeRun(overview.current));
+  const others = overview.runs.filter(({ id }) => id !== overview.current?.id);
+  lines.push(
+    ...others.flatMap((run) =>
+      run.unreadable === null && run.pause === null ? [] : describeControlled(run),
+    ),
+  );
   return lines.join('\n');
 }
 
@@ -191,6 +204,7 @@ export function addCoordinatorCommands(program: Command): void {
     );
 
   addRestartCommand(coordinator);
+  addRunControlCommands(coordinator);
 
   coordinator
     .command('status')
@@ -198,8 +212,13 @@ export function addCoordinatorCommands(program: Command): void {
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)
     .action(async (options) => {
-      const overview = await withAgent(options.data, (client) => client.coordinator.overview.query());
-      if (options.json) printJson(overview);
-      else printLine(describe(overview));
+      const { overview, status } = await withAgent(options.data, async (client) => ({
+        overview: await client.coordinator.overview.query(),
+        status: await client.status.query(),
+      }));
+      const { concerns, lastBackupAt } = status;
+      const notes = concerns.map(({ message, action }) => `${message} ${action}`);
+      if (options.json) printJson({ ...overview, concerns, lastBackupAt });
+      else printLine([...notes, describe(overview), describeLastBackup(status)].join('\n'));
     });
 }

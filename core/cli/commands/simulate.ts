@@ -153,7 +153,6 @@ async function simulate(file: string, options: Options, signal: AbortSignal): Pr
     }
   } finally {
     progress.end();
-    logger.flush();
   }
 }
 

@@ -1,4 +1,7 @@
-/** `anneal site time-zone` and `anneal site confirm-clock`: the time by which consents are judged. */
+/**
+ * `anneal site time-zone` and `anneal site confirm-clock`: the time by which consents are judged. `anneal site confirm-restore`:
+ * the state from which the site goes on.
+ */
 import type { Command } from 'commander';
 import type { SiteTime } from '../../api/contract.ts';
 import { plural } from '../../shared/text.ts';
@@ -26,6 +29,25 @@ export function addSiteTime(site: Command): void {
       );
       if (options.json) printJson(time);
       else printLine(describe(time));
+    });
+
+  site
+    .command('confirm-restore')
+    .description(
+      'say that the consents were compared, after the data of this site was put back to an earlier state',
+    )
+    .option('--data <folder>', 'data folder')
+    .option('--json', 'print JSON', false)
+    .action(async (options) => {
+      const { confirmed, ...overview } = await withAgent(options.data, (client) =>
+        client.site.confirmRestore.mutate(),
+      );
+      if (options.json) return printJson({ ...overview, confirmed });
+      printLine(
+        confirmed === null
+          ? 'The data of this site is not known to be older than it was; there is nothing to confirm.'
+          : 'Confirmed: this site takes part in rounds again, with the consents as they are here now.',
+      );
     });
 
   site

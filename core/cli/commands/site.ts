@@ -8,6 +8,7 @@ import { plural } from '../../shared/text.ts';
 import { readPort, readWholeNumber } from '../arguments.ts';
 import { printJson, printLine } from '../output.ts';
 import { requireRole, runInForeground, withAgent } from '../with-agent.ts';
+import { describeLastBackup } from './backup.ts';
 import { addSiteCorrect } from './site-correct.ts';
 import { addSiteDecisions } from './site-decisions.ts';
 import { addSiteImport } from './site-import.ts';
@@ -29,6 +30,12 @@ async function readInvitation(given: string): Promise<string> {
   }
 }
 
+function describeClock({ aheadMs, withinMs }: NonNullable<AgentStatus['clock']>): string {
+  const seconds = (ms: number) => (ms / 1000).toFixed(1);
+  const side = aheadMs < 0 ? 'behind' : 'ahead of';
+  return `The clock here is ${seconds(Math.abs(aheadMs))} s ${side} the coordinator's, give or take ${seconds(withinMs)} s.`;
+}
+
 function describe(overview: SiteOverview, status: AgentStatus): string {
   const { images, subjects } = overview;
   const { name, federation, broker, problem } = status;
@@ -38,6 +45,11 @@ function describe(overview: SiteOverview, status: AgentStatus): string {
       : `Site "${name}" of "${federation}": ${overview.activity}.`,
     ...(overview.siteId === null ? [] : [`Broker ${broker.address}: ${broker.state}.`]),
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
+    describeLastBackup(status),
+    ...status.concerns
+      .filter(({ message }) => message !== problem?.message)
+      .map(({ message, action }) => `${message} ${action}`),
+    ...(status.clock === null ? [] : [describeClock(status.clock)]),
     `${plural(subjects.total, 'subject')}, ${subjects.withConsent} with active consent; ${plural(images.ready, 'image')} ready, ${images.setAside} set aside.`,
     ...(overview.consents.expiring === 0
       ? []

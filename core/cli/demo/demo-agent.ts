@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { type AgentReady, startAgentProcess } from '../../agent/agent-process.ts';
 import { type AgentClient, createAgentClient } from '../../api/client.ts';
+import { orphanGraceMs } from '../../process/parent-watch.ts';
 import { AppError } from '../../shared/errors.ts';
 
 const agentProgram = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
@@ -39,6 +40,8 @@ export async function startDemoAgent(options: DemoAgentOptions): Promise<DemoAge
   const lines: string[] = [];
   const agent = startAgentProcess({
     nodePath: process.execPath,
+    // Nothing of a demo needs an end in order.
+    orphanGraceMs,
     args: [
       ...[agentProgram, '--data', dataFolder, '--with-parent'],
       ...(uiPort === undefined ? [] : ['--ui-port', String(uiPort)]),

@@ -106,16 +106,18 @@ function* importInSteps(
     persons: indexPersons(file.resources),
     purposes: [...new Set(store.consentEvents.all().map(({ purpose }) => purpose))],
   };
-  const tally = createTally(file, consents.length);
+  const problems: { place: string; problem: string }[] = [];
   const statements: ConsentStatement[] = [];
   for (const found of consents) {
     const read = interpretConsent(found, reading);
     if ('statement' in read) statements.push(read.statement);
-    else tally.problem(found.place, read.problem);
+    else problems.push({ place: found.place, problem: read.problem });
     yield;
   }
-  try {
-    return store.transaction(() => {
+  const record = () =>
+    store.transaction(() => {
+      const tally = createTally(file, consents.length);
+      for (const { place, problem } of problems) tally.problem(place, problem);
       if (changes !== undefined) rememberOptions(store, options);
       apply({ store, recordedBy }, statements, tally);
       const report = tally.report();
@@ -123,6 +125,8 @@ function* importInSteps(
       appendAudit(store, recordedBy, sha256(bytes), report);
       return report;
     });
+  try {
+    return store.withReserve(record);
   } catch (error) {
     if (error instanceof Undone) return error.report;
     throw error;

@@ -3,10 +3,12 @@
  * that works, else its error output says why not. A driver that crashes takes this process down and nothing else.
  */
 import { GraphBuilder } from '../../graph/graph-builder.ts';
+import { watchParent } from '../../process/parent-watch.ts';
 import { floatTensor } from '../../shared/tensor.ts';
 import type { DeviceKind } from '../engine.ts';
 import { compile } from './session.ts';
 
+watchParent();
 const builder = new GraphBuilder();
 const x = builder.input('x', 'float32', [2]);
 builder.output(builder.add(x, x), 'sum');

@@ -1,6 +1,7 @@
 /** Tries a device in another process, since a faulty driver can end the process that asks it. */
 import { fileURLToPath } from 'node:url';
 import { runProgram } from '../../process/child-process.ts';
+import { watchedByChild } from '../../process/parent-watch.ts';
 import type { DeviceKind } from '../engine.ts';
 
 /** How a probe went wrong; `text` is what the process wrote. */
@@ -16,6 +17,7 @@ const script = fileURLToPath(new URL('./probe-device.ts', import.meta.url));
 export async function probeDevice(kind: DeviceKind): Promise<ProbeFailure | undefined> {
   const { failed, timedOut, exitCode, stderr } = await runProgram(process.execPath, [script, kind], {
     timeout: probeTimeoutMs,
+    env: watchedByChild(),
   });
   if (!failed) return undefined;
   return { how: timedOut ? 'timeout' : exitCode === 1 ? 'failed' : 'crashed', text: stderr };

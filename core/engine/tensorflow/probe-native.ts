@@ -3,6 +3,7 @@
  * `node probe-native.ts cpu|cuda FOLDER`. A library that crashes takes this process down and nothing else.
  */
 import * as tf from '@tensorflow/tfjs';
+import { watchParent } from '../../process/parent-watch.ts';
 import { toAppError } from '../../shared/errors.ts';
 import { readInstallation } from './installation.ts';
 import { loadNativeBackend, nativeBackendName } from './native-backend.ts';
@@ -17,6 +18,7 @@ async function probe(device: string, folder: string): Promise<ProbeReport> {
   return { ...library, computes: [...product.dataSync()].join() === '1,4,3,8' };
 }
 
+watchParent();
 try {
   process.stdout.write(JSON.stringify(await probe(process.argv[2] ?? 'cpu', process.argv[3] ?? '')));
   // A library that is being torn down can still crash; the answer is known by now.

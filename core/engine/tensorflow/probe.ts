@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { runProgram } from '../../process/child-process.ts';
+import { watchedByChild } from '../../process/parent-watch.ts';
 import { jsonText } from '../../shared/text.ts';
 
 /** What the probe process says about the native library, as one line of JSON. */
@@ -29,7 +30,7 @@ export async function probeNative(device: 'cpu' | 'cuda', folder: string): Promi
   const { stdout, stderr } = await runProgram(process.execPath, [script, device, folder], {
     timeout: probeTimeoutMs,
     // At this level the library says which parts of CUDA it looked for in vain.
-    env: { TF_CPP_MIN_LOG_LEVEL: '0' },
+    env: { ...watchedByChild(), TF_CPP_MIN_LOG_LEVEL: '0' },
   });
   return readAnswer(stdout, stderr);
 }

@@ -158,6 +158,7 @@ export async function startRogueCoordinator(): Promise<RogueCoordinator> {
       state: referenceTo(state),
       contributors: ask.contributors ?? (round === 0 && phase === 'train' ? 0 : 3),
       ...{ frozenBaseDelta: [], participants: null, deadlineAt: null },
+      paused: null,
       ...ask.change,
     };
   }

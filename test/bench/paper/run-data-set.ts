@@ -71,7 +71,6 @@ async function runExperiment(experiment: Experiment, place: RunPlace): Promise<R
     }
   } finally {
     progress.end();
-    logger.flush();
   }
 }
 
