@@ -214,11 +214,14 @@ test(
       expect(restored, restored.stdout).toMatchObject({ code: 0 });
     }
     const trail = await cli.anneal('site-2', 'audit', 'verify', '--json');
+    // What was recorded after the backup is known to people only: until one of them has looked, the site takes part in nothing.
+    const confirmed = await cli.anneal('site-2', 'site', 'confirm-restore', '--json');
     await cli.start('coordinator-2', 'coordinator', 'start');
     await cli.start('site-2', 'site', 'start', '--approve', '--threads', '1');
     const finished = await until('coordinator-2', ({ status }) => status === 'finished');
 
     expect(json(trail.stdout)).toMatchObject({ intact: true });
+    expect(confirmed, confirmed.stdout).toMatchObject({ code: 0 });
     expect(finished).toMatchObject({ status: 'finished', rounds: 4 });
   },
   timeoutMs,

@@ -37,6 +37,8 @@ let connections: Map<string, SiteConnection>;
 let blobs: BlobStore;
 let dismissals: DismissedBody[];
 let closers: (() => Promise<void> | void)[];
+/** Of the messages that are made up here; beyond what the real site reaches in a test. */
+let parts = 1_000_000;
 
 /** A site of the deployed code, which does no rounds. */
 async function joinSite(siteId: string): Promise<void> {
@@ -110,8 +112,15 @@ afterEach(async () => {
 }, 60_000);
 
 const rowOf = async (siteId: string) => (await node.overview()).sites.find(({ id }) => id === siteId);
-const seal = (type: string, body: unknown) =>
-  sealEnvelope({ federation, recipient: coordinatorId, type, body }, signerOf(bad));
+/** With the place of a message that the real site could send next: without one it would be dropped as a replay. */
+const seal = (type: string, body: unknown) => {
+  const known = store.peers.current(bad);
+  const order = known && { epoch: known.epoch, counter: known.counter, part: ++parts };
+  return sealEnvelope(
+    { federation, recipient: coordinatorId, type, body, ...(order && { stamp: { order } }) },
+    signerOf(bad),
+  );
+};
 const up = topics.message(bad, 'up');
 
 /** A run with an open round of one site. */
