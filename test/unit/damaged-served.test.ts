@@ -1,4 +1,5 @@
-/** A blob that is damaged on the disk is not served, and its owner hears of it. */
+/** A blob that is damaged on the disk, or missing, is not served, and its owner hears of it. */
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { createBlobStore } from '../../core/store/blobs.ts';
@@ -10,7 +11,13 @@ import { federation, signerOf } from '../contract/test-brokers.ts';
 import { flipBit } from '../fixtures/flip-bit.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
-test.each([0, 0.5, 0.999])('with a bit flipped at %d of its length', async (at) => {
+const flippedAt = (at: number) => (file: string) => flipBit(file, at);
+test.each<[string, (file: string) => void]>([
+  ['with a bit flipped in the beginning', flippedAt(0)],
+  ['with a bit flipped in the middle', flippedAt(0.5)],
+  ['with a bit flipped at the end', flippedAt(0.999)],
+  ['that is missing', (file) => rmSync(file)],
+])('%s', async (_what, spoil) => {
   using folder = temporaryFolder();
   const broker = createMemoryBroker();
   const damaged: string[] = [];
@@ -32,7 +39,7 @@ test.each([0, 0.5, 0.999])('with a bit flipped at %d of its length', async (at) 
   const coordinator = await join(coordinatorId);
   const bytes = Buffer.alloc(3 * chunkBytes + 5, 7);
   const sha256 = await site.blobs.put(bytes);
-  flipBit(site.blobs.path(sha256), at);
+  spoil(site.blobs.path(sha256));
 
   const reference = { sha256, sizeBytes: bytes.length, chunkBytes };
   await expect(coordinator.exchange.fetch(reference, 'site-a')).rejects.toMatchObject({ code: 'NOT_FOUND' });
