@@ -33,6 +33,7 @@ import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-
 import type { Fault } from './sender-budget.ts';
 import { pauseAfter, troubleOf } from './trouble.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
+import { watchWallClock } from './wall-clock.ts';
 
 /** What a run needs from the outside; the coordinator connects it to MQTT. */
 export interface RunPorts {
@@ -131,6 +132,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   /** How often the run has gone on by itself since a round opened or closed. */
   let tries = 0;
   const damaged = new Map<string, number>();
+  const clock = watchWallClock();
 
   /**
    * One event in its turn, with all that follows from it; what goes wrong in it pauses the run, and never ends the process.
@@ -143,6 +145,8 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       let again = lookAgainMs;
       let isTaken = true;
       try {
+        const byMs = clock.setByMs();
+        if (byMs !== 0) await happen({ type: 'clock-set', byMs });
         const event = await eventOf();
         if (event !== null) isTaken = await happen(event);
       } catch (thrown) {

@@ -140,7 +140,7 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
       audit('coordinator', 'round-reopened', { round });
       break;
     }
-    case 'extend-deadline':
+    case 'move-deadline':
       store.rounds.update(runId, write.round, { deadlineAt: write.deadlineAt });
       break;
     case 'ask-again': {

@@ -15,6 +15,7 @@ import type {
   ReceiptBody,
 } from '../transport/messages.ts';
 import { maxParticipants } from '../transport/messages.ts';
+import { longestRetryMs } from './trouble.ts';
 
 export type RunRules = Pick<RunConfig, 'quorum' | 'participation' | 'seed' | 'rounds' | 'roundDeadlineMs'> & {
   runId: string;
@@ -77,6 +78,8 @@ export type RunEvent =
   /** An update that was sent has other bytes here now. */
   | { type: 'damaged'; round: number; siteId: string; updateSha256: string }
   | { type: 'paused'; pause: RunPause }
+  /** The clock of this computer was set, forward or back (negative), while the process ran. */
+  | { type: 'clock-set'; byMs: number }
   /** Also of a run that had failed. */
   | { type: 'continued' }
   | { type: 'failed'; failure: ErrorReport };
@@ -106,7 +109,7 @@ export type RunWrite =
   | ({ type: 'refuse-update' | 'reject-update'; reason: string } & FromSite<AnnounceBody>)
   | { type: 'drop-update'; round: number; siteId: string; updateSha256: string; reason: string }
   | { type: 'reopen-round'; round: number; deadlineAt: string }
-  | { type: 'extend-deadline'; round: number; deadlineAt: string }
+  | { type: 'move-deadline'; round: number; deadlineAt: string }
   /** The update counts as announced again; the round is open again where there is a deadline. */
   | { type: 'ask-again'; round: number; siteId: string; updateSha256: string; deadlineAt: string | null }
   | { type: 'pause-run'; pause: RunPause }
@@ -173,7 +176,9 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
     case 'resumed':
       return resume(context, state);
     case 'looked':
-      return isPast(around.now, state.pause?.retryAt ?? null) ? goOn(context, state) : state;
+      return isDue(around.now, state.pause?.retryAt ?? null) ? goOn(context, state) : state;
+    case 'clock-set':
+      return withDeadlineMoved(context, state, event.byMs);
     case 'sites-changed':
       return joinOnline(context, state);
     case 'paused':
@@ -291,6 +296,10 @@ function joinOnline({ around, emit }: Context, state: RunState): RunState {
 
 const isPast = (now: Date, from: string | null, afterMs = 0) =>
   from !== null && now.getTime() >= Date.parse(from) + afterMs;
+
+/** A time further ahead than any try waits was written by a clock that has been set back since. */
+const isDue = (now: Date, retryAt: string | null) =>
+  retryAt !== null && (isPast(now, retryAt) || Date.parse(retryAt) - now.getTime() > longestRetryMs);
 
 function mayClose(context: Context, state: RunState): boolean {
   const { rules, around } = context;
@@ -410,8 +419,10 @@ function reopen(context: Context, state: RunState): RunState {
 function finishIfEvaluated(context: Context, state: RunState): RunState {
   const { closedAt, deadlineAt } = state.current!;
   const { now } = context.around;
-  // The deadline is the later one where the run stood still meanwhile.
-  const isLate = isPast(now, closedAt, context.rules.roundDeadlineMs) && isPast(now, deadlineAt);
+  // The deadline is the later one where the run stood still meanwhile, and alone says something where the clock was set back.
+  const isSetBack = closedAt !== null && !isPast(now, closedAt);
+  const isLate =
+    isPast(now, deadlineAt) && (isSetBack || isPast(now, closedAt, context.rules.roundDeadlineMs));
   if (awaitedOf(context, state).length > 0 && !isLate) return state;
   context.emit({ type: 'record-accuracy', stateSha256: state.newest });
   return end(context, state, 'finished', null);
@@ -454,15 +465,35 @@ function resume(context: Context, state: RunState): RunState {
 }
 
 /** @param heldUpMs for how long the run stood still: time that counts for no deadline */
-function withDeadlineAfter({ rules, around, emit }: Context, state: RunState, heldUpMs: number): RunState {
-  const { current, round } = state;
+function withDeadlineAfter(context: Context, state: RunState, heldUpMs: number): RunState {
+  const { rules, around } = context;
+  const { current } = state;
   if (current === null || current.deadlineAt === null || current.status === 'aggregating') return state;
-  const before = Date.parse(current.deadlineAt);
-  const least = around.now.getTime() + rules.offlineGraceMs;
-  const after = Math.max(before + heldUpMs, least);
-  if (after <= before) return state;
-  const deadlineAt = new Date(after).toISOString();
-  emit({ type: 'extend-deadline', round, deadlineAt });
+  const now = around.now.getTime();
+  const least = now + rules.offlineGraceMs;
+  // Further ahead is only what a clock has written that was wrong, then or now.
+  const most = Math.max(now + rules.roundDeadlineMs, least);
+  return withDeadline(
+    context,
+    state,
+    Math.min(most, Math.max(Date.parse(current.deadlineAt) + heldUpMs, least)),
+  );
+}
+
+/** As much time is left as before the clock was set. */
+function withDeadlineMoved(context: Context, state: RunState, byMs: number): RunState {
+  const { current } = state;
+  if (isOver(state) || current === null || current.deadlineAt === null) return state;
+  const moved = withDeadline(context, state, Date.parse(current.deadlineAt) + byMs);
+  if (moved !== state && state.pause === null) context.emit({ type: 'publish' });
+  return moved;
+}
+
+function withDeadline({ emit }: Context, state: RunState, at: number): RunState {
+  const current = state.current!;
+  const deadlineAt = new Date(at).toISOString();
+  if (deadlineAt === current.deadlineAt) return state;
+  emit({ type: 'move-deadline', round: state.round, deadlineAt });
   return { ...state, current: { ...current, deadlineAt } };
 }
 
