@@ -215,7 +215,7 @@ test('a site that was away is no loss, and a withdrawal that was recorded is non
   coordinator.roundSites.upsert({ runId, round: 0, siteId, status: 'absent' });
   inflicted.push({
     fault: { atMs: 0, kind: 'kill', member: 'site-0', downMs: 1 },
-    beganAt: at - 1000,
+    beganAt: at - 60_000,
     endedAt: at,
   });
   withdrawConsent(site, { pseudonym: 'P1', recordedBy: 'test' });
