@@ -97,6 +97,7 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       using evidence = openEvidence(world, {
         ...outcome,
         ...{ mishaps: [...mishaps, ...outcome.mishaps], residentBytes: resident },
+        unsettled: outcome.settledMs === null && !signal.aborted ? outcome.waitsFor : null,
       });
       const violations = checker.check(evidence);
       mishaps.length = 0;
