@@ -17,10 +17,7 @@ export const restoreFolder: Inflict<'restore'> = async (world, { member, from, a
   const agent = world.federation.agentOf(member);
   const copiedAt = Date.now();
   const copy = from === 'backup' ? await makeBackup(world, agent) : await copyFolder(world, agent);
-  if (copy === null) {
-    world.note(`${member}: no backup could be made, so none is restored`);
-    return;
-  }
+  if (copy === null) return;
   await sleep(ageMs);
   await agent.alone(async () => {
     await agent.kill();
@@ -54,12 +51,13 @@ async function copyFolder({ federation }: World, agent: ChaosAgent): Promise<str
 }
 
 /** @returns null where it cannot be made now: the process is down, or the disk is full */
-async function makeBackup({ federation }: World, agent: ChaosAgent): Promise<string | null> {
+async function makeBackup({ federation, note }: World, agent: ChaosAgent): Promise<string | null> {
   const file = `${federation.placeFor('backup')}.anneal`;
   try {
     await agent.client().backups.make.mutate({ file, passphrase, withModels: true });
     return file;
-  } catch {
+  } catch (error) {
+    note(`${agent.member}: no backup could be made, so none is restored: ${error}`);
     return null;
   }
 }
