@@ -65,15 +65,19 @@ async function playAll(options: ChaosOptions, folder: string, hooks: ChaosHooks)
   const lengthMs = options['episode-seconds'] * 1000;
   const kinds = broker === 'mosquitto' ? [...faults, 'kill-broker' as const] : faults;
   const played = createRecord(options, world, mishaps, hooks);
-  const isOver = () => performance.now() - startedAt + lengthMs > options.minutes * 60_000;
+  const first = options.episode ?? 0;
+  const count = options.episode === undefined ? options.episodes : 1;
+  const isOver = (episode: number) =>
+    count === undefined
+      ? performance.now() - startedAt + lengthMs > options.minutes * 60_000
+      : episode >= first + count;
   try {
     let last = await played.play(reference, [], 0);
-    for (let episode = options.episode ?? 0; !hooks.signal.aborted && !isOver(); episode++) {
+    for (let episode = first; !hooks.signal.aborted && !isOver(episode); episode++) {
       // What hangs would hang in every later episode, too.
       if (last.settledMs === null) break;
       const schedule = { seed, episode, sites, lengthMs, everyMs: options['every-ms'], kinds, brokerEveryMs };
       last = await played.play(episode, scheduleOf(schedule), lengthMs);
-      if (options.episode !== undefined) break;
     }
     return played.report((performance.now() - startedAt) / 1000);
   } finally {

@@ -12,6 +12,7 @@ import { freeDisk } from '../disk.ts';
 import type { Inflict, World } from './index.ts';
 
 const passphrase = randomUUID();
+const mostTries = 4;
 
 export const restoreFolder: Inflict<'restore'> = async (world, { member, from, ageMs, downMs }) => {
   const agent = world.federation.agentOf(member);
@@ -50,16 +51,19 @@ async function copyFolder({ federation }: World, agent: ChaosAgent): Promise<str
   return copy;
 }
 
-/** @returns null where it cannot be made now: the process is down, or the disk is full */
+/** Other faults may end it, as they would a person's. @returns null when it cannot be made however often one tries */
 async function makeBackup({ federation, note }: World, agent: ChaosAgent): Promise<string | null> {
-  const file = `${federation.placeFor('backup')}.anneal`;
-  try {
-    await agent.client().backups.make.mutate({ file, passphrase, withModels: true });
-    return file;
-  } catch (error) {
-    note(`${agent.member}: no backup could be made, so none is restored: ${error}`);
-    return null;
+  for (let left = mostTries; left > 0; left--) {
+    const file = `${federation.placeFor('backup')}.anneal`;
+    try {
+      await agent.client().backups.make.mutate({ file, passphrase, withModels: true });
+      return file;
+    } catch (error) {
+      note(`${agent.member}: a backup was not made: ${error}`);
+      await sleep(1_000);
+    }
   }
+  return null;
 }
 
 /** The folder itself is a place where something may be mounted. */
