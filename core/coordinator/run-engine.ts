@@ -453,7 +453,12 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       store.rounds.addTraffic(runId, { bytesUp: bytes });
     },
     stateDamaged(sha256) {
-      if (ledger.offers(sha256)) void turn(() => Promise.reject(new DamagedState(sha256)));
+      if (!ledger.offers(sha256)) return;
+      // Many ask for the same file: it may be whole again when it is this one's turn.
+      void turn(async () => {
+        if (await blobs.verify(sha256)) return null;
+        throw new DamagedState(sha256);
+      });
     },
     bytesServed(sha256, bytes) {
       const reference = ledger.offers(sha256) ? ledger.referenceTo(sha256) : null;
