@@ -143,6 +143,9 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
     case 'move-deadline':
       store.rounds.update(runId, write.round, { deadlineAt: write.deadlineAt });
       break;
+    case 'move-pause':
+      store.runs.update(runId, { pause: write.pause });
+      break;
     case 'ask-again': {
       const { round, siteId, updateSha256, deadlineAt } = write;
       store.roundSites.upsert({ runId, round, siteId, status: 'announced', reason: null });

@@ -314,6 +314,7 @@ export class CoordinatorModel {
         return;
       }
       case 'pause-run':
+      case 'move-pause':
         durable.pause = write.pause;
         return;
       case 'continue-run':
