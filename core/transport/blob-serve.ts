@@ -48,6 +48,7 @@ export function createBlobServer(
   function isWhole(sha256: string): Promise<boolean> {
     if (options.onDamaged === undefined) return Promise.resolve(true);
     const known = verified.get(sha256);
+    // Of what is still lost its owner hears once, however many ask for it.
     const isBack = lost.has(sha256) && blobs.has(sha256);
     if (known !== undefined && !isBack) return known;
     lost.delete(sha256);
@@ -78,12 +79,11 @@ export function createBlobServer(
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     if (options.maySend(peer, sha256) === null) return;
-    const isGiven = () => options.maySend(peer, sha256) === true;
-    // One that is missing is damaged, too.
-    const read =
-      isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
+    const maySend = () => options.maySend(peer, sha256) === true;
+    const isGiven = () => maySend() && blobs.has(sha256);
+    const read = maySend() && (await isWhole(sha256)) && isGiven() ? await readChunk(request, index) : null;
     // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.
-    const data = isGiven() && blobs.has(sha256) ? read : null;
+    const data = isGiven() ? read : null;
     const encoded =
       data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });
     const mayLeave = () => data === null || isGiven();

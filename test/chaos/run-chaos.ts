@@ -97,6 +97,7 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       using evidence = openEvidence(world, {
         ...outcome,
         ...{ mishaps: [...mishaps, ...outcome.mishaps], residentBytes: resident },
+        unsettled: outcome.settledMs === null && !signal.aborted ? outcome.waitsFor : null,
       });
       const violations = checker.check(evidence);
       mishaps.length = 0;
@@ -104,7 +105,8 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       await putBack(world, () => true, false);
       world.flips.length = 0;
       world.waits.length = 0;
-      for (const { fault } of outcome.inflicted) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
+      for (const { fault } of outcome.inflicted)
+        if (fault.kind !== 'full-disk' || isInside()) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
       const { runIds, settledMs } = outcome;
       const report = { episode, runs: runIds.length, settledMs, notes, violations };
       episodes.push(report);
