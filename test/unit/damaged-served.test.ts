@@ -63,8 +63,8 @@ test.each(ways)(
     await expect(pair.fetch()).rejects.toMatchObject({ code: 'NOT_FOUND' });
 
     await expect(pair.fetch()).rejects.toMatchObject({ code: 'NOT_FOUND' });
-  // Once, however often it is asked for.
-  expect(pair.damaged).toEqual([pair.sha256]);
+    // Once, however often it is asked for.
+    expect(pair.damaged).toEqual([pair.sha256]);
     expect(pair.sentBytes()).toBe(0);
 
     expect(await pair.blobs.put(pair.bytes)).toBe(pair.sha256);
