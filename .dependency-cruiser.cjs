@@ -72,10 +72,9 @@ module.exports = {
       to: { path: 'node_modules/onnxruntime-node' },
     },
     {
-      // core/data finds faces with face-api, which runs on TensorFlow.js too.
       name: 'one folder alone computes with TensorFlow.js',
       severity: 'error',
-      from: { path: '^(core|electron|renderer)/', pathNot: '^core/(engine/tensorflow|data)/' },
+      from: { path: '^(core|electron|renderer)/', pathNot: '^core/engine/tensorflow/' },
       to: { path: 'node_modules/@tensorflow/' },
     },
     {

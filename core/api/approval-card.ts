@@ -9,6 +9,7 @@ import { describeExcess } from '../policy/differences.ts';
 import { whatLeaves } from '../policy/what-leaves.ts';
 import { AppError } from '../shared/errors.ts';
 import { beyondEarlier } from '../site/approval.ts';
+import { alignmentOf, describeOlderCrops } from '../site/older-crops.ts';
 import type { SiteNode } from '../site/site.ts';
 import type { ContractRecord, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
@@ -77,7 +78,7 @@ async function describeContract(
     note: config.note,
     askedBy: federation,
     purpose: config.purpose,
-    ...ownCounts(store, config, policy),
+    ...ownCounts(store, contract, policy),
     base: {
       ...baseModel,
       importedAt: held?.importedAt ?? null,
@@ -99,7 +100,7 @@ async function describeContract(
     limits: limitsOf(config),
     beyondEarlier: describeExcess(beyondEarlier(store, contract)),
     policyVersion: version,
-    consentNotes: consentNotes(store, record.runId, config),
+    consentNotes: [...consentNotes(store, record.runId, config), ...olderCropNotes(store, contract)],
   };
 }
 
@@ -115,9 +116,11 @@ async function heldModel(catalogue: Catalogue, { baseId, baseSha256 }: RunConfig
 const subjectsIn = (images: readonly ImageRecord[]) => new Set(images.map(({ subjectId }) => subjectId)).size;
 
 /** "65 of your 90 images, 18 of 20 subjects": what of this site would train now. */
-function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) {
+function ownCounts(store: ReadOnlyStore, contract: Contract, policy: SitePolicy) {
+  const { settings: config } = contract;
+  const alignment = alignmentOf(contract);
   const { purpose, classes } = config;
-  const request = { runId: '', round: 0, purpose, labels: classes, at: store.clock.latest() };
+  const request = { runId: '', round: 0, purpose, labels: classes, at: store.clock.latest(), alignment };
   const consented = trainingImages(store, request);
   const { images, leftOut, refusal } = admit(consented, config, policy);
   const heldOut = heldOutImages(store, request);
@@ -140,6 +143,15 @@ function ownCounts(store: ReadOnlyStore, config: RunConfig, policy: SitePolicy) 
     /** Why this site would not train on what it has now. */
     cannotTrain: refusal?.toReport() ?? null,
   };
+}
+
+/** What of this site the base model cannot use. */
+function olderCropNotes(store: ReadOnlyStore, contract: Contract): string[] {
+  const { purpose, classes: labels } = contract.settings;
+  const request = { runId: '', round: 0, purpose, labels, at: store.clock.latest() };
+  const all = [...trainingImages(store, request), ...heldOutImages(store, request)];
+  const words = describeOlderCrops(all, alignmentOf(contract));
+  return words === null ? [] : [words];
 }
 
 function evaluationsOf({ settings }: Contract, { evaluations }: SitePolicy): string {

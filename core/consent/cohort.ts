@@ -1,7 +1,8 @@
 /** Which images a round may use. */
+import type { Alignment } from '../config/alignment.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
-import type { CohortRecord, ImageRecord, Split } from '../store/records.ts';
+import type { CohortRecord, CropKind, ImageRecord, Split } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { consentStatus } from './consent.ts';
 
@@ -22,14 +23,20 @@ export interface CohortRequest {
   datasetId?: number | undefined;
   /** Only images with one of these labels: the classes of the run. Default: all. */
   labels?: readonly string[] | undefined;
+  /** Only images of which a base model with this alignment gets what it takes. Default: all. */
+  alignment?: Alignment | undefined;
 }
+
+/** Squares that earlier versions cut show what one alignment shows, and no more. */
+export const servesAlignment = (kind: CropKind | null, alignment: Alignment): boolean =>
+  kind !== 'dlib-150' || alignment === 'dlib-150';
 
 /** Ready training images of subjects whose consent to `purpose` is active at `at`, in canonical order. */
 export function trainingImages(
   store: ReadOnlyStore,
-  { purpose, labels, datasetId, at }: CohortRequest & { at: string },
+  { purpose, labels, datasetId, alignment, at }: CohortRequest & { at: string },
 ): ImageRecord[] {
-  return consentedImages(store, { split: 'train', purpose, at, datasetId, labels });
+  return consentedImages(store, { split: 'train', purpose, at, datasetId, labels, alignment });
 }
 
 /**
@@ -132,7 +139,7 @@ export function nextConsentChange(
 /** Ready held-out images of subjects whose consent to `purpose` is active at `at` (ISO 8601 UTC), in canonical order. */
 export function heldOutImages(
   store: ReadOnlyStore,
-  request: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { at: string },
+  request: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels' | 'alignment'> & { at: string },
 ): ImageRecord[] {
   return consentedImages(store, { ...request, split: 'test' });
 }
@@ -183,14 +190,18 @@ export function consentedSubjects(store: ReadOnlyStore, purpose: string, at: str
 
 function consentedImages(
   store: ReadOnlyStore,
-  wanted: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels'> & { split: Split; at: string },
+  wanted: Pick<CohortRequest, 'purpose' | 'datasetId' | 'labels' | 'alignment'> & {
+    split: Split;
+    at: string;
+  },
 ): ImageRecord[] {
-  const { split, purpose, at, datasetId } = wanted;
+  const { split, purpose, at, datasetId, alignment } = wanted;
   const subjects = consentedSubjects(store, purpose, at);
   const labels = wanted.labels === undefined ? null : new Set(wanted.labels);
   return store.images
     .list({ split, status: 'ready', datasetId })
     .filter((image) => subjects.has(image.subjectId) && (labels === null || labels.has(image.label)))
+    .filter(({ cropKind }) => alignment === undefined || servesAlignment(cropKind, alignment))
     .sort(canonicalOrder);
 }
 

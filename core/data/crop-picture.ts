@@ -1,6 +1,10 @@
-/** A stored face crop as a picture that a screen can show. */
+/** A stored face as a picture that a screen can show. */
 import sharp from 'sharp';
 import { decodeCrop } from './crop-file.ts';
+import { alignRegion } from './face-region.ts';
+
+/** Side in pixels of what is shown of a kept region: the face alone, upright. */
+const shownSide = 150;
 
 /**
  * @param bytes as core/data/crop-file.ts stores them
@@ -8,7 +12,11 @@ import { decodeCrop } from './crop-file.ts';
  * @throws AppError MODEL_FILE_INVALID
  */
 export async function cropPicture(bytes: Uint8Array): Promise<string> {
-  const { width, height, data } = decodeCrop(bytes, 'face crop');
+  const { image, face } = decodeCrop(bytes, 'face crop');
+  const { width, height, data } =
+    face === null
+      ? image
+      : { width: shownSide, height: shownSide, data: alignRegion({ image, ...face }, 'dlib-150', shownSide) };
   const png = await sharp(data, { raw: { width, height, channels: 3 } })
     .png()
     .toBuffer();

@@ -1,5 +1,6 @@
-/** Where a face looks, from its 68 landmarks. */
+/** Where a face looks, from its five landmarks. */
 import { Matrix, pseudoInverse } from 'ml-matrix';
+import { arcfaceTemplate } from './face-templates.ts';
 import type { Face } from './faces.ts';
 
 /** Degrees. Positive roll: the head leans to the right of the image; yaw: it looks to the right of the image; pitch: up. */
@@ -10,33 +11,27 @@ export interface Pose {
 }
 
 /**
- * A head in some unit, x to the right of the image, y down, z away from the camera: tip of the nose, chin, outer corners
- * of eyes and mouth, as commonly used for estimating the pose of a head.
+ * A head in units of ArcFace's template (an eye distance of 35.2, about 1.8 mm each), x to the right of the image, y down, z away
+ * from the camera, from the tip of the nose: the template itself, which is a mean face seen from the front, with the depths of
+ * eyes and mouth behind the nose.
  */
-const head: readonly (readonly [landmark: number, x: number, y: number, z: number])[] = [
-  [30, 0, 0, 0],
-  [8, 0, 330, 65],
-  [36, -225, -170, 135],
-  [45, 225, -170, 135],
-  [48, -150, 150, 125],
-  [54, 150, 150, 125],
-];
+const depthBehindNose = [14, 14, 0, 14, 14];
+const [, , nose] = arcfaceTemplate.points;
+const head: readonly (readonly [x: number, y: number, z: number])[] = arcfaceTemplate.points.map(
+  ({ x, y }, index) => [x - nose.x, y - nose.y, depthBehindNose[index]!],
+);
 const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const centred = (values: readonly number[]) => values.map((value) => value - mean(values));
-const model = new Matrix([1, 2, 3].map((axis) => centred(head.map((point) => point[axis]!)))).transpose();
-/** 3 × 6: solves for a linear camera by least squares. */
+const model = new Matrix([0, 1, 2].map((axis) => centred(head.map((point) => point[axis]!)))).transpose();
+/** 3 × 5: solves for a linear camera by least squares. */
 const solve = pseudoInverse(model);
 
 const degrees = (radians: number) => (radians * 180) / Math.PI;
 
-/**
- * A scaled orthographic camera fitted to six landmarks: right to ten degrees or so, for heads like the model's. Pitch
- * reads low with our landmarks: portraits measure -40 to +10, and -20 in the middle.
- */
+/** A scaled orthographic camera fitted to five landmarks: right to ten degrees or so, for heads like the model's. */
 export function poseOf({ landmarks }: Pick<Face, 'landmarks'>): Pose {
-  const points = head.map(([landmark]) => landmarks[landmark]!);
   const camera = solve.mmul(
-    new Matrix([centred(points.map(({ x }) => x)), centred(points.map(({ y }) => y))]).transpose(),
+    new Matrix([centred(landmarks.map(({ x }) => x)), centred(landmarks.map(({ y }) => y))]).transpose(),
   );
   const [right, down] = [camera.getColumn(0), camera.getColumn(1)].map(normalised) as [number[], number[]];
   const forward = normalised(cross(right, down));

@@ -68,8 +68,6 @@ export interface ImportOptions {
   table?: TableRequest | undefined;
   /** Name of the dataset that the images are added to. */
   dataset: string;
-  /** Side of the base model's square input in pixels. */
-  inputSize: number;
   /** The images are face crops: no face is looked for, they are only scaled. */
   alreadyCropped: boolean;
   /** What the quality of a face must keep, from the site's policy; without them it is only measured. */
@@ -81,7 +79,9 @@ export interface ImportOptions {
   onProgress?: ((progress: ImportProgress) => void) | undefined;
   /** Aborting ends the import with CANCELLED and leaves nothing behind. */
   signal?: AbortSignal | undefined;
-  /** A running detector to use; without one the import starts and ends its own when it needs one. */
+  /** Starts a detector with the first photograph that needs one; it is closed in the end. */
+  startDetector?: (() => Promise<FaceDetector>) | undefined;
+  /** A running one, which stays open. */
   detector?: FaceDetector | undefined;
   /** Purpose whose consent the report counts; default `federated-training`. */
   purpose?: string | undefined;
@@ -108,19 +108,25 @@ export async function importFolder(options: ImportOptions): Promise<ImportReport
   const rows = loaded.understanding.images;
   const known = store.datasets.list().find(({ name }) => name === options.dataset);
   const written = new Set<string>();
+  /** Crops of an earlier version whose photographs were imported anew. */
+  const replaced: string[] = [];
   try {
     using _held = blobs.hold();
     const prepared = await prepareImages(rows, {
-      ...pick(options, 'blobs', 'imagesFolder', 'inputSize', 'alreadyCropped'),
-      ...pick(options, 'limits', 'detector', 'onProgress', 'signal'),
+      ...pick(options, 'blobs', 'imagesFolder', 'alreadyCropped'),
+      ...pick(options, 'limits', 'detector', 'startDetector', 'onProgress', 'signal'),
       labelsName: basename(labelsFile),
       existing: (sha256) => (known ? store.images.bySha(known.id, sha256) : null),
       written,
     });
-    return store.transaction(() => record(options, rows, prepared, consents));
+    const report = store.transaction(() => record(options, rows, prepared, consents));
+    replaced.push(...prepared.images.flatMap(({ restores }) => restores?.cropSha256 ?? []));
+    return report;
   } catch (error) {
     await collectBlobs(store, blobs, written);
     throw toAppError(error);
+  } finally {
+    if (replaced.length > 0) await collectBlobs(store, blobs, replaced);
   }
 }
 

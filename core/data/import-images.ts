@@ -8,12 +8,13 @@ import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ReconsideredImage } from '../store/image-tables.ts';
 import type { AsideKind, ImageRecord } from '../store/records.ts';
-import { encodeCrop } from './crop-file.ts';
+import { encodeCrop, encodeRegion } from './crop-file.ts';
 import { type DecodedImage, decodeImage, fitToSquare } from './decode.ts';
-import { alignFace, alignmentRegion, createFaceDetector, type FaceDetector } from './faces.ts';
+import { cutRegion, type FaceRegion, largestRegion } from './face-region.ts';
+import type { Face, FaceDetector } from './faces.ts';
 import { openImageFolder } from './image-files.ts';
 import { brokenLimits } from './image-limits.ts';
-import { type MeasuredCrop, measureQuality } from './quality.ts';
+import { type Measured, measureFace, measurePicture } from './quality.ts';
 import type { RgbImage } from './rgb-image.ts';
 import type { LabelRow } from './tables/rows.ts';
 import { findUprightFaces } from './upright-faces.ts';
@@ -37,7 +38,6 @@ export interface PrepareOptions {
   blobs: BlobStore;
   imagesFolder: string;
   labelsName: string;
-  inputSize: number;
   alreadyCropped: boolean;
   /** What the quality of a face must keep; without them it is only measured. */
   limits?: ImageLimits | undefined;
@@ -45,6 +45,9 @@ export interface PrepareOptions {
   existing(sha256: string): ImageRecord | null;
   /** Takes the hashes of the crops: the caller deletes them when the import comes to nothing. */
   written?: Set<string> | undefined;
+  /** Starts a detector with the first photograph that needs one; it is closed in the end. */
+  startDetector?: (() => Promise<FaceDetector>) | undefined;
+  /** A running one, which stays open. */
   detector?: FaceDetector | undefined;
   onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -79,7 +82,8 @@ export async function prepareImages(
   let owned: Promise<FaceDetector> | null = null;
   const detector = async () => {
     if (options.detector) return options.detector;
-    owned ??= createFaceDetector();
+    if (options.startDetector === undefined) throw new AppError('INTERNAL', 'There is no face detector.');
+    owned ??= options.startDetector();
     return owned;
   };
   const firstRow = new Map<string, LabelRow>();
@@ -96,8 +100,8 @@ export async function prepareImages(
       return lookAt(image, options.alreadyCropped ? null : await detector(), options);
     });
     if ('asideKind' in found) return { ...unknown, ...about, ...found };
-    const { crop, ...looked } = found;
-    const cropSha256 = crop && (await options.blobs.put(encodeCrop(crop), { unsettled: true }));
+    const { kept, ...looked } = found;
+    const cropSha256 = kept && (await options.blobs.put(encode(kept), { unsettled: true }));
     if (cropSha256 !== null) options.written?.add(cropSha256);
     return { ...looked.record, ...about, cropSha256 };
   }
@@ -105,8 +109,11 @@ export async function prepareImages(
   /** In the order of the rows, whichever is ready first. */
   const underWay: Promise<PreparedImage>[] = [];
   const takeOldest = async () => {
-    images.push(await underWay[0]!);
+    const image = await underWay[0]!;
     underWay.shift();
+    // One that was in use stays so, whatever is found now.
+    if (image.restores?.status === 'ready' && image.status !== 'ready') alreadyThere += 1;
+    else images.push(image);
     advance();
   };
   try {
@@ -127,7 +134,7 @@ export async function prepareImages(
       const same = firstRow.get(hash) ?? (existing && fromRecord(existing));
       if (same) checkSameImage(row, same, options.labelsName);
       // What was kept aside may be of use now: another policy, another package, or cropped by hand.
-      const retry = existing?.status === 'set-aside' && existing.cropSha256 === null;
+      const retry = existing !== null && (isAside(existing) || gainsFromAnew(existing, options));
       if (firstRow.has(hash) || (existing && !retry)) {
         alreadyThere += 1;
         advance();
@@ -162,27 +169,40 @@ interface FoundImage {
   existing: ImageRecord | null;
 }
 
+/** What was kept aside may be of use now. */
+const isAside = ({ status, cropSha256 }: ImageRecord) => status === 'set-aside' && cropSha256 === null;
+
+/** A crop of an earlier version serves one alignment only; the photograph itself gives what all of them need. */
+const gainsFromAnew = ({ cropKind }: ImageRecord, { alreadyCropped }: PrepareOptions) =>
+  cropKind === 'dlib-150' && !alreadyCropped;
+
 /** What is recorded of a file that no pixel could be read of. */
 const unknown = {
-  ...({ status: 'set-aside', cropSha256: null, width: 0, height: 0 } as const),
+  ...({ status: 'set-aside', cropSha256: null, cropKind: null, width: 0, height: 0 } as const),
   ...{ faceBox: null, quality: null, cropHash: null },
 };
 
+/** What is stored of an image: the region around its face, or the picture as somebody cropped it. */
+type Kept = { region: FaceRegion } | { picture: RgbImage };
+
+const encode = (kept: Kept) => ('region' in kept ? encodeRegion(kept.region) : encodeCrop(kept.picture));
+
 interface LookedAt {
   /** Null when it is kept aside. */
-  crop: RgbImage | null;
+  kept: Kept | null;
   record: Omit<ReconsideredImage, 'cropSha256'>;
 }
 
 async function lookAt(
   image: DecodedImage,
   detector: FaceDetector | null,
-  { inputSize, limits }: PrepareOptions,
+  { limits }: PrepareOptions,
 ): Promise<LookedAt> {
   const size = pick(image, 'width', 'height');
   if (detector === null) {
-    const crop = await fitToSquare(image, inputSize);
-    return judge(size, { crop, shown: size, face: null, turned: 0, notes: image.notes }, limits);
+    const picture = await fitToSquare(image, Math.min(largestRegion, Math.max(size.width, size.height)));
+    const measured = measurePicture(picture, size, image.notes);
+    return judge(size, { kept: { picture }, face: null, measured }, limits);
   }
   const { image: upright, faces, turned } = await findUprightFaces(image, detector);
   const [face] = faces;
@@ -190,23 +210,19 @@ async function lookAt(
     const aside = face
       ? { reason: `${faces.length} faces found`, asideKind: 'several-faces' as const }
       : { reason: 'no face found', asideKind: 'no-face' as const };
-    return { crop: null, record: { ...unknown, ...size, ...aside } };
+    return { kept: null, record: { ...unknown, ...size, ...aside } };
   }
-  const crop = await alignFace(upright, face, inputSize);
-  return judge(
-    size,
-    { crop, shown: alignmentRegion(upright, face), face, turned, notes: image.notes },
-    limits,
-  );
+  const region = await cutRegion(upright, face);
+  const measured = measureFace({ photograph: upright, face, region, turned, notes: image.notes });
+  return judge(size, { kept: { region }, face, measured }, limits);
 }
 
 function judge(
   size: { width: number; height: number },
-  measured: MeasuredCrop,
+  { kept, face, measured }: { kept: Kept; face: Face | null; measured: Measured },
   limits: ImageLimits | undefined,
 ): LookedAt {
-  const { quality, cropHash } = measureQuality(measured);
-  const { face } = measured;
+  const { quality, cropHash } = measured;
   const reason = limits ? brokenLimits(quality, limits) : null;
   const record = {
     ...size,
@@ -214,8 +230,9 @@ function judge(
     status: reason === null ? ('ready' as const) : ('set-aside' as const),
     asideKind: reason === null ? null : ('quality' as const),
     faceBox: face?.box ?? null,
+    cropKind: reason !== null ? null : face === null ? ('cropped' as const) : ('region' as const),
   };
-  return { crop: reason === null ? measured.crop : null, record };
+  return { kept: reason === null ? kept : null, record };
 }
 
 /** Errors that speak of one file only, and the kind of reason that each is. */

@@ -2,8 +2,12 @@
  * What can be measured of the quality of a face in a photograph. Figures, no marks: what is good enough is up to the
  * site's policy. docs/images.md says what each means and what it does not.
  */
+
+import { applySimilarity, factorOf, invertSimilarity } from '../linalg/similarity-transform.ts';
 import { type ImageQuality, imageQualitySchema } from '../store/records.ts';
 import { poseOf } from './face-pose.ts';
+import { alignRegion, type FaceRegion } from './face-region.ts';
+import { dlibTemplate, toTemplate } from './face-templates.ts';
 import type { Face } from './faces.ts';
 import type { Turn } from './orientation.ts';
 import { hashedSide, pictureHash } from './picture-hash.ts';
@@ -17,52 +21,93 @@ const innerShare = 0.8;
 const blackLevel = 6;
 const whiteLevel = 250;
 
-export interface MeasuredCrop {
-  /** The square crop, with black bars where the photograph ended. */
-  crop: RgbImage;
-  /** Width and height of what the crop shows, in pixels of the photograph. */
-  shown: { width: number; height: number };
-  /** Null for images that were cropped before they came here. */
-  face: Face | null;
+export interface Measured {
+  quality: ImageQuality;
+  /** Perceptual hash, 64 hex digits. */
+  cropHash: string;
+}
+
+interface MeasuredPhotograph {
+  /** As it shows the face upright. */
+  photograph: { width: number; height: number };
+  face: Face;
+  region: FaceRegion;
   turned: Turn;
   notes: readonly string[];
 }
 
-/** @returns the figures, and a perceptual hash of the crop (64 hex digits) */
-export function measureQuality({ crop, shown, face, turned, notes }: MeasuredCrop): {
-  quality: ImageQuality;
-  cropHash: string;
-} {
-  const brightness = shrinkBrightness(crop, contentOf(crop, shown), measuredSide);
-  const inner = innerValues(brightness, measuredSide);
-  const pose = face === null ? null : poseOf(face);
-  const round = (value: number, digits: number) => Number(value.toFixed(digits));
-  const quality: ImageQuality = {
-    // The square of a face that was found may be cut by the border; a picture that is one holds it in its narrow side.
-    facePixels: Math.round((face === null ? Math.min : Math.max)(shown.width, shown.height)),
-    eyeDistance: face === null ? null : round(eyeDistance(face), 1),
-    sharpness: round(sharpnessOf(brightness, measuredSide), 3),
-    brightness: round(inner.reduce((sum, value) => sum + value, 0) / inner.length / 255, 3),
-    blackShare: round(inner.filter((value) => value <= blackLevel).length / inner.length, 3),
-    whiteShare: round(inner.filter((value) => value >= whiteLevel).length / inner.length, 3),
-    roll: pose && round(pose.roll, 1),
-    yaw: pose && round(pose.yaw, 1),
-    pitch: pose && round(pose.pitch, 1),
-    detectorScore: face && round(face.score, 3),
-    turned,
-    notes: [...notes],
+/** All figures are taken from this square, whatever base models will take. */
+const square = { alignment: 'dlib-150', side: 150 } as const;
+
+/** Of a face that was found in a photograph. */
+export function measureFace({ photograph, face, region, turned, notes }: MeasuredPhotograph): Measured {
+  const { side } = square;
+  // Beyond the border nothing was photographed: its outermost pixels are neither black nor sharp.
+  const data = alignRegion(region, square.alignment, side, 'edge');
+  const brightness = shrinkBrightness({ width: side, height: side, data }, whole(side), measuredSide);
+  const { roll, yaw, pitch } = poseOf(face);
+  const [leftEye, rightEye] = face.landmarks;
+  return {
+    quality: imageQualitySchema.parse({
+      facePixels: shownPixels(photograph, face),
+      eyeDistance: round(Math.hypot(rightEye.x - leftEye.x, rightEye.y - leftEye.y), 1),
+      ...lightOf(brightness),
+      ...{ roll: round(roll, 1), yaw: round(yaw, 1), pitch: round(pitch, 1) },
+      detectorScore: round(face.score, 3),
+      ...{ turned, notes: [...notes] },
+    }),
+    cropHash: pictureHash(halve(brightness)),
   };
-  return { quality: imageQualitySchema.parse(quality), cropHash: pictureHash(halve(brightness)) };
 }
 
-function eyeDistance({ landmarks }: Face): number {
-  const centre = (from: number) => {
-    const eye = landmarks.slice(from, from + 6);
-    return { x: eye.reduce((sum, { x }) => sum + x, 0) / 6, y: eye.reduce((sum, { y }) => sum + y, 0) / 6 };
+/**
+ * Of a picture that was cropped before it came here: it has no landmarks.
+ * @param picture the square, with black bars where the picture had none
+ * @param shown width and height of the picture in pixels
+ */
+export function measurePicture(
+  picture: RgbImage,
+  shown: { width: number; height: number },
+  notes: readonly string[],
+): Measured {
+  const brightness = shrinkBrightness(picture, contentOf(picture, shown), measuredSide);
+  return {
+    quality: imageQualitySchema.parse({
+      // The face is in its narrower side.
+      facePixels: Math.min(shown.width, shown.height),
+      ...{ eyeDistance: null, roll: null, yaw: null, pitch: null, detectorScore: null },
+      ...lightOf(brightness),
+      ...{ turned: 0, notes: [...notes] },
+    }),
+    cropHash: pictureHash(halve(brightness)),
   };
-  const [left, right] = [centre(36), centre(42)];
-  return Math.hypot(right.x - left.x, right.y - left.y);
 }
+
+const round = (value: number, digits: number) => Number(value.toFixed(digits));
+
+function lightOf(brightness: Float64Array) {
+  const inner = innerValues(brightness, measuredSide);
+  const shareOf = (counts: (value: number) => boolean) =>
+    round(inner.filter(counts).length / inner.length, 3);
+  return {
+    sharpness: round(sharpnessOf(brightness, measuredSide), 3),
+    brightness: round(inner.reduce((sum, value) => sum + value, 0) / inner.length / 255, 3),
+    blackShare: shareOf((value) => value <= blackLevel),
+    whiteShare: shareOf((value) => value >= whiteLevel),
+  };
+}
+
+/** Side of the face's square in pixels of the photograph; of one that the border cuts, the longer side of what is left. */
+function shownPixels({ width, height }: { width: number; height: number }, { landmarks }: Face): number {
+  const fromSquare = invertSimilarity(toTemplate(dlibTemplate, landmarks, square.side));
+  const side = square.side * factorOf(fromSquare);
+  const centre = applySimilarity(fromSquare, { x: square.side / 2, y: square.side / 2 });
+  const inside = (middle: number, end: number) =>
+    Math.max(0, Math.min(end, middle + side / 2) - Math.max(0, middle - side / 2));
+  return Math.round(Math.max(inside(centre.x, width), inside(centre.y, height)));
+}
+
+const whole = (side: number): Rectangle => ({ left: 0, top: 0, width: side, height: side });
 
 interface Rectangle {
   left: number;
@@ -72,7 +117,7 @@ interface Rectangle {
 }
 
 /** The part of the square that is not bars; see `fitToSquare`. */
-function contentOf(crop: RgbImage, shown: MeasuredCrop['shown']): Rectangle {
+function contentOf(crop: RgbImage, shown: { width: number; height: number }): Rectangle {
   const longest = Math.max(shown.width, shown.height);
   const width = Math.max(1, Math.round((crop.width * shown.width) / longest));
   const height = Math.max(1, Math.round((crop.height * shown.height) / longest));

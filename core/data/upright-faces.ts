@@ -1,8 +1,9 @@
 /**
- * Faces in photographs that lie on their side. The detector finds many of them all the same, as surely as upright ones,
- * but puts eyes and mouth in the wrong places: a face counts as upright when its eyes are as far apart as they must be.
+ * Faces in photographs that lie on their side. The detector finds some of them all the same, but less surely and with landmarks in
+ * the wrong places: a face counts as upright when its eyes lie above its mouth, as far as they must.
  */
-
+import { fitSimilarity } from '../linalg/similarity-transform.ts';
+import { arcfaceTemplate } from './face-templates.ts';
 import type { Face, FaceDetector } from './faces.ts';
 import { quarterTurns, type Turn, uprightImage } from './orientation.ts';
 import type { RgbImage } from './rgb-image.ts';
@@ -15,29 +16,24 @@ export interface UprightFaces {
   turned: Turn;
 }
 
-/** Distance of the eyes over the width of the box: 0.40 to 0.57 in upright faces, under 0.38 in most others. */
-const uprightEyes = 0.39;
-const sureScore = 0.8;
+const sureScore = 0.99;
 const otherTurns: readonly Turn[] = [90, 270, 180];
+/** Heads are held up to here; what is turned further is upright in another of the four turns. */
+const mostTilt = 50;
 
-function eyesOverWidth({ landmarks, box }: Face): number {
-  const centre = (from: number, to: number) => {
-    const points = landmarks.slice(from, to);
-    const sum = points.reduce((total, { x, y }) => ({ x: total.x + x, y: total.y + y }), { x: 0, y: 0 });
-    return { x: sum.x / points.length, y: sum.y / points.length };
-  };
-  const [left, right] = [centre(36, 42), centre(42, 48)];
-  return Math.hypot(right.x - left.x, right.y - left.y) / Math.max(1, box.width);
+/** Degrees by which a face is turned from upright, 0 to 180. */
+function tiltOf({ landmarks }: Face): number {
+  const { a, b } = fitSimilarity(arcfaceTemplate.points, landmarks);
+  return Math.abs((Math.atan2(b, a) * 180) / Math.PI);
 }
 
 /** 0…1; 0 for no face. */
-function plausibility(faces: readonly Face[]): number {
-  const [face] = faces;
-  return face === undefined ? 0 : face.score * Math.min(1, eyesOverWidth(face) / uprightEyes);
+function plausibility([face]: readonly Face[]): number {
+  return face === undefined ? 0 : face.score * (tiltOf(face) <= mostTilt ? 1 : 0.5);
 }
 
 const isSurelyUpright = ([face]: readonly Face[]) =>
-  face !== undefined && face.score >= sureScore && eyesOverWidth(face) >= uprightEyes;
+  face !== undefined && face.score >= sureScore && tiltOf(face) <= mostTilt;
 
 /**
  * The faces of a photograph. It is looked at once when its surest face is upright, and in all four turns otherwise.

@@ -1,58 +1,79 @@
-/** Face crops as pixels: decoded once, scaled to what the base model takes, kept in bounded memory. */
+/** Stored faces as the pixels that a base model takes: read and cut out once, kept in bounded memory. */
 import { readFileSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
+import type { Alignment } from '../config/alignment.ts';
 import { decodeCrop } from '../data/crop-file.ts';
+import { alignRegion } from '../data/face-region.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { AppError } from '../shared/errors.ts';
 import { sha256 as hashOf } from '../shared/hash.ts';
 
+/** The square that a base model takes. */
+export interface CropShape {
+  /** In pixels. */
+  readonly side: number;
+  readonly alignment: Alignment;
+}
+
+export const cropShapeOf = ({
+  inputSize,
+  alignment,
+}: Pick<BaseModel, 'inputSize' | 'alignment'>): CropShape => ({
+  side: inputSize,
+  alignment,
+});
+
 export interface CropCache {
   /**
-   * RGB bytes [side, side, 3] of a crop.
+   * RGB bytes [side, side, 3] of a face.
    * @param sha256 of the file, held against it whenever it is read
    * @throws AppError IMAGE_UNREADABLE; BLOB_CORRUPT when the file is not there or not the one that has this hash
    */
-  read(file: string, side: number, sha256?: string): Promise<Uint8Array>;
+  read(file: string, shape: CropShape, sha256?: string): Promise<Uint8Array>;
   readonly sizeBytes: number;
 }
 
 /** More than any crop has; a larger PNG is not unpacked. A tensor is no larger than its file. */
 const maxPixels = 4096 * 4096;
 
-/** Keeps decoded crops by file; the least recently used go first when `maxBytes` is passed. */
+/** Keeps squares by file; the least recently used go first when `maxBytes` is passed. */
 export function createCropCache(maxBytes: number): CropCache {
-  const crops = new Map<string, Uint8Array>();
+  /** A file is kept in the shape that was asked for last. */
+  const crops = new Map<string, { key: string; square: Uint8Array }>();
   let sizeBytes = 0;
   return {
     get sizeBytes() {
       return sizeBytes;
     },
-    async read(file, side, sha256) {
+    async read(file, shape, sha256) {
+      const key = `${shape.alignment} ${shape.side}`;
       const known = crops.get(file);
-      if (known?.length === 3 * side * side) {
+      if (known?.key === key) {
         crops.delete(file);
         crops.set(file, known);
-        return known;
+        return known.square;
       }
-      const crop = await readCrop(file, side, sha256);
-      sizeBytes += crop.length - (crops.get(file)?.length ?? 0);
+      const square = await readCrop(file, shape, sha256);
+      sizeBytes += square.length - (crops.get(file)?.square.length ?? 0);
       crops.delete(file);
-      crops.set(file, crop);
-      for (const [oldest, bytes] of crops) {
+      crops.set(file, { key, square });
+      for (const [oldest, { square: bytes }] of crops) {
         if (sizeBytes <= maxBytes || oldest === file) break;
         crops.delete(oldest);
         sizeBytes -= bytes.length;
       }
-      return crop;
+      return square;
     },
   };
 }
 
-async function readCrop(file: string, side: number, sha256: string | undefined): Promise<Uint8Array> {
+async function readCrop(file: string, shape: CropShape, sha256: string | undefined): Promise<Uint8Array> {
+  const { side } = shape;
   try {
     const bytes = readWhole(file, sha256);
     const crop = await (isPng(bytes)
       ? scaled(sharp(bytes, { limitInputPixels: maxPixels }), side)
-      : tensorCrop(bytes, side));
+      : squareOf(bytes, shape));
     if (crop.length !== 3 * side * side) throw new Error(`decoded to ${crop.length} bytes`);
     return crop;
   } catch (cause) {
@@ -79,8 +100,10 @@ function readWhole(file: string, sha256: string | undefined): Buffer {
 /** As crops were stored before they became tensors (docs/decisions/0006). */
 const isPng = (bytes: Buffer) => bytes.readUInt32BE(0) === 0x89504e47;
 
-async function tensorCrop(bytes: Buffer, side: number): Promise<Uint8Array> {
-  const { width, height, data } = decodeCrop(bytes, 'crop');
+async function squareOf(bytes: Buffer, { side, alignment }: CropShape): Promise<Uint8Array> {
+  const { image, face } = decodeCrop(bytes, 'crop');
+  const { width, height, data } = image;
+  if (face !== null) return alignRegion({ image, ...face }, alignment, side);
   if (width === side && height === side) return data;
   return scaled(sharp(data, { raw: { width, height, channels: 3 } }), side);
 }

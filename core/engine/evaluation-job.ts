@@ -4,6 +4,7 @@ import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { sequentialBatches } from './batches.ts';
 import { computeWithFallback, planCompute } from './compute-plan.ts';
+import { cropShapeOf } from './crops.ts';
 import { createEvaluationTally } from './evaluation-tally.ts';
 import type { ComputePlan } from './fallback.ts';
 import { type JobContext, openJob } from './job-context.ts';
@@ -64,7 +65,7 @@ async function evaluate(
     context.pixels,
     sequentialBatches(total, microBatch),
     (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
-    { side: base.inputSize, slots: microBatch },
+    { crop: cropShapeOf(base), slots: microBatch },
   );
   let seen = 0;
   for await (const { batch: draws, pixels } of batches) {

@@ -3,6 +3,7 @@ import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { type Draw, sequentialBatches } from './batches.ts';
+import { cropShapeOf } from './crops.ts';
 import type { ComputePlan } from './fallback.ts';
 import type { JobContext } from './job-context.ts';
 import { readAhead } from './read-ahead.ts';
@@ -39,7 +40,7 @@ export async function computeFeatures(
     context.pixels,
     sequentialBatches(job.examples.length, microBatch),
     (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
-    { side: base.inputSize, slots: microBatch },
+    { crop: cropShapeOf(base), slots: microBatch },
   );
   for await (const { batch: draws, pixels } of batches) {
     await context.pause();

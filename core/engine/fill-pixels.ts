@@ -1,6 +1,6 @@
 /** Samples to pixels. */
 import { writeAugmentedPlanes, writePlanes } from './augmentation.ts';
-import type { CropCache } from './crops.ts';
+import type { CropCache, CropShape } from './crops.ts';
 import type { PixelSample } from './pixel-source.ts';
 
 /**
@@ -10,13 +10,14 @@ import type { PixelSample } from './pixel-source.ts';
  */
 export async function fillPixels(
   samples: readonly PixelSample[],
-  side: number,
+  shape: CropShape,
   crops: CropCache,
   buffer: Float32Array,
 ): Promise<void> {
+  const { side } = shape;
   const size = 3 * side * side;
   const write = async ({ file, sha256, augmentation }: PixelSample, slot: number) => {
-    const crop = await crops.read(file, side, sha256);
+    const crop = await crops.read(file, shape, sha256);
     const planes = buffer.subarray(slot * size, (slot + 1) * size);
     if (augmentation === undefined) writePlanes(crop, side, planes);
     else writeAugmentedPlanes(crop, side, augmentation, planes);

@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
 import type { Augmentation } from './augmentation.ts';
+import type { CropShape } from './crops.ts';
 
 export interface PixelSample {
   /** A crop file. */
@@ -23,7 +24,7 @@ export interface PixelSource {
    */
   fill(
     samples: readonly PixelSample[],
-    side: number,
+    shape: CropShape,
     buffer: Float32Array<ArrayBuffer>,
   ): Promise<Float32Array<ArrayBuffer>>;
   close(): Promise<void>;
@@ -33,7 +34,7 @@ export interface PixelSource {
 export interface PixelRequest {
   id: number;
   samples: readonly PixelSample[];
-  side: number;
+  shape: CropShape;
   buffer: Float32Array<ArrayBuffer>;
 }
 
@@ -86,14 +87,14 @@ export function createPixelSource(cacheBytes: number): PixelSource {
   }
 
   return {
-    fill(samples, side, buffer) {
+    fill(samples, shape, buffer) {
       worker ??= start();
       const target = worker;
       const id = ++lastId;
       return new Promise((resolve, reject) => {
         waiting.set(id, { resolve, reject });
         target.ref();
-        const request: PixelRequest = { id, samples, side, buffer };
+        const request: PixelRequest = { id, samples, shape, buffer };
         target.postMessage(request, [buffer.buffer]);
       });
     },

@@ -8,9 +8,9 @@ import type { PixelReply, PixelRequest } from './pixel-source.ts';
 const port = parentPort!;
 const crops = createCropCache((workerData as { cacheBytes: number }).cacheBytes);
 
-async function answer({ id, samples, side, buffer }: PixelRequest): Promise<void> {
+async function answer({ id, samples, shape, buffer }: PixelRequest): Promise<void> {
   try {
-    await fillPixels(samples, side, crops, buffer);
+    await fillPixels(samples, shape, crops, buffer);
     const reply: PixelReply = { id, buffer };
     port.postMessage(reply, [buffer.buffer]);
   } catch (thrown) {

@@ -1,10 +1,11 @@
 /** Pixels of the next batches are prepared while the present one is computed. */
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import type { CropShape } from './crops.ts';
 import type { PixelSample, PixelSource } from './pixel-source.ts';
 
 export interface ReadAheadShape {
-  /** Side of an image in pixels. */
-  side: number;
+  /** What is cut out of each face. */
+  crop: CropShape;
   /** Images in a tensor; fewer samples leave zeros behind them. */
   slots: number;
   /** Batches that are asked for in quick succession; 1 when absent. */
@@ -24,8 +25,9 @@ export async function* readAhead<Batch>(
   source: PixelSource,
   batches: Iterable<Batch>,
   samplesOf: (batch: Batch) => readonly PixelSample[],
-  { side, slots, together = 1 }: ReadAheadShape,
+  { crop, slots, together = 1 }: ReadAheadShape,
 ): AsyncGenerator<{ batch: Batch; pixels: FloatTensor }> {
+  const { side } = crop;
   const iterator = batches[Symbol.iterator]();
   const ahead = Math.max(fewestBatchesAhead, together, Math.ceil(imagesAhead / slots));
   const pending: { batch: Batch; filled: Promise<Float32Array<ArrayBuffer>> }[] = [];
@@ -35,7 +37,7 @@ export async function* readAhead<Batch>(
     const next = iterator.next();
     if (next.done === true) return;
     const buffer = free.pop() ?? new Float32Array(slots * 3 * side * side);
-    const filled = source.fill(samplesOf(next.value), side, buffer);
+    const filled = source.fill(samplesOf(next.value), crop, buffer);
     // Looked at when its turn comes, which may be never.
     filled.catch(() => {});
     pending.push({ batch: next.value, filled });

@@ -9,6 +9,7 @@ import { type FloatTensor, floatTensor, type Tensor } from '../shared/tensor.ts'
 import { augmentationOf } from './augmentation.ts';
 import { cutBatch, drawBatches, type MicroBatch } from './batches.ts';
 import { classPrior, classWeights } from './class-weights.ts';
+import { cropShapeOf } from './crops.ts';
 import type { Executable } from './engine.ts';
 import type { ComputePlan } from './fallback.ts';
 import { computeFeatures, type FeatureTable } from './features.ts';
@@ -105,7 +106,7 @@ async function prepareWhole(setup: TrainingSetup, plan: ComputePlan): Promise<Tr
 
   async function* parts(doneSteps: number) {
     const source = remainingParts(setup, size, doneSteps);
-    const ahead = { side: base.inputSize, slots: size, together: plan.lanes };
+    const ahead = { crop: cropShapeOf(base), slots: size, together: plan.lanes };
     const rest = readAhead(context.pixels, source, samplesOf, ahead);
     let step = doneSteps;
     for await (const { batch, pixels } of rest) {

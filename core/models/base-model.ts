@@ -1,7 +1,9 @@
 /** A frozen network that turns a face crop into an embedding; LoRA adapts it. */
 import { createHash } from 'node:crypto';
 import { endianness } from 'node:os';
+import { type Alignment, originalAlignment } from '../config/alignment.ts';
 import type { Graph } from '../graph/graph.ts';
+import { hashJson } from '../shared/hash.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 
 /** A layer that can carry LoRA factors. */
@@ -33,6 +35,8 @@ export interface BaseModel {
   readonly sha256: string;
   /** Side of the square input in pixels. */
   readonly inputSize: number;
+  /** How a face is cut out for it; part of its identity. */
+  readonly alignment: Alignment;
   readonly embeddingSize: number;
   readonly licence: string;
   /** All weights by name, as they stand in the graph's initializers. */
@@ -60,6 +64,16 @@ export function hashWeights(weights: ReadonlyMap<string, FloatTensor>): string {
     hash.update(littleEndianBytes(data));
   }
   return hash.digest('hex');
+}
+
+/**
+ * The same network with another alignment, which is another base model: sites that cut faces differently must not train it
+ * together. {@link originalAlignment} leaves the identity as it is: what was recorded before alignment was part of it stays true.
+ * @param base as its format opens it, with the original alignment
+ */
+export function alignBase(base: BaseModel, alignment: Alignment): BaseModel {
+  if (alignment === originalAlignment) return base;
+  return { ...base, alignment, sha256: hashJson({ network: base.sha256, alignment }) };
 }
 
 function littleEndianBytes(data: Float32Array): Uint8Array {

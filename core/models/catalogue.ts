@@ -1,7 +1,9 @@
 /** The base models that this installation can train: those it brings and those a person imported. */
 import { join } from 'node:path';
+import { type Alignment, originalAlignment } from '../config/alignment.ts';
 import { type LeakReport, leakTestVersion } from '../config/leak-report.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
 import type { BaseModel } from './base-model.ts';
 import { findBuiltInLeak, keepBuiltInLeak } from './built-in-leaks.ts';
 import { faceResnet128Id, loadFaceResnet128 } from './face-resnet-128.ts';
@@ -31,6 +33,7 @@ export interface CatalogueEntry {
   readonly licence: string;
   /** Side of the square input in pixels. */
   readonly inputSize: number;
+  readonly alignment: Alignment;
   readonly importedAt: string | null;
 }
 
@@ -81,6 +84,7 @@ const builtIn = new Map<string, { entry: CatalogueEntry; load: () => Promise<Bas
         sha256: null,
         licence: 'MIT',
         inputSize: 150,
+        alignment: originalAlignment,
         importedAt: null,
       },
       load: loadFaceResnet128,
@@ -108,13 +112,9 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     const installed = await listInstalledModels(modelsFolder);
     return [
       ...own,
-      ...installed.map(({ id, format, sha256, licence, inputSize, importedAt }) => ({
-        id,
-        format,
-        sha256,
-        licence,
-        inputSize,
-        importedAt,
+      ...installed.map(({ alignment = originalAlignment, ...manifest }) => ({
+        ...pick(manifest, 'id', 'format', 'sha256', 'licence', 'inputSize', 'importedAt'),
+        alignment,
       })),
     ];
   }
@@ -148,7 +148,7 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     throw new AppError('MODEL_UNKNOWN', `The base model "${id}" of this run ${held}.`, {
       action:
         `Import the model whose hash is ${sha256} with "anneal models import PATH"; ` +
-        '"anneal models inspect PATH" shows the hash of a file.',
+        '"anneal models inspect PATH" shows the hash of a file. The same file with another --alignment has another hash.',
     });
   }
 
@@ -191,11 +191,14 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     const entry = (await list()).find((each) => each.id === idOrPath);
     if (entry !== undefined) {
       const { id, format, licence, importedAt } = entry;
-      const manifest = format === 'onnx' ? await findInstalledModel(modelsFolder!, id) : null;
+      const manifest = format === 'built-in' ? null : await findInstalledModel(modelsFolder!, id);
       const onnx =
-        manifest === null ? null : await inspectOnnxFile(join(modelsFolder!, id, manifest.files[0]!.name));
-      const leak = await keptLeak(id);
-      return { id, format, licence, importedAt, onnx, leak, problem: null, ...describeModel(await load(id)) };
+        manifest?.format === 'onnx'
+          ? await inspectOnnxFile(join(modelsFolder!, id, manifest.files[0]!.name))
+          : null;
+      const alignmentAssumed = manifest?.alignmentAssumed ?? false;
+      const about = { id, format, licence, importedAt, onnx, alignmentAssumed, leak: await keptLeak(id) };
+      return { ...about, problem: null, ...describeModel(await load(id)) };
     }
     try {
       return await inspectSource(idOrPath, options);

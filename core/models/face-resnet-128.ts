@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { originalAlignment } from '../config/alignment.ts';
 import type { Graph } from '../graph/graph.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { AppError } from '../shared/errors.ts';
@@ -93,6 +94,7 @@ export async function loadFaceResnet128(): Promise<BaseModel> {
     id: faceResnet128Id,
     sha256: hashWeights(weights),
     inputSize,
+    alignment: originalAlignment,
     embeddingSize,
     licence: 'MIT',
     weights,

@@ -14,7 +14,7 @@ import {
   type ImportOptions,
   type ModelFiles,
   type ModelSource,
-  openModelFiles,
+  openNewModel,
   proposeId,
   unstatedLicence,
 } from './model-formats.ts';
@@ -60,10 +60,11 @@ export async function importModel(
     const files = [];
     for (const name of source.files) files.push(await copyFile(source.folder, temporary, name));
     const about = { id, licence, format: source.format, options: settings, files };
-    const model = await openModelFiles(temporary, about);
+    const { base: model, alignmentAssumed } = await openNewModel(temporary, about, options.alignment);
     if (existing?.sha256 === model.sha256) return existing;
     if (existing !== null) throw taken(id);
-    const leak = await examine?.(temporary, about);
+    const { alignment } = model;
+    const leak = await examine?.(temporary, { ...about, alignment });
     const manifest: ModelManifest = {
       formatVersion: 1,
       id,
@@ -71,6 +72,8 @@ export async function importModel(
       sha256: model.sha256,
       licence,
       inputSize: model.inputSize,
+      alignment,
+      alignmentAssumed,
       embeddingSize: model.embeddingSize,
       normalisation:
         model.normalisation === undefined

@@ -1,4 +1,5 @@
 /** What a person wants to know of a base model before a run uses it. */
+import type { Alignment } from '../config/alignment.ts';
 import type { LeakReport } from '../config/leak-report.ts';
 import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
@@ -9,7 +10,7 @@ import {
   findModelSource,
   formatOptions,
   type ImportOptions,
-  openModelFiles,
+  openNewModel,
   proposeId,
   unstatedLicence,
 } from './model-formats.ts';
@@ -32,6 +33,9 @@ export interface ModelReport {
   readonly sha256: string | null;
   readonly licence: string;
   readonly inputSize: number | null;
+  readonly alignment: Alignment | null;
+  /** Nobody said the alignment, at the import or now. */
+  readonly alignmentAssumed: boolean;
   readonly embeddingSize: number | null;
   readonly normalisation: Normalisation | null;
   /** Weights of the whole network. */
@@ -59,14 +63,9 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
   const files = source.files.map((name) => ({ name }));
   const about = { id, format: source.format, licence, importedAt: null, onnx: source.onnx, leak: null };
   try {
-    const base = await openModelFiles(source.folder, {
-      id,
-      licence,
-      format: source.format,
-      options: settings,
-      files,
-    });
-    return { ...about, problem: null, ...describeModel(base) };
+    const described = { id, licence, format: source.format, options: settings, files };
+    const { base, alignmentAssumed } = await openNewModel(source.folder, described, options.alignment);
+    return { ...about, alignmentAssumed, problem: null, ...describeModel(base) };
   } catch (thrown) {
     // What an ONNX file holds says more about why it cannot be used than the error alone.
     if (source.onnx === null || !(thrown instanceof AppError)) throw thrown;
@@ -77,6 +76,8 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
 const nothingKnown = {
   sha256: null,
   inputSize: null,
+  alignment: null,
+  alignmentAssumed: false,
   embeddingSize: null,
   normalisation: null,
   parameters: null,
@@ -89,7 +90,14 @@ export function describeModel(
   base: BaseModel,
 ): Pick<
   ModelReport,
-  'sha256' | 'inputSize' | 'embeddingSize' | 'normalisation' | 'parameters' | 'presets' | 'layers'
+  | 'sha256'
+  | 'inputSize'
+  | 'alignment'
+  | 'embeddingSize'
+  | 'normalisation'
+  | 'parameters'
+  | 'presets'
+  | 'layers'
 > {
   let parameters = 0;
   for (const { dims } of base.weights.values()) parameters += elementCount(dims);
@@ -105,7 +113,7 @@ export function describeModel(
     ),
   }));
   return {
-    ...pick(base, 'sha256', 'inputSize', 'embeddingSize'),
+    ...pick(base, 'sha256', 'inputSize', 'alignment', 'embeddingSize'),
     normalisation: base.normalisation ?? null,
     parameters,
     presets,

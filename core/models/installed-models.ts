@@ -8,6 +8,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
+import { alignmentSchema } from '../config/alignment.ts';
 import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { jsonText, plural } from '../shared/text.ts';
@@ -35,6 +36,10 @@ const modelManifestSchema = z.strictObject({
   licence: z.string(),
   /** Side of the square input in pixels. */
   inputSize: z.number().int().positive(),
+  /** Absent in what was imported before base models had one. */
+  alignment: alignmentSchema.optional(),
+  /** Nobody said it at the import. */
+  alignmentAssumed: z.boolean().optional(),
   embeddingSize: z.number().int().positive(),
   /** Of pixels scaled to 0…1; null when the network takes pixels as they are or normalises them itself. */
   normalisation: z.strictObject({ mean: perChannel, deviation: perChannel }).nullable(),

@@ -2,8 +2,9 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { type Alignment, alignmentSchema, originalAlignment } from '../config/alignment.ts';
 import { AppError } from '../shared/errors.ts';
-import type { BaseModel } from './base-model.ts';
+import { alignBase, type BaseModel } from './base-model.ts';
 import { inspectOnnxFile } from './onnx/inspect.ts';
 import { openOnnxModel } from './onnx/onnx-model.ts';
 import { type OnnxDescription, onnxOptionsSchema } from './onnx/options.ts';
@@ -27,6 +28,8 @@ export const importOptionsSchema = z.strictObject({
   channelOrder: z.enum(['rgb', 'bgr']).optional(),
   /** Name of the value of an ONNX file that is the embedding. */
   output: z.string().min(1).optional(),
+  /** How faces are cut out for it; {@link assumedAlignment} when absent. */
+  alignment: alignmentSchema.optional(),
 });
 export type ImportOptions = z.infer<typeof importOptionsSchema>;
 
@@ -101,7 +104,7 @@ export function proposeId(name: string): string {
  * @throws AppError CONFIG_INVALID naming an option that the format does not have or whose value is wrong
  */
 export function formatOptions(format: ModelFormat, options: ImportOptions): Record<string, unknown> {
-  const { id: _id, licence: _licence, ...rest } = options;
+  const { id: _id, licence: _licence, alignment: _alignment, ...rest } = options;
   // The formats came to their names apart from each other; a person sees one.
   const named = format === 'onnx' ? { ...rest, inputSize: rest.imageSize, imageSize: undefined } : rest;
   const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
@@ -129,8 +132,40 @@ export interface ModelFiles {
   readonly format: ModelFormat;
   /** As {@link formatOptions} gave them. */
   readonly options: Record<string, unknown>;
+  /** {@link originalAlignment} when absent: imported before a base model had one. */
+  readonly alignment?: Alignment | undefined;
   /** The one that is opened first. */
   readonly files: readonly { readonly name: string }[];
+}
+
+/** Of the networks that ArcFace and its successors publish: they all take faces aligned to one template of this size. */
+const arcfaceSide = 112;
+
+/**
+ * What a network most likely takes when nobody says it: an import prints it as assumed.
+ * @param inputSize side of the square input in pixels
+ */
+export const assumedAlignment = ({
+  format,
+  inputSize,
+}: {
+  format: ModelFormat;
+  inputSize: number;
+}): Alignment => (format === 'onnx' && inputSize === arcfaceSide ? 'arcface-112' : originalAlignment);
+
+/**
+ * Opens the files of a model at its import.
+ * @param said the person's word on the alignment
+ * @throws AppError as {@link openModelFiles}
+ */
+export async function openNewModel(
+  folder: string,
+  model: Omit<ModelFiles, 'alignment'>,
+  said: Alignment | undefined,
+): Promise<{ base: BaseModel; alignmentAssumed: boolean }> {
+  const network = await openModelFiles(folder, model);
+  const assumed = assumedAlignment({ format: model.format, inputSize: network.inputSize });
+  return { base: alignBase(network, said ?? assumed), alignmentAssumed: said === undefined };
 }
 
 /**
@@ -138,6 +173,10 @@ export interface ModelFiles {
  * @throws AppError MODEL_FILE_INVALID | OPERATOR_UNSUPPORTED | CONFIG_INVALID
  */
 export async function openModelFiles(folder: string, model: ModelFiles): Promise<BaseModel> {
+  return alignBase(await openNetwork(folder, model), model.alignment ?? originalAlignment);
+}
+
+async function openNetwork(folder: string, model: ModelFiles): Promise<BaseModel> {
   const { id, licence, files } = model;
   if (model.format === 'onnx') {
     const options = onnxOptionsSchema.parse({ ...model.options, id, licence });

@@ -6,7 +6,7 @@ import { invalid } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
 import type { Catalogue } from './catalogue.ts';
-import { findModelSource, openModelFiles, unstatedLicence } from './model-formats.ts';
+import { findModelSource, openNewModel, unstatedLicence } from './model-formats.ts';
 import type { VitConfig } from './vit-config.ts';
 import { createShapeOnlyVit, vitPresets } from './vit-presets.ts';
 import { parse, readJsonFile, readVitSettings, usualHeads, vitConfigFile } from './vit-settings.ts';
@@ -45,7 +45,8 @@ export async function openPlanningBase(catalogue: Catalogue, name: string): Prom
   const source = await findModelSource(name);
   const files = source.files.map((file) => ({ name: file }));
   const described = { id: source.name, licence: unstatedLicence, format: source.format, options: {}, files };
-  return { base: await openModelFiles(source.folder, described), shapesOnly: false };
+  const { base } = await openNewModel(source.folder, described, undefined);
+  return { base, shapesOnly: false };
 }
 
 async function hasWeights(folder: string): Promise<boolean> {

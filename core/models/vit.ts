@@ -3,6 +3,7 @@
  * Sources: Dosovitskiy et al. 2021, Touvron et al. 2021, Oquab et al. 2023; weights have timm's names, with
  * q, k and v apart.
  */
+import { originalAlignment } from '../config/alignment.ts';
 import { AppError } from '../shared/errors.ts';
 import { hashJson } from '../shared/hash.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
@@ -73,6 +74,7 @@ export function assembleVit(
     id: config.id,
     sha256,
     inputSize: config.imageSize,
+    alignment: originalAlignment,
     embeddingSize: config.hiddenSize,
     licence: config.licence,
     weights,

@@ -4,6 +4,7 @@
  * keeps. So a site never takes the coordinator's word for what will leave it.
  */
 import { z } from 'zod';
+import { alignmentSchema, originalAlignment } from '../config/alignment.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { hashJson } from '../shared/hash.ts';
@@ -31,6 +32,8 @@ export const contractSchema = z.strictObject({
     origin: z.string().max(500),
     weights: count,
     inputSize: count,
+    /** Absent for `dlib-150`, which was the only one when contracts did not name it. */
+    alignment: alignmentSchema.optional(),
     embeddingSize: count,
   }),
   /** Sites behind a state that is trained further or evaluated, at least. */
@@ -58,6 +61,7 @@ export function contractOf(config: RunConfig, base: BaseModel, askedBy: AskedBy)
       origin: config.baseOrigin,
       weights,
       inputSize: base.inputSize,
+      ...(base.alignment === originalAlignment ? {} : { alignment: base.alignment }),
       embeddingSize: base.embeddingSize,
     },
     minContributors: contributorsOf(config),

@@ -1,5 +1,6 @@
 /** What the agent and the process of a leak test say to each other. Both ends parse it with these schemas. */
 import { z } from 'zod';
+import { alignmentSchema } from '../config/alignment.ts';
 import { leakReportSchema } from '../config/leak-report.ts';
 import { errorReportSchema } from '../shared/errors.ts';
 
@@ -16,6 +17,7 @@ export const leakRequestSchema = z.discriminatedUnion('kind', [
       licence: z.string(),
       format: z.enum(['vit', 'onnx']),
       options: z.record(z.string(), z.unknown()),
+      alignment: alignmentSchema.optional(),
       files: z.array(z.object({ name })).min(1).max(10_000).readonly(),
     }),
   }),

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { endOfPeriod, machineTimeZone, startOfPeriod } from '../consent/period.ts';
 import { generateDemoFaces } from '../data/demo-faces.ts';
+import type { FaceDetector } from '../data/faces.ts';
 import type { ImportProgress } from '../data/import-folder.ts';
 import { prepareImages } from '../data/import-images.ts';
 import { readLabelsCsv } from '../data/labels-csv.ts';
@@ -15,7 +16,7 @@ import { jsonText } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { createBlobStore } from '../store/blobs.ts';
-import { splitSchema } from '../store/records.ts';
+import { cropKindSchema, splitSchema } from '../store/records.ts';
 import type { Experiment } from './experiment.ts';
 
 const simulationImageSchema = z.object({
@@ -24,6 +25,7 @@ const simulationImageSchema = z.object({
   /** Of the original file's bytes. */
   sha256: z.string(),
   cropSha256: z.string(),
+  cropKind: cropKindSchema,
   label: z.string(),
   subject: z.string(),
   split: splitSchema,
@@ -44,7 +46,7 @@ export interface SimulationData {
 }
 
 const indexSchema = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   setAside: z.int(),
   withoutConsent: z.int(),
   images: z.array(simulationImageSchema),
@@ -53,10 +55,10 @@ const indexName = 'images.json';
 
 export interface PrepareDataOptions {
   data: Experiment['data'];
-  /** Side of the base model's square input in pixels. */
-  inputSize: number;
   /** Folder for imported data; one folder is made in it for each way of importing. */
   folder: string;
+  /** For photographs. */
+  startDetector: () => Promise<FaceDetector>;
   onProgress?: ((progress: ImportProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -69,7 +71,7 @@ export interface PrepareDataOptions {
  */
 export async function prepareData(options: PrepareDataOptions): Promise<SimulationData> {
   const { data } = options;
-  const key = hashJson({ version: 1, data: await describeSource(data), inputSize: options.inputSize });
+  const key = hashJson({ version: 2, data: await describeSource(data) });
   const folder = join(options.folder, key.slice(0, 16));
   const known = await readIndex(join(folder, indexName));
   const labelsFile = data.labels ?? join(folder, 'faces', 'hospital-1', 'labels.csv');
@@ -111,7 +113,7 @@ async function readIndex(file: string): Promise<z.infer<typeof indexSchema> | nu
 }
 
 async function importOnce(
-  { data, inputSize, onProgress, signal }: PrepareDataOptions,
+  { data, startDetector, onProgress, signal }: PrepareDataOptions,
   folder: string,
   labelsFile: string,
   blobs: BlobStore,
@@ -135,7 +137,7 @@ async function importOnce(
     blobs,
     imagesFolder: imagesFolder!,
     labelsName: basename(labelsFile),
-    inputSize,
+    startDetector,
     alreadyCropped: data.alreadyCropped || generated !== undefined,
     existing: () => null,
     onProgress,
@@ -152,15 +154,15 @@ async function importOnce(
   );
   const isAllowed = consentedRows(rows);
   const index: z.infer<typeof indexSchema> = {
-    ...{ version: 1, setAside: prepared.unread.length, withoutConsent: 0 },
+    ...{ version: 2, setAside: prepared.unread.length, withoutConsent: 0 },
     images: [],
   };
-  prepared.images.forEach(({ row, sha256, cropSha256, width, height }, position) => {
+  prepared.images.forEach(({ row, sha256, cropSha256, cropKind, width, height }, position) => {
     const { file, label, subject } = row;
     const split = splits[position]!;
-    if (cropSha256 === null) index.setAside += 1;
+    if (cropSha256 === null || cropKind === null) index.setAside += 1;
     else if (!isAllowed(row)) index.withoutConsent += 1;
-    else index.images.push({ file, sha256, cropSha256, label, subject, split, width, height });
+    else index.images.push({ file, sha256, cropSha256, cropKind, label, subject, split, width, height });
   });
   // One order, whatever the CSV's: what is drawn by chance must not depend on it.
   index.images.sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { ImportProgress } from '../data/import-folder.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
+import { createFaceDetector } from '../engine/faces/detector.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
@@ -92,7 +93,7 @@ export async function openSimulation(options: SimulationOptions): Promise<Simula
     const base = await catalogue.load(baseId);
     const data = await prepareData({
       data: experiment.data,
-      inputSize: base.inputSize,
+      startDetector: () => createFaceDetector(),
       folder: join(workFolder, 'images'),
       onProgress: options.onImport,
       signal,

@@ -59,7 +59,7 @@ function fillSite(file: string, { train, evaluation }: SiteImages, purpose: stri
       const datasetId = store.datasets.ensure('simulation').id;
       const subjects = new Map<string, number>();
       const insert = (image: SimulationImage, split: 'train' | 'test') => {
-        const { subject, file: name, sha256, label, cropSha256, width, height } = image;
+        const { subject, file: name, sha256, label, cropSha256, cropKind, width, height } = image;
         if (!subjects.has(subject)) {
           const { subjectId } = recordConsent(store, {
             pseudonym: subject,
@@ -71,7 +71,17 @@ function fillSite(file: string, { train, evaluation }: SiteImages, purpose: stri
           subjects.set(subject, subjectId);
         }
         const subjectId = subjects.get(subject)!;
-        const picked = { datasetId, subjectId, sha256, sourceName: name, label, cropSha256, width, height };
+        const picked = {
+          datasetId,
+          subjectId,
+          sha256,
+          sourceName: name,
+          label,
+          cropSha256,
+          cropKind,
+          width,
+          height,
+        };
         store.images.insert({ ...picked, split, status: 'ready' });
       };
       for (const image of train) insert(image, 'train');

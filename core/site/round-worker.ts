@@ -23,6 +23,7 @@ import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import { withVerifiedFiles } from './damaged-files.ts';
 import { leavesUnchanged, makeUpdate } from './make-update.ts';
+import { alignmentOfRun } from './older-crops.ts';
 import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
@@ -79,7 +80,12 @@ export async function evaluateState(
   const answers = { 'each-round': true, end: isLast, none: false }[currentPolicy(store).policy.evaluations];
   if (answers) assertConsentsHold(store);
   const images = answers
-    ? heldOutImages(store, { purpose: config.purpose, at: store.clock.latest(), labels: config.classes })
+    ? heldOutImages(store, {
+        purpose: config.purpose,
+        at: store.clock.latest(),
+        labels: config.classes,
+        alignment: alignmentOfRun(store, runId),
+      })
     : [];
   const evaluate = async () => {
     const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');

@@ -6,6 +6,7 @@ import {
   freezeCohort,
   hasLostConsent,
   isOutdated,
+  servesAlignment,
   trainingImages,
 } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
@@ -16,6 +17,7 @@ import type { RoundSiteRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { chunkBytes, type ManifestBody, type ReceiptBody } from '../transport/messages.ts';
 import type { MadeUpdate } from './make-update.ts';
+import { alignmentOfRun, onlyOlderCrops } from './older-crops.ts';
 import { currentPolicy } from './policy.ts';
 import type { RoundContext } from './round-state.ts';
 import type { SitePorts } from './site-node.ts';
@@ -127,8 +129,11 @@ export function freezeRoundCohort(
   return store.transaction(() => {
     assertConsentsHold(store);
     const request = { runId, round, purpose, labels: classes, at: store.clock.latest() };
-    const { refusal, images } = admit(trainingImages(store, request), config, policy);
-    if (refusal !== null) throw refusal;
+    const all = trainingImages(store, request);
+    const alignment = alignmentOfRun(store, runId);
+    const usable = all.filter(({ cropKind }) => servesAlignment(cropKind, alignment));
+    const { refusal, images } = admit(usable, config, policy);
+    if (refusal !== null) throw onlyOlderCrops(all, alignment) ?? refusal;
     store.roundSites.upsert({ runId, round, siteId, status: 'working' });
     return freezeCohort(store, request, images);
   });

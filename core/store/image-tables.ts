@@ -157,12 +157,21 @@ export interface ImageFilter {
 }
 export type NewImage = Defaulted<
   Omit<ImageRecord, 'id' | 'pseudonym'>,
-  'reason' | 'cropSha256' | 'faceBox' | 'quality' | 'cropHash' | 'asideKind' | 'importedAt'
+  'reason' | 'cropSha256' | 'cropKind' | 'faceBox' | 'quality' | 'cropHash' | 'asideKind' | 'importedAt'
 >;
 
 export type ReconsideredImage = Pick<
   ImageRecord,
-  'status' | 'reason' | 'asideKind' | 'cropSha256' | 'width' | 'height' | 'faceBox' | 'quality' | 'cropHash'
+  | 'status'
+  | 'reason'
+  | 'asideKind'
+  | 'cropSha256'
+  | 'cropKind'
+  | 'width'
+  | 'height'
+  | 'faceBox'
+  | 'quality'
+  | 'cropHash'
 >;
 
 export function createImages(db: Sqlite, now: () => string) {
@@ -217,7 +226,7 @@ export function createImages(db: Sqlite, now: () => string) {
     /** Sets it aside, and forgets what was made of the face: the crop, whose blob has no row here any more, and its measures. */
     dropCrop(id: number, reason: string, asideKind: AsideKind = 'consent-ended'): void {
       db.run(
-        `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind, crop_sha256 = NULL,
+        `UPDATE images SET status = 'set-aside', reason = @reason, aside_kind = @asideKind, crop_sha256 = NULL, crop_kind = NULL,
            crop_hash = NULL, face_box = NULL, quality = NULL WHERE id = @id`,
         { id, reason, asideKind },
       );

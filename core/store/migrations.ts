@@ -106,6 +106,7 @@ export const migrations: readonly Migration[] = [
   { version: 12, apply: fromFiles('run-care.sql') },
   { version: 13, apply: releaseOwnUpdates },
   { version: 14, apply: fromFiles('positions.sql') },
+  { version: 15, apply: fromFiles('regions.sql') },
 ];
 
 export const databaseVersion = migrations.length;

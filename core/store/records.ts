@@ -115,6 +115,10 @@ export const asideKinds = [
 export const asideKindSchema = z.enum(asideKinds);
 export type AsideKind = z.infer<typeof asideKindSchema>;
 
+/** What is stored of an image; regions.sql says what each is. */
+export const cropKindSchema = z.enum(['region', 'dlib-150', 'cropped']);
+export type CropKind = z.infer<typeof cropKindSchema>;
+
 export const imageRecord = z.object({
   id: z.int(),
   datasetId: z.int(),
@@ -129,8 +133,9 @@ export const imageRecord = z.object({
   status: imageStatusSchema,
   /** Why it was set aside; null when ready. */
   reason: z.string().nullable(),
-  /** Aligned crop; null when set aside at import. */
+  /** What is kept of the face; null when set aside at import. */
   cropSha256: z.string().nullable(),
+  cropKind: cropKindSchema.nullable(),
   /** Pixels of the source as it is seen; 0 when it could not be read. */
   width: z.int(),
   height: z.int(),

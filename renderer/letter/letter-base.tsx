@@ -1,6 +1,7 @@
 import { Alert, List, Stack, Text } from '@mantine/core';
 import { IconAlertTriangle } from '@tabler/icons-react';
 import type { ApprovalCard } from '../../core/api/contract.ts';
+import { describeAlignment, originalAlignment } from '../../core/config/alignment.ts';
 import { describeLeak, leakReasons } from '../../core/config/leak-report.ts';
 import { Fact } from '../components/figure.tsx';
 import { formatCompact, formatCount, formatDate, formatHash } from '../format/format.ts';
@@ -20,6 +21,7 @@ export function LetterBase({ base }: { base: Base }) {
         <Fact label="What it makes of a face">
           {base.inputSize} × {base.inputSize} pixels become {formatCount(base.embeddingSize)} numbers
         </Fact>
+        <Fact label="How a face is cut out">{describeAlignment(base.alignment ?? originalAlignment)}</Fact>
         <Fact label="Identity">
           <span className="code" title={base.sha256}>
             {formatHash(base.sha256)}

@@ -96,7 +96,7 @@ const distanceTo = (template: Float32Array, { update, start }: Outcome, classInd
   update === null ? 1 : cosineDistance(embeddingIn(update, start, classIndex), template);
 
 test('the face template of the only patient of a class does not leave', async () => {
-  const [template] = await templatesOf(face, await pixelsOf(victim.dataFolder, rare, 'train'));
+  const [template] = await templatesOf(face, await pixelsOf(face, victim.dataFolder, rare, 'train'));
   const ask = { base: face, settings: onePatient };
 
   await victim.setPolicy(openPolicy);
@@ -112,8 +112,8 @@ test('the face template of the only patient of a class does not leave', async ()
 });
 
 test('a class of one patient does not train in a run that is allowed, and the others are a mixture', async () => {
-  const [own] = await templatesOf(face, await pixelsOf(victim.dataFolder, rare, 'train'));
-  const others = await templatesOf(face, await pixelsOf(victim.dataFolder, first, 'train'));
+  const [own] = await templatesOf(face, await pixelsOf(face, victim.dataFolder, rare, 'train'));
+  const others = await templatesOf(face, await pixelsOf(face, victim.dataFolder, first, 'train'));
   const mean = meanOf(others);
   await victim.setPolicy({});
 
@@ -129,7 +129,7 @@ test('a class of one patient does not train in a run that is allowed, and the ot
 test('the photograph does not leave through a network that passes it on', { timeout: 150_000 }, async () => {
   await victim.importBase(await writeModel(attackFile(150)), 'leaky');
   const base = await createCatalogue(`${victim.dataFolder}/models`).load('leaky');
-  const [photograph] = await templatesOf(base, await pixelsOf(victim.dataFolder, rare, 'train'));
+  const [photograph] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
   const seen = ({ update, start }: Outcome) =>
     update === null ? 0 : correlation(embeddingIn(update, start, 0), photograph!);
   const ask = { base, settings: onePatient };
@@ -170,7 +170,7 @@ function isolating(templates: readonly Float32Array[], steepness: number): Model
  * where to look; in truth it finds out in a few rounds. Noise that the site adds itself is what helps.
  */
 test('noise at the site hides the one image that a crafted model isolates', async () => {
-  const templates = await templatesOf(face, await pixelsOf(victim.dataFolder, first, 'train'));
+  const templates = await templatesOf(face, await pixelsOf(face, victim.dataFolder, first, 'train'));
   const crafted = isolating(templates, 300);
   const state = encodeModelState(crafted);
   const nearest = (outcome: Outcome) => Math.min(...templates.map((each) => distanceTo(each, outcome)));
@@ -210,7 +210,7 @@ async function bisect(ask: (threshold: number) => Promise<number | null>, questi
 
 test('a single held-out image is not found by asking many times', async () => {
   await victim.setPolicy({});
-  const [direction] = await templatesOf(face, await pixelsOf(victim.dataFolder, first, 'train'));
+  const [direction] = await templatesOf(face, await pixelsOf(face, victim.dataFolder, first, 'train'));
   const start = decodeModelState(firstState({ base: face, settings: allowed }), 'start');
   const runId = newRun();
   const planned = allowed.rounds;

@@ -10,6 +10,7 @@ import { prepareImages } from '../../core/data/import-images.ts';
 import { readLabelsCsv } from '../../core/data/labels-csv.ts';
 import type { LabelRow } from '../../core/data/tables/rows.ts';
 import { augmentationOf, drawAugmentation } from '../../core/engine/augmentation.ts';
+import { createFaceDetector } from '../../core/engine/faces/detector.ts';
 import { createPixelSource, type PixelSample } from '../../core/engine/pixel-source.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import type { BlobStore } from '../../core/store/blob-store.ts';
@@ -18,6 +19,7 @@ import { median } from './median.ts';
 
 const [folder = '', sideText = ''] = process.argv.slice(2);
 const side = Number(sideText);
+const shape = { side, alignment: 'dlib-150' } as const;
 const batch = 16;
 const subjects = 64;
 const photographRounds = 2;
@@ -55,7 +57,13 @@ function importImages(
   imagesFolder: string,
   alreadyCropped: boolean,
 ): Promise<unknown> {
-  const options = { blobs, imagesFolder, labelsName: 'labels.csv', inputSize: side, alreadyCropped };
+  const options = {
+    blobs,
+    imagesFolder,
+    labelsName: 'labels.csv',
+    alreadyCropped,
+    startDetector: () => createFaceDetector(),
+  };
   return prepareImages(labels, { ...options, existing: () => null });
 }
 
@@ -86,11 +94,11 @@ async function measureEpochs(files: readonly string[]): Promise<{ first: number;
       const samples: PixelSample[] = files
         .slice(start, start + batch)
         .map((file) => ({ file, augmentation: drawAugmentation(random, settings) }));
-      buffer = await source.fill(samples, side, buffer);
+      buffer = await source.fill(samples, shape, buffer);
     }
   };
   // Starts the thread.
-  buffer = await source.fill([], side, buffer);
+  buffer = await source.fill([], shape, buffer);
   const first = await timed(files.length, epoch);
   const later = await timed(files.length, epoch);
   await source.close();

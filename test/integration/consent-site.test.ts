@@ -137,7 +137,7 @@ async function createWorld(dir: string, { base, config, state }: Prepared) {
     const labelsFile = path.join(dir, 'list.csv');
     await writeFile(labelsFile, csvOf(last, last.map(name), shapeClasses[0]!));
     await importFolder({
-      ...{ store, blobs, imagesFolder: images, labelsFile, dataset: 'imported', inputSize: 32 },
+      ...{ store, blobs, imagesFolder: images, labelsFile, dataset: 'imported' },
       ...{ alreadyCropped: true, recordedBy: 'import' },
     });
     for (const one of last) model.read(one);

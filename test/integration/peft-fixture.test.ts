@@ -182,6 +182,7 @@ async function convolutions(): Promise<BaseModel> {
     id: 'small-convolutions',
     sha256: 'cd'.repeat(32),
     inputSize: 12,
+    alignment: 'none',
     embeddingSize: 5,
     licence: 'none',
     weights,

@@ -51,7 +51,7 @@ async function finishedRun(changes: Partial<RunConfig>) {
       const subject = `${siteId} ${images.length}`;
       images.push({
         ...{ file, sha256: sha256(bytes), cropSha256: await crops.put(bytes), label: shapeClasses[label]! },
-        ...{ subject, split: 'train' as const, width: 150, height: 150 },
+        ...{ subject, split: 'train' as const, width: 150, height: 150, cropKind: 'cropped' as const },
       });
     }
     sites.push({ siteId, name: siteId, train: images.slice(3), evaluation: images.slice(0, 3) });

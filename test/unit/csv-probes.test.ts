@@ -42,7 +42,7 @@ async function importProbe(name: string, table: TableRequest = {}) {
       ...{ store, table, blobs: createBlobStore(join(folder, 'blobs')) },
       imagesFolder: join(folder, 'images'),
       labelsFile: join(probesOfWorkplace, `${name}-labels.csv`),
-      ...{ dataset: 'clinic', inputSize: 32, alreadyCropped: true, recordedBy: 'data manager' },
+      ...{ dataset: 'clinic', alreadyCropped: true, recordedBy: 'data manager' },
     });
     return { report, error: null };
   } catch (error) {

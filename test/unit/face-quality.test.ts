@@ -7,12 +7,15 @@ import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodeImage } from '../../core/data/decode.ts';
 import { poseOf } from '../../core/data/face-pose.ts';
-import { alignFace, createFaceDetector, type FaceDetector } from '../../core/data/faces.ts';
+import { alignRegion, cutRegion } from '../../core/data/face-region.ts';
+import { arcfaceTemplate, type FiveLandmarks } from '../../core/data/face-templates.ts';
+import type { Face, FaceDetector } from '../../core/data/faces.ts';
 import { quarterTurns, type Turn, uprightImage } from '../../core/data/orientation.ts';
 import { hashDistance, hashWords, pictureHash } from '../../core/data/picture-hash.ts';
-import { measureQuality } from '../../core/data/quality.ts';
+import { measureFace, measurePicture } from '../../core/data/quality.ts';
 import type { RgbImage } from '../../core/data/rgb-image.ts';
 import { findUprightFaces } from '../../core/data/upright-faces.ts';
+import { createFaceDetector } from '../../core/engine/faces/detector.ts';
 import { createRandom } from '../../core/shared/random.ts';
 
 const samples = join(
@@ -20,33 +23,25 @@ const samples = join(
   'demo',
 );
 
-/** The head of core/data/face-pose.ts, turned and seen by a camera far away. */
-function landmarksOf(roll: number, yaw: number, pitch: number, scale: number) {
-  const points: Record<number, number[]> = {
-    30: [0, 0, 0],
-    8: [0, 330, 65],
-    36: [-225, -170, 135],
-    45: [225, -170, 135],
-    48: [-150, 150, 125],
-    54: [150, 150, 125],
-  };
+/** A head like the one of core/data/face-pose.ts, turned and seen by a camera far away. */
+function landmarksOf(roll: number, yaw: number, pitch: number, scale: number): FiveLandmarks {
   const [r, y, p] = [roll, yaw, pitch].map((degrees) => (degrees * Math.PI) / 180) as [
     number,
     number,
     number,
   ];
-  const landmarks = Array.from({ length: 68 }, () => ({ x: 0, y: 0 }));
-  for (const [index, [x = 0, down = 0, z = 0]] of Object.entries(points)) {
+  const [, , nose] = arcfaceTemplate.points;
+  return arcfaceTemplate.points.map((point, index) => {
+    const [x, down, z] = [point.x - nose.x, point.y - nose.y, index === 2 ? 0 : 14];
     // Pitch about x, then yaw about y, then roll in the image.
     const y1 = down * Math.cos(p) - z * Math.sin(p);
     const z1 = down * Math.sin(p) + z * Math.cos(p);
     const x2 = x * Math.cos(y) - z1 * Math.sin(y);
-    landmarks[Number(index)] = {
+    return {
       x: 500 + scale * (x2 * Math.cos(r) - y1 * Math.sin(r)),
       y: 400 + scale * (x2 * Math.sin(r) + y1 * Math.cos(r)),
     };
-  }
-  return landmarks;
+  }) as unknown as FiveLandmarks;
 }
 
 test('the pose of a head is found again, however it is turned and wherever it is', () => {
@@ -80,7 +75,7 @@ describe('sharpness, brightness and the hash of a crop', () => {
     data: await image.removeAlpha().raw().toBuffer(),
   });
   const measure = async (image: Sharp, shown = { width: 96, height: 96 }) =>
-    measureQuality({ crop: await crop(image), shown, face: null, turned: 0, notes: [] });
+    measurePicture(await crop(image), shown, []);
 
   test('the more it is blurred the less sharp it is, whatever its contrast', async () => {
     const figures = [];
@@ -157,7 +152,9 @@ describe('a photograph on its side', () => {
     [270, 90],
   ])('turned by %i° gives the same crop as the upright one', async (by, back) => {
     const upright = await findUprightFaces(portrait, detector);
-    const expected = await alignFace(portrait, upright.faces[0]!, 150);
+    const square = async (image: RgbImage, face: Face) =>
+      alignRegion(await cutRegion(image, face), 'dlib-150', 150);
+    const expected = await square(portrait, upright.faces[0]!);
 
     const { image, faces, turned } = await findUprightFaces(
       uprightImage(portrait, quarterTurns[by]),
@@ -166,12 +163,9 @@ describe('a photograph on its side', () => {
 
     expect(turned).toBe(back);
     expect(faces).toHaveLength(1);
-    const crop = await alignFace(image, faces[0]!, 150);
-    const difference = crop.data.reduce(
-      (sum, value, index) => sum + Math.abs(value - expected.data[index]!),
-      0,
-    );
-    expect(difference / crop.data.length).toBeLessThan(3);
+    const crop = await square(image, faces[0]!);
+    const difference = crop.reduce((sum, value, index) => sum + Math.abs(value - expected[index]!), 0);
+    expect(difference / crop.length).toBeLessThan(3);
   });
 
   test('costs no more than one look where the face is upright, and four where there is none', async () => {
@@ -190,4 +184,29 @@ describe('a photograph on its side', () => {
 
     expect([forPortrait, looks - forPortrait]).toEqual([1, 4]);
   });
+});
+
+test('a face at the border is measured by what is there of it', async () => {
+  const detector = await createFaceDetector({ processes: 1 });
+  try {
+    const whole = await decodeImage(readFileSync(join(samples, 'sample1.jpg')), 'sample1.jpg');
+    const face = (await detector.detect(whole)).sort((a, b) => a.box.x - b.box.x)[0]!;
+    // Cut off through the nose.
+    const width = Math.round(face.landmarks[2].x);
+    const data = await sharp(whole.data, { raw: { width: whole.width, height: whole.height, channels: 3 } })
+      .extract({ left: 0, top: 0, width, height: whole.height })
+      .raw()
+      .toBuffer();
+    const cut = { width, height: whole.height, data };
+
+    const measure = async (photograph: RgbImage) =>
+      measureFace({ photograph, face, region: await cutRegion(photograph, face), turned: 0, notes: [] });
+    const [all, half] = [await measure(whole), await measure(cut)];
+
+    expect(half.quality.blackShare).toBeLessThan(0.05);
+    expect(half.quality.eyeDistance).toBe(all.quality.eyeDistance);
+    expect(half.quality.facePixels).toBeLessThanOrEqual(all.quality.facePixels);
+  } finally {
+    await detector.close();
+  }
 });

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { withdrawConsent } from '../../core/consent/consent.ts';
 import { decodeCrop } from '../../core/data/crop-file.ts';
 import { type ImportOptions, importFolder } from '../../core/data/import-folder.ts';
+import { createFaceDetector } from '../../core/engine/faces/detector.ts';
 import { AppError } from '../../core/shared/errors.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import type { BlobStore } from '../../core/store/blob-store.ts';
@@ -59,8 +60,8 @@ async function importCsv(lines: string[], options: Partial<ImportOptions> = {}) 
     imagesFolder: images,
     labelsFile,
     dataset: 'clinic',
-    inputSize: 32,
     alreadyCropped: true,
+    startDetector: () => createFaceDetector(),
     recordedBy: 'data manager',
     ...options,
   });
@@ -119,8 +120,9 @@ describe('an import that succeeds', () => {
       const sides = new Set(records.filter(({ subjectId }) => subjectId === subject.id).map((r) => r.split));
       expect(sides.size).toBe(1);
     }
-    const crop = decodeCrop(await blobs.read(records[0]!.cropSha256!), 'crop');
-    expect([crop.width, crop.height]).toEqual([32, 32]);
+    const { image: crop } = decodeCrop(await blobs.read(records[0]!.cropSha256!), 'crop');
+    // As they are: each base model scales them to what it takes.
+    expect([crop.width, crop.height]).toEqual([24, 24]);
     expect(progress).toEqual(Array.from({ length: 32 }, (_, index) => index + 1));
     expect(store.audit.page()[0]).toMatchObject({
       actor: 'data manager',
@@ -167,9 +169,9 @@ describe('an import that succeeds', () => {
 
     const [record] = store.images.list();
     expect([record!.width, record!.height]).toEqual([40, 20]);
-    const crop = decodeCrop(await blobs.read(record!.cropSha256!), 'crop');
-    const brightness = (x: number, y: number) => crop.data[(y * 32 + x) * 3]!;
-    expect([brightness(16, 2), brightness(16, 16), brightness(16, 29)]).toEqual([0, 255, 0]);
+    const { image: crop } = decodeCrop(await blobs.read(record!.cropSha256!), 'crop');
+    const brightness = (x: number, y: number) => crop.data[(y * 40 + x) * 3]!;
+    expect([brightness(20, 2), brightness(20, 20), brightness(20, 37)]).toEqual([0, 255, 0]);
   });
 
   test('of the same files again adds nothing', async () => {
@@ -419,7 +421,7 @@ test('images without exactly one face are set aside with the reason, and a crop 
   await image('noise.png', 5, 200, 200);
   const lines = [header, 'one.jpg,s1,x', 'several.jpg,s2,x', 'noise.png,s3,y'];
 
-  const report = await importCsv(lines, { alreadyCropped: false, inputSize: 150 });
+  const report = await importCsv(lines, { alreadyCropped: false });
 
   expect(report.imported).toBe(1);
   expect(report.setAside).toEqual([
@@ -431,7 +433,7 @@ test('images without exactly one face are set aside with the reason, and a crop 
   expect(one!.faceBox!.width).toBeGreaterThan(50);
   expect(several).toMatchObject({ status: 'set-aside', reason: '3 faces found', cropSha256: null });
 
-  const again = await importCsv(lines, { alreadyCropped: true, inputSize: 150 });
+  const again = await importCsv(lines, { alreadyCropped: true });
 
   expect(again).toMatchObject({ imported: 2, alreadyThere: 1, setAside: [] });
   expect(store.images.list().map(({ status }) => status)).toEqual(['ready', 'ready', 'ready']);

@@ -50,7 +50,7 @@ async function importFiles(
   const rows = files.map((file, index) => `"${file}",s${index},x`);
   await writeFile(labelsFile, `${['file,subject,label', ...rows, ...lines].join('\n')}\n`);
   return importFolder({
-    ...{ store, blobs, imagesFolder: images, labelsFile, dataset: 'clinic', inputSize: 64 },
+    ...{ store, blobs, imagesFolder: images, labelsFile, dataset: 'clinic' },
     ...{ alreadyCropped: true, recordedBy: 'data manager' },
     ...options,
   });
@@ -319,7 +319,7 @@ three-bright.png,s4,x,train
       imagesFolder: images,
       labelsFile,
       dataset: 'clinic',
-      inputSize: 64,
+
       alreadyCropped: true,
       recordedBy: 'x',
     };

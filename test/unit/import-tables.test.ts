@@ -48,7 +48,7 @@ const importLines = async (lines: readonly string[], table: TableRequest = {}) =
   importFolder({
     ...{ store, table, blobs: createBlobStore(join(folder, 'blobs')), labelsFile: await tableFile(lines) },
     imagesFolder: join(folder, 'images'),
-    ...{ dataset: 'clinic', inputSize: 32, alreadyCropped: true, recordedBy: 'data manager' },
+    ...{ dataset: 'clinic', alreadyCropped: true, recordedBy: 'data manager' },
   });
 const importConsents = async (lines: readonly string[], request: TableRequest = {}) =>
   importConsentTable({ store, request, file: await tableFile(lines), recordedBy: 'data manager' });

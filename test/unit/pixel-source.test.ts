@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { augmentationSettingsSchema } from '../../core/config/local-training.ts';
 import { decodeCrop, encodeCrop } from '../../core/data/crop-file.ts';
 import { drawAugmentation } from '../../core/engine/augmentation.ts';
-import { createCropCache } from '../../core/engine/crops.ts';
+import { type CropShape, createCropCache } from '../../core/engine/crops.ts';
 import { fillPixels } from '../../core/engine/fill-pixels.ts';
 import { createPixelSource, type PixelSample, type PixelSource } from '../../core/engine/pixel-source.ts';
 import { readAhead } from '../../core/engine/read-ahead.ts';
@@ -16,6 +16,7 @@ import { elementCount } from '../../core/shared/tensor.ts';
 
 const side = 6;
 const sampleSize = 3 * side * side;
+const shape: CropShape = { side, alignment: 'dlib-150' };
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'anneal-pixels-'));
@@ -40,25 +41,25 @@ describe('crops', () => {
     const crop = randomCrop(8);
     const file = await writeCrop('kept.png', crop);
     const cache = createCropCache(1e6);
-    const first = await cache.read(file, side);
+    const first = await cache.read(file, shape);
     await rm(file);
 
     expect([...first]).toEqual([...crop]);
-    expect(await cache.read(file, side)).toBe(first);
+    expect(await cache.read(file, shape)).toBe(first);
   });
 
   test('the least recently used goes when memory is short', async () => {
     const files = await Promise.all([1, 2, 3].map((n) => writeCrop(`lru${n}.png`, randomCrop(n))));
     const cache = createCropCache(2 * sampleSize);
-    const first = await cache.read(files[0]!, side);
-    await cache.read(files[1]!, side);
-    await cache.read(files[0]!, side);
-    await cache.read(files[2]!, side);
+    const first = await cache.read(files[0]!, shape);
+    await cache.read(files[1]!, shape);
+    await cache.read(files[0]!, shape);
+    await cache.read(files[2]!, shape);
 
     expect(cache.sizeBytes).toBe(2 * sampleSize);
-    expect(await cache.read(files[0]!, side)).toBe(first);
+    expect(await cache.read(files[0]!, shape)).toBe(first);
     await rm(files[1]!);
-    await expect(cache.read(files[1]!, side)).rejects.toMatchObject({ code: 'IMAGE_UNREADABLE' });
+    await expect(cache.read(files[1]!, shape)).rejects.toMatchObject({ code: 'IMAGE_UNREADABLE' });
   });
 
   test('of another size are scaled to what the model takes', async () => {
@@ -67,7 +68,7 @@ describe('crops', () => {
     const ramp = Uint8Array.from({ length: 3 * large * large }, (_, i) => 4 * (Math.floor(i / 3) % large));
     const file = await writeCrop('ramp.png', ramp, large);
 
-    const crop = await createCropCache(1e6).read(file, 20);
+    const crop = await createCropCache(1e6).read(file, { ...shape, side: 20 });
 
     expect(crop).toHaveLength(3 * 20 * 20);
     const row = Array.from({ length: 20 }, (_, x) => crop[3 * (10 * 20 + x)]!);
@@ -81,7 +82,7 @@ describe('crops', () => {
     });
     const file = await writeCrop('wide.png', wide, 18);
 
-    expect([...(await createCropCache(1e6).read(file, side))]).toEqual(Array(sampleSize).fill(200));
+    expect([...(await createCropCache(1e6).read(file, shape))]).toEqual(Array(sampleSize).fill(200));
   });
 
   test.each([
@@ -102,7 +103,7 @@ describe('crops', () => {
     const file = path.join(folder, 'cut.crop');
     const readBack = async (bytes: Uint8Array) => {
       await writeFile(file, bytes);
-      return createCropCache(1e6).read(file, side);
+      return createCropCache(1e6).read(file, shape);
     };
 
     expect([...(await readBack(whole))]).toEqual([...crop]);
@@ -136,7 +137,7 @@ describe('crops', () => {
       .png()
       .toFile(file);
 
-    expect([...(await createCropCache(1e6).read(file, side))]).toEqual(Array(sampleSize).fill(77));
+    expect([...(await createCropCache(1e6).read(file, shape))]).toEqual(Array(sampleSize).fill(77));
   });
 });
 
@@ -154,9 +155,9 @@ describe('the worker thread', () => {
       samples.push({ file, augmentation: i % 2 === 0 ? undefined : drawAugmentation(random, settings) });
     }
     const expected = new Float32Array(6 * sampleSize).fill(9);
-    await fillPixels(samples, side, createCropCache(1e6), expected);
+    await fillPixels(samples, shape, createCropCache(1e6), expected);
 
-    const filled = await source.fill(samples, side, new Float32Array(6 * sampleSize).fill(5));
+    const filled = await source.fill(samples, shape, new Float32Array(6 * sampleSize).fill(5));
 
     expect(Buffer.from(filled.buffer).equals(Buffer.from(expected.buffer))).toBe(true);
     expect(Math.max(...filled.subarray(5 * sampleSize))).toBe(0);
@@ -168,7 +169,7 @@ describe('the worker thread', () => {
     await writeFile(broken, 'no image');
     const file = await writeCrop('sound.png', randomCrop(3));
     const fill = (name: string) =>
-      source.fill([{ file: name, augmentation: undefined }], side, new Float32Array(sampleSize));
+      source.fill([{ file: name, augmentation: undefined }], shape, new Float32Array(sampleSize));
 
     const failure = await fill(broken).catch((error) => error);
 
@@ -180,7 +181,7 @@ describe('the worker thread', () => {
   test('ends what waits when it is closed', async () => {
     source = createPixelSource(1e6);
     const file = await writeCrop('late.png', randomCrop(3));
-    const filling = source.fill([{ file, augmentation: undefined }], side, new Float32Array(sampleSize));
+    const filling = source.fill([{ file, augmentation: undefined }], shape, new Float32Array(sampleSize));
     const outcome = expect(filling).rejects.toMatchObject({ code: 'TRAINING_FAILED' });
     await source.close();
     await outcome;
@@ -193,7 +194,7 @@ describe('readAhead', () => {
     const buffers = new Set<ArrayBuffer>();
     // A stand-in for the worker that answers late and out of order.
     const source: PixelSource = {
-      async fill(samples, _side, buffer) {
+      async fill(samples, _shape, buffer) {
         const number = Number(samples[0]!.file);
         asked.push(number);
         buffers.add(buffer.buffer);
@@ -206,7 +207,10 @@ describe('readAhead', () => {
     const batches = Array.from({ length: 20 }, (_, number) => number);
     const seen: number[] = [];
     const samplesOf = (number: number) => [{ file: String(number), augmentation: undefined }];
-    for await (const { batch, pixels } of readAhead(source, batches, samplesOf, { side: 2, slots: 8 })) {
+    for await (const { batch, pixels } of readAhead(source, batches, samplesOf, {
+      crop: { ...shape, side: 2 },
+      slots: 8,
+    })) {
       seen.push(pixels.data[0]!);
       expect(pixels.dims).toEqual([8, 3, 2, 2]);
       expect(asked.length).toBeLessThanOrEqual(batch + 3);
@@ -218,7 +222,7 @@ describe('readAhead', () => {
 
   test('a failure comes when its batch is due', async () => {
     const source: PixelSource = {
-      fill: async ([sample], _side, buffer) => {
+      fill: async ([sample], _shape, buffer) => {
         if (sample!.file === '2') throw new Error('batch 2');
         return buffer;
       },
@@ -227,7 +231,10 @@ describe('readAhead', () => {
     const seen: number[] = [];
     const run = async () => {
       const samplesOf = (number: number) => [{ file: String(number), augmentation: undefined }];
-      for await (const { batch } of readAhead(source, [0, 1, 2, 3], samplesOf, { side: 2, slots: 8 }))
+      for await (const { batch } of readAhead(source, [0, 1, 2, 3], samplesOf, {
+        crop: { ...shape, side: 2 },
+        slots: 8,
+      }))
         seen.push(batch);
     };
 

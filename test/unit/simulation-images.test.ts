@@ -55,6 +55,7 @@ function images(labels: readonly string[], perLabel: number): SimulationImage[] 
         file,
         sha256: sha256(file),
         cropSha256: sha256(`crop ${file}`),
+        cropKind: 'cropped' as const,
         label,
         subject,
         split,

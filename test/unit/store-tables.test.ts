@@ -86,6 +86,7 @@ describe('images', () => {
     expect(images.get(id)).toMatchObject({ status: 'set-aside', reason: 'blurred', asideKind: 'other' });
     images.reconsider(id, {
       ...{ status: 'ready', reason: null, asideKind: null, cropSha256: sha256('new crop') },
+      cropKind: 'region',
       ...{ width: 10, height: 20, faceBox: null, quality: null, cropHash: null },
     });
     expect(images.get(id)).toMatchObject({ status: 'ready', reason: null, width: 10, faceBox: null });

@@ -31,6 +31,7 @@ function importedNetwork(): BaseModel {
     id: 'imported',
     sha256: '0'.repeat(64),
     inputSize: 8,
+    alignment: 'none',
     embeddingSize: 4,
     licence: 'none',
     weights,

@@ -1,5 +1,6 @@
 /** `anneal models …`: the base models that runs on this machine can start from. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Alignment, alignments, describeAlignment, originalAlignment } from '../../config/alignment.ts';
 import { defaultLeakLimits, hardlyCompresses, type LeakReport } from '../../config/leak-report.ts';
 import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
 import type { ImportOptions } from '../../models/model-formats.ts';
@@ -36,6 +37,12 @@ function addImportOptions(command: Command): Command {
     .option('--mean <r,g,b>', 'means of the pixel values, scaled to 0…1', readChannels)
     .option('--deviation <r,g,b>', 'standard deviations of the pixel values, scaled to 0…1', readChannels)
     .addOption(new Option('--channel-order <order>', 'ONNX: order of the channels').choices(['rgb', 'bgr']))
+    .addOption(
+      new Option(
+        '--alignment <template>',
+        'how faces are cut out for it (default: arcface-112 for ONNX files of 112 × 112, else dlib-150)',
+      ).choices(alignments),
+    )
     .option('--output <name>', 'ONNX: name of the embedding, if it is not the only output');
 }
 
@@ -63,6 +70,9 @@ function describeNormalisation({ normalisation }: ModelReport): string {
   return `(pixel / 255 − [${join3(mean)}]) / [${join3(deviation)}]`;
 }
 
+const alignmentOf = (alignment: Alignment, isAssumed: boolean): string =>
+  `${describeAlignment(alignment)}${isAssumed ? '; assumed, --alignment says another' : ''}`;
+
 /** Name and value, one per line, the values under each other. */
 function printFields(fields: readonly (readonly [string, string])[]): void {
   const width = Math.max(...fields.map(([name]) => name.length));
@@ -76,6 +86,7 @@ function printReport(report: ModelReport): void {
     ['hash', report.sha256 ?? '–'],
     ['licence', report.licence],
     ['input', report.inputSize === null ? '–' : `${report.inputSize} × ${report.inputSize} pixels`],
+    ['alignment', report.alignment === null ? '–' : alignmentOf(report.alignment, report.alignmentAssumed)],
     ['normalisation', report.sha256 === null ? '–' : describeNormalisation(report)],
     ['embedding', report.embeddingSize === null ? '–' : `${report.embeddingSize} numbers`],
     ['weights', report.parameters === null ? '–' : formatCount(report.parameters)],
@@ -147,9 +158,11 @@ function printLeak(leak: LeakReport): void {
   ]);
 }
 
-function printImported({ id, sha256, files, leak }: MeasuredManifest): void {
+function printImported(manifest: MeasuredManifest): void {
+  const { id, sha256, files, leak, alignment = originalAlignment, alignmentAssumed = false } = manifest;
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   printLine(`Imported "${id}": ${plural(files.length, 'file')}, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
+  printLine(`Faces are cut out for it as ${alignmentOf(alignment, alignmentAssumed)}.`);
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
   printLeak(leak);
 }
@@ -218,11 +231,12 @@ export function addModelCommands(program: Command): void {
       if (options.json) return printJson(entries);
       printLine(
         formatTable(
-          ['id', 'format', 'input', 'hash', 'licence', 'imported', 'leak'],
-          entries.map(({ id, format, inputSize, sha256, licence, importedAt, leak }) => [
+          ['id', 'format', 'input', 'alignment', 'hash', 'licence', 'imported', 'leak'],
+          entries.map(({ id, format, inputSize, alignment, sha256, licence, importedAt, leak }) => [
             id,
             format,
             `${inputSize} × ${inputSize}`,
+            alignment,
             shortHash(sha256),
             licence,
             importedAt?.slice(0, 10) ?? '–',

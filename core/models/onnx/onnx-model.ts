@@ -1,4 +1,5 @@
 /** Any ONNX image-embedding network as a base model. */
+import { originalAlignment } from '../../config/alignment.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import type { BaseModel } from '../base-model.ts';
@@ -41,6 +42,7 @@ export async function openOnnxModel(file: string, options: OnnxOptions): Promise
     id: settings.id,
     sha256: identityOf(network, framing),
     inputSize: framing.inputSize,
+    alignment: originalAlignment,
     embeddingSize,
     licence: settings.licence,
     weights: trainableWeightsOf(first, new Set(naming.names.values())),

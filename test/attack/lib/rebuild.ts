@@ -1,6 +1,7 @@
 /** What can be rebuilt of a site's images from what left it, and what it is compared with. */
 import path from 'node:path';
-import { decodeCrop } from '../../../core/data/crop-file.ts';
+import { createCropCache, cropShapeOf } from '../../../core/engine/crops.ts';
+import { fillPixels } from '../../../core/engine/fill-pixels.ts';
 import type { ModelState } from '../../../core/lora/model-state.ts';
 import type { BaseModel } from '../../../core/models/base-model.ts';
 import { createBlobStore } from '../../../core/store/blobs.ts';
@@ -8,20 +9,24 @@ import type { Split } from '../../../core/store/records.ts';
 import { openReadOnlyStore } from '../../../core/store/store.ts';
 import { runBase } from '../../fixtures/onnx-files.ts';
 
-/** Crops of one class as the network sees them: planes of 0…255, [3, side, side]. */
-export async function pixelsOf(dataFolder: string, label: string, split: Split): Promise<Float32Array[]> {
+/** Faces of one class as the base model sees them: planes of 0…255, [3, side, side]. */
+export async function pixelsOf(
+  base: BaseModel,
+  dataFolder: string,
+  label: string,
+  split: Split,
+): Promise<Float32Array[]> {
   const store = openReadOnlyStore(path.join(dataFolder, 'anneal.db'));
   const blobs = createBlobStore(path.join(dataFolder, 'blobs'));
+  const crops = createCropCache(2 ** 28);
   try {
     const images = store.images.list({ split, status: 'ready' }).filter((image) => image.label === label);
     return await Promise.all(
       images.map(async ({ cropSha256 }) => {
-        const { width, height, data } = decodeCrop(await blobs.read(cropSha256!), 'crop');
-        const size = width * height;
-        return Float32Array.from(
-          { length: 3 * size },
-          (_, at) => data[3 * (at % size) + Math.floor(at / size)]!,
-        );
+        const planes = new Float32Array(3 * base.inputSize ** 2);
+        const sample = { file: blobs.path(cropSha256!), augmentation: undefined };
+        await fillPixels([sample], cropShapeOf(base), crops, planes);
+        return planes;
       }),
     );
   } finally {
