@@ -60,7 +60,7 @@ export async function importModel(
     const files = [];
     for (const name of source.files) files.push(await copyFile(source.folder, temporary, name));
     const about = { id, licence, format: source.format, options: settings, files };
-    const model = await openModelFiles(temporary, about);
+    const model = await openModelFiles(temporary, about, { isNew: true });
     if (existing?.sha256 === model.sha256) return existing;
     if (existing !== null) throw taken(id);
     const leak = await examine?.(temporary, about);
@@ -69,6 +69,7 @@ export async function importModel(
       id,
       format: source.format,
       sha256: model.sha256,
+      ...(source.format === 'onnx' ? { identity: 2 as const } : {}),
       licence,
       inputSize: model.inputSize,
       embeddingSize: model.embeddingSize,
@@ -76,6 +77,7 @@ export async function importModel(
         model.normalisation === undefined
           ? null
           : { mean: [...model.normalisation.mean], deviation: [...model.normalisation.deviation] },
+      ...(model.preprocessing === undefined ? {} : { preprocessing: model.preprocessing }),
       options: settings,
       files,
       importedAt: new Date().toISOString(),

@@ -4,7 +4,7 @@ import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import { elementCount } from '../shared/tensor.ts';
-import type { AdaptableLayer, BaseModel, Normalisation } from './base-model.ts';
+import type { AdaptableLayer, BaseModel, Normalisation, Preprocessing } from './base-model.ts';
 import {
   findModelSource,
   formatOptions,
@@ -21,8 +21,20 @@ export const reportedRanks = [4, 8, 16, 32] as const;
 export interface PresetReport {
   readonly name: string;
   readonly layers: number;
+  /** Of all layers that can be adapted, 0…1. */
+  readonly share: number;
   /** Values in the factors of all its layers, by rank. */
   readonly parametersByRank: Readonly<Record<number, number>>;
+}
+
+export interface LayerReport {
+  readonly module: string;
+  /** What the file calls it, where that is something else: PEFT's name. */
+  readonly nameInFile: string;
+  readonly kind: 'conv' | 'linear';
+  readonly weightDims: readonly number[];
+  /** A batch normalisation was folded into its weights, as far as the file tells. */
+  readonly foldedNorm: boolean;
 }
 
 export interface ModelReport {
@@ -34,11 +46,13 @@ export interface ModelReport {
   readonly inputSize: number | null;
   readonly embeddingSize: number | null;
   readonly normalisation: Normalisation | null;
+  /** Where that is known from, and what the file does to its pixels itself; null for folders and built-in models. */
+  readonly preprocessing: Preprocessing | null;
   /** Weights of the whole network. */
   readonly parameters: number | null;
   readonly presets: readonly PresetReport[];
   /** Layers that can be adapted, in the order of the network. */
-  readonly layers: readonly { module: string; kind: 'conv' | 'linear'; weightDims: readonly number[] }[];
+  readonly layers: readonly LayerReport[];
   readonly importedAt: string | null;
   /** What the ONNX file itself holds. */
   readonly onnx: OnnxDescription | null;
@@ -59,13 +73,8 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
   const files = source.files.map((name) => ({ name }));
   const about = { id, format: source.format, licence, importedAt: null, onnx: source.onnx, leak: null };
   try {
-    const base = await openModelFiles(source.folder, {
-      id,
-      licence,
-      format: source.format,
-      options: settings,
-      files,
-    });
+    const model = { id, licence, format: source.format, options: settings, files };
+    const base = await openModelFiles(source.folder, model, { isNew: true });
     return { ...about, problem: null, ...describeModel(base) };
   } catch (thrown) {
     // What an ONNX file holds says more about why it cannot be used than the error alone.
@@ -79,6 +88,7 @@ const nothingKnown = {
   inputSize: null,
   embeddingSize: null,
   normalisation: null,
+  preprocessing: null,
   parameters: null,
   presets: [],
   layers: [],
@@ -89,7 +99,14 @@ export function describeModel(
   base: BaseModel,
 ): Pick<
   ModelReport,
-  'sha256' | 'inputSize' | 'embeddingSize' | 'normalisation' | 'parameters' | 'presets' | 'layers'
+  | 'sha256'
+  | 'inputSize'
+  | 'embeddingSize'
+  | 'normalisation'
+  | 'preprocessing'
+  | 'parameters'
+  | 'presets'
+  | 'layers'
 > {
   let parameters = 0;
   for (const { dims } of base.weights.values()) parameters += elementCount(dims);
@@ -97,6 +114,7 @@ export function describeModel(
   const presets = Object.entries(base.presets).map(([name, modules]) => ({
     name,
     layers: modules.length,
+    share: base.layers.length === 0 ? 0 : modules.length / base.layers.length,
     parametersByRank: Object.fromEntries(
       reportedRanks.map((rank) => [
         rank,
@@ -107,9 +125,13 @@ export function describeModel(
   return {
     ...pick(base, 'sha256', 'inputSize', 'embeddingSize'),
     normalisation: base.normalisation ?? null,
+    preprocessing: base.preprocessing ?? null,
     parameters,
     presets,
-    layers: base.layers.map(({ module, kind, weightDims }) => ({ module, kind, weightDims })),
+    layers: base.layers.map(({ module, kind, weightDims, peftModule, foldedNorm = false }) => ({
+      ...{ module, kind, weightDims, foldedNorm },
+      nameInFile: peftModule ?? module,
+    })),
   };
 }
 
