@@ -77,7 +77,10 @@ export interface CoordinatorOptions {
 
 /** What the connection calls; see `RunEngine` and connection.ts. */
 export interface CoordinatorInbox
-  extends Pick<RunEngine, 'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived'> {
+  extends Pick<
+    RunEngine,
+    'sitesChanged' | 'dismissed' | 'connected' | 'stateDamaged' | 'bytesServed' | 'bytesReceived'
+  > {
   /** @returns whether nothing is to be said of it again: it is in the store, or there is nothing to store for good */
   received(siteId: string, message: RunMessage): Promise<boolean>;
   /** Whether a site may fetch this blob now; null while the run in progress is not loaded. */
@@ -417,6 +420,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     dismissed: (siteId) => engine?.dismissed(siteId),
     connected: () => engine?.connected(),
+    stateDamaged: (sha256) => engine?.stateDamaged(sha256),
     bytesServed: (sha256, bytes) => loaded?.bytesServed(sha256, bytes),
     bytesReceived: (bytes) => loaded?.bytesReceived(bytes),
     offers: (sha256) => loaded?.offers(sha256) ?? (store.runs.current() === null ? false : null),

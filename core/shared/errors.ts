@@ -58,7 +58,7 @@ export const errorTable = {
   SITE_RESTORED: {
     status: 409,
     action:
-      'This site takes part in nothing until then. Record again what was recorded since then, withdrawals first; then an approver confirms it with "anneal site confirm-restore" or on the overview.',
+      'Record again what was recorded since then, withdrawals first. Then an approver confirms it with "anneal site confirm-restore" or on the overview; until then this site takes part in nothing.',
   },
   SITE_CLONED: {
     status: 409,
@@ -131,7 +131,7 @@ export const errorTable = {
   PORT_IN_USE: { status: 409, action: 'Stop the other program or choose another port with --port.' },
   DISK_FULL: {
     status: 507,
-    action: 'Free some space on the disk that holds the data folder, then start again.',
+    action: 'Free some space on the disk that holds the data folder, then try again.',
   },
   DATA_FOLDER_UNUSABLE: { status: 500, action: 'Use --data to choose a data folder that you can write to.' },
   DATA_FOLDER_IN_USE: {

@@ -142,9 +142,11 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     keyOf,
     blobs,
     logger,
-    // Only updates that this site announced leave it, while every consent behind them holds, and only to the coordinator.
+    // Only updates that this site announced leave it, while every consent behind them holds, and only to the coordinator; and
+    // what came from there, which it may have lost.
     onDamaged: (sha256) => options.onUpdateDamaged?.(sha256),
-    maySend: (peer, sha256) => peer === coordinatorId && standing.mayAnnounce() && leaves.update(sha256),
+    maySend: (peer, sha256) =>
+      peer === coordinatorId && ((standing.mayAnnounce() && leaves.update(sha256)) || leaves.shared(sha256)),
     peers: store.peers,
     stamp: standing.hint,
   });

@@ -13,6 +13,8 @@ import type { ReadOnlyStore, Store } from '../store/store.ts';
 export interface LeaveCheck {
   /** Whether an update of this site may be handed out: every consent behind it holds. */
   update(sha256: string): boolean;
+  /** Whether it is a part of the shared model that the coordinator named itself: it may have it back. */
+  shared(sha256: string): boolean;
   /** Whether a message of the outbox may be sent. Says nothing of why: what must not leave is taken back elsewhere. */
   message(message: Pick<OutboxRecord, 'type' | 'updateSha256' | 'payload'>): boolean;
 }
@@ -71,6 +73,7 @@ export function createLeaveCheck(store: Store): LeaveCheck & { close(): void } {
   const known = new Map<string, { may: boolean; untilMs: number }>();
   const stopListening = store.consentEvents.onAppend(() => known.clear());
   const check: LeaveCheck = {
+    shared: (sha256) => store.modelVersions.isKnown(sha256) || store.rounds.isFrozenBasePart(sha256),
     update(sha256) {
       const nowMs = performance.now();
       const found = known.get(sha256);

@@ -73,11 +73,12 @@ export function createBlobServer(
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     if (options.maySend(peer, sha256) === null) return;
-    const isGiven = () => options.maySend(peer, sha256) === true && blobs.has(sha256);
+    const isGiven = () => options.maySend(peer, sha256) === true;
+    // One that is missing is damaged, too.
     const read =
       isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
     // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.
-    const data = isGiven() ? read : null;
+    const data = isGiven() && blobs.has(sha256) ? read : null;
     const encoded =
       data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });
     const mayLeave = () => data === null || isGiven();

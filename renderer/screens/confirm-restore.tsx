@@ -1,6 +1,6 @@
 import { Box, Text } from '@mantine/core';
 import { useState } from 'react';
-import type { SiteOverview } from '../../core/api/contract.ts';
+import type { Restored } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { ConfirmDialog } from '../components/confirm-dialog.tsx';
@@ -8,7 +8,7 @@ import { RoleButton } from '../components/role-button.tsx';
 import { formatDate, formatPlural } from '../format/format.ts';
 
 /** What a person has to do after the data of this site was put back to an earlier state. */
-export function ConfirmRestore({ restored }: Pick<SiteOverview, 'restored'>) {
+export function ConfirmRestore({ restored: { missing, since } }: { restored: Restored }) {
   const [asking, setAsking] = useState(false);
   const confirm = useAction(() => api.site.confirmRestore.mutate(), {
     changes: ['site', 'audit'],
@@ -16,10 +16,8 @@ export function ConfirmRestore({ restored }: Pick<SiteOverview, 'restored'>) {
     onSuccess: () => setAsking(false),
     ownErrors: true,
   });
-  if (restored === null) return null;
-  const { missing, since } = restored;
   return (
-    <Box>
+    <Box style={{ flexShrink: 0 }}>
       <RoleButton needs={['approver']} onClick={() => setAsking(true)}>
         Confirm the restored data…
       </RoleButton>
@@ -37,7 +35,7 @@ export function ConfirmRestore({ restored }: Pick<SiteOverview, 'restored'>) {
             ? 'How much is missing is not known yet.'
             : missing === 0
               ? 'The coordinator knows of no entry that is missing.'
-              : `At least ${formatPlural(missing, 'entry', 'entries')} of the audit trail missing here.`}
+              : `At least ${formatPlural(missing, 'entry', 'entries')} of the audit trail ${missing === 1 ? 'is' : 'are'} missing here.`}
           {since !== null && ` Certain is only what was recorded until ${formatDate(since)}.`}
         </Text>
         <Text size="sm">

@@ -189,7 +189,8 @@ function OpenRound({ run, round }: { run: RunDetail; round: RoundRow }) {
       description={`${stage.label}, rank ${round.rank}. ${stage.explanation}`}
       actions={
         <Group gap="sm" wrap="nowrap">
-          {round.deadlineAt && (
+          {/* No deadline passes while the run is paused. */}
+          {round.deadlineAt && run.status !== 'paused' && (
             <Text size="xs" c="dimmed">
               closes at the latest {formatDateTime(round.deadlineAt)}
             </Text>

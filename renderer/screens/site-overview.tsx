@@ -18,6 +18,7 @@ import {
   formatCount,
   formatDate,
   formatDateTime,
+  formatDuration,
   formatLoss,
   formatPlural,
   formatRound,
@@ -40,8 +41,8 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
   const { images, subjects } = overview;
   return (
     <Stack gap="lg">
-      <ConfirmRestore restored={overview.restored} />
-      {overview.approval ? <ApprovalPanel card={overview.approval} /> : <ActivityCard overview={overview} />}
+      {(overview.restored !== null || overview.approval === null) && <ActivityCard overview={overview} />}
+      {overview.approval && <ApprovalPanel card={overview.approval} />}
       <ConsentsEnding
         expiring={overview.consents.expiring}
         // The letter says it already.
@@ -94,10 +95,9 @@ function Overview({ overview, status }: { overview: SiteOverview; status: AgentS
 /** By how much the clock here differs, where that is more than the measurement's own error. */
 function clockText(clock: AgentStatus['clock']): string {
   if (clock === null) return '–';
-  const seconds = Math.round(clock.aheadMs / 1000);
   if (Math.abs(clock.aheadMs) <= clock.withinMs + 1000) return 'as the coordinator’s';
-  const side = seconds > 0 ? 'ahead of' : 'behind';
-  return `${formatPlural(Math.abs(seconds), 'second')} ${side} the coordinator’s`;
+  const side = clock.aheadMs > 0 ? 'ahead of' : 'behind';
+  return `${formatDuration(Math.abs(clock.aheadMs))} ${side} the coordinator’s`;
 }
 
 /** Consents that end soon, so that somebody asks the subjects in time. */
@@ -156,7 +156,11 @@ function ActivityCard({ overview }: { overview: SiteOverview }) {
               : words.explanation}
           </Text>
         </div>
-        <PauseButton overview={overview} />
+        {overview.restored ? (
+          <ConfirmRestore restored={overview.restored} />
+        ) : (
+          <PauseButton overview={overview} />
+        )}
       </Group>
       <AnswerLinks overview={overview} />
       {progress && (

@@ -188,6 +188,17 @@ test('declined, the coordinator reads the reason', async () => {
   await coordinator.page.getByText('The site declined this run: We have to ask our board first.').waitFor();
 });
 
+test('a run that is paused says so, and goes on when somebody resumes it', async () => {
+  const { page, button } = coordinator;
+  await button('Pause').click();
+  await page.getByText('This run was paused by hand').waitFor();
+
+  await button('Resume').click();
+
+  await page.getByText('This run was paused by hand').waitFor({ state: 'detached' });
+  await button('Pause').waitFor();
+});
+
 test('approved within limits after all, the site trains; both screens follow it to the end', async () => {
   const { page } = coordinator;
   await site.page.getByRole('link', { name: 'Read the letter again' }).click();
@@ -262,6 +273,32 @@ async function oneTrainedSubject(): Promise<{ pseudonym: string; trained: number
   }
   throw new Error('no subject took part in the run');
 }
+
+test('a backup is made on the screen, verified, and listed; a file that is there is never replaced', async () => {
+  const { page, button, field, goTo } = site;
+  await goTo('Backups');
+  await page.getByText('No backup yet').waitFor();
+  await page.getByRole('textbox', { name: 'File' }).fill(join(folder, 'site.anneal'));
+  await field('Passphrase').fill('lantern orchid gravel teapot');
+  await field('The same once more').fill('lantern orchid gravel');
+  await page.getByText('The two differ.').waitFor();
+  expect(await button('Make the backup').isDisabled()).toBe(true);
+  await field('The same once more').fill('lantern orchid gravel teapot');
+  await button('Make the backup').click();
+
+  await page.getByText(/^The backup is written and was read back: /).waitFor();
+  const list = page.getByRole('table', { name: 'Backups so far' }).getByRole('row');
+  await expect.poll(() => list.count()).toBe(2);
+  expect(await field('Passphrase').inputValue(), 'nothing of it stays on the screen').toBe('');
+
+  site.watch.expectedStatuses.add(409);
+  await field('Passphrase').fill('lantern orchid gravel teapot');
+  await field('The same once more').fill('lantern orchid gravel teapot');
+  await button('Make the backup').click();
+  await page.getByRole('alert').getByText('There is a file of that name already.').waitFor();
+  await expect.poll(() => list.count()).toBe(2);
+  site.watch.expectedStatuses.clear();
+});
 
 test('the audit trails of both are whole and tell what happened', async () => {
   await Promise.all([coordinator.goTo('Audit trail'), site.goTo('Audit trail')]);

@@ -1,5 +1,5 @@
 /** Every invariant, one function each. docs/reliability.md says the same in words. */
-import { consentedUpdates, keptDecisions, servedUpdates } from './consents.ts';
+import { consentedUpdates, keptDecisions, servedUpdates, stoppedSites } from './consents.ts';
 import { type Known, nothingKnown, sameBytes } from './determinism.ts';
 import type { Evidence, Violation } from './evidence.ts';
 import { wholeFiles, wholeTrails } from './integrity.ts';
@@ -29,6 +29,7 @@ export function createChecker(): Checker {
     consentedUpdates,
     keptDecisions,
     servedUpdates,
+    stoppedSites,
     noMishaps,
     boundedMemory,
     boundedDisk,
