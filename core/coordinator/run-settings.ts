@@ -9,6 +9,7 @@ import {
   runSettingsSchema,
 } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
+import { withSharedNames } from '../models/target-modules.ts';
 import { statisticWeights } from '../models/trainable-weights.ts';
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
@@ -71,7 +72,7 @@ export function completeRunConfig(
     robust: defaultRobust(settings, drawn),
     // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.
     ...(needsEqualWeights(settings) && { weighting: 'equal' }),
-    ...settings,
+    ...withSharedNames(base, settings),
   });
   if (!parsed.success) throw badSetting(parsed.error);
   const config = parsed.data;

@@ -35,7 +35,8 @@ const count = z.number().int().nonnegative();
 const sizes = z.array(count);
 const positive = z.number().positive();
 const annealSchema = z.object({
-  formatVersion: z.literal(1),
+  /** 2 where `unfolded` names layers, which a reader of 1 would take for what they are not. */
+  formatVersion: z.union([z.literal(1), z.literal(2)]),
   baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
   classes: z.array(z.string()),
   layers: z.array(
@@ -53,6 +54,8 @@ const annealSchema = z.object({
   emptyLayers: z.array(z.object({ module: z.string(), scale: positive, aShape: sizes, bShape: sizes })),
   /** Module of the classifier, and what its weight was multiplied with: Anneal's head reads the embedding times that. */
   head: z.object({ module: z.string(), gain: positive }).default({ module: ownPeftNames.head, gain: 1 }),
+  /** Layers whose B was divided by the scales of a normalisation that the base model has folded into its weights. */
+  unfolded: z.array(z.string()).default([]),
   weightsSha256: z.string(),
   baseWeightsSha256: z.string().nullable(),
 });
@@ -72,6 +75,14 @@ export interface PeftWriteOptions {
   readonly names?: PeftNames;
   /** With which dropout it was trained, for who goes on with it in Python. */
   readonly loraDropout?: number;
+  /** Layers that the folder has in another scale than the base model; told to who reads it. */
+  readonly unfolded?: readonly string[];
+}
+
+export interface PeftFolder {
+  readonly state: ModelState;
+  /** See {@link PeftWriteOptions.unfolded}. */
+  readonly unfolded: readonly string[];
 }
 
 /**
@@ -99,7 +110,7 @@ export async function writePeftFolder(
   const config = {
     ...adapterConfig(modules, base.id, head.module, options.loraDropout ?? 0),
     anneal: {
-      formatVersion: 1,
+      formatVersion: (options.unfolded ?? []).length === 0 ? 1 : 2,
       baseSha256: state.baseSha256,
       classes: [...state.classes],
       layers: describeLayers(state, modules),
@@ -107,6 +118,7 @@ export async function writePeftFolder(
         .filter((layer) => layer.r === 0)
         .map(({ module, scale, a, b }) => ({ module, scale, aShape: [...a.dims], bShape: [...b.dims] })),
       head,
+      unfolded: [...(options.unfolded ?? [])],
       weightsSha256: sha256(weights),
       baseWeightsSha256: baseWeights === null ? null : sha256(baseWeights),
     } satisfies AnnealPart,
@@ -126,7 +138,7 @@ export async function writePeftFolder(
  * head's gain is no power of two, the last bit of a value may be rounded.)
  * @throws AppError MODEL_FILE_INVALID naming the file and what was expected
  */
-export async function readPeftFolder(folder: string): Promise<ModelState> {
+export async function readPeftFolder(folder: string): Promise<PeftFolder> {
   const { anneal } = parseConfig(await readNamed(folder, peftConfigName));
   const weights = await readHashed(folder, peftWeightsName, anneal.weightsSha256);
   const tensors = decodeSafetensors(weights, peftWeightsName).tensors;
@@ -161,7 +173,8 @@ export async function readPeftFolder(folder: string): Promise<ModelState> {
     const bytes = await readHashed(folder, baseWeightsName, anneal.baseWeightsSha256);
     for (const [name, tensor] of decodeSafetensors(bytes, baseWeightsName).tensors) base.set(name, tensor);
   }
-  return { baseSha256: anneal.baseSha256, classes: anneal.classes, lora, head, base };
+  const state = { baseSha256: anneal.baseSha256, classes: anneal.classes, lora, head, base };
+  return { state, unfolded: anneal.unfolded };
 }
 
 function readLayer(

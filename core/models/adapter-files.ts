@@ -7,6 +7,7 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BaseModel } from './base-model.ts';
+import { readNormScales } from './folded-norm.ts';
 import { exportOnnxModel } from './onnx/export.ts';
 import { checkState, exportPeftFolder } from './peft-import.ts';
 import { peftNameStyles } from './peft-names.ts';
@@ -17,6 +18,8 @@ export const adapterFormats = ['peft', 'onnx', 'weights'] as const;
 export const exportOptionsSchema = z.object({
   format: z.enum(adapterFormats).optional(),
   names: z.enum(peftNameStyles).optional(),
+  /** See {@link readNormScales}: `none`, or the path of a file. */
+  bnScales: z.string().min(1).max(4096).optional(),
 });
 export type ExportOptions = z.infer<typeof exportOptionsSchema>;
 
@@ -37,12 +40,13 @@ export async function writeAdapter(
   base: BaseModel,
   options: ExportOptions & TrainedWith = {},
 ): Promise<void> {
-  const { format = 'peft', names, loraDropout, arcScale } = options;
+  const { format = 'peft', names, bnScales, loraDropout, arcScale } = options;
   try {
     if (format === 'peft') {
       const named = names === undefined ? {} : { names };
       const dropout = loraDropout === undefined ? {} : { loraDropout };
-      await exportPeftFolder(target, state, base, { ...named, ...dropout });
+      const normScales = bnScales === undefined ? undefined : await readNormScales(bnScales);
+      await exportPeftFolder(target, state, base, { ...named, ...dropout, normScales });
     } else if (format === 'onnx') {
       await exportOnnxModel(base, state, target, arcScale === undefined ? {} : { arcScale });
     } else {

@@ -8,7 +8,7 @@ import type { FloatTensor } from '../shared/tensor.ts';
 
 /** A layer that can carry LoRA factors. */
 export interface AdaptableLayer {
-  /** Name in PEFT's sense, for instance `conv32_1.conv1` or `blocks.3.attn.q`. */
+  /** Name in PEFT's sense, for instance `conv32_1.conv1` or `blocks.3.attn.q`; the same wherever the base model is. */
   readonly module: string;
   readonly kind: 'conv' | 'linear';
   /** Name of its weight in `BaseModel.weights` and in the graph's initializers. */
@@ -17,16 +17,31 @@ export interface AdaptableLayer {
   readonly weightDims: readonly number[];
   /** Index of the block it belongs to, counted from the input; for `last-k`. */
   readonly block: number;
-  /** The module that Hugging Face PEFT would adapt, where it is wider than this layer: timm's fused `blocks.3.attn.qkv`. */
+  /**
+   * The module that Hugging Face PEFT would adapt, where it has another name (that of an ONNX file, which differs from file to
+   * file) or is wider than this layer: timm's fused `blocks.3.attn.qkv`.
+   */
   readonly peftModule?: string;
   /** With `peftModule`: this layer is its output rows from `start` on; it has `rows` of them in all. */
   readonly peftPart?: { readonly start: number; readonly rows: number };
+  /** Its weights hold the scales of a batch normalisation that stood behind it, as far as the file tells; see folded-norm.ts. */
+  readonly foldedNorm?: boolean;
 }
 
 /** What the forward graph does to pixels first: (pixel / 255 - mean) / deviation; red, green, blue. */
 export interface Normalisation {
   readonly mean: readonly number[];
   readonly deviation: readonly number[];
+}
+
+/** Where what is done to the pixels of an ONNX file is known from, for people to see. */
+export interface Preprocessing {
+  /** Who said how pixels are normalised: the person at the import, or the file's own first nodes. */
+  readonly source: 'given' | 'recognised';
+  /** What the file itself does with pixels of 0…range: (pixel − mean) / deviation; null when it does nothing. */
+  readonly inside: ({ readonly range: 1 | 255 } & Normalisation) | null;
+  readonly channelOrder: 'rgb' | 'bgr';
+  readonly channelSource: 'given' | 'recognised' | 'assumed';
 }
 
 export interface BaseModel {
@@ -48,6 +63,7 @@ export interface BaseModel {
   readonly headGain: number;
   /** For people to see; it is part of the graph already. */
   readonly normalisation?: Normalisation;
+  readonly preprocessing?: Preprocessing;
   /** Forward graph: input `pixels` float32 [batch, 3, size, size], RGB 0…255 (normalisation is inside); output `embedding` [batch, embeddingSize]. */
   buildGraph(batch: number): Graph;
 }

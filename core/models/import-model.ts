@@ -70,6 +70,7 @@ export async function importModel(
       id,
       format: source.format,
       sha256: model.sha256,
+      ...(source.format === 'onnx' ? { identity: 2 as const } : {}),
       licence,
       inputSize: model.inputSize,
       alignment,
@@ -79,6 +80,7 @@ export async function importModel(
         model.normalisation === undefined
           ? null
           : { mean: [...model.normalisation.mean], deviation: [...model.normalisation.deviation] },
+      ...(model.preprocessing === undefined ? {} : { preprocessing: model.preprocessing }),
       options: settings,
       files,
       importedAt: new Date().toISOString(),

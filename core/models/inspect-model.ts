@@ -5,7 +5,7 @@ import { loraDims } from '../lora/inject.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import { elementCount } from '../shared/tensor.ts';
-import type { AdaptableLayer, BaseModel, Normalisation } from './base-model.ts';
+import type { AdaptableLayer, BaseModel, Normalisation, Preprocessing } from './base-model.ts';
 import {
   findModelSource,
   formatOptions,
@@ -22,8 +22,20 @@ export const reportedRanks = [4, 8, 16, 32] as const;
 export interface PresetReport {
   readonly name: string;
   readonly layers: number;
+  /** Of all layers that can be adapted, 0…1. */
+  readonly share: number;
   /** Values in the factors of all its layers, by rank. */
   readonly parametersByRank: Readonly<Record<number, number>>;
+}
+
+export interface LayerReport {
+  readonly module: string;
+  /** What the file calls it, where that is something else: PEFT's name. */
+  readonly nameInFile: string;
+  readonly kind: 'conv' | 'linear';
+  readonly weightDims: readonly number[];
+  /** A batch normalisation was folded into its weights, as far as the file tells. */
+  readonly foldedNorm: boolean;
 }
 
 export interface ModelReport {
@@ -38,11 +50,13 @@ export interface ModelReport {
   readonly alignmentAssumed: boolean;
   readonly embeddingSize: number | null;
   readonly normalisation: Normalisation | null;
+  /** Where that is known from, and what the file does to its pixels itself; null for folders and built-in models. */
+  readonly preprocessing: Preprocessing | null;
   /** Weights of the whole network. */
   readonly parameters: number | null;
   readonly presets: readonly PresetReport[];
   /** Layers that can be adapted, in the order of the network. */
-  readonly layers: readonly { module: string; kind: 'conv' | 'linear'; weightDims: readonly number[] }[];
+  readonly layers: readonly LayerReport[];
   readonly importedAt: string | null;
   /** What the ONNX file itself holds. */
   readonly onnx: OnnxDescription | null;
@@ -80,6 +94,7 @@ const nothingKnown = {
   alignmentAssumed: false,
   embeddingSize: null,
   normalisation: null,
+  preprocessing: null,
   parameters: null,
   presets: [],
   layers: [],
@@ -95,6 +110,7 @@ export function describeModel(
   | 'alignment'
   | 'embeddingSize'
   | 'normalisation'
+  | 'preprocessing'
   | 'parameters'
   | 'presets'
   | 'layers'
@@ -105,6 +121,7 @@ export function describeModel(
   const presets = Object.entries(base.presets).map(([name, modules]) => ({
     name,
     layers: modules.length,
+    share: base.layers.length === 0 ? 0 : modules.length / base.layers.length,
     parametersByRank: Object.fromEntries(
       reportedRanks.map((rank) => [
         rank,
@@ -115,9 +132,13 @@ export function describeModel(
   return {
     ...pick(base, 'sha256', 'inputSize', 'alignment', 'embeddingSize'),
     normalisation: base.normalisation ?? null,
+    preprocessing: base.preprocessing ?? null,
     parameters,
     presets,
-    layers: base.layers.map(({ module, kind, weightDims }) => ({ module, kind, weightDims })),
+    layers: base.layers.map(({ module, kind, weightDims, peftModule, foldedNorm = false }) => ({
+      ...{ module, kind, weightDims, foldedNorm },
+      nameInFile: peftModule ?? module,
+    })),
   };
 }
 

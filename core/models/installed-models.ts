@@ -13,7 +13,7 @@ import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { jsonText, plural } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
-import type { BaseModel } from './base-model.ts';
+import type { BaseModel, Preprocessing } from './base-model.ts';
 import { openModelFiles } from './model-formats.ts';
 
 export const manifestName = 'anneal-model.json';
@@ -27,12 +27,23 @@ export const modelIdSchema = z
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const perChannel = z.array(z.number()).length(3);
 
+const preprocessingSchema: z.ZodType<Preprocessing> = z.strictObject({
+  source: z.enum(['given', 'recognised']),
+  inside: z
+    .strictObject({ range: z.union([z.literal(1), z.literal(255)]), mean: perChannel, deviation: perChannel })
+    .nullable(),
+  channelOrder: z.enum(['rgb', 'bgr']),
+  channelSource: z.enum(['given', 'recognised', 'assumed']),
+});
+
 const modelManifestSchema = z.strictObject({
   formatVersion: z.literal(1),
   id: modelIdSchema,
   format: z.enum(['vit', 'onnx']),
   /** Identity of the base model: what a round manifest names. */
   sha256: hash,
+  /** By which rule it came about; absent for folders, and for ONNX files of the time when names counted. */
+  identity: z.literal(2).optional(),
   licence: z.string(),
   /** Side of the square input in pixels. */
   inputSize: z.number().int().positive(),
@@ -43,6 +54,8 @@ const modelManifestSchema = z.strictObject({
   embeddingSize: z.number().int().positive(),
   /** Of pixels scaled to 0…1; null when the network takes pixels as they are or normalises them itself. */
   normalisation: z.strictObject({ mean: perChannel, deviation: perChannel }).nullable(),
+  /** Where it is known from; absent for folders, and for what an earlier version imported. */
+  preprocessing: preprocessingSchema.optional().catch(undefined),
   /** What the person said at the import, in the words of the format's own options. */
   options: z.record(z.string(), z.unknown()),
   /** The file that is opened; the first of `files` for ONNX. */
@@ -132,9 +145,18 @@ export async function openInstalledModel(modelsFolder: string, manifest: ModelMa
       );
     }
   }
-  const model = await openModelFiles(join(modelsFolder, id), manifest);
+  const model = await openModelFiles(
+    join(modelsFolder, id),
+    { ...manifest, options: settledOptions(manifest) },
+    { identity: manifest.identity ?? 1 },
+  );
   if (model.sha256 === manifest.sha256) return model;
   throw damaged(id, 'its weights are not those that were imported');
+}
+
+/** What the import took for pixels stays, also where it would ask today. */
+function settledOptions({ format, options, normalisation }: ModelManifest): Record<string, unknown> {
+  return format === 'onnx' && normalisation !== null ? { ...normalisation, ...options } : options;
 }
 
 export interface ModelCheck {

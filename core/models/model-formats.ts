@@ -6,7 +6,7 @@ import { type Alignment, alignmentSchema, originalAlignment } from '../config/al
 import { AppError } from '../shared/errors.ts';
 import { alignBase, type BaseModel } from './base-model.ts';
 import { inspectOnnxFile } from './onnx/inspect.ts';
-import { openOnnxModel } from './onnx/onnx-model.ts';
+import { type OpenChoice, openOnnxModel } from './onnx/onnx-model.ts';
 import { type OnnxDescription, onnxOptionsSchema } from './onnx/options.ts';
 import { listVitFiles, openVitFolder, vitOptionsSchema } from './vit-folder.ts';
 import { readVitSettings } from './vit-settings.ts';
@@ -25,6 +25,8 @@ export const importOptionsSchema = z.strictObject({
   pooling: z.enum(['class', 'mean', 'first']).optional(),
   mean: z.array(z.number()).length(3).optional(),
   deviation: z.array(z.number().positive()).length(3).optional(),
+  /** Values of a pixel, 0…range: those that `mean` and `deviation` refer to (1 when absent); alone, those that the network takes. */
+  range: z.union([z.literal(1), z.literal(255)]).optional(),
   channelOrder: z.enum(['rgb', 'bgr']).optional(),
   /** Name of the value of an ONNX file that is the embedding. */
   output: z.string().min(1).optional(),
@@ -99,12 +101,41 @@ export function proposeId(name: string): string {
     .replace(/[.-]+$/, '');
 }
 
+/** Largest deviation of pixels of 0…1 that makes sense; 1 is that of pixels that are fed as they are. */
+const mostDeviation = 1;
+
+/**
+ * Means and deviations of pixels of 0…1, as models keep them.
+ * @throws AppError CONFIG_INVALID for numbers that are those of another range
+ */
+function inUnitRange<T extends ImportOptions>({ range, ...options }: T): Omit<T, 'range'> {
+  const { mean, deviation } = options;
+  if (range !== undefined && mean === undefined && deviation === undefined) {
+    return { ...options, mean: [0, 0, 0], deviation: [1, 1, 1].map((value) => value / range) };
+  }
+  const largest = Math.max(...(mean ?? [0]).map(Math.abs), ...(deviation ?? [0]));
+  if (range !== 255 && largest > mostDeviation) {
+    throw new AppError(
+      'CONFIG_INVALID',
+      `The mean and the standard deviation of pixels of 0…1 cannot be as large as ${largest}.`,
+      { action: 'Add --range 255 if they are those of pixels of 0…255.' },
+    );
+  }
+  const scaled = (values: readonly number[]) => values.map((value) => value / (range ?? 1));
+  return {
+    ...options,
+    ...(mean === undefined ? {} : { mean: scaled(mean) }),
+    ...(deviation === undefined ? {} : { deviation: scaled(deviation) }),
+  };
+}
+
 /**
  * The options of the format itself.
  * @throws AppError CONFIG_INVALID naming an option that the format does not have or whose value is wrong
  */
 export function formatOptions(format: ModelFormat, options: ImportOptions): Record<string, unknown> {
-  const { id: _id, licence: _licence, alignment: _alignment, ...rest } = options;
+  const { id: _id, licence: _licence, alignment: _alignment, ...said } = options;
+  const rest = inUnitRange(said);
   // The formats came to their names apart from each other; a person sees one.
   const named = format === 'onnx' ? { ...rest, inputSize: rest.imageSize, imageSize: undefined } : rest;
   const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
@@ -163,7 +194,7 @@ export async function openNewModel(
   model: Omit<ModelFiles, 'alignment'>,
   said: Alignment | undefined,
 ): Promise<{ base: BaseModel; alignmentAssumed: boolean }> {
-  const network = await openModelFiles(folder, model);
+  const network = await openModelFiles(folder, model, { isNew: true });
   const assumed = assumedAlignment({ format: model.format, inputSize: network.inputSize });
   return { base: alignBase(network, said ?? assumed), alignmentAssumed: said === undefined };
 }
@@ -172,15 +203,19 @@ export async function openNewModel(
  * Opens the files of a model.
  * @throws AppError MODEL_FILE_INVALID | OPERATOR_UNSUPPORTED | CONFIG_INVALID
  */
-export async function openModelFiles(folder: string, model: ModelFiles): Promise<BaseModel> {
-  return alignBase(await openNetwork(folder, model), model.alignment ?? originalAlignment);
+export async function openModelFiles(
+  folder: string,
+  model: ModelFiles,
+  choice: OpenChoice = {},
+): Promise<BaseModel> {
+  return alignBase(await openNetwork(folder, model, choice), model.alignment ?? originalAlignment);
 }
 
-async function openNetwork(folder: string, model: ModelFiles): Promise<BaseModel> {
+async function openNetwork(folder: string, model: ModelFiles, choice: OpenChoice): Promise<BaseModel> {
   const { id, licence, files } = model;
   if (model.format === 'onnx') {
     const options = onnxOptionsSchema.parse({ ...model.options, id, licence });
-    return openOnnxModel(join(folder, files[0]!.name), options);
+    return openOnnxModel(join(folder, files[0]!.name), options, choice);
   }
   return openVitFolder(folder, vitOptionsSchema.parse({ ...model.options, id, licence }));
 }

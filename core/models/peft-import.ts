@@ -1,7 +1,7 @@
 /** Adapters of Hugging Face PEFT as states of a base model, and the way back. */
 import { z } from 'zod';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
-import { readPeftFolder, writePeftFolder } from '../lora/peft.ts';
+import { type PeftFolder, readPeftFolder, writePeftFolder } from '../lora/peft.ts';
 import { type PeftAdapter, readPeftAdapter } from '../lora/peft-adapter.ts';
 import { peftConfigName, peftWeightsName, readNamed, scaledTensor } from '../lora/peft-format.ts';
 import { invalid } from '../lora/safetensors.ts';
@@ -10,6 +10,7 @@ import { AppError } from '../shared/errors.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import { jsonText, plural } from '../shared/text.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
+import { type NormScales, rescaled } from './folded-norm.ts';
 import { type FoundLayer, type PeftNameStyle, peftModuleIndex, peftNames } from './peft-names.ts';
 
 /** A state without a head when the adapter has none: `head` is empty then and `classes` are those asked for. */
@@ -22,22 +23,23 @@ export interface ImportedAdapter {
 /**
  * Reads a PEFT folder as a state of `base`. A folder of Anneal's own gives back exactly what was written. In others a
  * module's name may be that of timm, of transformers or Anneal's; factors of a fused `qkv` become factors of q, k and v.
- * @param options `classes` in the order of the head's rows; needed unless Anneal wrote the folder
+ * @param options `classes` in the order of the head's rows; needed unless Anneal wrote the folder; `normScales` where
+ *   batch normalisations were folded into adapted convolutions
  * @throws AppError MODEL_FILE_INVALID naming file and tensor, SHAPE_MISMATCH for another base model, CONFIG_INVALID
- *   when the classes are missing or too few
+ *   when the classes are missing or too few, OPERATOR_UNSUPPORTED when those scales are not known
  */
 export async function importPeftFolder(
   folder: string,
   base: BaseModel,
-  options: { classes?: readonly string[] } = {},
+  options: { classes?: readonly string[]; normScales?: NormScales | undefined } = {},
 ): Promise<ImportedAdapter> {
   const own = await readOwn(folder);
   if (own !== null) {
-    checkState(own, base);
-    return { state: renamed(own, options.classes), isOwn: true };
+    checkState(own.state, base);
+    return { state: renamed(folded(own, base, options.normScales), options.classes), isOwn: true };
   }
   const adapter = await readPeftAdapter(folder);
-  const lora = findLayers(adapter, base);
+  const lora = findLayers(adapter, base, options.normScales);
   const head = readHead(adapter, base);
   const { classes } = options;
   const rows = head.get('bias')?.data.length;
@@ -62,18 +64,46 @@ export async function exportPeftFolder(
   folder: string,
   state: ModelState,
   base: BaseModel,
-  options: { names?: PeftNameStyle; loraDropout?: number } = {},
+  options: { names?: PeftNameStyle; loraDropout?: number; normScales?: NormScales | undefined } = {},
 ): Promise<void> {
   checkState(state, base);
+  const names = options.names ?? 'file';
   refuseForeignConvolutions(base, state);
-  await writePeftFolder(folder, state, base, {
-    names: peftNames(base, options.names ?? 'file'),
+  // By Anneal's own names nobody in Python finds a layer: such a folder is for Anneal alone, and stays as it is.
+  const written = names === 'anneal' ? state : unfolded(state, base, options.normScales);
+  await writePeftFolder(folder, written, base, {
+    unfolded: [...written.lora].flatMap(([module, layer]) =>
+      layer === state.lora.get(module) ? [] : [module],
+    ),
+    names: peftNames(base, names),
     ...(options.loraDropout === undefined ? {} : { loraDropout: options.loraDropout }),
   });
 }
 
+/** Factors as the network has them whose batch normalisations were folded. */
+function unfolded(state: ModelState, base: BaseModel, normScales: NormScales | undefined): ModelState {
+  const layers = new Map(base.layers.map((layer) => [layer.module, layer]));
+  const lora = [...state.lora].map(
+    ([module, factors]) => [module, rescaled(layers.get(module)!, factors, normScales, 'unfold')] as const,
+  );
+  return { ...state, lora: new Map(lora) };
+}
+
+/** The way back of {@link unfolded}, of the layers that it changed. */
+function folded(own: PeftFolder, base: BaseModel, normScales: NormScales | undefined): ModelState {
+  const layers = new Map(base.layers.map((layer) => [layer.module, layer]));
+  const lora = new Map(own.state.lora);
+  for (const module of own.unfolded) {
+    const [layer, factors] = [layers.get(module), lora.get(module)];
+    if (layer === undefined || factors === undefined)
+      throw invalid(peftWeightsName, `there is no layer "${module}"`);
+    lora.set(module, rescaled({ ...layer, foldedNorm: true }, factors, normScales, 'fold'));
+  }
+  return { ...own.state, lora };
+}
+
 /** Null when the folder is not of Anneal's own making. A damaged one is not read as if it were another program's. */
-async function readOwn(folder: string): Promise<ModelState | null> {
+async function readOwn(folder: string): Promise<PeftFolder | null> {
   const bytes = await readNamed(folder, peftConfigName);
   const own = jsonText.pipe(z.object({ anneal: z.unknown() })).safeParse(bytes.toString('utf8'));
   return own.success ? readPeftFolder(folder) : null;
@@ -106,7 +136,11 @@ export function checkState(state: ModelState, base: Pick<BaseModel, 'id' | 'sha2
   }
 }
 
-function findLayers(adapter: PeftAdapter, base: BaseModel): Map<string, LoraLayer> {
+function findLayers(
+  adapter: PeftAdapter,
+  base: BaseModel,
+  normScales: NormScales | undefined,
+): Map<string, LoraLayer> {
   const find = peftModuleIndex(base);
   const found = new Map<string, LoraLayer>();
   for (const [module, factors] of adapter.layers) {
@@ -120,7 +154,7 @@ function findLayers(adapter: PeftAdapter, base: BaseModel): Map<string, LoraLaye
     }
     for (const [layer, part] of splitFactors(module, factors, targets)) {
       if (found.has(layer.module)) throw invalid(peftWeightsName, `it adapts "${layer.module}" twice`);
-      found.set(layer.module, part);
+      found.set(layer.module, rescaled(layer, part, normScales, 'fold'));
     }
   }
   // In the order of the base model, as a run would have it.

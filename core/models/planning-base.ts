@@ -6,7 +6,7 @@ import { invalid } from '../lora/safetensors.ts';
 import { AppError } from '../shared/errors.ts';
 import type { BaseModel } from './base-model.ts';
 import type { Catalogue } from './catalogue.ts';
-import { findModelSource, openNewModel, unstatedLicence } from './model-formats.ts';
+import { findModelSource, type ModelSource, openModelFiles, unstatedLicence } from './model-formats.ts';
 import type { VitConfig } from './vit-config.ts';
 import { createShapeOnlyVit, vitPresets } from './vit-presets.ts';
 import { parse, readJsonFile, readVitSettings, usualHeads, vitConfigFile } from './vit-settings.ts';
@@ -44,10 +44,19 @@ export async function openPlanningBase(catalogue: Catalogue, name: string): Prom
   if (isConfig) return { base: createShapeOnlyVit(await readVitShapes(folder)), shapesOnly: true };
   const source = await findModelSource(name);
   const files = source.files.map((file) => ({ name: file }));
-  const described = { id: source.name, licence: unstatedLicence, format: source.format, options: {}, files };
-  const { base } = await openNewModel(source.folder, described, undefined);
-  return { base, shapesOnly: false };
+  const described = {
+    id: source.name,
+    licence: unstatedLicence,
+    format: source.format,
+    options: anyPixels(source.format),
+    files,
+  };
+  return { base: await openModelFiles(source.folder, described), shapesOnly: false };
 }
+
+/** Planning counts shapes, which no normalisation changes: one that a file does not tell is not asked for. */
+const anyPixels = (format: ModelSource['format']): Record<string, unknown> =>
+  format === 'onnx' ? { mean: [0, 0, 0], deviation: [1, 1, 1] } : {};
 
 async function hasWeights(folder: string): Promise<boolean> {
   const files = [...(await findWeightFiles(folder)).keys()];

@@ -1,5 +1,11 @@
 /** Which layers get LoRA factors. */
-import { compileModuleSelector, endsWithName, type ModuleSelector } from '../lora/module-pattern.ts';
+import {
+  compileModuleSelector,
+  compilePatternTable,
+  endsWithName,
+  longestKeyFirst,
+  type ModuleSelector,
+} from '../lora/module-pattern.ts';
 import { AppError } from '../shared/errors.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
 
@@ -29,7 +35,7 @@ export function resolveTargetModules(
   const chosen = chooseLayers(base, targetModules);
   if (excludeModules === undefined) return chosen;
   const isExcluded = compileModuleSelector(asList(excludeModules), 'excludeModules');
-  const left = chosen.filter((layer) => !isExcluded(layer.module));
+  const left = chosen.filter((layer) => !namesOf(layer).some(isExcluded));
   if (left.length === 0) throw unknown(base, 'The setting "excludeModules" leaves no layer to adapt.');
   return left;
 }
@@ -40,6 +46,57 @@ export function presetNames(base: Adaptable): string[] {
   return [...new Set([...Object.keys(base.presets), ...common])];
 }
 
+/**
+ * Settings that name layers as the base model's file does, by the names that all sites have: theirs may be other files.
+ * @throws AppError CONFIG_INVALID as {@link resolveTargetModules}
+ */
+export function withSharedNames<T extends LayerSettings>(base: Adaptable, settings: T): T {
+  if (base.layers.every((layer) => namesOf(layer).length === 1)) return settings;
+  const { targetModules, excludeModules, rankPattern, alphaPattern } = settings;
+  const isPreset =
+    typeof targetModules === 'string' &&
+    [base.presets, commonPresets].some((presets) => Object.hasOwn(presets, targetModules));
+  const shared = (selector: ModuleSelector) => chooseLayers(base, selector).map(({ module }) => module);
+  return {
+    ...settings,
+    ...(targetModules === undefined || isPreset ? {} : { targetModules: shared(targetModules) }),
+    ...(excludeModules === undefined ? {} : { excludeModules: excluded(base, excludeModules) }),
+    ...(rankPattern === undefined ? {} : { rankPattern: patternByModule(base, rankPattern, 'rankPattern') }),
+    ...(alphaPattern === undefined
+      ? {}
+      : { alphaPattern: patternByModule(base, alphaPattern, 'alphaPattern') }),
+  };
+}
+
+interface LayerSettings {
+  readonly targetModules?: string | string[] | undefined;
+  readonly excludeModules?: string | string[] | undefined;
+  readonly rankPattern?: Record<string, number> | undefined;
+  readonly alphaPattern?: Record<string, number> | undefined;
+}
+
+/** A selector that excludes nothing stays as it is: an empty list is no setting. */
+function excluded(base: Adaptable, selector: string | string[]): string | string[] {
+  const isExcluded = compileModuleSelector(asList(selector), 'excludeModules');
+  const modules = base.layers.filter((layer) => namesOf(layer).some(isExcluded)).map(({ module }) => module);
+  return modules.length === 0 ? selector : modules;
+}
+
+function patternByModule(
+  base: Adaptable,
+  table: Record<string, number>,
+  what: string,
+): Record<string, number> {
+  const find = compilePatternTable(longestKeyFirst(table), what);
+  const found = base.layers.flatMap((layer) => {
+    const value = namesOf(layer)
+      .map(find)
+      .find((each) => each !== undefined);
+    return value === undefined ? [] : [[layer.module, value] as const];
+  });
+  return found.length === 0 ? table : Object.fromEntries(found);
+}
+
 function chooseLayers(base: Adaptable, targetModules: ModuleSelector): AdaptableLayer[] {
   if (typeof targetModules !== 'string') return byNames(base, targetModules);
   if (Object.hasOwn(base.presets, targetModules))
@@ -48,11 +105,11 @@ function chooseLayers(base: Adaptable, targetModules: ModuleSelector): Adaptable
     const layers = base.layers.filter(commonPresets[targetModules]!);
     if (layers.length > 0) return layers;
   } else if (plainName.test(targetModules)) {
-    const layers = base.layers.filter((layer) => endsWithName(layer.module, targetModules));
+    const layers = base.layers.filter((layer) => hasName(layer, targetModules));
     if (layers.length > 0) return layers;
   } else {
     const matches = compileModuleSelector(targetModules, 'targetModules');
-    const layers = base.layers.filter((layer) => matches(layer.module));
+    const layers = base.layers.filter((layer) => namesOf(layer).some(matches));
     if (layers.length > 0) return layers;
     throw unknown(base, `No layer of the base model ${base.id} matches the pattern "${targetModules}".`);
   }
@@ -63,16 +120,22 @@ function chooseLayers(base: Adaptable, targetModules: ModuleSelector): Adaptable
   );
 }
 
-const isExactly = (module: string, name: string) => module === name;
+/** What a person may call a layer: by its name in a run, and by that in the base model's own file. */
+const namesOf = ({ module, peftModule, peftPart }: AdaptableLayer): string[] =>
+  peftModule === undefined || peftPart !== undefined ? [module] : [module, peftModule];
+
+const hasName = (layer: AdaptableLayer, name: string) =>
+  namesOf(layer).some((own) => endsWithName(own, name));
+const isExactly = ({ module }: AdaptableLayer, name: string) => module === name;
 
 function byNames(
   base: Adaptable,
   names: readonly string[],
-  matches: (module: string, name: string) => boolean = endsWithName,
+  matches: (layer: AdaptableLayer, name: string) => boolean = hasName,
 ): AdaptableLayer[] {
   const unused = new Set(names);
-  const layers = base.layers.filter(({ module }) => {
-    const found = names.filter((name) => matches(module, name));
+  const layers = base.layers.filter((layer) => {
+    const found = names.filter((name) => matches(layer, name));
     for (const name of found) unused.delete(name);
     return found.length > 0;
   });
@@ -89,7 +152,9 @@ function asList(selector: ModuleSelector): ModuleSelector {
 }
 
 function unknown(base: Adaptable, message: string): AppError {
-  const examples = [base.layers[0], base.layers.at(-1)].map((layer) => layer?.module ?? 'none');
+  const examples = [base.layers[0], base.layers.at(-1)].map(
+    (layer) => (layer && namesOf(layer).at(-1)) ?? 'none',
+  );
   return new AppError('CONFIG_INVALID', message, {
     action: `Name a set of modules, or layers such as ${[...new Set(examples)].join(' and ')}.`,
   });

@@ -198,7 +198,7 @@ function normalisationOf(settings: VitSettings, options: VitOptions) {
   const deviation = options.deviation ?? settings.deviation;
   if (mean !== undefined && deviation !== undefined) return { mean, deviation };
   throw new AppError('CONFIG_INVALID', 'The folder does not say how the model wants its pixels normalised.', {
-    action: `Give --mean and --deviation, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
+    action: `Give --mean and --std, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
   });
 }
 

@@ -10,8 +10,8 @@ import { loadEngine } from '../engine/engines.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { countLayers } from '../graph/count-layers.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
+import { checkedFaces, requireDifferences } from './embedding-check.ts';
 import { correlationOf, type Rebuilt, rebuildHeldOut, similarityOf } from './leak-test-decoder.ts';
 import { drawLeakFaces, faceSide, type LeakFaces, targetSide } from './leak-test-faces.ts';
 import type { LeakProgress } from './leak-test-protocol.ts';
@@ -27,7 +27,7 @@ const mostNumbers = 65_536;
 /**
  * Takes seconds for a network of the size of face-resnet-128, minutes for a large vision transformer: 512 forward
  * passes. Computes in this process and keeps it busy; see leak-test-process.ts.
- * @throws AppError TRAINING_FAILED when the network does not run, MODEL_FILE_INVALID when it gives no numbers
+ * @throws AppError TRAINING_FAILED when the network does not run, MODEL_UNSUITABLE when its embeddings hardly differ or are no numbers
  */
 export async function measureLeak(
   base: BaseModel,
@@ -92,17 +92,15 @@ async function embed(
           embeddings[(first + slot) * width + column] = data[from]!;
         }
       }
-      onDone(first + batchSize);
+      const done = first + batchSize;
+      if (done === checkedFaces) requireDifferences(base, embeddings.subarray(0, done * width), width);
+      onDone(done);
     }
   } finally {
     await executable.release();
   }
-  if (embeddings.every(Number.isFinite)) return embeddings;
-  throw new AppError(
-    'MODEL_FILE_INVALID',
-    `The base model "${base.id}" gives embeddings with values that are no finite numbers.`,
-    { action: 'Check the normalisation (--mean, --deviation), or get a new copy of the model.' },
-  );
+  requireDifferences(base, embeddings, width);
+  return embeddings;
 }
 
 /** Planes of red, green and blue for each face, in the network's size. */

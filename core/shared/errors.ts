@@ -167,6 +167,11 @@ export const errorTable = {
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
   MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },
+  MODEL_UNSUITABLE: {
+    status: 422,
+    action:
+      'Check how the model takes its pixels (--mean, --std, --range), and which of its values is the embedding (--output).',
+  },
   MODEL_LEAKS: {
     status: 422,
     action:

@@ -12,7 +12,7 @@ import { exportOnnxModel } from '../../core/models/onnx/export.ts';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
 import { elementCount, floatTensor } from '../../core/shared/tensor.ts';
 import { loadBaseModel } from '../fixtures/base-models.ts';
-import { largestDifference, temporaryFolder, testPixels, waves } from '../fixtures/onnx-files.ts';
+import { halves, largestDifference, temporaryFolder, testPixels, waves } from '../fixtures/onnx-files.ts';
 
 const fixture = (name: string) => path.join(import.meta.dirname, '../fixtures/onnx', `${name}.onnx`);
 const classes = ['one', 'two', 'three'];
@@ -74,7 +74,7 @@ const fixtures = [
 
 describe('exportOnnxModel', () => {
   it.each(fixtures)('%s: merged file gives the embeddings of the adapter for any batch', async (name) => {
-    const base = await openOnnxModel(fixture(name), { id: 'imported', licence: 'MIT' });
+    const base = await openOnnxModel(fixture(name), { id: 'imported', licence: 'MIT', ...halves });
     const state = stateOf(base);
     const { session, result } = await exported(base, state);
     expect(result.isBatchOpen).toBe(true);
@@ -104,7 +104,7 @@ describe('exportOnnxModel', () => {
   });
 
   it('names the base and the classes in its metadata and can be imported again', async () => {
-    const base = await openOnnxModel(fixture('vit-16'), { id: 'imported', licence: 'MIT' });
+    const base = await openOnnxModel(fixture('vit-16'), { id: 'imported', licence: 'MIT', ...halves });
     const { file, folder, result, session } = await exported(base, stateOf(base));
     const bytes = await readFile(file);
     const metadata = onnxProto.onnx.ModelProto.decode(bytes).metadataProps!;
@@ -134,7 +134,7 @@ describe('exportOnnxModel', () => {
   });
 
   it('refuses a state of another base and a head that does not fit, and writes nothing', async () => {
-    const base = await openOnnxModel(fixture('squeeze-17'), { id: 'imported', licence: 'MIT' });
+    const base = await openOnnxModel(fixture('squeeze-17'), { id: 'imported', licence: 'MIT', ...halves });
     const state = stateOf(base);
     const folder = await temporaryFolder();
     const file = path.join(folder, 'merged.onnx');

@@ -6,10 +6,12 @@ import { describe, expect, it } from 'vitest';
 import { appendGradients } from '../../core/graph/autodiff.ts';
 import { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import { injectLora, loraBName } from '../../core/lora/inject.ts';
+import type { BaseModel } from '../../core/models/base-model.ts';
 import { inspectOnnxFile } from '../../core/models/onnx/inspect.ts';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
 import {
   encodeModel,
+  halves,
   largestDifference,
   runBase,
   runOriginal,
@@ -20,7 +22,7 @@ import {
 
 const folder = path.join(import.meta.dirname, '../fixtures/onnx');
 const fixture = (name: string) => path.join(folder, `${name}.onnx`);
-const settings = { id: 'imported', licence: 'MIT' };
+const settings = { id: 'imported', licence: 'MIT', ...halves };
 const { ModelProto } = onnxProto.onnx;
 
 const names = [
@@ -80,17 +82,27 @@ describe('files of real exporters', () => {
   );
 });
 
+/** What the file calls the layers of a set. */
+const namesInFile = (base: BaseModel, preset: string) =>
+  base.layers
+    .filter(({ module }) => base.presets[preset]!.includes(module))
+    .map(({ peftModule }) => peftModule);
+
 describe('names and presets', () => {
   it.each(['vit-12-batch1', 'vit-16', 'vit-dynamo-20'])(
     '%s: layers are called as in PyTorch',
     async (name) => {
       const base = await openOnnxModel(fixture(name), settings);
-      const modules = base.layers.map(({ module }) => module);
+      const modules = base.layers.map(({ peftModule }) => peftModule);
       expect(modules.slice(0, 3)).toEqual(['patch_embed.proj', 'blocks.0.attn.qkv', 'blocks.0.attn.proj']);
-      expect(base.presets['default']).toEqual(['blocks.0.attn.qkv', 'blocks.1.attn.qkv']);
+      expect(base.layers.slice(0, 3).map(({ module }) => module)).toEqual(['conv_0', 'linear_1', 'linear_2']);
+      expect(namesInFile(base, 'default')).toEqual(['blocks.0.attn.qkv', 'blocks.1.attn.qkv']);
       expect(base.layers.map(({ block }) => block)).toEqual([0, 1, 1, 1, 1, 2, 2, 2, 2]);
       expect(base.layers[1]!.weightDims).toEqual([36, 12]);
-      expect(base.weights.has('cls_token')).toBe(true);
+      // Class token and positions are weights, too.
+      const widths = [...base.weights.values()].map(({ dims }) => dims.join());
+      expect(widths).toContain('1,1,12');
+      expect(widths.filter((dims) => /^1,\d+,12$/.test(dims)).length).toBeGreaterThanOrEqual(2);
     },
   );
 
@@ -105,14 +117,17 @@ describe('names and presets', () => {
 
   it('takes the names of folded convolutions from their nodes', async () => {
     const base = await openOnnxModel(fixture('arcface-11-batch1'), settings);
-    expect(base.layers.map(({ module }) => module)).toContain('layer1.0.downsample.0');
-    expect(base.presets['default']).not.toContain('conv1');
-    expect(base.layers.at(-1)).toMatchObject({ module: 'fc', kind: 'linear', weightDims: [16, 128] });
+    expect(base.layers.map(({ peftModule }) => peftModule)).toContain('layer1.0.downsample.0');
+    expect(namesInFile(base, 'default')).not.toContain('conv1');
+    expect(base.layers.at(-1)).toMatchObject({ peftModule: 'fc', kind: 'linear', weightDims: [16, 128] });
   });
 
   it('keeps the name of the head for the head that is trained', async () => {
     const base = await openOnnxModel(fixture('squeeze-17'), settings);
-    expect(base.layers.at(-1)!.module).toBe('head_2');
+    expect(base.layers.at(-1)).toMatchObject({
+      peftModule: 'head',
+      module: expect.stringMatching(/^linear_\d+$/),
+    });
     expect(base.weights.has('head.weight')).toBe(false);
   });
 

@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
+import { halves } from '../fixtures/onnx-files.ts';
 import { readFixture, trainAsFixture, worstDistances } from '../fixtures/pytorch/parity.ts';
 
 const file = join(import.meta.dirname, '../fixtures/pytorch/small-cnn.onnx');
 
 let base: BaseModel;
 beforeAll(async () => {
-  base = await openOnnxModel(file, { id: 'small-cnn', licence: 'Apache-2.0', headGain: 1 });
+  base = await openOnnxModel(file, { id: 'small-cnn', licence: 'Apache-2.0', ...halves, headGain: 1 });
 });
 
 describe('an ONNX file against PyTorch', () => {

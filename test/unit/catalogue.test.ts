@@ -136,10 +136,13 @@ describe('the catalogue', () => {
     expect(report.presets.find((preset) => preset.name === 'attention')).toEqual({
       name: 'attention',
       layers: 4,
+      share: 1 / 3,
       parametersByRank: { 4: 384, 8: 768, 16: 1536, 32: 3072 },
     });
     expect(report.layers[0]).toEqual({
       module: 'encoder.layer.0.attention.attention.query',
+      nameInFile: 'encoder.layer.0.attention.attention.query',
+      foldedNorm: false,
       kind: 'linear',
       weightDims: [12, 12],
     });

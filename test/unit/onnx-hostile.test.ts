@@ -10,6 +10,7 @@ import { AppError } from '../../core/shared/errors.ts';
 import {
   encodeModel,
   floats,
+  halves,
   int64s,
   linearTail,
   type ModelSketch,
@@ -20,7 +21,7 @@ import {
   writeModel,
 } from '../fixtures/onnx-files.ts';
 
-const settings = { id: 'imported', licence: 'MIT' };
+const settings = { id: 'imported', licence: 'MIT', ...halves };
 const fixture = (name: string) => path.join(import.meta.dirname, '../fixtures/onnx', `${name}.onnx`);
 const convNode: NodeSketch = { op: 'Conv', in: ['input', 'w'], out: ['c'], name: 'first' };
 const tail: NodeSketch[] = [

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
 import {
   floats,
+  halves,
   int64s,
   largestDifference,
   linearTail,
@@ -16,7 +17,7 @@ import {
   writeModel,
 } from '../fixtures/onnx-files.ts';
 
-const settings = { id: 'imported', licence: 'MIT' };
+const settings = { id: 'imported', licence: 'MIT', ...halves };
 
 interface Form extends Omit<ModelSketch, 'nodes'> {
   nodes: readonly NodeSketch[];

@@ -50,7 +50,7 @@ describe('PEFT folders', () => {
     ['a head alone', { ...state([1, 1, 1]), lora: new Map() }],
   ])('give back exactly %s', async (_what, written) => {
     await writePeftFolder(folder, written, base);
-    expect(await readPeftFolder(folder)).toEqual(written);
+    expect((await readPeftFolder(folder)).state).toEqual(written);
   });
 
   it('have the names, shapes and settings of PEFT', async () => {
@@ -101,7 +101,7 @@ describe('PEFT folders', () => {
     await writePeftFolder(folder, state([2, 2, 2], { base: true }), base);
     const newer = state([1, 4, 2]);
     await writePeftFolder(folder, newer, base);
-    expect(statesEqual(await readPeftFolder(folder), newer)).toBe(true);
+    expect(statesEqual((await readPeftFolder(folder)).state, newer)).toBe(true);
     expect((await readdir(folder)).sort()).toEqual([
       'README.md',
       'adapter_config.json',
@@ -177,7 +177,7 @@ describe('PEFT folders', () => {
     const values = Float32Array.of(-0, 1e-44, 3.4028234663852886e38, 1 / 3);
     const written = { ...state([1, 1, 1]), head: new Map([['bias', floatTensor([4], values)]]) };
     await writePeftFolder(folder, written, base);
-    const read = await readPeftFolder(folder);
+    const { state: read } = await readPeftFolder(folder);
     expect(read.head.get('bias')!.data).toEqual(values);
     expect(Object.is(read.head.get('bias')!.data[0], -0)).toBe(true);
   });

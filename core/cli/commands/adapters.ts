@@ -7,6 +7,7 @@ import { decodeModelState, encodeModelState } from '../../lora/state-file.ts';
 import { adapterFormats, type ExportOptions, writeAdapter } from '../../models/adapter-files.ts';
 import type { BaseModel } from '../../models/base-model.ts';
 import type { Catalogue } from '../../models/catalogue.ts';
+import { readNormScales } from '../../models/folded-norm.ts';
 import { initialState } from '../../models/initial-state.ts';
 import { importPeftFolder } from '../../models/peft-import.ts';
 import { peftNameStyles } from '../../models/peft-names.ts';
@@ -68,10 +69,18 @@ interface ExportCall extends ExportOptions {
   json: boolean;
 }
 
+const scalesPath = (given: string): string => (given === 'none' ? given : resolve(given));
+const scalesHelp =
+  'scales of batch normalisations that the base model\'s file has folded into its convolutions (safetensors), or "none" if it has not';
+
 /** Adapters of the data folder go out through the agent, which writes that into its audit trail. */
 async function exportAdapter(adapter: string, target: string, call: ExportCall): Promise<void> {
-  const { format = 'peft', names } = call;
-  const options = { format, ...(names === undefined ? {} : { names }) };
+  const { format = 'peft', names, bnScales } = call;
+  const options = {
+    format,
+    ...(names === undefined ? {} : { names }),
+    ...(bnScales === undefined ? {} : { bnScales: scalesPath(bnScales) }),
+  };
   const path = resolve(target);
   let withdrawn = false;
   if (isHash(adapter)) {
@@ -99,6 +108,7 @@ async function exportAdapter(adapter: string, target: string, call: ExportCall):
 interface ImportCall {
   base: string;
   classes?: string[];
+  bnScales?: string;
   out: string;
   data?: string;
   json: boolean;
@@ -107,7 +117,9 @@ interface ImportCall {
 async function importAdapter(folder: string, call: ImportCall): Promise<void> {
   const base = await openCatalogue(call.data).load(call.base);
   const named = call.classes === undefined ? {} : { classes: call.classes };
-  const { state } = await importPeftFolder(resolve(folder), base, named);
+  const normScales =
+    call.bnScales === undefined ? undefined : await readNormScales(scalesPath(call.bnScales));
+  const { state } = await importPeftFolder(resolve(folder), base, { ...named, normScales });
   const hasHead = state.head.size > 0;
   const complete = hasHead ? state : { ...state, head: freshHead(base, state.classes) };
   const bytes = encodeModelState(complete);
@@ -176,6 +188,7 @@ export function addAdapterCommands(program: Command): void {
     .addOption(
       new Option('--names <library>', 'naming scheme of the layers in PEFT files').choices(peftNameStyles),
     )
+    .option('--bn-scales <file>', scalesHelp)
     .option('--run <id>', 'run whose adapter is meant, when several runs made this file')
     .option('--base <id>', 'base model, if not the one whose hash the adapter holds')
     .option('--arcface-scale <number>', 'scale of the ArcFace head of an adapter file (onnx)', readNumber)
@@ -197,6 +210,7 @@ export function addAdapterCommands(program: Command): void {
     .description('turn a folder that Hugging Face PEFT or Anneal wrote into an adapter file')
     .requiredOption('--base <id>', 'base model that the adapter was trained on')
     .requiredOption('--out <file>', 'adapter file to write')
+    .option('--bn-scales <file>', scalesHelp)
     .option('--classes <list>', 'class names in the order of the head, separated by commas', readList)
     .option('--data <folder>', 'data folder')
     .option('--json', 'print JSON', false)

@@ -23,6 +23,11 @@ function readChannels(text: string): number[] {
   return values.length === 1 ? [values[0]!, values[0]!, values[0]!] : values;
 }
 
+function readRange(text: string): 1 | 255 {
+  if (text === '1' || text === '255') return text === '1' ? 1 : 255;
+  throw new InvalidArgumentError('Give 1 or 255.');
+}
+
 /** The settings of an import, which an inspection of a file not imported yet needs too. */
 function addImportOptions(command: Command): Command {
   return command
@@ -34,9 +39,18 @@ function addImportOptions(command: Command): Command {
         'how tokens become one embedding (ViT: class, mean; ONNX: first, mean)',
       ).choices(['class', 'mean', 'first']),
     )
-    .option('--mean <r,g,b>', 'means of the pixel values, scaled to 0…1', readChannels)
-    .option('--deviation <r,g,b>', 'standard deviations of the pixel values, scaled to 0…1', readChannels)
-    .addOption(new Option('--channel-order <order>', 'ONNX: order of the channels').choices(['rgb', 'bgr']))
+    .option('--mean <r,g,b>', 'means of the pixel values, one number or three', readChannels)
+    .option('--std <r,g,b>', 'standard deviations of the pixel values', readChannels)
+    .option(
+      '--range <largest>',
+      'pixel values that --mean and --std refer to: 1 (0…1, the default) or 255; alone: those that the network takes as they are',
+      readRange,
+    )
+    .addOption(new Option('--channels <order>', 'ONNX: order of the channels').choices(['rgb', 'bgr']))
+    .addOption(new Option('--deviation <r,g,b>', 'the same as --std').argParser(readChannels).hideHelp())
+    .addOption(
+      new Option('--channel-order <order>', 'the same as --channels').choices(['rgb', 'bgr']).hideHelp(),
+    )
     .addOption(
       new Option(
         '--alignment <template>',
@@ -47,6 +61,9 @@ function addImportOptions(command: Command): Command {
 }
 
 interface Options extends ImportOptions {
+  /** Short for `deviation` and `channelOrder`. */
+  std?: number[];
+  channels?: 'rgb' | 'bgr';
   data?: string;
   json: boolean;
 }
@@ -55,19 +72,42 @@ interface ImportCall extends Options {
   allowLeak: boolean;
 }
 
-function importOptions({ data: _data, json: _json, ...rest }: Options): ImportOptions {
-  return rest;
+function importOptions({ data: _data, json: _json, std, channels, ...rest }: Options): ImportOptions {
+  return {
+    ...rest,
+    ...(std === undefined ? {} : { deviation: std }),
+    ...(channels === undefined ? {} : { channelOrder: channels }),
+  };
 }
 
 function shortHash(sha256: string | null): string {
   return sha256 === null ? '–' : sha256.slice(0, 12);
 }
 
-function describeNormalisation({ normalisation }: ModelReport): string {
+const join3 = (values: readonly number[]) => values.map((value) => Number(value.toFixed(4))).join(', ');
+
+function describeNormalisation(
+  normalisation: ModelReport['normalisation'],
+  preprocessing: ModelReport['preprocessing'],
+): string {
   if (normalisation === null) return 'inside the network';
   const { mean, deviation } = normalisation;
-  const join3 = (values: readonly number[]) => values.map((value) => Number(value.toFixed(4))).join(', ');
-  return `(pixel / 255 − [${join3(mean)}]) / [${join3(deviation)}]`;
+  const inside = preprocessing?.inside ?? null;
+  if (inside !== null && preprocessing?.source === 'recognised') {
+    return `inside the file, recognised: (pixel of 0…${inside.range} − [${join3(inside.mean)}]) / [${join3(inside.deviation)}]`;
+  }
+  const warning = inside === null ? '' : ', and again inside the file';
+  return `(pixel / 255 − [${join3(mean)}]) / [${join3(deviation)}]${warning}`;
+}
+
+function describeChannels({
+  channelOrder,
+  channelSource,
+}: NonNullable<ModelReport['preprocessing']>): string {
+  const order = channelOrder === 'rgb' ? 'red, green, blue' : 'blue, green, red';
+  if (channelSource === 'assumed')
+    return `${order} (assumed; give --channels bgr if the model wants them the other way round)`;
+  return channelSource === 'recognised' ? `${order} (recognised by the means)` : order;
 }
 
 const alignmentOf = (alignment: Alignment, isAssumed: boolean): string =>
@@ -87,7 +127,11 @@ function printReport(report: ModelReport): void {
     ['licence', report.licence],
     ['input', report.inputSize === null ? '–' : `${report.inputSize} × ${report.inputSize} pixels`],
     ['alignment', report.alignment === null ? '–' : alignmentOf(report.alignment, report.alignmentAssumed)],
-    ['normalisation', report.sha256 === null ? '–' : describeNormalisation(report)],
+    [
+      'normalisation',
+      report.sha256 === null ? '–' : describeNormalisation(report.normalisation, report.preprocessing),
+    ],
+    ...(report.preprocessing === null ? [] : [['channels', describeChannels(report.preprocessing)] as const]),
     ['embedding', report.embeddingSize === null ? '–' : `${report.embeddingSize} numbers`],
     ['weights', report.parameters === null ? '–' : formatCount(report.parameters)],
     ['imported', report.importedAt ?? (report.format === 'built-in' ? 'comes with Anneal' : 'not yet')],
@@ -97,13 +141,14 @@ function printReport(report: ModelReport): void {
     printLine('Layers that LoRA can adapt, and how many values travel at each rank:');
     printLine(
       formatTable(
-        ['target modules', 'layers', ...reportedRanks.map((rank) => `rank ${rank}`)],
-        report.presets.map(({ name, layers, parametersByRank }) => [
+        ['target modules', 'layers', 'share', ...reportedRanks.map((rank) => `rank ${rank}`)],
+        report.presets.map(({ name, layers, share, parametersByRank }) => [
           name,
           formatCount(layers),
+          `${Math.round(100 * share)} %`,
           ...reportedRanks.map((rank) => formatCount(parametersByRank[rank]!)),
         ]),
-        [1, ...reportedRanks.map((_, index) => index + 2)],
+        [1, 2, ...reportedRanks.map((_, index) => index + 3)],
       ),
     );
   }
@@ -160,9 +205,16 @@ function printLeak(leak: LeakReport): void {
 
 function printImported(manifest: MeasuredManifest): void {
   const { id, sha256, files, leak, alignment = originalAlignment, alignmentAssumed = false } = manifest;
+  const { normalisation, preprocessing } = manifest;
   const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   printLine(`Imported "${id}": ${plural(files.length, 'file')}, ${formatBytes(sizeBytes)}, hash ${sha256}.`);
   printLine(`Faces are cut out for it as ${alignmentOf(alignment, alignmentAssumed)}.`);
+  if (preprocessing !== undefined) {
+    printFields([
+      ['normalisation', describeNormalisation(normalisation, preprocessing)],
+      ['channels', describeChannels(preprocessing)],
+    ]);
+  }
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
   printLeak(leak);
 }

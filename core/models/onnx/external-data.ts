@@ -96,7 +96,10 @@ async function openInside(
   label: string,
 ): Promise<{ handle: FileHandle; sizeBytes: number }> {
   const wrong = (what: string, cause?: unknown) =>
-    invalidFile(label, `the data file "${location}" of ${tensorLabel(tensor)} ${what}`, cause);
+    invalidFile(label, `the data file "${location}" of ${tensorLabel(tensor)} ${what}`, {
+      action: 'Put the data files of the model beside it, as they were written, and import it again.',
+      cause,
+    });
   let handle: FileHandle | undefined;
   try {
     const root = await realpath(folder);

@@ -23,6 +23,15 @@ export function moduleNameOf(
   return fromWeight(weight) || beside || fromNode(node) || fallback;
 }
 
+/** The module that a weight or a bias of a file belongs to by its own name; '' when that says nothing. */
+export function moduleOfParameter(stem: string): string {
+  if (stem === '' || madeUp.test(stem) || /fusion|folded|fused/i.test(stem)) return '';
+  const bare = stem.replace(/:\d+$/, '').replace(tensorflowEnding, '');
+  const name = bare.replace(weightEnding, '').replace(/([./_](bias|beta|b|B))$/, '');
+  // A name that ends in neither word names a value of its own, unless the file's converter has no such words.
+  return name === stem && !/[./_]/.test(stem) ? '' : clean(name.replaceAll('/', '.'));
+}
+
 /** Name of a weight that belongs to no layer: its own, or after the node that uses it when an exporter made it up. */
 export function parameterNameOf(stem: string, node: string, isBias: boolean): string {
   if (stem !== '' && !madeUp.test(stem)) return clean(stem);

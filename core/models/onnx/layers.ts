@@ -12,7 +12,7 @@ export interface Naming {
   readonly presets: BaseModel['presets'];
 }
 
-interface Found {
+export interface FoundLayer {
   readonly node: GraphNode;
   readonly weight: string;
   readonly kind: 'conv' | 'linear';
@@ -39,12 +39,15 @@ const weightInputs: Readonly<Record<string, readonly number[]>> = {
 };
 
 /** What training graphs call their own inputs and outputs; the head behind the embedding is `head`. */
-const trainingNames = [
+export const trainingNames = [
   ...[pixelsName, embeddingName, 'head.weight', 'head.bias', 'labels', 'sampleWeights', 'classPrior'],
   ...['loss', 'logits'],
 ];
 
-/** Names the weights of a network after its layers. @param written at any batch size, with names of the file */
+/**
+ * Names the weights of a network after its layers by the file's names: as versions before canonical names did, for what they
+ * imported. @param written at any batch size, with names of the file
+ */
 export function nameLayers(written: Specialised): Naming {
   const { graph, weights, origins } = written;
   const names = new Map<string, string>();
@@ -87,8 +90,8 @@ export function nameLayers(written: Specialised): Naming {
 }
 
 /** Layers in the order of use; a weight that several nodes share is one layer. */
-function findLayers(graph: Graph, weights: ReadonlySet<string>): Found[] {
-  const found = new Map<string, Found>();
+export function findLayers(graph: Graph, weights: ReadonlySet<string>): FoundLayer[] {
+  const found = new Map<string, FoundLayer>();
   const readers = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) {
     for (const input of node.inputs) {
@@ -111,7 +114,7 @@ function findLayers(graph: Graph, weights: ReadonlySet<string>): Found[] {
   return [...found.values()];
 }
 
-function layerOf(node: GraphNode, dims: readonly number[]): Omit<Found, 'weight' | 'bias'> | undefined {
+function layerOf(node: GraphNode, dims: readonly number[]): Omit<FoundLayer, 'weight' | 'bias'> | undefined {
   const { op, attributes } = node;
   if (op === 'Conv') return { node, kind: 'conv', weightDims: dims };
   if (dims.length !== 2) return undefined;
@@ -138,7 +141,7 @@ function biasOf(
   return weights.has(other ?? '') && graph.types.get(other!)!.dims.length === 1 ? other : undefined;
 }
 
-function presetsOf(layers: readonly AdaptableLayer[], found: readonly Found[]): BaseModel['presets'] {
+function presetsOf(layers: readonly AdaptableLayer[], found: readonly FoundLayer[]): BaseModel['presets'] {
   const all = layers.map(({ module }) => module);
   const attention = all.filter(isAttention);
   // The first convolution sees little but edges; depthwise ones have few weights for much work.
@@ -155,7 +158,7 @@ function presetsOf(layers: readonly AdaptableLayer[], found: readonly Found[]): 
   return presets;
 }
 
-/** The weights that full training changes, in the order of use. */
+/** The weights that full training changes, in the order of use. @param graph its nodes in the order that counts */
 export function trainableWeightsOf(graph: Graph, named: ReadonlySet<string>): Map<string, FloatTensor> {
   const weights = new Map<string, FloatTensor>();
   for (const node of graph.nodes) {

@@ -47,10 +47,16 @@ function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
   const read = new Set(ordered.flatMap((node) => node.inputs));
   const fed = graph.inputs.filter(({ name }) => read.has(name) && !graph.initializers.has(name));
   const [input] = fed;
-  if (input === undefined) throw invalidFile(label, `its output "${output}" depends on no input`);
+  if (input === undefined)
+    throw invalidFile(label, `its output "${output}" depends on no input`, {
+      action: 'Name another value with --output.',
+    });
   if (fed.length > 1) {
     const names = fed.map(({ name }) => `"${name}"`).join(', ');
-    throw invalidFile(label, `it takes ${plural(fed.length, 'input')} (${names}) instead of one image`);
+    throw invalidFile(label, `it takes ${plural(fed.length, 'input')} (${names}) instead of one image`, {
+      action:
+        'Export the part that turns one image into an embedding, or name a value that needs no other input with --output.',
+    });
   }
   const weightNames = [...graph.initializers.keys()].filter((name) => read.has(name));
   return { label, opset, nodes: ordered, input, output, weightNames };
@@ -102,13 +108,14 @@ function chooseOutput(
   const listed = names.map((name) => `"${name}"`).join(', ') || 'none';
   const chosen = wanted ?? (names.length === 1 ? names[0] : names.find((name) => name === 'embedding'));
   if (chosen === undefined) {
-    throw invalidFile(
-      label,
-      `it has ${plural(names.length, 'output')} (${listed}); the setting "output" has to name one`,
-    );
+    throw invalidFile(label, `it has ${plural(names.length, 'output')} (${listed})`, {
+      action: `Name the embedding with --output${names[0] === undefined ? '' : `, for example --output "${names[0]}"`}.`,
+    });
   }
   if (!producers.has(chosen)) {
-    throw invalidFile(label, `no node makes the output "${chosen}"; the outputs of the file are ${listed}`);
+    throw invalidFile(label, `no node makes the output "${chosen}"; the outputs of the file are ${listed}`, {
+      action: 'Correct --output; it takes an output or the name of any value inside the network.',
+    });
   }
   return chosen;
 }

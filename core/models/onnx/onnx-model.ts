@@ -3,6 +3,10 @@ import { originalAlignment } from '../../config/alignment.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import type { BaseModel } from '../base-model.ts';
+import { canonicalIdentity } from './canonical-identity.ts';
+import { nameCanonically } from './canonical-names.ts';
+import { inCanonicalOrder } from './canonical-order.ts';
+import { classifierProblem } from './classifier-end.ts';
 import { defaultHeadGain, fixedBatchOf, frameInput } from './framing.ts';
 import type { HostTensor } from './host-tensor.ts';
 import { identityOf } from './identity.ts';
@@ -14,6 +18,16 @@ import { invalidFile, readOnnxFile } from './read.ts';
 import { embeddingName, type Framing, type Specialised, specialise } from './specialise.ts';
 import type { Reference } from './value.ts';
 
+export interface OpenChoice {
+  /** Somebody is about to import it: what can be opened, but makes no good base model, is refused. */
+  readonly isNew?: boolean;
+  /** 1 for what a version imported that still counted the file's names. */
+  readonly identity?: IdentityRule;
+}
+
+/** How the network's identity and the names of its layers come about: 1 with the file's names, 2 without. */
+export type IdentityRule = 1 | 2;
+
 /** Batch sizes that a file with an open batch is written for first, and that every file is tried with. */
 const referenceBatch = 2;
 const trialBatch = 3;
@@ -21,26 +35,34 @@ const trialBatch = 3;
 /**
  * Reads an ONNX file (opset 11 to 22) and the data files beside it.
  *
- * Layers are all convolutions, Gemm and MatMul with constant weights; their names are those of the weights or, where
- * an exporter made those up, of the nodes. Weights are called `<module>.weight` and `<module>.bias`. Statistics of
+ * Layers are all convolutions, Gemm and MatMul with constant weights; what they are called follows from how the network is
+ * connected (canonical-names.ts), the names of the file are `peftModule`. Weights are called `<module>.weight` and `<module>.bias`. Statistics of
  * BatchNormalization stay constants: they are no weights that train.
  *
  * @throws AppError MODEL_FILE_INVALID naming file, tensor or node and what was expected; OPERATOR_UNSUPPORTED naming
  *   all operators and nodes that stop it; CONFIG_INVALID for a setting that contradicts the file
  */
-export async function openOnnxModel(file: string, options: OnnxOptions): Promise<BaseModel> {
+export async function openOnnxModel(
+  file: string,
+  options: OnnxOptions,
+  { isNew = false, identity = 2 }: OpenChoice = {},
+): Promise<BaseModel> {
   const settings = parseOptions(options);
   const parsed = await readOnnxFile(file);
   const network = await loadNetwork(file, parsed, settings.output);
-  const framing = frameInput(network.input, settings, network.label);
-  const { naming, build, first } = prepare(network, framing);
+  const problem = isNew ? classifierProblem(network) : undefined;
+  if (problem !== undefined) throw problem;
+  const { framing, preprocessing } = frameInput(network, settings);
+  const { naming, sha256, build, first } = prepare(network, framing, identity);
   if (naming.layers.length === 0) {
-    throw invalidFile(network.label, 'it has no layer with constant weights that LoRA could adapt');
+    throw invalidFile(network.label, 'it has no layer with constant weights that LoRA could adapt', {
+      action: 'Choose a network with convolutions or linear layers, exported with its weights.',
+    });
   }
   const embeddingSize = first.types.get(embeddingName)!.dims[1]!;
   return {
     id: settings.id,
-    sha256: identityOf(network, framing),
+    sha256,
     inputSize: framing.inputSize,
     alignment: originalAlignment,
     embeddingSize,
@@ -49,6 +71,7 @@ export async function openOnnxModel(file: string, options: OnnxOptions): Promise
     layers: naming.layers,
     presets: naming.presets,
     normalisation: { mean: framing.mean, deviation: framing.deviation },
+    preprocessing,
     headGain: settings.headGain ?? defaultHeadGain(first, embeddingSize),
     buildGraph: build,
   };
@@ -65,11 +88,16 @@ function parseOptions(options: unknown): OnnxOptions {
   );
 }
 
+interface Prepared {
+  readonly naming: Naming;
+  readonly sha256: string;
+  readonly build: (batch: number) => Graph;
+  /** For one image, nodes in the order in which weights are listed. */
+  readonly first: Graph;
+}
+
 /** Writes the network for a few batch sizes: what fails does so now, not in a training run. */
-function prepare(
-  network: Network,
-  framing: Framing,
-): { naming: Naming; build: (batch: number) => Graph; first: Graph } {
+function prepare(network: Network, framing: Framing, rule: IdentityRule): Prepared {
   const folded = new Map<string, readonly HostTensor[]>();
   const fixed = fixedBatchOf(network.input);
   const batch = fixed ?? referenceBatch;
@@ -80,11 +108,15 @@ function prepare(
   };
   const model = write(new Map(), batch);
   const reference: Reference = { batch, fixed: fixed !== undefined, dims: model.dims };
-  const naming = nameLayers(model);
+  const unnamed = rule === 1 ? model : write(new Map(), 1, reference);
+  const naming = rule === 1 ? nameLayers(model) : nameCanonically(unnamed);
   const build = (size: number): Graph => write(naming.names, size, reference).graph;
   const first = build(1);
   const trial = build(trialBatch);
   const sizes = [first, trial].map((graph) => graph.types.get(embeddingName)!.dims[1]);
   if (sizes[0] !== sizes[1]) throw invalidFile(network.label, 'its embedding depends on the batch size');
-  return { naming, build, first };
+  if (rule === 1) return { naming, sha256: identityOf(network, framing), build, first };
+  const weights = new Set(unnamed.weights.keys());
+  const sha256 = canonicalIdentity(inCanonicalOrder(unnamed.graph), weights);
+  return { naming, sha256, build, first: inCanonicalOrder(first) };
 }

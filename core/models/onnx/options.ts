@@ -10,9 +10,9 @@ export const onnxOptionsSchema = z.strictObject({
   licence: z.string(),
   /** Side of the square input in pixels; needed when the file leaves height and width open. */
   inputSize: z.number().int().positive().max(4096).optional(),
-  /** Means of red, green and blue of the pixels scaled to 0…1; 0.5 each when absent. */
+  /** Means of red, green and blue of the pixels scaled to 0…1; needed unless the file normalises its pixels itself. */
   mean: perChannel.optional(),
-  /** Deviations of red, green and blue of the pixels scaled to 0…1; 0.5 each when absent. */
+  /** Deviations of red, green and blue of the pixels scaled to 0…1. */
   deviation: perChannel.refine((values) => values.every((value) => value > 0), 'must be above 0').optional(),
   /** Order of the channels that the network was trained with. */
   channelOrder: z.enum(['rgb', 'bgr']).optional(),

@@ -41,9 +41,17 @@ const maxAttributeValues = 65_536;
 const maxFunctions = 4096;
 const maxRank = 16;
 
-/** An error about the file itself. @param what goes on after "is not a usable ONNX file: " */
-export function invalidFile(label: string, what: string, cause?: unknown): AppError {
-  return new AppError('MODEL_FILE_INVALID', `${label} is not a usable ONNX file: ${what}.`, { cause });
+/**
+ * An error about the file itself.
+ * @param what goes on after "is not a usable ONNX file: "
+ * @param options `action` where another copy of the file would be no better
+ */
+export function invalidFile(
+  label: string,
+  what: string,
+  options: { action?: string; cause?: unknown } = {},
+): AppError {
+  return new AppError('MODEL_FILE_INVALID', `${label} is not a usable ONNX file: ${what}.`, options);
 }
 
 /**
@@ -61,7 +69,7 @@ async function readBytes(file: string): Promise<Uint8Array> {
     // A pipe would block for ever; without blocking it is opened and refused.
     handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
-    throw invalidFile(label, 'it cannot be opened', cause);
+    throw invalidFile(label, 'it cannot be opened', { cause });
   }
   try {
     const status = await handle.stat();
@@ -72,7 +80,7 @@ async function readBytes(file: string): Promise<Uint8Array> {
     return await handle.readFile();
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
-    throw invalidFile(label, 'it cannot be read', cause);
+    throw invalidFile(label, 'it cannot be read', { cause });
   } finally {
     await handle.close();
   }
@@ -83,7 +91,7 @@ function decodeOnnx(bytes: Uint8Array, label: string): OnnxFile {
   try {
     return decodeModel(bytes, label);
   } catch (error) {
-    if (error instanceof WireError) throw invalidFile(label, error.message, error);
+    if (error instanceof WireError) throw invalidFile(label, error.message, { cause: error });
     throw error;
   }
 }

@@ -107,8 +107,14 @@ export function specialise(
   if (unsupported.length > 0) throw unsupportedError(network.label, unsupported);
   const result = values.get(network.output);
   if (result === undefined)
-    throw invalidFile(network.label, `its output "${network.output}" is optional and absent`);
-  if (result.kind === 'known') throw invalidFile(network.label, 'its output does not depend on the image');
+    throw invalidFile(network.label, `its output "${network.output}" is optional and absent`, {
+      action: 'Name another value with --output.',
+    });
+  if (result.kind === 'known') {
+    throw invalidFile(network.label, `its output "${network.output}" does not depend on the image`, {
+      action: 'Name another value with --output.',
+    });
+  }
   frameEmbedding(builder, network, framing, batch, result.name);
   const dims = new Map<string, readonly number[]>();
   for (const [name, value] of values) {
@@ -223,6 +229,7 @@ function frameEmbedding(
     throw invalidFile(
       label,
       `its output "${output}" has shape ${shape} for ${plural(batch, 'image')} instead of one row each`,
+      { action: 'Name a value with one row of numbers per image with --output.' },
     );
   }
   let rows = value;
@@ -236,15 +243,23 @@ function frameEmbedding(
   } else if (dims.length === 3 || dims.length === 4) rows = builder.flatten(value);
   else if (dims.length !== 2) rows = '';
   if (rows === '') {
-    throw invalidFile(
-      label,
-      `its output "${output}" has shape ${shape} instead of [batch, d]; the settings "output" and "pooling" choose another`,
-    );
+    throw invalidFile(label, `its output "${output}" has shape ${shape} instead of [batch, d]`, {
+      action: poolingAdvice(dims.length),
+    });
   }
   if (!builder.nodes.some((node) => node.outputs.includes(rows))) {
-    throw invalidFile(label, 'its output is its input');
+    throw invalidFile(label, 'its output is its input', {
+      action: 'Name another value with --output.',
+    });
   }
   builder.output(rows, embeddingName);
+}
+
+function poolingAdvice(rank: number): string {
+  if (rank === 3)
+    return 'Give --pooling first (the class token) or --pooling mean, or name another value with --output.';
+  if (rank === 4) return 'Give --pooling mean, or name another value with --output.';
+  return 'Name a value with one row of numbers per image with --output.';
 }
 
 /** Undefined for what is wrong with the file rather than not supported. */
@@ -261,12 +276,12 @@ function describeFailure(error: unknown, label: string, node: FileNode): unknown
     return invalidFile(
       label,
       `the node ${nodeLabel(node)} does not fit: ${error.message.replace(/\.$/, '')}`,
-      error,
+      { cause: error },
     );
   }
   // A rule of the graph layer may stumble over what no network would hold.
   if (error instanceof TypeError || error instanceof RangeError) {
-    return invalidFile(label, `the node ${nodeLabel(node)} cannot be read`, error);
+    return invalidFile(label, `the node ${nodeLabel(node)} cannot be read`, { cause: error });
   }
   return error;
 }

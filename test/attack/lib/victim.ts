@@ -10,6 +10,7 @@ import type { SitePolicy } from '../../../core/config/site-policy.ts';
 import { type DemoFacesOptions, generateDemoFaces } from '../../../core/data/demo-faces.ts';
 import { createCatalogue } from '../../../core/models/catalogue.ts';
 import type { ErrorReport } from '../../../core/shared/errors.ts';
+import { halves } from '../../fixtures/onnx-files.ts';
 import type { RogueCoordinator } from './rogue-coordinator.ts';
 
 export interface Victim extends AsyncDisposable {
@@ -68,7 +69,7 @@ export async function startVictim(
     activity: async () => (await victim.agent.client.site.overview.query()).activity,
     problem: async () => (await victim.agent.client.status.query()).problem,
     importBase: async (file, id) =>
-      (await createCatalogue(path.join(dataFolder, 'models')).import(file, { id })).sha256,
+      (await createCatalogue(path.join(dataFolder, 'models')).import(file, { id, ...halves })).sha256,
     async restart({ meanwhile, program } = {}) {
       await victim.agent.stop();
       meanwhile?.(dataFolder);
