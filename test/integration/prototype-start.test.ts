@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-const faces = 'faces: {subjects: 96, imagesPerSubject: 2}';
+const faces = 'faces: {subjects: 64, imagesPerSubject: 2}';
 const olivetti = `images: ${atAndT}/images\n  labels: ${atAndT}/labels.csv\n  alreadyCropped: true\n  maxClasses: 12\n  rareClasses: 6`;
 
 /** @returns the finished runs, in the order of the strategies */
