@@ -14,8 +14,9 @@ export function createEventHub(): EventHub {
   return {
     emit(event) {
       if (event.type === 'progress') {
-        const now = Date.now();
-        if (now - (lastProgress.get(event.siteId) ?? 0) < progressIntervalMs) return;
+        const now = performance.now();
+        const last = lastProgress.get(event.siteId) ?? Number.NEGATIVE_INFINITY;
+        if (now - last < progressIntervalMs) return;
         lastProgress.set(event.siteId, now);
       }
       for (const listener of listeners) listener(event);

@@ -144,6 +144,7 @@ export function connectCoordinator(options: CoordinatorConnectionOptions): Coord
       logger,
       // A site gets global states of the run in progress; never another site's update.
       maySend: (_peer, sha256) => sha256 === largeManifest || (inbox?.offers(sha256) ?? null),
+      onDamaged: (sha256) => inbox?.stateDamaged(sha256),
       onSent: (_peer, sha256, sizeBytes) => inbox?.bytesServed(sha256, sizeBytes),
       onReceived: (_peer, _sha256, sizeBytes) => inbox?.bytesReceived(sizeBytes),
       onFault: (peer, kind) => fault(peer, kind, 'chunks'),

@@ -77,7 +77,10 @@ export interface CoordinatorOptions {
 
 /** What the connection calls; see `RunEngine` and connection.ts. */
 export interface CoordinatorInbox
-  extends Pick<RunEngine, 'sitesChanged' | 'dismissed' | 'connected' | 'bytesServed' | 'bytesReceived'> {
+  extends Pick<
+    RunEngine,
+    'sitesChanged' | 'dismissed' | 'connected' | 'stateDamaged' | 'bytesServed' | 'bytesReceived'
+  > {
   /** @returns whether nothing is to be said of it again: it is in the store, or there is nothing to store for good */
   received(siteId: string, message: RunMessage): Promise<boolean>;
   /** Whether a site may fetch this blob now; null while the run in progress is not loaded. */
@@ -381,6 +384,12 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       ports.fault(siteId, 'message', 'about a run that does not exist');
     if (type !== 'announce') return true;
     const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
+    const row = store.roundSites.get(body.runId, body.round, siteId);
+    // The answer of then was lost: what counted is never said not to have counted.
+    if (row?.status === 'received' && row.updateSha256 === body.update.sha256) {
+      await ports.sendReceipt(siteId, { ...receipt, accepted: true });
+      return true;
+    }
     const reason = run === null ? 'This coordinator knows no such run.' : 'This run has ended.';
     const kind = run === null ? 'later' : 'final';
     await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason, kind });
@@ -419,6 +428,7 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
     },
     dismissed: (siteId) => engine?.dismissed(siteId),
     connected: () => engine?.connected(),
+    stateDamaged: (sha256) => engine?.stateDamaged(sha256),
     bytesServed: (sha256, bytes) => loaded?.bytesServed(sha256, bytes),
     bytesReceived: (bytes) => loaded?.bytesReceived(bytes),
     offers: (sha256) => loaded?.offers(sha256) ?? (store.runs.current() === null ? false : null),

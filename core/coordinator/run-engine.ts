@@ -27,12 +27,14 @@ import {
 } from '../transport/messages.ts';
 import { longestReconnectMs } from '../transport/reconnection.ts';
 import { aggregateRound } from './close-round.ts';
-import { countTrainable, DamagedUpdate, openRunLedger } from './run-ledger.ts';
+import { countTrainable, DamagedState, DamagedUpdate, openRunLedger } from './run-ledger.ts';
 import { loadRunState, recordAccuracy, reportedOn, UnrecordableClaim, writeRun } from './run-records.ts';
 import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
 import type { Fault } from './sender-budget.ts';
+import { fetchStateAgain } from './state-recovery.ts';
 import { pauseAfter, troubleOf } from './trouble.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
+import { type Clock, machineClock, watchWallClock } from './wall-clock.ts';
 
 /** What a run needs from the outside; the coordinator connects it to MQTT. */
 export interface RunPorts {
@@ -68,6 +70,8 @@ export interface RunEngineOptions {
   onChange: () => void;
   /** How long a site that lost its connection may hold up a round. */
   offlineGraceMs?: number;
+  /** The machine's when absent. */
+  clock?: Clock;
   /** Of noise for privacy; the operating system's cryptographic one when absent. Only tests and the simulation give one. */
   noise?: AggregateRound['noise'];
   products: AggregateRound['products'];
@@ -84,6 +88,8 @@ export interface RunEngine {
   connected(): void;
   /** @returns whether it was dealt with for good; if not, the site is to say it again */
   received(siteId: string, message: RunMessage): Promise<boolean>;
+  /** Call it when a file that a site asked for cannot be read here. */
+  stateDamaged(sha256: string): void;
   /** Chunk bytes that the blob server really sent to a site. */
   bytesServed(sha256: string, bytes: number): void;
   /** Chunk bytes that came from a site. */
@@ -108,11 +114,13 @@ const lookAgainMs = 1_000;
 /** Longer than any site takes to come back to a broker that is there again, and to say that it did. */
 export const defaultOfflineGraceMs = longestReconnectMs + 10_000;
 
-/** Updates of one site and round that are damaged here before the disk is held to be at fault. */
+/** How often one file is found damaged here before the disk is held to be at fault. */
 const mostDamaged = 3;
 
 export function createRunEngine(options: RunEngineOptions): RunEngine {
-  const { runId, store, blobs, base, ports, logger } = options;
+  const { runId, store, blobs, base, ports, logger, clock = machineClock } = options;
+  const now = () => new Date(clock.wallMs());
+  const watch = watchWallClock(clock);
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs, base, options.askedBy);
   const { config } = ledger;
@@ -131,6 +139,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
   /** How often the run has gone on by itself since a round opened or closed. */
   let tries = 0;
   const damaged = new Map<string, number>();
+  const ending = new AbortController();
 
   /**
    * One event in its turn, with all that follows from it; what goes wrong in it pauses the run, and never ends the process.
@@ -143,6 +152,11 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       let again = lookAgainMs;
       let isTaken = true;
       try {
+        const byMs = watch.setByMs();
+        if (byMs !== 0) {
+          logger.warn({ runId, byMs }, 'the clock of this machine was set: deadlines move with it');
+          await happen({ type: 'clock-set', byMs });
+        }
         const event = await eventOf();
         if (event !== null) isTaken = await happen(event);
       } catch (thrown) {
@@ -190,7 +204,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       if (suspended) return event !== first;
       // Said again when the run goes on.
       if (state.pause !== null && (event.type === 'evaluated' || event.type === 'declined')) return false;
-      const around = { now: new Date(), online: ports.onlineSites(), offlineForMs: ports.offlineForMs };
+      const around = { now: now(), online: ports.onlineSites(), offlineForMs: ports.offlineForMs };
       const { state: next, effects } = reduceRun(rules, state, event, around);
       if (next.round !== state.round || next.current?.status !== state.current?.status) tries = 0;
       state = next;
@@ -221,10 +235,11 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
 
   /** @returns after how long the run is looked at again, if it is not over by then */
   async function getIntoTrouble(thrown: unknown): Promise<number> {
+    if (thrown instanceof DamagedState && (await isMended(thrown))) return 0;
     logger.error({ error: thrown, runId }, 'something went wrong in a run');
     const trouble = troubleOf(thrown, runId);
     const failure = trouble.failure.toReport();
-    const first = pauseAfter(trouble, tries++, new Date());
+    const first = pauseAfter(trouble, tries++, now());
     const pause = { ...first, since: unwritten?.since ?? first.since };
     let known = state;
     try {
@@ -243,6 +258,24 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     updates.stop(null);
     await publish().catch(() => {});
     return 10 * lookAgainMs;
+  }
+
+  /** A damaged file of the run is computed anew, or fetched from a site that has it; the run goes on as after a start. */
+  async function isMended({ sha256, cause }: DamagedState): Promise<boolean> {
+    const count = (damaged.get(sha256) ?? 0) + 1;
+    damaged.set(sha256, count);
+    if (count > mostDamaged || isOver(state)) return false;
+    logger.warn({ error: cause, runId, sha256, count }, 'a file of the run is damaged here');
+    if (!(await fetchStateAgain({ ...{ ledger, blobs, ports, logger }, signal: ending.signal }, sha256)))
+      return false;
+    try {
+      state = loadRunState(records);
+      await happen({ type: 'resumed' });
+      return true;
+    } catch (error) {
+      logger.warn({ error, runId }, 'the run does not go on after a file was mended');
+      return false;
+    }
   }
 
   async function carryOut(effect: RunEffect): Promise<RunEvent | undefined> {
@@ -419,14 +452,18 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     bytesReceived(bytes) {
       store.rounds.addTraffic(runId, { bytesUp: bytes });
     },
+    stateDamaged(sha256) {
+      if (ledger.offers(sha256)) void turn(() => Promise.reject(new DamagedState(sha256)));
+    },
     bytesServed(sha256, bytes) {
-      if (!ledger.offers(sha256)) return;
-      const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / blobs.sizeBytes(sha256));
+      const reference = ledger.offers(sha256) ? ledger.referenceTo(sha256) : null;
+      if (reference === null) return;
+      const parametersDown = Math.round((ledger.valuesIn(sha256) * bytes) / reference.sizeBytes);
       store.rounds.addTraffic(runId, { bytesDown: bytes, parametersDown });
     },
     stop: async () => void (await turn(() => ({ type: 'stopped' }))),
     async pause() {
-      const since = new Date().toISOString();
+      const since = now().toISOString();
       const pause = { kind: 'asked', failure: null, since, retryAt: null } as const;
       await turn(() => ({ type: 'paused', pause }));
     },
@@ -440,6 +477,7 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
     },
     async suspend() {
       suspended = true;
+      ending.abort();
       clearTimeout(timer);
       updates.stop(null);
       await queue.idle();

@@ -5,7 +5,7 @@ import type { BaseModel } from '../models/base-model.ts';
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { type AskedBy, contractHash, contractOf } from '../policy/contract.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
-import { hashJson } from '../shared/hash.ts';
+import { hashJson, sha256 as hashOf } from '../shared/hash.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { RoundRecord, RoundSiteRecord, RunPause, RunRecord, RunStatus } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
@@ -18,6 +18,7 @@ import {
   decodeFrozenBase,
   decodeGlobalState,
   decodeUpdate,
+  encodeGlobalState,
   fileValueCount,
   frozenBaseForm,
 } from '../strategy/wire/wire.ts';
@@ -42,6 +43,17 @@ export class DamagedUpdate extends Error {
   }
 }
 
+/** A file of the run itself, which its sites fetch, has lost its file or has other bytes now. Sites that have fetched it have it still. */
+export class DamagedState extends AppError {
+  readonly sha256: string;
+
+  constructor(sha256: string, cause?: unknown) {
+    const text = `The file ${sha256.slice(0, 12)} of this run, a part of the shared model, is damaged or missing on this disk, and no site that is connected has it.`;
+    super('BLOB_CORRUPT', text, { cause });
+    this.sha256 = sha256;
+  }
+}
+
 export interface RunLedger {
   readonly runId: string;
   readonly config: RunConfig;
@@ -58,6 +70,7 @@ export interface RunLedger {
   /**
    * A global state as the sites have it: what does not travel is as the run began.
    * @param round the one that starts from it
+   * @throws DamagedState
    */
   readState(sha256: string, round: number): Promise<ModelState>;
   /** The state from which a site's round started, cut to the site's own rank. */
@@ -69,9 +82,13 @@ export interface RunLedger {
   isGlobalState(sha256: string): boolean;
   /** Parts of the frozen base delta that lie under the state with which `round` starts, oldest first. */
   frozenBaseOf(round: number): string[];
+  /** Of a blob that this run offers, also where its file is gone; null when nothing says it any more. */
+  referenceTo(sha256: string): BlobReference | null;
+  /** The bytes of what follows from the settings alone: the state with which a run begins. Null of anything else. */
+  computed(sha256: string): Uint8Array | null;
   /** Number of model values in a blob that this run offers. */
   valuesIn(sha256: string): number;
-  /** Call it at the start and when a round has closed, for `valuesIn`. */
+  /** Call it at the start and when a round has closed, for `valuesIn`. @throws DamagedState */
   countFrozenBase(): Promise<void>;
   /**
    * What the retained manifest should say now.
@@ -111,6 +128,8 @@ export function openRunLedger(
   const initial = createRunState(config, base);
   /** Values in parts of the frozen base delta, by hash. */
   const counted = new Map<string, number>();
+  /** Bytes in what was read. */
+  const sizes = new Map<string, number>();
   /** The state that was read last: every update of a round is judged against the same one. */
   let lastRead: { key: string; state: Promise<ModelState> } | null = null;
 
@@ -132,10 +151,21 @@ export function openRunLedger(
 
   const nameOf = (siteId: string) => store.sites.get(siteId)?.name ?? siteId;
 
+  async function readShared(sha256: string): Promise<Uint8Array> {
+    try {
+      const bytes = await blobs.read(sha256);
+      sizes.set(sha256, bytes.length);
+      return bytes;
+    } catch (thrown) {
+      const { code } = toAppError(thrown);
+      throw code === 'BLOB_CORRUPT' || code === 'NOT_FOUND' ? new DamagedState(sha256, thrown) : thrown;
+    }
+  }
+
   function readState(sha256: string, round: number): Promise<ModelState> {
     const key = `${sha256} ${round}`;
     if (lastRead?.key === key) return lastRead.state;
-    const state = blobs.read(sha256).then((bytes) => {
+    const state = readShared(sha256).then((bytes) => {
       const plan = planOf(round);
       return decodeGlobalState(bytes, 'global state', { config, plan, base, initial });
     });
@@ -173,11 +203,23 @@ export function openRunLedger(
     return closed.contributors ?? received();
   }
 
-  const referenceTo = (sha256: string): BlobReference => ({
-    sha256,
-    sizeBytes: blobs.sizeBytes(sha256),
-    chunkBytes,
-  });
+  function referenceTo(sha256: string): BlobReference | null {
+    const recorded = () => sizes.get(sha256) ?? store.adapters.get(sha256)?.sizeBytes ?? null;
+    const sizeBytes = blobs.has(sha256) ? blobs.sizeBytes(sha256) : recorded();
+    return sizeBytes === null ? null : { sha256, sizeBytes, chunkBytes };
+  }
+
+  function referenceIn(manifestOf: string): BlobReference {
+    const reference = referenceTo(manifestOf);
+    if (reference === null) throw new DamagedState(manifestOf);
+    return reference;
+  }
+
+  function computed(sha256: string): Uint8Array | null {
+    if (startStateOf(config) !== null) return null;
+    const bytes = encodeGlobalState(initial, { config, plan: planOf(0), base });
+    return hashOf(bytes) === sha256 ? bytes : null;
+  }
 
   return {
     runId,
@@ -193,6 +235,8 @@ export function openRunLedger(
     sitesOf: (round) => store.roundSites.list(runId, round),
     readState,
     startOf,
+    referenceTo,
+    computed,
     async readUpdate(sha256, siteId, round, name) {
       const context = { config, plan: planOf(round), base, start: await startOf(siteId, round) };
       const bytes = await blobs.read(sha256).catch((thrown) => {
@@ -207,7 +251,7 @@ export function openRunLedger(
     async countFrozenBase() {
       for (const sha256 of frozenBaseOf(config.rounds)) {
         if (counted.has(sha256)) continue;
-        const part = decodeFrozenBase(await blobs.read(sha256), 'the frozen base delta', {
+        const part = decodeFrozenBase(await readShared(sha256), 'the frozen base delta', {
           config,
           base,
           initial,
@@ -236,9 +280,9 @@ export function openRunLedger(
         phase,
         round,
         plan: planOf(round),
-        state: state === null ? null : referenceTo(state),
+        state: state === null ? null : referenceIn(state),
         contributors: state === null ? null : contributorsTo(isTraining ? round - 1 : config.rounds - 1),
-        frozenBaseDelta: frozenBaseOf(isTraining ? round : config.rounds).map(referenceTo),
+        frozenBaseDelta: frozenBaseOf(isTraining ? round : config.rounds).map(referenceIn),
         participants: isTraining ? (record?.participants ?? null) : null,
         deadlineAt: record?.deadlineAt ?? null,
         paused: pause === null ? null : pauseForSites[pause.kind],

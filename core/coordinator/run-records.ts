@@ -140,8 +140,11 @@ function writeRows(records: RunRecords, write: Write, facts: RoundFacts | undefi
       audit('coordinator', 'round-reopened', { round });
       break;
     }
-    case 'extend-deadline':
+    case 'move-deadline':
       store.rounds.update(runId, write.round, { deadlineAt: write.deadlineAt });
+      break;
+    case 'move-pause':
+      store.runs.update(runId, { pause: write.pause });
       break;
     case 'ask-again': {
       const { round, siteId, updateSha256, deadlineAt } = write;

@@ -77,6 +77,8 @@ export type RunEvent =
   /** An update that was sent has other bytes here now. */
   | { type: 'damaged'; round: number; siteId: string; updateSha256: string }
   | { type: 'paused'; pause: RunPause }
+  /** The clock of this computer was set, forward or back (negative), while the process ran. */
+  | { type: 'clock-set'; byMs: number }
   /** Also of a run that had failed. */
   | { type: 'continued' }
   | { type: 'failed'; failure: ErrorReport };
@@ -106,7 +108,9 @@ export type RunWrite =
   | ({ type: 'refuse-update' | 'reject-update'; reason: string } & FromSite<AnnounceBody>)
   | { type: 'drop-update'; round: number; siteId: string; updateSha256: string; reason: string }
   | { type: 'reopen-round'; round: number; deadlineAt: string }
-  | { type: 'extend-deadline'; round: number; deadlineAt: string }
+  | { type: 'move-deadline'; round: number; deadlineAt: string }
+  /** When it began and goes on, by the clock as it is now. */
+  | { type: 'move-pause'; pause: RunPause }
   /** The update counts as announced again; the round is open again where there is a deadline. */
   | { type: 'ask-again'; round: number; siteId: string; updateSha256: string; deadlineAt: string | null }
   | { type: 'pause-run'; pause: RunPause }
@@ -143,8 +147,10 @@ const waitsForPause: ReadonlySet<RunEvent['type']> = new Set([
   ...(['declined', 'evaluated', 'unmergeable', 'damaged'] as const),
 ]);
 
-/** These change nothing that the run's course depends on, or another event follows at once. */
-const withoutConsequence: ReadonlySet<RunEvent['type']> = new Set(['announced', 'transferred', 'progressed']);
+/** These change nothing that the run's course depends on, or another event follows soon. */
+const withoutConsequence: ReadonlySet<RunEvent['type']> = new Set([
+  ...(['announced', 'transferred', 'progressed', 'clock-set'] as const),
+]);
 
 export function reduceRun(
   rules: RunRules,
@@ -167,13 +173,15 @@ interface Context {
 
 /** What an event itself changes. */
 function take(context: Context, state: RunState, event: RunEvent): RunState {
-  const { around, emit } = context;
+  const { emit } = context;
   if (state.pause !== null && waitsForPause.has(event.type)) return state;
   switch (event.type) {
     case 'resumed':
       return resume(context, state);
     case 'looked':
-      return isPast(around.now, state.pause?.retryAt ?? null) ? goOn(context, state) : state;
+      return isRetryDue(context, state) ? goOn(context, state) : state;
+    case 'clock-set':
+      return moveTimes(context, state, event.byMs);
     case 'sites-changed':
       return joinOnline(context, state);
     case 'paused':
@@ -289,8 +297,7 @@ function joinOnline({ around, emit }: Context, state: RunState): RunState {
   return expect(state, ...joined);
 }
 
-const isPast = (now: Date, from: string | null, afterMs = 0) =>
-  from !== null && now.getTime() >= Date.parse(from) + afterMs;
+const isPast = (now: Date, at: string | null) => at !== null && now.getTime() >= Date.parse(at);
 
 function mayClose(context: Context, state: RunState): boolean {
   const { rules, around } = context;
@@ -366,18 +373,22 @@ function aggregate({ emit }: Context, state: RunState): RunState {
 
 /** The store has the result by now. */
 function closeRound(
-  { rules, around, emit }: Context,
+  context: Context,
   state: RunState,
   { round, resultSha256, reported }: Extract<RunEvent, { type: 'aggregated' }>,
 ): RunState {
+  const { rules, around, emit } = context;
   if (state.status !== 'running' || round !== state.round) return state;
   emit({ type: 'tidy-up', fromRound: round - 1 });
   const closed = { ...state, newest: resultSha256, reported: new Set(reported) };
   if (round + 1 < rules.rounds) return { ...closed, round: round + 1, current: null };
   const joined = around.online.filter((siteId) => !state.expected.has(siteId));
   if (joined.length > 0) emit({ type: 'record-members', round, joined });
-  emit({ type: 'publish' });
-  const current = { ...state.current!, status: 'closed' as const, closedAt: around.now.toISOString() };
+  // So long its counts are awaited.
+  const deadlineAt = deadlineFrom(context);
+  emit({ type: 'move-deadline', round, deadlineAt }, { type: 'publish' });
+  const closedAt = around.now.toISOString();
+  const current = { ...state.current!, status: 'closed' as const, closedAt, deadlineAt };
   return expect({ ...closed, status: 'evaluating', current }, ...joined);
 }
 
@@ -408,10 +419,7 @@ function reopen(context: Context, state: RunState): RunState {
 }
 
 function finishIfEvaluated(context: Context, state: RunState): RunState {
-  const { closedAt, deadlineAt } = state.current!;
-  const { now } = context.around;
-  // The deadline is the later one where the run stood still meanwhile.
-  const isLate = isPast(now, closedAt, context.rules.roundDeadlineMs) && isPast(now, deadlineAt);
+  const isLate = isPast(context.around.now, state.current!.deadlineAt);
   if (awaitedOf(context, state).length > 0 && !isLate) return state;
   context.emit({ type: 'record-accuracy', stateSha256: state.newest });
   return end(context, state, 'finished', null);
@@ -453,18 +461,48 @@ function resume(context: Context, state: RunState): RunState {
   return joinOnline(context, resumed);
 }
 
-/** @param heldUpMs for how long the run stood still: time that counts for no deadline */
-function withDeadlineAfter({ rules, around, emit }: Context, state: RunState, heldUpMs: number): RunState {
+/**
+ * No deadline passes within the grace, and none is further away than one that begins now: then the clock was ahead when it was
+ * written down, and is right since.
+ * @param heldUpMs for how long the run stood still: time that counts for no deadline
+ */
+function withDeadlineAfter(context: Context, state: RunState, heldUpMs: number): RunState {
+  const { rules, around } = context;
+  const { deadlineAt } = state.current ?? { deadlineAt: null };
+  if (deadlineAt === null) return state;
+  const [least, most] = [rules.offlineGraceMs, Math.max(rules.offlineGraceMs, rules.roundDeadlineMs)];
+  const leftMs = Date.parse(deadlineAt) + heldUpMs - around.now.getTime();
+  const boundedMs = Math.min(most, Math.max(least, leftMs));
+  return moveDeadline(context, state, boundedMs - leftMs + heldUpMs);
+}
+
+function moveDeadline({ emit }: Context, state: RunState, byMs: number): RunState {
   const { current, round } = state;
-  if (current === null || current.deadlineAt === null || current.status === 'aggregating') return state;
-  const before = Date.parse(current.deadlineAt);
-  const least = around.now.getTime() + rules.offlineGraceMs;
-  const after = Math.max(before + heldUpMs, least);
-  if (after <= before) return state;
-  const deadlineAt = new Date(after).toISOString();
-  emit({ type: 'extend-deadline', round, deadlineAt });
+  if (current === null || current.deadlineAt === null || current.status === 'aggregating' || byMs === 0)
+    return state;
+  const deadlineAt = new Date(Date.parse(current.deadlineAt) + byMs).toISOString();
+  emit({ type: 'move-deadline', round, deadlineAt });
   return { ...state, current: { ...current, deadlineAt } };
 }
+
+/** What is due is due after as long as before: no clock that somebody sets ends a round, or makes it wait for days. */
+function moveTimes(context: Context, state: RunState, byMs: number): RunState {
+  if (isOver(state)) return state;
+  const moved = moveDeadline(context, state, byMs);
+  const pause = moved.pause && movedPause(moved.pause, byMs);
+  if (pause !== null) context.emit({ type: 'move-pause', pause });
+  context.emit({ type: 'publish' });
+  return { ...moved, pause };
+}
+
+const movedPause = (pause: RunPause, byMs: number): RunPause => {
+  const later = (at: string) => new Date(Date.parse(at) + byMs).toISOString();
+  return { ...pause, since: later(pause.since), retryAt: pause.retryAt && later(pause.retryAt) };
+};
+
+/** Also where the pause began in what is the future now: the clock was set back while nobody ran. */
+const isRetryDue = ({ around: { now } }: Context, { pause }: RunState): boolean =>
+  pause?.retryAt != null && (isPast(now, pause.retryAt) || !isPast(now, pause.since));
 
 /** What a person asks for takes the place of a trouble: the run does not go on by itself then. */
 function pause({ emit }: Context, state: RunState, given: RunPause): RunState {

@@ -64,7 +64,7 @@ export async function startEnrolmentDesk(options: EnrolmentDeskOptions): Promise
   let inMinute = 0;
 
   function mayHandleOneMore(): boolean {
-    const current = Math.floor(Date.now() / 60_000);
+    const current = Math.floor(performance.now() / 60_000);
     if (current !== minute) {
       minute = current;
       inMinute = 0;

@@ -115,7 +115,7 @@ async function ask(
 ): Promise<EnrolledBody> {
   const timeoutMs = options.timeoutMs ?? 60_000;
   const topics = createTopics(invitation.federation);
-  const deadline = Date.now() + timeoutMs;
+  const deadlineMs = performance.now() + timeoutMs;
   const link = await connectMqtt({
     url: invitation.enrolmentUrl ?? invitation.brokerUrl,
     clientId: id,
@@ -149,7 +149,7 @@ async function ask(
     repeat = setInterval(send, repeatMs);
     timeout = setTimeout(
       () => outcome.reject(unreachable('The coordinator does not answer the request to join.')),
-      Math.max(1, deadline - Date.now()),
+      Math.max(1, deadlineMs - performance.now()),
     );
     return await outcome.promise;
   } finally {

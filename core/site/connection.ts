@@ -125,8 +125,6 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const up = topics.message(siteId, 'up');
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close(), leaves.close];
   let awaited = new AbortController();
-  /** The coordinator went back, and the site has not read yet to where. */
-  let isReturn = false;
 
   const seal = (
     type: string,
@@ -142,9 +140,11 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
     keyOf,
     blobs,
     logger,
-    // Only updates that this site announced leave it, while every consent behind them holds, and only to the coordinator.
+    // Only updates that this site announced leave it, while every consent behind them holds, and only to the coordinator; and
+    // what came from there, which it may have lost.
     onDamaged: (sha256) => options.onUpdateDamaged?.(sha256),
-    maySend: (peer, sha256) => peer === coordinatorId && standing.mayAnnounce() && leaves.update(sha256),
+    maySend: (peer, sha256) =>
+      peer === coordinatorId && ((standing.mayAnnounce() && leaves.update(sha256)) || leaves.shared(sha256)),
     peers: store.peers,
     stamp: standing.hint,
   });
@@ -196,7 +196,6 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       logger.info({ order: opened.order }, 'an older manifest is left aside');
       return;
     }
-    isReturn ||= place === 'returned';
     // A newer one makes it pointless to try an older one again.
     awaited.abort();
     awaited = new AbortController();
@@ -213,8 +212,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       options.onUnreadable(toAppError(thrown).toReport());
       return;
     }
-    if (isReturn) options.onCoordinatorReturned?.(manifest);
-    isReturn = false;
+    if (standing.isReturnOpen()) {
+      options.onCoordinatorReturned?.(manifest);
+      standing.returnTaken();
+    }
     options.onManifest(manifest);
   }
 

@@ -24,6 +24,10 @@ export function createModelVersions(db: Sqlite, now: () => string) {
   return {
     /** By run and round. */
     list: () => rows.all('ORDER BY run_id, round, learnt_at'),
+    /** Whether the coordinator has named it as a state of any run. */
+    isKnown: (sha256: string): boolean =>
+      db.get(countRow, 'SELECT count(*) AS count FROM model_versions WHERE sha256 = @sha256', { sha256 })!
+        .count > 0,
     /** A state of a run that the coordinator named. The run must exist. Repeating it changes nothing. */
     learn(version: Omit<ModelVersionRecord, 'learntAt'>): void {
       const { runId, round } = version;

@@ -47,6 +47,9 @@ export function createRuns(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'runs', runRecord);
   const insert = insertSql('runs', ['id', 'config', 'status', 'round', 'createdAt']);
   const newestFirst = 'ORDER BY created_at DESC, rowid DESC';
+  /** Runs are told apart by which came later, so none is older than one that was there before it, whatever the clock shows. */
+  const notBefore = (at: string): string =>
+    [at, rows.get(`${newestFirst} LIMIT 1`)?.createdAt ?? ''].sort()[1]!;
   const get = (id: string) => rows.get('WHERE id = @id', { id });
   return {
     get,
@@ -60,7 +63,7 @@ export function createRuns(db: Sqlite, now: () => string) {
       config,
       status = 'waiting',
       round = 0,
-      createdAt = now(),
+      createdAt = notBefore(now()),
     }: Defaulted<
       Pick<RunRecord, 'id' | 'config' | 'status' | 'round' | 'createdAt'>,
       'status' | 'round' | 'createdAt'
@@ -106,11 +109,15 @@ export function createRounds(db: Sqlite, now: () => string) {
     ...{ status: 'open', bytesUp: 0, bytesDown: 0, parametersUp: 0, parametersDown: 0 },
   };
   const byKey = 'WHERE run_id = @runId AND round = @round';
+  const holdsPart = 'EXISTS (SELECT 1 FROM json_each(frozen_base_parts) WHERE value = @sha256)';
   const get = (runId: string, round: number) => rows.get(byKey, { runId, round });
   return {
     get,
     /** By round. */
     listOfRun: (runId: string) => rows.all('WHERE run_id = @runId ORDER BY round', { runId }),
+    /** Whether it lies under the state of any round, as the coordinator has named it. */
+    isFrozenBasePart: (sha256: string): boolean =>
+      rows.get(`WHERE ${holdsPart} LIMIT 1`, { sha256 }) !== null,
     /** `status` defaults to open, counters to 0. The run must exist. @throws AppError RUN_CONFLICT when the round exists */
     insert: (round: NewRound): RoundRecord =>
       inserted(

@@ -139,7 +139,7 @@ function createPull(options: PullOptions): Pull {
   const firstWaitMs = options.chunkTimeoutMs ?? 10_000;
   let waitMs = firstWaitMs;
   let timer: NodeJS.Timeout | undefined;
-  let lastArrivalAt = Date.now();
+  let lastArrivalMs = performance.now();
   let writing: Promise<void> = Promise.resolve();
   let over = false;
   let refused = 0;
@@ -176,7 +176,7 @@ function createPull(options: PullOptions): Pull {
     clearTimeout(timer);
     timer = setTimeout(
       () => {
-        if (Date.now() - lastArrivalAt > (fetchOptions.giveUpMs ?? Number.POSITIVE_INFINITY)) {
+        if (performance.now() - lastArrivalMs > (fetchOptions.giveUpMs ?? Number.POSITIVE_INFINITY)) {
           ended.reject(new AppError('BROKER_UNREACHABLE', 'The other side did not send what was asked for.'));
           return;
         }
@@ -213,7 +213,7 @@ function createPull(options: PullOptions): Pull {
     }
     missing.delete(frame.index);
     asked.delete(frame.index);
-    lastArrivalAt = Date.now();
+    lastArrivalMs = performance.now();
     waitMs = firstWaitMs;
     fetchOptions.onProgress?.(receivedBytes(reference, missing), reference.sizeBytes);
     if (missing.size === 0) ended.resolve();

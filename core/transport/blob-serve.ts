@@ -36,7 +36,9 @@ export function createBlobServer(
 
   async function verify(sha256: string): Promise<boolean> {
     if (await blobs.verify(sha256)) return true;
-    logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk');
+    logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk, or gone');
+    // It may be made anew, to the very same bytes, and is asked for again then.
+    verified.delete(sha256);
     options.onDamaged?.(sha256);
     return false;
   }
@@ -73,9 +75,9 @@ export function createBlobServer(
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     if (options.maySend(peer, sha256) === null) return;
-    const isGiven = () => options.maySend(peer, sha256) === true && blobs.has(sha256);
-    const read =
-      isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
+    const maySend = () => options.maySend(peer, sha256) === true;
+    const isGiven = () => maySend() && blobs.has(sha256);
+    const read = maySend() && (await isWhole(sha256)) && isGiven() ? await readChunk(request, index) : null;
     // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.
     const data = isGiven() ? read : null;
     const encoded =

@@ -135,7 +135,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
     const { first, max } = options.backoffMs ?? reconnection.backoffMs;
     let waitMs = first;
     while (!closing.signal.aborted) {
-      const startedAt = Date.now();
+      const startedAt = performance.now();
       try {
         await connectOnce(onOpen);
       } catch (error) {
@@ -145,7 +145,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
       session = null;
       if (closing.signal.aborted) return;
       logger.warn({ code: problem?.code, broker: address.host }, problem?.message ?? 'connection lost');
-      if (Date.now() - startedAt > stableAfterMs) waitMs = first;
+      if (performance.now() - startedAt > stableAfterMs) waitMs = first;
       const leastMs = standBackMs;
       standBackMs = 0;
       await sleep(Math.max(leastMs, waitMs * (0.5 + Math.random() / 2)), undefined, {
@@ -166,7 +166,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
     },
     async publish(topic, payload, publishOptions: PublishOptions = {}) {
       const timeoutMs = publishOptions.timeoutMs ?? defaultPublishTimeoutMs;
-      const deadline = Date.now() + timeoutMs;
+      const deadlineMs = performance.now() + timeoutMs;
       await window.run(payload.length, timeoutMs, async () => {
         const current = session;
         if (current === null) throw problem ?? offline(address);
@@ -177,7 +177,7 @@ export async function connectMqtt(options: MqttLinkOptions): Promise<MqttLink> {
             topic,
             payload,
             publishOptions.retain ?? false,
-            Math.max(1, deadline - Date.now()),
+            Math.max(1, deadlineMs - performance.now()),
           );
         } catch (error) {
           throw new AppError('BROKER_UNREACHABLE', 'The broker did not accept a message in time.', {

@@ -55,7 +55,7 @@ function createInbox(filter: string, handler: MessageHandler, logger: Logger): I
   const queue: LinkMessage[] = [];
   let queuedBytes = 0;
   let dropped = 0;
-  let loggedAt = 0;
+  let loggedAt = Number.NEGATIVE_INFINITY;
   let running = false;
   let closed = false;
 
@@ -80,8 +80,8 @@ function createInbox(filter: string, handler: MessageHandler, logger: Logger): I
       if (closed) return;
       if (queue.length >= maxQueuedMessages || queuedBytes + message.payload.length > maxQueuedBytes) {
         dropped++;
-        if (Date.now() - loggedAt > logEveryMs) {
-          loggedAt = Date.now();
+        if (performance.now() - loggedAt > logEveryMs) {
+          loggedAt = performance.now();
           logger.warn(
             { filter, dropped },
             'messages arrive faster than they can be handled; some were dropped',

@@ -22,6 +22,8 @@ export interface ChaosAgent {
   readonly member: Member;
   readonly folder: string;
   readonly dataFolder: string;
+  /** Says by how many ms its clock is wrong; not on a disk that is filled. */
+  readonly clockFile: string;
   readonly pid: number | undefined;
   /** Starts that were refused in one sentence, in this episode; a full disk is a reason. */
   readonly refusals: ErrorReport[];
@@ -67,6 +69,7 @@ interface Running {
 export function createChaosAgent(options: ChaosAgentOptions): ChaosAgent {
   const { member, folder, withClock, broker, onMishap } = options;
   const dataFolder = join(folder, 'data');
+  const clockFile = `${folder}.clock.json`;
   const layers = [
     ...(withClock ? [layer('clock')] : []),
     ...(broker === undefined ? [] : [layer('mosquitto')]),
@@ -88,7 +91,7 @@ export function createChaosAgent(options: ChaosAgentOptions): ChaosAgent {
     const ready = Promise.withResolvers<AgentReady | null>();
     const env = {
       ...process.env,
-      ANNEAL_CHAOS_CLOCK: join(folder, 'clock.json'),
+      ANNEAL_CHAOS_CLOCK: clockFile,
       ...(layers.length > 0 && { NODE_OPTIONS: layers.join(' ') }),
       ...(broker !== undefined && { ANNEAL_CHAOS_BROKER: JSON.stringify(broker) }),
     };
@@ -140,6 +143,7 @@ export function createChaosAgent(options: ChaosAgentOptions): ChaosAgent {
     member,
     folder,
     dataFolder,
+    clockFile,
     refusals,
     errorLines,
     get pid() {

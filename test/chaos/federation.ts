@@ -1,6 +1,5 @@
 /** A federation of processes on loopback: a coordinator with its broker, sites with their trainers, a proxy before each. */
 import { mkdirSync } from 'node:fs';
-import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -26,6 +25,8 @@ export interface ChaosSite {
   proxy: LinkProxy;
   /** Of subjects with training images and a consent. */
   pseudonyms: string[];
+  /** Imports what the hospital has; again, where crops were lost. */
+  importImages(): Promise<void>;
 }
 
 export interface Federation {
@@ -42,9 +43,8 @@ export interface Federation {
   siteOf(member: Member): ChaosSite;
   /** Every clock, link and disk as it should be is not its affair: only that everything runs. */
   startAll(): Promise<void>;
-  /** Copies of the data folders, to be restored in this episode. Ends and starts everything. */
-  takeSnapshots(): Promise<void>;
-  snapshotOf(member: Member): string;
+  /** A new place beside the members' folders, on another disk than theirs. */
+  placeFor(what: string): string;
   close(): Promise<void>;
 }
 
@@ -73,6 +73,7 @@ export async function startFederation(options: FederationOptions): Promise<Feder
   const agents = () => [coordinator, ...sites.map(({ agent }) => agent)];
   const quorum = Math.ceil((2 * options.sites) / 3);
   let classes: string[] = [];
+  let places = 0;
 
   async function close(): Promise<void> {
     for (const { proxy } of sites) proxy.set({});
@@ -122,22 +123,10 @@ export async function startFederation(options: FederationOptions): Promise<Feder
     async startAll() {
       await Promise.all(agents().map((agent) => agent.alone(() => agent.start())));
     },
-    async takeSnapshots() {
-      for (const agent of agents())
-        await agent.alone(async () => {
-          await agent.stop();
-          const copy = snapshotOf(folder, agent.member);
-          await rm(copy, { recursive: true, force: true });
-          await cp(agent.dataFolder, copy, { recursive: true, filter: (file) => !file.endsWith('.sock') });
-          await agent.start();
-        });
-    },
-    snapshotOf: (member) => snapshotOf(folder, member),
+    placeFor: (what) => join(folder, `${what}-${++places}`),
     close,
   };
 }
-
-const snapshotOf = (folder: string, member: Member) => join(folder, 'snapshots', member);
 
 const importModel = async ({ dataFolder }: ChaosAgent) => {
   await createCatalogue(join(dataFolder, 'models')).import(model, { id: baseId });
@@ -162,7 +151,9 @@ async function addSite(
     broker === null ? {} : { enrolmentUrl: `mqtts://127.0.0.1:${broker.place.enrolmentPort}` };
   await client.setup.join.mutate({ invitation: createInvitation({ ...invited, ...enrolment, brokerUrl }) });
   const { imagesFolder, labelsFile } = images;
-  await client.site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true });
+  const importImages = async () =>
+    void (await agent.client().site.import.mutate({ imagesFolder, labelsFile, alreadyCropped: true }));
+  await importImages();
   await client.site.setPolicy.mutate({ policy: openPolicy });
   const rows = await client.site.subjects.query();
   const known = await coordinator.coordinator.overview.query();
@@ -173,6 +164,7 @@ async function addSite(
     siteId: id,
     proxy,
     pseudonyms: rows.map(({ pseudonym }) => pseudonym).sort(),
+    importImages,
   };
 }
 

@@ -3,14 +3,11 @@ import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { type FaultKind, faultKinds } from './schedule.ts';
 
-/** What an installation has to bear without anybody's help. */
-export const defaultKinds: readonly FaultKind[] = [
-  ...(['kill', 'freeze', 'restart', 'kill-trainer', 'slow-link', 'reset-link', 'black-hole'] as const),
-  ...(['withdraw', 'consent-again'] as const),
-];
+/** Every kind; brokers are killed where there is one of its own. */
+const everyKind: readonly FaultKind[] = faultKinds.filter((kind) => kind !== 'kill-broker');
 
 const kindsSchema = z.string().transform((text, context): FaultKind[] => {
-  if (text === 'all') return faultKinds.filter((kind) => kind !== 'kill-broker');
+  if (text === 'all') return [...everyKind];
   const names = text.split(',').map((name) => name.trim());
   const unknown = names.filter((name) => !(faultKinds as readonly string[]).includes(name));
   if (unknown.length > 0)
@@ -27,7 +24,7 @@ const optionsSchema = z.strictObject({
     .default(() => Math.floor(Math.random() * 1_000_000)),
   /** Only this episode, after the undisturbed run. */
   episode: count(0, 1_000_000).optional(),
-  faults: kindsSchema.default(() => [...defaultKinds]),
+  faults: kindsSchema.default(() => [...everyKind]),
   /** The federation's broker: the embedded one, or a Mosquitto that is killed every 5 to 20 s. */
   broker: z.enum(['embedded', 'mosquitto']).default('embedded'),
   sites: count(1, 10).default(3),

@@ -9,6 +9,7 @@ import { folderBytes } from './checks/machines.ts';
 import { timelineOf } from './checks/rounds.ts';
 import { isInside, mountDisk, unmountDisk } from './disk.ts';
 import { playEpisode } from './episode.ts';
+import { putBack } from './faults/bit-flip.ts';
 import type { World } from './faults/index.ts';
 import { startFederation } from './federation.ts';
 import type { ChaosOptions } from './options.ts';
@@ -16,7 +17,7 @@ import { type ChaosReport, type EpisodeReport, figuresOf, linesOfEpisode } from 
 import { type Fault, scheduleOf } from './schedule.ts';
 
 /** Holds everything that a member has: its data, its images' crops, a base model. */
-const diskMib = 160;
+const diskMib = 96;
 const roundDeadlineMs = 60_000;
 /** Apart from each other, an external broker dies. */
 const brokerEveryMs = [5_000, 20_000] as const;
@@ -52,7 +53,15 @@ async function playAll(options: ChaosOptions, folder: string, hooks: ChaosHooks)
     ...{ folder, sites, rounds, epochs, roundDeadlineMs, broker, withClock: faults.includes('clock-jump') },
     onMishap: (mishap) => void mishaps.push(mishap),
   });
-  const world: World = { federation, consents: [], note: () => {} };
+  const world: World = {
+    federation,
+    consents: [],
+    restores: [],
+    flips: [],
+    waits: [],
+    clocksWrongSince: new Map(),
+    note: () => {},
+  };
   const lengthMs = options['episode-seconds'] * 1000;
   const kinds = broker === 'mosquitto' ? [...faults, 'kill-broker' as const] : faults;
   const played = createRecord(options, world, mishaps, hooks);
@@ -62,7 +71,6 @@ async function playAll(options: ChaosOptions, folder: string, hooks: ChaosHooks)
     for (let episode = options.episode ?? 0; !hooks.signal.aborted && !isOver(); episode++) {
       // What hangs would hang in every later episode, too.
       if (last.settledMs === null) break;
-      if (faults.includes('restore')) await federation.takeSnapshots();
       const schedule = { seed, episode, sites, lengthMs, everyMs: options['every-ms'], kinds, brokerEveryMs };
       last = await played.play(episode, scheduleOf(schedule), lengthMs);
       if (options.episode !== undefined) break;
@@ -86,10 +94,19 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       const notes: string[] = [];
       world.note = (line) => void notes.push(line);
       const outcome = await playEpisode(world, { faults, lengthMs, settleMs, signal, resident });
-      using evidence = openEvidence(world, { ...outcome, mishaps, residentBytes: resident });
+      using evidence = openEvidence(world, {
+        ...outcome,
+        ...{ mishaps: [...mishaps, ...outcome.mishaps], residentBytes: resident },
+        unsettled: outcome.settledMs === null && !signal.aborted ? outcome.waitsFor : null,
+      });
       const violations = checker.check(evidence);
       mishaps.length = 0;
-      for (const { fault } of outcome.inflicted) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
+      // So that the next episode begins with whole files, also where nobody has read these.
+      await putBack(world, () => true, false);
+      world.flips.length = 0;
+      world.waits.length = 0;
+      for (const { fault } of outcome.inflicted)
+        if (fault.kind !== 'full-disk' || isInside()) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
       const { runIds, settledMs } = outcome;
       const report = { episode, runs: runIds.length, settledMs, notes, violations };
       episodes.push(report);

@@ -29,8 +29,11 @@ export type Fault = {
   | { kind: 'clock-jump'; member: Member; lastsMs: number; offsetMs: number }
   /** One bit of a file at rest, while the process is down. `pick` chooses the file and the place in it, both in [0, 1). */
   | { kind: 'bit-flip'; member: Member; downMs: number; pick: [file: number, place: number] }
-  /** The data folder goes back to what it was at the beginning of the episode, while the process is down. */
-  | { kind: 'restore'; member: Member; downMs: number }
+  /**
+   * The data folder goes back to what it was `ageMs` ago: to a copy of a folder on which nobody ran, as of a disk's snapshot, or to
+   * a backup that Anneal made online.
+   */
+  | { kind: 'restore'; member: Member; from: 'copy' | 'backup'; ageMs: number; downMs: number }
   /** A subject of a site withdraws; `subject` in [0, 1) chooses whom. */
   | { kind: 'withdraw'; member: Member; subject: number }
   /** Whoever withdrew first of those that have consents again. */
@@ -50,10 +53,10 @@ const weights: Record<FaultKind, number> = {
   'slow-link': 3,
   'reset-link': 3,
   'black-hole': 2,
-  'full-disk': 2,
-  'clock-jump': 2,
-  'bit-flip': 2,
-  restore: 1,
+  'full-disk': 3,
+  'clock-jump': 3,
+  'bit-flip': 3,
+  restore: 3,
   withdraw: 3,
   'consent-again': 2,
   'kill-broker': 0,
@@ -161,7 +164,10 @@ function drawFault(random: Random, kind: FaultKind, sites: number): Drawn {
         pick: [random.uniform(), random.uniform()],
       };
     case 'restore':
-      return { kind, member: member(), downMs: mostlyShort(random, 50, 2_000) };
+      return {
+        ...{ kind, member: member(), from: random.uniform() < 0.5 ? 'copy' : 'backup' },
+        ...{ ageMs: mostlyShort(random, 500, 20_000), downMs: mostlyShort(random, 50, 2_000) },
+      };
     case 'withdraw':
       return { kind, member: site(), subject: random.uniform() };
     case 'consent-again':

@@ -89,6 +89,7 @@ const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
   sitesChanged: () => {},
   dismissed: () => {},
   connected: () => {},
+  stateDamaged: () => {},
   bytesServed: () => {},
   bytesReceived: () => {},
   offers: () => false,

@@ -39,6 +39,7 @@ async function openCenter() {
     sitesChanged: () => void changes.push(isOnline()),
     dismissed: () => {},
     connected: () => {},
+    stateDamaged: () => {},
     bytesServed: () => {},
     bytesReceived: () => {},
     offers: () => false,

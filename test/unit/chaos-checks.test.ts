@@ -7,12 +7,13 @@ import { freezeCohort } from '../../core/consent/cohort.ts';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { createBlobStore } from '../../core/store/blobs.ts';
+import { confirmRestored, markRestored } from '../../core/store/restored.ts';
 import { openSqlite } from '../../core/store/sqlite.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
 import type { Mishap } from '../chaos/agent.ts';
 import { type Inflicted, openEvidence } from '../chaos/checks/evidence.ts';
 import { type Checker, createChecker } from '../chaos/checks/index.ts';
-import type { ConsentEntry, World } from '../chaos/faults/index.ts';
+import type { ConsentEntry, FlipEntry, RestoreEntry, World } from '../chaos/faults/index.ts';
 import { addImage, temporaryFolder } from '../fixtures/store.ts';
 
 const [siteId, runId, rounds] = ['site-a', 'run', 2];
@@ -26,6 +27,10 @@ let consents: ConsentEntry[];
 let mishaps: Mishap[];
 let inflicted: Inflicted[];
 let resident: Map<string, number>;
+let restores: RestoreEntry[];
+let flips: FlipEntry[];
+let seenAt: Map<string, number>;
+let unsettled: string | null;
 
 const folderOf = (name: string) => path.join(folder.dir, name);
 const blobsOf = (name: string) => createBlobStore(path.join(folderOf(name), 'blobs'));
@@ -33,6 +38,7 @@ const blobsOf = (name: string) => createBlobStore(path.join(folderOf(name), 'blo
 beforeEach(async () => {
   folder = temporaryFolder();
   [checker, consents, mishaps, inflicted, resident] = [createChecker(), [], [], [], new Map()];
+  [restores, flips, seenAt, unsettled] = [[], [], new Map([[runId, 5_000]]), null];
   for (const name of ['coordinator', 'site-0'])
     mkdirSync(path.join(folderOf(name), 'logs'), { recursive: true });
   coordinator = openStore(path.join(folderOf('coordinator'), 'anneal.db'));
@@ -112,8 +118,10 @@ function violated(runIds = [runId]): string[] {
     ...{ rounds, quorum: 1, coordinator: agentOf('coordinator') },
     sites: [{ agent: agentOf('site-0'), siteId, name: 'clinic' }],
   };
-  const world = { federation, consents } as unknown as World;
-  using evidence = openEvidence(world, { runIds, inflicted, mishaps, residentBytes: resident });
+  const world = { federation, consents, restores, flips, waits: [] } as unknown as World;
+  using evidence = openEvidence(world, {
+    ...{ runIds, seenAt, inflicted, mishaps, unsettled, residentBytes: resident },
+  });
   return [...new Set(checker.check(evidence).map(({ invariant }) => invariant))].sort();
 }
 
@@ -183,6 +191,7 @@ test.each<[string, string[], () => unknown]>([
     ['consent'],
     () => consents.push({ member: 'site-0', pseudonym: 'P1', act: 'withdraw', askedAt: 1, confirmedAt: 2 }),
   ],
+  ['a site that did not come back', ['everybody back'], () => (unsettled = 'site-0')],
   ['a process that ended by itself', ['processes'], () => mishaps.push({ member: 'site-0', what: 'ended' })],
   ['a process that holds too much', ['memory'], () => resident.set('site-0', 2 ** 32)],
   [
@@ -210,13 +219,90 @@ test('a site that was away is no loss, and a withdrawal that was recorded is non
   coordinator.roundSites.upsert({ runId, round: 0, siteId, status: 'absent' });
   inflicted.push({
     fault: { atMs: 0, kind: 'kill', member: 'site-0', downMs: 1 },
-    beganAt: at - 1000,
+    beganAt: at - 60_000,
     endedAt: at,
   });
   withdrawConsent(site, { pseudonym: 'P1', recordedBy: 'test' });
   consents.push({ member: 'site-0', pseudonym: 'P1', act: 'withdraw', askedAt: at, confirmedAt: at });
 
   expect(violated()).toEqual(['no double counting']);
+});
+
+const restore = (member: RestoreEntry['member'], more: Partial<RestoreEntry> = {}) => {
+  const lastRow = (member === 'coordinator' ? coordinator : site).audit.page({ limit: 1 })[0]!.seq;
+  const when = { copiedAt: 1_000, restoredAt: 9_000, confirmedAt: null };
+  restores.push({ member, hadSaid: true, lastRow, ...when, ...more });
+  const fault = { atMs: 0, kind: 'restore', member, from: 'copy', ageMs: 1, downMs: 1 } as const;
+  inflicted.push({ fault, beganAt: 500, endedAt: 9_500 });
+};
+
+test('a run that began after the copy that was put back is excused, and no other', () => {
+  restore('coordinator');
+  seenAt.set('lost', 2_000).set('before', 900).set('after', 9_100);
+
+  expect(violated(['lost'])).toEqual([]);
+  expect(violated(['before'])).toEqual(['all rounds']);
+  expect(violated(['after'])).toEqual(['all rounds']);
+});
+
+test('a site that went back has to notice it, and to take back what it announced before anybody has confirmed it', () => {
+  restore('site-0');
+  expect(violated()).toEqual(['consent']);
+
+  markRestored(site, 'copy');
+  const details = { runId, round: 1, update: updateOf(1), cohort: site.cohorts.byRun(runId)[1]!.sha256 };
+  site.audit.append({ actor: 'site', action: 'update-announced', details });
+  confirmRestored(site, 'somebody');
+  restores[0]!.confirmedAt = 9_600;
+  expect(violated()).toEqual(['consent']);
+});
+
+test('a site that went back, took its updates back and was confirmed violates nothing; nor does one of which nobody knows', () => {
+  restore('site-0', { hadSaid: false });
+  expect(violated()).toEqual([]);
+
+  markRestored(site, 'copy');
+  const details = { runId, round: 1, update: updateOf(1), cohort: site.cohorts.byRun(runId)[1]!.sha256 };
+  site.audit.append({ actor: 'site', action: 'update-announced', details });
+  site.audit.append({
+    ...{ actor: 'site', action: 'round-restarted', details: { runId, round: 1, reason: 'restored' } },
+  });
+  confirmRestored(site, 'somebody');
+  Object.assign(restores[0]!, { hadSaid: true, confirmedAt: 9_600 });
+  expect(violated()).toEqual([]);
+});
+
+test('after a restore the last word of a subject stands in the store, and a lost one is found', () => {
+  restore('site-0', { hadSaid: false });
+  consents.push({ member: 'site-0', pseudonym: 'P1', act: 'withdraw', askedAt: 2, confirmedAt: 3 });
+  expect(violated()).toEqual(['consent']);
+
+  withdrawConsent(site, { pseudonym: 'P1', recordedBy: 'test' });
+  expect(violated()).toEqual([]);
+});
+
+test('an update that was damaged at the coordinator may come once more when it was asked for again, and only then', () => {
+  const [update, said] = [updateOf(0), { runId, round: 0 }];
+  const receive = () =>
+    coordinator.audit.append({ actor: siteId, action: 'update-received', details: { ...said, update } });
+  coordinator.audit.append({
+    ...{ actor: 'coordinator', action: 'update-asked-again', details: { ...said, site: siteId, update } },
+  });
+  receive();
+  expect(violated()).toEqual([]);
+
+  receive();
+  expect(violated()).toEqual(['no double counting']);
+});
+
+test('a flipped file may lie there as it was flipped, and not otherwise', () => {
+  const file = `blobs/${sha256('crop').slice(0, 2)}/${sha256('crop')}`;
+  writeFileSync(path.join(folderOf('site-0'), file), 'krop');
+  flips.push({ member: 'site-0', file, original: '', damaged: sha256('krop') });
+  expect(violated()).toEqual([]);
+
+  writeFileSync(path.join(folderOf('site-0'), file), 'else');
+  expect(violated()).toEqual(['integrity']);
 });
 
 test('the same beginning has to give the same bytes', async () => {

@@ -54,13 +54,17 @@ type Command =
   | { do: 'decline'; site: string; round: number }
   | { do: 'transfer'; index: number }
   | { do: 'wait'; ms: number }
-  | { do: 'restart' };
+  /** Somebody sets the clock of the machine, while the process runs or before it starts again. */
+  | { do: 'jump' | 'restart'; ms: number };
 
 class Course {
   readonly records: RunRecords;
   readonly rules: RunRules;
   state: RunState;
+  /** Time that goes by for everybody. */
   now = startMs;
+  /** By how much the clock of the machine is wrong. */
+  wrongByMs = 0;
   /** When a site went away; absent while it is online. */
   readonly away = new Map<string, number>(sites.map((site) => [site, startMs - 60 * minuteMs]));
   transfers: { siteId: string; body: AnnounceBody }[] = [];
@@ -92,6 +96,10 @@ class Course {
     this.happen({ type: 'resumed' });
   }
 
+  get clock(): Date {
+    return new Date(this.now + this.wrongByMs);
+  }
+
   get online(): string[] {
     return sites.filter((site) => !this.away.has(site));
   }
@@ -106,7 +114,7 @@ class Course {
     for (let event = events.shift(); event !== undefined; event = events.shift()) {
       const before = this.state;
       const around = {
-        now: new Date(this.now),
+        now: this.clock,
         online: this.online,
         offlineForMs: (site: string) => (this.away.has(site) ? this.now - this.away.get(site)! : 0),
       };
@@ -137,7 +145,8 @@ class Course {
   }
 
   /** The process dies: what was in memory is gone. */
-  restart(): void {
+  restart(jumpMs = 0): void {
+    this.wrongByMs += jumpMs;
     this.left = null;
     this.transfers = [];
     this.state = loadRunState(this.records);
@@ -244,7 +253,7 @@ class Course {
     const isLast = round + 1 === this.rules.rounds;
     store.transaction(() => {
       store.rounds.update(runId, round, {
-        ...{ status: 'closed', resultSha256, closedAt: new Date(this.now).toISOString() },
+        ...{ status: 'closed', resultSha256, closedAt: this.clock.toISOString() },
       });
       store.runs.update(runId, isLast ? { status: 'evaluating' } : { round: round + 1 });
     });
@@ -321,12 +330,29 @@ class Course {
   }
 
   take(command: Command): void {
-    const event = this.eventOf(command);
-    if (event === 'restart') this.restart();
-    else if (event !== null) this.happen(event);
+    if (command.do === 'jump') this.jump(command.ms);
+    else if (command.do === 'restart') this.restart(command.ms);
+    else {
+      const event = this.eventOf(command);
+      if (event !== null) this.happen(event);
+    }
   }
 
-  eventOf(command: Command): RunEvent | 'restart' | null {
+  /** What is due is due after as long as before. */
+  jump(byMs: number): void {
+    const due = ({ round, status, current, pause }: RunState) => [
+      ...[round, status, current?.status, pause?.kind],
+      ...[current?.status === 'aggregating' ? null : current?.deadlineAt, pause?.retryAt].map((at) =>
+        at == null ? null : Date.parse(at) - this.clock.getTime(),
+      ),
+    ];
+    const [before, dies] = [due(this.state), this.left !== null];
+    this.wrongByMs += byMs;
+    this.happen({ type: 'clock-set', byMs });
+    if (!dies && !isOver(this.state)) expect(due(this.state)).toEqual(before);
+  }
+
+  eventOf(command: Command): RunEvent | null {
     const { store, runId } = this.records;
     switch (command.do) {
       case 'announce': {
@@ -357,8 +383,8 @@ class Course {
       case 'pause':
       case 'trouble': {
         if (this.state.pause !== null && command.do === 'trouble') return null;
-        const since = new Date(this.now).toISOString();
-        const retryAt = new Date(this.now + 2 * minuteMs).toISOString();
+        const since = this.clock.toISOString();
+        const retryAt = new Date(this.clock.getTime() + 2 * minuteMs).toISOString();
         const failure = { code: 'INTERNAL', message: 'x', action: 'y' } as const;
         const trouble = { kind: 'retry', failure, since, retryAt } as const;
         const asked = { kind: 'asked', failure: null, since, retryAt: null } as const;
@@ -382,8 +408,9 @@ class Course {
         this.now += command.ms;
         this.fetchAnnounced();
         return { type: 'looked' };
+      case 'jump':
       case 'restart':
-        return 'restart';
+        return null;
     }
   }
 }
@@ -391,6 +418,9 @@ class Course {
 const site = fc.constantFrom(...sites);
 const offset = fc.constantFrom(0, 0, 0, 0, -1, 1);
 const kind = fc.constantFrom<Kind>('good', 'good', 'other', 'other', 'bad', 'large');
+const clockJump = fc
+  .constantFrom(0, 0, 60, -60, 2 * 24 * 60, -2 * 24 * 60)
+  .map((minutes) => minutes * minuteMs);
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant('announce'), site, round: offset, kind }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constant('transfer'), index: fc.nat(5) }) },
@@ -413,7 +443,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       ms: fc.constantFrom(1000, minuteMs, 5 * minuteMs, 11 * minuteMs),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('restart') }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('restart', 'jump'), ms: clockJump }) },
 ) as fc.Arbitrary<Command>;
 
 const course = fc.record({

@@ -55,24 +55,68 @@ function subjectsOf({ store }: OpenSite, runId: string, round: number, cohortSha
     .map((subjectId) => store.subjects.refOf(store.subjects.byId(subjectId)!.pseudonym));
 }
 
-/** A withdrawal that was confirmed to a person stands in the store, and nothing but a later grant ends it. */
-export function keptDecisions({ sites, consents, restored }: Evidence): Violation[] {
-  return sites.flatMap((site) => {
-    if (restored.has(site.member)) return [];
-    return consents
-      .filter(({ member, confirmedAt }) => member === site.member && confirmedAt !== null)
-      .flatMap(({ pseudonym, act, askedAt }) => {
-        const subject = site.store.subjects.byPseudonym(pseudonym);
-        const events = subject === null ? [] : site.store.consentEvents.ofSubject(subject.id);
-        const saidOf = consents.filter(
-          (one) => one.pseudonym === pseudonym && one.act === act && one.member === site.member,
-        );
-        const wanted = saidOf.filter(({ confirmedAt }) => confirmedAt !== null).length;
+/**
+ * What was confirmed to a person stands in the store: each act, and above all the last one. Where the folder went back in time, a
+ * person has recorded again what it lost; earlier acts of the same subject are in no other place.
+ */
+export function keptDecisions({ sites, consents, everRestored }: Evidence): Violation[] {
+  return sites.flatMap(({ member, store }) => {
+    const own = consents.filter((one) => one.member === member);
+    return [...Map.groupBy(own, ({ pseudonym }) => pseudonym)].flatMap(([pseudonym, said]) => {
+      const subject = store.subjects.byPseudonym(pseudonym);
+      const events = subject === null ? [] : store.consentEvents.ofSubject(subject.id);
+      const found: Violation[] = [];
+      const lost = (act: string, askedAt: number) => {
+        const what = `${member}: a confirmed ${act} of ${new Date(askedAt).toISOString()} is not in the store`;
+        found.push({ invariant: 'consent', what });
+      };
+      const last = said.at(-1)!;
+      if (last.confirmedAt !== null && events.at(-1)?.kind !== last.act) lost(last.act, last.askedAt);
+      if (everRestored.has(member)) return found;
+      for (const act of ['withdraw', 'grant'] as const) {
+        const wanted = said.filter((one) => one.act === act && one.confirmedAt !== null);
+        // The first grant came with the images.
         const kept = events.filter(({ kind }) => kind === act).length - (act === 'grant' ? 1 : 0);
-        if (kept >= wanted) return [];
-        const what = `${site.member}: a confirmed ${act} of ${new Date(askedAt).toISOString()} is not in the store`;
-        return [{ invariant: 'consent', what }];
-      });
+        if (kept < wanted.length) lost(act, wanted[kept]!.askedAt);
+      }
+      return found;
+    });
+  });
+}
+
+const roundDetails = z.object({ runId: z.string(), round: z.int() });
+
+/**
+ * A site whose folder went back in time notices it, where anybody can know; and what it has announced since its start is taken
+ * back before a person has compared the consents and confirmed it.
+ */
+export function stoppedSites({ sites, restores, restored }: Evidence): Violation[] {
+  return sites.flatMap((site) => {
+    const last = restores.findLast(({ member }) => member === site.member);
+    if (last === undefined) return [];
+    const violated = (what: string): Violation[] => [
+      { invariant: 'consent', what: `${site.member}: ${what}` },
+    ];
+    const announced = new Set<string>();
+    let isNoticed = false;
+    for (const { seq, action, details } of site.store.audit.raw()) {
+      if (action === 'store-went-back' && seq > last.lastRow - 2) isNoticed = true;
+      if (seq <= last.lastRow) continue;
+      if (action === 'restore-confirmed') break;
+      if (action !== 'update-announced' && action !== 'round-restarted') continue;
+      const { runId, round } = roundDetails.parse(JSON.parse(details));
+      if (action === 'update-announced') announced.add(`${round} of ${runId}`);
+      else announced.delete(`${round} of ${runId}`);
+    }
+    // A coordinator that went back as well has forgotten what it heard.
+    if (!isNoticed)
+      return last.hadSaid && !restored.has('coordinator') ? violated('went back in time unnoticed') : [];
+    if (last.confirmedAt === null) return violated('went back in time, and nobody was asked');
+    return announced.size === 0
+      ? []
+      : violated(
+          `went back in time, and announced round ${[...announced].join(', ')} before it was confirmed`,
+        );
   });
 }
 
@@ -81,15 +125,21 @@ const underWayMs = 60_000;
 const receivedDetails = z.object({ runId: z.string(), round: z.int(), update: z.string() });
 
 /** What was announced before a withdrawal and not received is taken back: the coordinator does not get it later. */
-export function servedUpdates({ coordinator, sites, consents, inflicted }: Evidence): Violation[] {
+export function servedUpdates({ coordinator, sites, consents, inflicted, runIds }: Evidence): Violation[] {
+  const wrongClocks = new Set(
+    inflicted.flatMap(({ fault }) => (fault.kind === 'clock-jump' ? [fault.member as string] : [])),
+  );
   // Where a clock was wrong, times of two machines say nothing.
-  if (inflicted.some(({ fault }) => fault.kind === 'clock-jump')) return [];
+  if (wrongClocks.has('coordinator')) return [];
   const received = [...coordinator.store.audit.raw()].filter(({ action }) => action === 'update-received');
-  return sites.flatMap((site) =>
+  const judged = sites.filter(({ member }) => !wrongClocks.has(member));
+  return judged.flatMap((site) =>
     received
       .filter(({ actor }) => actor === site.siteId)
       .flatMap(({ at, details }) => {
         const { runId, round, update } = receivedDetails.parse(JSON.parse(details));
+        // Those of earlier episodes were looked at then.
+        if (!runIds.includes(runId)) return [];
         const one = announcedBy(site, runId).find(
           (row) => row.round === round && row.updateSha256 === update,
         );

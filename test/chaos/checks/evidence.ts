@@ -5,7 +5,7 @@ import { contributionRecord } from '../../../core/store/records.ts';
 import { openSqlite, type Sqlite } from '../../../core/store/sqlite.ts';
 import { openReadOnlyStore, type ReadOnlyStore } from '../../../core/store/store.ts';
 import type { Mishap } from '../agent.ts';
-import type { ConsentEntry, World } from '../faults/index.ts';
+import type { ConsentEntry, FlipEntry, RestoreEntry, Wait, World } from '../faults/index.ts';
 import type { Fault, Member } from '../schedule.ts';
 
 export interface Violation {
@@ -40,18 +40,28 @@ export interface Evidence extends Disposable {
   quorum: number;
   /** Runs that began in this episode, oldest first. */
   runIds: readonly string[];
+  /** When each of them was first seen, ms since the epoch. */
+  seenAt: ReadonlyMap<string, number>;
   inflicted: readonly Inflicted[];
+  /** Of this episode. */
+  restores: readonly RestoreEntry[];
+  flips: readonly FlipEntry[];
+  waits: readonly Wait[];
   consents: readonly ConsentEntry[];
   mishaps: readonly Mishap[];
+  /** What still waited when the patience was over: a run, a site that did not come back, a person's answer. Null: nothing. */
+  unsettled: string | null;
   /** Largest resident size of each process so far, bytes. */
   residentBytes: ReadonlyMap<string, number>;
   /** What went back in time in this episode: its rows say less than it did. */
   restored: ReadonlySet<Member>;
+  /** In this one or an earlier one. */
+  everRestored: ReadonlySet<Member>;
 }
 
 export function openEvidence(
-  { federation, consents }: World,
-  seen: Pick<Evidence, 'runIds' | 'inflicted' | 'mishaps' | 'residentBytes'>,
+  { federation, consents, restores, flips, waits }: World,
+  seen: Pick<Evidence, 'runIds' | 'seenAt' | 'inflicted' | 'mishaps' | 'unsettled' | 'residentBytes'>,
 ): Evidence {
   const opened: OpenMember[] = [];
   const open = (member: Member, dataFolder: string): OpenMember => {
@@ -66,6 +76,8 @@ export function openEvidence(
     return one;
   };
   const { coordinator, sites, rounds, quorum } = federation;
+  const began = Math.min(...seen.inflicted.map(({ beganAt }) => beganAt));
+  const ofEpisode = restores.filter(({ restoredAt }) => restoredAt >= began);
   return {
     ...seen,
     ...{ rounds, quorum, consents },
@@ -75,9 +87,9 @@ export function openEvidence(
       siteId,
       name,
     })),
-    restored: new Set(
-      seen.inflicted.flatMap(({ fault }) => (fault.kind === 'restore' ? [fault.member] : [])),
-    ),
+    ...{ restores: ofEpisode, flips, waits },
+    restored: new Set(ofEpisode.map(({ member }) => member)),
+    everRestored: new Set(restores.map(({ member }) => member)),
     [Symbol.dispose]() {
       for (const { store, db } of opened) {
         store.close();

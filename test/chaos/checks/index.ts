@@ -1,10 +1,10 @@
 /** Every invariant, one function each. docs/reliability.md says the same in words. */
-import { consentedUpdates, keptDecisions, servedUpdates } from './consents.ts';
+import { consentedUpdates, keptDecisions, servedUpdates, stoppedSites } from './consents.ts';
 import { type Known, nothingKnown, sameBytes } from './determinism.ts';
 import type { Evidence, Violation } from './evidence.ts';
 import { wholeFiles, wholeTrails } from './integrity.ts';
 import { type Arrivals, lostUpdates } from './lost-updates.ts';
-import { boundedDisk, boundedMemory, noMishaps, quietLogs } from './machines.ts';
+import { boundedDisk, boundedMemory, everybodyBack, noMishaps, quietLogs } from './machines.ts';
 import { allRounds, countedOnce } from './rounds.ts';
 
 export interface Checker {
@@ -29,7 +29,9 @@ export function createChecker(): Checker {
     consentedUpdates,
     keptDecisions,
     servedUpdates,
+    stoppedSites,
     noMishaps,
+    everybodyBack,
     boundedMemory,
     boundedDisk,
     (evidence) => {

@@ -1,5 +1,5 @@
 /** An update that was announced in time is not thrown away because the coordinator, or anybody else, was away for a while. */
-import type { Evidence, Inflicted, Violation } from './evidence.ts';
+import type { Evidence, Violation } from './evidence.ts';
 
 /** A site that is away for longer may be done without. */
 const awayMs = 10_000;
@@ -11,10 +11,9 @@ export interface Arrivals {
   counted: number;
 }
 
-export function lostUpdates(
-  { coordinator: { store }, sites, runIds, inflicted }: Evidence,
-  arrivals: Arrivals,
-): Violation[] {
+export function lostUpdates(evidence: Evidence, arrivals: Arrivals): Violation[] {
+  const { store } = evidence.coordinator;
+  const { sites, runIds } = evidence;
   const found: Violation[] = [];
   for (const runId of runIds)
     for (const { round, closedAt } of store.rounds.listOfRun(runId)) {
@@ -30,7 +29,7 @@ export function lostUpdates(
         if (row?.status === 'received') arrivals.counted++;
         const newest = came.at(-1)!;
         if (row?.status !== 'absent' || row.updateSha256 !== newest.sha256) continue;
-        if (wasAway(inflicted, site.member, Date.parse(newest.createdAt), Date.parse(closedAt))) continue;
+        if (wasAway(evidence, site.member, Date.parse(newest.createdAt), Date.parse(closedAt))) continue;
         found.push({
           invariant: 'no update lost',
           what: `run ${runId}, round ${round}: ${site.member} had announced its update and was here, and the round closed without it`,
@@ -41,9 +40,11 @@ export function lostUpdates(
 }
 
 /** Anything that may have kept the site away, or made it take its update back, in this time or shortly before. */
-function wasAway(inflicted: readonly Inflicted[], member: string, from: number, to: number): boolean {
-  return inflicted.some(
-    ({ fault, beganAt, endedAt }) =>
-      'member' in fault && fault.member === member && endedAt > from - awayMs && beganAt < to,
+function wasAway({ inflicted, waits }: Evidence, member: string, from: number, to: number): boolean {
+  const faults = inflicted.flatMap(({ fault, ...when }) =>
+    'member' in fault ? [{ member: fault.member as string, ...when }] : [],
+  );
+  return [...faults, ...waits].some(
+    (one) => one.member === member && one.endedAt > from - awayMs && one.beganAt < to,
   );
 }

@@ -3,13 +3,15 @@ import { z } from 'zod';
 import { announcedBy, type Evidence, type Violation } from './evidence.ts';
 
 /** Every run that was begun has come to its end, with every round. */
-export function allRounds({ coordinator: { store }, runIds, rounds, quorum }: Evidence): Violation[] {
+export function allRounds(evidence: Evidence): Violation[] {
+  const { store } = evidence.coordinator;
+  const { runIds, rounds, quorum } = evidence;
   const found: Violation[] = [];
   const violated = (what: string) => found.push({ invariant: 'all rounds', what });
   for (const runId of runIds) {
     const run = store.runs.get(runId);
     if (run === null) {
-      violated(`run ${runId} is gone`);
+      if (!isUndone(evidence, runId)) violated(`run ${runId} is gone`);
       continue;
     }
     if (run.status !== 'finished')
@@ -30,7 +32,17 @@ export function allRounds({ coordinator: { store }, runIds, rounds, quorum }: Ev
   return found;
 }
 
+/** A run that began after the coordinator's copy was made that was put back later is in no other place. */
+const isUndone = ({ restores, seenAt }: Evidence, runId: string): boolean =>
+  restores.some(
+    ({ member, copiedAt, restoredAt }) =>
+      member === 'coordinator' &&
+      (seenAt.get(runId) ?? 0) > copiedAt &&
+      (seenAt.get(runId) ?? 0) < restoredAt,
+  );
+
 const closedDetails = z.object({ runId: z.string(), round: z.int(), sites: z.array(z.string()) });
+const askedDetails = z.object({ runId: z.string(), round: z.int(), site: z.string(), update: z.string() });
 const updateDetails = z.object({ runId: z.string(), round: z.int(), update: z.string() });
 
 /** How the rounds of a run went, for whoever looks for the cause. */
@@ -57,6 +69,10 @@ export function countedOnce({ coordinator: { store }, sites, runIds, restored }:
       const { runId, round, update } = updateDetails.parse(JSON.parse(details));
       const key = `${runId} ${round} ${actor} ${update}`;
       received.set(key, (received.get(key) ?? 0) + 1);
+    } else if (action === 'update-asked-again') {
+      // Its file was damaged here: it counts when it is here again.
+      const { runId, round, site, update } = askedDetails.parse(JSON.parse(details));
+      received.set(`${runId} ${round} ${site} ${update}`, 0);
     } else if (action === 'round-closed') {
       const said = closedDetails.parse(JSON.parse(details));
       const key = `${said.runId} ${said.round}`;

@@ -302,7 +302,7 @@ export class CoordinatorModel {
       case 'reopen-round':
         Object.assign(recordOf(write.round), { status: 'open', deadlineAt: write.deadlineAt });
         return;
-      case 'extend-deadline':
+      case 'move-deadline':
         Object.assign(recordOf(write.round), { deadlineAt: write.deadlineAt });
         return;
       case 'ask-again': {
@@ -314,6 +314,7 @@ export class CoordinatorModel {
         return;
       }
       case 'pause-run':
+      case 'move-pause':
         durable.pause = write.pause;
         return;
       case 'continue-run':
