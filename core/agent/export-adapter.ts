@@ -1,7 +1,7 @@
 /** An adapter of the data folder as other programs can use it: decoded, on the plain base model, with the site's local parameters. */
 import path from 'node:path';
 import type { AdapterExport } from '../api/context.ts';
-import type { RunConfig } from '../config/run-config.ts';
+import { preparingRounds, type RunConfig } from '../config/run-config.ts';
 import { configIfReadable, configOf } from '../coordinator/readable-run.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
@@ -53,6 +53,7 @@ export async function exportAdapterOf(
     return writeAdapter(target, decodeModelState(await sources.blobs.read(sha256), 'adapter'), base, options);
   }
   const config = configOf(run);
+  if (row.kind === 'update' && row.round < preparingRounds(config)) throw holdsNoModel();
   const base = await sources.catalogue.load(
     await sources.catalogue.resolve(config.baseId, config.baseSha256),
   );
@@ -69,6 +70,15 @@ export async function exportAdapterOf(
       : applyFrozenBaseDelta(base, frozenBaseDelta, state);
   await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
 }
+
+const holdsNoModel = () =>
+  new AppError(
+    'NOT_FOUND',
+    'This file holds class means of embeddings, from before the training: no model.',
+    {
+      action: 'Export the result of a later round.',
+    },
+  );
 
 /** Nothing is transferred here, so nothing is repeated. */
 function namingDamage(blobs: BlobStore): BlobStore {
@@ -131,7 +141,7 @@ function recordedParts(
 
 function trainedWith({ training }: RunConfig): TrainedWith {
   const { loraDropout, head, arcScale } = training;
-  return { loraDropout, ...(head === 'arcface' ? { arcScale } : {}) };
+  return { loraDropout, ...(head === 'softmax' ? {} : { arcScale }) };
 }
 
 /** What belongs to a run, to read its files with. */

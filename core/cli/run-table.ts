@@ -1,6 +1,7 @@
 /** A run and its rounds as the terminal shows them. */
 import type { RoundRow, RunDetail } from '../api/contract.ts';
 import type { PrivacySettings } from '../config/round-options.ts';
+import { preparingRounds } from '../config/run-config.ts';
 import { describePause } from './describe-pause.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
 import { describeMetrics } from './metrics-table.ts';
@@ -19,7 +20,7 @@ export function describeRun(run: RunDetail): string {
   const { done, config } = run;
   const all: Column[] = [
     { name: 'round', cell: (round) => String(round.round + 1) },
-    { name: 'stage', isText: true, cell: (round) => round.stage },
+    { name: 'stage', isText: true, cell: (round) => stageName(config, round) },
     { name: 'rank', cell: (round) => String(round.rank) },
     {
       name: 'sites',
@@ -58,9 +59,14 @@ export function describeRun(run: RunDetail): string {
     ...describeAbsences(run),
     ...(run.withdrawal === null ? [] : [describeWithdrawal(run.id, run.withdrawal)]),
     ...(metrics === null ? [] : [metrics]),
+    ...(run.belowUntrained === null ? [] : [run.belowUntrained]),
     ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
   ].join('\n');
 }
+
+/** The round that makes the head's start has the stage of those that it comes before. */
+const stageName = (config: RunDetail['config'], { round, stage }: RoundRow) =>
+  round < preparingRounds(config) ? 'class means' : stage;
 
 const describeWithdrawal = (runId: string, { note }: NonNullable<RunDetail['withdrawal']>) =>
   `${note}\n"anneal coordinator restart ${runId} --before-withdrawal" begins again from before that.`;

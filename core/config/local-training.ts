@@ -35,6 +35,7 @@ const adapter = { for: strategiesThat.haveFactors };
 const network = { for: strategiesThat.trainBaseWeights };
 const sgd = { when: ['training.optimiser', 'sgd'] } as const;
 const arcface = { when: ['training.head', 'arcface'] } as const;
+const cosines = { when: ['training.head', 'cosine', 'arcface'] } as const;
 
 const localTrainingShape = grouped('Training at the sites', {
   epochs: setting('Epochs per round. Fractions of an epoch are allowed.', positive(1)),
@@ -94,16 +95,19 @@ const localTrainingShape = grouped('Training at the sites', {
     'Class weights. Balanced: images of rare classes count more, by the inverse class share, at most 10 times as much.',
     choice({ none: 'None', balanced: 'Balanced' }).default('none'),
   ),
-  /** ArcFace (Deng et al. 2019) has no bias and is evaluated without its margin. */
+  /**
+   * The cosine heads have no bias: `cosine` (Gidaris and Komodakis 2018, arXiv 1804.09458) and ArcFace (Deng et al. 2019), which is
+   * evaluated without its margin.
+   */
   head: setting(
-    'Classifier. ArcFace adds an angular margin to the cosines of normalised embeddings and weights.',
-    choice({ softmax: 'Linear with softmax', arcface: 'ArcFace' }).default('softmax'),
+    'Classifier. The cosine of an embedding with each class, or linear; ArcFace adds an angular margin to the cosines.',
+    choice({ softmax: 'Linear with softmax', cosine: 'Cosine', arcface: 'ArcFace' }).default('softmax'),
   ),
   arcMargin: setting('ArcFace margin. In radians.', z.number().min(0).max(1.5).default(0.3), arcface),
   arcScale: setting(
-    'ArcFace scale. Multiplies the cosines.',
+    'Scale of the cosines. Multiplies them, for the cosine head and ArcFace.',
     z.number().positive().max(256).default(16),
-    arcface,
+    cosines,
   ),
   loraDropout: setting(
     'Dropout of the adapter. Probability that an input value of a LoRA branch is dropped.',
@@ -115,10 +119,11 @@ const localTrainingShape = grouped('Training at the sites', {
 /** Hyper-parameters of local training. Runs stored before a setting existed have its default. */
 export const localTrainingSchema = z.strictObject(localTrainingShape);
 
-export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k']);
+/** `prototypes` trains nothing: sites send sums of embeddings, of which the head is made (core/strategy/prototypes.ts). */
+export const trainModeSchema = z.enum(['head', 'lora', 'full', 'last-k', 'prototypes']);
 
-/** Factors of every layer that train in mode `lora`; the other keeps the values that the job started with. */
-export const trainedFactorsSchema = z.enum(['both', 'a', 'b']);
+/** Factors of every layer that train in mode `lora`; the others keep the values that the job started with. */
+export const trainedFactorsSchema = z.enum(['both', 'a', 'b', 'none']);
 
 /** How the head turns embeddings into logits; what evaluation has to know. */
 export const headSettingsSchema = localTrainingSchema.pick({ head: true, arcScale: true });

@@ -102,6 +102,24 @@ const methodShape = grouped('Method', {
   ),
 });
 
+/** Absent in runs of before there were these, and then in their contracts, too. */
+const startShape = grouped('Method', {
+  headStart: z.exactOptional(
+    setting(
+      'Start of the classifier. From class means of the untrained network, which the sites send in the first round, or at random.',
+      choice({ prototypes: 'Class means', random: 'Random' }),
+      { byDefault: 'class means where the classifier is shared, without privacy noise', none: 'random' },
+    ),
+  ),
+  gallery: z.exactOptional(
+    setting(
+      'Gallery. In which rounds each held-out image is looked up among the training images of its site.',
+      choice({ ends: 'Before and after training', every: 'In every round', off: 'Never' }),
+      { byDefault: 'before and after training', none: 'never' },
+    ),
+  ),
+});
+
 const scheduleShape = grouped('Schedule', {
   rounds: setting('Rounds. In the whole run.', z.int().min(1).max(1000).default(10), { slider: [1, 100] }),
   shape: setting(
@@ -188,6 +206,7 @@ const mergingShape = grouped('Merging', {
 export const runConfigSchema = z.strictObject({
   ...letterShape,
   ...methodShape,
+  ...startShape,
   ...scheduleShape,
   ...roundOptionsShape,
   ...participantsShape,
@@ -214,6 +233,19 @@ export const runConfigSchema = z.strictObject({
   }),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
+
+/** Rounds that come before training: one in which the head's start is made. */
+export const preparingRounds = ({ headStart }: Pick<RunConfig, 'headStart'>): number =>
+  headStart === 'prototypes' ? 1 : 0;
+
+/** Whether the state of a round is looked up in galleries. @param round with which it starts @param isLast it starts none */
+export function usesGallery(
+  { gallery = 'off' }: Pick<RunConfig, 'gallery'>,
+  round: number,
+  isLast: boolean,
+): boolean {
+  return gallery === 'every' || (gallery === 'ends' && (isLast || round === 0));
+}
 
 /** Every single setting of a run, in the order of the form and the documentation. */
 export const runSettingList = settingsOf(runConfigSchema.shape);

@@ -278,7 +278,9 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       });
     const base = await catalogue.load(settings.baseId ?? defaultBaseId);
     const names = enrolled().map((site) => site.name);
-    const complete = completeRunConfig(settings, base, names.length, names);
+    // A classifier that has been trained before has its start.
+    const headStart = from === undefined ? {} : ({ headStart: 'random' } as const);
+    const complete = completeRunConfig({ ...settings, ...headStart }, base, names.length, names);
     const start = from === undefined ? null : await startStateFrom({ store, blobs }, from, complete, base);
     const config = start === null ? complete : { ...complete, startFrom: startFromText(start) };
     const contract = contractOf(config, base, options.askedBy);

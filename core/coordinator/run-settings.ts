@@ -2,7 +2,9 @@
 import type { z } from 'zod';
 import { type RobustSettings, robustSchema } from '../config/round-options.ts';
 import {
+  defaultRunConfig,
   defaultWeightCap,
+  preparingRounds,
   type RunConfig,
   type RunSettings,
   runConfigSchema,
@@ -70,6 +72,8 @@ export function completeRunConfig(
     quorum: Math.max(1, Math.ceil((drawn * 2) / 3), Math.min(drawn, robustQuorum(settings.robust))),
     weightCap: defaultWeightCap,
     robust: defaultRobust(settings, drawn),
+    headStart: defaultHeadStart(settings),
+    gallery: 'ends',
     // A site that may say how much it weighs could decide a robust rule's result, or be worth more than the noise.
     ...(needsEqualWeights(settings) && { weighting: 'equal' }),
     ...withSharedNames(base, settings),
@@ -112,6 +116,28 @@ function defaultRobust(
   return robustSchema.parse({ rule: isPossible ? 'norm-bound' : 'mean' });
 }
 
+/**
+ * Class means where they can do something for the run: the classifier travels, no noise as large as an update drowns them, and
+ * a round can be spared.
+ */
+function defaultHeadStart(settings: RunSettings): NonNullable<RunConfig['headStart']> {
+  const { localHead, privacy, rounds } = { ...presets, ...settings };
+  const isNoisy = privacy !== null && privacy.noiseMultiplier > 0;
+  const isSpared = rounds > Math.max(1, fixedRounds({ ...presets, ...settings }));
+  return localHead || isNoisy || !isSpared ? 'random' : 'prototypes';
+}
+
+/** What a setting is where nobody says anything. */
+const presets = defaultRunConfig({ baseId: '', baseSha256: '', classes: [] });
+
+/** Rounds of the schedule that have a stage of their own. */
+function fixedRounds(config: Pick<RunConfig, FixedStage | 'strategy' | 'freezeA'>): number {
+  if (!getStrategy(config.strategy).traits(config).anneals) return 0;
+  return config.initiatingRounds + config.heatingRounds + config.coolingRounds;
+}
+
+type FixedStage = 'initiatingRounds' | 'heatingRounds' | 'coolingRounds';
+
 /** Sites that a robust rule needs; {@link refuseCombinations} refuses a lower quorum. */
 function robustQuorum(robust: RunSettings['robust']): number {
   switch (robust?.rule) {
@@ -138,10 +164,12 @@ function refuseContradictions(config: RunConfig, base: BaseModel): void {
   if (config.rMin > config.rMax) {
     throw invalid('The smallest rank (rMin) is larger than the largest (rMax).');
   }
-  const fixed = config.initiatingRounds + config.heatingRounds + config.coolingRounds;
-  if (getStrategy(config.strategy).traits(config).anneals && fixed > config.rounds) {
+  const fixed = fixedRounds(config);
+  const preparing = preparingRounds(config);
+  if (fixed > config.rounds - preparing) {
+    const first = preparing === 0 ? '' : ' and the start of the classifier one';
     throw invalid(
-      `Initiating, heating and cooling take ${plural(fixed, 'round')}, but the run has only ${config.rounds}.`,
+      `Initiating, heating and cooling take ${plural(fixed, 'round')}${first}, but the run has only ${config.rounds}.`,
     );
   }
   if (new Set(config.classes).size !== config.classes.length) {

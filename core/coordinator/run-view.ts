@@ -1,6 +1,8 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
 import { type RunConfig, type StartState, startStateOf } from '../config/run-config.ts';
+import type { GalleryMetrics } from '../evaluation/merge-galleries.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
+import { belowUntrained } from '../evaluation/untrained.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { pick } from '../shared/pick.ts';
 import type {
@@ -17,6 +19,7 @@ import type { Drift } from '../strategy/strategy.ts';
 import type { Dismissal } from './admission.ts';
 import { configIfReadable, configOf, unreadableNote } from './readable-run.ts';
 import type { SiteConcerns } from './standing.ts';
+import { untrainedGallery } from './untrained.ts';
 import { withdrawalMarks } from './withdrawals.ts';
 
 export interface SiteRow extends Pick<SiteRecord, 'id' | 'name' | 'joinedAt' | 'lastSeenAt'>, SiteConcerns {
@@ -93,6 +96,10 @@ export interface RunDetail extends RunSummary {
   config: RunConfig;
   plan: PlannedRound[];
   done: RoundRow[];
+  /** Of the galleries before training; null where nobody told. */
+  untrained: GalleryMetrics | null;
+  /** That the run ends below that, in a sentence; null when it does not, or has not ended. */
+  belowUntrained: string | null;
   /** `parametersSent` and `bytesSent` count what was really sent; the others are computed from shapes. */
   totals: RunTotals;
 }
@@ -176,11 +183,16 @@ export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseMode
     0,
   );
   const bytesSent = records.reduce((sum, record) => sum + record.bytesUp + record.bytesDown, 0);
+  const untrained = untrainedGallery(store, run.id, config);
+  const { smallCell } = config;
+  const accuracy = run.status === 'finished' ? (done.at(-1)?.accuracy ?? null) : null;
   return {
     ...summarise(run, withdrawalOf(store, run.id)),
     config,
     plan: planned.plan,
     done,
+    untrained,
+    belowUntrained: belowUntrained({ accuracy, untrained, smallCell }),
     totals: { ...planned.totals, parametersSent, bytesSent },
   };
 }

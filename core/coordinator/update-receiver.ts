@@ -109,7 +109,7 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
       try {
         const state = await ledger.readUpdate(update.sha256, siteId, round, 'update');
         const trained = trainableWeights(base, plan.mode, config.lastK);
-        checkUpdate(state, { base, global: start, plan, trained });
+        checkUpdate(state, { base, global: start, plan, trained, noisy: config.privacy?.at === 'site' });
         return fileValueCount(state, updateForm({ config, plan }));
       } catch (thrown) {
         if (thrown instanceof DamagedUpdate) throw thrown;

@@ -1,20 +1,19 @@
 /** How well a state does on images that it was not trained on. */
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import type { FloatTensor } from '../shared/tensor.ts';
-import { sequentialBatches } from './batches.ts';
 import { computeWithFallback, planCompute } from './compute-plan.ts';
 import { cropShapeOf } from './crops.ts';
 import { createEvaluationTally } from './evaluation-tally.ts';
 import type { ComputePlan } from './fallback.ts';
+import { forwardPass } from './forward-pass.ts';
+import { createGalleryLookup } from './gallery-lookup.ts';
 import { type JobContext, openJob } from './job-context.ts';
-import { readAhead } from './read-ahead.ts';
 import type { EvaluateJob, EvaluateResult, TrainEvent } from './trainer-protocol.ts';
-import { buildEvaluationGraph, graphShape, stateParameters } from './training-graph.ts';
+import { buildEvaluationGraph, type GraphShape, graphShape } from './training-graph.ts';
 import { arcOf } from './training-parameters.ts';
 
 /**
- * An arcface head is judged by its cosines, without margin.
+ * An arcface head is judged by its cosines, without margin. With a gallery each image's embedding is looked up there, too.
  * @throws AppError what {@link openJob} throws, TRAINING_FAILED when the runtime fails
  */
 export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
@@ -24,8 +23,8 @@ export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Pro
   const planOf = (wishes: Parameters<typeof planCompute>[0]) =>
     planCompute(wishes, job.batchSize, (batch) => {
       const shape = shapeFor(batch);
-      const key = { graph: 'evaluate', base: base.sha256, ...shape };
-      return context.executables.facts(key, () => buildEvaluationGraph(base, shape)).peakBytes;
+      const { key, build } = graphFor(job, base, shape);
+      return context.executables.facts(key, build).peakBytes;
     });
   const events: TrainEvent[] = [];
   const result = await computeWithFallback(
@@ -36,6 +35,12 @@ export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Pro
     (plan) => evaluate({ job, context, base, state, shape: shapeFor(plan.microBatch) }, plan),
   );
   return { ...result, ...(events.length === 0 ? {} : { events }) };
+}
+
+function graphFor({ gallery }: EvaluateJob, base: BaseModel, shape: GraphShape) {
+  const withFeatures = gallery !== undefined;
+  const key = { graph: 'evaluate', base: base.sha256, ...shape, ...(withFeatures && { withFeatures }) };
+  return { key, build: () => buildEvaluationGraph(base, shape, withFeatures) };
 }
 
 interface Evaluation {
@@ -50,39 +55,39 @@ async function evaluate(
   { job, context, base, state, shape }: Evaluation,
   { device, microBatch }: ComputePlan,
 ): Promise<EvaluateResult> {
-  const { executable } = await context.executables.get(
-    { graph: 'evaluate', base: base.sha256, ...shape },
-    () => buildEvaluationGraph(base, shape),
-    { engine: job.engine, device, threads: job.threads },
-  );
-  const parameters = Object.fromEntries(stateParameters(state));
+  const { examples, gallery } = job;
+  const { key, build } = graphFor(job, base, shape);
+  const compute = { engine: job.engine, device, threads: job.threads };
+  const { executable } = await context.executables.get(key, build, compute);
   const classes = state.classes.length;
   const tally = createEvaluationTally(classes);
+  const lookup = gallery === undefined ? null : createGalleryLookup(examples, gallery);
+  // What the gallery needs beside the examples themselves.
+  const others = lookup?.others ?? [];
+  const all = [...examples, ...others];
   const startMs = performance.now();
-  const total = job.examples.length;
-  const steps = Math.ceil(total / microBatch);
-  const batches = readAhead(
-    context.pixels,
-    sequentialBatches(total, microBatch),
-    (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
-    { crop: cropShapeOf(base), slots: microBatch },
-  );
+  const steps = Math.ceil(all.length / microBatch);
   let seen = 0;
-  for await (const { batch: draws, pixels } of batches) {
-    await context.pause();
-    const outputs = await executable.run({ ...parameters, pixels });
-    const logits = (outputs['logits'] as FloatTensor).data;
-    for (const [slot, { index }] of draws.entries())
-      tally.count(job.examples[index]!.label, logits.subarray(slot * classes, (slot + 1) * classes));
-    seen += draws.length;
+  const rows = forwardPass({ executable, context, base, state }, all, microBatch);
+  for await (const { index, outputs } of rows) {
+    if (index < examples.length) tally.count(examples[index]!.label, outputs('logits', classes));
+    lookup?.add(all[index]!.file, outputs('features', base.embeddingSize));
+    seen += 1;
+    if (seen % microBatch !== 0 && seen < all.length) continue;
     context.onProgress({
       step: Math.ceil(seen / microBatch),
       steps,
-      epoch: seen / total,
-      loss: tally.lossSum / seen,
+      epoch: seen / all.length,
+      loss: tally.lossSum / Math.min(seen, examples.length),
       imagesPerSecond: (1000 * seen) / (performance.now() - startMs),
     });
   }
-  const counts = tally.counts();
-  return { correct: counts.correct, total, meanLoss: tally.lossSum / total, counts };
+  const ranks = await lookup?.counts(classes, () => context.pause());
+  const counts = { ...tally.counts(), ...(ranks && { gallery: ranks }) };
+  return {
+    correct: counts.correct,
+    total: examples.length,
+    meanLoss: tally.lossSum / examples.length,
+    counts,
+  };
 }

@@ -1,14 +1,12 @@
 /** Embeddings of images that do not change while a head trains. */
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
-import type { FloatTensor } from '../shared/tensor.ts';
-import { type Draw, sequentialBatches } from './batches.ts';
-import { cropShapeOf } from './crops.ts';
+import type { Draw } from './batches.ts';
 import type { ComputePlan } from './fallback.ts';
+import { forwardPass } from './forward-pass.ts';
 import type { JobContext } from './job-context.ts';
-import { readAhead } from './read-ahead.ts';
 import type { TrainJob } from './trainer-protocol.ts';
-import { buildFeatureGraph, graphShape, stateParameters } from './training-graph.ts';
+import { buildFeatureGraph, graphShape } from './training-graph.ts';
 
 export interface FeatureTable {
   /** Writes the features of some draws one after the other; rows past the draws become 0. */
@@ -33,21 +31,10 @@ export async function computeFeatures(
     () => buildFeatureGraph(base, shape),
     { engine: job.engine, device, threads: job.threads },
   );
-  const parameters = Object.fromEntries(stateParameters(state));
   const size = base.embeddingSize;
   const table = new Float32Array(job.examples.length * size);
-  const batches = readAhead(
-    context.pixels,
-    sequentialBatches(job.examples.length, microBatch),
-    (draws) => draws.map(({ index }) => ({ ...job.examples[index]!, augmentation: undefined })),
-    { crop: cropShapeOf(base), slots: microBatch },
-  );
-  for await (const { batch: draws, pixels } of batches) {
-    await context.pause();
-    const outputs = await executable.run({ ...parameters, pixels });
-    const rows = (outputs['features'] as FloatTensor).data.subarray(0, draws.length * size);
-    table.set(rows, draws[0]!.index * size);
-  }
+  const rows = forwardPass({ executable, context, base, state }, job.examples, microBatch);
+  for await (const { index, outputs } of rows) table.set(outputs('features', size), index * size);
   return {
     copyRows(draws, target) {
       for (const [slot, { index }] of draws.entries()) {

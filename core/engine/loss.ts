@@ -1,11 +1,14 @@
-/** The head on an embedding and its loss: a softmax classifier, or one with an additive angular margin. */
+/** The head on an embedding and its loss: a softmax classifier, or one on cosines, with or without an additive angular margin. */
 import type { GraphBuilder } from '../graph/graph-builder.ts';
 
 /** Names of the inputs that take the head. */
 const headWeight = 'head.weight';
 const headBias = 'head.bias';
 
-/** ArcFace (Deng et al. 2019, arXiv 1801.07698): logits are scale · cos θ, and scale · cos(θ + margin) of the right class. */
+/**
+ * ArcFace (Deng et al. 2019, arXiv 1801.07698): logits are scale · cos θ, and scale · cos(θ + margin) of the right class. With a
+ * margin of 0 a cosine head.
+ */
 export interface ArcShape {
   scale: number;
   /** In radians. */
@@ -29,7 +32,7 @@ export interface LossShape extends HeadShape {
 /** Below this, 1 − cos² is rounding; it also keeps the slope of the square root finite. */
 const smallestSineSquare = 1e-6;
 
-/** Inputs of the head that train: an arcface head has no bias. */
+/** Inputs of the head that train: one on cosines has no bias. */
 export function headInputs(arc: ArcShape | undefined): string[] {
   return arc === undefined ? [headWeight, headBias] : [headWeight];
 }
@@ -37,7 +40,7 @@ export function headInputs(arc: ArcShape | undefined): string[] {
 /**
  * Appends the head's inputs and its logits without margin: W·(gain·x) + b, or scale · cos θ.
  * @param embedding [batch, embeddingSize]
- * @returns `logits` [batch, classes]; `cosines` of the same shape for an arcface head
+ * @returns `logits` [batch, classes]; `cosines` of the same shape for a head on cosines
  */
 export function appendHead(
   builder: GraphBuilder,
@@ -73,7 +76,9 @@ export function appendLoss(
   const prior = builder.input('classPrior', 'float32', [classes]);
   const hits = builder.oneHot(labels, classes);
   const trained =
-    arc === undefined || cosines === undefined ? logits : withMargin(builder, cosines, hits, arc);
+    arc === undefined || arc.margin === 0 || cosines === undefined
+      ? logits
+      : withMargin(builder, cosines, hits, arc);
   // Smoothed by the prior, so that what smoothing pulls towards is what the adjusted logits say by themselves.
   const spread = builder.mul(prior, builder.scalar(labelSmoothing));
   const targets = builder.add(builder.mul(hits, builder.scalar(1 - labelSmoothing)), spread);

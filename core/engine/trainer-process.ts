@@ -14,6 +14,7 @@ import { createExecutableCache } from './executable-cache.ts';
 import type { JobContext } from './job-context.ts';
 import { runMeasureJob } from './measure-job.ts';
 import { createPixelSource } from './pixel-source.ts';
+import { runPrototypeJob } from './prototype-job.ts';
 import {
   cancelled,
   type ReceivedRequest,
@@ -102,6 +103,7 @@ function run(request: JobRequest) {
   };
   if (request.type === 'measure') return runMeasureJob(request.job, context);
   sharp.concurrency(request.job.threads);
+  if (request.type === 'prototypes') return runPrototypeJob(request.job, context);
   return request.type === 'train' ? runTrainJob(request.job, context) : runEvaluateJob(request.job, context);
 }
 

@@ -59,10 +59,29 @@ export const trainJobSchema = z.object({
   checkpointSeconds: z.number().nonnegative().default(60),
 });
 
+/** `label`: class number in the gallery, where classes that the run does not train come after its own. `subject`: a number of this job. */
+const galleryExampleSchema = exampleSchema.extend({ subject: z.number().int().nonnegative() });
+/** `leavesOut`: the gallery is without the other images of its subject. */
+const galleryQuerySchema = galleryExampleSchema.extend({ leavesOut: z.boolean() });
+
 export const evaluateJobSchema = z.object({
   ...jobBase,
   ...headSettingsSchema.shape,
   batchSize: z.number().int().positive(),
+  /** Looks each example up in this gallery, too: the run's classes among themselves, `rare` among all. */
+  gallery: z.object({ images: z.array(galleryExampleSchema), rare: z.array(galleryQuerySchema) }).optional(),
+});
+
+/** The head's start: one pass over the images, without a gradient. The result is that of training: a state file. */
+export const prototypeJobSchema = z.object({
+  ...jobBase,
+  examples: z.array(galleryExampleSchema),
+  batchSize: z.number().int().positive(),
+  /** Classes with fewer subjects send nothing. */
+  smallCell: z.number().int().positive(),
+  /** By what all sums are divided. */
+  divisor: z.number().positive(),
+  outFile: z.string(),
 });
 
 /** A few real training steps with random pixels, to compare devices. */
@@ -147,6 +166,7 @@ const jobId = z.string();
 export const trainerRequestSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('train'), id: jobId, job: trainJobSchema }),
   z.object({ type: z.literal('evaluate'), id: jobId, job: evaluateJobSchema }),
+  z.object({ type: z.literal('prototypes'), id: jobId, job: prototypeJobSchema }),
   z.object({ type: z.literal('measure'), id: jobId, job: measureJobSchema }),
   z.object({ type: z.literal('cancel'), id: jobId }),
 ]);
@@ -171,6 +191,9 @@ export type Example = z.infer<typeof exampleSchema>;
 export type TrainMode = z.infer<typeof trainModeSchema>;
 export type TrainJob = z.infer<typeof trainJobSchema>;
 export type EvaluateJob = z.infer<typeof evaluateJobSchema>;
+export type GalleryExample = z.infer<typeof galleryExampleSchema>;
+export type Gallery = NonNullable<EvaluateJob['gallery']>;
+export type PrototypeJob = z.infer<typeof prototypeJobSchema>;
 export type MeasureJob = z.infer<typeof measureJobSchema>;
 export type TrainEvent = z.infer<typeof trainEventSchema>;
 export type TrainProgress = z.infer<typeof trainProgressSchema>;
@@ -187,6 +210,7 @@ export type TrainerReply = z.infer<typeof trainerReplySchema>;
 export interface Trainer {
   train(job: z.input<typeof trainJobSchema>, options?: JobOptions): Promise<TrainResult>;
   evaluate(job: z.input<typeof evaluateJobSchema>, options?: JobOptions): Promise<EvaluateResult>;
+  prototypes(job: z.input<typeof prototypeJobSchema>, options?: JobOptions): Promise<TrainResult>;
   measure(job: z.input<typeof measureJobSchema>, options?: JobOptions): Promise<MeasureResult>;
   close(): Promise<void>;
 }

@@ -227,6 +227,8 @@ export function startTrainer(options: TrainerOptions = {}): TrainerHandle {
       submit({ type: 'train', id: randomUUID(), job }, trainResultSchema, jobOptions),
     evaluate: (job, jobOptions) =>
       submit({ type: 'evaluate', id: randomUUID(), job }, evaluateResultSchema, jobOptions),
+    prototypes: (job, jobOptions) =>
+      submit({ type: 'prototypes', id: randomUUID(), job }, trainResultSchema, jobOptions),
     measure: (job, jobOptions) =>
       submit({ type: 'measure', id: randomUUID(), job }, measureResultSchema, jobOptions),
     close,

@@ -20,7 +20,7 @@ export interface GraphShape {
   /** Base weights that are fed instead of built in: those that train and those that a state replaces. */
   fedWeights: readonly string[];
   batch: number;
-  /** An arcface head; a softmax head when absent. */
+  /** A head on cosines; a softmax head when absent. */
   arc?: ArcShape | undefined;
 }
 
@@ -93,10 +93,14 @@ export function buildHeadTrainingGraph(
   return finishTraining(builder, features, base, { ...shape, trainables: headInputs(shape.arc) });
 }
 
-/** Inputs `pixels` and every parameter; output `logits` [batch, classes]. */
-export function buildEvaluationGraph(base: BaseModel, shape: GraphShape): Graph {
+/**
+ * Inputs `pixels` and every parameter; output `logits` [batch, classes].
+ * @param withFeatures whether `features` [batch, embeddingSize], the embeddings, are an output, too
+ */
+export function buildEvaluationGraph(base: BaseModel, shape: GraphShape, withFeatures = false): Graph {
   const { builder, embedding } = embeddingGraph(base, shape);
   builder.output(appendHead(builder, embedding, headShape(base, shape)).logits, 'logits');
+  if (withFeatures) builder.output(embedding, 'features');
   return builder.build();
 }
 

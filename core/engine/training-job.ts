@@ -1,8 +1,7 @@
 /** One site's local training: from a starting state and its images to a trained state file. */
 import { encodeModelState } from '../lora/state-file.ts';
-import { AppError, toAppError } from '../shared/errors.ts';
+import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
-import { writeFileAtomically } from '../store/atomic-file.ts';
 import { countSteps } from './batches.ts';
 import {
   type CheckpointSubject,
@@ -20,6 +19,7 @@ import { withParameters } from './training-graph.ts';
 import { collectParameters, createJobOptimiser } from './training-parameters.ts';
 import { prepareProgram, stepFacts, type TrainingSetup, usesFeatures } from './training-program.ts';
 import { runSteps } from './training-run.ts';
+import { writeResult } from './write-result.ts';
 
 /**
  * Trains and writes `job.outFile` when complete; a failed or cancelled job writes nothing there. With a
@@ -162,17 +162,4 @@ function createKeeper(
     const restMs = checkpointSeconds === 0 ? 0 : (endMs - startMs) / keepingShare;
     dueMs = endMs + Math.max(1000 * checkpointSeconds, restMs);
   };
-}
-
-/** @throws AppError DISK_FULL | DATA_FOLDER_UNUSABLE */
-async function writeResult(file: string, bytes: Uint8Array): Promise<void> {
-  try {
-    await writeFileAtomically(file, bytes);
-  } catch (cause) {
-    const error = toAppError(cause);
-    if (error.code !== 'INTERNAL') throw error;
-    throw new AppError('DATA_FOLDER_UNUSABLE', 'The trained state cannot be written to the data folder.', {
-      cause,
-    });
-  }
 }

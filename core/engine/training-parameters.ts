@@ -25,8 +25,10 @@ export interface TrainingParameters {
   trainedWeights: string[];
 }
 
+/** @param margin of an arcface head */
 export function arcOf({ head, arcScale }: HeadSettings, margin: number): ArcShape | undefined {
-  return head === 'arcface' ? { scale: arcScale, margin } : undefined;
+  if (head === 'softmax') return undefined;
+  return { scale: arcScale, margin: head === 'arcface' ? margin : 0 };
 }
 
 /** Copies of what is fed; in `full` and `last-k` mode the base weights that train come from the base. */

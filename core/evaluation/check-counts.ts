@@ -1,4 +1,5 @@
 /** Whether counts can be those of one and the same set of images, as far as rounding lets tell. */
+import { checkGallery } from './check-gallery.ts';
 import {
   type ClassCounts,
   type EvaluationCounts,
@@ -16,7 +17,11 @@ export const evaluationCountsSchema = evaluationCountsShape.superRefine((counts,
 /** The contradiction found, as a sentence for people, or null. */
 function checkCounts(counts: EvaluationCounts): string | null {
   return (
-    checkTotals(counts) ?? checkClasses(counts) ?? checkCalibration(counts) ?? checkScores(counts) ?? null
+    checkTotals(counts) ??
+    checkClasses(counts) ??
+    checkCalibration(counts) ??
+    checkScores(counts) ??
+    checkGallery(counts)
   );
 }
 

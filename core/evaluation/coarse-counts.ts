@@ -7,6 +7,7 @@
  */
 import type { Random } from '../shared/random.ts';
 import type { EvaluationCounts } from './counts.ts';
+import { mapRanks } from './gallery-counts.ts';
 import { leastLimit } from './suppress-small-cells.ts';
 
 /** Standard normal numbers; at a site from the operating system's cryptographic generator. */
@@ -20,7 +21,8 @@ function laplace(scale: number, noise: Noise): number {
 
 /**
  * Each answer is 1/k-differentially private for a held-out image that is right or wrong, and again for one in the top five:
- * one image changes a count by one, and the noise has the scale k (Dwork et al. 2006).
+ * one image changes a count by one, and the noise has the scale k (Dwork et al. 2006). And again for one whose nearest neighbour in
+ * the gallery is right or wrong; an image of the gallery can be the nearest of several.
  * @param counts as counted (`smallCell` 1)
  * @param limit k; 1 hides nothing
  */
@@ -32,9 +34,31 @@ export function coarseCounts(counts: EvaluationCounts, limit: number, noise: Noi
   // Which images are held out does not depend on the state: no noise.
   const total = counts.total < smallCell ? 0 : toMultiple(counts.total);
   const hidden = { smallCell, classes, total, perClass: null, calibration: null, scores: null };
-  const noisy = (count: number, least: number) =>
-    Math.max(least, Math.min(total, toMultiple(count + laplace(smallCell, noise))));
+  const noisy = (count: number, least: number, most = total) =>
+    Math.max(least, Math.min(most, toMultiple(count + laplace(smallCell, noise))));
   const correct = noisy(counts.correct, 0);
   const top5 = counts.top5 === null || total === 0 ? null : noisy(counts.top5, correct);
-  return { ...hidden, correct, top5 };
+  return { ...hidden, correct, top5, ...coarseGallery(counts, total, smallCell, noisy) };
+}
+
+/** The nearest neighbour alone: further ranks would each be one more answer about the same images. */
+function coarseGallery(
+  { gallery }: EvaluationCounts,
+  total: number,
+  smallCell: number,
+  noisy: (count: number, least: number, most?: number) => number,
+): Pick<EvaluationCounts, 'gallery'> {
+  if (gallery === undefined) return {};
+  const { rare } = gallery;
+  const rareTotal =
+    rare === null || rare.total < smallCell ? 0 : Math.round(rare.total / smallCell) * smallCell;
+  const first = (rank1: number | null, most: number) =>
+    mapRanks((key) => (key !== 'rank1' || rank1 === null || most === 0 ? null : noisy(rank1, 0, most)));
+  return {
+    gallery: {
+      ...first(gallery.rank1, total),
+      perClass: null,
+      rare: rare === null || rareTotal === 0 ? null : { total: rareTotal, ...first(rare.rank1, rareTotal) },
+    },
+  };
 }

@@ -3,9 +3,10 @@
  * has been through `suppressSmallCells`. docs/evaluation.md says what can be learnt from it.
  */
 import { z } from 'zod';
+import { imageCount as count, maxCountedClasses } from './count.ts';
+import { galleryCountsSchema } from './gallery-counts.ts';
 
-/** Runs may have more classes; their evaluations count right answers only. */
-export const maxCountedClasses = 1000;
+export { maxCountedClasses, maxImages } from './count.ts';
 /** Up to so many classes the scores of each are counted: beyond that a message would become too large. */
 export const maxScoredClasses = 100;
 /** `top5` is counted where there are more classes than this. */
@@ -17,10 +18,6 @@ export const topCount = 5;
  */
 export const scoreBins = 32;
 const binsPerUnit = 2;
-
-/** No hospital holds more images. What a site claims beyond that is no number of images. */
-export const maxImages = 10_000_000;
-const count = z.int().nonnegative().max(maxImages);
 
 /**
  * Of one class: images of it, those called right, and those that were taken for it, rightly or wrongly. Null where
@@ -62,6 +59,8 @@ export const evaluationCountsShape = z.strictObject({
   calibration: z.array(calibrationBlockSchema).max(101).nullable(),
   /** By class index, blocks ascending and apart, in multiples of k; null where it was withheld. */
   scores: z.array(z.array(scoreBlockSchema).max(scoreBins).nullable()).max(maxScoredClasses).nullable(),
+  /** Of the nearest images in the site's gallery; absent where the run did not ask for it. */
+  gallery: galleryCountsSchema.optional(),
 });
 
 export type EvaluationCounts = z.infer<typeof evaluationCountsShape>;

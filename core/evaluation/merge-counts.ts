@@ -1,19 +1,15 @@
 /** The sum of several sites' counts, each with what it may show. */
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
+import type { Share } from './count.ts';
 import type { CalibrationBlock, EvaluationCounts, ScoreBlock } from './counts.ts';
+import { type FederatedGallery, mergeGalleries } from './merge-galleries.ts';
 
 /** What the sites release of one class; a site that withholds a part is in none of that part's numbers. */
 export interface FederatedClass {
   recall: Share;
   /** Of sites that release predictions, too. */
   f1: Share & { predicted: number };
-}
-
-/** A figure's right answers and the images of the sites that released them. */
-export interface Share {
-  total: number;
-  correct: number;
 }
 
 export interface FederatedCounts {
@@ -27,6 +23,8 @@ export interface FederatedCounts {
   calibration: CalibrationBlock[];
   /** By class index, sorted by bins; blocks of different sites may overlap. Empty where no site may release any. */
   scores: ScoreBlock[][];
+  /** Null where no site reports any. */
+  gallery: FederatedGallery | null;
 }
 
 /**
@@ -50,6 +48,7 @@ export function mergeCounts(parts: readonly EvaluationCounts[], classes: number)
     perClass: mergeClasses(parts, classes),
     calibration: mergeCalibration(parts),
     scores: mergeScores(parts, classes),
+    gallery: mergeGalleries(parts, classes),
   };
 }
 

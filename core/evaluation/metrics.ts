@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { ScoreBlock } from './counts.ts';
 import type { FederatedCounts } from './merge-counts.ts';
+import { galleryMetricsOf, galleryMetricsSchema } from './merge-galleries.ts';
 
 const share = z.number().min(0).max(1);
 
@@ -30,6 +31,8 @@ export const evaluationMetricsSchema = z.object({
   /** By class index. */
   perClassRecall: z.array(share.nullable()),
   coverage: coverageSchema,
+  /** Of the sites' galleries; null where none was asked for. */
+  gallery: galleryMetricsSchema.nullable().default(null),
 });
 export type EvaluationMetrics = z.infer<typeof evaluationMetricsSchema>;
 
@@ -59,6 +62,7 @@ export function metricsOf(counts: FederatedCounts): EvaluationMetrics {
       macroAuc: coverage(auc?.positives ?? 0, total),
       calibrationError: coverage(calibrated, total),
     },
+    gallery: counts.gallery && galleryMetricsOf(counts.gallery),
   };
 }
 

@@ -5,6 +5,15 @@ export function isSafe(cell: number, smallCell: number): boolean {
   return cell === 0 || cell >= smallCell;
 }
 
+/** The nearest way to cut `whole` in two cells that are each 0 or at least k; `whole` must be so itself. */
+export function nearestSafe(part: number, whole: number, smallCell: number): number {
+  if (isSafe(part, smallCell) && isSafe(whole - part, smallCell)) return part;
+  const ends = [0, smallCell, whole - smallCell, whole].filter(
+    (cell) => cell >= 0 && cell <= whole && isSafe(cell, smallCell) && isSafe(whole - cell, smallCell),
+  );
+  return ends.reduce((best, cell) => (Math.abs(cell - part) < Math.abs(best - part) ? cell : best));
+}
+
 export interface Pooled {
   smallCell: number;
   /** By which the smallest shown cells are found. */

@@ -1,5 +1,6 @@
 /** Counts of a site that is to count for less: every cell by the same factor, so that all its figures stay what they are. */
 import type { ClassCounts, EvaluationCounts } from './counts.ts';
+import { type GalleryCounts, mapRanks, type RankCounts } from './gallery-counts.ts';
 
 /** @returns cells that need not be whole numbers any more */
 export function scaleCounts(counts: EvaluationCounts, factor: number): EvaluationCounts {
@@ -32,5 +33,18 @@ export function scaleCounts(counts: EvaluationCounts, factor: number): Evaluatio
             cell(negatives),
           ]) ?? null,
       ) ?? null,
+    ...(counts.gallery && { gallery: scaleGallery(counts.gallery, orNull) }),
+  };
+}
+
+function scaleGallery(
+  { perClass, rare, ...whole }: GalleryCounts,
+  cell: (value: number | null) => number | null,
+): GalleryCounts {
+  const ranks = (counts: RankCounts) => mapRanks((key) => cell(counts[key]));
+  return {
+    ...ranks(whole),
+    perClass: perClass?.map((row) => row && ranks(row)) ?? null,
+    rare: rare && { total: cell(rare.total)!, ...ranks(rare) },
   };
 }

@@ -12,7 +12,8 @@
 import { AppError } from '../shared/errors.ts';
 import type { CalibrationBlock, ClassCounts, EvaluationCounts } from './counts.ts';
 import { roundScores } from './round-scores.ts';
-import { isSafe, type Pooled, poolSafely } from './safe-cells.ts';
+import { isSafe, nearestSafe, type Pooled, poolSafely } from './safe-cells.ts';
+import { type ShownImages, suppressGallery } from './suppress-gallery.ts';
 
 /** With 2, "fewer than two" would say "one". */
 const smallestLimit = 3;
@@ -31,7 +32,14 @@ export function suppressSmallCells(counts: EvaluationCounts, limit: number): Eva
   const smallCell = leastLimit(limit);
   const { classes, total } = counts;
   const hidden = { smallCell, classes, perClass: null, calibration: null, scores: null };
-  if (total < smallCell) return { ...hidden, total: 0, correct: 0, top5: null };
+  if (total < smallCell)
+    return {
+      ...hidden,
+      total: 0,
+      correct: 0,
+      top5: null,
+      ...galleryOf(counts, { total: 0, perClass: null, smallCell }),
+    };
   const correct = nearestSafe(counts.correct, total, smallCell);
   const wrong = total - correct;
   const near = counts.top5 === null ? null : Math.min(wrong, counts.top5 - counts.correct);
@@ -46,16 +54,18 @@ export function suppressSmallCells(counts: EvaluationCounts, limit: number): Eva
     perClass,
     calibration: splits && counts.calibration ? mergeConfidences(counts.calibration, smallCell) : null,
     scores: counts.scores && perClass && roundScores(counts.scores, perClass, smallCell),
+    ...galleryOf(counts, { total, perClass, smallCell }),
   };
 }
 
-/** The nearest way to cut `whole` in two cells that are each 0 or at least k; `whole` must be so itself. */
-function nearestSafe(part: number, whole: number, smallCell: number): number {
-  if (isSafe(part, smallCell) && isSafe(whole - part, smallCell)) return part;
-  const ends = [0, smallCell, whole - smallCell, whole].filter(
-    (cell) => cell >= 0 && cell <= whole && isSafe(cell, smallCell) && isSafe(whole - cell, smallCell),
-  );
-  return ends.reduce((best, cell) => (Math.abs(cell - part) < Math.abs(best - part) ? cell : best));
+/** Nothing where the run did not ask for a gallery. */
+function galleryOf(
+  { gallery, perClass }: EvaluationCounts,
+  shown: Omit<ShownImages, 'totals'>,
+): Pick<EvaluationCounts, 'gallery'> {
+  if (gallery === undefined) return {};
+  const totals = perClass?.map((row) => row.total!) ?? null;
+  return { gallery: suppressGallery(gallery, { ...shown, totals }) };
 }
 
 /** Null when no class may be shown. */

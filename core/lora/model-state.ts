@@ -70,9 +70,9 @@ export interface Parts {
 export const allParts: Parts = { a: true, b: true, head: true, base: true };
 
 /** The factors that a plan's `trains` or `sends` names. */
-export const factorParts = (factors: 'both' | 'a' | 'b'): Pick<Parts, 'a' | 'b'> => ({
-  a: factors !== 'b',
-  b: factors !== 'a',
+export const factorParts = (factors: 'both' | 'a' | 'b' | 'none'): Pick<Parts, 'a' | 'b'> => ({
+  a: factors === 'both' || factors === 'a',
+  b: factors === 'both' || factors === 'b',
 });
 
 export const partsWithout = (parts: Parts, others: Parts): Parts => ({

@@ -73,7 +73,7 @@ const checks: Record<PolicyRule, Check | typeof whenARoundBegins | typeof atImpo
   // A site that does not evaluate takes part all the same: it answers with nothing.
   evaluations: () => null,
   allowBaseWeights: ({ leaves }, policy) =>
-    policy.allowBaseWeights || leaves.rounds.every(({ mode }) => mode === 'head' || mode === 'lora')
+    policy.allowBaseWeights || leaves.rounds.every(({ mode }) => mode !== 'full' && mode !== 'last-k')
       ? null
       : 'lets no weights of the base model leave; this run asks for them',
   noise: ({ settings }, policy) =>

@@ -1,5 +1,5 @@
 /** What leaves a site in a run, what stays, and what protects it, in sentences for the person who approves it. */
-import type { RunConfig } from '../config/run-config.ts';
+import { preparingRounds, type RunConfig } from '../config/run-config.ts';
 import { plural } from '../shared/text.ts';
 import type { Contract } from './contract.ts';
 
@@ -49,8 +49,10 @@ export function whatLeaves(contract: Contract, siteName: string): WhatLeaves {
   return {
     leaves: [
       ...modelSentences(config, leaving, siteName),
+      ...prototypeSentences(config),
       `The number of images trained on, rounded to a multiple of ${config.smallCell}${loss}`,
       `For each round, about how many held-out images were recognised: with noise, and rounded to a multiple of ${config.smallCell}; once, at the end, the exact counts by class, confidence and score, none below ${config.smallCell}`,
+      ...gallerySentences(config),
       'The name of this site, when it is connected, and its policy',
     ],
     stays: [
@@ -84,6 +86,28 @@ function modelSentences(config: RunConfig, leaving: Leaving, siteName: string): 
     sentences.push(`For this site, factors of rank ${config.siteRanks[siteName]} at most`);
   }
   return sentences;
+}
+
+/** What the head's start is made of, exactly: docs/method.md. */
+function prototypeSentences(config: RunConfig): string[] {
+  if (preparingRounds(config) === 0) return [];
+  const { smallCell: k, wire } = config;
+  const least = k === 1 ? 'each class here' : `each class with at least ${plural(k, 'subject')} here`;
+  const fewest =
+    k === 1
+      ? "Of a class with a single subject that is this person's mean face template"
+      : `Of a class with exactly ${k} that is the mean of ${k} face templates. Classes with fewer are left out`;
+  return [
+    `In the first round, before anything trains: for ${least}, the sum of its subjects' mean face templates, divided by the number of images, ${precisionWords[wire.up]}. ${fewest}`,
+  ];
+}
+
+function gallerySentences({ gallery = 'off', smallCell }: RunConfig): string[] {
+  if (gallery === 'off') return [];
+  const when = gallery === 'ends' ? 'Before training' : 'For each round';
+  return [
+    `${when}, about how many held-out images have an image of their class as the nearest among your training images (with noise, in multiples of ${smallCell}); at the end, exact counts of those among the nearest 1, 5, 10 and 30 classes, none below ${smallCell}. Of classes that this run does not train, the same over all of them together, without their names`,
+  ];
 }
 
 function factorWords({ a, b }: Leaving): string | null {

@@ -141,15 +141,16 @@ function configOf({ experiment, base, classes, strategy, seed, places }: RunPart
 const record = (value: unknown): Record<string, unknown> =>
   value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : {};
 
-const idsOf = ({ siteId, name, train, evaluation }: SiteImages) => ({
+const idsOf = ({ siteId, name, train, evaluation, rare }: SiteImages) => ({
   siteId,
   name,
   train: train.map(({ sha256 }) => sha256),
   evaluation: evaluation.map(({ sha256 }) => sha256),
+  ...(rare && { rare: rare.map(({ sha256 }) => sha256) }),
 });
 
-function hashImages({ train, evaluation }: UsedImages): string {
+function hashImages({ train, evaluation, rare }: UsedImages): string {
   const list = (images: UsedImages['train']) =>
     images.map(({ sha256, cropSha256, label, subject }) => [sha256, cropSha256, label, subject]);
-  return hashJson({ train: list(train), evaluation: list(evaluation) });
+  return hashJson({ train: list(train), evaluation: list(evaluation), ...(rare && { rare: list(rare) }) });
 }

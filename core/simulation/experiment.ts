@@ -77,6 +77,8 @@ const dataSchema = z
     seed: z.int().default(0),
     /** Only so many classes, the first by name, for a quick look. */
     maxClasses: most.min(2).optional(),
+    /** So many further classes, the next by name, that are not trained: their images are looked up in the sites' galleries. */
+    rareClasses: most.optional(),
     /** At most so many images of each class, for a quick look. */
     maxPerClass: z.strictObject({ train: most.optional(), test: most.optional() }).default({}),
   })

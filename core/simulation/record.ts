@@ -7,6 +7,7 @@ import { basename } from 'node:path';
 import { z } from 'zod';
 import { runConfigSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
+import { galleryMetricsSchema } from '../evaluation/merge-galleries.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
 import { stageSchema } from '../strategy/strategy.ts';
@@ -135,6 +136,8 @@ const finishedRunSchema = z.object({
     /** Of the last global state; says whether a repetition came to the same model. */
     stateSha256: hash,
   }),
+  /** Of the sites' galleries before training. Absent where the run asked for none, and in lines of older versions. */
+  untrained: galleryMetricsSchema.exactOptional(),
   totals: totalsSchema,
 });
 export type FinishedRun = z.infer<typeof finishedRunSchema>;

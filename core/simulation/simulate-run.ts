@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunConfig } from '../config/run-config.ts';
 import type { SitePolicy } from '../config/site-policy.ts';
+import { untrainedGallery } from '../coordinator/untrained.ts';
 import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { Catalogue } from '../models/catalogue.ts';
@@ -11,6 +12,7 @@ import type { Logger } from '../shared/logger.ts';
 import { pick } from '../shared/pick.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectRun, type Expiry } from '../store/retention.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
 import type { PlannedRun } from '../strategy/plan.ts';
 import { collectRounds, describeSites, finalOf, totalsOf } from './collect.ts';
 import { openFederation, type SimulatedFederation } from './federation.ts';
@@ -89,8 +91,7 @@ export async function simulateRun(
       },
     });
     rounds = result.rounds;
-    const { final, totals } = result;
-    return { ...common(), status: 'finished', rounds, final, totals };
+    return { ...common(), status: 'finished', ...result };
   } catch (thrown) {
     if (hooks.signal.aborted) throw cancelled();
     context.logger.error({ error: thrown, run: run.id }, 'simulated run failed');
@@ -103,7 +104,7 @@ export async function forgetRun(workFolder: string, id: string): Promise<void> {
   await rm(runFolderOf(workFolder, id), { recursive: true, force: true });
 }
 
-interface RunResult extends Pick<FinishedRun, 'rounds' | 'final' | 'totals'> {}
+interface RunResult extends Pick<FinishedRun, 'rounds' | 'final' | 'untrained' | 'totals'> {}
 
 async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: RunHooks): Promise<RunResult> {
   const startMs = performance.now();
@@ -144,12 +145,18 @@ async function runToEnd(run: SimulatedRun, context: SimulationContext, hooks: Ru
     return {
       rounds,
       final: finalOf(rounds, last!.resultSha256!),
+      ...untrainedOf(federation.store, runId, run.config),
       totals: totalsOf(rounds, run.planned, { wallMs, computeMs: trainer.computeMs }),
     };
   } finally {
     signal.removeEventListener('abort', abort);
     await federation?.close();
   }
+}
+
+function untrainedOf(store: ReadOnlyStore, runId: string, config: RunConfig): Pick<FinishedRun, 'untrained'> {
+  const untrained = untrainedGallery(store, runId, config);
+  return untrained === null ? {} : { untrained };
 }
 
 /** Tells of rounds, clears away what no round needs any more, and sees the end. */

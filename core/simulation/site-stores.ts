@@ -52,7 +52,7 @@ async function fillSites(place: string, sites: readonly SiteImages[], purpose: s
   await rename(temporary, place);
 }
 
-function fillSite(file: string, { train, evaluation }: SiteImages, purpose: string): void {
+function fillSite(file: string, { train, evaluation, rare = [] }: SiteImages, purpose: string): void {
   const store = openStore(file, { durability: 'process' });
   try {
     store.transaction(() => {
@@ -86,6 +86,7 @@ function fillSite(file: string, { train, evaluation }: SiteImages, purpose: stri
       };
       for (const image of train) insert(image, 'train');
       for (const image of evaluation) insert(image, 'test');
+      for (const image of rare) insert(image, image.split);
     });
   } finally {
     store.close();

@@ -19,6 +19,8 @@ export interface UsedImages {
   evaluation: readonly SimulationImage[];
   /** Sorted; those that some image trains. */
   classes: readonly string[];
+  /** Of both splits, of classes that are not trained; absent where the experiment has none. */
+  rare?: readonly SimulationImage[];
 }
 
 export interface SiteImages extends Omit<UsedImages, 'classes'> {
@@ -62,7 +64,9 @@ export function chooseImages(images: readonly SimulationImage[], choice: Choice)
   if (evaluation.length === 0) {
     throw new AppError('NOT_ENOUGH_DATA', `No image is left to evaluate on (${evaluateOn}).`);
   }
-  return { train, evaluation, classes };
+  const untrained = new Set(labels.slice(taken.size, taken.size + (data.rareClasses ?? 0)));
+  const rare = images.filter(({ label }) => untrained.has(label));
+  return { train, evaluation, classes, ...(rare.length > 0 && { rare }) };
 }
 
 function atMost(
@@ -106,6 +110,7 @@ export function spreadImages(used: UsedImages, options: SpreadOptions): SiteImag
       name: name ?? siteId,
       train: train.filter(at(placed.train)),
       evaluation: evaluation.filter(at(placed.evaluation)),
+      ...rareAt(used, site, placed.sites.length),
     };
     if (mine.train.length > 0) return mine;
     throw new AppError(
@@ -116,6 +121,13 @@ export function spreadImages(used: UsedImages, options: SpreadOptions): SiteImag
       },
     );
   });
+}
+
+/** A rare class is at one site with all its images, as in life; class after class at the next. */
+function rareAt({ rare = [] }: UsedImages, site: number, sites: number): Pick<SiteImages, 'rare'> {
+  const labels = [...new Set(rare.map(({ label }) => label))].sort();
+  const mine = rare.filter(({ label }) => labels.indexOf(label) % sites === site);
+  return mine.length === 0 ? {} : { rare: mine };
 }
 
 interface Places {

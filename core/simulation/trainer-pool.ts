@@ -129,6 +129,8 @@ export function createTrainerPool(options: TrainerPoolOptions): TrainerPool {
         submit(shapeOf('train', job), jobOptions, (worker, own) => worker.train(job, own)),
       evaluate: (job, jobOptions) =>
         submit(shapeOf('evaluate', job), jobOptions, (worker, own) => worker.evaluate(job, own)),
+      prototypes: (job, jobOptions) =>
+        submit(shapeOf('prototypes', job), jobOptions, (worker, own) => worker.prototypes(job, own)),
       measure: (job, jobOptions) =>
         submit(`measure ${job.baseId}`, jobOptions, (worker, own) => worker.measure(job, own)),
       async close() {},

@@ -5,10 +5,17 @@
  */
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RunConfig } from '../config/run-config.ts';
+import { type RunConfig, usesGallery } from '../config/run-config.ts';
 import { type FrozenCohort, heldOutImages, recordEvaluationCohort } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
-import type { Example, LocalTraining, TrainProgress, TrainResult } from '../engine/trainer-protocol.ts';
+import type {
+  Example,
+  Gallery,
+  GalleryExample,
+  LocalTraining,
+  TrainProgress,
+  TrainResult,
+} from '../engine/trainer-protocol.ts';
 import { coarseCounts } from '../evaluation/coarse-counts.ts';
 import { suppressSmallCells } from '../evaluation/suppress-small-cells.ts';
 import { checkOutgoing } from '../policy/outgoing.ts';
@@ -19,15 +26,23 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
+import { isPrototypeRound } from '../strategy/prototype-start.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
 import { withVerifiedFiles } from './damaged-files.ts';
+import { type GalleryImages, galleryImages } from './gallery-images.ts';
 import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import { alignmentOfRun } from './older-crops.ts';
 import { currentPolicy } from './policy.ts';
 import type { ComposedState, RoundContext, RoundStates } from './round-state.ts';
 import type { SiteOptions } from './site-node.ts';
-import { freezeRoundCohort, recordAnnouncement, saysLoss, type TrainedRound } from './site-records.ts';
+import {
+  freezeRoundCohort,
+  recordAnnouncement,
+  roundedCount,
+  saysLoss,
+  type TrainedRound,
+} from './site-records.ts';
 
 export interface RoundWorkerOptions
   extends Pick<
@@ -51,14 +66,24 @@ function cropFile(blobs: BlobStore, sha256: string): string {
   return blobs.path(sha256);
 }
 
-/** Images whose label is one of the run's classes, as the trainer wants them. */
-function toExamples(images: readonly ImageRecord[], config: RunConfig, blobs: BlobStore): Example[] {
+/** Images as the trainer wants them. */
+function toExamples(
+  images: readonly ImageRecord[],
+  blobs: BlobStore,
+  classOf: (label: string) => number,
+): GalleryExample[] {
   return images.map((image) => ({
     file: cropFile(blobs, image.cropSha256!),
     sha256: image.cropSha256!,
-    label: config.classes.indexOf(image.label),
+    label: classOf(image.label),
+    subject: image.subjectId,
   }));
 }
+
+const classesOf =
+  ({ classes }: RunConfig) =>
+  (label: string) =>
+    classes.indexOf(label);
 
 /**
  * Evaluates a global state, with the site's local parameters in it, on held-out images and reports counts, once per state.
@@ -79,25 +104,28 @@ export async function evaluateState(
   const { batchSize, head, arcScale, smallCell } = configureEvaluate(config, round);
   const answers = { 'each-round': true, end: isLast, none: false }[currentPolicy(store).policy.evaluations];
   if (answers) assertConsentsHold(store);
-  const images = answers
-    ? heldOutImages(store, {
-        purpose: config.purpose,
-        at: store.clock.latest(),
-        labels: config.classes,
-        alignment: alignmentOfRun(store, runId),
-      })
-    : [];
+  const { purpose, classes } = config;
+  const at = store.clock.latest();
+  const alignment = alignmentOfRun(store, runId);
+  const asked = answers ? heldOutImages(store, { purpose, at, labels: classes, alignment }) : [];
+  const among =
+    asked.length > 0 && usesGallery(config, round, isLast)
+      ? galleryImages(store, { purpose, classes, at, alignment })
+      : null;
+  // Whoever is in the gallery is behind the counts, too.
+  const images = [...new Map([...asked, ...imagesIn(among)].map((image) => [image.id, image])).values()];
   const evaluate = async () => {
     const composed = await options.states.compose(context, isLast ? 'evaluate-last' : 'evaluate');
     const { stateFile, stateSha256 } = composed;
     const run = async () => {
-      const examples = toExamples(images, config, blobs);
-      const settings = { batchSize, head, arcScale, ...options.compute(baseId) };
+      const examples = toExamples(asked, blobs, classesOf(config));
+      const gallery = among === null ? {} : { gallery: galleryFor(among, blobs) };
+      const settings = { batchSize, head, arcScale, ...gallery, ...options.compute(baseId) };
       return trainer.evaluate({ baseId, stateFile, stateSha256, examples, ...settings }, { signal });
     };
     return withVerifiedFiles(options, { stateSha256: state.sha256, images }, run).finally(composed.release);
   };
-  const result = images.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
+  const result = asked.length === 0 ? { correct: 0, total: 0, counts: null } : await evaluate();
   signal.throwIfAborted();
   // What would say something about single patients does not leave the site: of too few images nothing but that.
   const shown =
@@ -107,7 +135,6 @@ export async function evaluateState(
       : coarseCounts(result.counts, smallCell, options.answerNoise));
   const { correct, total, counts } = result;
   const isSent = store.transaction(() => {
-    const { purpose } = config;
     if (!recordEvaluationCohort(store, { runId, stateSha256: state.sha256, purpose }, images)) return false;
     store.evaluations.upsert({ runId, stateSha256: state.sha256, siteId, correct, total, counts });
     ports.enqueue({
@@ -126,6 +153,21 @@ export async function evaluateState(
   ports.flush();
 }
 
+const imagesIn = (among: GalleryImages | null) =>
+  among === null ? [] : [...among.images, ...among.rare.map(({ image }) => image)];
+
+function galleryFor({ images, rare, classOf }: GalleryImages, blobs: BlobStore): Gallery {
+  const queries = toExamples(
+    rare.map(({ image }) => image),
+    blobs,
+    classOf,
+  );
+  return {
+    images: toExamples(images, blobs, classOf),
+    rare: queries.map((query, index) => ({ ...query, leavesOut: rare[index]!.leavesOut })),
+  };
+}
+
 /** The run's hyper-parameters as they are in this round. */
 function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: RoundPlan): LocalTraining {
   return {
@@ -138,8 +180,8 @@ function trainingOf({ training }: RunConfig, { proximal, learningRateFactor }: R
 }
 
 /** In hundredths: the number of steps would tell how many images there are. */
-function saidProgress({ step, steps, loss }: TrainProgress, config: RunConfig) {
-  const said = saysLoss(config) ? Number(loss.toPrecision(2)) : null;
+function saidProgress({ step, steps, loss }: TrainProgress, config: RunConfig, plan: RoundPlan) {
+  const said = saysLoss(config) && !isPrototypeRound(plan) ? Number(loss.toPrecision(2)) : null;
   return { step: Math.floor((100 * step) / steps), steps: 100, loss: said };
 }
 
@@ -148,6 +190,12 @@ async function keepOnly(folder: string, file: string | undefined): Promise<void>
     const found = join(folder, name);
     if (found !== file) await rm(found, { force: true });
   }
+}
+
+/** The sums are divided by the number of images that the update will say. */
+function sumsOf({ examples }: { examples: readonly Example[] }, { smallCell, training }: RunConfig) {
+  const images = new Set(examples.map(({ file }) => file)).size;
+  return { smallCell, divisor: roundedCount(images, smallCell), batchSize: training.batchSize };
 }
 
 /** A checkpoint of images that may not train any more goes at once. */
@@ -192,7 +240,7 @@ export async function trainRound(
       stateSha256: start.stateSha256,
       outFile,
       checkpointFile,
-      examples: toExamples(cohort.images, config, options.blobs),
+      examples: toExamples(cohort.images, options.blobs, classesOf(config)),
       mode: plan.mode,
       lastK: config.lastK,
       trains: plan.trains,
@@ -200,16 +248,20 @@ export async function trainRound(
       seed: mixSeed(config.seed, options.siteName, round),
       ...options.compute(baseId),
     });
+    const jobOptions = {
+      signal,
+      onProgress(progress: TrainProgress) {
+        onActivity('training', progress);
+        options.ports.sendProgress({ runId, round, ...saidProgress(progress, config, plan) });
+      },
+    };
     const files = { stateSha256: state.sha256, images: cohort.images };
-    const result = await withVerifiedFiles(options, files, async () =>
-      options.trainer.train(jobOf(), {
-        signal,
-        onProgress(progress) {
-          onActivity('training', progress);
-          options.ports.sendProgress({ runId, round, ...saidProgress(progress, config) });
-        },
-      }),
-    );
+    const result = await withVerifiedFiles(options, files, async () => {
+      const job = jobOf();
+      return isPrototypeRound(plan)
+        ? options.trainer.prototypes({ ...job, ...sumsOf(job, config) }, jobOptions)
+        : options.trainer.train(job, jobOptions);
+    });
     signal.throwIfAborted();
     const held = options.blobs.hold();
     try {

@@ -15,6 +15,7 @@ import type { TrainResult } from '../engine/trainer-protocol.ts';
 import { admit } from '../policy/cohort-rules.ts';
 import type { RoundSiteRecord } from '../store/records.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
+import { isPrototypeRound } from '../strategy/prototype-start.ts';
 import { chunkBytes, type ManifestBody, type ReceiptBody } from '../transport/messages.ts';
 import type { MadeUpdate } from './make-update.ts';
 import { alignmentOfRun, onlyOlderCrops } from './older-crops.ts';
@@ -176,7 +177,9 @@ export function recordAnnouncement(
   const { cohort, update } = trained;
   const { steps } = trained.result;
   const examples = roundedCount(trained.result.examples, config.smallCell);
-  const meanLoss = Number(trained.result.meanLoss.toPrecision(lossDigits));
+  const ownLoss = Number(trained.result.meanLoss.toPrecision(lossDigits));
+  // Where nothing trains there is none.
+  const meanLoss = isPrototypeRound(plan) ? null : ownLoss;
   const saidLoss = saysLoss(config) ? meanLoss : null;
   // Not those that were taken: they tell how many images there are.
   const said = countSteps({ ...config.training, examples });

@@ -14,7 +14,15 @@ export interface UpdateExpectation {
   plan: Pick<RoundPlan, 'mode'>;
   /** Names of the base weights that train in the round (`trainableWeights`). */
   trained: readonly string[];
+  /** Whether sites add noise to what they send. */
+  noisy?: boolean;
 }
+
+/**
+ * Σ of the lengths of a site's sums of embeddings (prototypes.ts), each divided by the number of images that it says: no subject
+ * counts for more than 1, and rounding makes that number smaller by a third at most.
+ */
+const longestPrototypes = 2;
 
 /** How large an update may be: a guard against broken training, wide enough for layers whose own weights are tiny. */
 export interface UpdateBounds {
@@ -46,6 +54,15 @@ export function checkUpdate(
   checkRanks(update, global);
   checkBaseNames(update, expected);
   checkNorms(update, base, bounds);
+  if (expected.plan.mode === 'prototypes' && !expected.noisy) checkPrototypes(update.head.get('weight')!);
+}
+
+/** Longer sums would count for more images than the site says that it has. */
+function checkPrototypes({ dims: [classes = 0, size = 0], data }: FloatTensor): void {
+  let length = 0;
+  for (let label = 0; label < classes; label++)
+    length += norm(data.subarray(label * size, (label + 1) * size));
+  if (length > longestPrototypes) throw rejected('its class means are longer than so many images can be');
 }
 
 /**
@@ -116,7 +133,7 @@ function checkRanks(update: ModelState, { lora }: ModelState): void {
 }
 
 function checkBaseNames(update: ModelState, { base, plan: { mode }, trained }: UpdateExpectation): void {
-  if (mode === 'lora' || mode === 'head') {
+  if (mode === 'lora' || mode === 'head' || mode === 'prototypes') {
     if (update.base.size > 0)
       throw rejected('it holds weights of the base model, which stay fixed in this round');
     return;
@@ -144,13 +161,13 @@ function checkNorms(update: ModelState, base: UpdateExpectation['base'], bounds:
   for (const [name, tensor] of update.base) {
     // A bias may start at zero; a norm of 1 is nothing unusual for it.
     const own = Math.max(1, baseNorm(base.weights.get(name)!));
-    checkRatio(`base weight "${name}"`, norm(tensor) / own, bounds);
+    checkRatio(`base weight "${name}"`, norm(tensor.data) / own, bounds);
   }
   for (const [name, tensor] of update.head) checkSize(`"${name}" of the head`, tensor, bounds.rootMeanSquare);
 }
 
 function checkSize(what: string, tensor: FloatTensor, most: number): void {
-  const size = norm(tensor) / Math.sqrt(Math.max(1, tensor.data.length));
+  const size = norm(tensor.data) / Math.sqrt(Math.max(1, tensor.data.length));
   if (size > most)
     throw rejected(`${what} is too large (${size.toPrecision(3)}, at most ${most.toPrecision(3)})`);
 }
@@ -167,12 +184,12 @@ function checkRatio(what: string, ratio: number, { relativeNorm }: UpdateBounds)
 const baseNorms = new WeakMap<FloatTensor, number>();
 
 function baseNorm(weight: FloatTensor): number {
-  const known = baseNorms.get(weight) ?? norm(weight);
+  const known = baseNorms.get(weight) ?? norm(weight.data);
   baseNorms.set(weight, known);
   return known;
 }
 
-function norm({ data }: FloatTensor): number {
+function norm(data: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < data.length; i++) sum += data[i]! * data[i]!;
   return Math.sqrt(sum);

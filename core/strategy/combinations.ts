@@ -138,6 +138,20 @@ const otherRules: readonly CombinationRule[] = [
     instead: 'Set "finalLearningRateShare" above 0 (0.01, for instance).',
     refuses: ({ finalLearningRateShare, rounds }) => finalLearningRateShare === 0 && rounds > 1,
   },
+  {
+    option: { setting: 'headStart', values: 'prototypes' },
+    with: { setting: 'localHead', values: 'true' },
+    why: 'a classifier that never leaves its site has no common start',
+    instead: 'Set "headStart" to "random", or "localHead" to false.',
+    refuses: ({ headStart, localHead }) => headStart === 'prototypes' && localHead,
+  },
+  {
+    option: { setting: 'headStart', values: 'prototypes' },
+    with: { setting: 'rounds', values: '1' },
+    why: 'the only round would make the start of the classifier, and none would train',
+    instead: 'Set "rounds" to 2 or more, or "headStart" to "random".',
+    refuses: ({ headStart, rounds }) => headStart === 'prototypes' && rounds < 2,
+  },
 ];
 
 const generalRules = [...robustRules, ...privacyRules, ...otherRules];

@@ -1,6 +1,6 @@
 /** Which settings send so much less than full averaging: answers by counting, see plan.ts. */
 import { maxRank } from '../config/lora-settings.ts';
-import type { RunConfig } from '../config/run-config.ts';
+import { preparingRounds, type RunConfig } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { countSent } from './plan.ts';
 import { getStrategy, yardsticks } from './registry.ts';
@@ -49,7 +49,7 @@ export function findLimits(config: RunConfig, base: BaseModel, sites: number, ta
     add(highest === null ? null : rank(highest));
   }
   if (strategy.traits(config).anneals) {
-    const most = config.rounds - config.heatingRounds - config.coolingRounds;
+    const most = config.rounds - preparingRounds(config) - config.heatingRounds - config.coolingRounds;
     for (const mode of initiatingModes(config, base)) {
       const withRounds = (initiatingRounds: number) => ({ ...mode, initiatingRounds });
       const rounds = largest(1, most, (count) => reaches(withRounds(count)));
@@ -84,11 +84,8 @@ function largest(from: number, to: number, holds: (value: number) => boolean): n
 }
 
 /** The fewest rounds for which a rising condition holds; null when not even the most do. */
-function fewestRounds(
-  { heatingRounds, coolingRounds }: RunConfig,
-  holds: (rounds: number) => boolean,
-): number | null {
-  const least = 1 + heatingRounds + coolingRounds;
+function fewestRounds(config: RunConfig, holds: (rounds: number) => boolean): number | null {
+  const least = 1 + preparingRounds(config) + config.heatingRounds + config.coolingRounds;
   if (holds(least)) return least;
   const tooFew = largest(least, maxRounds, (rounds) => !holds(rounds));
   return tooFew === null || tooFew === maxRounds ? null : tooFew + 1;

@@ -9,10 +9,11 @@ import { flexLora } from './flexlora.ts';
 import { floraStack } from './flora-stack.ts';
 import { headOnly } from './head-only.ts';
 import { hetLora } from './hetlora.ts';
+import { startingFromPrototypes } from './prototype-start.ts';
 import { saFedLora } from './sa-fedlora.ts';
 import type { Strategy } from './strategy.ts';
 
-export const strategies: Readonly<Record<StrategyName, Strategy>> = {
+const own: Readonly<Record<StrategyName, Strategy>> = {
   'sa-fedlora': saFedLora,
   flexlora: flexLora,
   hetlora: hetLora,
@@ -25,8 +26,16 @@ export const strategies: Readonly<Record<StrategyName, Strategy>> = {
   'head-only': headOnly,
 };
 
+/** Each with a round before its own where a run starts from prototypes. */
+export const strategies = Object.fromEntries(
+  Object.entries(own).map(([name, strategy]) => [name, startingFromPrototypes(strategy)]),
+) as Readonly<Record<StrategyName, Strategy>>;
+
 /** What a run is compared with: all weights averaged, and LoRA at a fixed rank. */
-export const yardsticks = { wholeModel: fedAvgFull, fixedRank: fedAvgLora } as const;
+export const yardsticks = {
+  wholeModel: strategies[fedAvgFull.name],
+  fixedRank: strategies[fedAvgLora.name],
+} as const;
 
 export function getStrategy(name: StrategyName): Strategy {
   return strategies[name];

@@ -1,5 +1,5 @@
 /** The global state with which a run starts. */
-import type { RunConfig } from '../config/run-config.ts';
+import { preparingRounds, type RunConfig } from '../config/run-config.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { initialState } from '../models/initial-state.ts';
@@ -10,10 +10,21 @@ import { getStrategy } from './registry.ts';
 
 /**
  * Factors at the first round's rank (A random, B zero) and a fresh head. When SA-FedLoRA initiates with base
- * weights, its layers are there at rank 0: so the state says which layers get factors later.
+ * weights, its layers are there at rank 0: so the state says which layers get factors later. Where the head is made of class
+ * means, it is empty until then.
  * @throws AppError CONFIG_INVALID for an unknown preset of modules
  */
 export function createRunState(config: RunConfig, base: BaseModel): ModelState {
+  const state = freshState(config, base);
+  return preparingRounds(config) === 0 ? state : { ...state, head: emptyHead(state) };
+}
+
+/** Whatever the sites send in the first round is then the difference that it makes. */
+function emptyHead({ head }: ModelState): ModelState['head'] {
+  return new Map([...head].map(([name, { dims }]) => [name, floatTensor(dims)]));
+}
+
+function freshState(config: RunConfig, base: BaseModel): ModelState {
   const { classes, targetModules, excludeModules, seed } = config;
   const strategy = getStrategy(config.strategy);
   const { adaptsLayers } = strategy;

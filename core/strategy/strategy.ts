@@ -15,9 +15,9 @@ export type Stage = z.infer<typeof stageSchema>;
 
 /**
  * Which factor of every layer: ffa-lora, and sa-fedlora with `freezeA`, train and send B only, fedsa-lora trains both and
- * sends A only.
+ * sends A only. None in the round that makes the head's start.
  */
-export const factorsSchema = z.enum(['both', 'a', 'b']);
+export const factorsSchema = z.enum(['both', 'a', 'b', 'none']);
 export type Factors = z.infer<typeof factorsSchema>;
 
 /** What sites do in one round; part of the manifest. */

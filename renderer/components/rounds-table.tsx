@@ -1,11 +1,12 @@
 import { Badge, Table, Text } from '@mantine/core';
 import type { RoundRow } from '../../core/api/contract.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent } from '../format/format.ts';
-import { roundWords, stageWords } from '../format/words.ts';
+import { classMeansWord, roundWords, stageWords } from '../format/words.ts';
 import { StatusBadge } from './status-badge.tsx';
 
 /** Every round so far with its measured figures. */
-export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
+/** @param preparing rounds that come before training */
+export function RoundsTable({ rounds, preparing }: { rounds: RoundRow[]; preparing: number }) {
   if (rounds.length === 0) {
     return (
       <Text size="sm" c="dimmed">
@@ -55,7 +56,7 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
         </Table.Thead>
         <Table.Tbody>
           {rounds.map((round) => (
-            <Row key={round.round} round={round} shows={shows} />
+            <Row key={round.round} round={round} shows={shows} preparing={preparing} />
           ))}
         </Table.Tbody>
       </Table>
@@ -63,8 +64,14 @@ export function RoundsTable({ rounds }: { rounds: RoundRow[] }) {
   );
 }
 
-function Row({ round, shows }: { round: RoundRow; shows: { drift: boolean; epsilon: boolean } }) {
-  const stage = stageWords[round.stage];
+interface RowProps {
+  round: RoundRow;
+  shows: { drift: boolean; epsilon: boolean };
+  preparing: number;
+}
+
+function Row({ round, shows, preparing }: RowProps) {
+  const stage = round.round < preparing ? classMeansWord : stageWords[round.stage];
   return (
     <Table.Tr>
       <Table.Td ta="right">{formatCount(round.round + 1)}</Table.Td>

@@ -134,12 +134,24 @@ export const decisionWords: Record<DecisionRow['kind'], StatusWord> = {
   declined: { label: 'Declined', color: 'red' },
 };
 
-const factorWords = { both: 'LoRA factors', a: 'LoRA factors A', b: 'LoRA factors B' };
+const factorWords = { both: 'LoRA factors', a: 'LoRA factors A', b: 'LoRA factors B', none: 'No factors' };
+
+/** The round before training, in which the classifier's start is made. */
+export const classMeansWord = {
+  label: 'Class means',
+  explanation: 'Nothing trains yet: the sites send sums of embeddings, of which the classifier is made.',
+  color: 'grape',
+};
 
 /** What of the model leaves in a round, in a few words. */
 export function leavingWords({ mode, sends }: ApprovalCard['leavingRounds'][number]): string {
   if (mode === 'lora') return factorWords[sends];
-  return { full: 'All weights', 'last-k': 'Weights of the last blocks', head: 'Classifier' }[mode];
+  return {
+    full: 'All weights',
+    'last-k': 'Weights of the last blocks',
+    head: 'Classifier',
+    prototypes: 'Class means',
+  }[mode];
 }
 
 /** Unknown words of a newer agent are shown as they are. */

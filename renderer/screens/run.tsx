@@ -1,12 +1,13 @@
-import { Anchor, Box, Group, SimpleGrid, Stack, Text } from '@mantine/core';
+import { Alert, Anchor, Box, Group, SimpleGrid, Stack, Text } from '@mantine/core';
 import { Link } from 'wouter';
 import type { RoundRow, RunDetail } from '../../core/api/contract.ts';
-import { describeSettings } from '../../core/config/run-config.ts';
+import { describeSettings, preparingRounds } from '../../core/config/run-config.ts';
 import { useRun } from '../api/queries.ts';
 import { AgreementCharts, hasAgreement } from '../components/agreement-charts.tsx';
 import { ReportPanel } from '../components/error-panel.tsx';
 import { ExclusionsList, hasExclusions } from '../components/exclusions-list.tsx';
 import { FigureRow } from '../components/figure.tsx';
+import { GalleryTable, hasGallery } from '../components/gallery-table.tsx';
 import { Loaded } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
 import { newestRecall, RecallByLabel } from '../components/recall-by-label.tsx';
@@ -26,7 +27,7 @@ import {
   formatPercent,
   formatRound,
 } from '../format/format.ts';
-import { roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
+import { classMeansWord, roundWords, runWords, stageWords, strategyLabel } from '../format/words.ts';
 import { PauseNotice, PauseRunButton } from './pause-run.tsx';
 import { WithdrawalNotice } from './restart-run.tsx';
 import { StopRunButton } from './stop-run.tsx';
@@ -79,6 +80,12 @@ function RunBody({ run }: { run: RunDetail }) {
           .
         </Text>
       )}
+      {run.belowUntrained && (
+        <Alert color="orange" title="Training made it worse" role="status">
+          {run.belowUntrained} Train longer or with lower learning rates, or use the untrained network with a
+          gallery.
+        </Alert>
+      )}
       <RunFigures run={run} />
       {open && <OpenRound run={run} round={open} />}
       {run.status === 'waiting' && (
@@ -115,6 +122,14 @@ function RunBody({ run }: { run: RunDetail }) {
           </Section>
         )}
       </SimpleGrid>
+      {hasGallery(run) && (
+        <Section
+          title="Nearest in the gallery"
+          description="Held-out images whose class is among the nearest classes of their site’s own training images, by the cosine of the embeddings."
+        >
+          <GalleryTable run={run} />
+        </Section>
+      )}
       {hasExclusions(run.done) && (
         <Section
           title="Updates that counted less"
@@ -124,7 +139,7 @@ function RunBody({ run }: { run: RunDetail }) {
         </Section>
       )}
       <Section title="Rounds">
-        <RoundsTable rounds={run.done} />
+        <RoundsTable rounds={run.done} preparing={preparingRounds(run.config)} />
       </Section>
       <Section title="What was sent" description="Counted from what was actually sent.">
         <Box mt={-8}>
@@ -182,7 +197,7 @@ function RunFigures({ run }: { run: RunDetail }) {
 }
 
 function OpenRound({ run, round }: { run: RunDetail; round: RoundRow }) {
-  const stage = stageWords[round.stage];
+  const stage = round.round < preparingRounds(run.config) ? classMeansWord : stageWords[round.stage];
   return (
     <Section
       title={`Round ${formatCount(round.round + 1)} of ${formatCount(run.rounds)}`}

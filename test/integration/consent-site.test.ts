@@ -54,6 +54,7 @@ function createIdleTrainer(): Trainer & { finish(): void; isBusy(): boolean } {
       return { meanLoss: 1, steps: 1, examples, imagesPerSecond: 1, wallMs: 1, events: [] };
     },
     evaluate: async () => Promise.reject(new Error('nothing is held out for evaluation')),
+    prototypes: async () => Promise.reject(new Error('not asked for')),
     measure: async () => Promise.reject(new Error('not measured')),
     close: async () => {},
   };

@@ -25,6 +25,7 @@ function disturbed(dir: string, disturb: (real: Jobs) => Partial<Jobs>): Trainer
   const methods = {
     train: real.train.bind(real),
     evaluate: real.evaluate.bind(real),
+    prototypes: real.prototypes.bind(real),
     measure: real.measure.bind(real),
     close: real.close.bind(real),
   };

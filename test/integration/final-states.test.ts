@@ -38,6 +38,8 @@ settings:
   coolingRounds: 0
   rMax: 4
   rMin: 2
+  headStart: random
+  gallery: off
   training: {batchSize: 4, epochs: 1}
 strategies:
 ${Object.keys(strategies)

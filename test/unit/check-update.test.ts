@@ -17,6 +17,7 @@ const goodFull = trainedState(global, 1, { base, baseNames });
 const random = createRandom(1);
 const trained: Record<TrainMode, string[]> = {
   head: [],
+  prototypes: [],
   lora: [],
   full: baseNames,
   'last-k': ['body.q.weight', 'body.q.bias'],

@@ -140,6 +140,16 @@ const refused: Example[] = [
     { finalLearningRateShare: 0, rounds: 2 },
     /"finalLearningRateShare" \(0\) and "rounds" \(2\)/,
   ],
+  [
+    'class means of a head that stays at its site',
+    { headStart: 'prototypes', localHead: true },
+    /"headStart" \(prototypes\) and "localHead" \(true\)/,
+  ],
+  [
+    'class means, and no round that trains',
+    { headStart: 'prototypes', rounds: 1 },
+    /"headStart" \(prototypes\) and "rounds" \(1\)/,
+  ],
   ['fedprox-full without its pull', { strategy: 'fedprox-full', proximal: 0 }, /"proximal" \(0\)/],
 ];
 

@@ -5,6 +5,7 @@ import { createFileLogger } from '../../agent/log-file.ts';
 import { defaultDataFolder } from '../../agent/paths.ts';
 import { version } from '../../agent/version.ts';
 import { type DeviceKind, deviceKinds } from '../../engine/engine.ts';
+import { belowUntrained } from '../../evaluation/untrained.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { readExperiment } from '../../simulation/experiment.ts';
 import type { RunLine } from '../../simulation/record.ts';
@@ -71,8 +72,8 @@ function listRuns(simulation: Simulation, runs: readonly SimulatedRun[], asJson:
 }
 
 function describeLines(lines: readonly RunLine[]): string {
-  return formatTable(
-    ['run', 'strategy', 'partition', 'sites', 'seed', 'accuracy', 'best', 'sent'],
+  const table = formatTable(
+    ['run', 'strategy', 'partition', 'sites', 'seed', 'accuracy', 'best', 'untrained 1-NN', 'sent'],
     lines.map((line) => [
       line.id.slice(0, 8),
       line.label,
@@ -81,10 +82,20 @@ function describeLines(lines: readonly RunLine[]): string {
       String(line.seed),
       line.status === 'failed' ? 'failed' : formatPercent(line.final.accuracy),
       line.status === 'failed' ? line.error.code : formatPercent(line.final.bestAccuracy),
+      line.status === 'failed' ? '–' : formatPercent(line.untrained?.rank1 ?? null),
       line.status === 'failed' ? '–' : formatBytes(line.totals.bytesSent),
     ]),
-    [3, 4, 5, 6, 7],
+    [3, 4, 5, 6, 7, 8],
   );
+  return [table, ...lines.flatMap(describeFloor)].join('\n');
+}
+
+function describeFloor(line: RunLine): string[] {
+  if (line.status === 'failed') return [];
+  const { smallCell } = line.config;
+  const { accuracy } = line.final;
+  const below = belowUntrained({ accuracy, untrained: line.untrained ?? null, smallCell });
+  return below === null ? [] : [`${line.id.slice(0, 8)}: ${below}`];
 }
 
 function readDevice(text: string): DeviceKind {

@@ -45,16 +45,13 @@ export async function aggregate(
   refuseUnprotected(round, rule !== null);
   const updates = await weighUpdates(round, merges);
   const values = createValueMerge(round, rule === null);
-  const sums = createProductSums(
-    plan.sends === 'a' ? { ...global, lora: new Map() } : global,
-    round.products,
-  );
+  const sums = createProductSums(hasProducts(plan) ? global : { ...global, lora: new Map() }, round.products);
   const layers = rule?.(round) ?? null;
   for await (const update of updates.read()) {
     await onBehalfOf(update.siteId, async () => {
       values.add(update);
       layers?.add?.(update);
-      if (plan.sends !== 'a') await sums.add(update.state, update.share);
+      if (hasProducts(plan)) await sums.add(update.state, update.share);
     });
   }
   const { state, memory } = values.finish(updates.sites);
@@ -69,6 +66,9 @@ export async function aggregate(
     exclusions: updates.exclusions,
   };
 }
+
+/** Without a factor B that travels there are no products to sum up. */
+const hasProducts = ({ sends }: AggregateRound['plan']) => sends === 'both' || sends === 'b';
 
 /** A part for under the global state: layers, base weights or both; never a head. */
 export function frozenBaseOf(
