@@ -297,14 +297,21 @@ function joinOnline({ around, emit }: Context, state: RunState): RunState {
   return expect(state, ...joined);
 }
 
-const isPast = (now: Date, at: string | null) => at !== null && now.getTime() >= Date.parse(at);
+const isPast = (now: Date, at: string | null, afterMs = 0) =>
+  at !== null && now.getTime() >= Date.parse(at) + afterMs;
+
+/** Beyond the deadline an update that was announced may still arrive, for as long as a site may take to come back. */
+const arrivalMs = ({ offlineGraceMs, roundDeadlineMs }: RunRules) =>
+  Math.min(offlineGraceMs, roundDeadlineMs / 2);
 
 function mayClose(context: Context, state: RunState): boolean {
   const { rules, around } = context;
   const { deadlineAt, participants, sites } = state.current!;
   if (receivedIn(state) < rules.quorum) return false;
-  if (isPast(around.now, deadlineAt)) return true;
-  if (awaitedUpdates(context, state).length > 0) return false;
+  if (isPast(around.now, deadlineAt, arrivalMs(rules))) return true;
+  const awaited = awaitedUpdates(context, state);
+  if (isPast(around.now, deadlineAt)) return awaited.every((id) => sites.get(id)?.status !== 'announced');
+  if (awaited.length > 0) return false;
   // A site that trains has evaluated before. One that was not drawn only evaluates, unless it declined that.
   if (participants === null) return true;
   const drawn = new Set(participants);

@@ -51,12 +51,13 @@ async function copyFolder({ federation }: World, agent: ChaosAgent): Promise<str
   return copy;
 }
 
-/** Other faults may end it, as they would a person's. @returns null when it cannot be made however often one tries */
+/** While the process runs; a full disk may end it all the same. @returns null when it cannot be made however often one tries */
 async function makeBackup({ federation, note }: World, agent: ChaosAgent): Promise<string | null> {
   for (let left = mostTries; left > 0; left--) {
     const file = `${federation.placeFor('backup')}.anneal`;
     try {
-      await agent.client().backups.make.mutate({ file, passphrase, withModels: true });
+      const request = { file, passphrase, withModels: true };
+      await agent.alone(() => agent.client().backups.make.mutate(request));
       return file;
     } catch (error) {
       note(`${agent.member}: a backup was not made: ${error}`);

@@ -13,7 +13,10 @@ function look(): void {
   try {
     const said: unknown = JSON.parse(readFileSync(file, 'utf8'));
     if (typeof said === 'number' && Number.isFinite(said)) offsetMs = said;
-  } catch {} // No file, no fault; half a file is read again.
+  } catch (error) {
+    // No file, no fault; half a file is read again.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') offsetMs = 0;
+  }
 }
 
 const now = () => RealDate.now() + offsetMs;
