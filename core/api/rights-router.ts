@@ -5,7 +5,7 @@ import { traceSubject } from '../consent/trace.ts';
 import { erasureCertificate } from '../rights/certificate.ts';
 import { actions, keepCrops } from '../rights/crop-retention.ts';
 import { erasureList } from '../rights/erasure-list.ts';
-import { subjectReport, subjectReportPdf } from '../rights/subject-report.ts';
+import { subjectReport, subjectReportPdf, withLandmarks } from '../rights/subject-report.ts';
 import { AppError } from '../shared/errors.ts';
 import { consentsChanged } from './consents-changed.ts';
 import type { AgentContext } from './context.ts';
@@ -48,7 +48,9 @@ export const rightsRouter = router({
   /** JSON, and the same as a PDF (base64). */
   report: managing.input(subject).query(async ({ ctx: { agent }, input }) => {
     const { name, federation } = agent.status();
-    const report = subjectReport(agent.store, input.pseudonym, { site: name ?? '', federation });
+    const { store, blobs } = agent;
+    const found = subjectReport(store, input.pseudonym, { site: name ?? '', federation });
+    const report = await withLandmarks(found, blobs);
     return { report, pdf: base64(await subjectReportPdf(report)) };
   }),
   /** Everything that is stored of a subject goes. Cannot be undone. Where the policy asks for two people, the first proposes. */

@@ -2,10 +2,12 @@
 import { consentStatus, everyPurpose } from '../consent/consent.ts';
 import { purposesOf } from '../consent/purposes.ts';
 import { type TracedRun, traceSubject } from '../consent/trace.ts';
+import { decodeCrop } from '../data/crop-file.ts';
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import { policyOrFault } from '../site/policy.ts';
-import type { ConsentEventRecord, ImageRecord } from '../store/records.ts';
+import type { BlobStore } from '../store/blob-store.ts';
+import type { ConsentEventRecord, CropKind, ImageRecord } from '../store/records.ts';
 import type { ReadOnlyStore } from '../store/store.ts';
 import { describeRun, describeVersion } from './certificate.ts';
 import { dueCrops } from './crop-retention.ts';
@@ -22,6 +24,11 @@ export interface SubjectReport {
   subject: string;
   createdAt: string;
   images: Omit<ImageRecord, 'id' | 'datasetId' | 'subjectId' | 'pseudonym'>[];
+  /**
+   * By the hash of the crop: the centres of the eyes, the tip of the nose, the corners of the mouth, as x and y in pixels of the crop.
+   * Of crops that can be read.
+   */
+  landmarks: Record<string, [x: number, y: number][]>;
   /** Now, by purpose. */
   consent: Record<string, string>;
   /** In the order of recording. */
@@ -57,6 +64,7 @@ export function subjectReport(
     images: store.images
       .list({ subjectId: subject.id })
       .map(({ id: _id, datasetId: _dataset, subjectId: _subject, pseudonym: _name, ...image }) => image),
+    landmarks: {},
     consent: Object.fromEntries(
       purposesOf(events).map((purpose) => [purpose, consentStatus(events, purpose, store.clock.latest())]),
     ),
@@ -74,6 +82,22 @@ export function subjectReport(
       .about(ref)
       .map(({ seq, at: time, actor, action }) => ({ seq, at: time, actor, action })),
   };
+}
+
+/** The report with the landmarks that are kept in the files of crops. */
+export async function withLandmarks(
+  report: SubjectReport,
+  blobs: Pick<BlobStore, 'read'>,
+): Promise<SubjectReport> {
+  const landmarks: SubjectReport['landmarks'] = {};
+  for (const { cropSha256, cropKind } of report.images) {
+    if (cropSha256 === null || cropKind !== 'region') continue;
+    // The person is owed the rest of the report whatever became of one file.
+    const bytes = await blobs.read(cropSha256).catch(() => null);
+    const face = bytes === null ? null : decodeCrop(bytes, 'face crop').face;
+    if (face !== null) landmarks[cropSha256] = face.landmarks.map(({ x, y }) => [x, y]);
+  }
+  return { ...report, landmarks };
 }
 
 /** The rest of the report does not depend on the policy, and is owed whatever became of that. */
@@ -149,9 +173,20 @@ const describeImage = (image: SubjectReport['images'][number]): string =>
   [
     `${image.sourceName}: label ${image.label}, ${image.split === 'train' ? 'for training' : 'held out'}`,
     `${image.width} x ${image.height} pixels, imported ${image.importedAt}`,
-    image.cropSha256 === null ? 'no crop is stored' : `crop ${image.cropSha256.slice(0, 12)}`,
+    describeCrop(image),
     ...(image.reason === null ? [] : [`set aside: ${image.reason}`]),
   ].join('; ');
+
+const cropWords: Readonly<Record<CropKind, string>> = {
+  region: 'the part around the face, with the places of eyes, nose and mouth in it',
+  'dlib-150': 'the face',
+  cropped: 'the picture as it was cropped before',
+};
+
+const describeCrop = ({ cropSha256, cropKind }: SubjectReport['images'][number]): string =>
+  cropSha256 === null
+    ? 'no crop is stored'
+    : `crop ${cropSha256.slice(0, 12)} (${cropWords[cropKind ?? 'dlib-150']})`;
 
 const describeConsent = (event: SubjectReport['consents'][number]): string =>
   [

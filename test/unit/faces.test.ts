@@ -174,7 +174,12 @@ test('what is kept of a face gives the same square whatever the size of the phot
 });
 
 describe('the processes of the detector', () => {
-  const grey = { width: 64, height: 64, data: new Uint8Array(64 * 64 * 3).fill(128), smallestFace: 0.3 };
+  const grey = {
+    width: 64,
+    height: 64,
+    data: new Uint8Array(64 * 64 * 3).fill(128),
+    look: { for: 'faces', smallestFace: 0.3 } as const,
+  };
 
   test('a closed detector refuses instead of waiting for ever', async () => {
     const closing = await createFaceDetector({ processes: 1 });

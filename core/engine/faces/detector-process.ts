@@ -2,12 +2,11 @@
  * A process of the face detector: a plain Node process that process-pool.ts starts with the device as its argument. What a fault of
  * a runtime or a driver takes down is this process. It ends when its parent goes away.
  */
-import { constants, setPriority } from 'node:os';
 import { watchParent } from '../../process/parent-watch.ts';
 import { toAppError } from '../../shared/errors.ts';
 import { deviceKinds } from '../engine.ts';
 import { loadEngine } from '../engines.ts';
-import { findFaces } from './cascade.ts';
+import { findFaces, findLandmarks } from './cascade.ts';
 import { createNetworks, type RunningNetworks } from './networks.ts';
 import { type FaceReply, faceRequestSchema } from './protocol.ts';
 
@@ -19,7 +18,12 @@ async function answer(message: unknown, networks: RunningNetworks): Promise<Face
   const id = Number((message as { id?: unknown } | null)?.id);
   try {
     const request = faceRequestSchema.parse(message);
-    return { type: 'faces', id, faces: await findFaces(request, networks, request) };
+    const { look } = request;
+    const faces =
+      look.for === 'faces'
+        ? await findFaces(request, networks, look)
+        : await findLandmarks(request, networks, look.box);
+    return { type: 'faces', id, faces };
   } catch (thrown) {
     return failed(Number.isSafeInteger(id) ? id : null, thrown);
   }
@@ -36,12 +40,8 @@ function send(reply: FaceReply): void {
   if (process.connected) process.send?.(reply, undefined, undefined, () => {});
 }
 
+// At normal priority: a person waits for an import.
 watchParent();
-try {
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
-} catch {
-  // Not permitted in some containers: at normal priority then.
-}
 let networks: RunningNetworks | undefined;
 process.on('disconnect', () => {
   // A session on a graphics processor that is not released takes the process down with a fault.

@@ -1,11 +1,17 @@
 /** Finds faces in photographs of any size. */
 import { availableParallelism } from 'node:os';
 import sharp from 'sharp';
+import type { PixelRegion } from '../../data/decode.ts';
 import type { FiveLandmarks } from '../../data/face-templates.ts';
 import type { Face, FaceDetector } from '../../data/faces.ts';
 import type { RgbImage } from '../../data/rgb-image.ts';
-import { applySimilarity, factorOf, type Point, type Similarity } from '../../linalg/similarity-transform.ts';
-import { AppError } from '../../shared/errors.ts';
+import {
+  applySimilarity,
+  factorOf,
+  invertSimilarity,
+  type Point,
+  type Similarity,
+} from '../../linalg/similarity-transform.ts';
 import type { Logger } from '../../shared/logger.ts';
 import type { DeviceKind } from '../engine.ts';
 import { type FacePool, startFacePool } from './process-pool.ts';
@@ -24,15 +30,14 @@ const mostProcesses = 8;
  * degrees that it is turned by, since the networks find heads that are tilted by up to 25.
  */
 const looks = [
-  { side: 640, smallestFace: 0.0375, tilts: [0, 35, -35] },
+  { side: 320, smallestFace: 0.08, tilts: [0, 35, -35] },
+  { side: 768, smallestFace: 0.03, tilts: [0] },
   { side: 1536, smallestFace: 0.015, tilts: [0] },
 ] as const;
 /** What needs no second look in another tilt: the confidence at least, and the degrees that a head is tilted by at most. */
 const sure = { score: 0.995, roll: 20 } as const;
-/** A face with fewer pixels in the reduced photograph is looked at once more, with the photograph's own. */
-const smallFace = 96;
-/** What is cut out for that: so many times the box, its longer side in pixels, and the least face in it. */
-const closer = { boxes: 2, side: 192, smallestFace: 0.25 } as const;
+/** The landmarks are found in the photograph's own pixels: so many times the box is cut out, and reduced to this side. */
+const closer = { boxes: 1.6, side: 160 } as const;
 /** Surer than that it is a face: below are mostly things that look like one. */
 const leastScore = 0.9;
 
@@ -70,18 +75,16 @@ async function detect(image: RgbImage, pool: FacePool): Promise<Face[]> {
     let best: { faces: Face[]; tilt: number; back: Similarity } | null = null;
     for (const tilt of tilts) {
       const { image: shown, back } = await tilted(reduced, tilt);
-      const faces = (await pool.find({ ...shown, smallestFace })).filter(({ score }) => score >= leastScore);
+      const faces = (await pool.find({ ...shown, look: { for: 'faces', smallestFace } })).filter(
+        ({ score }) => score >= leastScore,
+      );
       if (plausibility(faces) > plausibility(best?.faces ?? [])) best = { faces, tilt, back };
       if (isSure(faces)) break;
     }
     if (best !== null) {
       const { faces, tilt, back } = best;
       return Promise.all(
-        faces.map((face) => {
-          const own = mapped(mapped(face, back), enlarge);
-          const isSmall = enlarge.a > 1 && Math.max(face.box.width, face.box.height) < smallFace;
-          return isSmall ? lookCloser(image, own, tilt, pool) : own;
-        }),
+        faces.map((face) => lookCloser(image, mapped(mapped(face, back), enlarge), tilt, pool)),
       );
     }
     if (Math.max(image.width, image.height) <= side) break;
@@ -100,27 +103,25 @@ const isSure = ([face]: readonly Face[]) =>
 const plausibility = ([face]: readonly Face[]): number =>
   face === undefined ? 0 : face.score - (0.1 * Math.max(0, rollOf(face) - sure.roll)) / 90;
 
-/** The same face with the photograph's own pixels: its landmarks are the more exact. */
+/** The same face with landmarks found in the photograph's own pixels: they are the more exact. */
 async function lookCloser(image: RgbImage, face: Face, tilt: number, pool: FacePool): Promise<Face> {
   const { box } = face;
-  const side = closer.boxes * Math.max(box.width, box.height);
-  const left = Math.max(0, Math.floor(box.x + box.width / 2 - side / 2));
-  const top = Math.max(0, Math.floor(box.y + box.height / 2 - side / 2));
+  const middle = centreOf(face);
+  // Turned, the corners of the cut are empty.
+  const side = closer.boxes * Math.max(box.width, box.height) * (tilt === 0 ? 1 : Math.SQRT2);
+  const left = Math.max(0, Math.floor(middle.x - side / 2));
+  const top = Math.max(0, Math.floor(middle.y - side / 2));
   const width = Math.min(image.width - left, Math.ceil(side));
   const height = Math.min(image.height - top, Math.ceil(side));
   if (width < 1 || height < 1) return face;
-  const { width: ownWidth, height: ownHeight, data } = image;
-  const cut = await sharp(data, { raw: { width: ownWidth, height: ownHeight, channels: 3 } })
-    .extract({ left, top, width, height })
-    .raw()
-    .toBuffer();
-  const reduced = await reducedTo({ width, height, data: cut }, closer.side);
+  const reduced = await reducedTo(image, closer.side, { left, top, width, height });
   const { image: shown, back } = await tilted(reduced, tilt);
   const enlarge = scaling(width / reduced.width);
   const place = { ...enlarge, moveX: enlarge.moveX + left, moveY: enlarge.moveY + top };
-  const found = await pool.find({ ...shown, smallestFace: closer.smallestFace });
-  const same = found.map((each) => mapped(mapped(each, back), place)).find((each) => isSame(each, face));
-  return same === undefined ? face : { ...same, score: face.score };
+  const there = mapped(mapped(face, invertSimilarity(place)), invertSimilarity(back));
+  const [found] = await pool.find({ ...shown, look: { for: 'landmarks', box: there.box } });
+  const same = found && mapped(mapped(found, back), place);
+  return same && isSame(same, face) ? { ...same, score: face.score } : face;
 }
 
 /** Whether the centre of one lies in the middle of the other. */
@@ -178,13 +179,14 @@ async function tilted(image: RgbImage, degrees: number): Promise<{ image: RgbIma
   };
 }
 
-/** A copy that nothing else uses, no longer than `side`. */
-async function reducedTo(image: RgbImage, side: number): Promise<RgbImage> {
+/** A copy of the image, or of a part of it, that nothing else uses, no longer than `side`. */
+async function reducedTo(image: RgbImage, side: number, part?: PixelRegion): Promise<RgbImage> {
   const { width, height, data } = image;
-  if (data.length !== 3 * width * height) throw new AppError('INTERNAL', 'The image has no pixels.');
-  if (Math.max(width, height) <= side) return { width, height, data: Uint8Array.from(data) };
-  const { data: reduced, info } = await sharp(data, { raw: { width, height, channels: 3 } })
-    .resize({ width: side, height: side, fit: 'inside' })
+  if (part === undefined && Math.max(width, height) <= side)
+    return { width, height, data: Uint8Array.from(data) };
+  const whole = sharp(data, { raw: { width, height, channels: 3 } });
+  const { data: reduced, info } = await (part === undefined ? whole : whole.extract(part))
+    .resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true })
     .raw()
     .toBuffer({ resolveWithObject: true });
   // sharp's buffer may be a slice of a larger pool.

@@ -12,8 +12,12 @@ export const faceRequestSchema = z
     width: side,
     height: side,
     data: z.instanceof(Uint8Array) as z.ZodType<Uint8Array>,
-    /** Least side of a face as a share of the image's longer side. */
-    smallestFace: z.number().min(0.005).max(1),
+    look: z.discriminatedUnion('for', [
+      /** Every face; least side of one as a share of the image's longer side. */
+      z.strictObject({ for: z.literal('faces'), smallestFace: z.number().min(0.005).max(1) }),
+      /** The landmarks of a face that was found: its box, in pixels of this image. */
+      z.strictObject({ for: z.literal('landmarks'), box: faceSchema.shape.box }),
+    ]),
   })
   .refine(({ width, height, data }) => data.length === 3 * width * height, 'pixels are missing');
 export type FaceRequest = z.infer<typeof faceRequestSchema>;
