@@ -100,7 +100,7 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
 
 /** @throws AppError MODEL_FILE_INVALID when there are weights, but in another format */
 export async function requireSafetensors(folder: string, file: string): Promise<void> {
-  const names = await readdir(folder).catch(() => []);
+  const names = await readdir(folder).catch((): string[] => []);
   const other = names.find((name) => /\.(?:bin|pt|pth|ckpt|h5|msgpack)$/i.test(name));
   if (names.includes(file) || other === undefined) return;
   throw new AppError(
