@@ -40,6 +40,7 @@ import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { requireDatabase, requireKeys, requireOwnDatabase } from './installation.ts';
 import { createFileLogger } from './log-file.ts';
+import { bindKeys, requireOwnKeys } from './own-keys.ts';
 import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
 import { version } from './version.ts';
 
@@ -64,7 +65,7 @@ const reserveEveryMs = 30_000;
 /** Nothing else is answered while a statement waits for another program's lock. */
 const busyTimeoutMs = 250;
 
-/** @throws AppError DATABASE_MISSING | DATABASE_BEHIND, and what {@link openStore} throws */
+/** @throws AppError DATABASE_MISSING | DATABASE_BEHIND | KEYS_DIFFER, and what {@link openStore} throws */
 function openOwnStore(data: DataFolder): Store {
   requireDatabase(data);
   const anchorFile = join(data.dir, anchorName);
@@ -77,7 +78,9 @@ function openOwnStore(data: DataFolder): Store {
     store = open();
   }
   try {
-    requireOwnDatabase(data, readIdentity(store));
+    const identity = readIdentity(store);
+    requireOwnDatabase(data, identity);
+    requireOwnKeys(store, data.keysDir, identity);
     store.anchor();
     return store;
   } catch (thrown) {
@@ -88,7 +91,7 @@ function openOwnStore(data: DataFolder): Store {
 
 /**
  * @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE | DATABASE_NEWER | DATABASE_DAMAGED | DATABASE_MISSING |
- *   DATABASE_BEHIND | PORT_IN_USE
+ *   DATABASE_BEHIND | KEYS_DIFFER | PORT_IN_USE
  */
 export async function createAgent(options: AgentOptions): Promise<Agent> {
   const data = openDataFolder(options.dataFolder);
@@ -102,8 +105,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   }
   const logger = createFileLogger(data.logsDir, 'agent');
   // Room that was given away is taken back when there is some.
-  data.reserve.ensure();
-  const reserving = setInterval(() => data.reserve.ensure(), reserveEveryMs).unref();
+  const keepRoom = () => {
+    data.reserve.ensure();
+    store.lookForRoom();
+  };
+  keepRoom();
+  const reserving = setInterval(keepRoom, reserveEveryMs).unref();
   try {
     const swept = await sweepBlobs(store, data.blobs);
     if (swept > 0) logger.info({ blobs: swept }, 'files that nothing refers to were deleted');
@@ -150,6 +157,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         autoApprove: options.autoApprove ?? false,
         leakOf: leakTests.leakOf,
       });
+    }
+    try {
+      bindKeys(store, data.keysDir, identity);
+    } catch (error) {
+      // On a full disk: the next start does it.
+      logger.warn({ error }, 'the keys of this installation are not written down yet');
     }
     events.emit({ type: 'changed', what: 'status' });
   }

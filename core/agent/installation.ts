@@ -1,5 +1,5 @@
 /** Whether the parts of a data folder belong together, before anything is made in it that would hide what is missing. */
-import { existsSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { AppError } from '../shared/errors.ts';
 import { anchorName } from '../store/anchor.ts';
@@ -67,21 +67,30 @@ const ofInstallation = [
   ...['keys', 'blobs', 'crops', 'training', 'reserve'],
 ];
 
+/** Some of it is in every data folder that was used, and in no other one: `keys` or `training` may be anybody's. */
+const signs = [
+  ...['anneal.db', anchorName, 'keys/signing-key.pem', 'keys/membership.json', 'keys/authority.pem'],
+  'blobs/partial',
+];
+
 /**
  * Moves all that makes an installation into a folder of its own inside the data folder; nothing is deleted.
  * @returns its path, or null when there was nothing to move
- * @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE
+ * @throws AppError DATA_FOLDER_IN_USE | DATA_FOLDER_UNUSABLE; everything is where it was then
  */
 export function setInstallationAside(dataFolder: string, now = new Date()): string | null {
+  if (!signs.some((name) => existsSync(path.join(dataFolder, name)))) return null;
   const lock = lockDataFolder(dataFolder);
   try {
     const found = ofInstallation.filter((name) => existsSync(path.join(dataFolder, name)));
-    if (found.length === 0) return null;
     const aside = path.join(dataFolder, `set-aside-${now.toISOString().replaceAll(/[:.]/g, '-')}`);
     makeFolder(aside, { mode: 0o700 });
     // The database last: while it is there, a process that died here finds an installation that lacks files, and says so.
-    for (const name of [...found].sort((a, b) => Number(a === 'anneal.db') - Number(b === 'anneal.db')))
-      renameSync(path.join(dataFolder, name), path.join(aside, name));
+    moveAll(
+      [...found].sort((a, b) => Number(a === 'anneal.db') - Number(b === 'anneal.db')),
+      dataFolder,
+      aside,
+    );
     return aside;
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
@@ -90,5 +99,20 @@ export function setInstallationAside(dataFolder: string, now = new Date()): stri
     });
   } finally {
     lock.release();
+  }
+}
+
+/** All of them or none: a folder of these may be a disk of its own, which does not move. @throws the system's error */
+function moveAll(names: readonly string[], from: string, to: string): void {
+  const moved: string[] = [];
+  try {
+    for (const name of names) {
+      renameSync(path.join(from, name), path.join(to, name));
+      moved.push(name);
+    }
+  } catch (thrown) {
+    for (const name of moved.reverse()) renameSync(path.join(to, name), path.join(from, name));
+    rmdirSync(to);
+    throw thrown;
   }
 }

@@ -19,9 +19,14 @@ export const timeZoneSchema = z
   .regex(/^[A-Za-z][A-Za-z0-9_+\-/]*$/, 'expected a time zone such as Europe/Berlin')
   .refine(isTimeZone, 'expected a time zone such as Europe/Berlin');
 
+/** Zones that were found to be some: asked for each consent, and slow to look up. */
+const knownZones = new Set<string>();
+
 function isTimeZone(name: string): boolean {
+  if (knownZones.has(name)) return true;
   try {
     new Intl.DateTimeFormat('en', { timeZone: name });
+    knownZones.add(name);
     return true;
   } catch {
     return false;

@@ -13,12 +13,18 @@ import {
 
 export type Dismissal = DismissedBody;
 
+const defaultDismissalMs = 15 * 60_000;
+const longestDismissalMs = 4 * defaultDismissalMs;
+
 /** Why and until when a site is kept out; null when it is not. */
 export function dismissalOf(
   { dismissedUntil: until, dismissalReason: reason }: SiteRecord,
   now: string,
 ): Dismissal | null {
-  return until !== null && until > now ? { until, reason: reason ?? '' } : null;
+  if (until === null || until <= now) return null;
+  // A clock that was wrong then or is wrong now must not keep a site out for days.
+  if (Date.parse(until) - Date.parse(now) > longestDismissalMs) return null;
+  return { until, reason: reason ?? '' };
 }
 
 /** Whether a site is enrolled, not removed and not kept out at this time. */
@@ -45,8 +51,6 @@ export interface Admission {
   /** Counts a fault of a site; who spends its budget is dismissed, once. */
   fault(siteId: string, fault: Fault, what: string): Promise<void>;
 }
-
-const defaultDismissalMs = 15 * 60_000;
 
 export function createAdmission(options: AdmissionOptions): Admission {
   const { store, logger, dismissalMs = defaultDismissalMs } = options;

@@ -382,6 +382,12 @@ export function createCoordinator(options: CoordinatorOptions): CoordinatorNode 
       ports.fault(siteId, 'message', 'about a run that does not exist');
     if (type !== 'announce') return true;
     const receipt = { runId: body.runId, round: body.round, updateSha256: body.update.sha256 };
+    const row = store.roundSites.get(body.runId, body.round, siteId);
+    // The answer of then was lost: what counted is never said not to have counted.
+    if (row?.status === 'received' && row.updateSha256 === body.update.sha256) {
+      await ports.sendReceipt(siteId, { ...receipt, accepted: true });
+      return true;
+    }
     const reason = run === null ? 'This coordinator knows no such run.' : 'This run has ended.';
     const kind = run === null ? 'later' : 'final';
     await ports.sendReceipt(siteId, { ...receipt, accepted: false, reason, kind });

@@ -6,7 +6,6 @@
 import type { z } from 'zod';
 import type { BaseModel } from '../models/base-model.ts';
 import type { AskedBy } from '../policy/contract.ts';
-import { type Clock, createJumpWatch, machineClock } from '../shared/clock-jump.ts';
 import { AppError, isOffline } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
@@ -35,6 +34,7 @@ import type { Fault } from './sender-budget.ts';
 import { fetchStateAgain } from './state-recovery.ts';
 import { pauseAfter, troubleOf } from './trouble.ts';
 import { createUpdateReceiver } from './update-receiver.ts';
+import { type Clock, machineClock, watchWallClock } from './wall-clock.ts';
 
 /** What a run needs from the outside; the coordinator connects it to MQTT. */
 export interface RunPorts {
@@ -120,7 +120,7 @@ const mostDamaged = 3;
 export function createRunEngine(options: RunEngineOptions): RunEngine {
   const { runId, store, blobs, base, ports, logger, clock = machineClock } = options;
   const now = () => new Date(clock.wallMs());
-  const jumpedBy = createJumpWatch(clock);
+  const watch = watchWallClock(clock);
   const queue = createSerialQueue();
   const ledger = openRunLedger(runId, store, blobs, base, options.askedBy);
   const { config } = ledger;
@@ -152,10 +152,10 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       let again = lookAgainMs;
       let isTaken = true;
       try {
-        const byMs = jumpedBy();
+        const byMs = watch.setByMs();
         if (byMs !== 0) {
           logger.warn({ runId, byMs }, 'the clock of this machine was set: deadlines move with it');
-          await happen({ type: 'clock-jumped', byMs });
+          await happen({ type: 'clock-set', byMs });
         }
         const event = await eventOf();
         if (event !== null) isTaken = await happen(event);
@@ -453,7 +453,12 @@ export function createRunEngine(options: RunEngineOptions): RunEngine {
       store.rounds.addTraffic(runId, { bytesUp: bytes });
     },
     stateDamaged(sha256) {
-      if (ledger.offers(sha256)) void turn(() => Promise.reject(new DamagedState(sha256)));
+      if (!ledger.offers(sha256)) return;
+      // Many ask for the same file: it may be whole again when it is this one's turn.
+      void turn(async () => {
+        if (await blobs.verify(sha256)) return null;
+        throw new DamagedState(sha256);
+      });
     },
     bytesServed(sha256, bytes) {
       const reference = ledger.offers(sha256) ? ledger.referenceTo(sha256) : null;

@@ -59,8 +59,6 @@ interface FromSite<Body> {
 
 export type RunEvent =
   | { type: 'resumed' | 'looked' | 'sites-changed' | 'stopped' }
-  /** Somebody has set the clock of this machine, or it was suspended. */
-  | { type: 'clock-jumped'; byMs: number }
   /**
    * `row`: what the store has of the site in a round that is not the current one. `refusal`: why not a byte of the update
    * is asked for, if it is not.
@@ -79,6 +77,8 @@ export type RunEvent =
   /** An update that was sent has other bytes here now. */
   | { type: 'damaged'; round: number; siteId: string; updateSha256: string }
   | { type: 'paused'; pause: RunPause }
+  /** The clock of this computer was set, forward or back (negative), while the process ran. */
+  | { type: 'clock-set'; byMs: number }
   /** Also of a run that had failed. */
   | { type: 'continued' }
   | { type: 'failed'; failure: ErrorReport };
@@ -149,7 +149,7 @@ const waitsForPause: ReadonlySet<RunEvent['type']> = new Set([
 
 /** These change nothing that the run's course depends on, or another event follows soon. */
 const withoutConsequence: ReadonlySet<RunEvent['type']> = new Set([
-  ...(['announced', 'transferred', 'progressed', 'clock-jumped'] as const),
+  ...(['announced', 'transferred', 'progressed', 'clock-set'] as const),
 ]);
 
 export function reduceRun(
@@ -180,7 +180,7 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
       return resume(context, state);
     case 'looked':
       return isRetryDue(context, state) ? goOn(context, state) : state;
-    case 'clock-jumped':
+    case 'clock-set':
       return moveTimes(context, state, event.byMs);
     case 'sites-changed':
       return joinOnline(context, state);
@@ -297,14 +297,21 @@ function joinOnline({ around, emit }: Context, state: RunState): RunState {
   return expect(state, ...joined);
 }
 
-const isPast = (now: Date, at: string | null) => at !== null && now.getTime() >= Date.parse(at);
+const isPast = (now: Date, at: string | null, afterMs = 0) =>
+  at !== null && now.getTime() >= Date.parse(at) + afterMs;
+
+/** Beyond the deadline an update that was announced may still arrive, for as long as a site may take to come back. */
+const arrivalMs = ({ offlineGraceMs, roundDeadlineMs }: RunRules) =>
+  Math.min(offlineGraceMs, roundDeadlineMs / 2);
 
 function mayClose(context: Context, state: RunState): boolean {
   const { rules, around } = context;
   const { deadlineAt, participants, sites } = state.current!;
   if (receivedIn(state) < rules.quorum) return false;
-  if (isPast(around.now, deadlineAt)) return true;
-  if (awaitedUpdates(context, state).length > 0) return false;
+  if (isPast(around.now, deadlineAt, arrivalMs(rules))) return true;
+  const awaited = awaitedUpdates(context, state);
+  if (isPast(around.now, deadlineAt)) return awaited.every((id) => sites.get(id)?.status !== 'announced');
+  if (awaited.length > 0) return false;
   // A site that trains has evaluated before. One that was not drawn only evaluates, unless it declined that.
   if (participants === null) return true;
   const drawn = new Set(participants);

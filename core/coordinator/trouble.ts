@@ -43,7 +43,9 @@ const remedies: Partial<Record<ErrorCode, Remedy>> = {
 
 /** After so many tries in a row somebody has to look. */
 const mostTries = 8;
-const [firstRetryMs, lastRetryMs] = [2_000, 300_000];
+const firstRetryMs = 2_000;
+/** No try waits longer for the next one. */
+export const longestRetryMs = 300_000;
 
 /** What the system says of a file that it does not give. */
 const refusedBySystem: ReadonlySet<unknown> = new Set(['EACCES', 'EPERM', 'EROFS', 'EIO']);
@@ -75,7 +77,7 @@ function explained(thrown: unknown): AppError {
 /** @param tries how often the run has gone on by itself in vain */
 export function pauseAfter({ kind, failure }: Trouble, tries: number, now: Date): RunPause {
   const waits = kind === 'retry' && tries < mostTries;
-  const afterMs = Math.min(lastRetryMs, firstRetryMs * 2 ** tries);
+  const afterMs = Math.min(longestRetryMs, firstRetryMs * 2 ** tries);
   const retryAt = waits ? new Date(now.getTime() + afterMs).toISOString() : null;
   return { kind: waits ? 'retry' : 'person', failure: failure.toReport(), since: now.toISOString(), retryAt };
 }

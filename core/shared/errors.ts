@@ -159,6 +159,11 @@ export const errorTable = {
     action:
       'Restore the folder "keys" from a backup. Anneal makes no new keys: with them this installation would be somebody else to its federation.',
   },
+  KEYS_DIFFER: {
+    status: 500,
+    action:
+      'Put back the folder "keys" and the file "anneal.db" of one and the same installation, or restore a whole backup. Nothing was changed here.',
+  },
   DATABASE_DAMAGED: { status: 500, action: 'Restore the data folder from a backup.' },
   MODEL_FILE_INVALID: { status: 400, action: 'Get a new copy of the model or adapter file.' },
   MODEL_UNKNOWN: { status: 404, action: 'Import the base model first, or choose one that is installed.' },

@@ -125,8 +125,6 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
   const up = topics.message(siteId, 'up');
   const closers: (() => Promise<void> | void)[] = [() => outboxRelay.close(), leaves.close];
   let awaited = new AbortController();
-  /** The coordinator went back, and the site has not read yet to where. */
-  let isReturn = false;
 
   const seal = (
     type: string,
@@ -198,7 +196,6 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       logger.info({ order: opened.order }, 'an older manifest is left aside');
       return;
     }
-    isReturn ||= place === 'returned';
     // A newer one makes it pointless to try an older one again.
     awaited.abort();
     awaited = new AbortController();
@@ -215,8 +212,10 @@ export function connectSite(options: SiteConnectionOptions): SiteConnection {
       options.onUnreadable(toAppError(thrown).toReport());
       return;
     }
-    if (isReturn) options.onCoordinatorReturned?.(manifest);
-    isReturn = false;
+    if (standing.isReturnOpen()) {
+      options.onCoordinatorReturned?.(manifest);
+      standing.returnTaken();
+    }
     options.onManifest(manifest);
   }
 

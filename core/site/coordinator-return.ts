@@ -13,7 +13,7 @@ import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { chunkBytes, type ManifestBody } from '../transport/messages.ts';
 import type { RoundContext } from './round-state.ts';
 import type { SitePorts } from './site-node.ts';
-import { forgetUpdate, saysLoss } from './site-records.ts';
+import { forgetUpdate, saysLoss, updateLost } from './site-records.ts';
 
 /** How often the rounds of one run may be asked for again with other states than before. */
 export const mostReturns = 3;
@@ -27,9 +27,16 @@ const returnSchema = z.object({
 });
 type Return = z.infer<typeof returnSchema>;
 
-const setting = 'site.coordinator-return';
-const known = (store: Pick<ReadOnlyStore, 'settings'>): Return | null =>
-  store.settings.get(setting, returnSchema);
+/** Of an earlier version, which kept the newest run's alone: going back in two runs in turns began each count anew. */
+const oldSetting = 'site.coordinator-return';
+const settingOf = (runId: string) => `${oldSetting}.${runId}`;
+function known(store: Pick<ReadOnlyStore, 'settings'>, runId: string): Return | null {
+  const kept = store.settings.get(settingOf(runId), returnSchema);
+  if (kept !== null) return kept;
+  const old = store.settings.get(oldSetting, returnSchema);
+  return old?.runId === runId ? old : null;
+}
+const keep = (store: Store, back: Return): void => store.settings.set(settingOf(back.runId), back);
 
 const addsNoise = (store: ReadOnlyStore, runId: string): boolean => {
   const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
@@ -40,10 +47,9 @@ const addsNoise = (store: ReadOnlyStore, runId: string): boolean => {
 export function repeatRounds(store: Store, siteId: string, { runId, round, phase }: ManifestBody): void {
   if (phase !== 'train' || store.runs.get(runId) === null) return;
   const noisy = addsNoise(store, runId);
-  const before = known(store);
-  const isSame = before?.runId === runId;
+  const before = known(store, runId);
   // Where nothing came out differently nothing was exchanged, and the coordinator may be restored as often as it likes.
-  const returns = isSame ? before.returns + (before.exchanged.length > 0 ? 1 : 0) : 1;
+  const returns = before === null ? 1 : before.returns + (before.exchanged.length > 0 ? 1 : 0);
   store.transaction(() => {
     const again = store.roundSites
       .listOfRun(runId)
@@ -51,8 +57,8 @@ export function repeatRounds(store: Store, siteId: string, { runId, round, phase
       .filter((row) => row.status !== 'announced')
       .filter((row) => !noisy || updateOf(store, { runId, siteId, round: row.round }) !== null);
     for (const row of again) store.roundSites.upsert({ ...keyOf(row), status: 'working', reason: null });
-    const from = isSame ? Math.min(round, before.from) : round;
-    store.settings.set(setting, { runId, from, returns, exchanged: [] } satisfies Return);
+    const from = Math.min(round, before?.from ?? round);
+    keep(store, { runId, from, returns, exchanged: [] });
     const rounds = again.map((row) => row.round);
     store.audit.append({
       actor: 'coordinator',
@@ -79,6 +85,23 @@ function updateOf(
 }
 
 /**
+ * What was delivered of a repeated round is not kept here any more, and may not be made anew where this site adds noise: the
+ * coordinator, which knows nothing of it, need not wait. @returns whether there was something to say
+ */
+export function declineUnkept(
+  store: Store,
+  ports: Pick<SitePorts, 'enqueue'>,
+  context: Pick<RoundContext, 'runId' | 'round' | 'siteId'>,
+): boolean {
+  const { runId, round } = context;
+  const back = known(store, runId);
+  if (back === null || round < back.from || !addsNoise(store, runId)) return false;
+  if (updateOf(store, context) !== null) return false;
+  ports.enqueue({ type: 'declined', body: { runId, round, reason: updateLost } });
+  return true;
+}
+
+/**
  * Sends the update of a round once more that was delivered before the coordinator went back.
  * @returns `nothing` when there is none, or when it may not leave any more and the round is trained anew; `settled` when it may
  * not be trained anew either
@@ -90,8 +113,8 @@ export function deliverAgain(
   context: Pick<RoundContext, 'runId' | 'round' | 'siteId' | 'config'>,
 ): 'announced' | 'settled' | 'nothing' {
   const { runId, round, siteId, config } = context;
-  const back = known(store);
-  if (back?.runId !== runId || round < back.from) return 'nothing';
+  const back = known(store, runId);
+  if (back === null || round < back.from) return 'nothing';
   const row = updateOf(store, context);
   if (row === null) return 'nothing';
   return store.transaction(() => {
@@ -135,8 +158,8 @@ export function evaluateAgain(
   ports: Pick<SitePorts, 'flush'>,
   { runId, round, state }: Pick<RoundContext, 'runId' | 'round' | 'state'>,
 ): void {
-  const back = known(store);
-  if (back?.runId !== runId || round < back.from) return;
+  const back = known(store, runId);
+  if (back === null || round < back.from) return;
   if (store.outbox.repeat('evaluation', state.sha256) > 0) ports.flush();
 }
 
@@ -146,9 +169,8 @@ export function evaluateAgain(
  */
 export function exchangeState(store: Store, siteId: string, manifest: ManifestBody): void {
   const { runId, round, phase, state } = manifest;
-  const back = known(store);
-  if (state === null || back?.runId !== runId || back.returns > mostReturns || addsNoise(store, runId))
-    return;
+  const back = known(store, runId);
+  if (state === null || back === null || back.returns > mostReturns || addsNoise(store, runId)) return;
   if (phase === 'evaluate') {
     const pinned = store.contracts.pinsOf(runId)?.finalStateSha256 ?? null;
     const mark = round + 1;
@@ -174,7 +196,7 @@ export function exchangeState(store: Store, siteId: string, manifest: ManifestBo
 }
 
 function note(store: Store, back: Return, round: number, state: string): void {
-  store.settings.set(setting, { ...back, exchanged: [...back.exchanged, round] } satisfies Return);
+  keep(store, { ...back, exchanged: [...back.exchanged, round] });
   const details = { runId: back.runId, round, state };
   store.audit.append({ actor: 'coordinator', action: 'state-exchanged', details });
 }

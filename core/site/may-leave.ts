@@ -55,18 +55,49 @@ function updateMayLeave(store: ReadOnlyStore, sha256: string): boolean {
   );
 }
 
-/** Counts of a state: the newest list of held-out images whose counts were queued for it. */
-function evaluationMayLeave(store: ReadOnlyStore, payload: Uint8Array): boolean {
-  const said = jsonText.pipe(evaluationSchema).safeParse(Buffer.from(payload).toString('utf8'));
-  if (!said.success) return false;
-  const { runId, stateSha256 } = said.data.body;
+type Counts = z.infer<typeof evaluationSchema>['body'];
+
+/** What the counts in a message are of; null when it cannot be read. */
+export function countsIn({ payload }: Pick<OutboxRecord, 'payload'>): Counts | null {
+  return jsonText.pipe(evaluationSchema).safeParse(Buffer.from(payload).toString('utf8')).data?.body ?? null;
+}
+
+/**
+ * Whether every consent stands behind the counts of a state: of the newest list of held-out images whose counts were queued
+ * for it. What ended does not begin again; a clock or a list of consents in doubt is another matter.
+ */
+export function consentsStandBehind(store: ReadOnlyStore, { runId, stateSha256 }: Counts): boolean {
   const cohort = store.evaluationCohorts.ofRun(runId).findLast((one) => one.stateSha256 === stateSha256);
   // Without images there is nothing that a consent stands behind.
   if (cohort === undefined) return true;
   const members = store.evaluationCohorts.subjects(cohort.id);
   if (members.images !== cohort.size) return false;
   const consented = consentedSubjects(store, cohort.purpose, store.clock.latest());
-  return consentsHold(store) && members.subjects.every((id) => consented.has(id));
+  return members.subjects.every((id) => consented.has(id));
+}
+
+function evaluationMayLeave(store: ReadOnlyStore, message: Pick<OutboxRecord, 'payload'>): boolean {
+  const counts = countsIn(message);
+  return counts !== null && consentsStandBehind(store, counts) && consentsHold(store);
+}
+
+/** For the coordinator, which waits for the counts of a state. */
+export const countsKeptBack = 'The counts of this site may not leave any more.';
+
+/**
+ * Takes counts out of the outbox that have not been answered and may never leave any more. They are not taken anew without
+ * the person: the coordinator may have them already, and the difference would be that person's.
+ * @returns what they were of
+ */
+export function takeBackCounts(store: Store): Counts[] {
+  const waiting = store.outbox.pending().filter(({ type }) => type === 'evaluation');
+  return waiting.flatMap((message) => {
+    const counts = countsIn(message);
+    if (counts !== null && consentsStandBehind(store, counts)) return [];
+    const { messageId } = message;
+    store.outbox.markAnswered({ messageId });
+    return counts ?? [];
+  });
 }
 
 export function createLeaveCheck(store: Store): LeaveCheck & { close(): void } {
@@ -85,7 +116,7 @@ export function createLeaveCheck(store: Store): LeaveCheck & { close(): void } {
     },
     message({ type, updateSha256, payload }) {
       if (type === 'announce') return updateSha256 !== null && updateMayLeave(store, updateSha256);
-      return type !== 'evaluation' || evaluationMayLeave(store, payload);
+      return type !== 'evaluation' || evaluationMayLeave(store, { payload });
     },
   };
   return { ...check, close: stopListening };

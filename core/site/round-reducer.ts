@@ -186,7 +186,8 @@ export function reduce(state: SiteState, event: SiteEvent): Decision {
       // What is counted now must not count the subject; an update is looked at by the effect.
       return consider(state.phase === 'evaluating' ? { ...state, key: '' } : state);
     case 'discarded':
-      return state.phase === 'approving' ? unchanged : consider({ ...state, key: '' });
+      // What was said of an update that was on its way is to be said anew.
+      return state.phase === 'approving' ? unchanged : consider({ ...state, key: '', declined: '' });
     case 'receipt':
       return { state: afterReceipt(state, event), effects: [] };
     case 'began':

@@ -25,6 +25,9 @@ export function recordRun(store: Store, current: ManifestBody): void {
   const { runId, phase, round, plan, state, frozenBaseDelta, deadlineAt } = current;
   store.transaction(() => {
     if (store.runs.get(runId) === null) store.runs.insert({ id: runId, config: current.config });
+    // A coordinator has one run at a time. It may have ended unseen, or be unknown to a coordinator that went back.
+    for (const { id } of store.runs.list().filter((run) => run.finishedAt === null && run.id !== runId))
+      store.runs.update(id, { status: 'stopped', finishedAt: store.now() });
     const over = phase === 'finished' || phase === 'stopped';
     const status = phase === 'train' ? 'running' : phase === 'evaluate' ? 'evaluating' : phase;
     store.runs.update(runId, { status, round, finishedAt: over ? store.now() : null });
@@ -54,7 +57,8 @@ export function recordRun(store: Store, current: ManifestBody): void {
 
 /**
  * Whether a receipt ends the matter. A refusal does when the coordinator says so; one of a coordinator that does not say
- * it (an older one) when this site has seen the round end. Any other is no more than "not now".
+ * it (an older one) when this site has seen the round end. Any other is no more than "not now", but of a run that another one
+ * has taken the place of: it never goes on.
  */
 export function isSettling(
   store: ReadOnlyStore,
@@ -62,7 +66,9 @@ export function isSettling(
 ): boolean {
   if (accepted || kind === 'final') return true;
   const run = store.runs.get(runId);
-  return kind === undefined && run !== null && (run.finishedAt !== null || run.round > round);
+  if (run === null) return false;
+  if (kind === undefined) return run.finishedAt !== null || run.round > round;
+  return run.finishedAt !== null && store.runs.current() !== null;
 }
 
 /** @returns false when the receipt is about no update that waits for one */
@@ -240,7 +246,9 @@ export function discardWithdrawn(
   store: Store,
   ports: Pick<SitePorts, 'retractAnnouncement'>,
 ): string[] | null {
-  const open = store.runs.list().filter(({ finishedAt }) => finishedAt === null);
+  // Also of one that is over: whether its update counted is not known before the coordinator has answered.
+  const unanswered = new Set(store.outbox.pending().map(({ runId }) => runId));
+  const open = store.runs.list().filter(({ id, finishedAt }) => finishedAt === null || unanswered.has(id));
   const discarded = open.flatMap(({ id, round, status: run }) =>
     store.roundSites
       .listOfRun(id)
@@ -303,6 +311,9 @@ export function announcedRuns(store: ReadOnlyStore): string[] {
     .map(({ id }) => id);
 }
 
+/** For the coordinator. */
+export const updateLost = 'The site has lost its update of this round, and may not make another one.';
+
 const isAnnounced = (store: ReadOnlyStore, runId: string) =>
   store.roundSites.listOfRun(runId).some(({ status }) => status === 'announced');
 
@@ -345,13 +356,13 @@ function takeBackRow(
 }
 
 /**
- * The file of an update is damaged here, and the coordinator asks for it: the round is done again. Not where this site adds
- * noise, for the reason above: the coordinator may have a part of the first.
+ * The file of an update is damaged here or gone, and the coordinator asks for it: the round is done again. Not where this site
+ * adds noise, for the reason above: the coordinator may have a part of the first. Then it hears that it need not wait.
  * @returns files to delete; null when no open round is about this update
  */
 export function takeBackDamaged(
   store: Store,
-  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  ports: Pick<SitePorts, 'retractAnnouncement' | 'enqueue'>,
   updateSha256: string,
 ): string[] | null {
   const rows = store.runs
@@ -362,6 +373,12 @@ export function takeBackDamaged(
   if (rows.length === 0) return null;
   const reason = 'the file of the update was damaged on this disk';
   return rows.flatMap((row) =>
-    takeBackRow(store, ports, row, { isOver: addsNoise(store, row.runId), reason }),
+    store.transaction(() => {
+      const { runId, round } = row;
+      const isOver = addsNoise(store, runId);
+      const files = takeBackRow(store, ports, row, { isOver, reason });
+      if (isOver) ports.enqueue({ type: 'declined', body: { runId, round, reason: updateLost } });
+      return files;
+    }),
   );
 }

@@ -15,8 +15,15 @@ import { createCryptographicNoise } from '../strategy/privacy/gaussian-noise.ts'
 import { type ManifestBody, shortReason } from '../transport/messages.ts';
 import { createAlarms } from './alarms.ts';
 import { checkManifest, disallowedAmong, voidOldApproval } from './approval.ts';
-import { deliverAgain, evaluateAgain, exchangeState, repeatRounds } from './coordinator-return.ts';
+import {
+  declineUnkept,
+  deliverAgain,
+  evaluateAgain,
+  exchangeState,
+  repeatRounds,
+} from './coordinator-return.ts';
 import { createExamination } from './examination.ts';
+import { consentsStandBehind, countsKeptBack, takeBackCounts } from './may-leave.ts';
 import { establishPolicy } from './policy.ts';
 import { restoredProblem } from './restored-words.ts';
 import { type Effect, initialState, reduce, type SiteEvent, type Step, trains } from './round-reducer.ts';
@@ -48,9 +55,10 @@ const pausedSchema = z.boolean();
 const withdrawalWaits = () =>
   new AppError(
     'DISK_FULL',
-    'The disk is full, and a withdrawal could not be written down: nothing is trained here.',
+    'The disk is full, and the room that is left is for withdrawals: nothing is trained here.',
     {
-      action: 'Free some space on the disk that holds the data folder, and record the withdrawal again.',
+      action:
+        'Free some space on the disk that holds the data folder; rounds go on by themselves then. If a withdrawal was refused, record it again.',
     },
   );
 
@@ -73,7 +81,7 @@ export function createSite(options: SiteOptions): SiteNode {
   /** One after the other, those that were ended too: two rounds never share the trainer or the work folder. */
   let steps = Promise.resolve();
   let retryTimer: NodeJS.Timeout | undefined;
-  /** Somebody withdraws, and it could not be written down yet. */
+  /** Somebody withdraws, and it could not be written down yet; or the next withdrawal would find no room. */
   let isShort = false;
   const examination = createExamination({ ...options, catalogue });
   const alarms = createAlarms(store, {
@@ -208,13 +216,26 @@ export function createSite(options: SiteOptions): SiteNode {
   function discard(): void {
     // Before anything is sent: what waits in the outbox may be what is taken back.
     const files = discardWithdrawn(store, ports);
+    const kept = takeBackCounts(store);
     if (tellWithdrawals(store, ports)) ports.flush();
+    const { manifest } = state;
+    const isOf = ({ runId, stateSha256 }: (typeof kept)[number]) =>
+      runId === manifest?.runId && stateSha256 === manifest.state?.sha256;
+    if (manifest !== null && kept.some(isOf)) declineCounts(manifest);
     deleteFiles(files ?? [], 'files not deleted after a withdrawal');
     const isBusy = state.phase === 'training' || state.phase === 'announcing';
     const cohortId = isBusy ? work?.cohortId : undefined;
     const stands = (id: number) => !hasLostConsent(store, id) && !isOutdated(store, id);
     if (files !== null || (cohortId !== undefined && !stands(cohortId))) dispatch({ type: 'discarded' });
-    if (state.manifest !== null) alarms.watchConsent(state.manifest.config.purpose);
+    if (manifest !== null) alarms.watchConsent(manifest.config.purpose);
+  }
+
+  /** Where nothing but counts is waited for: who trains delivers all the same. */
+  function declineCounts(manifest: ManifestBody): void {
+    if (trains(manifest, siteId)) return;
+    const { runId, round } = manifest;
+    ports.enqueue({ type: 'declined', body: { runId, round, reason: countsKeptBack } });
+    ports.flush();
   }
 
   function startStep(effect: StepEffect): void {
@@ -257,6 +278,8 @@ export function createSite(options: SiteOptions): SiteNode {
     if (type === 'evaluate') {
       evaluateAgain(store, ports, context);
       await evaluateState(worker, context, context.isLast, control);
+      const counts = { runId: context.runId, stateSha256: context.state.sha256 };
+      if (!consentsStandBehind(store, counts)) declineCounts(manifest);
       return { type: 'evaluated', ticket };
     }
     if (type === 'announce') {
@@ -266,6 +289,7 @@ export function createSite(options: SiteOptions): SiteNode {
         : { type: 'discarded' };
     }
     const status = store.roundSites.get(context.runId, context.round, siteId)?.status ?? 'working';
+    if (status === 'received' && declineUnkept(store, ports, context)) ports.flush();
     if (status !== 'working') return { type: status === 'announced' ? 'announced' : 'settled', ticket };
     const again = deliverAgain(store, options.blobs, ports, context);
     if (again !== 'nothing') {
@@ -358,6 +382,7 @@ export function createSite(options: SiteOptions): SiteNode {
     updateDamaged(updateSha256) {
       const files = takeBackDamaged(store, ports, updateSha256);
       if (files === null) return;
+      ports.flush();
       deleteFiles(files, 'files not deleted after one was found damaged');
       dispatch({ type: 'discarded' });
     },

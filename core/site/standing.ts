@@ -39,6 +39,9 @@ export interface SiteStanding {
   takes(message: Placed): boolean;
   /** How the manifest in a message stands to the newest one. `returned`: the coordinator's store went back in time. */
   manifest(message: Placed & { at: Date }): 'older' | 'newest' | 'returned';
+  /** Whether a manifest told that the coordinator went back, and nothing was done about it yet: also by a process before this one. */
+  isReturnOpen(): boolean;
+  returnTaken(): void;
   /** Whether what tells of rounds may leave: it waits until the coordinator has answered, and while this store has lost something. */
   mayAnnounce(): boolean;
   /** Sentences for people, the most pressing first. */
@@ -65,6 +68,8 @@ export interface SiteStandingOptions {
 const manifestOrderKey = 'site.manifest-order';
 /** Of coordinators that give no places. */
 const manifestTimeKey = 'site.manifest-at';
+/** There while {@link SiteStanding.isReturnOpen}. */
+const returnKey = 'site.manifest-return';
 const timeSchema = z.iso.datetime();
 
 export function createSiteStanding(options: SiteStandingOptions): SiteStanding {
@@ -201,10 +206,16 @@ export function createSiteStanding(options: SiteStandingOptions): SiteStanding {
       }
       const newest = store.settings.get(manifestOrderKey, orderSchema);
       if (newest?.epoch === order.epoch && isLater(newest, order)) return 'older';
-      const isReturn = note(message) || (newest !== null && newest.epoch !== order.epoch);
-      store.settings.set(manifestOrderKey, order);
-      return isReturn ? 'returned' : 'newest';
+      return store.transaction(() => {
+        const isReturn = note(message) || (newest !== null && newest.epoch !== order.epoch);
+        store.settings.set(manifestOrderKey, order);
+        // The manifest may have to be fetched first, and this process may end before: the next one knows by this.
+        if (isReturn) store.settings.set(returnKey, true);
+        return isReturn ? 'returned' : 'newest';
+      });
     },
+    isReturnOpen: () => store.settings.has(returnKey),
+    returnTaken: () => store.settings.remove(returnKey),
     mayAnnounce: () => (answered || !speaks()) && restoredNote(store) === null && twin !== 'wait',
     concerns() {
       const said: AppError[] = [];

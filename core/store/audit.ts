@@ -49,7 +49,16 @@ const nothingYet = { dataVersion: -1, count: 0, head: auditGenesisHash };
 export function createAudit(
   db: Sqlite,
   now: () => string,
-  { clock, findBreak }: { clock: Pick<Clock, 'remember'>; findBreak: () => ConsentBreak | null },
+  {
+    clock,
+    findBreak,
+    requireInPlace = () => {},
+  }: {
+    clock: Pick<Clock, 'remember'>;
+    findBreak: () => ConsentBreak | null;
+    /** Throws where what is written would be lost. */
+    requireInPlace?: (() => void) | undefined;
+  },
 ) {
   const rows = rowsOf(db, 'audit', auditRecord);
   const raw = rowsOf(db, 'audit', rawRow);
@@ -112,6 +121,7 @@ export function createAudit(
     /** `details` must be JSON. Subjects by `subjects.refOf` and hashes, never pseudonyms, file names or paths. */
     append: (entry: { actor: string; action: string; details: Record<string, unknown> }): AuditRecord =>
       db.transaction(() => {
+        requireInPlace();
         clock.remember(true);
         const last = raw.get('ORDER BY seq DESC LIMIT 1');
         const content = {

@@ -94,7 +94,7 @@ export function createPeers(db: Sqlite, now: () => string) {
     SET counter = excluded.counter, statement = excluded.statement, seen_at = excluded.seen_at
     WHERE excluded.counter >= peer_positions.counter`;
   const forget = `DELETE FROM peer_positions WHERE peer = @peer AND instance NOT IN
-    (SELECT instance FROM peer_positions WHERE peer = @peer ORDER BY seen_at DESC, rowid DESC LIMIT ${keptInstances})`;
+    (SELECT instance FROM peer_positions WHERE peer = @peer ORDER BY rowid DESC LIMIT ${keptInstances})`;
   return {
     /** Null when it was never heard of. */
     epoch: (peer: string, epoch: string) =>
@@ -121,12 +121,12 @@ export function createPeers(db: Sqlite, now: () => string) {
         db.run(upsertPosition, row);
         db.run(forget, { peer });
       }),
-    /** What its last processes said, the newest first; parse them with `signedPositionSchema`. */
+    /** What its last processes said, in the order in which they began to speak, the newest first: no clock is asked; parse them with `signedPositionSchema`. */
     statements: (peer: string, limit: number): unknown[] =>
       db
         .all(
           statementRow,
-          'SELECT statement FROM peer_positions WHERE peer = @peer ORDER BY seen_at DESC, rowid DESC LIMIT @limit',
+          'SELECT statement FROM peer_positions WHERE peer = @peer ORDER BY rowid DESC LIMIT @limit',
           { peer, limit },
         )
         .map(({ statement }) => statement),

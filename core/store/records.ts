@@ -522,7 +522,8 @@ export const outboxRecord = z.object({
   sentAt: z.string().nullable(),
   messageId: z.string(),
   type: z.string(),
-  /** Of an announcement. */
+  /** Of an announcement, as the next one. */
+  runId: z.string().nullable(),
   updateSha256: z.string().nullable(),
 });
 

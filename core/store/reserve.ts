@@ -20,6 +20,8 @@ export interface Reserve {
   ensure(): void;
   /** @returns whether there was one to give away */
   release(): boolean;
+  /** Whether a withdrawal has room now: in the reserve, or on the disk. */
+  readonly isSafe: boolean;
   /** What a person should know of the disk; null while there is room. */
   readonly problem: AppError | null;
 }
@@ -31,7 +33,15 @@ export function createReserve(folder: string): Reserve {
     const { bavail, bsize } = statfsSync(folder);
     return bavail * bsize;
   };
+  const isLow = () => freeBytes() < lowBytes;
   return {
+    get isSafe() {
+      try {
+        return existsSync(file) || !isLow();
+      } catch {
+        return true;
+      }
+    },
     ensure() {
       try {
         if (existsSync(file) || freeBytes() < leastFreeBytes) return;
@@ -47,7 +57,7 @@ export function createReserve(folder: string): Reserve {
     },
     get problem() {
       try {
-        if (freeBytes() >= lowBytes) return null;
+        if (!isLow()) return null;
       } catch {
         return null;
       }

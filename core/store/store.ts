@@ -1,6 +1,7 @@
 /** The SQLite store of one Anneal: one file, one writer process. */
 
-import { toAppError } from '../shared/errors.ts';
+import { statSync } from 'node:fs';
+import { AppError, toAppError } from '../shared/errors.ts';
 import { createAdapters, createCohorts, createSiteMemory } from './adapter-tables.ts';
 import { checkAnchor, headOf, writeAnchor } from './anchor.ts';
 import { createAudit } from './audit.ts';
@@ -39,13 +40,17 @@ import { createConsentDocuments, createImageCorrections } from './subject-tables
  * What can be read from and written to each table. Every call may throw AppError DISK_FULL (writers), DATABASE_DAMAGED
  * or INTERNAL. Where a time is optional, the store's clock gives it.
  */
-function createTables(db: Sqlite, now: () => string, onConsent: () => void) {
+function createTables(
+  db: Sqlite,
+  now: () => string,
+  { onConsent, requireInPlace }: { onConsent: () => void; requireInPlace?: () => void },
+) {
   const settings = createSettings(db);
   const subjects = createSubjects(db, now, settings);
   const clock = createClock(db, now, settings);
   const { refOf } = subjects;
   const findBreak = createConsentCheck(db, refOf);
-  const audit = createAudit(db, now, { clock, findBreak });
+  const audit = createAudit(db, now, { clock, findBreak, requireInPlace });
   return {
     settings,
     clock,
@@ -156,14 +161,38 @@ export interface Store extends Readonly<Tables> {
    * to {@link onShortage} hears of it first, then the reserve is given away and it is run again.
    */
   withReserve<T>(work: () => T): T;
-  /** Hears `true` when such work has met a full disk, before it is tried again, and `false` once it is done. @returns how to stop */
+  /**
+   * Hears `true` when such work has met a full disk, before it is tried again, and `false` once it is done and there is room for the
+   * next. @returns how to stop
+   */
   onShortage(listener: (isShort: boolean) => void): () => void;
+  /** Call it at the start and from time to time: whoever takes room waits until a withdrawal has some. */
+  lookForRoom(): void;
   /** Writes down outside of the database how far the audit trail has come, where it was opened with an anchor. */
   anchor(): void;
   /** The second half of it alone, for a change of few rows: deleting overwrites. */
   emptyLog(): boolean;
   /** {@link Sqlite.copyTo}; for a backup. @throws AppError DISK_FULL and others, and what `onPages` throws */
   copyTo(file: string, onPages: (left: number, all: number) => void): Promise<void>;
+}
+
+/**
+ * A database whose file was replaced or removed meanwhile, as by a copy put back while Anneal runs, takes everything and loses it
+ * when the process ends. Nothing that counts is recorded in it: each row of the trail asks first.
+ * @returns what throws AppError DATABASE_MISSING then
+ */
+function placeOf(file: string): () => void {
+  const found = () => statSync(file, { bigint: true, throwIfNoEntry: false });
+  const opened = found();
+  return () => {
+    const now = found();
+    if (now?.ino === opened?.ino && now?.dev === opened?.dev) return;
+    throw new AppError(
+      'DATABASE_MISSING',
+      `The database of this data folder was ${now === undefined ? 'removed' : 'replaced'} while Anneal runs: nothing is recorded any more.`,
+      { action: 'Stop Anneal, restore the data folder from a backup, and start it again.' },
+    );
+  };
 }
 
 /** A later checkpoint does it where somebody reads now. */
@@ -193,18 +222,28 @@ function keepAnchor(db: Sqlite, file: string): void {
   }
 }
 
+/** Without `isSafe` there is room once something could be written. */
+type Room = Pick<Reserve, 'release'> & Partial<Pick<Reserve, 'isSafe'>>;
+
 function withRoom(
   db: Sqlite,
-  reserve: Pick<Reserve, 'release'> | undefined,
-): Pick<Store, 'withReserve' | 'onShortage'> {
+  reserve: Room | undefined,
+): Pick<Store, 'withReserve' | 'onShortage' | 'lookForRoom'> {
   const listeners = new Set<(isShort: boolean) => void>();
   let isShort = false;
+  /** The last of such work found no room at all. */
+  let isUnwritten = false;
   const tell = (short: boolean) => {
     if (isShort === short) return;
     isShort = short;
     for (const listener of listeners) listener(short);
   };
+  // Training that went on would take the room that was given away, and the next withdrawal would find none.
+  const lookForRoom = () => {
+    if (!isUnwritten) tell(reserve?.isSafe === false);
+  };
   return {
+    lookForRoom,
     withReserve(work) {
       // Inside a transaction it is the outermost call that can begin again.
       if (db.inTransaction) return work();
@@ -214,14 +253,17 @@ function withRoom(
       } catch (thrown) {
         if (toAppError(thrown).code !== 'DISK_FULL') throw thrown;
         tell(true);
+        isUnwritten = true;
         if (reserve?.release() !== true) throw thrown;
         result = work();
       }
-      tell(false);
+      isUnwritten = false;
+      if (isShort) lookForRoom();
       return result;
     },
     onShortage(listener) {
       listeners.add(listener);
+      if (isShort) listener(true);
       return () => void listeners.delete(listener);
     },
   };
@@ -236,7 +278,7 @@ export interface StoreOptions {
   busyTimeoutMs?: number;
   /** File of the anchor (anchor.ts); none when absent. */
   anchorFile?: string;
-  reserve?: Pick<Reserve, 'release'>;
+  reserve?: Room;
 }
 
 /**
@@ -256,7 +298,10 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     if (anchorFile !== undefined) keepAnchor(db, anchorFile);
   };
   return {
-    ...createTables(db, now, () => db.afterCommit('anchor', anchor)),
+    ...createTables(db, now, {
+      onConsent: () => db.afterCommit('anchor', anchor),
+      requireInPlace: placeOf(file),
+    }),
     now,
     transaction: (body) => db.transaction(body),
     ...withRoom(db, reserve),
@@ -277,5 +322,5 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
  */
 export function openReadOnlyStore(file: string): ReadOnlyStore {
   const now = () => new Date().toISOString();
-  return { ...createTables(openDatabaseReadOnly(file), now, () => {}), now };
+  return { ...createTables(openDatabaseReadOnly(file), now, { onConsent: () => {} }), now };
 }

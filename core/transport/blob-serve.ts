@@ -33,10 +33,13 @@ export function createBlobServer(
   const closing = new AbortController();
   const underWay = new Set<Promise<void>>();
   const verified = new Map<string, Promise<boolean>>();
+  /** Of these, what was damaged or missing. It may be made anew, to the very same bytes. */
+  const lost = new Set<string>();
 
   async function verify(sha256: string): Promise<boolean> {
     if (await blobs.verify(sha256)) return true;
-    logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk');
+    logger.warn({ sha256 }, 'a file that was asked for is damaged on this disk, or gone');
+    lost.add(sha256);
     options.onDamaged?.(sha256);
     return false;
   }
@@ -45,7 +48,10 @@ export function createBlobServer(
   function isWhole(sha256: string): Promise<boolean> {
     if (options.onDamaged === undefined) return Promise.resolve(true);
     const known = verified.get(sha256);
-    if (known !== undefined) return known;
+    // Of what is still lost its owner hears once, however many ask for it.
+    const isBack = lost.has(sha256) && blobs.has(sha256);
+    if (known !== undefined && !isBack) return known;
+    lost.delete(sha256);
     const found = verify(sha256);
     verified.set(sha256, found);
     setTimeout(() => verified.delete(sha256), wholeForMs).unref();
@@ -73,12 +79,11 @@ export function createBlobServer(
     const { sha256 } = request;
     // Asked again for each chunk: a right may end and a blob may be deleted in mid-transfer.
     if (options.maySend(peer, sha256) === null) return;
-    const isGiven = () => options.maySend(peer, sha256) === true;
-    // One that is missing is damaged, too.
-    const read =
-      isGiven() && (await isWhole(sha256)) && blobs.has(sha256) ? await readChunk(request, index) : null;
+    const maySend = () => options.maySend(peer, sha256) === true;
+    const isGiven = () => maySend() && blobs.has(sha256);
+    const read = maySend() && (await isWhole(sha256)) && isGiven() ? await readChunk(request, index) : null;
     // Reading takes a while, and so may waiting for a turn: what may not leave any more does not.
-    const data = isGiven() && blobs.has(sha256) ? read : null;
+    const data = isGiven() ? read : null;
     const encoded =
       data?.encoded ?? encodeChunkFrame({ kind: 'missing', sha256, index, bytes: new Uint8Array() });
     const mayLeave = () => data === null || isGiven();

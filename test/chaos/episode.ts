@@ -21,6 +21,8 @@ export interface EpisodeOutcome {
   mishaps: Mishap[];
   /** From the end of the last fault to the end of the run, ms; null when it did not end. */
   settledMs: number | null;
+  /** What it waited for last, in words. */
+  waitsFor: string;
 }
 
 export interface EpisodeOptions {
@@ -79,8 +81,8 @@ export async function playEpisode(world: World, options: EpisodeOptions): Promis
     await quiet;
     over.abort();
     await watching;
-    const settledMs = await settle(world, runIds, settleMs, signal);
-    return { runIds: [...runIds.keys()], seenAt: runIds, inflicted, mishaps, settledMs };
+    const settled = await settle(world, runIds, settleMs, signal);
+    return { runIds: [...runIds.keys()], seenAt: runIds, inflicted, mishaps, ...settled };
   } finally {
     over.abort();
     clearInterval(sampling);
@@ -105,22 +107,25 @@ async function settle(
   runIds: Runs,
   settleMs: number,
   signal: AbortSignal,
-): Promise<number | null> {
+): Promise<Pick<EpisodeOutcome, 'settledMs' | 'waitsFor'>> {
   const { federation } = world;
   const startedAt = Date.now();
   for (const { proxy } of federation.sites) proxy.set({});
   await federation.startAll();
   await doWhatIsAdvised(world);
   await everybodyConsents(world);
+  let waitsFor = '';
   while (Date.now() - startedAt < settleMs && !signal.aborted) {
     const current = await persist(() => federation.currentRun(), pollMs);
     if (current !== null) see(runIds, current);
     // A site that was away, or waits for a person, comes back although the run may have ended without it.
-    const isCalm = await doWhatIsAdvised(world);
-    if (isCalm && current !== null && isOver(current.status)) return Date.now() - startedAt;
+    const waiting = await doWhatIsAdvised(world);
+    const isRunOver = current !== null && isOver(current.status);
+    if (isRunOver && waiting.length === 0) return { settledMs: Date.now() - startedAt, waitsFor: '' };
+    waitsFor = [...(isRunOver ? [] : ['the run']), ...waiting].join(', ');
     await sleep(pollMs);
   }
-  return null;
+  return { settledMs: null, waitsFor: `after ${settleMs / 1000} s still waited for: ${waitsFor}` };
 }
 
 function sampleMemory({ federation }: World, resident: Map<string, number>): void {

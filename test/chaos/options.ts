@@ -24,6 +24,8 @@ const optionsSchema = z.strictObject({
     .default(() => Math.floor(Math.random() * 1_000_000)),
   /** Only this episode, after the undisturbed run. */
   episode: count(0, 1_000_000).optional(),
+  /** So many, counted from the first, however long they take. */
+  episodes: count(1, 1_000_000).optional(),
   faults: kindsSchema.default(() => [...everyKind]),
   /** The federation's broker: the embedded one, or a Mosquitto that is killed every 5 to 20 s. */
   broker: z.enum(['embedded', 'mosquitto']).default('embedded'),

@@ -23,13 +23,15 @@ export async function whileWatching(world: World, signal: AbortSignal): Promise<
   }
 }
 
-/** @returns whether nothing waits for anybody: every site is connected, and says of nothing that a person has to do */
-export async function doWhatIsAdvised(world: World): Promise<boolean> {
-  const calm = await Promise.all([
-    patiently(() => resumeRun(world)),
-    ...world.federation.sites.map((site) => patiently(() => lookAfter(world, site))),
+/** @returns what still waits, in words: whoever is not connected, does not answer, or said something that a person had to do */
+export async function doWhatIsAdvised(world: World): Promise<string[]> {
+  const waiting = await Promise.all([
+    patiently(() => resumeRun(world)).then((isCalm) => (isCalm === true ? [] : ['coordinator'])),
+    ...world.federation.sites.map(async (site) =>
+      (await patiently(() => lookAfter(world, site))) === true ? [] : [site.agent.member],
+    ),
   ]);
-  return calm.every((isCalm) => isCalm === true);
+  return waiting.flat();
 }
 
 /** @returns null when there was no answer */

@@ -65,15 +65,19 @@ async function playAll(options: ChaosOptions, folder: string, hooks: ChaosHooks)
   const lengthMs = options['episode-seconds'] * 1000;
   const kinds = broker === 'mosquitto' ? [...faults, 'kill-broker' as const] : faults;
   const played = createRecord(options, world, mishaps, hooks);
-  const isOver = () => performance.now() - startedAt + lengthMs > options.minutes * 60_000;
+  const first = options.episode ?? 0;
+  const count = options.episode === undefined ? options.episodes : 1;
+  const isOver = (episode: number) =>
+    count === undefined
+      ? performance.now() - startedAt + lengthMs > options.minutes * 60_000
+      : episode >= first + count;
   try {
     let last = await played.play(reference, [], 0);
-    for (let episode = options.episode ?? 0; !hooks.signal.aborted && !isOver(); episode++) {
+    for (let episode = first; !hooks.signal.aborted && !isOver(episode); episode++) {
       // What hangs would hang in every later episode, too.
       if (last.settledMs === null) break;
       const schedule = { seed, episode, sites, lengthMs, everyMs: options['every-ms'], kinds, brokerEveryMs };
       last = await played.play(episode, scheduleOf(schedule), lengthMs);
-      if (options.episode !== undefined) break;
     }
     return played.report((performance.now() - startedAt) / 1000);
   } finally {
@@ -97,6 +101,7 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       using evidence = openEvidence(world, {
         ...outcome,
         ...{ mishaps: [...mishaps, ...outcome.mishaps], residentBytes: resident },
+        unsettled: outcome.settledMs === null && !signal.aborted ? outcome.waitsFor : null,
       });
       const violations = checker.check(evidence);
       mishaps.length = 0;
@@ -104,7 +109,8 @@ function createRecord(options: ChaosOptions, world: World, mishaps: Mishap[], { 
       await putBack(world, () => true, false);
       world.flips.length = 0;
       world.waits.length = 0;
-      for (const { fault } of outcome.inflicted) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
+      for (const { fault } of outcome.inflicted)
+        if (fault.kind !== 'full-disk' || isInside()) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
       const { runIds, settledMs } = outcome;
       const report = { episode, runs: runIds.length, settledMs, notes, violations };
       episodes.push(report);

@@ -90,7 +90,7 @@ const inboxWith = (manifest: () => ManifestBody): CoordinatorInbox => ({
   dismissed: () => {},
   connected: () => {},
   stateDamaged: () => {},
-    bytesServed: () => {},
+  bytesServed: () => {},
   bytesReceived: () => {},
   offers: () => false,
   manifest,

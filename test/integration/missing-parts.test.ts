@@ -1,12 +1,17 @@
 /** A data folder in which a part is missing: nothing new takes its place without a word. */
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Agent, createAgent } from '../../core/agent/agent.ts';
+import { writeIdentity } from '../../core/agent/identity.ts';
 import { setInstallationAside } from '../../core/agent/installation.ts';
 import { loadCredentials } from '../../core/enrolment/credentials.ts';
 import { anchorName } from '../../core/store/anchor.ts';
+import { createBlobStore } from '../../core/store/blobs.ts';
 import { openStore } from '../../core/store/store.ts';
+import { hasSmallDisks } from '../fixtures/small-disk.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
 const agents: Agent[] = [];
@@ -127,6 +132,91 @@ describe('a key that is missing', () => {
   });
 });
 
+describe('keys and a database of two installations', () => {
+  const copy = (from: string, to: string, names: readonly string[]) => {
+    for (const name of names) cpSync(path.join(from, name), path.join(to, name), { recursive: true });
+  };
+
+  test.each<[string, (own: string, other: string) => void, string]>([
+    [
+      'the signing key of another one',
+      (own, other) => copy(other, own, ['keys/signing-key.pem']),
+      'signing-key.pem',
+    ],
+    [
+      'the authority of another one',
+      (own, other) => copy(other, own, ['keys/authority-key.pem', 'keys/authority.pem']),
+      'authority-key.pem',
+    ],
+    ['all keys of another one', (own, other) => copy(other, own, ['keys']), 'signing-key.pem'],
+    [
+      'the database of another one',
+      (own, other) => {
+        for (const name of [...databaseFiles, anchorName]) rmSync(path.join(own, name), { force: true });
+        copy(other, own, ['anneal.db', anchorName]);
+      },
+      'signing-key.pem',
+    ],
+    [
+      'the database of another one that had not bound its keys',
+      (own, other) => {
+        for (const name of [...databaseFiles, anchorName]) rmSync(path.join(own, name), { force: true });
+        copy(other, own, ['anneal.db']);
+        const store = openStore(path.join(own, 'anneal.db'));
+        store.settings.remove('agent.keys');
+        store.close();
+      },
+      'authority.pem',
+    ],
+  ])('%s: the start is stopped, and no file goes', async (_what, mix, file) => {
+    using own = await installed();
+    using other = await installed();
+    const blob = await createBlobStore(own.file('blobs')).put(Buffer.from('a crop'));
+    mix(own.dir, other.dir);
+    const keys = readFileSync(own.file('keys/signing-key.pem'), 'utf8');
+
+    for (const _time of [1, 2])
+      await expect(createAgent({ dataFolder: own.dir })).rejects.toMatchObject({
+        code: 'KEYS_DIFFER',
+        message: expect.stringContaining(file),
+      });
+
+    expect(createBlobStore(own.file('blobs')).has(blob)).toBe(true);
+    expect(readFileSync(own.file('keys/signing-key.pem'), 'utf8')).toBe(keys);
+  });
+
+  test('those of a site: its membership says whose it is', async () => {
+    using own = await installed();
+    const store = openStore(own.file('anneal.db'));
+    const identity = { mode: 'site', federation: 'test', federationName: 'Test', siteId: 'site-a' } as const;
+    const joined = { siteName: 'A', brokerUrl: 'mqtts://127.0.0.1:1', joinedAt: '2026-11-22T12:00:00.000Z' };
+    writeIdentity(store, { ...identity, ...joined });
+    store.settings.remove('agent.keys');
+    store.close();
+    const member = (siteId: string) =>
+      writeFileSync(own.file('keys/membership.json'), JSON.stringify({ siteId, federation: 'test' }));
+    member('site-b');
+
+    await expect(createAgent({ dataFolder: own.dir })).rejects.toMatchObject({ code: 'KEYS_DIFFER' });
+
+    member('site-a');
+    const agent = await start(own.dir);
+    // The rest of what is wrong with it is said as before.
+    expect(agent.context.status().problem?.code).toBe('KEYS_MISSING');
+  });
+
+  test('an empty key file is named, and no other key is made', async () => {
+    using own = await installed();
+    writeFileSync(own.file('keys/signing-key.pem'), '');
+
+    const agent = await start(own.dir);
+
+    expect(agent.context.coordinator).toBeNull();
+    expect(agent.context.status().problem?.message).toContain('signing-key.pem');
+    expect(readFileSync(own.file('keys/signing-key.pem'), 'utf8')).toBe('');
+  });
+});
+
 test('start-fresh keeps every old file, and the folder is a new installation then', async () => {
   using folder = await installed();
   const key = readFileSync(folder.file('keys/signing-key.pem'), 'utf8');
@@ -150,3 +240,40 @@ test('start-fresh leaves an installation alone that is running', async () => {
 
   expect(existsSync(folder.file('anneal.db'))).toBe(true);
 });
+
+test('start-fresh takes nothing from a folder that is not a data folder of Anneal, and makes none', () => {
+  using folder = temporaryFolder();
+  for (const name of ['keys', 'training', 'blobs']) mkdirSync(path.join(folder.dir, name));
+  writeFileSync(path.join(folder.dir, 'training', 'plan.txt'), 'Monday: run');
+
+  expect(setInstallationAside(folder.dir)).toBeNull();
+  expect(setInstallationAside(path.join(folder.dir, 'mistyped'))).toBeNull();
+
+  expect(readdirSync(folder.dir).sort()).toEqual(['blobs', 'keys', 'training']);
+  expect(existsSync(path.join(folder.dir, 'training', 'plan.txt'))).toBe(true);
+});
+
+test.skipIf(!hasSmallDisks)(
+  'start-fresh moves all or nothing, also where a folder is a disk of its own',
+  async () => {
+    using folder = await installed();
+    const before = readdirSync(folder.dir).sort();
+    const script = 'mount -t tmpfs none "$1/blobs" && exec "$2" "$3" start-fresh --yes --json --data "$1"';
+    const program = fileURLToPath(new URL('../../core/cli/anneal.ts', import.meta.url));
+
+    const said = spawnSync(
+      'unshare',
+      ['-rm', 'sh', '-c', script, 'sh', folder.dir, process.execPath, program],
+      {
+        encoding: 'utf8',
+        timeout: 30_000,
+      },
+    );
+
+    expect(said.status).not.toBe(0);
+    expect(said.stderr + said.stdout).toContain('DATA_FOLDER_UNUSABLE');
+    expect(readdirSync(folder.dir).sort()).toEqual(before);
+    const agent = await start(folder.dir);
+    expect(agent.context.status()).toMatchObject({ mode: 'coordinator', problem: null });
+  },
+);

@@ -119,10 +119,13 @@ test(
         throw new AppError('DISK_FULL', 'There is no room.');
       }),
     ).toThrow('There is no room.');
-    await vi.waitFor(() => expect(site.node.problem?.message).toMatch(/could not be written down/), {
-      timeout: timeoutMs,
-      interval: 50,
-    });
+    await vi.waitFor(
+      () => expect(site.node.problem?.message).toMatch(/room that is left is for withdrawals/),
+      {
+        timeout: timeoutMs,
+        interval: 50,
+      },
+    );
     expect(site.sent.filter(({ type }) => type === 'announce')).toEqual([]);
 
     withdraw(site, 'P0');

@@ -30,6 +30,7 @@ let resident: Map<string, number>;
 let restores: RestoreEntry[];
 let flips: FlipEntry[];
 let seenAt: Map<string, number>;
+let unsettled: string | null;
 
 const folderOf = (name: string) => path.join(folder.dir, name);
 const blobsOf = (name: string) => createBlobStore(path.join(folderOf(name), 'blobs'));
@@ -37,7 +38,7 @@ const blobsOf = (name: string) => createBlobStore(path.join(folderOf(name), 'blo
 beforeEach(async () => {
   folder = temporaryFolder();
   [checker, consents, mishaps, inflicted, resident] = [createChecker(), [], [], [], new Map()];
-  [restores, flips, seenAt] = [[], [], new Map([[runId, 5_000]])];
+  [restores, flips, seenAt, unsettled] = [[], [], new Map([[runId, 5_000]]), null];
   for (const name of ['coordinator', 'site-0'])
     mkdirSync(path.join(folderOf(name), 'logs'), { recursive: true });
   coordinator = openStore(path.join(folderOf('coordinator'), 'anneal.db'));
@@ -118,7 +119,9 @@ function violated(runIds = [runId]): string[] {
     sites: [{ agent: agentOf('site-0'), siteId, name: 'clinic' }],
   };
   const world = { federation, consents, restores, flips, waits: [] } as unknown as World;
-  using evidence = openEvidence(world, { runIds, seenAt, inflicted, mishaps, residentBytes: resident });
+  using evidence = openEvidence(world, {
+    ...{ runIds, seenAt, inflicted, mishaps, unsettled, residentBytes: resident },
+  });
   return [...new Set(checker.check(evidence).map(({ invariant }) => invariant))].sort();
 }
 
@@ -188,6 +191,7 @@ test.each<[string, string[], () => unknown]>([
     ['consent'],
     () => consents.push({ member: 'site-0', pseudonym: 'P1', act: 'withdraw', askedAt: 1, confirmedAt: 2 }),
   ],
+  ['a site that did not come back', ['everybody back'], () => (unsettled = 'site-0')],
   ['a process that ended by itself', ['processes'], () => mishaps.push({ member: 'site-0', what: 'ended' })],
   ['a process that holds too much', ['memory'], () => resident.set('site-0', 2 ** 32)],
   [
@@ -215,7 +219,7 @@ test('a site that was away is no loss, and a withdrawal that was recorded is non
   coordinator.roundSites.upsert({ runId, round: 0, siteId, status: 'absent' });
   inflicted.push({
     fault: { atMs: 0, kind: 'kill', member: 'site-0', downMs: 1 },
-    beganAt: at - 1000,
+    beganAt: at - 60_000,
     endedAt: at,
   });
   withdrawConsent(site, { pseudonym: 'P1', recordedBy: 'test' });

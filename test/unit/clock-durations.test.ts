@@ -19,7 +19,7 @@ const timeOfDay = new Set([
   // Compared with times in the store or in a message.
   ...['core/transport/outbox-relay.ts', 'core/agent/site-role.ts'],
   // Sees that it was set.
-  'core/shared/clock-jump.ts',
+  'core/coordinator/wall-clock.ts',
 ]);
 
 afterEach(() => vi.useRealTimers());

@@ -208,6 +208,47 @@ describe('a refusal', () => {
     ]);
   });
 
+  test('an update that counted in a run before the newest is not said to be refused', async () => {
+    const coordinator = start();
+    await insertRun(coordinator, 'old');
+    const { update } = announcement(0, 'old');
+    coordinator.store.rounds.insert({
+      ...{
+        runId: 'old',
+        round: 0,
+        stage: 'baseline',
+        rank: 1,
+        trainableParameters: 1,
+        startSha256: update.sha256,
+      },
+    });
+    coordinator.store.roundSites.upsert({
+      ...{ runId: 'old', round: 0, siteId: 'site-a', status: 'received', updateSha256: update.sha256 },
+    });
+    coordinator.store.runs.update('old', { status: 'finished', finishedAt: '2026-11-22T12:00:00.000Z' });
+    await insertRun(coordinator, 'run');
+    await goOn(coordinator);
+
+    await site.say('announce', announcement(0, 'old'));
+
+    await vi.waitFor(() => expect(receipts()).toHaveLength(1));
+    expect(receipts()).toMatchObject([{ runId: 'old', accepted: true, updateSha256: update.sha256 }]);
+  });
+
+  test('"not now" is the last word on a run that another one has taken the place of', () => {
+    using own = openTestStore();
+    for (const id of ['over', 'run']) own.store.runs.insert({ id, config: {}, status: 'running', round: 1 });
+    const later = { runId: 'over', round: 1, accepted: false, kind: 'later' as const };
+    const over = { status: 'stopped', finishedAt: '2026-11-22T12:00:00.000Z' } as const;
+
+    const whileBothAreOpen = isSettling(own.store, later);
+    own.store.runs.update('over', over);
+    const whileAnotherRuns = isSettling(own.store, later);
+    own.store.runs.update('run', over);
+
+    expect([whileBothAreOpen, whileAnotherRuns, isSettling(own.store, later)]).toEqual([false, true, false]);
+  });
+
   test.each([
     ['accepted', { accepted: true }, true],
     ['refused for good', { accepted: false, kind: 'final' as const }, true],

@@ -6,6 +6,7 @@ import { sha256 } from '../../core/shared/hash.ts';
 import { openPolicy } from '../../core/simulation/policies.ts';
 import { checkManifest } from '../../core/site/approval.ts';
 import {
+  declineUnkept,
   deliverAgain,
   exchangeState,
   mostReturns,
@@ -18,6 +19,7 @@ import {
   recordAnnouncement,
   recordReceipt,
   recordRun,
+  takeBackDamaged,
 } from '../../core/site/site-records.ts';
 import { chunkBytes, type ManifestBody } from '../../core/transport/messages.ts';
 import { manifestOf } from '../fixtures/manifests.ts';
@@ -131,4 +133,85 @@ describe('a coordinator that went back to round 2', () => {
     expect(taken).toEqual([...Array(mostReturns).fill([true, false]).flat(), false, false]);
     expect(store.audit.page().filter(({ action }) => action === 'state-exchanged')).toHaveLength(mostReturns);
   });
+
+  test('gets no more of a run by going back in another one in between', () => {
+    const { store } = opened;
+    const inRun = (runId: string, state: string) => ({ ...manifest(1, state), runId });
+    recordRun(store, inRun('other run', 'state 1'));
+    const isTaken = (asked: ManifestBody) => {
+      exchangeState(store, siteId, asked);
+      return store.rounds.get(asked.runId, 1)!.startSha256 === asked.state!.sha256;
+    };
+    const taken: boolean[] = [];
+    for (let time = 0; time <= mostReturns; time++) {
+      for (const runId of ['run', 'other run']) {
+        const asked = inRun(runId, `another ${time}`);
+        recordRun(store, asked);
+        repeatRounds(store, siteId, asked);
+        taken.push(isTaken(asked));
+      }
+    }
+
+    expect(taken).toEqual([...Array(2 * mostReturns).fill(true), false, false]);
+  });
+});
+
+describe('where this site adds noise, what is not here any more is not made anew', () => {
+  const noisy = { ...config, privacy: { at: 'site', clipNorm: 1, noiseMultiplier: 1, delta: 1e-5 } } as const;
+  const inNoise = (round: number) => ({
+    ...manifestOf(noisy, base, round, stateOf(`state ${round}`)),
+    runId: 'noisy',
+  });
+  const update = sha256('noisy update');
+  const row = { runId: 'noisy', round: 0, siteId };
+
+  beforeEach(() => {
+    recordRun(opened.store, inNoise(0));
+    opened.store.roundSites.upsert({
+      ...row,
+      status: 'received',
+      updateSha256: update,
+      sizeBytes: 5,
+      examples: 5,
+    });
+    sent = [];
+  });
+
+  test('a coordinator that went back hears that it need not wait', () => {
+    const { store } = opened;
+    repeatRounds(store, siteId, inNoise(0));
+
+    expect(store.roundSites.get('noisy', 0, siteId)?.status).toBe('received');
+    expect(declineUnkept(store, ports, row)).toBe(true);
+    expect(sent).toMatchObject([{ type: 'declined', body: { runId: 'noisy', round: 0 } }]);
+  });
+
+  test('one that did not go back is told nothing: it has it', () => {
+    expect(declineUnkept(opened.store, ports, row)).toBe(false);
+    expect(sent).toEqual([]);
+  });
+
+  test.each(['announced', 'received'] as const)(
+    'one that asks for an update that was %s hears it, too',
+    (status) => {
+      const { store } = opened;
+      store.roundSites.upsert({ ...row, status });
+
+      expect(takeBackDamaged(store, { ...ports, retractAnnouncement: () => {} }, update)).not.toBeNull();
+
+      expect(store.roundSites.get('noisy', 0, siteId)?.status).toBe('rejected');
+      expect(sent).toMatchObject([{ type: 'declined', body: { runId: 'noisy', round: 0 } }]);
+    },
+  );
+});
+
+test('without noise a lost update is made anew, and nobody is told to go on without it', () => {
+  const { store } = opened;
+  store.roundSites.upsert({ runId: 'run', round: 2, siteId, status: 'announced' });
+  sent = [];
+
+  takeBackDamaged(store, { ...ports, retractAnnouncement: () => {} }, sha256('update 2'));
+
+  expect(statusOf(2)).toBe('working');
+  expect(sent).toEqual([]);
 });

@@ -58,10 +58,39 @@ describe('work that must not fail for want of room', () => {
     expect(world.log).toEqual(steps);
   });
 
+  test('leaves training stopped while the room that is left would not do for the next one', () => {
+    using folder = temporaryFolder();
+    const reserve = { isSafe: false, release: () => true };
+    const store = openStore(path.join(folder.dir, 'anneal.db'), { reserve });
+    const heard: boolean[] = [];
+    store.onShortage((isShort) => void heard.push(isShort));
+    let left = 1;
+
+    store.withReserve(() => {
+      if (left-- > 0) throw full();
+    });
+    store.lookForRoom();
+
+    expect(heard).toEqual([true]);
+    const late: boolean[] = [];
+    store.onShortage((isShort) => void late.push(isShort));
+    expect(late).toEqual([true]);
+
+    reserve.isSafe = true;
+    store.lookForRoom();
+
+    expect([heard, late]).toEqual([
+      [true, false],
+      [true, false],
+    ]);
+    store.close();
+  });
+
   test('leaves training stopped while it is not written down, and lets it go on once it is', () => {
     using world = openWorld(false);
 
     expect(() => world.store.withReserve(world.work(1))).toThrow(full());
+    world.store.lookForRoom();
     expect(world.log.at(-1)).toBe('room was given away');
     world.store.withReserve(world.work(0));
 

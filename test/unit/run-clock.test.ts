@@ -1,6 +1,5 @@
 /** A clock that somebody sets while a coordinator runs, or while it is down, moves nothing in a run. */
 import { afterEach, expect, test, vi } from 'vitest';
-import { createJumpWatch } from '../../core/shared/clock-jump.ts';
 import { type LoneRun, openLoneRun, runId } from '../fixtures/lone-run.ts';
 
 const [dayMs, deadlineMs] = [86_400_000, 90_000];
@@ -61,19 +60,4 @@ test.each([
 
   await until(() => expect(round()).toBe(1));
   expect(receivedIn(0)).toEqual(['a']);
-});
-
-test('small steps of a time server are no jump, and many of them are one in the end', () => {
-  const clock = new TestClock();
-  const jumpedBy = createJumpWatch(clock);
-  const seen = Array.from({ length: 30 }, () => {
-    clock.steady += 1_000;
-    clock.wrongBy += 500;
-    return jumpedBy();
-  }).filter((byMs) => byMs !== 0);
-
-  expect(seen).toEqual([10_500]);
-  clock.wrongBy = -dayMs;
-  expect(jumpedBy()).toBe(-dayMs - 10_500);
-  expect(jumpedBy()).toBe(0);
 });

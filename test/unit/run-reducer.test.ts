@@ -348,7 +348,7 @@ class Course {
     ];
     const [before, dies] = [due(this.state), this.left !== null];
     this.wrongByMs += byMs;
-    this.happen({ type: 'clock-jumped', byMs });
+    this.happen({ type: 'clock-set', byMs });
     if (!dies && !isOver(this.state)) expect(due(this.state)).toEqual(before);
   }
 

@@ -181,6 +181,20 @@ describe('the table of errors', () => {
     }
   });
 
+  test('only what comes back however often one tries ends a run: whatever has no row waits for a person', () => {
+    const codes = Object.keys(errorTable) as (keyof typeof errorTable)[];
+    const kindOf = (thrown: unknown) => troubleOf(thrown, runId).kind;
+    const final = codes.filter((code) => kindOf(new AppError(code, 'Something.')) === 'give-up');
+
+    expect(final.sort()).toEqual(['CONFIG_INVALID', 'MESSAGE_INVALID']);
+    expect(kindOf(new AppError('SHAPE_MISMATCH', 'Something.'))).toBe('person');
+    expect([new TypeError('a bug'), 'no error at all', null].map(kindOf)).toEqual([
+      'retry',
+      'retry',
+      'retry',
+    ]);
+  });
+
   test('what the system refuses waits for a person; what may pass is tried again, later and later, and not for ever', () => {
     const refused = troubleOf(Object.assign(new Error('no'), { code: 'EACCES' }), 'run');
     expect([refused.kind, refused.failure.code]).toEqual(['person', 'DATA_FOLDER_UNUSABLE']);

@@ -352,6 +352,35 @@ describe('a coordinator whose store went back in time', () => {
     },
   );
 
+  test('a site that dies before it has dealt with that does so when it is started again', async () => {
+    const first = await startCoordinator();
+    let met = 0;
+    const onReturn = () => {
+      met += 1;
+      throw new Error('the process dies here');
+    };
+    const site = await startSite('site-a', { helloEveryMs: 400, onReturn });
+    await vi.waitFor(() => expect(site.manifests.at(-1)?.phase).toBe('train'), waits);
+    await end(first);
+    keep('coordinator');
+    const later = await startCoordinator();
+    const { epoch } = later.store.position.get();
+    await end(later);
+    putBack('coordinator');
+    const back = await startCoordinator();
+    await vi.waitFor(() => expect(back.store.position.get().epoch).not.toBe(epoch), waits);
+    await vi.waitFor(() => expect(met).toBe(1), waits);
+    await end(site);
+
+    const again = await startSite('site-a');
+
+    await vi.waitFor(() => expect(again.returns).toHaveLength(1), waits);
+    await end(again);
+    const third = await startSite('site-a');
+    await vi.waitFor(() => expect(third.manifests).toHaveLength(1), waits);
+    expect(third.returns).toEqual([]);
+  });
+
   test('a site can make no coordinator believe it', async () => {
     const coordinator = await startCoordinator();
     const site = await startSite('site-a');

@@ -59,6 +59,21 @@ test.each<Spoil>(['damaged', 'missing'])(
   },
 );
 
+test('many sites that ask for the same damaged state are one damage, not many', async () => {
+  const bytes = await closeFirstRound();
+  run.give(bytes);
+  const updates = [await run.update(3), await run.update(4)] as const;
+  spoil.damaged(startOf(1));
+
+  for (let site = 0; site < 10; site++) run.engine.stateDamaged(startOf(1));
+  await run.deliver('a', updates[0]);
+  await run.deliver('b', updates[1]);
+
+  await until(() => expect(row().round).toBe(2));
+  expect(row().pause).toBeNull();
+  expect(run.pulled.filter((sha256) => sha256 === startOf(1))).toHaveLength(1);
+});
+
 test.each<Spoil>(['damaged', 'missing'])(
   'when no site has it, the run waits and names the file; the manifest says so',
   async (how) => {

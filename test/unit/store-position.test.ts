@@ -113,3 +113,16 @@ test('what a trail is like only its owner can read, and it is different each tim
   const changed = `${boxes[0]!.slice(0, 40)}${boxes[0]![40] === 'A' ? 'B' : 'A'}${boxes[0]!.slice(41)}`;
   expect(openTrail(changed, owner)).toBeNull();
 });
+
+test('of a peer the newest is what was heard last, also after a clock here was set back', () => {
+  using opened = openTestStore();
+  const { store, clock } = opened;
+  const say = (number: number) => store.peers.keepStatement('site', randomUUID(), number, { number });
+  clock.now.setUTCFullYear(2027);
+  for (let number = 1; number <= 9; number++) say(number);
+  clock.now.setUTCFullYear(2026);
+
+  for (const number of [10, 11]) say(number);
+
+  expect(store.peers.statements('site', 4)).toEqual([11, 10, 9, 8].map((number) => ({ number })));
+});

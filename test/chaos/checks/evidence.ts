@@ -49,6 +49,8 @@ export interface Evidence extends Disposable {
   waits: readonly Wait[];
   consents: readonly ConsentEntry[];
   mishaps: readonly Mishap[];
+  /** What still waited when the patience was over: a run, a site that did not come back, a person's answer. Null: nothing. */
+  unsettled: string | null;
   /** Largest resident size of each process so far, bytes. */
   residentBytes: ReadonlyMap<string, number>;
   /** What went back in time in this episode: its rows say less than it did. */
@@ -59,7 +61,7 @@ export interface Evidence extends Disposable {
 
 export function openEvidence(
   { federation, consents, restores, flips, waits }: World,
-  seen: Pick<Evidence, 'runIds' | 'seenAt' | 'inflicted' | 'mishaps' | 'residentBytes'>,
+  seen: Pick<Evidence, 'runIds' | 'seenAt' | 'inflicted' | 'mishaps' | 'unsettled' | 'residentBytes'>,
 ): Evidence {
   const opened: OpenMember[] = [];
   const open = (member: Member, dataFolder: string): OpenMember => {

@@ -4,7 +4,7 @@ import { type Known, nothingKnown, sameBytes } from './determinism.ts';
 import type { Evidence, Violation } from './evidence.ts';
 import { wholeFiles, wholeTrails } from './integrity.ts';
 import { type Arrivals, lostUpdates } from './lost-updates.ts';
-import { boundedDisk, boundedMemory, noMishaps, quietLogs } from './machines.ts';
+import { boundedDisk, boundedMemory, everybodyBack, noMishaps, quietLogs } from './machines.ts';
 import { allRounds, countedOnce } from './rounds.ts';
 
 export interface Checker {
@@ -31,6 +31,7 @@ export function createChecker(): Checker {
     servedUpdates,
     stoppedSites,
     noMishaps,
+    everybodyBack,
     boundedMemory,
     boundedDisk,
     (evidence) => {

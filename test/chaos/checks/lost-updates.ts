@@ -16,7 +16,7 @@ export function lostUpdates(evidence: Evidence, arrivals: Arrivals): Violation[]
   const { sites, runIds } = evidence;
   const found: Violation[] = [];
   for (const runId of runIds)
-    for (const { round, closedAt } of store.rounds.listOfRun(runId)) {
+    for (const { round, closedAt, deadlineAt } of store.rounds.listOfRun(runId)) {
       if (closedAt === null) continue;
       const rows = store.roundSites.list(runId, round);
       for (const site of sites) {
@@ -29,6 +29,8 @@ export function lostUpdates(evidence: Evidence, arrivals: Arrivals): Violation[]
         if (row?.status === 'received') arrivals.counted++;
         const newest = came.at(-1)!;
         if (row?.status !== 'absent' || row.updateSha256 !== newest.sha256) continue;
+        // As the promise says: one that comes later counts if the round is still open then.
+        if (deadlineAt !== null && newest.createdAt > deadlineAt) continue;
         if (wasAway(evidence, site.member, Date.parse(newest.createdAt), Date.parse(closedAt))) continue;
         found.push({
           invariant: 'no update lost',

@@ -12,6 +12,10 @@ const leastBytes = 40 * 2 ** 20;
 export const noMishaps = ({ mishaps }: Evidence): Violation[] =>
   mishaps.map(({ member, what }) => ({ invariant: 'processes', what: `${member} ${what}` }));
 
+/** When the faults are over everybody comes back, and nothing waits for anybody who has done what was advised. */
+export const everybodyBack = ({ unsettled }: Evidence): Violation[] =>
+  unsettled === null ? [] : [{ invariant: 'everybody back', what: unsettled }];
+
 export function boundedMemory({ residentBytes }: Evidence): Violation[] {
   return [...residentBytes]
     .filter(([, bytes]) => bytes > mostResidentBytes)

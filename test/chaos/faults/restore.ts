@@ -12,15 +12,13 @@ import { freeDisk } from '../disk.ts';
 import type { Inflict, World } from './index.ts';
 
 const passphrase = randomUUID();
+const mostTries = 4;
 
 export const restoreFolder: Inflict<'restore'> = async (world, { member, from, ageMs, downMs }) => {
   const agent = world.federation.agentOf(member);
   const copiedAt = Date.now();
   const copy = from === 'backup' ? await makeBackup(world, agent) : await copyFolder(world, agent);
-  if (copy === null) {
-    world.note(`${member}: no backup could be made, so none is restored`);
-    return;
-  }
+  if (copy === null) return;
   await sleep(ageMs);
   await agent.alone(async () => {
     await agent.kill();
@@ -53,15 +51,20 @@ async function copyFolder({ federation }: World, agent: ChaosAgent): Promise<str
   return copy;
 }
 
-/** @returns null where it cannot be made now: the process is down, or the disk is full */
-async function makeBackup({ federation }: World, agent: ChaosAgent): Promise<string | null> {
-  const file = `${federation.placeFor('backup')}.anneal`;
-  try {
-    await agent.client().backups.make.mutate({ file, passphrase, withModels: true });
-    return file;
-  } catch {
-    return null;
+/** While the process runs; a full disk may end it all the same. @returns null when it cannot be made however often one tries */
+async function makeBackup({ federation, note }: World, agent: ChaosAgent): Promise<string | null> {
+  for (let left = mostTries; left > 0; left--) {
+    const file = `${federation.placeFor('backup')}.anneal`;
+    try {
+      const request = { file, passphrase, withModels: true };
+      await agent.alone(() => agent.client().backups.make.mutate(request));
+      return file;
+    } catch (error) {
+      note(`${agent.member}: a backup was not made: ${error}`);
+      await sleep(1_000);
+    }
   }
+  return null;
 }
 
 /** The folder itself is a place where something may be mounted. */
