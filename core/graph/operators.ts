@@ -7,6 +7,7 @@ import { channelNormalisationOperators } from './operators/channel-normalisation
 import { convolutionOperators } from './operators/convolution.ts';
 import { elementwiseOperators } from './operators/elementwise.ts';
 import { linearOperators } from './operators/linear.ts';
+import { logicOperators } from './operators/logic.ts';
 import { normalisationOperators } from './operators/normalisation.ts';
 import { mismatch, type Operator, type OperatorRequest } from './operators/operator.ts';
 import { paddingOperators } from './operators/padding.ts';
@@ -20,6 +21,7 @@ import { slicingOperators } from './operators/slicing.ts';
 export const operators: ReadonlyMap<string, Operator> = new Map(
   [
     elementwiseOperators,
+    logicOperators,
     activationOperators,
     linearOperators,
     convolutionOperators,

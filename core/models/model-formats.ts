@@ -75,8 +75,10 @@ export async function findModelSource(path: string): Promise<ModelSource> {
       'MODEL_FILE_INVALID',
       `${basename(path)} alone is not a model that Anneal can import.`,
       {
-        action:
-          'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
+        action: /\.(?:bin|pt|pth)$/i.test(path)
+          ? 'Weights of PyTorch alone do not say what to compute. Export the network to ONNX with torch.onnx.export, or save a ' +
+            'vision transformer as a folder with model.save_pretrained(FOLDER, safe_serialization=True).'
+          : 'Give the folder of a vision transformer (config.json and model.safetensors) or an ONNX file.',
       },
     );
   }

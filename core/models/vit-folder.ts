@@ -20,6 +20,7 @@ import {
 import {
   findWeightFiles,
   readVitWeights,
+  requireSafetensors,
   type VitWeights,
   vitIndexFile,
   vitWeightsFile,
@@ -47,6 +48,7 @@ export type VitOptions = z.infer<typeof vitOptionsSchema>;
  */
 export async function listVitFiles(folder: string): Promise<string[]> {
   const pieces = [...(await findWeightFiles(folder)).entries()];
+  for (const [file] of pieces) await requireSafetensors(folder, file);
   const indexed = pieces.some(([, promised]) => promised !== null);
   const processed = (await readJsonFile(folder, vitProcessorFile)) !== null;
   return [

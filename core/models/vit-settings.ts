@@ -3,6 +3,8 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
+import { AppError } from '../shared/errors.ts';
+import { exportAdvice, type ModelKind } from './export-advice.ts';
 import type { VitActivation } from './vit-config.ts';
 
 export const vitConfigFile = 'config.json';
@@ -75,6 +77,8 @@ const processorSchema = z.looseObject({
 const familyDefaults: Readonly<Record<string, { epsilon: number; heads?: number }>> = {
   vit: { epsilon: 1e-12, heads: 12 },
   deit: { epsilon: 1e-12, heads: 12 },
+  // The encoder of a masked autoencoder (He et al. 2021) is a ViT; its decoder is left out.
+  vit_mae: { epsilon: 1e-12, heads: 12 },
   dinov2: { epsilon: 1e-6, heads: 12 },
   dinov2_with_registers: { epsilon: 1e-6, heads: 12 },
   timm_wrapper: { epsilon: 1e-6 },
@@ -125,6 +129,14 @@ export async function readVitSettings(folder: string): Promise<VitSettings> {
   });
 }
 
+/** What the configuration calls the model, for advice alone. */
+export async function readModelKind(folder: string): Promise<ModelKind> {
+  const config = configSchema.safeParse(await readJsonFile(folder, vitConfigFile).catch(() => null));
+  if (!config.success) return {};
+  const { model_type: family, architecture, image_size: imageSize } = config.data;
+  return { family, architecture, imageSize: typeof imageSize === 'number' ? imageSize : undefined };
+}
+
 /** Number of attention heads of timm's ViT of this width; undefined when it has none such. */
 export function usualHeads(hiddenSize: number): number | undefined {
   return timmHeads[hiddenSize] ?? (hiddenSize % 64 === 0 ? hiddenSize / 64 : undefined);
@@ -156,12 +168,19 @@ export function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
   throw invalid(file, `${field} is invalid: ${issue.message}`, parsed.error);
 }
 
-function defaultsOf({ model_type: family, architecture }: RawConfig): { epsilon: number; heads?: number } {
+function defaultsOf({ model_type: family, architecture, image_size: imageSize }: RawConfig): {
+  epsilon: number;
+  heads?: number;
+} {
   if (family === undefined || (architecture !== undefined && !Object.hasOwn(familyDefaults, family)))
     return timmDefaults;
   if (Object.hasOwn(familyDefaults, family)) return familyDefaults[family]!;
   const known = Object.keys(familyDefaults).join(', ');
-  throw invalid(vitConfigFile, `model_type is "${family}": expected one of ${known}`);
+  throw new AppError(
+    'MODEL_FILE_INVALID',
+    `${vitConfigFile} is of a model of the type "${family.slice(0, 100)}"; folders of these types can be opened: ${known}.`,
+    { action: exportAdvice({ family, imageSize: typeof imageSize === 'number' ? imageSize : undefined }) },
+  );
 }
 
 function activationOf(config: RawConfig): VitActivation {

@@ -1,13 +1,16 @@
 /** Reads the weights of a vision transformer's folder under Anneal's names, from one file or from its pieces. */
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { invalid } from '../lora/safetensors.ts';
 import { openSafetensors } from '../lora/safetensors-file.ts';
+import { AppError } from '../shared/errors.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import { plural } from '../shared/text.ts';
+import { exportAdvice } from './export-advice.ts';
 import type { VitNaming } from './vit-config.ts';
 import { canonicalVitName } from './vit-names.ts';
-import { parse, readJsonFile } from './vit-settings.ts';
+import { parse, readJsonFile, readModelKind } from './vit-settings.ts';
 
 export const vitWeightsFile = 'model.safetensors';
 export const vitIndexFile = 'model.safetensors.index.json';
@@ -56,6 +59,7 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
   const namings = new Set<VitNaming>();
   let fusedQkv = false;
   for (const [file, promised] of await findWeightFiles(folder)) {
+    await requireSafetensors(folder, file);
     await using reader = await openSafetensors(join(folder, file), { finite: true });
     const missing = [...(promised ?? [])].find((tensor) => !reader.entries.has(tensor));
     if (missing !== undefined) {
@@ -64,9 +68,10 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
     for (const tensor of reader.entries.keys()) {
       const known = canonicalVitName(tensor);
       if (known === undefined) {
-        throw invalid(
-          file,
-          `tensor "${tensor}" is not part of a ViT, DeiT or DINOv2 as timm or transformers name them`,
+        throw new AppError(
+          'MODEL_FILE_INVALID',
+          `${file} is not of a ViT, DeiT, DINOv2 or ViT-MAE as timm or transformers name them: it holds a tensor "${tensor.slice(0, 200)}".`,
+          { action: exportAdvice(await readModelKind(folder)) },
         );
       }
       if (known.naming !== null) namings.add(known.naming);
@@ -91,6 +96,21 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
     throw invalid(vitWeightsFile, `its blocks have names of two families, ${naming} and ${other}`);
   }
   return { tensors, origins, naming, fusedQkv };
+}
+
+/** @throws AppError MODEL_FILE_INVALID when there are weights, but in another format */
+export async function requireSafetensors(folder: string, file: string): Promise<void> {
+  const names = await readdir(folder).catch((): string[] => []);
+  const other = names.find((name) => /\.(?:bin|pt|pth|ckpt|h5|msgpack)$/i.test(name));
+  if (names.includes(file) || other === undefined) return;
+  throw new AppError(
+    'MODEL_FILE_INVALID',
+    `${file} is missing; ${other} is of a format that can hold programs, too.`,
+    {
+      action:
+        'Save the weights as safetensors, with transformers for example model.save_pretrained(FOLDER, safe_serialization=True).',
+    },
+  );
 }
 
 /** `…attn.qkv.weight` [3d, d] or `.bias` [3d] as q, k and v; anything else as it is. */

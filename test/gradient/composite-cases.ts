@@ -77,6 +77,33 @@ const reductions = ['ReduceL1', 'ReduceSumSquare', 'ReduceLogSum'].flatMap((op) 
   ];
 });
 
+const bools = (values: readonly boolean[], dims = [values.length]): Tensor => ({
+  dtype: 'bool',
+  dims,
+  data: Uint8Array.from(values, Number),
+});
+const conditions = {
+  a: bools([true, true, false, false], [2, 2]),
+  b: bools([true, false, true, false], [2, 2]),
+};
+const logic = [
+  ...['And', 'Or', 'Xor'].flatMap((op) => [
+    compositeCase(op, 'of all pairs', {}, { inputs: [conditions.a, conditions.b] }),
+    compositeCase(op, 'broadcasting', {}, { inputs: [conditions.a, bools([true, false])] }),
+  ]),
+  compositeCase('Not', 'of both', {}, { inputs: [conditions.a] }),
+  ...['GreaterOrEqual', 'LessOrEqual'].map((op) =>
+    compositeCase(
+      op,
+      'less, equal, greater and not a number',
+      {},
+      {
+        inputs: [floats([-1, 0.5, 2, Number.NaN, Infinity]), floats([0.5, 0.5, 0.5, 0.5, Infinity])],
+      },
+    ),
+  ),
+];
+
 const layouts = [
   ...['DCR', 'CRD'].map((mode) =>
     compositeCase(
@@ -121,6 +148,11 @@ const shifts = [0.4, 0.9];
 const perChannel = (values: number[]) => values.flatMap((value) => [value, value]);
 
 const networks = [
+  ...[1, 3, 5].map((size) =>
+    compositeCase('LRN', `over ${size} of 4 channels`, image, {
+      attributes: { size, alpha: float(0.3), beta: float(0.6), bias: float(0.8) },
+    }),
+  ),
   compositeCase('GlobalMaxPool', 'of images', { x: spacedTensor([2, 3, 3, 2], 'gmp') }),
   compositeCase('GroupNormalization', 'two groups', image, {
     inputs: ['x', floats(perChannel(scales)), floats(perChannel(shifts))],
@@ -159,6 +191,43 @@ const resizes = [
       }),
     ),
   ]),
+  ...['half_pixel', 'pytorch_half_pixel', 'align_corners', 'asymmetric'].flatMap(
+    (coordinate_transformation_mode) => [
+      compositeCase('Resize', `cubic, ${coordinate_transformation_mode}, up and down`, image, {
+        inputs: ['x', '', '', int64([2, 4, 7, 1])],
+        attributes: { mode: 'cubic', coordinate_transformation_mode },
+      }),
+      compositeCase('Resize', `cubic, ${coordinate_transformation_mode}, without what is outside`, wide, {
+        inputs: ['x', '', floats([1, 1, 1.5, 0.8])],
+        attributes: {
+          mode: 'cubic',
+          coordinate_transformation_mode,
+          exclude_outside: 1,
+          cubic_coeff_a: float(-0.5),
+        },
+      }),
+    ],
+  ),
+  ...['linear', 'cubic'].flatMap((mode) => [
+    compositeCase(
+      'Resize',
+      `${mode} with antialias, smaller`,
+      { x: randomTensor([1, 1, 9, 11], 'antialias') },
+      {
+        inputs: ['x', '', '', int64([1, 1, 4, 3])],
+        attributes: { mode, antialias: 1 },
+      },
+    ),
+    compositeCase(
+      'Resize',
+      `${mode} with antialias, larger and smaller`,
+      { x: randomTensor([1, 1, 9, 5], 'antialias') },
+      {
+        inputs: ['x', '', '', int64([1, 1, 4, 8])],
+        attributes: { mode, antialias: 1, exclude_outside: 1 },
+      },
+    ),
+  ]),
   compositeCase('Resize', 'nearest by 2 and 3', image, {
     inputs: ['x', '', floats([1, 1, 2, 3])],
     attributes: { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
@@ -183,6 +252,7 @@ export const compositeCases: readonly CompositeCase[] = [
   ...activations,
   ...arithmetic,
   ...reductions,
+  ...logic,
   ...layouts,
   ...networks,
   ...resizes,

@@ -54,7 +54,7 @@ describe('a vision transformer folder is refused, in a sentence that names the f
     [
       'a tensor is unknown',
       (copy) => copy.editTensors((all) => all.set('encoder.layer.0.rel_pos', floatTensor([1]))),
-      /"encoder\.layer\.0\.rel_pos" is not part/,
+      /it holds a tensor "encoder\.layer\.0\.rel_pos"/,
     ],
     [
       'a part comes twice',
@@ -127,7 +127,7 @@ describe('a vision transformer folder is refused, in a sentence that names the f
       (copy) => copy.editConfig({ hidden_act: 'relu' }),
       /activation is "relu": expected one of gelu/,
     ],
-    ['the family is another', (copy) => copy.editConfig({ model_type: 'swin' }), /model_type is "swin"/],
+    ['the family is another', (copy) => copy.editConfig({ model_type: 'swin' }), /of the type "swin"/],
     [
       'a setting has another type',
       (copy) => copy.editConfig({ num_attention_heads: 'three' }),

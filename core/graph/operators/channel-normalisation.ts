@@ -157,7 +157,29 @@ const groupNormalization: Composition = (request) => {
   return [builder.add(builder.mul(builder.reshape(normal, dims), spread(scale)), spread(bias))];
 };
 
+/**
+ * x / (bias + alpha · mean of x² over `size` neighbouring channels)^beta, places beyond the channels counting as 0.
+ * Source: Krizhevsky et al. 2012; the defaults are those of the ONNX page.
+ */
+const localResponse: Composition = (request) => {
+  const { builder: b, attributes } = request;
+  const { dims } = floatInput(request, 0);
+  const x = inputName(request, 0);
+  const size = integerOf(attributes, 'size', 0);
+  const [batch, channels] = dims;
+  if (batch === undefined || channels === undefined || size < 1)
+    throw mismatch(request, 'it needs channels and a size');
+  const planes = [batch, 1, channels, elementCount(dims.slice(2))];
+  const pads = [Math.floor((size - 1) / 2), 0, Math.ceil((size - 1) / 2), 0];
+  const squares = b.reshape(b.mul(x, x), planes);
+  const means = b.averagePool(squares, [size, 1], { pads, countIncludePad: true });
+  const scaled = b.mul(b.reshape(means, dims), b.scalar(floatOf(attributes, 'alpha', 1e-4)));
+  const base = b.add(scaled, b.scalar(floatOf(attributes, 'bias', 1)));
+  return [b.div(x, b.pow(base, b.scalar(floatOf(attributes, 'beta', 0.75))))];
+};
+
 export const channelNormalisationOperators: OperatorTable = {
+  LRN: { trainable: 'input', fileAttributes: ['size', 'alpha', 'beta', 'bias'], compose: localResponse },
   BatchNormalization: {
     trainable: 'both',
     infer: inferBatchNormalization,

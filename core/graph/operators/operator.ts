@@ -77,7 +77,6 @@ interface TrainedOperator extends NodeOperator {
  * weight stays a value of its own.
  */
 interface Composite extends AnyOperator {
-  readonly trainable: 'both' | 'input';
   readonly compose: Composition;
   readonly infer?: never;
   readonly gradient?: never;

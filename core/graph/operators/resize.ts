@@ -1,10 +1,10 @@
 /**
- * Resize (nearest and linear) of the last two axes: nearest by a whole factor repeats values, all else is a
+ * Resize (nearest, linear and cubic, with antialias) of the last two axes: nearest by a whole factor repeats values, all else is a
  * product with a constant matrix per axis, so that its gradient is the transposed product.
  * Source: https://onnx.ai/onnx/operators/onnx__Resize.html
  */
 import { floatTensor } from '../../shared/tensor.ts';
-import { integerOf, integersOf, stringOf } from '../attributes.ts';
+import { type Attributes, floatOf, integerOf, integersOf, stringOf } from '../attributes.ts';
 import {
   constantNumbers,
   inputName,
@@ -26,6 +26,7 @@ const coordinates = new Map<string, (place: number, axis: AxisResize) => number>
   ['half_pixel', (place, { scale }) => halfPixel(place, scale)],
   ['pytorch_half_pixel', (place, { to, scale }) => (to > 1 ? halfPixel(place, scale) : 0)],
   ['align_corners', (place, { from, to }) => (to === 1 ? 0 : Math.fround((place * (from - 1)) / (to - 1)))],
+  ['tf_half_pixel_for_nn', (place, { scale }) => Math.fround((place + 0.5) / scale)],
   ['asymmetric', (place, { scale }) => Math.fround(place / scale)],
   [
     'half_pixel_symmetric',
@@ -34,11 +35,13 @@ const coordinates = new Map<string, (place: number, axis: AxisResize) => number>
   ],
 ]);
 
-const roundings = new Map<string, (coordinate: number) => number>([
+const roundings = new Map<string, (coordinate: number, axis: AxisResize) => number>([
+  // How ONNX Runtime rounds for Upsample and the Resize of opset 10, which are read as this operator.
+  ['simple', (coordinate, { scale }) => (scale < 1 ? Math.ceil(coordinate) : Math.floor(coordinate))],
   ['round_prefer_floor', (coordinate) => Math.ceil(coordinate - 0.5)],
   ['round_prefer_ceil', (coordinate) => Math.floor(coordinate + 0.5)],
-  ['floor', Math.floor],
-  ['ceil', Math.ceil],
+  ['floor', (coordinate) => Math.floor(coordinate)],
+  ['ceil', (coordinate) => Math.ceil(coordinate)],
 ]);
 
 function halfPixel(place: number, scale: number): number {
@@ -79,7 +82,8 @@ function weightsOf(request: OperatorRequest, axis: AxisResize): Float32Array {
   const coordinate = coordinates.get(transformation);
   const round = roundings.get(nearest);
   if (coordinate === undefined) throw unsupported(request, `does not know "${transformation}"`);
-  if (round === undefined || !['nearest', 'linear'].includes(mode)) {
+  const filter = filters.get(mode);
+  if (round === undefined || (mode !== 'nearest' && filter === undefined)) {
     throw unsupported(request, `does not know the mode "${mode}" (${nearest})`);
   }
   const weights = new Float32Array(axis.to * axis.from);
@@ -87,15 +91,54 @@ function weightsOf(request: OperatorRequest, axis: AxisResize): Float32Array {
   for (let place = 0; place < axis.to; place++) {
     const exact = coordinate(place, axis);
     if (mode === 'nearest') {
-      weights[place * axis.from + clamp(round(exact))] = 1;
+      weights[place * axis.from + clamp(round(exact, axis))] = 1;
       continue;
     }
-    const inside = clamp(exact);
-    const low = Math.floor(inside);
-    weights[place * axis.from + low]! += 1 - (inside - low);
-    weights[place * axis.from + clamp(low + 1)]! += inside - low;
+    // Linear, nothing is taken from beyond the image; the others repeat its edge.
+    const centre = mode === 'linear' && !isSmoothed(attributes) ? clamp(exact) : exact;
+    for (const [from, weight] of tapsAt(centre, axis, filter!, attributes))
+      weights[place * axis.from + clamp(from)]! += weight;
   }
   return weights;
+}
+
+/** How much a place at a distance from the centre counts, and the distance from which on it does not. */
+interface Filter {
+  readonly reach: number;
+  weigh(distance: number, coefficient: number): number;
+}
+
+const filters = new Map<string, Filter>([
+  ['linear', { reach: 1, weigh: (distance) => Math.max(0, 1 - distance) }],
+  ['cubic', { reach: 2, weigh: keysCubic }],
+]);
+
+/** Source: Keys 1981. */
+function keysCubic(x: number, a: number): number {
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
+}
+
+const isSmoothed = (attributes: Attributes) => integerOf(attributes, 'antialias', 0) !== 0;
+
+/** Places around `centre` with their weights, whose sum is 1; with antialias the filter is as wide as the step between places. */
+function tapsAt(
+  centre: number,
+  { from, scale }: AxisResize,
+  { reach, weigh }: Filter,
+  attributes: Attributes,
+): [number, number][] {
+  const stretch = isSmoothed(attributes) ? Math.max(1, 1 / scale) : 1;
+  const coefficient = floatOf(attributes, 'cubic_coeff_a', -0.75);
+  const excludes = integerOf(attributes, 'exclude_outside', 0) !== 0;
+  const taps: [number, number][] = [];
+  for (let place = Math.ceil(centre - reach * stretch); place <= centre + reach * stretch; place++) {
+    const isOutside = place < 0 || place >= from;
+    const weight = weigh(Math.abs(place - centre) / stretch, coefficient);
+    if (weight !== 0 && !(excludes && isOutside)) taps.push([place, weight]);
+  }
+  const sum = taps.reduce((total, [, weight]) => total + weight, 0);
+  return taps.map(([place, weight]) => [place, weight / sum]);
 }
 
 /** The whole factor by which an axis repeats each of its values, or undefined. */
@@ -109,8 +152,7 @@ function repeatsOf({ from, to }: AxisResize, weights: Float32Array): number | un
 }
 
 function resize(request: OperatorRequest): string[] {
-  const { builder, attributes } = request;
-  if (integerOf(attributes, 'antialias', 0) !== 0) throw unsupported(request, 'has no antialias');
+  const { builder } = request;
   const axes = axesOf(request);
   let value = inputName(request, 0);
   if (axes.every(({ from, to }) => from === to)) return [builder.identity(value)];

@@ -50,10 +50,8 @@ export const unaryOperators: Readonly<Record<string, (x: number) => number>> = {
   Floor: Math.floor,
   Ceil: Math.ceil,
   Reciprocal: (x) => 1 / x,
-  Sign: Math.sign,
-  Tanh: Math.tanh,
-  Sigmoid: (x) => 1 / (1 + Math.exp(-x)),
-  Relu: (x) => Math.max(0, x),
+  Sin: Math.sin,
+  Cos: Math.cos,
 };
 
 export function combine(a: HostTensor, b: HostTensor, dtype: HostType, apply: Binary): HostTensor {

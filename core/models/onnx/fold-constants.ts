@@ -203,7 +203,30 @@ const reduction: FoldRule = (request) => {
   return [reduced(x, axes.length > 0 ? axes : [...x.dims.keys()], keep, reductionOperators[op]!)];
 };
 
+/** Sums along an axis so far, with or without a place's own value, from either end. */
+const cumulativeSum: FoldRule = (request) => {
+  const { attributes } = request.node;
+  const x = input(request, 0);
+  const axis = resolveAxis(sizes(request, 1)[0] ?? 0, x.dims.length);
+  const isExclusive = intAttribute(attributes, 'exclusive', 0) !== 0;
+  const isReverse = intAttribute(attributes, 'reverse', 0) !== 0;
+  const [size, stride] = [x.dims[axis]!, stridesOf(x.dims)[axis]!];
+  const values = numbersOf(x);
+  const sums = new Array<number>(values.length).fill(0);
+  for (const first of values.keys()) {
+    if (Math.floor(first / stride) % size !== 0) continue;
+    let sum = 0;
+    for (let step = 0; step < size; step++) {
+      const at = first + (isReverse ? size - 1 - step : step) * stride;
+      sums[at] = isExclusive ? sum : sum + values[at]!;
+      sum += values[at]!;
+    }
+  }
+  return [fromNumbers(x.dtype, x.dims, sums)];
+};
+
 const rules: Readonly<Record<string, FoldRule>> = {
+  CumSum: cumulativeSum,
   Constant: constant,
   ConstantOfShape: constantOfShape,
   Cast: cast,
@@ -274,6 +297,13 @@ export function shapeOf(node: FileNode, dims: readonly number[]): HostTensor {
   const end = intAttribute(node.attributes, 'end', dims.length);
   const kept = dims.slice(start, end);
   return fromNumbers('int64', [kept.length], kept);
+}
+
+/** Whether a node computes new values, rather than moving those that are there. */
+export function isArithmetic({ op, domain }: FileNode): boolean {
+  if (domain !== '') return false;
+  const tables = [binaryOperators, comparisonOperators, unaryOperators, reductionOperators];
+  return tables.some((table) => Object.hasOwn(table, op));
 }
 
 /** Whether {@link foldNode} knows the operator. */

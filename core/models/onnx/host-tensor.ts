@@ -15,6 +15,8 @@ export interface HostTensor<T extends HostType = HostType> {
   readonly dtype: T;
   readonly dims: readonly number[];
   readonly data: HostArrayOf[T];
+  /** TensorProto.DataType in the file, where it was read from one. */
+  readonly elementType?: number;
 }
 
 export function hostTensor<T extends HostType>(

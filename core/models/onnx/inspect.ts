@@ -1,9 +1,17 @@
 /** What an ONNX file holds, told without loading its weights. */
 import { elementCount } from '../../shared/tensor.ts';
+import { readsOf } from './branches.ts';
+import { isConverted } from './convert-opset.ts';
 import { externalLocation } from './external-data.ts';
 import { inlineFunctions } from './inline-functions.ts';
 import { isReadable } from './normalise.ts';
-import { elementTypeName, type FileNode, type FileTensor, type FileValue } from './onnx-file.ts';
+import {
+  elementTypeName,
+  type FileGraph,
+  type FileNode,
+  type FileTensor,
+  type FileValue,
+} from './onnx-file.ts';
 import type { OnnxDescription, OnnxValueDescription } from './options.ts';
 import { readOnnxFile } from './read.ts';
 import { checkedElementCount, hostTypeOf, rawByteCount } from './tensors.ts';
@@ -24,8 +32,8 @@ export async function inspectOnnxFile(file: string): Promise<OnnxDescription> {
     inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(describe),
     outputs: graph.outputs.map(describe),
     operators: countOperators(nodes),
-    unsupported: nodes
-      .filter((node) => !isReadable(node))
+    unsupported: ofImage(nodes, graph)
+      .filter((node) => !isReadable(node) && !isConverted(node, opsets.get('') ?? 0))
       .map((node) => ({ op: operatorName(node), node: node.name || (node.outputs[0] ?? '') })),
     parameterCount: [...tensors, ...constantsOf(nodes)].reduce(
       (sum, tensor) => sum + parametersIn(tensor, label),
@@ -34,6 +42,19 @@ export async function inspectOnnxFile(file: string): Promise<OnnxDescription> {
     externalBytes: external.reduce((sum, tensor) => sum + rawByteCount(tensor, label), 0),
     externalFiles: [...new Set(external.map((tensor) => externalLocation(tensor, label)))].sort(),
   };
+}
+
+/** Nodes that work on what comes from the image: all others are computed once, whatever they are. */
+function ofImage(nodes: readonly FileNode[], graph: FileGraph): FileNode[] {
+  const values = new Set(
+    graph.inputs.map(({ name }) => name).filter((name) => !graph.initializers.has(name)),
+  );
+  return nodes.filter((node) => {
+    const isOfImage = readsOf(node).some((name) => values.has(name));
+    if (isOfImage && node.op !== 'Shape' && node.op !== 'Size')
+      for (const output of node.outputs) values.add(output);
+    return isOfImage;
+  });
 }
 
 function describe({ name, elementType, dims }: FileValue): OnnxValueDescription {

@@ -1,14 +1,18 @@
 /** The part of an ONNX file that leads from the image to the embedding, with its weights loaded. */
 import { plural } from '../../shared/text.ts';
+import { NodeProblem } from './attributes.ts';
+import { hoistBranches, readsOf } from './branches.ts';
+import { convertNode } from './convert-opset.ts';
 import { openExternalData } from './external-data.ts';
 import type { HostTensor } from './host-tensor.ts';
 import { inlineFunctions } from './inline-functions.ts';
-import type { FileNode, FileValue, OnnxFile } from './onnx-file.ts';
+import { unique } from './layer-names.ts';
+import type { FileNode, FileTensor, FileValue, OnnxFile } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
 import { readTensor } from './tensors.ts';
 
-const oldestOpset = 11;
-const newestOpset = 22;
+const oldestOpset = 7;
+const newestOpset = 24;
 
 export interface Network {
   readonly label: string;
@@ -24,8 +28,10 @@ export interface Network {
 }
 
 /** What of the graph is needed, before any weight is read. */
-export interface NetworkShape extends Omit<Network, 'tensors'> {
-  readonly weightNames: readonly string[];
+interface NetworkShape extends Omit<Network, 'tensors'> {
+  readonly weights: ReadonlyMap<string, FileTensor>;
+  /** Constants that older forms of nodes had among their attributes. */
+  readonly made: ReadonlyMap<string, HostTensor>;
 }
 
 /**
@@ -37,14 +43,23 @@ function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
   const opset = file.opsets.get('');
   if (opset === undefined || opset < oldestOpset || opset > newestOpset) {
     const found = opset === undefined ? 'none' : `${opset}`;
-    throw invalidFile(label, `it needs opset ${oldestOpset} to ${newestOpset}, found ${found}`);
+    throw invalidFile(label, `it needs opset ${oldestOpset} to ${newestOpset}, found ${found}`, {
+      action: `Export the network again with an opset in between, for example torch.onnx.export(…, opset_version=17).`,
+    });
   }
-  const nodes = inlineFunctions(file);
+  const made = new Map<string, HostTensor>();
+  const { nodes, initializers } = settle(file, opset, made);
   const producers = producersOf(file, nodes);
   const output = chooseOutput(file, producers, wantedOutput);
-  const needed = collectNeeded(file, nodes, producers, output);
+  const needed = collectNeeded(
+    file,
+    nodes,
+    producers,
+    output,
+    new Set([...initializers.keys(), ...made.keys()]),
+  );
   const ordered = sortNodes(label, nodes, needed, producers);
-  const read = new Set(ordered.flatMap((node) => node.inputs));
+  const read = new Set(ordered.flatMap(readsOf));
   const fed = graph.inputs.filter(({ name }) => read.has(name) && !graph.initializers.has(name));
   const [input] = fed;
   if (input === undefined)
@@ -58,18 +73,42 @@ function shapeNetwork(file: OnnxFile, wantedOutput?: string): NetworkShape {
         'Export the part that turns one image into an embedding, or name a value that needs no other input with --output.',
     });
   }
-  const weightNames = [...graph.initializers.keys()].filter((name) => read.has(name));
-  return { label, opset, nodes: ordered, input, output, weightNames };
+  const weights = new Map([...initializers].filter(([name]) => read.has(name)));
+  return { label, opset, nodes: ordered, input, output, weights, made };
+}
+
+/** Nodes without functions, in the forms of newer opsets, branches with names of their own; with all constants of the file. */
+function settle(
+  file: OnnxFile,
+  opset: number,
+  made: Map<string, HostTensor>,
+): { nodes: readonly FileNode[]; initializers: ReadonlyMap<string, FileTensor> } {
+  const { label, graph } = file;
+  const taken = new Set([...graph.initializers.keys(), ...graph.nodes.flatMap((node) => node.outputs)]);
+  const add = (tensor: HostTensor) => {
+    const name = unique('converted', taken);
+    made.set(name, tensor);
+    return name;
+  };
+  const convert = (node: FileNode): FileNode => {
+    try {
+      return convertNode(node, opset, add);
+    } catch (error) {
+      if (!(error instanceof NodeProblem)) throw error;
+      throw invalidFile(label, `the node ${nodeLabel(node)} ${error.message}`);
+    }
+  };
+  const hoisted = hoistBranches(label, inlineFunctions(file).map(convert), convert);
+  return { nodes: hoisted.nodes, initializers: new Map([...graph.initializers, ...hoisted.initializers]) };
 }
 
 /** Reads the weights that the network needs. @throws AppError MODEL_FILE_INVALID */
 export async function loadNetwork(file: string, parsed: OnnxFile, wantedOutput?: string): Promise<Network> {
-  const { weightNames, ...shape } = shapeNetwork(parsed, wantedOutput);
+  const { weights, made, ...shape } = shapeNetwork(parsed, wantedOutput);
   const external = openExternalData(file, parsed.label);
-  const tensors = new Map<string, HostTensor>();
+  const tensors = new Map<string, HostTensor>(made);
   try {
-    for (const name of weightNames) {
-      const tensor = parsed.graph.initializers.get(name)!;
+    for (const [name, tensor] of weights) {
       const bytes = tensor.external === undefined ? undefined : await external.read(tensor);
       tensors.set(name, readTensor(tensor, parsed.label, bytes));
     }
@@ -126,15 +165,16 @@ function collectNeeded(
   nodes: readonly FileNode[],
   producers: ReadonlyMap<string, number>,
   output: string,
+  constants: ReadonlySet<string>,
 ): Set<number> {
-  const known = new Set([...graph.initializers.keys(), ...graph.inputs.map(({ name }) => name)]);
+  const known = new Set([...constants, ...graph.inputs.map(({ name }) => name)]);
   const needed = new Set<number>();
   const waiting = [producers.get(output)!];
   for (let index = waiting.pop(); index !== undefined; index = waiting.pop()) {
     if (needed.has(index)) continue;
     needed.add(index);
     const node = nodes[index]!;
-    for (const input of node.inputs) {
+    for (const input of readsOf(node)) {
       if (input === '' || known.has(input)) continue;
       const producer = producers.get(input);
       if (producer === undefined) {
@@ -164,7 +204,7 @@ function sortNodes(
   const readers = new Map<number, number[]>();
   for (const index of order) {
     const sources = new Set<number>();
-    for (const input of nodes[index]!.inputs) {
+    for (const input of readsOf(nodes[index]!)) {
       const producer = producers.get(input);
       if (producer !== undefined) sources.add(producer);
     }
@@ -176,7 +216,7 @@ function sortNodes(
     }
   }
   const inOrder = order.every((index) =>
-    nodes[index]!.inputs.every((input) => (producers.get(input) ?? -1) < index),
+    readsOf(nodes[index]!).every((input) => (producers.get(input) ?? -1) < index),
   );
   if (inOrder) return order.map((index) => nodes[index]!);
   const ready = order.filter((index) => missing.get(index) === 0);

@@ -193,18 +193,15 @@ export const gather: NodeRule = (context) => {
 
 export const resize: NodeRule = (context) => {
   const { attributes } = context.node;
-  if (
-    intAttribute(attributes, 'antialias', 0) !== 0 ||
-    intAttribute(attributes, 'exclude_outside', 0) !== 0
-  ) {
-    throw new NodeProblem('unsupported', 'resizes with antialias or exclude_outside');
-  }
   const scales = context.known(2);
   const sizes = context.known(3);
   // The region of interest counts for crops only, which GraphBuilder refuses.
   const inputs = [context.read(0), '', scales !== undefined && scales.data.length > 0 ? context.read(2) : ''];
   if (sizes !== undefined && sizes.data.length > 0) inputs.push(context.builder.integers(resizedTo(context)));
-  const kept = ['coordinate_transformation_mode', 'mode', 'nearest_mode', 'axes', 'keep_aspect_ratio_policy'];
+  const kept = [
+    ...['coordinate_transformation_mode', 'mode', 'nearest_mode', 'axes', 'keep_aspect_ratio_policy'],
+    ...['antialias', 'cubic_coeff_a', 'exclude_outside'],
+  ];
   return [computed(context.builder.append1('Resize', inputs, graphAttributes(attributes, kept)))];
 };
 

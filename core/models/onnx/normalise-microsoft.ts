@@ -2,8 +2,10 @@
  * Operators of the domain com.microsoft that ONNX Runtime's offline optimiser writes, undone.
  * Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */
-import { floatAttribute, intAttribute, NodeProblem, stringAttribute } from './attributes.ts';
-import { tanhGelu } from './normalise-norm.ts';
+import { floatAttribute, graphAttributes, intAttribute, NodeProblem, stringAttribute } from './attributes.ts';
+import { multiHeadAttention, packedAttention } from './normalise-attention.ts';
+import { rootMeanSquare, tanhGelu } from './normalise-norm.ts';
+import { dequantize, quantize } from './normalise-quantised.ts';
 import { conv } from './normalise-window.ts';
 import { computed, type NodeContext, type NodeRule } from './value.ts';
 
@@ -71,7 +73,60 @@ const skipLayerNormalization: NodeRule = (context) => {
   return [normal, sum, sum, sum].slice(0, node.outputs.length).map(computed);
 };
 
+/** The sum of input and skip, normalised without a mean. */
+const skipSimplified: NodeRule = (context) => {
+  const { builder, node } = context;
+  if (node.outputs.slice(1, 3).some((name) => name !== '')) {
+    throw new NodeProblem('unsupported', 'outputs its mean and deviation');
+  }
+  const bias = context.readOptional(3);
+  const plain = builder.add(context.read(0), context.read(1));
+  const sum = bias === '' ? plain : builder.add(plain, bias);
+  const epsilon = floatAttribute(node.attributes, 'epsilon', 1e-5);
+  const normal = rootMeanSquare(context, sum, context.read(2), -1, epsilon);
+  return [normal, sum, sum, sum].slice(0, node.outputs.length).map(computed);
+};
+
+/** A Gemm with an activation. */
+const fusedGemm: NodeRule = (context) => {
+  const { builder, node } = context;
+  const inputs = [context.read(0), context.read(1), context.readOptional(2)].filter((name) => name !== '');
+  const attributes = graphAttributes(node.attributes, ['alpha', 'beta', 'transA', 'transB']);
+  const product = builder.append1('Gemm', inputs, attributes);
+  const activation = stringAttribute(node.attributes, 'activation', '');
+  if (activation === '') return [computed(product)];
+  if (!Object.hasOwn(activations, activation)) {
+    throw new NodeProblem('unsupported', `has the activation "${activation}"`);
+  }
+  const params = ['activation_alpha', 'activation_beta'].flatMap((name) =>
+    node.attributes.has(name) ? [floatAttribute(node.attributes, name, 0)] : [],
+  );
+  return [computed(activations[activation]!(context, product, params))];
+};
+
+/** Softmax of a sum, over the last axes from `axis` on. */
+const biasSoftmax: NodeRule = (context) => {
+  const { builder, node } = context;
+  const sum = builder.add(context.read(0), context.read(1));
+  const rank = builder.dimsOf(sum).length;
+  const axis = intAttribute(node.attributes, 'axis', 1);
+  if ((axis < 0 ? axis + rank : axis) !== rank - 1)
+    throw new NodeProblem('unsupported', 'takes several axes together');
+  return [computed(builder.softmax(sum))];
+};
+
 export const microsoftRules: Readonly<Record<string, NodeRule>> = {
+  Attention: packedAttention,
+  MultiHeadAttention: multiHeadAttention,
+  SkipSimplifiedLayerNormalization: skipSimplified,
+  FusedGemm: fusedGemm,
+  BiasSoftmax: biasSoftmax,
+  QuantizeLinear: quantize,
+  DequantizeLinear: dequantize,
+  BiasAdd: (context) => {
+    const { builder } = context;
+    return [computed(builder.add(builder.add(context.read(0), context.read(1)), context.read(2)))];
+  },
   FusedMatMul: fusedMatMul,
   FusedConv: fusedConv,
   SkipLayerNormalization: skipLayerNormalization,

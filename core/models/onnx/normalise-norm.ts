@@ -140,6 +140,53 @@ export const layerNormalization: NodeRule = (context) => {
   return [computed(builder.append1('LayerNormalization', inputs, { axis, epsilon }))];
 };
 
+/**
+ * x / √(mean of x² + ε) · scale, over the axes from `axis` on. As one node since opset 23; ONNX Runtime calls it
+ * SimplifiedLayerNormalization.
+ */
+export const rmsNormalization: NodeRule = (context) => {
+  const { node } = context;
+  if (node.outputs.slice(1).some((name) => name !== '')) {
+    throw new NodeProblem('unsupported', 'outputs its mean');
+  }
+  const axis = intAttribute(node.attributes, 'axis', -1);
+  return [
+    computed(
+      rootMeanSquare(
+        context,
+        context.read(0),
+        context.read(1),
+        axis,
+        floatAttribute(node.attributes, 'epsilon', 1e-5),
+      ),
+    ),
+  ];
+};
+
+export function rootMeanSquare(
+  { builder }: NodeContext,
+  x: string,
+  scale: string,
+  axis: number,
+  epsilon: number,
+): string {
+  const rank = builder.dimsOf(x).length;
+  const first = axis < 0 ? axis + rank : axis;
+  const axes = Array.from({ length: rank - first }, (_, index) => first + index);
+  const square = builder.reduceMean(builder.mul(x, x), axes);
+  const length = builder.sqrt(builder.add(square, builder.scalar(epsilon)));
+  return builder.mul(builder.div(x, length), scale);
+}
+
+/** x · sigmoid(alpha · x), of opset 24. */
+export const swish: NodeRule = (context) => {
+  const { builder, node } = context;
+  const x = context.read(0);
+  const alpha = floatAttribute(node.attributes, 'alpha', 1);
+  const gate = builder.sigmoid(alpha === 1 ? x : builder.mul(x, builder.scalar(alpha)));
+  return [computed(builder.mul(x, gate))];
+};
+
 /** 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))). Source: Hendrycks and Gimpel 2016. */
 export function tanhGelu({ builder }: NodeContext, x: string): string {
   const cube = builder.mul(builder.mul(x, x), x);

@@ -2,7 +2,8 @@
 import type { Attribute } from '../../graph/graph.ts';
 import { plural } from '../../shared/text.ts';
 import { graphAttributes, intAttribute, intsAttribute, NodeProblem, stringAttribute } from './attributes.ts';
-import { computed, type NodeContext, type NodeRule } from './value.ts';
+import type { FileNode } from './onnx-file.ts';
+import { computed, type NodeContext, type NodeRule, type Value } from './value.ts';
 
 interface Window {
   /** Sizes of the input image. */
@@ -56,7 +57,48 @@ function resolvedPads(context: NodeContext, window: Window): readonly number[] {
   return shared(totals, mode === 'SAME_UPPER');
 }
 
-export const conv: NodeRule = (context) => {
+/**
+ * A rule for images, also for sequences [batch, channels, length]: those become images of one row, as do their windows and
+ * weights.
+ */
+function alsoOfRows(rule: NodeRule): NodeRule {
+  return (context) => {
+    if (context.dims(0).length !== 3) return rule(context);
+    const { builder, node } = context;
+    const [batch = 0, channels = 0, length = 0] = context.dims(0);
+    const image = computed(builder.reshape(context.read(0), [batch, channels, 1, length]));
+    const [, weight, ...rest] = context.inputs;
+    const inputs = [image, weight === undefined ? undefined : asImage(context, weight), ...rest];
+    const [result] = rule(context.with({ ...node, attributes: withRows(node.attributes) }, inputs));
+    const [, out = 0, , width = 0] = context.dimsOf(result!);
+    return [computed(builder.reshape(context.write(result!), [batch, out, width]))];
+  };
+}
+
+/** A weight [out, in, size] as [out, in, 1, size], under a name of its own. */
+function asImage(context: NodeContext, weight: Value): Value {
+  const dims = context.dimsOf(weight);
+  if (dims.length !== 3) return weight;
+  const wide = [dims[0]!, dims[1]!, 1, dims[2]!];
+  if (weight.kind === 'computed') return computed(context.builder.reshape(weight.name, wide));
+  const key = weight.key === undefined ? undefined : `${weight.key}.of_rows`;
+  return { ...weight, key, tensor: { ...weight.tensor, dims: wide } };
+}
+
+function withRows(attributes: FileNode['attributes']): FileNode['attributes'] {
+  const changed = new Map(attributes);
+  const widen = (name: string, change: (values: readonly bigint[]) => bigint[]) => {
+    const found = attributes.get(name);
+    if (found?.kind === 'ints') changed.set(name, { kind: 'ints', value: change(found.value) });
+  };
+  for (const name of ['kernel_shape', 'strides', 'dilations']) widen(name, ([size = 1n]) => [1n, size]);
+  for (const name of ['output_padding', 'output_shape'])
+    widen(name, (values) => [name === 'output_shape' ? 1n : 0n, values.at(-1) ?? 0n]);
+  widen('pads', ([before = 0n, after = 0n]) => [0n, before, 0n, after]);
+  return changed;
+}
+
+const imageConv: NodeRule = (context) => {
   const window = windowOf(context, context.dims(0), context.dims(1).slice(2));
   const attributes = {
     ...graphAttributes(context.node.attributes, ['strides', 'dilations', 'group']),
@@ -66,7 +108,7 @@ export const conv: NodeRule = (context) => {
   return [computed(context.builder.append1('Conv', inputs, attributes))];
 };
 
-export const convTranspose: NodeRule = (context) => {
+const imageConvTranspose: NodeRule = (context) => {
   const { attributes } = context.node;
   const window = windowOf(context, context.dims(0), context.dims(1).slice(2));
   const extra = intsAttribute(attributes, 'output_padding') ?? [0, 0];
@@ -98,7 +140,7 @@ function transposePads(
   return shared(totals, mode === 'SAME_UPPER');
 }
 
-export const pool: NodeRule = (context) => {
+const imagePool: NodeRule = (context) => {
   const { attributes, op, outputs } = context.node;
   if (outputs.slice(1).some((name) => name !== '')) {
     throw new NodeProblem('unsupported', 'outputs the indices of the largest values');
@@ -144,3 +186,7 @@ function roundedUpPads(
   }
   return result;
 }
+
+export const conv = alsoOfRows(imageConv);
+export const convTranspose = alsoOfRows(imageConvTranspose);
+export const pool = alsoOfRows(imagePool);

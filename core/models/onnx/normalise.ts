@@ -6,6 +6,7 @@ import { reductionOperators } from '../../graph/operators/reduction.ts';
 import { operators } from '../../graph/operators.ts';
 import { graphAttributes, NodeProblem } from './attributes.ts';
 import { canFold } from './fold-constants.ts';
+import { attention } from './normalise-attention.ts';
 import {
   concat,
   expand,
@@ -33,13 +34,16 @@ import {
   identity,
   layerNormalization,
   pow,
+  rmsNormalization,
   softmax,
+  swish,
 } from './normalise-norm.ts';
+import { dequantize, quantize } from './normalise-quantised.ts';
 import { conv, convTranspose, pool } from './normalise-window.ts';
 import type { FileNode } from './onnx-file.ts';
 import { computed, type NodeRule } from './value.ts';
 
-/** Takes over an operator that means the same from opset 11 to 22. */
+/** Takes over an operator that means the same from opset 11 to 24. */
 const plain: NodeRule = (context) => {
   const { node, builder } = context;
   const inputs = node.inputs.map((_, index) => context.readOptional(index));
@@ -81,10 +85,27 @@ const rules: Readonly<Record<string, NodeRule>> = {
   Transpose: transpose,
   Gather: gather,
   Resize: resize,
+  Attention: attention,
+  RMSNormalization: rmsNormalization,
+  SimplifiedLayerNormalization: rmsNormalization,
+  Swish: swish,
+  QuantizeLinear: quantize,
+  DequantizeLinear: dequantize,
 };
 
 /** Written without a node of the same name. */
-const dissolved = new Set(['Identity', 'Dropout', 'CastLike']);
+const dissolved = new Set([
+  ...[
+    'Identity',
+    'Dropout',
+    'CastLike',
+    'Attention',
+    'RMSNormalization',
+    'SimplifiedLayerNormalization',
+    'Swish',
+  ],
+  ...['QuantizeLinear', 'DequantizeLinear'],
+]);
 
 function ruleFor({ op, domain }: FileNode): NodeRule | undefined {
   const table = domain === '' ? rules : domain === 'com.microsoft' ? microsoftRules : {};
@@ -98,9 +119,9 @@ export function hasRule(node: FileNode): boolean {
   return ruleFor(node) !== undefined;
 }
 
-/** Whether a node can be part of a network in some form: written, or computed when its inputs are known. */
+/** Whether a node of the image's values can be part of a network: others are computed, whatever they are. */
 export function isReadable(node: FileNode): boolean {
-  return ruleFor(node) !== undefined || canFold(node);
+  return ruleFor(node) !== undefined || canFold(node) || (node.domain === '' && node.op === 'If');
 }
 
 /** @throws NodeProblem when no rule writes this operator */

@@ -50,7 +50,9 @@ export type FileAttribute =
   | { readonly kind: 'strings'; readonly value: readonly string[] }
   /** Inside a function: the caller's attribute of this name. */
   | { readonly kind: 'reference'; readonly value: string }
-  /** Subgraphs, sparse tensors, types: nothing that the import can use. */
+  /** A branch of an `If`, or the body of a loop. */
+  | { readonly kind: 'graph'; readonly value: FileGraph }
+  /** Sparse tensors, types, several graphs: nothing that the import can use. */
   | { readonly kind: 'other' };
 
 export interface FileNode {

@@ -40,6 +40,8 @@ const maxAttributes = 64;
 const maxAttributeValues = 65_536;
 const maxFunctions = 4096;
 const maxRank = 16;
+/** Graphs inside of each other. */
+const maxDepth = 8;
 
 /**
  * An error about the file itself.
@@ -135,13 +137,15 @@ function normalDomain(domain: string): string {
   return domain === 'ai.onnx' ? '' : domain;
 }
 
-function decodeGraph(bytes: Uint8Array): FileGraph {
+function decodeGraph(bytes: Uint8Array, depth = 0): FileGraph {
+  if (depth > maxDepth)
+    throw new WireError(`it holds graphs inside of each other, more than ${maxDepth} deep`);
   const nodes: FileNode[] = [];
   const initializers = new Map<string, FileTensor>();
   const inputs: FileValue[] = [];
   const outputs: FileValue[] = [];
   for (const field of readFields(bytes)) {
-    if (field.number === 1) pushLimited(nodes, decodeNode(bytesOf(field)), maxNodes, 'nodes');
+    if (field.number === 1) pushLimited(nodes, decodeNode(bytesOf(field), depth), maxNodes, 'nodes');
     else if (field.number === 5) {
       const tensor = decodeTensor(bytesOf(field));
       if (tensor.name === '') throw new WireError('an initializer has no name');
@@ -164,7 +168,7 @@ function pushLimited<T>(list: T[], item: T, limit: number, what: string): void {
   list.push(item);
 }
 
-function decodeNode(bytes: Uint8Array): FileNode {
+function decodeNode(bytes: Uint8Array, depth = 0): FileNode {
   let name = '';
   let op = '';
   let domain = '';
@@ -176,7 +180,7 @@ function decodeNode(bytes: Uint8Array): FileNode {
     else if (field.number === 2) pushLimited(outputs, textOf(field), maxNodeLinks, 'outputs of one node');
     else if (field.number === 3) name = textOf(field);
     else if (field.number === 4) op = textOf(field);
-    else if (field.number === 5) addAttribute(attributes, bytesOf(field));
+    else if (field.number === 5) addAttribute(attributes, bytesOf(field), depth);
     else if (field.number === 7) domain = normalDomain(textOf(field));
   }
   if (op === '') throw new WireError(`the node "${name}" names no operator`);
@@ -188,19 +192,20 @@ const attributeKinds = new Map<number, FileAttribute['kind']>([
   [2, 'int'],
   [3, 'string'],
   [4, 'tensor'],
+  [5, 'graph'],
   [6, 'floats'],
   [7, 'ints'],
   [8, 'strings'],
 ]);
 
-function addAttribute(attributes: Map<string, FileAttribute>, bytes: Uint8Array): void {
-  const { name, attribute } = decodeAttribute(bytes);
+function addAttribute(attributes: Map<string, FileAttribute>, bytes: Uint8Array, depth = 0): void {
+  const { name, attribute } = decodeAttribute(bytes, depth);
   if (attributes.has(name)) throw new WireError(`the attribute "${name}" is given twice to one node`);
   if (attributes.size >= maxAttributes) throw new WireError('a node has too many attributes');
   attributes.set(name, attribute);
 }
 
-function decodeAttribute(bytes: Uint8Array): { name: string; attribute: FileAttribute } {
+function decodeAttribute(bytes: Uint8Array, depth: number): { name: string; attribute: FileAttribute } {
   let name = '';
   let type = 0;
   let reference = '';
@@ -208,6 +213,7 @@ function decodeAttribute(bytes: Uint8Array): { name: string; attribute: FileAttr
   let int = 0n;
   let text: Uint8Array | undefined;
   let tensor: FileTensor | undefined;
+  let graph: FileGraph | undefined;
   const floats: number[] = [];
   const ints: bigint[] = [];
   const strings: string[] = [];
@@ -217,6 +223,7 @@ function decodeAttribute(bytes: Uint8Array): { name: string; attribute: FileAttr
     else if (field.number === 3) int = int64Of(field);
     else if (field.number === 4) text = bytesOf(field);
     else if (field.number === 5) tensor = decodeTensor(bytesOf(field));
+    else if (field.number === 6) graph = decodeGraph(bytesOf(field), depth + 1);
     else if (field.number === 7) pushFloats(field, floats);
     else if (field.number === 8) pushIntegers(field, ints, maxAttributeValues);
     else if (field.number === 9)
@@ -235,6 +242,9 @@ function decodeAttribute(bytes: Uint8Array): { name: string; attribute: FileAttr
     case 'tensor':
       if (tensor === undefined) throw new WireError(`the attribute "${name}" has no tensor`);
       return { name, attribute: { kind: 'tensor', value: tensor } };
+    case 'graph':
+      if (graph === undefined) throw new WireError(`the attribute "${name}" has no graph`);
+      return { name, attribute: { kind: 'graph', value: graph } };
     case 'floats':
       return { name, attribute: { kind: 'floats', value: floats } };
     case 'ints':

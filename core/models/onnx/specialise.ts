@@ -5,12 +5,14 @@ import { AppError } from '../../shared/errors.ts';
 import { elementCount, floatTensor } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
 import { NodeProblem } from './attributes.ts';
-import { canFold, foldNode, shapeOf } from './fold-constants.ts';
+import { branchOf } from './branches.ts';
+import { canFold, foldNode, isArithmetic, shapeOf } from './fold-constants.ts';
 import { fromNumbers, type HostTensor, isFloat, toGraphTensor } from './host-tensor.ts';
 import { type Network, nodeLabel } from './network.ts';
 import { hasRule, isReadable, normalisationRule } from './normalise.ts';
 import type { FileNode } from './onnx-file.ts';
 import { invalidFile } from './read.ts';
+import { type ConstantNode, type ConstantResults, constantKey, isComputable } from './run-constants.ts';
 import { computed, type Known, NodeContext, type Reference, type Value } from './value.ts';
 
 /** How an image is fed and what comes out, settled from the file and the person's settings. */
@@ -28,6 +30,9 @@ export interface Framing {
 export interface Session {
   /** Results of nodes that depend on the file alone, by the first output's name. */
   readonly folded: Map<string, readonly HostTensor[]>;
+  /** What ONNX Runtime has computed from constants, and what it is to compute before the next writing. */
+  readonly computed: ConstantResults;
+  readonly wanted: Map<string, ConstantNode>;
   /** Names in the graph of known values, by their name in the file; others keep their own. */
   readonly names: ReadonlyMap<string, string>;
 }
@@ -56,7 +61,7 @@ interface Unsupported {
 
 /**
  * @param reference the same network at another batch size, see {@link Reference}
- * @throws AppError OPERATOR_UNSUPPORTED naming every operator that stops it, MODEL_FILE_INVALID
+ * @throws AppError OPERATOR_UNSUPPORTED naming every operator that stops it, MODEL_FILE_INVALID; ConstantsWanted
  */
 export function specialise(
   network: Network,
@@ -77,33 +82,19 @@ export function specialise(
     values.set(name, { kind: 'known', tensor, key: name, stem: name });
   values.set(network.input.name, computed(framePixels(builder, framing, batch)));
 
-  for (const node of network.nodes) {
-    const inputs = node.inputs.map((name) => (name === '' ? undefined : values.get(name)));
-    const isBlocked = node.inputs.some((name) => name !== '' && !values.has(name));
-    if (isBlocked) {
-      if (!isReadable(node)) unsupported.push({ node, reason: '' });
-      continue;
-    }
-    const nodesBefore = builder.nodes.length;
-    try {
-      const context = new NodeContext(
-        { builder, node, opset: network.opset, batch, reference, inputs },
-        materialise,
-      );
-      const results = writeNode(context, session);
-      for (const [index, name] of node.outputs.entries()) {
-        const value = results[index];
-        if (name === '' || value === undefined) continue;
-        checkSize(context.dimsOf(value));
-        values.set(name, value);
-      }
-    } catch (error) {
-      const reason = unsupportedReason(error);
-      if (reason === undefined) throw describeFailure(error, network.label, node);
-      unsupported.push({ node, reason });
-    }
-    for (const written of builder.nodes.slice(nodesBefore)) origins.set(written.name, node);
-  }
+  const scope: Scope = {
+    builder,
+    network,
+    session,
+    batch,
+    reference,
+    values,
+    origins,
+    unsupported,
+    materialise,
+  };
+  for (const node of network.nodes) writeInto(scope, node);
+  if (session.wanted.size > 0) throw new ConstantsWanted();
   if (unsupported.length > 0) throw unsupportedError(network.label, unsupported);
   const result = values.get(network.output);
   if (result === undefined)
@@ -121,6 +112,74 @@ export function specialise(
     dims.set(name, value.kind === 'known' ? value.tensor.dims : builder.dimsOf(value.name));
   }
   return { graph: builder.build(), dims, origins, weights };
+}
+
+interface Scope {
+  readonly builder: GraphBuilder;
+  readonly network: Network;
+  readonly session: Session;
+  readonly batch: number;
+  readonly reference: Reference | undefined;
+  readonly values: Map<string, Value>;
+  readonly origins: Map<string, FileNode>;
+  readonly unsupported: Unsupported[];
+  readonly materialise: (value: Value) => string;
+}
+
+/** Writes a node, or notes why it cannot be written. @throws AppError MODEL_FILE_INVALID */
+function writeInto(scope: Scope, node: FileNode): void {
+  const { builder, network, session, values, unsupported } = scope;
+  const inputs = node.inputs.map((name) => (name === '' ? undefined : values.get(name)));
+  if (node.inputs.some((name) => name !== '' && !values.has(name))) {
+    // What waits for constants may become one itself.
+    if (!isReadable(node) && session.wanted.size === 0) unsupported.push({ node, reason: '' });
+    return;
+  }
+  const nodesBefore = builder.nodes.length;
+  try {
+    if (node.op === 'If' && node.domain === '') {
+      writeBranch(scope, node, inputs[0]);
+      return;
+    }
+    const { batch, reference } = scope;
+    const context = new NodeContext(
+      { builder, node, opset: network.opset, batch, reference, inputs },
+      scope.materialise,
+    );
+    const results = writeNode(context, session);
+    for (const [index, name] of node.outputs.entries()) {
+      const value = results[index];
+      if (name === '' || value === undefined) continue;
+      checkSize(context.dimsOf(value));
+      values.set(name, value);
+    }
+  } catch (error) {
+    if (error instanceof ConstantsWanted) return;
+    const reason = unsupportedReason(error);
+    const isRebatched = scope.reference?.fixed === true && scope.reference.batch !== scope.batch;
+    if (reason === undefined) throw describeFailure(error, network.label, node, isRebatched);
+    unsupported.push({ node, reason });
+  }
+  for (const written of builder.nodes.slice(nodesBefore)) scope.origins.set(written.name, node);
+}
+
+/** The branch that a known condition takes, in place of its `If`. */
+function writeBranch(scope: Scope, node: FileNode, condition: Value | undefined): void {
+  if (condition?.kind !== 'known') {
+    throw new NodeProblem('unsupported', 'takes its condition from the image');
+  }
+  const branch = branchOf(node, Number(condition.tensor.data[0] ?? 0) !== 0);
+  if (branch === undefined) throw new NodeProblem('invalid', 'lacks a branch');
+  for (const inner of branch.nodes) writeInto(scope, inner);
+  for (const [index, name] of node.outputs.entries()) {
+    const value = scope.values.get(branch.outputs[index]?.name ?? '');
+    if (name !== '' && value !== undefined) scope.values.set(name, value);
+  }
+}
+
+/** Some constants have to be computed by ONNX Runtime first: those of `Session.wanted`. */
+export class ConstantsWanted extends Error {
+  override readonly name = 'ConstantsWanted';
 }
 
 function createMaterialiser(
@@ -146,18 +205,38 @@ function createMaterialiser(
   };
 }
 
+/** Weights are computed by ONNX Runtime; what shapes are made of is small. */
+const mostFoldedHere = 4096;
+/** What gives a weight the shape of a batch, and leaves its values as they are. */
+const spreading = new Set([
+  'Expand',
+  'Tile',
+  'Concat',
+  'Gather',
+  'Reshape',
+  'Slice',
+  'Squeeze',
+  'Transpose',
+  'Unsqueeze',
+]);
+
 function writeNode(context: NodeContext, session: Session): Value[] {
   const { node, inputs, opset } = context;
   if (node.domain === '' && (node.op === 'Shape' || node.op === 'Size')) return [measured(context)];
   const known = inputs.filter((value): value is Known => value?.kind === 'known');
   const present = inputs.filter((value) => value !== undefined);
-  if (known.length < present.length || !canFold(node)) return normalisationRule(node)(context);
+  if (known.length < present.length) return normalisationRule(node)(context);
   const isStatic = known.every((value) => value.key !== undefined);
-  // A class token spread over the batch stays a weight, which a constant of every batch size would not.
+  // A class token spread over the batch stays a weight, which a constant of every batch size would not; so do layers of such.
   const holdsWeight = known.some(
     ({ key, tensor }) => key !== undefined && isFloat(tensor) && tensor.data.length > 1,
   );
-  if (!isStatic && holdsWeight && hasRule(node)) return normalisationRule(node)(context);
+  const isKept = !canFold(node) || spreading.has(node.op);
+  if (!isStatic && holdsWeight && isKept && hasRule(node)) return normalisationRule(node)(context);
+  const isLarge = known.some(({ tensor }) => tensor.data.length > mostFoldedHere);
+  if (!canFold(node) || (isStatic && isLarge && isArithmetic(node))) {
+    return isComputable(node) ? computedConstants(context, session) : normalisationRule(node)(context);
+  }
   const cacheKey = node.outputs[0] ?? '';
   const cached = isStatic ? session.folded.get(cacheKey) : undefined;
   const tensors =
@@ -176,6 +255,29 @@ function writeNode(context: NodeContext, session: Session): Value[] {
     const stem = node.op === 'Identity' ? name : first?.stem || name;
     return { kind: 'known', tensor, key: isStatic ? name : undefined, stem };
   });
+}
+
+/** What ONNX Runtime has made of a node's constants. @throws ConstantsWanted when it has not yet */
+function computedConstants({ node, inputs, opset }: NodeContext, session: Session): Known[] {
+  const known = inputs as readonly (Known | undefined)[];
+  const constant = { node, opset, inputs: known.map((value) => value?.tensor) };
+  const isStatic = known.every((value) => value === undefined || value.key !== undefined);
+  const key = isStatic ? (node.outputs[0] ?? '') : constantKey(constant);
+  const results = session.computed.get(key);
+  if (results instanceof NodeProblem) throw results;
+  if (results === undefined) {
+    session.wanted.set(key, constant);
+    throw new ConstantsWanted();
+  }
+  const stem = known.find((value) => value !== undefined)?.stem ?? '';
+  const named = node.outputs.filter((name) => name !== '');
+  const byName = new Map(named.map((name, index) => [name, results[index]!]));
+  return node.outputs.map((name) => ({
+    kind: 'known',
+    tensor: byName.get(name) ?? fromNumbers('float32', [0], []),
+    key: isStatic ? name : undefined,
+    stem: stem || name,
+  }));
 }
 
 /** Shape and Size are known even of what is computed; those that hold the batch differ from batch to batch. */
@@ -270,20 +372,33 @@ function unsupportedReason(error: unknown): string | undefined {
   return undefined;
 }
 
-function describeFailure(error: unknown, label: string, node: FileNode): unknown {
-  if (error instanceof NodeProblem) return invalidFile(label, `the node ${nodeLabel(node)} ${error.message}`);
-  if (error instanceof AppError && error.code !== 'MODEL_FILE_INVALID') {
-    return invalidFile(
-      label,
-      `the node ${nodeLabel(node)} does not fit: ${error.message.replace(/\.$/, '')}`,
-      { cause: error },
-    );
-  }
+function describeFailure(error: unknown, label: string, node: FileNode, isRebatched: boolean): unknown {
+  // At the file's own batch size it fits: what stops it is a number of images that the file has fixed.
+  const advice = isRebatched
+    ? {
+        action:
+          'Export the network with an open number of images: torch.onnx.export(…, dynamic_axes={"input": {0: "batch"}}).',
+      }
+    : {};
+  const invalid = (what: string, cause?: unknown) =>
+    invalidFile(label, `the node ${nodeLabel(node)} ${what}`, { ...advice, cause });
+  if (error instanceof NodeProblem) return invalid(error.message);
+  if (error instanceof AppError && error.code !== 'MODEL_FILE_INVALID')
+    return invalid(`does not fit: ${error.message.replace(/\.$/, '')}`, error);
   // A rule of the graph layer may stumble over what no network would hold.
-  if (error instanceof TypeError || error instanceof RangeError) {
-    return invalidFile(label, `the node ${nodeLabel(node)} cannot be read`, { cause: error });
-  }
+  if (error instanceof TypeError || error instanceof RangeError) return invalid('cannot be read', error);
   return error;
+}
+
+/** What to do about the first kind of operator that says where the file comes from. */
+function adviceFor(nodes: readonly FileNode[]): string {
+  if (nodes.some(({ domain }) => domain === 'com.microsoft.nchwc'))
+    return 'The file was optimised for one kind of processor. Save it with ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL, or take the file from before.';
+  if (nodes.some(({ op }) => /^QLinear|Integer(?:ToFloat)?$|^DynamicQuantize|NBits$/.test(op)))
+    return 'The file computes with whole numbers. Take the one from before it was quantised, or quantise it in the QDQ format.';
+  if (nodes.some(({ op }) => op === 'Loop' || op === 'Scan' || op === 'If'))
+    return 'Export the network again for one image size and one image, so that nothing in it depends on the image’s values.';
+  return 'If these nodes come behind the embedding, name it with --output. Otherwise export the network without them, or choose another one.';
 }
 
 function unsupportedError(label: string, problems: readonly Unsupported[]): AppError {
@@ -295,5 +410,6 @@ function unsupportedError(label: string, problems: readonly Unsupported[]): AppE
   return new AppError(
     'OPERATOR_UNSUPPORTED',
     `${label} holds operators that are not supported: ${shown.join('; ')}.`,
+    { action: adviceFor(problems.map(({ node }) => node)) },
   );
 }

@@ -149,7 +149,7 @@ export function readTensor(tensor: FileTensor, label: string, externalBytes?: Ui
   }
   const result = hostTensor(format.host, tensor.dims, data as never);
   if (format.host === 'float32') checkFinite(result as HostTensor<'float32'>, tensor, label);
-  return result;
+  return { ...result, elementType: tensor.elementType };
 }
 
 function fromRaw(

@@ -2,7 +2,7 @@
 import type { GraphBuilder } from '../../graph/graph-builder.ts';
 import { NodeProblem, toSize } from './attributes.ts';
 import type { HostTensor } from './host-tensor.ts';
-import type { FileNode } from './onnx-file.ts';
+import { elementTypeName, type FileNode } from './onnx-file.ts';
 
 /** A value that does not depend on the images. */
 export interface Known {
@@ -18,6 +18,8 @@ export interface Known {
 export interface Computed {
   readonly kind: 'computed';
   readonly name: string;
+  /** Set right behind a QuantizeLinear: the numbers that its value stands for. */
+  readonly grid?: { readonly scale: number; readonly zero: number };
 }
 
 export type Value = Known | Computed;
@@ -60,6 +62,12 @@ export class NodeContext {
     this.materialise = materialise;
   }
 
+  /** The same place for another form of the node. */
+  with(node: FileNode, inputs: readonly (Value | undefined)[]): NodeContext {
+    const { builder, opset, batch, reference } = this;
+    return new NodeContext({ builder, opset, batch, reference, node, inputs }, this.materialise);
+  }
+
   /** A required input. @throws NodeProblem */
   input(index: number): Value {
     const value = this.inputs[index];
@@ -91,6 +99,12 @@ export class NodeContext {
       throw new NodeProblem('unsupported', `takes its input ${index} from the image`);
     }
     return value.tensor;
+  }
+
+  /** What the file calls the type of a known input; undefined when it is absent or was computed. */
+  elementTypeOf(index: number): string | undefined {
+    const type = this.known(index)?.elementType;
+    return type === undefined ? undefined : elementTypeName(type);
   }
 
   /** {@link known} sizes or axes. */
