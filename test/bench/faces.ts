@@ -196,25 +196,22 @@ async function measureRecognition(finder: FaceDetector) {
         found.map(({ face }) => face?.landmarks ?? null),
       ),
     );
-    table[`${id}, reference warp, YuNet`] = await scoresOf(
-      base,
-      referenceSquares(
-        base,
-        files.map(() => null),
-      ),
-    );
+    table[`${id}, reference warp, YuNet`] = await scoresOf(base, referenceSquares(base, null));
   }
   return table;
 }
 
-function referenceSquares(base: BaseModel, landmarks: readonly (FiveLandmarks | null)[]): Uint8Array[] {
+function referenceSquares(
+  base: BaseModel,
+  landmarks: readonly (FiveLandmarks | null)[] | null,
+): Uint8Array[] {
   const { points, side: own } =
     templateOf(base.alignment) ?? (base.inputSize === 150 ? dlibTemplate : arcfaceTemplate);
   const side = base.inputSize;
   const [order, out] = [join(folder, 'order.json'), join(folder, 'squares.raw')];
   const images = files.map((file, index) => ({
     file,
-    ...(landmarks[index] == null ? {} : { landmarks: landmarks[index]!.map(({ x, y }) => [x, y]) }),
+    ...(landmarks === null ? {} : { landmarks: landmarks[index]?.map(({ x, y }) => [x, y]) ?? [] }),
   }));
   const template = points.map(({ x, y }) => [(x * side) / own, (y * side) / own]);
   writeFileSync(order, JSON.stringify({ template, side, out, images }));

@@ -2,7 +2,7 @@
 
 Arguments: DETECTOR_ONNX TASK FILE. TASK `detect`: FILE lists photographs, one a line; their detection, decoding included, is timed with
 two threads in a pool. TASK `warp`: FILE is JSON {template, side, out, images: [{file, landmarks?}]}; squares are written to `out` as raw RGB
-bytes. Landmarks that are not given are YuNet's, of the picture with a margin of a half around it. Prints one line of JSON.
+bytes. Landmarks that are not given are YuNet's, of the picture with a margin of a half around it; with an empty list the picture is taken as it is. Prints one line of JSON.
 """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ else:
                 faces = find(cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_CONSTANT))
                 if faces:
                     landmarks = max(faces, key=lambda face: face[1])[0] - margin
-            if landmarks is None:
+            if not landmarks if isinstance(landmarks, list) else landmarks is None:
                 out.write(cv2.resize(rgb, (side, side)).tobytes())
                 continue
             found += 1
