@@ -303,6 +303,12 @@ test('a flipped file may lie there as it was flipped, and not otherwise', () => 
 
   writeFileSync(path.join(folderOf('site-0'), file), 'else');
   expect(violated()).toEqual(['integrity']);
+
+  rmSync(path.join(folderOf('site-0'), file));
+  expect(violated()).toEqual(['integrity']);
+  // A backup leaves a damaged file out.
+  restore('site-0');
+  expect(violated()).not.toContain('integrity');
 });
 
 test('the same beginning has to give the same bytes', async () => {
