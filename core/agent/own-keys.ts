@@ -2,10 +2,11 @@
  * Whether the keys in a data folder are those that its database was used with. With the keys of somebody else an installation
  * would be somebody else to its federation, and with the database of somebody else it would take all its files for rubbish.
  */
-import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
+import { createHash, createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
+import { isOfAnother } from '../enrolment/authority.ts';
 import { AppError } from '../shared/errors.ts';
 import { jsonText } from '../shared/text.ts';
 import type { Store } from '../store/store.ts';
@@ -53,10 +54,8 @@ function strangeByName(keysDir: string, identity: Identity): string | null {
     const isOwn = member?.siteId === identity.siteId && member.federation === identity.federation;
     return member === null || isOwn ? null : 'membership.json';
   }
-  const subject = readOrNull(() => new X509Certificate(read('authority.pem')).subject);
-  return subject === null || subject === `CN=Anneal federation ${identity.federation}`
-    ? null
-    : 'authority.pem';
+  const certificate = readOrNull(() => read('authority.pem'));
+  return certificate !== null && isOfAnother(certificate, identity.federation) ? 'authority.pem' : null;
 }
 
 /**

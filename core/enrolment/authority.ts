@@ -1,7 +1,14 @@
 /** A federation's certificate authority: it vouches for the broker, the coordinator and each enrolled site. */
 // Polyfills what @peculiar/x509 needs, so it comes first.
 import 'reflect-metadata';
-import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
+import {
+  createHash,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  X509Certificate,
+} from 'node:crypto';
 import { isIP } from 'node:net';
 import path from 'node:path';
 import * as x509 from '@peculiar/x509';
@@ -36,12 +43,24 @@ const siteDays = 5 * 365;
 /** Certificates start to be valid this long ago: clocks of sites differ. */
 const backdatedDays = 30;
 
+const nameOf = (federation: string) => `Anneal federation ${federation}`;
+
+/** Whether a certificate (PEM) is that of another federation's authority; false also for what cannot be read. */
+export function isOfAnother(certificate: string, federation: string): boolean {
+  try {
+    return new X509Certificate(certificate).subject !== `CN=${nameOf(federation)}`;
+  } catch {
+    return false;
+  }
+}
+
 /** Loads the authority of a federation, or makes it. @throws AppError DATA_FOLDER_UNUSABLE | DISK_FULL */
 export async function createAuthority(keysDir: string, federation: string): Promise<Authority> {
   const key = await loadOrCreateKey(path.join(keysDir, 'authority-key.pem'), 'p256');
   const file = path.join(keysDir, 'authority.pem');
   let certificate = await readSecretFile(file);
-  if (certificate === null) {
+  // One of another name is left from a setup that was broken off: a folder that is in use is refused before it comes here.
+  if (certificate === null || isOfAnother(certificate, federation)) {
     certificate = await certifySelf(key, federation);
     await writeSecretFile(file, certificate);
   }
@@ -145,7 +164,7 @@ function validity(days: number): { notBefore: Date; notAfter: Date } {
 
 async function certifySelf(key: KeyObject, federation: string): Promise<string> {
   const publicKey = spki(createPublicKey(key));
-  const name = [{ CN: [`Anneal federation ${federation}`] }];
+  const name = [{ CN: [nameOf(federation)] }];
   const certificate = await x509.X509CertificateGenerator.create({
     serialNumber: positiveSerial(randomBytes(16)),
     subject: name,

@@ -18,7 +18,7 @@ const { env, missing } = findWebGpu();
 
 async function runScript(name: string, ...args: string[]): Promise<unknown> {
   const script = path.resolve('test/fixtures/webgpu', name);
-  const { stdout } = await run(process.execPath, [script, ...args], { env, timeout: 100_000 });
+  const { stdout } = await run(process.execPath, [script, ...args], { env, timeout: 280_000 });
   return JSON.parse(stdout);
 }
 
@@ -42,7 +42,7 @@ describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (
       'ConvTranspose: two groups, stride 2, extra row, dilated',
     ]);
     expect(refused[0]).toContain('slices that run backwards from the middle');
-  }, 100_000);
+  }, 300_000);
 
   test.each(['small-conv-net', 'vit-of-two-blocks'])(
     '%s: loss, logits and every gradient as on the processor',
@@ -60,7 +60,7 @@ describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (
         expect(difference / largest, name).toBeLessThan(tolerance);
       }
     },
-    110_000,
+    300_000,
   );
 
   test('ten steps in the trainer process end as on the processor', async () => {
@@ -88,7 +88,7 @@ describe.skipIf(missing !== undefined)(`WebGPU${missing === undefined ? '' : ` (
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
-  }, 110_000);
+  }, 300_000);
 
   test('a buffer beyond the limits of the device is understood as too little memory', async () => {
     // Hardware may have the memory for it.
