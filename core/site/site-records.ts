@@ -280,8 +280,10 @@ export const meansAreSentOnce = 'Class means of this site may not leave any more
 function discardRound(
   store: Store,
   ports: Pick<SitePorts, 'retractAnnouncement' | 'enqueue'>,
-  { runId, round, siteId, status, updateSha256, cohortSha256 }: RoundSiteRecord,
+  { runId, round, siteId, status, reason: said, updateSha256, cohortSha256 }: RoundSiteRecord,
 ): string[] | null {
+  // Taken back already, for good.
+  if (status === 'rejected' && said === meansAreSentOnce) return null;
   const isSent = status !== 'working';
   const cohort = isSent
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
