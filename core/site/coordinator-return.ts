@@ -4,7 +4,7 @@
  * so often at most, and never where this site adds noise, because noise that is drawn twice can be averaged.
  */
 import { z } from 'zod';
-import { runConfigSchema } from '../config/run-config.ts';
+import { preparingRounds, runConfigSchema } from '../config/run-config.ts';
 import { hasLostConsent, isOutdated } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
 import { countSteps } from '../engine/batches.ts';
@@ -128,7 +128,8 @@ export function deliverAgain(
       !hasLostConsent(store, cohort.id) &&
       !isOutdated(store, cohort.id);
     if (!mayLeave) {
-      if (config.privacy?.at === 'site') {
+      // Noise that is drawn again can be averaged; class means without a person, subtracted from those with them, are that person's.
+      if (config.privacy?.at === 'site' || round < preparingRounds(config)) {
         const reason = 'What was delivered may not leave again.';
         store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason });
         ports.enqueue({ type: 'declined', body: { runId, round, reason } });

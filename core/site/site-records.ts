@@ -1,5 +1,5 @@
 /** What a site writes into its store about runs, updates, receipts and withdrawals; each call is one transaction. */
-import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
+import { preparingRounds, type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import {
   cohortInProgress,
   type FrozenCohort,
@@ -252,7 +252,7 @@ function auditUpdate({ audit }: Store, runId: string, round: number, trained: Tr
  */
 export function discardWithdrawn(
   store: Store,
-  ports: Pick<SitePorts, 'retractAnnouncement'>,
+  ports: Pick<SitePorts, 'retractAnnouncement' | 'enqueue'>,
 ): string[] | null {
   // Also of one that is over: whether its update counted is not known before the coordinator has answered.
   const unanswered = new Set(store.outbox.pending().map(({ runId }) => runId));
@@ -271,11 +271,24 @@ export function discardWithdrawn(
   return discarded.length === 0 ? null : discarded.flat();
 }
 
+/**
+ * Class means that were announced are not made again without a person: the coordinator may have the first, and the difference
+ * would be that person's mean face template. Nor where nobody can tell.
+ */
+function sendsOnce(store: ReadOnlyStore, runId: string, round: number): boolean {
+  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
+  return config === undefined || round < preparingRounds(config);
+}
+
+export const meansAreSentOnce = 'Class means of this site may not leave any more.';
+
 function discardRound(
   store: Store,
-  ports: Pick<SitePorts, 'retractAnnouncement'>,
-  { runId, round, siteId, status, updateSha256, cohortSha256 }: RoundSiteRecord,
+  ports: Pick<SitePorts, 'retractAnnouncement' | 'enqueue'>,
+  { runId, round, siteId, status, reason: said, updateSha256, cohortSha256 }: RoundSiteRecord,
 ): string[] | null {
+  // Taken back already, for good.
+  if (status === 'rejected' && said === meansAreSentOnce) return null;
   const isSent = status !== 'working';
   const cohort = isSent
     ? store.cohorts.byRun(runId).find((one) => one.round === round && one.sha256 === cohortSha256)
@@ -288,7 +301,12 @@ function discardRound(
     if (isSent) ports.retractAnnouncement(runId, round);
     else store.cohorts.supersede(cohort.id);
     const reason = isConsented ? 'an image was corrected' : 'consent withdrawn or over';
-    return forgetUpdate(store, { runId, round, siteId, updateSha256 }, reason);
+    const files = forgetUpdate(store, { runId, round, siteId, updateSha256 }, reason);
+    if (isSent && sendsOnce(store, runId, round)) {
+      store.roundSites.upsert({ runId, round, siteId, status: 'rejected', reason: meansAreSentOnce });
+      ports.enqueue({ type: 'declined', body: { runId, round, reason: meansAreSentOnce } });
+    }
+    return files;
   });
 }
 

@@ -19,7 +19,9 @@ export const offeredSettings = runSettingList.filter(({ offered }) => offered !=
 
 /** A run without protection is no reason for the next one to have none: that is said anew for each. */
 function settingsOf(config: RunConfig): FormSettings {
-  const { baseId, baseSha256, baseOrigin, purpose, quorum, robust, weightCap, ...settings } = config;
+  // What the classifier starts from follows from the other settings.
+  const { baseId, baseSha256, baseOrigin, purpose, quorum, robust, weightCap, headStart, ...settings } =
+    config;
   return {
     ...settings,
     ...(robust.rule !== 'mean' && { robust }),

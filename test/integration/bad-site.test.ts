@@ -125,7 +125,13 @@ const up = topics.message(bad, 'up');
 
 /** A run with an open round of one site. */
 async function startRun(): Promise<string> {
-  const { id } = await node.startRun({ baseId: base.id, classes: ['a', 'b'], quorum: 1, rounds: 4 });
+  const { id } = await node.startRun({
+    baseId: base.id,
+    classes: ['a', 'b'],
+    quorum: 1,
+    rounds: 4,
+    headStart: 'random',
+  });
   await until('the first round', async () => store.rounds.get(id, 0), 10_000);
   return id;
 }

@@ -35,8 +35,9 @@ describe('anneal plan', () => {
     expect(base).toEqual({ id: 'vit-tiny', parameters: 5_524_416, shapesOnly: true });
     expect(rounds).toHaveLength(6);
     expect(used.wire).toEqual({ up: 'int8', down: 'fp16', errorFeedback: true });
-    // 24 layers of 192×192 at rank 8, and a head of 5 classes.
-    expect(rounds[0].parametersPerSite).toBe(24 * 8 * 2 * 192 + 5 * 193);
+    // Class means first; then 24 layers of 192×192 at rank 8, and a head of 5 classes.
+    expect(rounds[0]).toMatchObject({ mode: 'prototypes', parametersPerSite: 5 * 193 });
+    expect(rounds[1].parametersPerSite).toBe(24 * 8 * 2 * 192 + 5 * 193);
     expect(parameterReduction).toBeCloseTo(1 - totals.parametersSent / totals.fedavgFullParameters, 12);
   });
 

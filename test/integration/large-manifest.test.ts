@@ -158,7 +158,7 @@ test('a site that announces the manifest file as its update does not take it fro
     );
   await say('hello', { name: hostile.id, version: '1', baseIds: [base.id] });
   const { id: runId } = await node.startRun({
-    ...{ baseId: base.id, classes: names(10_000, 'class'), quorum: 1, rounds: 4 },
+    ...{ baseId: base.id, classes: names(10_000, 'class'), quorum: 1, rounds: 4, headStart: 'random' },
   });
   const round = await until('the first round', async () => store.rounds.get(runId, 0), 10_000);
   const others = () => blobs.list().filter((sha256) => sha256 !== round.startSha256);

@@ -24,6 +24,7 @@ const short: RunSettings = {
   coolingRounds: 0,
   rMax: 4,
   rMin: 2,
+  headStart: 'random',
   targetModules: 'level-256',
   training: { batchSize: 8, epochs: 1 },
 };

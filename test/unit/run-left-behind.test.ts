@@ -65,7 +65,7 @@ test('an update of it that nobody has answered is taken back when somebody withd
   store.outbox.add({ ...message, updateSha256: sent.updateSha256 });
   recordRun(store, manifest('next'));
   const taken: string[] = [];
-  const ports = { retractAnnouncement: (runId: string) => void taken.push(runId) };
+  const ports = { retractAnnouncement: (runId: string) => void taken.push(runId), enqueue: () => {} };
   expect(discardWithdrawn(store, ports)).toBeNull();
 
   withdrawConsent(store, { pseudonym: 'P2', recordedBy: 'test' });
