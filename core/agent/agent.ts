@@ -41,6 +41,7 @@ import { exportAdapterOf, writeWithdrawalNote } from './export-adapter.ts';
 import { exportEvidenceOf } from './export-evidence.ts';
 import { federationIdOf, type Identity, readIdentity, writeIdentity } from './identity.ts';
 import { requireDatabase, requireKeys, requireOwnDatabase } from './installation.ts';
+import { isPassing } from './last-resort.ts';
 import { createFileLogger } from './log-file.ts';
 import { bindKeys, requireOwnKeys } from './own-keys.ts';
 import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
@@ -64,6 +65,7 @@ const defaultBrokerPort = 8883;
 const importDataset = 'imported';
 
 const reserveEveryMs = 30_000;
+const startAgainMs = 5_000;
 /** Nothing else is answered while a statement waits for another program's lock. */
 const busyTimeoutMs = 250;
 
@@ -128,6 +130,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;
   let startProblem: ErrorReport | null = null;
+  let starting: Promise<void> | null = null;
+  let startingAgain: NodeJS.Timeout | undefined;
   let importing = false;
   let settingUp = false;
   const rights = createRights({
@@ -383,8 +387,28 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     },
   };
 
+  /** What has only to be waited for, such as a full disk or a port that another program still holds, is tried again. */
+  async function startRoleOrSayWhy(): Promise<void> {
+    try {
+      await startRole(readIdentity(store)!);
+      startProblem = null;
+    } catch (thrown) {
+      // The screens still open and say what is wrong; a coordinator without its broker is no reason to hide the data.
+      startProblem = toAppError(thrown).toReport();
+      logger.error({ error: thrown }, 'role not started');
+      if (isPassing(thrown) || startProblem.code === 'PORT_IN_USE')
+        startingAgain = setTimeout(() => {
+          starting = startRoleOrSayWhy();
+        }, startAgainMs);
+    }
+    events.emit({ type: 'changed', what: 'status' });
+  }
+
   async function close(): Promise<void> {
     clearInterval(reserving);
+    clearTimeout(startingAgain);
+    await starting;
+    clearTimeout(startingAgain);
     leakTests.close();
     await backups.close();
     await rights.close();
@@ -399,15 +423,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const identity = readIdentity(store);
   // Once, at the first start: a later one may come from a shell with another time zone.
   if (identity?.mode !== 'coordinator') establishTimeZone(store);
-  if (identity !== null) {
-    try {
-      await startRole(identity);
-    } catch (thrown) {
-      // The screens still open and say what is wrong; a coordinator without its broker is no reason to hide the data.
-      startProblem = toAppError(thrown).toReport();
-      logger.error({ error: thrown }, 'role not started');
-    }
-  }
+  if (identity !== null) await startRoleOrSayWhy();
   rights.start();
   return { context, logger, close };
 }

@@ -7,14 +7,15 @@ import type { Logger } from '../shared/logger.ts';
 
 const passing: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'DATABASE_BUSY']);
 
+/** Whether what failed succeeds by itself when it is tried again later. */
+export const isPassing = (error: unknown): boolean => passing.has(toAppError(error).code);
+
 export function keepRunning(logger: Logger): void {
   const caught = (error: unknown) => {
     const { code } = toAppError(error);
-    logger.error(
-      { error, code },
-      passing.has(code) ? 'not caught; the agent goes on' : 'not caught; the agent ends',
-    );
-    if (passing.has(code)) return;
+    const goesOn = isPassing(error);
+    logger.error({ error, code }, goesOn ? 'not caught; the agent goes on' : 'not caught; the agent ends');
+    if (goesOn) return;
     console.error(error);
     process.exit(1);
   };
