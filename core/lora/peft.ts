@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { makeFolder } from '../store/make-folder.ts';
@@ -36,7 +37,7 @@ const sizes = z.array(count);
 const positive = z.number().positive();
 const annealSchema = z.object({
   formatVersion: z.literal(1),
-  baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  baseSha256: sha256Schema,
   classes: z.array(z.string()),
   layers: z.array(
     z.object({

@@ -10,6 +10,7 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { sha256Schema as hash } from '../shared/sha256-schema.ts';
 import { jsonText, plural } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BaseModel } from './base-model.ts';
@@ -23,7 +24,6 @@ export const modelIdSchema = z
   .max(64)
   .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must consist of lowercase letters, digits, dots and dashes');
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const perChannel = z.array(z.number()).length(3);
 
 const modelManifestSchema = z.strictObject({
