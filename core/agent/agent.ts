@@ -311,8 +311,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
 
   function status(): AgentStatus {
     const identity = readIdentity(store);
-    const lastBackupAt = backups.state().made[0]?.madeAt ?? null;
-    const shared = { version, dataFolder: data.dir, lastBackupAt, demo: demo.status };
+    const shared = { version, dataFolder: data.dir, lastBackupAt: backups.newestAt, demo: demo.status };
     if (identity === null) {
       return {
         ...shared,

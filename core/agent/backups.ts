@@ -111,6 +111,9 @@ export async function createBackups(options: BackupsOptions): Promise<Backups> {
       underWay?.abort.abort();
       return underWay !== null;
     },
+    get newestAt() {
+      return made[0]?.madeAt ?? null;
+    },
     state() {
       const newestErasure = store.erasures.list().at(-1)?.askedAt ?? '';
       return {

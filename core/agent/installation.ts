@@ -43,14 +43,15 @@ export function requireOwnDatabase(data: DataFolder, identity: Identity | null):
   );
 }
 
-const keysOf: Record<Identity['mode'], readonly string[]> = {
+/** Files of the keys folder that an installation with a role has; `…-key.pem` are the private keys. */
+export const keyFilesOf: Record<Identity['mode'], readonly string[]> = {
   site: ['membership.json', 'signing-key.pem', 'tls-key.pem'],
   coordinator: ['signing-key.pem', 'authority-key.pem', 'authority.pem'],
 };
 
 /** Of an installation that has its role already. @throws AppError KEYS_MISSING */
 export function requireKeys(data: Pick<DataFolder, 'keysDir'>, { mode }: Identity): void {
-  const missing = keysOf[mode].filter((name) => !existsSync(path.join(data.keysDir, name)));
+  const missing = keyFilesOf[mode].filter((name) => !existsSync(path.join(data.keysDir, name)));
   if (missing.length === 0) return;
   const [file] = missing;
   throw new AppError(

@@ -11,15 +11,11 @@ import { AppError } from '../shared/errors.ts';
 import { jsonText } from '../shared/text.ts';
 import type { Store } from '../store/store.ts';
 import type { Identity } from './identity.ts';
+import { keyFilesOf } from './installation.ts';
 
 /** SHA-256 of public keys (SPKI), by the file that holds the private one. */
 const boundSchema = z.record(z.string(), z.string().length(64));
 const setting = 'agent.keys';
-
-const keysOf: Record<Identity['mode'], readonly string[]> = {
-  site: ['signing-key.pem', 'tls-key.pem'],
-  coordinator: ['signing-key.pem', 'authority-key.pem'],
-};
 
 const memberSchema = jsonText.pipe(z.object({ siteId: z.string(), federation: z.string() }));
 
@@ -34,7 +30,7 @@ function readOrNull<T>(read: () => T): T | null {
 
 function fingerprintsIn(keysDir: string, { mode }: Identity): Map<string, string> {
   const found = new Map<string, string>();
-  for (const name of keysOf[mode]) {
+  for (const name of keyFilesOf[mode].filter((file) => file.endsWith('-key.pem'))) {
     const print = readOrNull(() => {
       const key = createPublicKey(readFileSync(path.join(keysDir, name), 'utf8'));
       return createHash('sha256')

@@ -6,6 +6,7 @@ import { startTrainer } from '../engine/trainer.ts';
 import { loadCredentials } from '../enrolment/credentials.ts';
 import type { BaseFacts } from '../policy/check-policy.ts';
 import type { LeakTests } from '../policy/leak-test-service.ts';
+import { formatMinute } from '../shared/clock-words.ts';
 import { AppError, type ErrorReport } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { connectSite, ownPositionOf } from '../site/connection.ts';
@@ -165,10 +166,7 @@ export async function startSiteRole(options: SiteRoleOptions): Promise<SiteRole>
 }
 
 function dismissedProblem({ reason, until }: DismissedBody): AppError {
-  return new AppError(
-    'SITE_DISMISSED',
-    `${reason} It listens again at ${until.slice(0, 16).replace('T', ' ')} UTC.`,
-  );
+  return new AppError('SITE_DISMISSED', `${reason} It listens again at ${formatMinute(until)}.`);
 }
 
 /** A network that is built in was measured by those who built it in (docs/models.md); any other was at its import, or is now. */

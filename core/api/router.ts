@@ -7,6 +7,7 @@ import { exportOptionsSchema } from '../models/adapter-files.ts';
 import { isOpen } from '../people/person.ts';
 import { limitsSchema } from '../policy/standing-approval.ts';
 import { AppError } from '../shared/errors.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { decline, endStanding } from '../site/decide.ts';
 import type { SiteNode } from '../site/site.ts';
 import { listAdapters } from './adapters-view.ts';
@@ -28,7 +29,7 @@ import { administering, approving, managing, pausing, type RequestContext, route
 import { approveByPeople, proposedOf, setPolicyByPeople } from './two-people.ts';
 
 const name = z.string().trim().min(1).max(80);
-const contract = z.object({ contractSha256: z.string().regex(/^[0-9a-f]{64}$/) });
+const contract = z.object({ contractSha256: sha256Schema });
 const run = z.object({ runId: z.string().min(1).max(100) });
 /** The result of a round of a run. */
 const modelVersion = z.strictObject({ ...run.shape, round: z.int().min(0).max(1000) });
@@ -231,7 +232,7 @@ export const appRouter = router({
   exportAdapter: managing
     .input(
       exportOptionsSchema.extend({
-        sha256: z.string().regex(/^[0-9a-f]{64}$/),
+        sha256: sha256Schema,
         ...run.partial().shape,
         folder: z.string().min(1),
       }),

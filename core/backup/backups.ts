@@ -27,5 +27,7 @@ export interface Backups {
   /** False when none is being made. */
   cancel(): boolean;
   state(): BackupState;
+  /** When the newest one that is known was made; null: never. Costs nothing. */
+  readonly newestAt: string | null;
   close(): Promise<void>;
 }

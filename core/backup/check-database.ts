@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { z } from 'zod';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
-import { sha256Schema } from './sha256-schema.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 
 export const databaseCheckSchema = z.discriminatedUnion('kind', [
   z.strictObject({

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { modelIdSchema } from '../models/installed-models.ts';
-import { sha256Schema } from './sha256-schema.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 
 const time = z.iso.datetime();
 const name = z.string().max(200).nullable();

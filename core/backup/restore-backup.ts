@@ -3,7 +3,7 @@
  * folder's name, in one step.
  */
 import { randomUUID } from 'node:crypto';
-import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createEraser } from '../rights/erase.ts';
 import { subjectsToErase, type Tombstone } from '../rights/erasure-list.ts';
@@ -11,6 +11,7 @@ import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import { syncFolder } from '../store/atomic-file.ts';
 import { type DataFolder, lockDataFolder, openDataFolder } from '../store/data-folder.ts';
+import { freeBytes } from '../store/free-space.ts';
 import { openStore } from '../store/store.ts';
 import type { About, FileHead } from './entries.ts';
 import { recordRestore } from './known-backups.ts';
@@ -96,8 +97,7 @@ async function sweepAbandoned(target: string): Promise<void> {
 }
 
 async function checkSpace(folder: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(folder);
-  if (bytes > bavail * bsize)
+  if (bytes > (await freeBytes(folder)))
     throw new AppError('DISK_FULL', 'The disk of the data folder has no room for what is in the backup.', {
       action: 'Free some space, or restore to another disk with --data. Nothing was left there.',
     });

@@ -3,13 +3,14 @@
  * file gets its name only when it was read back and found whole.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { type FileHandle, lstat, open, readFile, realpath, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, lstat, open, readFile, realpath, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Argon2Cost } from '../people/password-hash.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { moveToNew, syncFolder } from '../store/atomic-file.ts';
 import type { DataFolder } from '../store/data-folder.ts';
+import { freeBytes } from '../store/free-space.ts';
 import { databaseVersion } from '../store/migrations.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
@@ -204,8 +205,7 @@ async function listContents(
 
 /** Now rather than after an hour of copying; a disk that fills up meanwhile is met as well. */
 async function checkSpace(target: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(path.dirname(target));
-  if (bytes > bavail * bsize) throw diskFull();
+  if (bytes > (await freeBytes(path.dirname(target)))) throw diskFull();
 }
 
 const diskFull = (cause?: unknown) =>
@@ -377,11 +377,10 @@ async function readBack(
     files += 1;
   }
   if (files !== expected.files || backup.missing.size !== expected.missing)
-    throw unreadable('What was written cannot be read back, so it was deleted.', {
-      action: 'Choose another disk: this one does not give back what it is given.',
-    });
+    throw unreadable('The backup holds other files than were written.');
 }
 
+/** What cannot be read of a backup that was written a moment ago says something of the disk. */
 function inWords(thrown: unknown): AppError {
   const error = toAppError(thrown);
   if (error.code !== 'BACKUP_UNREADABLE' && error.code !== 'PASSPHRASE_WRONG') return error;

@@ -1,4 +1,6 @@
 /** The clock of a site: consents are used while it is right, and the list of them is whole. */
+
+import { formatMinute } from '../shared/clock-words.ts';
 import { AppError } from '../shared/errors.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { consentStatus } from './consent.ts';
@@ -8,10 +10,9 @@ import { grantedPurposes } from './purpose-names.ts';
 export function clockFault(store: ReadOnlyStore): AppError | null {
   const fault = store.clock.fault();
   if (fault === null) return null;
-  const show = (time: string) => `${time.slice(0, 16).replace('T', ' ')} UTC`;
   return new AppError(
     'CLOCK_RAN_BACK',
-    `The clock of this machine shows ${show(fault.now)}, but it has shown ${show(fault.latest)} before.`,
+    `The clock of this machine shows ${formatMinute(fault.now)}, but it has shown ${formatMinute(fault.latest)} before.`,
   );
 }
 

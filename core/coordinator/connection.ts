@@ -5,6 +5,7 @@ import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import { createSerialQueue } from '../shared/serial.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import { collectBlobs } from '../store/retention.ts';
 import type { Store } from '../store/store.ts';
@@ -17,7 +18,6 @@ import {
   type DeclinedBody,
   type ManifestBody,
   maxManifestBytes,
-  sha256Schema,
   siteToCoordinator,
   writtenManifest,
 } from '../transport/messages.ts';

@@ -29,7 +29,7 @@ import { dismissalOf } from './admission.ts';
 import { configOf, pauseUnloadable, reading } from './readable-run.ts';
 import { createRunControls } from './run-controls.ts';
 import { createRunEngine, type RunEngine, type RunMessage, type RunPorts } from './run-engine.ts';
-import { isOver } from './run-reducer.ts';
+import { isOver } from './run-events.ts';
 import { completeRunConfig } from './run-settings.ts';
 import {
   type CoordinatorOverview,

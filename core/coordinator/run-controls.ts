@@ -4,8 +4,8 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { RunRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { RunEngine } from './run-engine.ts';
+import { isOver } from './run-events.ts';
 import { newestState } from './run-records.ts';
-import { isOver } from './run-reducer.ts';
 
 export interface RunControlsOptions {
   store: Store;

@@ -27,9 +27,10 @@ import {
 } from '../transport/messages.ts';
 import { longestReconnectMs } from '../transport/reconnection.ts';
 import { aggregateRound } from './close-round.ts';
+import { isOpen, isOver, type RunEffect, type RunEvent } from './run-events.ts';
 import { countTrainable, DamagedState, DamagedUpdate, openRunLedger } from './run-ledger.ts';
 import { loadRunState, recordAccuracy, reportedOn, UnrecordableClaim, writeRun } from './run-records.ts';
-import { isOpen, isOver, type RunEffect, type RunEvent, reduceRun } from './run-reducer.ts';
+import { reduceRun } from './run-reducer.ts';
 import type { Fault } from './sender-budget.ts';
 import { fetchStateAgain } from './state-recovery.ts';
 import { pauseAfter, troubleOf } from './trouble.ts';

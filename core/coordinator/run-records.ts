@@ -6,7 +6,8 @@ import type { Store } from '../store/store.ts';
 import type { Strategy } from '../strategy/strategy.ts';
 import type { AnnounceBody } from '../transport/messages.ts';
 import { epsilonSoFar } from './privacy-spent.ts';
-import { noUpdateReason, type RunState, type RunWrite } from './run-reducer.ts';
+import type { RunState, RunWrite } from './run-events.ts';
+import { noUpdateReason } from './run-reducer.ts';
 
 export interface RunRecords {
   readonly runId: string;

@@ -3,143 +3,29 @@
  * has the transition table. `run-engine.ts` carries the effects out in their order, and `run-records.ts` reads the state
  * back from the store: whatever an effect acts upon, an effect before it has written.
  */
-import type { RunConfig } from '../config/run-config.ts';
 import type { ErrorReport } from '../shared/errors.ts';
-import type { RoundRecord, RoundSiteRecord, RunPause, RunStatus } from '../store/records.ts';
+import type { RunPause, RunStatus } from '../store/records.ts';
 import { participantsOf, substitutesOf } from '../strategy/participation.ts';
-import type {
-  AnnounceBody,
-  DeclinedBody,
-  EvaluationBody,
-  ProgressBody,
-  ReceiptBody,
-} from '../transport/messages.ts';
 import { maxParticipants } from '../transport/messages.ts';
-
-export type RunRules = Pick<RunConfig, 'quorum' | 'participation' | 'seed' | 'rounds' | 'roundDeadlineMs'> & {
-  runId: string;
-  /** How long a site that lost its connection may hold up a round. */
-  offlineGraceMs: number;
-};
-
-export type SiteRow = Pick<RoundSiteRecord, 'status' | 'updateSha256' | 'reason'>;
-
-export interface RoundState extends Pick<RoundRecord, 'status' | 'deadlineAt' | 'closedAt' | 'participants'> {
-  sites: ReadonlyMap<string, SiteRow>;
-}
-
-export interface RunState {
-  status: RunStatus;
-  round: number;
-  /** The round of that number; null until it opens. */
-  current: RoundState | null;
-  /** Hash of the newest global state, which the open round starts from. */
-  newest: string;
-  /** Sites whose counts for that state are in. */
-  reported: ReadonlySet<string>;
-  /** Sites that the round waits for: who was here when it began or came since. Before it opens those of the round before. */
-  expected: ReadonlySet<string>;
-  /** Why nothing happens in the run now; null when it goes on. */
-  pause: RunPause | null;
-}
-
-/** The rest of the world at the moment of an event. */
-export interface Surroundings {
-  now: Date;
-  /** Sites that are enrolled, not revoked and connected. */
-  online: readonly string[];
-  /** How long ago a site was last connected; 0 when it is online. */
-  offlineForMs(siteId: string): number;
-}
-
-interface FromSite<Body> {
-  siteId: string;
-  body: Body;
-}
-
-export type RunEvent =
-  | { type: 'resumed' | 'looked' | 'sites-changed' | 'stopped' }
-  /**
-   * `row`: what the store has of the site in a round that is not the current one. `refusal`: why not a byte of the update
-   * is asked for, if it is not.
-   */
-  | ({ type: 'announced'; row: SiteRow | null; refusal: string | null } & FromSite<AnnounceBody>)
-  | ({ type: 'transferred' } & FromSite<AnnounceBody>)
-  /** `verdict`: number of values in a good update, or what is wrong with it. */
-  | ({ type: 'judged'; verdict: number | string } & FromSite<AnnounceBody>)
-  | ({ type: 'progressed' } & FromSite<ProgressBody>)
-  | ({ type: 'declined' } & FromSite<DeclinedBody>)
-  /** `reported`: sites with counts for that state in the store. */
-  | ({ type: 'evaluated'; reported: readonly string[] } & FromSite<EvaluationBody>)
-  | { type: 'aggregated'; round: number; resultSha256: string; reported: readonly string[] }
-  /** An update that was accepted stops the merge of all. */
-  | { type: 'unmergeable'; round: number; siteId: string; reason: string }
-  /** An update that was sent has other bytes here now. */
-  | { type: 'damaged'; round: number; siteId: string; updateSha256: string }
-  | { type: 'paused'; pause: RunPause }
-  /** The clock of this computer was set, forward or back (negative), while the process ran. */
-  | { type: 'clock-set'; byMs: number }
-  /** Also of a run that had failed. */
-  | { type: 'continued' }
-  | { type: 'failed'; failure: ErrorReport };
-
-/** To the store, each in one transaction. */
-export type RunWrite =
-  | {
-      type: 'open-round';
-      round: number;
-      startSha256: string;
-      deadlineAt: string;
-      participants: string[] | null;
-      members: string[];
-    }
-  | { type: 'record-members'; round: number; joined: string[] }
-  | { type: 'record-departure'; round: number; siteId: string }
-  | {
-      type: 'add-participants';
-      round: number;
-      participants: string[];
-      added: string[];
-      deadlineAt: string | null;
-    }
-  | ({ type: 'record-arrival' } & FromSite<AnnounceBody>)
-  | ({ type: 'accept-update'; parameters: number } & FromSite<AnnounceBody>)
-  /** Of the first nothing is here; the bytes of the second go. */
-  | ({ type: 'refuse-update' | 'reject-update'; reason: string } & FromSite<AnnounceBody>)
-  | { type: 'drop-update'; round: number; siteId: string; updateSha256: string; reason: string }
-  | { type: 'reopen-round'; round: number; deadlineAt: string }
-  | { type: 'move-deadline'; round: number; deadlineAt: string }
-  /** When it began and goes on, by the clock as it is now. */
-  | { type: 'move-pause'; pause: RunPause }
-  /** The update counts as announced again; the round is open again where there is a deadline. */
-  | { type: 'ask-again'; round: number; siteId: string; updateSha256: string; deadlineAt: string | null }
-  | { type: 'pause-run'; pause: RunPause }
-  | { type: 'continue-run'; status: RunStatus }
-  | ({ type: 'record-progress' } & FromSite<ProgressBody>)
-  | ({ type: 'record-absence' } & FromSite<DeclinedBody>)
-  | ({ type: 'record-evaluation' } & FromSite<EvaluationBody>)
-  | { type: 'record-accuracy'; stateSha256: string }
-  | { type: 'freeze-round'; round: number; absent: string[] }
-  | { type: 'end-run'; status: 'finished' | 'stopped' | 'failed'; failure: ErrorReport | null };
-
-export type RunEffect =
-  | RunWrite
-  /** Answered by the events `transferred` (in its own time), `judged` and `aggregated`. */
-  | ({ type: 'fetch' | 'judge' } & FromSite<AnnounceBody>)
-  | { type: 'aggregate'; round: number }
-  | { type: 'answer'; siteId: string; receipt: ReceiptBody }
-  /** Of one site, or of all. */
-  | { type: 'stop-transfers'; siteId: string | null }
-  | { type: 'publish' }
-  /** What the run needs no more of this round and those after it. */
-  | { type: 'tidy-up'; fromRound: number };
-
-export const isOver = ({ status }: Pick<RunState, 'status'>) =>
-  status === 'finished' || status === 'failed' || status === 'stopped';
-
-/** Whether updates for this round are still welcome. */
-export const isOpen = ({ status, round: current, current: state, pause }: RunState, round: number) =>
-  pause === null && status === 'running' && current === round && state?.status === 'open';
+import {
+  arrivalMs,
+  deadlineFrom,
+  isPast,
+  isRetryDue,
+  moveTimes,
+  withDeadlineAfter,
+} from './run-deadlines.ts';
+import {
+  isOpen,
+  isOver,
+  type RunContext,
+  type RunEffect,
+  type RunEvent,
+  type RunRules,
+  type RunState,
+  type SiteRow,
+  type Surroundings,
+} from './run-events.ts';
 
 /** What is not taken while the run is paused: sites say it again, and work that was under way is done again. */
 const waitsForPause: ReadonlySet<RunEvent['type']> = new Set([
@@ -165,14 +51,8 @@ export function reduceRun(
   return { state: withoutConsequence.has(event.type) ? after : advance(context, after), effects };
 }
 
-interface Context {
-  rules: RunRules;
-  around: Surroundings;
-  emit(...effects: RunEffect[]): void;
-}
-
 /** What an event itself changes. */
-function take(context: Context, state: RunState, event: RunEvent): RunState {
+function take(context: RunContext, state: RunState, event: RunEvent): RunState {
   const { emit } = context;
   if (state.pause !== null && waitsForPause.has(event.type)) return state;
   switch (event.type) {
@@ -226,7 +106,7 @@ function take(context: Context, state: RunState, event: RunEvent): RunState {
 }
 
 /** What comes next, looked at after every event. Safe to ask at any time. */
-function advance(context: Context, state: RunState): RunState {
+function advance(context: RunContext, state: RunState): RunState {
   const { rules, around } = context;
   if (state.pause !== null) return state;
   switch (state.status) {
@@ -265,11 +145,11 @@ const trains = ({ current }: RunState, siteId: string) => current?.participants?
 const receivedIn = ({ current }: RunState) =>
   [...(current?.sites.values() ?? [])].filter(({ status }) => status === 'received').length;
 
-const isWaitedFor = ({ rules, around }: Context, siteId: string) =>
+const isWaitedFor = ({ rules, around }: RunContext, siteId: string) =>
   around.offlineForMs(siteId) < rules.offlineGraceMs;
 
 /** Sites whose counts for the newest state may still come. */
-const awaitedOf = (context: Context, { expected, reported }: RunState) =>
+const awaitedOf = (context: RunContext, { expected, reported }: RunState) =>
   [...expected].filter((siteId) => !reported.has(siteId) && isWaitedFor(context, siteId));
 
 /** Sites that train in the current round and have not delivered, been refused or declined. */
@@ -281,15 +161,15 @@ function undecided({ current, expected }: RunState): string[] {
   });
 }
 
-const awaitedUpdates = (context: Context, state: RunState) =>
+const awaitedUpdates = (context: RunContext, state: RunState) =>
   undecided(state).filter((siteId) => isWaitedFor(context, siteId));
 
 /** Who can be counted on for a round that opens: a coordinator that has just been started has heard nobody yet. */
-const within = (context: Context, { expected }: RunState): string[] =>
+const within = (context: RunContext, { expected }: RunState): string[] =>
   [...new Set([...context.around.online, ...[...expected].filter((id) => isWaitedFor(context, id))])].sort();
 
 /** Whoever comes while no update is in belongs to the round; who comes later does when it works on it. */
-function joinOnline({ around, emit }: Context, state: RunState): RunState {
+function joinOnline({ around, emit }: RunContext, state: RunState): RunState {
   if (!isOpen(state, state.round) || receivedIn(state) > 0) return state;
   const joined = around.online.filter((siteId) => !state.expected.has(siteId));
   if (joined.length === 0) return state;
@@ -297,14 +177,7 @@ function joinOnline({ around, emit }: Context, state: RunState): RunState {
   return expect(state, ...joined);
 }
 
-const isPast = (now: Date, at: string | null, afterMs = 0) =>
-  at !== null && now.getTime() >= Date.parse(at) + afterMs;
-
-/** Beyond the deadline an update that was announced may still arrive, for as long as a site may take to come back. */
-const arrivalMs = ({ offlineGraceMs, roundDeadlineMs }: RunRules) =>
-  Math.min(offlineGraceMs, roundDeadlineMs / 2);
-
-function mayClose(context: Context, state: RunState): boolean {
+function mayClose(context: RunContext, state: RunState): boolean {
   const { rules, around } = context;
   const { deadlineAt, participants, sites } = state.current!;
   if (receivedIn(state) < rules.quorum) return false;
@@ -318,10 +191,7 @@ function mayClose(context: Context, state: RunState): boolean {
   return awaitedOf(context, state).every((id) => drawn.has(id) || sites.get(id)?.status === 'absent');
 }
 
-const deadlineFrom = ({ rules, around }: Context) =>
-  new Date(around.now.getTime() + rules.roundDeadlineMs).toISOString();
-
-function openRound(context: Context, state: RunState): RunState {
+function openRound(context: RunContext, state: RunState): RunState {
   const { rules, emit } = context;
   const { round, newest } = state;
   const deadlineAt = deadlineFrom(context);
@@ -342,7 +212,7 @@ function openRound(context: Context, state: RunState): RunState {
  * When so many participants went away or were refused that those who are left cannot reach the quorum, or when the
  * deadline has passed without it: then the round begins anew for the substitutes, and who comes late still counts.
  */
-function addSubstitutes(context: Context, state: RunState): RunState {
+function addSubstitutes(context: RunContext, state: RunState): RunState {
   const { rules, around, emit } = context;
   const { round, current } = state;
   if (current === null || current.participants === null) return state;
@@ -360,7 +230,7 @@ function addSubstitutes(context: Context, state: RunState): RunState {
 }
 
 /** After this no further update is welcome. */
-function freeze(context: Context, state: RunState): RunState {
+function freeze(context: RunContext, state: RunState): RunState {
   const absent = undecided(state);
   context.emit(
     { type: 'freeze-round', round: state.round, absent },
@@ -373,14 +243,14 @@ function freeze(context: Context, state: RunState): RunState {
 export const noUpdateReason = 'No update arrived before the round closed.';
 
 /** Sites that did not evaluate by now are left out of the accuracy of the state this round began with. */
-function aggregate({ emit }: Context, state: RunState): RunState {
+function aggregate({ emit }: RunContext, state: RunState): RunState {
   emit({ type: 'record-accuracy', stateSha256: state.newest }, { type: 'aggregate', round: state.round });
   return state;
 }
 
 /** The store has the result by now. */
 function closeRound(
-  context: Context,
+  context: RunContext,
   state: RunState,
   { round, resultSha256, reported }: Extract<RunEvent, { type: 'aggregated' }>,
 ): RunState {
@@ -401,7 +271,7 @@ function closeRound(
 
 /** The merge goes on with the others, if they are a quorum. */
 function dropUpdate(
-  context: Context,
+  context: RunContext,
   before: RunState,
   { round, siteId, reason }: Extract<RunEvent, { type: 'unmergeable' }>,
 ): RunState {
@@ -419,13 +289,13 @@ function dropUpdate(
 }
 
 /** What was received is no quorum any more: the round waits as it did before it froze. */
-function reopen(context: Context, state: RunState): RunState {
+function reopen(context: RunContext, state: RunState): RunState {
   const deadlineAt = deadlineFrom(context);
   context.emit({ type: 'reopen-round', round: state.round, deadlineAt }, { type: 'publish' });
   return { ...state, current: { ...state.current!, status: 'open', deadlineAt } };
 }
 
-function finishIfEvaluated(context: Context, state: RunState): RunState {
+function finishIfEvaluated(context: RunContext, state: RunState): RunState {
   const isLate = isPast(context.around.now, state.current!.deadlineAt);
   if (awaitedOf(context, state).length > 0 && !isLate) return state;
   context.emit({ type: 'record-accuracy', stateSha256: state.newest });
@@ -433,7 +303,7 @@ function finishIfEvaluated(context: Context, state: RunState): RunState {
 }
 
 function end(
-  { emit }: Context,
+  { emit }: RunContext,
   state: RunState,
   status: 'finished' | 'stopped' | 'failed',
   failure: ErrorReport | null,
@@ -445,7 +315,7 @@ function end(
 }
 
 function decline(
-  { emit }: Context,
+  { emit }: RunContext,
   state: RunState,
   { siteId, body }: Extract<RunEvent, { type: 'declined' }>,
 ): RunState {
@@ -461,58 +331,15 @@ function decline(
 }
 
 /** After a start of the process or the run: who was waited for gets as long to come back as any site that goes away. */
-function resume(context: Context, state: RunState): RunState {
+function resume(context: RunContext, state: RunState): RunState {
   context.emit({ type: 'tidy-up', fromRound: 0 });
   const resumed = isOver(state) || state.pause !== null ? state : withDeadlineAfter(context, state, 0);
   context.emit({ type: 'publish' });
   return joinOnline(context, resumed);
 }
 
-/**
- * No deadline passes within the grace, and none is further away than one that begins now: then the clock was ahead when it was
- * written down, and is right since.
- * @param heldUpMs for how long the run stood still: time that counts for no deadline
- */
-function withDeadlineAfter(context: Context, state: RunState, heldUpMs: number): RunState {
-  const { rules, around } = context;
-  const { deadlineAt } = state.current ?? { deadlineAt: null };
-  if (deadlineAt === null) return state;
-  const [least, most] = [rules.offlineGraceMs, Math.max(rules.offlineGraceMs, rules.roundDeadlineMs)];
-  const leftMs = Date.parse(deadlineAt) + heldUpMs - around.now.getTime();
-  const boundedMs = Math.min(most, Math.max(least, leftMs));
-  return moveDeadline(context, state, boundedMs - leftMs + heldUpMs);
-}
-
-function moveDeadline({ emit }: Context, state: RunState, byMs: number): RunState {
-  const { current, round } = state;
-  if (current === null || current.deadlineAt === null || current.status === 'aggregating' || byMs === 0)
-    return state;
-  const deadlineAt = new Date(Date.parse(current.deadlineAt) + byMs).toISOString();
-  emit({ type: 'move-deadline', round, deadlineAt });
-  return { ...state, current: { ...current, deadlineAt } };
-}
-
-/** What is due is due after as long as before: no clock that somebody sets ends a round, or makes it wait for days. */
-function moveTimes(context: Context, state: RunState, byMs: number): RunState {
-  if (isOver(state)) return state;
-  const moved = moveDeadline(context, state, byMs);
-  const pause = moved.pause && movedPause(moved.pause, byMs);
-  if (pause !== null) context.emit({ type: 'move-pause', pause });
-  context.emit({ type: 'publish' });
-  return { ...moved, pause };
-}
-
-const movedPause = (pause: RunPause, byMs: number): RunPause => {
-  const later = (at: string) => new Date(Date.parse(at) + byMs).toISOString();
-  return { ...pause, since: later(pause.since), retryAt: pause.retryAt && later(pause.retryAt) };
-};
-
-/** Also where the pause began in what is the future now: the clock was set back while nobody ran. */
-const isRetryDue = ({ around: { now } }: Context, { pause }: RunState): boolean =>
-  pause?.retryAt != null && (isPast(now, pause.retryAt) || !isPast(now, pause.since));
-
 /** What a person asks for takes the place of a trouble: the run does not go on by itself then. */
-function pause({ emit }: Context, state: RunState, given: RunPause): RunState {
+function pause({ emit }: RunContext, state: RunState, given: RunPause): RunState {
   if (isOver(state) || (state.pause !== null && given.kind !== 'asked')) return state;
   const since = state.pause?.since ?? given.since;
   const paused = { ...given, since };
@@ -520,7 +347,7 @@ function pause({ emit }: Context, state: RunState, given: RunPause): RunState {
   return { ...state, pause: paused };
 }
 
-function goOn(context: Context, state: RunState): RunState {
+function goOn(context: RunContext, state: RunState): RunState {
   const { around, emit, rules } = context;
   if (state.pause === null && state.status !== 'failed') return state;
   const status = state.status === 'failed' ? statusBeforeFailure(rules, state) : state.status;
@@ -540,7 +367,7 @@ function statusBeforeFailure({ rounds }: RunRules, { round, current }: RunState)
 
 /** A site keeps what it sent until the round has closed. Until it is here again a round that was being merged is open. */
 function askAgain(
-  context: Context,
+  context: RunContext,
   state: RunState,
   { round, siteId, updateSha256 }: Extract<RunEvent, { type: 'damaged' }>,
 ): RunState {
@@ -560,7 +387,7 @@ function askAgain(
 type UpdateEvent = Extract<RunEvent, { type: 'announced' | 'transferred' | 'judged' }>;
 
 /** The way of an update: announced, fetched, judged, answered. */
-function takeUpdate({ rules, emit }: Context, state: RunState, event: UpdateEvent): RunState {
+function takeUpdate({ rules, emit }: RunContext, state: RunState, event: UpdateEvent): RunState {
   const { siteId, body } = event;
   const { round, update } = body;
   const isCurrent = round === state.round && state.current !== null;

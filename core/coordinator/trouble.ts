@@ -45,7 +45,7 @@ const remedies: Partial<Record<ErrorCode, Remedy>> = {
 const mostTries = 8;
 const firstRetryMs = 2_000;
 /** No try waits longer for the next one. */
-export const longestRetryMs = 300_000;
+const longestRetryMs = 300_000;
 
 /** What the system says of a file that it does not give. */
 const refusedBySystem: ReadonlySet<unknown> = new Set(['EACCES', 'EPERM', 'EROFS', 'EIO']);

@@ -2,13 +2,13 @@
 import { z } from 'zod';
 import { normalisePseudonym } from '../consent/pseudonym.ts';
 import { AppError } from '../shared/errors.ts';
+import { sha256Schema as ref } from '../shared/sha256-schema.ts';
 import { quote } from '../shared/visible-text.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { findLookAlikes, type LookAlike } from './tables/look-alikes.ts';
 import type { TableRequest } from './tables/request.ts';
 
 const setting = 'import.lookAlikes';
-const ref = z.string().regex(/^[0-9a-f]{64}$/);
 const answersSchema = z.strictObject({
   /** Written so, to the subject that is meant. */
   same: z.record(ref, ref),

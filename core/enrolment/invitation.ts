@@ -3,6 +3,7 @@ import { createHash, createPrivateKey, type KeyObject, randomBytes } from 'node:
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { rawPublicKey } from '../transport/signature.ts';
 import { isTopicName } from '../transport/topics.ts';
 
@@ -14,7 +15,7 @@ const invitationSchema = z.strictObject({
   /** Where to enrol when it is not the broker's usual address (external brokers). */
   enrolmentUrl: z.string().max(300).optional(),
   /** SHA-256 of the authority's certificate, lower-case hexadecimal. */
-  caFingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+  caFingerprint: sha256Schema,
   /** Ed25519, base64url of the raw 32 bytes. */
   coordinatorPublicKey: z.base64url().length(43),
   /** 32 random bytes, base64url. */

@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
+import { sha256Schema as hash } from '../shared/sha256-schema.ts';
 
 export const bundleVersion = 1;
 /** Of one line: a contract names every tensor of a network. */
@@ -14,7 +15,6 @@ export const maxLineBytes = 16 * 2 ** 20;
 export const maxBundleBytes = 4 * 2 ** 30;
 export const maxRows = 5_000_000;
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const id = z.string().min(1).max(200);
 const time = z.string().max(40);
 const round = z.int().min(-1).max(1_000_000);

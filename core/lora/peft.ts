@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { makeFolder } from '../store/make-folder.ts';
@@ -37,7 +38,7 @@ const positive = z.number().positive();
 const annealSchema = z.object({
   /** 2 where `unfolded` names layers, which a reader of 1 would take for what they are not. */
   formatVersion: z.union([z.literal(1), z.literal(2)]),
-  baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  baseSha256: sha256Schema,
   classes: z.array(z.string()),
   layers: z.array(
     z.object({

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { canonicalJson } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 import {
   basePrefix,
@@ -30,7 +31,7 @@ const formatVersion = '1';
 const metadataSchema = z.object({
   format: z.literal(format),
   formatVersion: z.literal(formatVersion),
-  baseSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  baseSha256: sha256Schema,
   classes: z.string(),
   lora: z.string(),
 });

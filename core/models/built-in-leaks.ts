@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { jsonText } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { makeFolder } from '../store/make-folder.ts';
@@ -15,9 +16,7 @@ const mostReports = 100;
 
 const fileSchema = z.strictObject({
   formatVersion: z.literal(1),
-  reports: z
-    .array(z.strictObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/), leak: leakReportSchema }))
-    .max(mostReports),
+  reports: z.array(z.strictObject({ sha256: sha256Schema, leak: leakReportSchema })).max(mostReports),
 });
 
 async function readReports(modelsFolder: string): Promise<z.infer<typeof fileSchema>['reports']> {

@@ -1,12 +1,13 @@
 /** Copies a base model into the models folder: whole, checked, and under a name that nothing else has. */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { access, constants, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { access, constants, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { LeakReport } from '../config/leak-report.ts';
 import { invalid } from '../lora/safetensors.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { syncFolder } from '../store/atomic-file.ts';
+import { freeBytes } from '../store/free-space.ts';
 import { findInstalledModel, type ModelManifest, modelIdSchema, writeManifest } from './installed-models.ts';
 import {
   findModelSource,
@@ -121,8 +122,7 @@ function taken(id: string): AppError {
 async function requireSpace(modelsFolder: string, source: ModelSource): Promise<void> {
   let neededBytes = 0;
   for (const name of source.files) neededBytes += await sizeOfSource(join(source.folder, name));
-  const { bavail, bsize } = await statfs(modelsFolder);
-  if (neededBytes > bavail * bsize) {
+  if (neededBytes > (await freeBytes(modelsFolder))) {
     throw new AppError('DISK_FULL', 'The disk that holds the data folder has no room for this model.');
   }
 }

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { alignmentSchema } from '../config/alignment.ts';
 import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
+import { sha256Schema as hash } from '../shared/sha256-schema.ts';
 import { jsonText, plural } from '../shared/text.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import type { BaseModel, Preprocessing } from './base-model.ts';
@@ -24,7 +25,6 @@ export const modelIdSchema = z
   .max(64)
   .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must consist of lowercase letters, digits, dots and dashes');
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const perChannel = z.array(z.number()).length(3);
 
 const preprocessingSchema: z.ZodType<Preprocessing> = z.strictObject({

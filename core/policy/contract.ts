@@ -8,6 +8,7 @@ import { alignmentSchema, originalAlignment } from '../config/alignment.ts';
 import { type RunConfig, runConfigSchema } from '../config/run-config.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { hashJson } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { elementCount } from '../shared/tensor.ts';
 import { contributorsOf } from '../strategy/participation.ts';
 import { createLeaves, leavesSchema } from './leaves.ts';
@@ -28,7 +29,7 @@ export const contractSchema = z.strictObject({
   settings: runConfigSchema,
   baseModel: z.strictObject({
     name: z.string().max(200),
-    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    sha256: sha256Schema,
     origin: z.string().max(500),
     weights: count,
     inputSize: count,

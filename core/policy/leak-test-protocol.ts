@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { alignmentSchema } from '../config/alignment.ts';
 import { leakReportSchema } from '../config/leak-report.ts';
 import { errorReportSchema } from '../shared/errors.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 
 const name = z.string().min(1).max(4_096);
 
@@ -33,7 +34,7 @@ export const leakReplySchema = z.discriminatedUnion('type', [
   /** `sha256`: identity of the model that was measured. */
   z.strictObject({
     type: z.literal('done'),
-    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    sha256: sha256Schema,
     report: leakReportSchema,
   }),
   z.strictObject({ type: z.literal('failed'), error: errorReportSchema }),

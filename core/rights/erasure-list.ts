@@ -5,15 +5,15 @@
  */
 import { z } from 'zod';
 import { AppError } from '../shared/errors.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { jsonText } from '../shared/text.ts';
 import { readNamedFile } from '../store/atomic-file.ts';
 import { erasedAction } from '../store/audit.ts';
 import type { ReadOnlyStore, Store } from '../store/store.ts';
 
-export const subjectRefSchema = z.string().regex(/^[0-9a-f]{64}$/);
 const tombstoneSchema = z.strictObject({
   /** Keyed hash of the pseudonym (`subjects.refOf`). */
-  subject: subjectRefSchema,
+  subject: sha256Schema,
   /** When the erasure was asked for, ISO 8601 UTC; null where only the hash is known. */
   askedAt: z.iso.datetime().nullable(),
 });
@@ -38,7 +38,7 @@ const bundleLine = z.object({
   row: z.object({ action: z.literal(erasedAction), at: z.iso.datetime(), details: z.string() }),
 });
 const bundleHeader = z.object({ anneal: z.literal('evidence') });
-const erasedDetails = z.object({ subject: subjectRefSchema });
+const erasedDetails = z.object({ subject: sha256Schema });
 
 const mostBytes = 512 * 2 ** 20;
 

@@ -1,4 +1,7 @@
-/** How far clocks are apart, for people. */
+/** Times, and how far clocks are apart, for people. */
+
+/** `2026-11-30 20:48 UTC`. @param time ISO 8601 UTC */
+export const formatMinute = (time: string): string => `${time.slice(0, 16).replace('T', ' ')} UTC`;
 
 const units = [
   ['day', 24 * 3_600_000],

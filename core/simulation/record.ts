@@ -10,9 +10,9 @@ import { sitePolicySchema } from '../config/site-policy.ts';
 import { galleryMetricsSchema } from '../evaluation/merge-galleries.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
+import { sha256Schema as hash } from '../shared/sha256-schema.ts';
 import { stageSchema } from '../strategy/strategy.ts';
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
 const share = z.number().min(0).max(1);
 

@@ -4,7 +4,7 @@
  * so often at most, and never where this site adds noise, because noise that is drawn twice can be averaged.
  */
 import { z } from 'zod';
-import { preparingRounds, runConfigSchema } from '../config/run-config.ts';
+import { preparingRounds } from '../config/run-config.ts';
 import { hasLostConsent, isOutdated } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
 import { countSteps } from '../engine/batches.ts';
@@ -13,7 +13,7 @@ import type { ReadOnlyStore, Store } from '../store/store.ts';
 import { chunkBytes, type ManifestBody } from '../transport/messages.ts';
 import type { RoundContext } from './round-state.ts';
 import type { SitePorts } from './site-node.ts';
-import { forgetUpdate, saysLoss, updateLost } from './site-records.ts';
+import { addsNoise, forgetUpdate, saysLoss, updateLost } from './site-records.ts';
 
 /** How often the rounds of one run may be asked for again with other states than before. */
 export const mostReturns = 3;
@@ -37,11 +37,6 @@ function known(store: Pick<ReadOnlyStore, 'settings'>, runId: string): Return | 
   return old?.runId === runId ? old : null;
 }
 const keep = (store: Store, back: Return): void => store.settings.set(settingOf(back.runId), back);
-
-const addsNoise = (store: ReadOnlyStore, runId: string): boolean => {
-  const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
-  return config === undefined || config.privacy?.at === 'site';
-};
 
 /** What is settled of the rounds that come again is open again; where this site adds noise only what can be sent as it was. */
 export function repeatRounds(store: Store, siteId: string, { runId, round, phase }: ManifestBody): void {

@@ -1,9 +1,9 @@
 /** What a site says of a store that went back in time, and what of it people have to do. */
+
+import { formatMinute } from '../shared/clock-words.ts';
 import { AppError } from '../shared/errors.ts';
 import { plural } from '../shared/text.ts';
 import type { Restored } from '../store/restored.ts';
-
-const show = (time: string) => `${time.slice(0, 16).replace('T', ' ')} UTC`;
 
 /** For the screens of this site: what is missing is said only as far as it is certain. */
 export function restoredProblem({ how, missing, since }: Restored): AppError {
@@ -17,7 +17,7 @@ export function restoredProblem({ how, missing, since }: Restored): AppError {
       : missing === 0
         ? 'Nothing that the coordinator knows of is missing in the audit trail.'
         : `At least ${plural(missing, 'entry', 'entries')} of the audit trail ${missing === 1 ? 'is' : 'are'} missing.`;
-  const from = since === null ? '' : ` Certain is only what was recorded until ${show(since)}.`;
+  const from = since === null ? '' : ` Certain is only what was recorded until ${formatMinute(since)}.`;
   return new AppError('SITE_RESTORED', `${what} ${lost}${from}`);
 }
 

@@ -13,6 +13,7 @@ import { type Arrivals, broken, createArrivals } from '../policy/arrivals.ts';
 import { createLeaves, type Leaves } from '../policy/leaves.ts';
 import { toAppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { writeFileAtomically } from '../store/atomic-file.ts';
 import { readOwnBlob } from '../store/read-own-blob.ts';
 import { onMergedWeights } from '../strategy/frozen-base-delta.ts';
@@ -26,7 +27,7 @@ import {
   globalForm,
   isPlainFile,
 } from '../strategy/wire/wire.ts';
-import { type BlobReference, sha256Schema } from '../transport/messages.ts';
+import type { BlobReference } from '../transport/messages.ts';
 import { createFrozenBaseMerge } from './frozen-base-merge.ts';
 import {
   decodeLocalParameters,

@@ -29,7 +29,7 @@ export function recordRun(store: Store, current: ManifestBody): void {
   store.transaction(() => {
     if (store.runs.get(runId) === null) store.runs.insert({ id: runId, config: current.config });
     // A coordinator has one run at a time. It may have ended unseen, or be unknown to a coordinator that went back.
-    for (const { id } of store.runs.list().filter((run) => run.finishedAt === null && run.id !== runId))
+    for (const { id } of store.runs.unfinished().filter((run) => run.id !== runId))
       store.runs.update(id, { status: 'stopped', finishedAt: store.now() });
     const over = phase === 'finished' || phase === 'stopped';
     const status = phase === 'train' ? 'running' : phase === 'evaluate' ? 'evaluating' : phase;
@@ -332,8 +332,8 @@ export function forgetUpdate(
 /** Runs that are not over and of which something was announced that nobody has received yet. */
 export function announcedRuns(store: ReadOnlyStore): string[] {
   return store.runs
-    .list()
-    .filter(({ id, finishedAt }) => finishedAt === null && isAnnounced(store, id))
+    .unfinished()
+    .filter(({ id }) => isAnnounced(store, id))
     .map(({ id }) => id);
 }
 
@@ -343,8 +343,8 @@ export const updateLost = 'The site has lost its update of this round, and may n
 const isAnnounced = (store: ReadOnlyStore, runId: string) =>
   store.roundSites.listOfRun(runId).some(({ status }) => status === 'announced');
 
-/** Also where nobody can tell. */
-function addsNoise(store: ReadOnlyStore, runId: string): boolean {
+/** Whether this site adds noise to its updates of a run; also where nobody can tell. */
+export function addsNoise(store: ReadOnlyStore, runId: string): boolean {
   const config = runConfigSchema.safeParse(store.runs.get(runId)?.config).data;
   return config === undefined || config.privacy?.at === 'site';
 }

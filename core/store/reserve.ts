@@ -3,9 +3,10 @@
  * is made again when there is room.
  */
 import { randomFillSync } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { AppError } from '../shared/errors.ts';
+import { freeBytesNow } from './free-space.ts';
 
 /** A withdrawal takes some pages of the database and of its log, an erasure the rows of one person. */
 const reserveBytes = 4 * 2 ** 20;
@@ -28,12 +29,7 @@ export interface Reserve {
 
 export function createReserve(folder: string): Reserve {
   const file = path.join(folder, 'reserve');
-  /** To unprivileged users of this file system, as Anneal is one. */
-  const freeBytes = () => {
-    const { bavail, bsize } = statfsSync(folder);
-    return bavail * bsize;
-  };
-  const isLow = () => freeBytes() < lowBytes;
+  const isLow = () => freeBytesNow(folder) < lowBytes;
   return {
     get isSafe() {
       try {
@@ -44,7 +40,7 @@ export function createReserve(folder: string): Reserve {
     },
     ensure() {
       try {
-        if (existsSync(file) || freeBytes() < leastFreeBytes) return;
+        if (existsSync(file) || freeBytesNow(folder) < leastFreeBytes) return;
         writeFull(file);
       } catch {
         rmSync(file, { force: true });

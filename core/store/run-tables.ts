@@ -53,6 +53,8 @@ export function createRuns(db: Sqlite, now: () => string) {
   const get = (id: string) => rows.get('WHERE id = @id', { id });
   return {
     get,
+    /** Those that are not over, the newest first. */
+    unfinished: () => rows.all(`WHERE finished_at IS NULL ${newestFirst}`),
     /** Newest first. */
     list: () => rows.all(newestFirst),
     /** The newest run that is waiting, running or evaluating. */

@@ -106,7 +106,7 @@ interface Readers {
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
-  runs: 'get' | 'list' | 'current';
+  runs: 'get' | 'list' | 'unfinished' | 'current';
   rounds: 'get' | 'listOfRun';
   roundSites: 'get' | 'list' | 'listOfRun';
   roundMembers: 'of';

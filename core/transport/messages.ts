@@ -7,12 +7,12 @@ import { evaluationCountsSchema } from '../evaluation/check-counts.ts';
 import { maxImages } from '../evaluation/counts.ts';
 import { AppError } from '../shared/errors.ts';
 import { canonicalJson } from '../shared/hash.ts';
+import { sha256Schema } from '../shared/sha256-schema.ts';
 import { plural } from '../shared/text.ts';
 import { roundPlanSchema } from '../strategy/strategy.ts';
 import { signedPositionSchema } from './position.ts';
 import { trailBoxSchema } from './trail-box.ts';
 
-export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const runIdSchema = z.string().min(1).max(64);
 const roundSchema = z.int().min(0).max(1_000_000);
 /** Optimiser steps: more than ten million images take in a thousand epochs of batches of ten. */

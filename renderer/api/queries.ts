@@ -59,6 +59,9 @@ export type KeyWord = Extract<KeyOf<(typeof keys)[keyof typeof keys]>, readonly 
 const livelyMs = 5_000;
 const calmMs = 30_000;
 
+/** Milliseconds that an answer about one person is kept once no page shows it. */
+const aboutOnePerson = 0;
+
 export const useStatus = () =>
   useQuery<AgentStatus>({
     queryKey: keys.status,
@@ -135,6 +138,7 @@ export const useSubject = (pseudonym: string) =>
   useQuery<SubjectDetail>({
     queryKey: keys.subject(pseudonym),
     queryFn: () => api.subjects.get.query({ pseudonym }),
+    gcTime: aboutOnePerson,
   });
 
 /** Pictures come a page at a time. */
@@ -146,12 +150,14 @@ export const useSubjectImages = (pseudonym: string, page: number) =>
     queryFn: () =>
       api.subjects.images.query({ pseudonym, offset: (page - 1) * imagesPerPage, limit: imagesPerPage }),
     placeholderData: keepPreviousData,
+    gcTime: aboutOnePerson,
   });
 
 export const useTrace = (pseudonym: string) =>
   useQuery<TraceReport>({
     queryKey: keys.trace(pseudonym),
     queryFn: () => api.rights.trace.query({ pseudonym }),
+    gcTime: aboutOnePerson,
   });
 
 export const useCoordinatorOverview = () =>

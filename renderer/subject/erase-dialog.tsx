@@ -1,5 +1,6 @@
 import { Alert, Button, Group, List, Modal, Stack, Text, TextInput } from '@mantine/core';
 import { IconCircleCheck, IconDownload } from '@tabler/icons-react';
+import { useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
 import type { SubjectDetail } from '../../core/api/subject-contract.ts';
@@ -21,8 +22,16 @@ export function EraseDialog({ subject, onClose }: EraseDialogProps) {
   const [typed, setTyped] = useState('');
   const isTyped = typed.trim().normalize('NFC') === pseudonym.normalize('NFC');
   const [, navigate] = useLocation();
+  const queries = useQueryClient();
   // Nothing is asked for again yet: the page below is about somebody who is not here any more.
-  const erase = useAction(() => api.rights.erase.mutate({ pseudonym }), { changes: [], ownErrors: true });
+  const erase = useAction(() => api.rights.erase.mutate({ pseudonym }), {
+    changes: [],
+    ownErrors: true,
+    // Answers of other pages name the person: a list must not show them, not even until it is asked for again.
+    onSuccess: ({ erased }) => {
+      if (erased != null) queries.removeQueries({ type: 'inactive' });
+    },
+  });
   const leave = () => navigate('/dataset');
   if (erase.data?.proposed != null)
     return (

@@ -1,6 +1,7 @@
 /** An update that was announced in time is waited for beyond the deadline while it may still arrive, within bounds. */
 import { expect, test } from 'vitest';
-import { type RunState, reduceRun } from '../../core/coordinator/run-reducer.ts';
+import type { RunState } from '../../core/coordinator/run-events.ts';
+import { reduceRun } from '../../core/coordinator/run-reducer.ts';
 
 const minuteMs = 60_000;
 const startMs = Date.parse('2026-11-30T12:00:00.000Z');

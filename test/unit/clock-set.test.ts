@@ -1,12 +1,8 @@
 /** A clock that is set while a run goes on, or between two starts: the time that is left for a round stays what it was. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { dismissalOf } from '../../core/coordinator/admission.ts';
-import {
-  type RunEffect,
-  type RunEvent,
-  type RunState,
-  reduceRun,
-} from '../../core/coordinator/run-reducer.ts';
+import type { RunEffect, RunEvent, RunState } from '../../core/coordinator/run-events.ts';
+import { reduceRun } from '../../core/coordinator/run-reducer.ts';
 import { watchWallClock } from '../../core/coordinator/wall-clock.ts';
 import type { SiteRecord } from '../../core/store/records.ts';
 import { type LoneRun, openLoneRun, runId } from '../fixtures/lone-run.ts';

@@ -1,18 +1,14 @@
 /** Counts that may not leave any more: they do not wait for ever, and nobody waits for them. Store and site are real. */
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { heldOutImages, recordEvaluationCohort } from '../../core/consent/cohort.ts';
 import { recordConsent, withdrawConsent } from '../../core/consent/consent.ts';
-import { startTrainer } from '../../core/engine/trainer.ts';
-import { silentLogger } from '../../core/shared/logger.ts';
 import { countsKeptBack, takeBackCounts } from '../../core/site/may-leave.ts';
-import { createSite } from '../../core/site/site.ts';
-import type { SiteMessage, SiteNode } from '../../core/site/site-node.ts';
-import { createBlobStore } from '../../core/store/blobs.ts';
-import { knownToSite, manifestOf } from '../fixtures/manifests.ts';
-import { addImage, openTestStore, type TestStore, temporaryFolder } from '../fixtures/store.ts';
+import type { SiteMessage } from '../../core/site/site-node.ts';
+import { openIdleSite } from '../fixtures/idle-site.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
+import { addImage, openTestStore, type TestStore } from '../fixtures/store.ts';
 
 const stateSha256 = '1'.repeat(64);
 const config = defaultRunConfig({
@@ -61,33 +57,6 @@ test('a clock that ran back is no end: they wait until it is right', () => {
   expect(waiting()).toEqual(['evaluation']);
 });
 
-async function withSite(work: (site: SiteNode, sent: SiteMessage[]) => Promise<void>): Promise<void> {
-  using folder = temporaryFolder();
-  const trainer = startTrainer();
-  const sent: SiteMessage[] = [];
-  const site = createSite({
-    ...{ siteId: 'site', siteName: 'clinic', store: opened.store, trainer, logger: silentLogger },
-    blobs: createBlobStore(folder.dir),
-    ports: {
-      enqueue: (message) => void sent.push(message),
-      retractAnnouncement: () => {},
-      flush: () => {},
-      sendProgress: () => {},
-      fetch: async () => {},
-    },
-    workFolder: join(folder.dir, 'work'),
-    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
-    ...knownToSite,
-    ...{ onChange: () => {}, onProgress: () => {} },
-  });
-  try {
-    await work(site, sent);
-  } finally {
-    await site.close();
-    await trainer.close();
-  }
-}
-
 const state = { sha256: stateSha256, sizeBytes: 1, chunkBytes: 1024 };
 const keptBack = (sent: readonly SiteMessage[]) =>
   sent.filter((message) => message.type === 'declined' && message.body.reason === countsKeptBack);
@@ -97,14 +66,14 @@ test.each([
   ['a round that this site was not drawn for', 0, { participants: ['another'] }, 1],
   ['a round that it trains in, whose update is waited for', 0, {}, 0],
 ])('of %s: the coordinator hears it', async (_, round, asked, times) => {
-  await withSite(async (site, sent) => {
-    site.receiveManifest(manifestOf(config, null, round, state, asked));
+  await using idle = openIdleSite(opened.store);
+  const { site, sent } = idle;
+  site.receiveManifest(manifestOf(config, null, round, state, asked));
 
-    withdraw();
-    // Listeners hear of it behind the transaction.
-    await Promise.resolve();
+  withdraw();
+  // Listeners hear of it behind the transaction.
+  await Promise.resolve();
 
-    expect(waiting()).toEqual([]);
-    expect(keptBack(sent)).toHaveLength(times);
-  });
+  expect(waiting()).toEqual([]);
+  expect(keptBack(sent)).toHaveLength(times);
 });

@@ -1,16 +1,10 @@
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RunConfig } from '../../core/config/run-config.ts';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import { strategyNameSchema } from '../../core/config/setting.ts';
-import { startTrainer } from '../../core/engine/trainer.ts';
 import { contractOf } from '../../core/policy/contract.ts';
-import { silentLogger } from '../../core/shared/logger.ts';
 import { checkManifest } from '../../core/site/approval.ts';
-import { createSite } from '../../core/site/site.ts';
-import type { SiteMessage } from '../../core/site/site-node.ts';
 import { recordRun } from '../../core/site/site-records.ts';
-import { createBlobStore } from '../../core/store/blobs.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';
 import type { RoundPlan } from '../../core/strategy/strategy.ts';
 import {
@@ -19,9 +13,10 @@ import {
   parseManifest,
   writtenManifest,
 } from '../../core/transport/messages.ts';
-import { askedBy, manifestOf as honestManifest, knownToSite } from '../fixtures/manifests.ts';
+import { openIdleSite } from '../fixtures/idle-site.ts';
+import { askedBy, manifestOf as honestManifest } from '../fixtures/manifests.ts';
 import { shapeOnlyBase } from '../fixtures/random-state.ts';
-import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
+import { openTestStore } from '../fixtures/store.ts';
 
 const base = shapeOnlyBase();
 const run = (change: Partial<RunConfig> = {}) =>
@@ -188,31 +183,9 @@ describe('a manifest of another version', () => {
 });
 
 test('a site does not work by such a manifest, shows why, and tells the coordinator not to wait', async () => {
-  using folder = temporaryFolder();
   using opened = openTestStore();
-  await using trainer = startTrainer();
-  const sent: SiteMessage[] = [];
-  const site = createSite({
-    siteId: 'site',
-    siteName: 'clinic',
-    store: opened.store,
-    blobs: createBlobStore(folder.dir),
-    trainer,
-    ports: {
-      enqueue: (message) => void sent.push(message),
-      retractAnnouncement: () => {},
-      flush: () => {},
-      sendProgress: () => {},
-      fetch: async () => {},
-    },
-    logger: silentLogger,
-    workFolder: join(folder.dir, 'work'),
-    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
-    ...knownToSite,
-    autoApprove: true,
-    onChange: () => {},
-    onProgress: () => {},
-  });
+  await using idle = openIdleSite(opened.store, { autoApprove: true });
+  const { site, sent } = idle;
 
   site.receiveManifest(manifestOf(run(), 0, { mode: 'full', rank: 0 }));
 
@@ -220,7 +193,6 @@ test('a site does not work by such a manifest, shows why, and tells the coordina
   expect(site.problem).toMatchObject({ code: 'CONTRACT_BROKEN', message: expect.stringContaining('"mode"') });
   expect(sent.map(({ type }) => type)).toEqual(['declined']);
   expect(opened.store.runs.list()).toEqual([]);
-  await site.close();
 });
 
 test('a manifest has on the wire the fields of protocol 2', () => {

@@ -6,20 +6,20 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
 import {
-  loadRunState,
-  type RunRecords,
-  recordAccuracy,
-  writeRun,
-} from '../../core/coordinator/run-records.ts';
-import {
   isOpen,
   isOver,
   type RunEffect,
   type RunEvent,
   type RunRules,
   type RunState,
-  reduceRun,
-} from '../../core/coordinator/run-reducer.ts';
+} from '../../core/coordinator/run-events.ts';
+import {
+  loadRunState,
+  type RunRecords,
+  recordAccuracy,
+  writeRun,
+} from '../../core/coordinator/run-records.ts';
+import { reduceRun } from '../../core/coordinator/run-reducer.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import type { RoundRecord } from '../../core/store/records.ts';
 import { getStrategy } from '../../core/strategy/registry.ts';

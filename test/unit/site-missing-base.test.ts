@@ -2,12 +2,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test, vi } from 'vitest';
 import { defaultRunConfig } from '../../core/config/run-config.ts';
-import { startTrainer } from '../../core/engine/trainer.ts';
 import { createCatalogue } from '../../core/models/catalogue.ts';
-import { silentLogger } from '../../core/shared/logger.ts';
-import { createSite } from '../../core/site/site.ts';
-import { createBlobStore } from '../../core/store/blobs.ts';
-import { knownToSite, manifestOf } from '../fixtures/manifests.ts';
+import { openIdleSite } from '../fixtures/idle-site.ts';
+import { manifestOf } from '../fixtures/manifests.ts';
 import { openTestStore, temporaryFolder } from '../fixtures/store.ts';
 
 const model = fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url));
@@ -18,28 +15,8 @@ test('a site that is asked for approval hears at once that it lacks the base mod
   const elsewhere = createCatalogue(join(folder.dir, 'elsewhere'));
   const { sha256 } = await elsewhere.import(model, { id: 'dino' });
   const catalogue = createCatalogue(join(folder.dir, 'models'));
-  await using trainer = startTrainer();
-  const site = createSite({
-    siteId: 'site',
-    siteName: 'clinic',
-    store: opened.store,
-    blobs: createBlobStore(folder.dir),
-    trainer,
-    catalogue,
-    ports: {
-      enqueue: () => {},
-      retractAnnouncement: () => {},
-      flush: () => {},
-      sendProgress: () => {},
-      fetch: async () => {},
-    },
-    logger: silentLogger,
-    workFolder: join(folder.dir, 'work'),
-    compute: () => ({ engine: 'onnxruntime', device: 'cpu', threads: 1 }),
-    ...knownToSite,
-    onChange: () => {},
-    onProgress: () => {},
-  });
+  await using idle = openIdleSite(opened.store, { catalogue });
+  const { site } = idle;
   const config = defaultRunConfig({ baseId: 'dino', baseSha256: sha256, classes: ['a', 'b'], quorum: 3 });
 
   site.receiveManifest(
@@ -55,5 +32,4 @@ test('a site that is asked for approval hears at once that it lacks the base mod
   expect(site.problem?.action).toContain(sha256);
   await catalogue.import(model, { id: 'dino' });
   await vi.waitFor(() => expect(site.problem).toBeNull(), { timeout: 15_000 });
-  await site.close();
 });

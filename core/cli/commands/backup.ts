@@ -11,9 +11,11 @@ import { createEstimate, type Steps } from '../../backup/progress.ts';
 import { type Restored, restoreBackup } from '../../backup/restore-backup.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/verify-backup.ts';
 import { ownerName } from '../../people/names.ts';
-import { readErasures, subjectRefSchema, type Tombstone } from '../../rights/erasure-list.ts';
+import { readErasures, type Tombstone } from '../../rights/erasure-list.ts';
+import { formatMinute } from '../../shared/clock-words.ts';
 import { AppError } from '../../shared/errors.ts';
 import { silentLogger } from '../../shared/logger.ts';
+import { sha256Schema } from '../../shared/sha256-schema.ts';
 import { plural } from '../../shared/text.ts';
 import { formatBytes, formatTable } from '../format.ts';
 import { printJson, printLine } from '../output.ts';
@@ -113,14 +115,12 @@ const missingWords = (missing: number) =>
         `NOT in it: ${plural(missing, 'file')} that the database names and that ${missing === 1 ? 'is' : 'are'} missing or damaged in this data folder.`,
       ];
 
-const minute = (time: string) => `${time.slice(0, 16).replace('T', ' ')} UTC`;
-
 function describeState({ made, count, beforeErasure, restored }: BackupState): string {
   const newest = made[0];
   return [
     newest === undefined
       ? 'No backup was made yet: give the file to write.'
-      : `${plural(count, 'backup')} made; the newest shows the data folder of ${minute(newest.madeAt)}.`,
+      : `${plural(count, 'backup')} made; the newest shows the data folder of ${formatMinute(newest.madeAt)}.`,
     ...(made.length === 0
       ? []
       : [
@@ -128,7 +128,7 @@ function describeState({ made, count, beforeErasure, restored }: BackupState): s
             ['made', 'size', 'by'],
             made
               .slice(0, 10)
-              .map(({ madeAt, sizeBytes, madeBy }) => [minute(madeAt), formatBytes(sizeBytes), madeBy]),
+              .map(({ madeAt, sizeBytes, madeBy }) => [formatMinute(madeAt), formatBytes(sizeBytes), madeBy]),
             [1],
           ),
         ]),
@@ -140,7 +140,7 @@ function describeState({ made, count, beforeErasure, restored }: BackupState): s
     ...(restored === null
       ? []
       : [
-          `This data folder was restored on ${minute(restored.at)} from a backup of ${minute(restored.madeAt)}.`,
+          `This data folder was restored on ${formatMinute(restored.at)} from a backup of ${formatMinute(restored.madeAt)}.`,
         ]),
   ].join('\n');
 }
@@ -149,7 +149,7 @@ function describeState({ made, count, beforeErasure, restored }: BackupState): s
 export const describeLastBackup = ({ lastBackupAt }: Pick<AgentStatus, 'lastBackupAt'>): string =>
   lastBackupAt === null
     ? 'No backup was made yet: see "anneal backup --help".'
-    : `The last backup shows the data folder of ${minute(lastBackupAt)}.`;
+    : `The last backup shows the data folder of ${formatMinute(lastBackupAt)}.`;
 
 async function showState({ data: folder, json: asJson }: Common): Promise<void> {
   const state = await withAgent(folder, (client) => client.backups.state.query());
@@ -192,14 +192,7 @@ async function verify(file: string, options: VerifyCall): Promise<void> {
   const verified = await withWorkRoot(options.data ?? defaultDataFolder(), (workRoot) =>
     cancellable(async (signal) => {
       using steps = shownSteps(signal);
-      const { onProgress } = steps;
-      return await verifyBackup({
-        file: resolve(file),
-        passphrase,
-        workRoot,
-        signal,
-        ...(onProgress && { onProgress }),
-      });
+      return await verifyBackup({ ...steps, file: resolve(file), passphrase, workRoot });
     }),
   );
   if (options.json) printJson(verified);
@@ -214,7 +207,7 @@ const whose = ({ about }: Pick<VerifiedBackup, 'about'>) =>
 function describeVerified(verified: VerifiedBackup): string {
   const { about, sizeBytes, files, missing, auditRows, auditHead } = verified;
   return [
-    `The backup is whole: ${whose(verified)}, ${minute(about.madeAt)}, ${formatBytes(sizeBytes)}, ${plural(files, 'file')}${about.withModels ? '' : ', without models'}.`,
+    `The backup is whole: ${whose(verified)}, ${formatMinute(about.madeAt)}, ${formatBytes(sizeBytes)}, ${plural(files, 'file')}${about.withModels ? '' : ', without models'}.`,
     ...missingWords(missing),
     `${plural(auditRows, 'row')} in its audit trail; the newest is ${auditHead}.`,
   ].join('\n');
@@ -228,7 +221,7 @@ interface RestoreCall extends Common {
 
 async function restore(file: string, options: RestoreCall): Promise<void> {
   const tombstones: Tombstone[] = options.erased.map((text) => {
-    const subject = subjectRefSchema.safeParse(text).data;
+    const subject = sha256Schema.safeParse(text).data;
     if (subject !== undefined) return { subject, askedAt: null };
     throw new AppError(
       'CONFIG_INVALID',
@@ -243,11 +236,10 @@ async function restore(file: string, options: RestoreCall): Promise<void> {
   const dataFolder = options.data ?? defaultDataFolder();
   const restored = await cancellable(async (signal) => {
     using steps = shownSteps(signal);
-    const { onProgress } = steps;
     return await restoreBackup({
-      ...{ file: resolve(file), passphrase, dataFolder, erasures: tombstones, signal },
+      ...steps,
+      ...{ file: resolve(file), passphrase, dataFolder, erasures: tombstones },
       ...{ actor: ownerName('this computer'), logger: silentLogger },
-      ...(onProgress && { onProgress }),
     });
   });
   if (options.json) printJson(restored);
@@ -256,7 +248,7 @@ async function restore(file: string, options: RestoreCall): Promise<void> {
 
 function describeRestored(restored: Restored, gaveErasures: boolean): string {
   const { about, files, missing, erased } = restored;
-  const since = minute(about.madeAt);
+  const since = formatMinute(about.madeAt);
   return [
     `Restored: ${whose(restored)}, as of ${since}, ${plural(files, 'file')}.`,
     ...missingWords(missing),

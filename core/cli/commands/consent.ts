@@ -1,6 +1,7 @@
 /** `anneal consent …`: what subjects consented to. The rules are in docs/consent.md. */
 import { type Command, Option } from 'commander';
 import type { ConsentTerm, PurposeConsent, SubjectRow } from '../../api/contract.ts';
+import { formatMinute } from '../../shared/clock-words.ts';
 import { plural } from '../../shared/text.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatTable } from '../format.ts';
@@ -10,11 +11,10 @@ import { addConsentDocumentCommands } from './consent-documents.ts';
 import { addConsentFileCommands } from './consent-files.ts';
 import { addConsentRightsCommands } from './consent-rights.ts';
 
-const instant = (time: string) => `${time.slice(0, 16).replace('T', ' ')} UTC`;
-const begin = ({ firstDay, from }: ConsentTerm) => firstDay ?? instant(from);
+const begin = ({ firstDay, from }: ConsentTerm) => firstDay ?? formatMinute(from);
 /** People write the year 9999 for "never". */
 const end = ({ lastDay, until }: ConsentTerm) =>
-  lastDay ?? (until === null || until >= '9999' ? 'no end' : instant(until));
+  lastDay ?? (until === null || until >= '9999' ? 'no end' : formatMinute(until));
 
 /** In a withdrawal from everything. */
 const purposeWords = (purpose: string) => (purpose === '*' ? 'every purpose' : purpose);
@@ -152,7 +152,11 @@ function addList(consent: Command): void {
         printLine(
           `${plural(ending.length, 'consent')} end${ending.length === 1 ? 's' : ''} within ${plural(days, 'day')}.`,
         );
-        const rows = ending.map((one) => [one.pseudonym, one.purpose, one.lastDay ?? instant(one.endsAt)]);
+        const rows = ending.map((one) => [
+          one.pseudonym,
+          one.purpose,
+          one.lastDay ?? formatMinute(one.endsAt),
+        ]);
         if (rows.length > 0) printLine(formatTable(['subject', 'purpose', 'last day'], rows));
         return;
       }

@@ -4,13 +4,14 @@
  */
 import type { Command } from 'commander';
 import type { SiteTime } from '../../api/contract.ts';
+import { formatMinute } from '../../shared/clock-words.ts';
 import { plural } from '../../shared/text.ts';
 import { printJson, printLine } from '../output.ts';
 import { withAgent } from '../with-agent.ts';
 
 const describe = ({ timeZone, now, problem }: SiteTime) =>
   [
-    `Dates of consents are days in ${timeZone}. The clock shows ${now.slice(0, 16).replace('T', ' ')} UTC.`,
+    `Dates of consents are days in ${timeZone}. The clock shows ${formatMinute(now)}.`,
     ...(problem === null ? [] : [`${problem.message} ${problem.action}`]),
   ].join('\n');
 

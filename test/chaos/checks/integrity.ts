@@ -1,8 +1,8 @@
 /** Files and trails are whole. */
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { sha256 as hashOf } from '../../../core/shared/hash.ts';
 import type { Evidence, OpenMember, Violation } from './evidence.ts';
 
 const hashRow = z.object({ sha256: z.string(), purpose: z.string() });
@@ -21,7 +21,7 @@ export function wholeFiles({ coordinator, sites, flips, everRestored }: Evidence
       const isLeftOut = flipped.length > 0 && everRestored.has(member);
       if (!existsSync(file))
         return isOwn(member, purpose) && !isLeftOut ? [lost(member, sha256, purpose, 'is missing')] : [];
-      const found = createHash('sha256').update(readFileSync(file)).digest('hex');
+      const found = hashOf(readFileSync(file));
       const isAsFlipped = flipped.some(({ damaged }) => damaged === found);
       return found === sha256 || isAsFlipped ? [] : [lost(member, sha256, purpose, 'is damaged')];
     });

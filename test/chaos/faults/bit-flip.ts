@@ -1,9 +1,10 @@
 /** One bit of a file at rest is another one, while nobody runs on the data folder. What was there is kept, as in a backup. */
-import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { copyFile, mkdir, open } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sha256 } from '../../../core/shared/hash.ts';
+import { flipBit as flip } from '../../fixtures/flip-bit.ts';
 import type { FlipEntry, Inflict, World } from './index.ts';
 
 /** Folders of which a part can be had again: from the network, or by computing it anew. */
@@ -18,7 +19,7 @@ export const flipBit: Inflict<'bit-flip'> = async (world, { member, downMs, pick
     if (file !== undefined) {
       const original = world.federation.placeFor('whole-file');
       await copyFile(file, original);
-      await flip(file, pick[1]);
+      flip(file, pick[1], Math.floor(pick[1] * statSync(file).size * 8) % 8);
       const damaged = sha256Of(file);
       world.flips.push({ member, file: relative(agent.dataFolder, file), original, damaged });
       world.note(`${member}: one bit of ${relative(agent.dataFolder, file)}`);
@@ -28,7 +29,7 @@ export const flipBit: Inflict<'bit-flip'> = async (world, { member, downMs, pick
   });
 };
 
-const sha256Of = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex');
+const sha256Of = (file: string) => sha256(readFileSync(file));
 
 /** The blob that a flipped file was, by its name; null for any other file. */
 export const blobOf = (file: string): string | null => /(?:^|\/)([0-9a-f]{64})$/.exec(file)?.[1] ?? null;
@@ -61,19 +62,4 @@ function filesIn(folder: string): string[] {
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
     .filter((file) => statSync(file).size > 0);
-}
-
-/** @param place in [0, 1) */
-async function flip(file: string, place: number): Promise<void> {
-  const handle = await open(file, 'r+');
-  try {
-    const { size } = await handle.stat();
-    const at = Math.floor(place * size);
-    const byte = Buffer.alloc(1);
-    await handle.read(byte, 0, 1, at);
-    byte[0]! ^= 1 << (Math.floor(place * size * 8) % 8);
-    await handle.write(byte, 0, 1, at);
-  } finally {
-    await handle.close();
-  }
 }

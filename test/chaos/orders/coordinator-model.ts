@@ -11,9 +11,9 @@ import {
   type RunRules,
   type RunState,
   type RunWrite,
-  reduceRun,
   type SiteRow,
-} from '../../../core/coordinator/run-reducer.ts';
+} from '../../../core/coordinator/run-events.ts';
+import { reduceRun } from '../../../core/coordinator/run-reducer.ts';
 import type { AnnounceBody, ReceiptBody } from '../../../core/transport/messages.ts';
 
 interface DurableRound {

@@ -3,7 +3,7 @@
  * lost with the connection; and nothing is said about the order between topics. Each process may die after any effect.
  */
 import { defaultRunConfig } from '../../../core/config/run-config.ts';
-import { isOver, type RunRules } from '../../../core/coordinator/run-reducer.ts';
+import { isOver, type RunRules } from '../../../core/coordinator/run-events.ts';
 import type { ManifestBody, ReceiptBody } from '../../../core/transport/messages.ts';
 import { manifestOf } from '../../fixtures/manifests.ts';
 import { CoordinatorModel, type PublishedManifest, runId } from './coordinator-model.ts';
