@@ -8,13 +8,20 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { SitePolicy } from '../../core/config/site-policy.ts';
 import { demoLabels, generateDemoFaces } from '../../core/data/demo-faces.ts';
-import type { ModelState } from '../../core/lora/model-state.ts';
-import { decodeModelState } from '../../core/lora/state-file.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
+import { getStrategy } from '../../core/strategy/registry.ts';
+import { createRunState } from '../../core/strategy/run-state.ts';
+import { decodeUpdate } from '../../core/strategy/wire/wire.ts';
 import { attackedBases } from './lib/bases.ts';
 import { cosineDistance } from './lib/measures.ts';
 import { meanOf, pixelsOf, templatesOf } from './lib/rebuild.ts';
-import { type Ask, newRun, type RogueCoordinator, startRogueCoordinator } from './lib/rogue-coordinator.ts';
+import {
+  type Ask,
+  configOf,
+  newRun,
+  type RogueCoordinator,
+  startRogueCoordinator,
+} from './lib/rogue-coordinator.ts';
 import { openPolicy, startVictim, type Victim } from './lib/victim.ts';
 
 const rare = 'rare';
@@ -36,7 +43,7 @@ afterAll(async () => {
 /** As near to what it wants as the default policy lets a run come. */
 const allowed = {
   ...({ strategy: 'head-only', robust: { rule: 'mean' }, headStart: 'prototypes', gallery: 'off' } as const),
-  ...{ rounds: 2, quorum: 3, smallCell: 5 },
+  ...{ rounds: 2, quorum: 3, smallCell: 5, training: { batchSize: 4, epochs: 10 } },
 };
 const everything = { ...allowed, quorum: 1, smallCell: 1 };
 
@@ -55,7 +62,10 @@ async function sums(base: BaseModel, settings: Ask['settings']): Promise<Sums> {
     coordinator.hears(runId, 'declined', 60_000),
   ]);
   if (answer.type === 'declined') return { rows: null, reason: answer.body.reason! };
-  const state: ModelState = decodeModelState(await coordinator.fetch(answer), 'update');
+  const config = configOf({ base, settings });
+  const plan = getStrategy(config.strategy).configureTrain(config, 0);
+  const context = { config, plan, base, start: createRunState(config, base) };
+  const state = decodeUpdate(await coordinator.fetch(answer), 'update', context);
   const { dims, data } = state.head.get('weight')!;
   const [classes, size] = dims as [number, number];
   const divisor = Number(answer.body['examples']);
@@ -101,6 +111,7 @@ describe.each(bases)('with $id', ({ install, allowed: rest }) => {
     const left = await sums(base, { ...allowed, classes: [rare, common] });
 
     expect(cosineDistance(without.rows![0]!, own!)).toBeLessThan(1e-4);
+    expect(left.reason).toBe(null);
     expect(refused.rows).toBe(null);
     expect(refused.reason).toMatch(/^The policy of this site .+\.$/);
     expect(length(left.rows![0]!)).toBe(0);
@@ -112,8 +123,9 @@ describe.each(bases)('with $id', ({ install, allowed: rest }) => {
     const people = await templates(common);
     const mean = meanOf(people.map((each) => each.map((value) => value / length(each))));
 
-    const { rows } = await sums(base, { ...allowed, classes: [common, other] });
+    const { rows, reason } = await sums(base, { ...allowed, classes: [common, other] });
 
+    expect(reason).toBe(null);
     expect(people.length).toBeGreaterThanOrEqual(5);
     const near = people.map((each) => cosineDistance(rows![0]!, each) / cosineDistance(mean, each));
     expect(Math.min(...near)).toBeGreaterThan(0.8);

@@ -115,23 +115,24 @@ test.each(bases)('the face template of the only patient of a class does not leav
   await expectRefusal(guarded);
 });
 
-test.each(
-  bases,
-)('a class of one patient does not train with $id where that is allowed, and the others are a mixture', async (attacked) => {
-  const base = await attacked.install(victim);
-  const [own] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
-  const others = await templatesOf(base, await pixelsOf(base, victim.dataFolder, first, 'train'));
-  const mean = meanOf(others);
-  await victim.setPolicy(attacked.allowed);
+test.each(bases)(
+  'a class of one patient does not train with $id where that is allowed, and the others are a mixture',
+  async (attacked) => {
+    const base = await attacked.install(victim);
+    const [own] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
+    const others = await templatesOf(base, await pixelsOf(base, victim.dataFolder, first, 'train'));
+    const mean = meanOf(others);
+    await victim.setPolicy(attacked.allowed);
 
-  const outcome = await attack({ base, settings: { ...allowed, classes: [rare, first] } });
+    const outcome = await attack({ base, settings: { ...allowed, classes: [rare, first] } });
 
-  expect(outcome.reason).toBe(null);
-  // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth.
-  const nearness = others.map((each) => distanceTo(each, outcome, 1) / cosineDistance(mean, each));
-  expect(Math.min(...nearness)).toBeGreaterThan(0.8);
-  expect(distanceTo(own!, outcome) / cosineDistance(mean, own!)).toBeGreaterThan(0.8);
-});
+    expect(outcome.reason).toBe(null);
+    // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth.
+    const nearness = others.map((each) => distanceTo(each, outcome, 1) / cosineDistance(mean, each));
+    expect(Math.min(...nearness)).toBeGreaterThan(0.8);
+    expect(distanceTo(own!, outcome) / cosineDistance(mean, own!)).toBeGreaterThan(0.8);
+  },
+);
 
 test('the photograph does not leave through a network that passes it on', { timeout: 150_000 }, async () => {
   await victim.importBase(await writeModel(attackFile(150)), 'leaky');
