@@ -5,6 +5,7 @@
  * its direction is that of the class mean.
  */
 import type { RunConfig } from '../config/run-config.ts';
+import type { ModelState } from '../lora/model-state.ts';
 import { createRandom, mixSeed } from '../shared/random.ts';
 import { type FloatTensor, floatTensor } from '../shared/tensor.ts';
 
@@ -35,6 +36,12 @@ export function headFromSums(
     ['weight', floatTensor(dims, rows)],
     ['bias', floatTensor([classes])],
   ]);
+}
+
+/** The state that a site writes whose classes all have too few subjects: sums of nobody. */
+export function noPrototypes(start: ModelState): ModelState {
+  const head = new Map([...start.head].map(([name, { dims }]) => [name, floatTensor(dims)]));
+  return { ...start, head };
 }
 
 function drawnRow(seed: number, label: number, size: number): Float32Array {
