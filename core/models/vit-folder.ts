@@ -5,6 +5,7 @@ import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import { plural } from '../shared/text.ts';
 import type { BaseModel } from './base-model.ts';
+import { OpenQuestion } from './open-question.ts';
 import { resizePositions } from './position-embeddings.ts';
 import { createVit, vitWeightShapes } from './vit.ts';
 import { prefixTokens, type VitConfig } from './vit-config.ts';
@@ -181,10 +182,13 @@ function poolingOf(
   const chosen = options.pooling ?? pooling;
   if (chosen !== undefined) return chosen;
   if (otherPooling !== undefined) {
-    throw new AppError(
-      'CONFIG_INVALID',
-      `${vitConfigFile} asks for the pooling "${otherPooling}", which Anneal does not know.`,
-      { action: 'Choose the pooling "class" or "mean" (--pooling).' },
+    throw new OpenQuestion(
+      { about: 'pooling', choices: has('cls_token') ? ['class', 'mean'] : ['mean'] },
+      {
+        code: 'CONFIG_INVALID',
+        message: `${vitConfigFile} asks for the pooling "${otherPooling}", which Anneal does not know.`,
+        action: 'Choose the pooling "class" or "mean" (--pooling).',
+      },
     );
   }
   return has('fc_norm.weight') || !has('cls_token') ? 'mean' : 'class';
@@ -204,9 +208,14 @@ function normalisationOf(settings: VitSettings, options: VitOptions) {
   const mean = options.mean ?? settings.mean;
   const deviation = options.deviation ?? settings.deviation;
   if (mean !== undefined && deviation !== undefined) return { mean, deviation };
-  throw new AppError('CONFIG_INVALID', 'The folder does not say how the model wants its pixels normalised.', {
-    action: `Give --mean and --std, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
-  });
+  throw new OpenQuestion(
+    { about: 'pixels' },
+    {
+      code: 'CONFIG_INVALID',
+      message: 'The folder does not say how the model wants its pixels normalised.',
+      action: `Give --mean and --std, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
+    },
+  );
 }
 
 function countBlocks(tensors: ReadonlyMap<string, FloatTensor>): number {
