@@ -20,6 +20,7 @@ import { AuditScreen } from './screens/audit.tsx';
 import { BackupsScreen } from './screens/backups.tsx';
 import { DatasetScreen } from './screens/dataset.tsx';
 import { FirstRunScreen } from './screens/first-run.tsx';
+import { ModelsScreen } from './screens/models.tsx';
 import { PolicyScreen } from './screens/policy.tsx';
 import { LetterScreen, RequestsScreen } from './screens/requests.tsx';
 import { SignInScreen } from './screens/sign-in.tsx';
@@ -122,6 +123,9 @@ function Screens({ status }: { status: AgentStatus }) {
       )}
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
+      <Route path="/models">
+        <ModelsScreen />
+      </Route>
       <Route path="/adapters" component={AdaptersScreen} />
       <Route path="/users" component={UsersScreen} />
       <Route path="/audit" component={AuditScreen} />

@@ -43,6 +43,7 @@ import { federationIdOf, type Identity, readIdentity, writeIdentity } from './id
 import { requireDatabase, requireKeys, requireOwnDatabase } from './installation.ts';
 import { isPassing } from './last-resort.ts';
 import { createFileLogger } from './log-file.ts';
+import { createModels } from './models.ts';
 import { bindKeys, requireOwnKeys } from './own-keys.ts';
 import { type SiteRole, startSiteRole, workFolderOf } from './site-role.ts';
 import { version } from './version.ts';
@@ -126,6 +127,10 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const people = createPeople(store);
   const catalogue = createCatalogue(data.modelsDir);
   const leakTests = createLeakTests({ catalogue, modelsFolder: data.modelsDir, logger });
+  const models = createModels({
+    ...{ store, catalogue, logger, modelsFolder: data.modelsDir, emit: events.emit },
+    manifest: () => site?.node.manifest ?? null,
+  });
   const products = createOnnxRuntimeProducts();
   let site: SiteRole | null = null;
   let coordinator: CoordinatorRole | null = null;
@@ -346,6 +351,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     catalogue,
     rights,
     backups,
+    models,
     leakOf: leakTests.leakOf,
     get joinedAt() {
       const identity = readIdentity(store);
@@ -409,6 +415,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     await starting;
     clearTimeout(startingAgain);
     leakTests.close();
+    await models.close();
     await backups.close();
     await rights.close();
     await demo.close();

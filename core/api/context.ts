@@ -14,6 +14,7 @@ import type { BlobStore } from '../store/blob-store.ts';
 import type { Restored } from '../store/restored.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentEvent, AgentStatus, ImportPreview, ImportReport } from './contract.ts';
+import type { Models } from './models-contract.ts';
 
 /** `runId`: whose adapter is meant, for when several runs made the same file. */
 export type AdapterExport = ExportOptions & { runId?: string | undefined };
@@ -25,6 +26,7 @@ export interface AgentContext {
   readonly catalogue: Catalogue;
   readonly rights: Rights;
   readonly backups: Backups;
+  readonly models: Models;
   /** How much of an image a base model's embedding gives away; measured at the first question. */
   readonly leakOf: LeakTests['leakOf'];
   /** When this site joined its federation. */

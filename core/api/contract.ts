@@ -15,6 +15,7 @@ import type { DuplicateQuestion } from '../data/duplicates.ts';
 import type { ImportProgress, QualityRow } from '../data/import-folder.ts';
 import type { Contract } from '../policy/contract.ts';
 import type { Difference } from '../policy/differences.ts';
+import type { ImportProgress as ModelProgress } from '../policy/leak-test-service.ts';
 import type { LeavingRounds, LeavingTensor } from '../policy/leaves.ts';
 import type { Limits } from '../policy/standing-approval.ts';
 import type { WhatLeaves } from '../policy/what-leaves.ts';
@@ -44,6 +45,7 @@ export type { ImportProgress, ImportReport, QualityRow, SetAsideRow } from '../d
 export type { ImportPreview, PreviewRow, Thumbnail } from '../data/import-preview.ts';
 export type { TableRequest } from '../data/tables/request.ts';
 export type { ConsentOutlook } from './consent-notes.ts';
+export type * from './models-contract.ts';
 export type { AsideKind, DuplicateQuestion, ImageQuality };
 
 /** All images with figures, and pairs of ready images that are nearly the same. */
@@ -284,7 +286,10 @@ export interface AuditPage extends Omit<AuditVerification, 'rows'> {
 
 /** Server-sent events: a hint to read again, with live progress where there is some. */
 export type AgentEvent =
-  | { type: 'changed'; what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' | 'backup' }
+  | {
+      type: 'changed';
+      what: 'status' | 'run' | 'sites' | 'dataset' | 'adapters' | 'audit' | 'backup' | 'models';
+    }
   | {
       type: 'progress';
       runId: string;
@@ -294,4 +299,5 @@ export type AgentEvent =
       steps: number;
       loss: number | null;
     }
-  | { type: 'import'; progress: ImportProgress };
+  | { type: 'import'; progress: ImportProgress }
+  | { type: 'model-import'; progress: ModelProgress };

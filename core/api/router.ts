@@ -20,6 +20,7 @@ import type { AgentEvent, AuditPage } from './contract.ts';
 import { evidenceRouter } from './evidence-router.ts';
 import { imagesRouter } from './images-router.ts';
 import { importProcedures } from './import-router.ts';
+import { modelsRouter } from './models-router.ts';
 import { peopleRouter } from './people-router.ts';
 import { sitePolicyView } from './policy-view.ts';
 import { rightsRouter } from './rights-router.ts';
@@ -228,6 +229,7 @@ export const appRouter = router({
   consentFiles: consentFilesRouter,
   /** Installed base models, the default first. */
   baseModels: viewing.query(({ ctx }) => ctx.agent.catalogue.list()),
+  models: modelsRouter,
   adapters: viewing.query(({ ctx }) => listAdapters(ctx.agent.store)),
   exportAdapter: managing
     .input(

@@ -111,6 +111,8 @@ export const approving = forRoles('approver');
 export const administering = forRoles('administrator');
 /** Stopping and going on again: who looks after the data, or who decides. */
 export const pausing = forRoles('data-manager', 'approver');
+/** Base models: who looks after this machine, or after its data. */
+export const installing = forRoles('data-manager', 'administrator');
 /** Taking back or refusing what waits for a second person: whoever may propose something. */
 export const proposing = forRoles('data-manager', 'approver', 'administrator');
 /** Before anybody is signed in: what the sign-in screen itself needs, and nothing else. */

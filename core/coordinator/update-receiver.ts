@@ -1,18 +1,21 @@
 /** Fetches and judges the files of sites' updates; what becomes of a verdict is decided in run-reducer.ts. */
 import { trainableWeights } from '../models/trainable-weights.ts';
 import { type AppError, toAppError } from '../shared/errors.ts';
+import { sha256 } from '../shared/hash.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { Store } from '../store/store.ts';
 import { checkUpdate } from '../strategy/check-update.ts';
-import { fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
+import { isPrototypeRound } from '../strategy/prototype-start.ts';
+import { noPrototypes } from '../strategy/prototypes.ts';
+import { encodeUpdate, fileSizeBytes, fileValueCount, updateForm } from '../strategy/wire/wire.ts';
 import { type AnnounceBody, type BlobReference, chunkBytes, shortReason } from '../transport/messages.ts';
 import { DamagedUpdate, type RunLedger } from './run-ledger.ts';
 
 export interface UpdateReceiverOptions {
   ledger: RunLedger;
   store: Pick<Store, 'updateArrivals' | 'blobReferences'>;
-  blobs: Pick<BlobStore, 'has' | 'isInUse'>;
+  blobs: Pick<BlobStore, 'has' | 'isInUse' | 'put'>;
   logger: Logger;
   pull(siteId: string, reference: BlobReference, signal: AbortSignal): Promise<void>;
   onTransferred(siteId: string, body: AnnounceBody): Promise<void>;
@@ -64,13 +67,32 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
     return fileSizeBytes(shape, updateForm({ config, plan }));
   }
 
+  /**
+   * The file of a site that has too few subjects of every class to send class means, if this is it: it is the same from
+   * every such site, and the coordinator makes it itself.
+   */
+  async function fileOfNothing(siteId: string, { round, update }: AnnounceBody): Promise<Uint8Array | null> {
+    const plan = ledger.planOf(round);
+    if (!isPrototypeRound(plan)) return null;
+    const start = await ledger.startOf(siteId, round);
+    const trained = noPrototypes(start);
+    const { bytes } = encodeUpdate({ config, plan, base, start, trained });
+    return sha256(bytes) === update.sha256 ? bytes : null;
+  }
+
+  async function get(siteId: string, body: AnnounceBody, signal: AbortSignal): Promise<void> {
+    const known = await fileOfNothing(siteId, body);
+    if (known === null) await pull(siteId, body.update, signal);
+    else await blobs.put(known);
+  }
+
   function fetch(siteId: string, body: AnnounceBody): undefined {
     const key = `${siteId} ${body.update.sha256}`;
     if (transfers.has(key)) return;
     const abort = new AbortController();
     transfers.set(key, abort);
     begun.set(key, performance.now());
-    void pull(siteId, body.update, abort.signal)
+    void get(siteId, body, abort.signal)
       .finally(() => transfers.get(key) === abort && transfers.delete(key))
       .then(
         () => onTransferred(siteId, body),
@@ -80,21 +102,23 @@ export function createUpdateReceiver(options: UpdateReceiverOptions): UpdateRece
   }
 
   return {
-    async refusalOf(siteId, { round, update: { sha256, sizeBytes, chunkBytes: inChunksOf } }) {
+    async refusalOf(siteId, body) {
+      const { round, update } = body;
       const earlier = store.updateArrivals.ofSite(runId, round, siteId);
-      const isKnown = earlier.includes(sha256);
+      const isKnown = earlier.includes(update.sha256);
       if (!isKnown && earlier.length >= maxUpdatesPerRound)
         return rejected(`it is one more than the ${maxUpdatesPerRound} that a site may send in a round`);
       // Whatever is here already came from somebody else, or for something else; but training repeats to the bit, and a run
       // that is started again gets the same update from the same site.
-      const isHeld = blobs.has(sha256) || blobs.isInUse(sha256);
-      const isOwn = store.updateArrivals.isFrom(siteId, sha256);
-      if (!isOwn && (isHeld || store.blobReferences.isOfOthers(sha256, siteId)))
+      const isHeld = blobs.has(update.sha256) || blobs.isInUse(update.sha256);
+      const isOwn = store.updateArrivals.isFrom(siteId, update.sha256);
+      const isOfOthers = !isOwn && (isHeld || store.blobReferences.isOfOthers(update.sha256, siteId));
+      if (isOfOthers && (await fileOfNothing(siteId, body)) === null)
         return rejected('this file was not made by this site for this round');
       const expected = await sizeOf(siteId, round);
-      if (sizeBytes !== expected)
-        return rejected(`it has ${sizeBytes} bytes, but this round asks for a file of ${expected}`);
-      return inChunksOf === chunkBytes ? null : rejected('it comes in chunks of another size');
+      if (update.sizeBytes !== expected)
+        return rejected(`it has ${update.sizeBytes} bytes, but this round asks for a file of ${expected}`);
+      return update.chunkBytes === chunkBytes ? null : rejected('it comes in chunks of another size');
     },
     fetch,
     fetchAgain(siteId, body) {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { endianness } from 'node:os';
 import { type Alignment, originalAlignment } from '../config/alignment.ts';
+import type { Normalisation, Preprocessing } from '../config/preprocessing.ts';
 import type { Graph } from '../graph/graph.ts';
 import { hashJson } from '../shared/hash.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
@@ -28,21 +29,7 @@ export interface AdaptableLayer {
   readonly foldedNorm?: boolean;
 }
 
-/** What the forward graph does to pixels first: (pixel / 255 - mean) / deviation; red, green, blue. */
-export interface Normalisation {
-  readonly mean: readonly number[];
-  readonly deviation: readonly number[];
-}
-
-/** Where what is done to the pixels of an ONNX file is known from, for people to see. */
-export interface Preprocessing {
-  /** Who said how pixels are normalised: the person at the import, or the file's own first nodes. */
-  readonly source: 'given' | 'recognised';
-  /** What the file itself does with pixels of 0…range: (pixel − mean) / deviation; null when it does nothing. */
-  readonly inside: ({ readonly range: 1 | 255 } & Normalisation) | null;
-  readonly channelOrder: 'rgb' | 'bgr';
-  readonly channelSource: 'given' | 'recognised' | 'assumed';
-}
+export type { Normalisation, Preprocessing };
 
 export interface BaseModel {
   readonly id: string;
@@ -61,6 +48,11 @@ export interface BaseModel {
   readonly presets: Readonly<Record<string, readonly string[]>>;
   /** Constant factor on the embedding before the head, so that one head learning rate suits every base. */
   readonly headGain: number;
+  /**
+   * About how long an embedding of a face is, before `headGain`; absent where nobody has measured it. No part of the identity: only
+   * where a head starts depends on it, and that is sent.
+   */
+  readonly embeddingLength?: number;
   /** For people to see; it is part of the graph already. */
   readonly normalisation?: Normalisation;
   readonly preprocessing?: Preprocessing;

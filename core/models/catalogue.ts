@@ -7,16 +7,17 @@ import { pick } from '../shared/pick.ts';
 import type { BaseModel } from './base-model.ts';
 import { findBuiltInLeak, keepBuiltInLeak } from './built-in-leaks.ts';
 import { faceResnet128Id, loadFaceResnet128 } from './face-resnet-128.ts';
-import { type ExamineModel, importModel } from './import-model.ts';
+import { type ExamineModel, type ImportSteps, importModel } from './import-model.ts';
 import { describeModel, inspectSource, type ModelReport } from './inspect-model.ts';
 import {
   findInstalledModel,
-  keepInstalledLeak,
+  keepWithInstalled,
   listInstalledModels,
   listModelFolders,
   type ModelCheck,
   type ModelManifest,
   openInstalledModel,
+  removeInstalledModel,
   verifyInstalledModel,
 } from './installed-models.ts';
 import type { ImportOptions } from './model-formats.ts';
@@ -56,8 +57,18 @@ export interface Catalogue {
    * @throws AppError MODEL_UNKNOWN saying what to import
    */
   resolve(id: string, sha256: string): Promise<string>;
-  /** Installs a model from a folder or file; see `importModel`, also for its errors and for `examine`. */
-  import(path: string, options?: ImportOptions, examine?: ExamineModel): Promise<ModelManifest>;
+  /** Installs a model from a folder or file; see `importModel`, also for its errors, `examine` and `steps`. */
+  import(
+    path: string,
+    options?: ImportOptions,
+    examine?: ExamineModel,
+    steps?: ImportSteps,
+  ): Promise<ModelManifest>;
+  /**
+   * Takes an imported model away, also a damaged one. Whoever asks has made sure that nothing needs it.
+   * @throws AppError NOT_FOUND | DATA_FOLDER_UNUSABLE; CONFIG_INVALID for one that is built in
+   */
+  remove(id: string): Promise<void>;
   /**
    * The leak report that is kept of a base model; null when this version of the test has not measured it.
    * @throws AppError MODEL_UNKNOWN | MODEL_FILE_INVALID
@@ -163,7 +174,7 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
   async function keepLeak(id: string, sha256: string, leak: LeakReport): Promise<void> {
     if (modelsFolder === undefined) return;
     if (isBuiltIn(id)) await keepBuiltInLeak(modelsFolder, sha256, leak);
-    else await keepInstalledLeak(modelsFolder, { id, sha256 }, leak);
+    else await keepWithInstalled(modelsFolder, { id, sha256 }, { leak });
   }
 
   async function verify(id?: string): Promise<ModelCheck[]> {
@@ -219,11 +230,20 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
     load,
     identify,
     resolve,
-    async import(path, options = {}, examine) {
+    async import(path, options = {}, examine, steps) {
       if (modelsFolder === undefined) {
         throw new AppError('DATA_FOLDER_UNUSABLE', 'There is no folder for imported models.');
       }
-      return importModel(modelsFolder, path, options, isBuiltIn, examine);
+      return importModel(modelsFolder, path, options, isBuiltIn, examine, steps);
+    },
+    async remove(id) {
+      if (isBuiltIn(id))
+        throw new AppError('CONFIG_INVALID', `The base model "${id}" comes with Anneal and stays.`, {
+          action: 'Nothing has to be done: runs use it only when they name it.',
+        });
+      if (modelsFolder === undefined) throw await unknown(id);
+      await removeInstalledModel(modelsFolder, id);
+      loaded.delete(id);
     },
     keptLeak,
     keepLeak,

@@ -8,6 +8,7 @@ import { invalid } from '../lora/safetensors.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import { syncFolder } from '../store/atomic-file.ts';
 import { freeBytes } from '../store/free-space.ts';
+import { adaptableOf } from './inspect-model.ts';
 import { findInstalledModel, type ModelManifest, modelIdSchema, writeManifest } from './installed-models.ts';
 import {
   findModelSource,
@@ -27,7 +28,23 @@ import {
  */
 export type ExamineModel = (folder: string, model: ModelFiles) => Promise<LeakReport>;
 
+/** For whoever waits for an import, or wants to end it. */
+export interface ImportSteps {
+  /** Aborting ends it at the next step; then nothing is installed. */
+  readonly signal?: AbortSignal | undefined;
+  /** `share`: of the bytes that are copied, 0…1; while the copy is opened nobody can say. */
+  readonly onProgress?: ((progress: { step: 'copying' | 'opening'; share: number }) => void) | undefined;
+  /** Of the folder that holds what is unfinished, for {@link removeUnfinished}; a new one when absent. */
+  readonly workId?: string | undefined;
+}
+
 const temporaryPrefix = '.importing-';
+const temporaryOf = (modelsFolder: string, workId: string) => join(modelsFolder, temporaryPrefix + workId);
+
+/** Deletes what an import left whose process was killed. Without it there is nothing to do. */
+export const removeUnfinished = (modelsFolder: string, workId: string): Promise<void> =>
+  rm(temporaryOf(modelsFolder, workId), { recursive: true, force: true });
+
 /** An import that ended without tidying up, for instance by a power cut, is swept after this long. */
 const abandonedAfterMs = 24 * 3600 * 1000;
 
@@ -38,7 +55,7 @@ const abandonedAfterMs = 24 * 3600 * 1000;
  * @param reserved ids that no import may take
  * @param examine is asked about a model that is not there yet; without it the model has no leak report
  * @throws what `examine` throws, AppError CONFIG_INVALID for the id or a setting, NOT_FOUND, MODEL_FILE_INVALID, OPERATOR_UNSUPPORTED,
- *   DISK_FULL (also before anything was written), DATA_FOLDER_UNUSABLE
+ *   DISK_FULL (also before anything was written), DATA_FOLDER_UNUSABLE, CANCELLED after an abort
  */
 export async function importModel(
   modelsFolder: string,
@@ -46,22 +63,31 @@ export async function importModel(
   options: ImportOptions,
   reserved: (id: string) => boolean,
   examine?: ExamineModel,
+  { signal, onProgress, workId = randomUUID() }: ImportSteps = {},
 ): Promise<ModelManifest> {
   const source = await findModelSource(path);
   const id = chooseId(options.id, source, reserved);
   const settings = formatOptions(source.format, options);
   const licence = options.licence ?? source.statedLicence ?? unstatedLicence;
-  const temporary = join(modelsFolder, `${temporaryPrefix}${randomUUID()}`);
+  const temporary = temporaryOf(modelsFolder, workId);
   try {
     await mkdir(modelsFolder, { recursive: true, mode: 0o700 });
     await sweepAbandoned(modelsFolder);
     const existing = await findInstalledModel(modelsFolder, id);
-    await requireSpace(modelsFolder, source);
+    const totalBytes = await requireSpace(modelsFolder, source);
     await mkdir(temporary, { mode: 0o700 });
+    let copiedBytes = 0;
+    const onPiece = (bytes: number) => {
+      requireWanted(signal);
+      copiedBytes += bytes;
+      onProgress?.({ step: 'copying', share: Math.min(1, copiedBytes / Math.max(1, totalBytes)) });
+    };
     const files = [];
-    for (const name of source.files) files.push(await copyFile(source.folder, temporary, name));
+    for (const name of source.files) files.push(await copyFile(source.folder, temporary, name, onPiece));
+    onProgress?.({ step: 'opening', share: 0 });
     const about = { id, licence, format: source.format, options: settings, files };
     const { base: model, alignmentAssumed } = await openNewModel(temporary, about, options.alignment);
+    requireWanted(signal);
     if (existing?.sha256 === model.sha256) return existing;
     if (existing !== null) throw taken(id);
     const { alignment } = model;
@@ -77,6 +103,7 @@ export async function importModel(
       alignment,
       alignmentAssumed,
       embeddingSize: model.embeddingSize,
+      adaptable: adaptableOf(model),
       normalisation:
         model.normalisation === undefined
           ? null
@@ -89,6 +116,7 @@ export async function importModel(
     };
     await writeManifest(temporary, manifest);
     await syncFolder(temporary);
+    requireWanted(signal);
     await install(temporary, join(modelsFolder, id), id);
     await syncFolder(modelsFolder);
     return manifest;
@@ -99,13 +127,18 @@ export async function importModel(
   }
 }
 
+function requireWanted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true)
+    throw new AppError('CANCELLED', 'The import of the model was stopped; nothing was installed.');
+}
+
 function chooseId(given: string | undefined, source: ModelSource, reserved: (id: string) => boolean): string {
   const proposed = given ?? proposeId(source.name);
   if (!modelIdSchema.safeParse(proposed).success) {
     throw new AppError(
       'CONFIG_INVALID',
-      `"${proposed}" cannot be the id of a model: expected up to 64 lowercase letters, digits, dots and dashes.`,
-      { action: 'Give another one with --id.' },
+      `"${proposed}" cannot be the name of a model: expected up to 64 lowercase letters, digits, dots and dashes.`,
+      { action: 'Give it another name (--id).' },
     );
   }
   if (reserved(proposed)) throw taken(proposed);
@@ -114,17 +147,18 @@ function chooseId(given: string | undefined, source: ModelSource, reserved: (id:
 
 function taken(id: string): AppError {
   return new AppError('CONFIG_INVALID', `Another base model is already called "${id}".`, {
-    action: 'Give this one another id with --id.',
+    action: 'Give this one another name (--id).',
   });
 }
 
-/** Better now than after minutes of copying; a disk that fills up meanwhile is met as well. */
-async function requireSpace(modelsFolder: string, source: ModelSource): Promise<void> {
+/** Better now than after minutes of copying; a disk that fills up meanwhile is met as well. @returns bytes to copy */
+async function requireSpace(modelsFolder: string, source: ModelSource): Promise<number> {
   let neededBytes = 0;
   for (const name of source.files) neededBytes += await sizeOfSource(join(source.folder, name));
   if (neededBytes > (await freeBytes(modelsFolder))) {
     throw new AppError('DISK_FULL', 'The disk that holds the data folder has no room for this model.');
   }
+  return neededBytes;
 }
 
 /** Size of a file that can be read. @throws AppError MODEL_FILE_INVALID */
@@ -139,7 +173,12 @@ async function sizeOfSource(file: string): Promise<number> {
 }
 
 /** Copies one file and learns its hash on the way. */
-async function copyFile(from: string, to: string, name: string): Promise<ModelManifest['files'][number]> {
+async function copyFile(
+  from: string,
+  to: string,
+  name: string,
+  onPiece: (bytes: number) => void,
+): Promise<ModelManifest['files'][number]> {
   const digest = createHash('sha256');
   let sizeBytes = 0;
   const target = join(to, name);
@@ -148,6 +187,7 @@ async function copyFile(from: string, to: string, name: string): Promise<ModelMa
   try {
     for await (const piece of createReadStream(join(from, name), { highWaterMark: 2 ** 20 })) {
       const bytes = piece as Buffer;
+      onPiece(bytes.length);
       digest.update(bytes);
       sizeBytes += bytes.length;
       for (let done = 0; done < bytes.length; ) {

@@ -6,15 +6,18 @@ import { AppError, type ErrorReport } from '../shared/errors.ts';
 import { pick } from '../shared/pick.ts';
 import { elementCount } from '../shared/tensor.ts';
 import type { AdaptableLayer, BaseModel, Normalisation, Preprocessing } from './base-model.ts';
+import type { Adaptable } from './installed-models.ts';
 import {
   findModelSource,
   formatOptions,
   type ImportOptions,
+  type ModelFormat,
   openNewModel,
   proposeId,
   unstatedLicence,
 } from './model-formats.ts';
 import type { OnnxDescription } from './onnx/options.ts';
+import { type ModelQuestion, OpenQuestion } from './open-question.ts';
 
 /** Ranks for which the number of values that travel is shown. */
 export const reportedRanks = [4, 8, 16, 32] as const;
@@ -85,6 +88,101 @@ export async function inspectSource(path: string, options: ImportOptions): Promi
     if (source.onnx === null || !(thrown instanceof AppError)) throw thrown;
     return { ...about, ...nothingKnown, problem: thrown.toReport() };
   }
+}
+
+export const adaptableOf = ({ layers, presets }: BaseModel): Adaptable => ({
+  layers: layers.length,
+  byDefault: presets['default']!.length,
+});
+
+/** What an import with these options would make, and what nobody has said yet. */
+export interface ImportFinding {
+  /** Proposed, or the one that was given. */
+  readonly id: string;
+  readonly format: ModelFormat;
+  readonly licence: string | null;
+  readonly questions: readonly ModelQuestion[];
+  /** Null where an answer decides about all of it. */
+  readonly model: FoundModel | null;
+}
+
+export interface FoundModel {
+  /** Null as long as something is asked: answers are part of a model's identity. */
+  readonly sha256: string | null;
+  readonly inputSize: number;
+  readonly alignment: Alignment;
+  readonly alignmentAssumed: boolean;
+  readonly embeddingSize: number;
+  /** Null while it is asked for. */
+  readonly normalisation: Normalisation | null;
+  readonly preprocessing: Preprocessing | null;
+  readonly parameters: number;
+  readonly adaptable: Adaptable;
+}
+
+/** Answers with which the rest of a file can be looked at, whatever a person will say. */
+function trialAnswer(question: ModelQuestion): ImportOptions {
+  switch (question.about) {
+    case 'pixels':
+    case 'range':
+      return { mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5], range: 1 };
+    case 'imageSize':
+      return { imageSize: 112 };
+    case 'output':
+      return question.choices[0] === undefined ? {} : { output: question.choices[0] };
+    case 'pooling':
+      return question.choices[0] === undefined ? {} : { pooling: question.choices[0] };
+  }
+}
+
+/** Other numbers for the pixels change nothing of what a network is made of. */
+const isOfPixels = ({ about }: ModelQuestion) => about === 'pixels' || about === 'range';
+
+/**
+ * Looks at a model before its import and gathers all that has to be asked, not only the first of it.
+ * @throws AppError why it cannot be imported, whatever is answered
+ */
+export async function inspectForImport(path: string, options: ImportOptions): Promise<ImportFinding> {
+  const source = await findModelSource(path);
+  const about = {
+    id: options.id ?? proposeId(source.name),
+    format: source.format,
+    licence: options.licence ?? source.statedLicence,
+  };
+  const questions: ModelQuestion[] = [];
+  let said = options;
+  for (;;) {
+    try {
+      const files = source.files.map((name) => ({ name }));
+      const described = { ...about, licence: about.licence ?? unstatedLicence, files };
+      const settings = formatOptions(source.format, said);
+      const opened = await openNewModel(source.folder, { ...described, options: settings }, said.alignment);
+      const model = questions.every(isOfPixels) ? foundModel(opened, questions.length === 0) : null;
+      return { ...about, questions, model };
+    } catch (thrown) {
+      if (thrown instanceof OpenQuestion && questions.every(({ about }) => about !== thrown.question.about)) {
+        questions.push(thrown.question);
+        said = { ...said, ...trialAnswer(thrown.question) };
+      } else if (questions.every(isOfPixels)) throw thrown;
+      else return { ...about, questions, model: null };
+    }
+  }
+}
+
+function foundModel(
+  { base, alignmentAssumed }: { base: BaseModel; alignmentAssumed: boolean },
+  isAnswered: boolean,
+): FoundModel {
+  const { sha256, normalisation, preprocessing, parameters } = describeModel(base);
+  return {
+    ...pick(base, 'inputSize', 'alignment', 'embeddingSize'),
+    sha256: isAnswered ? sha256 : null,
+    alignmentAssumed,
+    normalisation: isAnswered ? normalisation : null,
+    preprocessing: isAnswered ? preprocessing : null,
+    parameters: parameters ?? 0,
+    adaptable: adaptableOf(base),
+  };
 }
 
 const nothingKnown = {

@@ -2,19 +2,20 @@
  * Imported base models: `<models folder>/<id>/` holds the files as they came and `anneal-model.json`, which says how
  * they are to be read and what they must be. A folder is there whole or not at all (see import-model.ts).
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { alignmentSchema } from '../config/alignment.ts';
-import { type LeakReport, leakReportSchema } from '../config/leak-report.ts';
+import { leakReportSchema } from '../config/leak-report.ts';
+import { normalisationSchema, preprocessingSchema } from '../config/preprocessing.ts';
 import { AppError, type ErrorReport, toAppError } from '../shared/errors.ts';
 import { sha256Schema as hash } from '../shared/sha256-schema.ts';
 import { jsonText, plural } from '../shared/text.ts';
-import { writeFileAtomically } from '../store/atomic-file.ts';
-import type { BaseModel, Preprocessing } from './base-model.ts';
+import { syncFolder, writeFileAtomically } from '../store/atomic-file.ts';
+import type { BaseModel } from './base-model.ts';
 import { openModelFiles } from './model-formats.ts';
 
 export const manifestName = 'anneal-model.json';
@@ -25,18 +26,12 @@ export const modelIdSchema = z
   .max(64)
   .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must consist of lowercase letters, digits, dots and dashes');
 
-const perChannel = z.array(z.number()).length(3);
+const layerCount = z.int().nonnegative().max(100_000);
+/** Layers that LoRA can adapt, and those that a run adapts unless its settings say otherwise. */
+export const adaptableSchema = z.strictObject({ layers: layerCount, byDefault: layerCount });
+export type Adaptable = z.infer<typeof adaptableSchema>;
 
-const preprocessingSchema: z.ZodType<Preprocessing> = z.strictObject({
-  source: z.enum(['given', 'recognised']),
-  inside: z
-    .strictObject({ range: z.union([z.literal(1), z.literal(255)]), mean: perChannel, deviation: perChannel })
-    .nullable(),
-  channelOrder: z.enum(['rgb', 'bgr']),
-  channelSource: z.enum(['given', 'recognised', 'assumed']),
-});
-
-const modelManifestSchema = z.strictObject({
+export const modelManifestSchema = z.strictObject({
   formatVersion: z.literal(1),
   id: modelIdSchema,
   format: z.enum(['vit', 'onnx']),
@@ -52,8 +47,10 @@ const modelManifestSchema = z.strictObject({
   /** Nobody said it at the import. */
   alignmentAssumed: z.boolean().optional(),
   embeddingSize: z.number().int().positive(),
+  /** Absent in what an earlier version imported, until somebody asks. */
+  adaptable: adaptableSchema.optional().catch(undefined),
   /** Of pixels scaled to 0…1; null when the network takes pixels as they are or normalises them itself. */
-  normalisation: z.strictObject({ mean: perChannel, deviation: perChannel }).nullable(),
+  normalisation: normalisationSchema.nullable(),
   /** Where it is known from; absent for folders, and for what an earlier version imported. */
   preprocessing: preprocessingSchema.optional().catch(undefined),
   /** What the person said at the import, in the words of the format's own options. */
@@ -119,15 +116,41 @@ export async function writeManifest(folder: string, manifest: ModelManifest): Pr
   await writeFileAtomically(join(folder, manifestName), `${JSON.stringify(manifest, null, 2)}\n`, 0o600);
 }
 
-/** Adds a report to the manifest, unless the folder holds another model by now. */
-export async function keepInstalledLeak(
+/** Adds to the manifest what was found out later, unless the folder holds another model by now. */
+export async function keepWithInstalled(
   modelsFolder: string,
   measured: { id: string; sha256: string },
-  leak: LeakReport,
+  facts: Partial<Pick<ModelManifest, 'leak' | 'adaptable'>>,
 ): Promise<void> {
   const manifest = await findInstalledModel(modelsFolder, measured.id);
   if (manifest?.sha256 !== measured.sha256) return;
-  await writeManifest(join(modelsFolder, measured.id), { ...manifest, leak });
+  await writeManifest(join(modelsFolder, measured.id), { ...manifest, ...facts });
+}
+
+/** Folders of models that are being removed; one that a power cut left is swept by the next removal. */
+const removedPrefix = '.removed-';
+
+/**
+ * Takes a model away: at once for everybody who looks, then from the disk.
+ * @throws AppError DATA_FOLDER_UNUSABLE, NOT_FOUND when there is none of this id
+ */
+export async function removeInstalledModel(modelsFolder: string, id: string): Promise<void> {
+  if (!(await listModelFolders(modelsFolder)).includes(id))
+    throw new AppError('NOT_FOUND', `There is no imported model "${id}" here.`);
+  try {
+    await rename(join(modelsFolder, id), join(modelsFolder, removedPrefix + randomUUID()));
+    await syncFolder(modelsFolder);
+  } catch (cause) {
+    throw new AppError('DATA_FOLDER_UNUSABLE', `The model "${id}" cannot be removed from the data folder.`, {
+      action: 'Check that Anneal may write to its data folder, then remove the model again.',
+      cause,
+    });
+  }
+  for (const name of await readdir(modelsFolder)) {
+    // The model is gone in any case; what cannot be deleted now, the next removal tries again.
+    if (name.startsWith(removedPrefix))
+      await rm(join(modelsFolder, name), { recursive: true, force: true }).catch(() => {});
+  }
 }
 
 /**
@@ -150,7 +173,9 @@ export async function openInstalledModel(modelsFolder: string, manifest: ModelMa
     { ...manifest, options: settledOptions(manifest) },
     { identity: manifest.identity ?? 1 },
   );
-  if (model.sha256 === manifest.sha256) return model;
+  const length = manifest.leak?.embeddingLength;
+  if (model.sha256 === manifest.sha256)
+    return { ...model, ...(length !== undefined && { embeddingLength: length }) };
   throw damaged(id, 'its weights are not those that were imported');
 }
 

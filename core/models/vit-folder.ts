@@ -5,6 +5,7 @@ import { AppError } from '../shared/errors.ts';
 import { type FloatTensor, sameDims } from '../shared/tensor.ts';
 import { plural } from '../shared/text.ts';
 import type { BaseModel } from './base-model.ts';
+import { OpenQuestion } from './open-question.ts';
 import { resizePositions } from './position-embeddings.ts';
 import { createVit, vitWeightShapes } from './vit.ts';
 import { prefixTokens, type VitConfig } from './vit-config.ts';
@@ -25,6 +26,9 @@ import {
   vitIndexFile,
   vitWeightsFile,
 } from './vit-weights.ts';
+
+/** timm builds its CLIPs, the only ones that normalise before the first block, with PyTorch's own epsilon. */
+const timmClipEpsilon = 1e-5;
 
 const perChannel = z.tuple([z.number(), z.number(), z.number()]);
 
@@ -60,7 +64,7 @@ export async function listVitFiles(folder: string): Promise<string[]> {
 }
 
 /**
- * Opens a ViT, DeiT or DINOv2 of any size. Tensors are fp32, fp16, bf16 or fp64; their names those of timm or of
+ * Opens a ViT, DeiT, DINOv2 or CLIP's vision transformer of any size. Tensors are fp32, fp16, bf16 or fp64; their names those of timm or of
  * transformers (see vit-names.ts); classifiers are left out. The whole file is read.
  * @throws AppError MODEL_FILE_INVALID naming file, tensor and what was expected; CONFIG_INVALID when a setting is
  *   missing or contradicts the files
@@ -127,11 +131,13 @@ function configure(
     layers: countBlocks(tensors),
     heads: headsOf(settings, naming, hiddenSize),
     mlpSize,
-    epsilon: settings.epsilon,
+    epsilon: naming === 'timm' && has('norm_pre.weight') ? timmClipEpsilon : settings.epsilon,
     ...normalisationOf(settings, options),
     ...(settings.activation === 'gelu' ? {} : { activation: settings.activation }),
     ...(inner === 2 * mlpSize ? { gatedMlp: true } : {}),
     ...(has('blocks.0.attn.q.bias') ? {} : { qkvBias: false }),
+    ...(has('patch_embed.proj.bias') ? {} : { patchBias: false }),
+    ...(has('norm_pre.weight') ? { normBefore: true } : {}),
     ...(has('blocks.0.ls1.gamma') ? { layerScale: true } : {}),
     ...(has('cls_token') ? {} : { classToken: false }),
     ...(has('dist_token') ? { distillationToken: true } : {}),
@@ -176,10 +182,13 @@ function poolingOf(
   const chosen = options.pooling ?? pooling;
   if (chosen !== undefined) return chosen;
   if (otherPooling !== undefined) {
-    throw new AppError(
-      'CONFIG_INVALID',
-      `${vitConfigFile} asks for the pooling "${otherPooling}", which Anneal does not know.`,
-      { action: 'Choose the pooling "class" or "mean" (--pooling).' },
+    throw new OpenQuestion(
+      { about: 'pooling', choices: has('cls_token') ? ['class', 'mean'] : ['mean'] },
+      {
+        code: 'CONFIG_INVALID',
+        message: `${vitConfigFile} asks for the pooling "${otherPooling}", which Anneal does not know.`,
+        action: 'Choose the pooling "class" or "mean" (--pooling).',
+      },
     );
   }
   return has('fc_norm.weight') || !has('cls_token') ? 'mean' : 'class';
@@ -199,9 +208,14 @@ function normalisationOf(settings: VitSettings, options: VitOptions) {
   const mean = options.mean ?? settings.mean;
   const deviation = options.deviation ?? settings.deviation;
   if (mean !== undefined && deviation !== undefined) return { mean, deviation };
-  throw new AppError('CONFIG_INVALID', 'The folder does not say how the model wants its pixels normalised.', {
-    action: `Give --mean and --std, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
-  });
+  throw new OpenQuestion(
+    { about: 'pixels' },
+    {
+      code: 'CONFIG_INVALID',
+      message: 'The folder does not say how the model wants its pixels normalised.',
+      action: `Give --mean and --std, or put ${vitProcessorFile} of the model beside ${vitConfigFile}.`,
+    },
+  );
 }
 
 function countBlocks(tensors: ReadonlyMap<string, FloatTensor>): number {

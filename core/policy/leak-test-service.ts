@@ -3,11 +3,12 @@
  */
 import { defaultLeakLimits, type LeakLimits, type LeakReport, leakReasons } from '../config/leak-report.ts';
 import type { Catalogue } from '../models/catalogue.ts';
+import type { ExamineModel, ImportSteps } from '../models/import-model.ts';
 import type { ModelManifest } from '../models/installed-models.ts';
 import type { ImportOptions } from '../models/model-formats.ts';
 import { AppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
-import type { LeakRequest } from './leak-test-protocol.ts';
+import type { LeakProgress, LeakRequest } from './leak-test-protocol.ts';
 import { type LeakRunOptions, type MeasuredLeak, runLeakTest } from './leak-test-run.ts';
 
 export interface LeakTests {
@@ -27,7 +28,11 @@ export interface LeakTests {
   close(): void;
 }
 
-export interface ImportChoice extends Pick<LeakRunOptions, 'onProgress' | 'signal'> {
+/** What of an import is done; `share` is of its step. */
+export type ImportProgress = LeakProgress | { readonly step: 'copying' | 'opening'; readonly share: number };
+
+export interface ImportChoice extends Pick<ImportSteps, 'signal' | 'workId'> {
+  readonly onProgress?: ((progress: ImportProgress) => void) | undefined;
   /** Installs it even when it hardly compresses. */
   readonly allowLeak?: boolean | undefined;
 }
@@ -78,11 +83,12 @@ export function createLeakTests({ catalogue, modelsFolder, logger }: LeakTestsOp
   return {
     leakOf,
     async import(path, options = {}, { allowLeak = false, ...choice } = {}) {
-      const manifest = await catalogue.import(path, options, async (folder, model) => {
+      const examine: ExamineModel = async (folder, model) => {
         const { report } = await run({ kind: 'files', folder, model }, choice);
         if (!allowLeak) requireCompression(model.id, report);
         return report;
-      });
+      };
+      const manifest = await catalogue.import(path, options, examine, choice);
       // One that was there already may come from before there was a leak test, or have been let in by a person.
       const leak = (await catalogue.keptLeak(manifest.id)) ?? (await measure(manifest.id, choice));
       if (!allowLeak) requireCompression(manifest.id, leak);

@@ -3,7 +3,7 @@ import { type QueryClient, useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import type { AgentEvent } from '../../core/api/contract.ts';
 import { api } from './client.ts';
-import { recordConnection, recordImport, recordStep } from './live-progress.ts';
+import { recordConnection, recordImport, recordModelImport, recordStep } from './live-progress.ts';
 import type { KeyWord } from './queries.ts';
 
 const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], KeyWord[]> = {
@@ -14,6 +14,7 @@ const affected: Record<Extract<AgentEvent, { type: 'changed' }>['what'], KeyWord
   adapters: ['adapters'],
   audit: ['audit'],
   backup: ['backups'],
+  models: ['models', 'plan'],
 };
 
 /** @returns a function that passes an event on to the cache or to the live store */
@@ -25,6 +26,7 @@ export function createEventHandler(queries: QueryClient): (event: AgentEvent) =>
       return;
     }
     if (event.type === 'import') return recordImport(event.progress);
+    if (event.type === 'model-import') return recordModelImport(event.progress);
     for (const key of affected[event.what] ?? []) void queries.invalidateQueries({ queryKey: [key] });
   };
 }

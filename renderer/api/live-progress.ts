@@ -2,17 +2,20 @@
 import { useSyncExternalStore } from 'react';
 import type { AgentEvent, ImportProgress } from '../../core/api/contract.ts';
 
+export type ModelProgress = Extract<AgentEvent, { type: 'model-import' }>['progress'];
 export type StepProgress = Extract<AgentEvent, { type: 'progress' }>;
 
 interface LiveProgress {
   /** By run, round and site; see {@link progressKey}. */
   steps: ReadonlyMap<string, StepProgress>;
   import: ImportProgress | null;
+  /** Of the network that is being imported. */
+  modelImport: ModelProgress | null;
   /** Whether the event stream is open. */
   connected: boolean;
 }
 
-let current: LiveProgress = { steps: new Map(), import: null, connected: false };
+let current: LiveProgress = { steps: new Map(), import: null, modelImport: null, connected: false };
 const listeners = new Set<() => void>();
 
 export const progressKey = (runId: string, round: number, siteId: string) => `${runId}/${round}/${siteId}`;
@@ -38,6 +41,10 @@ export function recordStep(event: StepProgress): boolean {
 
 export function recordImport(progress: ImportProgress | null): void {
   set({ import: progress });
+}
+
+export function recordModelImport(progress: ModelProgress | null): void {
+  set({ modelImport: progress });
 }
 
 export function recordConnection(connected: boolean): void {

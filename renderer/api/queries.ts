@@ -9,6 +9,7 @@ import type {
   CoordinatorOverview,
   ImagesView,
   Me,
+  ModelsView,
   ProposalRow,
   RunDetail,
   RunPlan,
@@ -46,6 +47,7 @@ export const keys = {
   adapters: ['adapters'],
   audit: ['audit'],
   backups: ['backups'],
+  models: ['models'],
   me: ['me'],
   users: ['people', 'users'],
   proposals: ['people', 'proposals'],
@@ -79,6 +81,13 @@ export const useBackups = () =>
   useQuery<BackupState>({
     queryKey: keys.backups,
     queryFn: () => api.backups.state.query(),
+    refetchInterval: calmMs,
+  });
+
+export const useModels = () =>
+  useQuery<ModelsView>({
+    queryKey: keys.models,
+    queryFn: () => api.models.list.query(),
     refetchInterval: calmMs,
   });
 

@@ -13,6 +13,9 @@ type ByNumberOfSites = 'quorum' | 'robust' | 'weightCap';
 type LeftToTheCoordinator = 'baseId' | 'baseSha256' | 'baseOrigin' | 'purpose' | ByNumberOfSites;
 export type FormSettings = Omit<RunConfig, LeftToTheCoordinator> & {
   [Key in ByNumberOfSites]?: RunConfig[Key] | undefined;
+} & {
+  /** The coordinator's default when absent. */
+  baseId?: string | undefined;
 };
 
 export const offeredSettings = runSettingList.filter(({ offered }) => offered !== false);
@@ -34,7 +37,10 @@ export const initialSettings = (): FormSettings =>
   settingsOf(defaultRunConfig({ baseId: '', baseSha256: '', classes: [] }));
 
 /** What the next plan starts with: the settings of the run before. */
-export const settingsOfRun = ({ config }: RunDetail): FormSettings => settingsOf(config);
+export const settingsOfRun = ({ config }: RunDetail): FormSettings => ({
+  ...settingsOf(config),
+  baseId: config.baseId,
+});
 
 /** What is sent: an emptied field is left to the coordinator. */
 export function writtenSettings(values: FormSettings): RunSettings {

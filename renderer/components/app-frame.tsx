@@ -2,6 +2,7 @@ import { AppShell, Badge, Box, Divider, Group, NavLink, Stack, Text } from '@man
 import type { Icon } from '@tabler/icons-react';
 import {
   IconBook2,
+  IconBrain,
   IconChartHistogram,
   IconDatabaseExport,
   IconHistory,
@@ -29,6 +30,7 @@ interface Destination {
 }
 
 const common: Destination[] = [
+  { path: '/models', label: 'Models', icon: IconBrain },
   { path: '/adapters', label: 'Adapters', icon: IconPackages },
   { path: '/audit', label: 'Audit trail', icon: IconHistory },
   { path: '/users', label: 'Users', icon: IconUsers },

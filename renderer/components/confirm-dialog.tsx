@@ -11,7 +11,8 @@ interface ConfirmDialogProps {
   danger?: boolean;
   busy: boolean;
   error: unknown;
-  onConfirm: () => void;
+  /** Null: it cannot be done, and the dialog says why. */
+  onConfirm: (() => void) | null;
   onClose: () => void;
 }
 
@@ -24,11 +25,13 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
         {props.error != null && <ErrorPanel error={props.error} />}
         <Group justify="flex-end">
           <Button variant="default" onClick={props.onClose} data-autofocus>
-            Cancel
+            {props.onConfirm === null ? 'Close' : 'Cancel'}
           </Button>
-          <Button color={props.danger ? 'red.9' : 'brand'} loading={props.busy} onClick={props.onConfirm}>
-            {props.confirmLabel}
-          </Button>
+          {props.onConfirm !== null && (
+            <Button color={props.danger ? 'red.9' : 'brand'} loading={props.busy} onClick={props.onConfirm}>
+              {props.confirmLabel}
+            </Button>
+          )}
         </Group>
       </Stack>
     </Modal>

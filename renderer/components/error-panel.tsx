@@ -1,4 +1,4 @@
-import { Alert, Button, Group, Stack, Text } from '@mantine/core';
+import { Alert, Anchor, Button, Group, Stack, Text } from '@mantine/core';
 import { IconAlertTriangle } from '@tabler/icons-react';
 import type { ErrorReport } from '../../core/shared/errors.ts';
 import { toReport } from '../api/errors.ts';
@@ -14,6 +14,11 @@ export function ReportPanel({ report, onRetry }: ReportPanelProps) {
     <Alert color="red" icon={<IconAlertTriangle aria-hidden />} title={report.message} role="alert">
       <Stack gap="xs" align="flex-start">
         <Text size="sm">{report.action}</Text>
+        {report.code === 'MODEL_UNKNOWN' && (
+          <Anchor size="sm" href="#/models">
+            Open the screen Models
+          </Anchor>
+        )}
         <Group gap="md">
           {onRetry && (
             <Button size="xs" variant="default" onClick={onRetry}>

@@ -10,18 +10,22 @@ interface PathFieldProps {
   placeholder?: string;
   value: string;
   onChange: (path: string) => void;
+  /** After a path was chosen in the system's dialog, which is a whole one. */
+  onChosen?: (path: string) => void;
   error?: ReactNode;
   /** What the native dialog chooses: a folder, a file that is there, or one that is to be written. */
   choose: 'folder' | FileFilter[] | { newFile: FileFilter[] };
 }
 
 /** A path on this machine: chosen in the system's own dialog in the desktop app, typed in a browser. */
-export function PathField({ choose, onChange, label, description, ...input }: PathFieldProps) {
+export function PathField({ choose, onChange, onChosen, label, description, ...input }: PathFieldProps) {
   const id = useId();
   const bridge = desktopBridge();
   const browse = async () => {
     const path = bridge && (await chosenPath(bridge, choose));
-    if (path !== null) onChange(path);
+    if (path === null) return;
+    onChange(path);
+    onChosen?.(path);
   };
   return (
     <Group align="flex-end" wrap="nowrap" gap="xs">

@@ -1,4 +1,15 @@
-import { Box, Card, Group, SimpleGrid, Stack, Text, ThemeIcon, Title, UnstyledButton } from '@mantine/core';
+import {
+  Anchor,
+  Box,
+  Card,
+  Group,
+  SimpleGrid,
+  Stack,
+  Text,
+  ThemeIcon,
+  Title,
+  UnstyledButton,
+} from '@mantine/core';
 import { type Icon, IconBuildingHospital, IconPlayerPlay, IconTopologyStar3 } from '@tabler/icons-react';
 import { useState } from 'react';
 import type { AgentStatus } from '../../core/api/contract.ts';
@@ -9,8 +20,9 @@ import { ErrorPanel } from '../components/error-panel.tsx';
 import { Logo } from '../components/logo.tsx';
 import { SchemeToggle } from '../components/scheme-toggle.tsx';
 import { CoordinatorSetup, JoinSetup } from './first-run-forms.tsx';
+import { ModelsScreen } from './models.tsx';
 
-type Choice = 'site' | 'coordinator';
+type Choice = 'site' | 'coordinator' | 'models';
 
 /** What a fresh installation asks: what it shall be. */
 export function FirstRunScreen({ status }: { status: AgentStatus }) {
@@ -21,8 +33,14 @@ export function FirstRunScreen({ status }: { status: AgentStatus }) {
         <Logo size={32} />
         <SchemeToggle />
       </Group>
-      <Stack maw={choice === null ? 1040 : 620} mx="auto" mt={{ base: 'xl', md: 64 }} gap="xl">
+      <Stack
+        maw={choice === null || choice === 'models' ? 1040 : 620}
+        mx="auto"
+        mt={{ base: 'xl', md: 64 }}
+        gap="xl"
+      >
         {choice === null && <Choices demo={status.demo} onChoose={setChoice} />}
+        {choice === 'models' && <ModelsScreen onBack={() => setChoice(null)} />}
         {choice === 'site' && <JoinSetup onBack={() => setChoice(null)} />}
         {choice === 'coordinator' && <CoordinatorSetup onBack={() => setChoice(null)} />}
       </Stack>
@@ -73,6 +91,13 @@ function Choices({ demo, onChoose }: ChoicesProps) {
         )}
       </SimpleGrid>
       {start.isError && <ErrorPanel error={start.error} />}
+      <Text size="sm" c="dimmed">
+        Training starts from the network that comes with Anneal, face-resnet-128, unless a run names another
+        one.{' '}
+        <Anchor component="button" type="button" onClick={() => onChoose('models')}>
+          Use another network…
+        </Anchor>
+      </Text>
       {demo && <DemoPanel demo={demo} />}
     </>
   );

@@ -16,6 +16,7 @@ import { RoleButton } from '../components/role-button.tsx';
 import { RunTotals } from '../components/run-totals.tsx';
 import { ScheduleChart } from '../components/schedule-chart.tsx';
 import { answerSummary, isHopeless } from '../format/answers.ts';
+import { BaseField } from './base-field.tsx';
 import { RunSettingsFields, shownPaths } from './run-settings-fields.tsx';
 import { SiteAnswers } from './site-answers.tsx';
 
@@ -58,6 +59,13 @@ export function PlanRun({ sites, previous }: PlanRunProps) {
     >
       <form noValidate onSubmit={form.onSubmit((values) => start.mutate(values))}>
         <Stack gap="lg">
+          <BaseField
+            value={form.values.baseId}
+            onChange={(baseId) => {
+              start.reset();
+              form.setValues({ baseId });
+            }}
+          />
           <RunSettingsFields
             values={form.values}
             onChange={(changed) => {

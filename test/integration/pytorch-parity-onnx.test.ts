@@ -14,7 +14,9 @@ const file = join(import.meta.dirname, '../fixtures/pytorch/small-cnn.onnx');
 
 let base: BaseModel;
 beforeAll(async () => {
-  base = await openOnnxModel(file, { id: 'small-cnn', licence: 'Apache-2.0', ...halves, headGain: 1 });
+  const options = { id: 'small-cnn', licence: 'Apache-2.0', ...halves, headGain: 1 };
+  // With the names of the file, which the fixture has.
+  base = await openOnnxModel(file, options, { identity: 1 });
 });
 
 describe('an ONNX file against PyTorch', () => {

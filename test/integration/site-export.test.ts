@@ -61,6 +61,8 @@ async function finishedRun(changes: Partial<RunConfig>) {
     ...defaults,
     ...{ baseSha256: await catalogue.identify('dino'), rounds: lastRound + 1, quorum: 2, rMax: 4, rMin: 1 },
     ...{ initiatingRounds: 0, heatingRounds: 0, coolingRounds: 0, shape: 'linear' as const },
+    // Every round trains.
+    headStart: 'random' as const,
     training: { ...defaults.training, batchSize: 4 },
     ...changes,
   };

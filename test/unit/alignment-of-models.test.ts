@@ -12,6 +12,7 @@ import { openVitFolder } from '../../core/models/vit-folder.ts';
 import { asksForMore } from '../../core/policy/asks-for-more.ts';
 import { contractHash, contractOf } from '../../core/policy/contract.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
+import { halves } from '../fixtures/onnx-files.ts';
 import { temporaryFolder } from '../fixtures/store.ts';
 
 const dinov2 = fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url));
@@ -55,8 +56,8 @@ describe('the alignment of a base model', () => {
     async (side, alignment) => {
       using place = workplace();
 
-      const looked = await place.catalogue.inspect(place.network(side));
-      const manifest = await place.catalogue.import(place.network(side), { id: 'net' });
+      const looked = await place.catalogue.inspect(place.network(side), halves);
+      const manifest = await place.catalogue.import(place.network(side), { id: 'net', ...halves });
 
       expect(looked).toMatchObject({ alignment, alignmentAssumed: true, sha256: manifest.sha256 });
       expect(manifest).toMatchObject({ alignment, alignmentAssumed: true });
@@ -72,6 +73,7 @@ describe('the alignment of a base model', () => {
     for (const alignment of alignments) {
       const manifest = await place.catalogue.import(place.network(112), {
         id: `net-${alignment}`,
+        ...halves,
         alignment,
       });
       expect(manifest).toMatchObject({ alignment, alignmentAssumed: false });
@@ -94,7 +96,11 @@ describe('the alignment of a base model', () => {
 
   test('of a model that was imported before there was one is dlib-150, under the hash that it had', async () => {
     using place = workplace();
-    const { sha256 } = await place.catalogue.import(place.network(112), { id: 'old', alignment: 'dlib-150' });
+    const { sha256 } = await place.catalogue.import(place.network(112), {
+      id: 'old',
+      ...halves,
+      alignment: 'dlib-150',
+    });
     const file = path.join(place.models, 'old', 'anneal-model.json');
     const { alignment: _, alignmentAssumed: __, ...old } = JSON.parse(readFileSync(file, 'utf8'));
     writeFileSync(file, JSON.stringify(old));
@@ -116,7 +122,7 @@ describe('the alignment of a base model', () => {
 
   test('outside of the closed set is refused, at the import and in a manifest', async () => {
     using place = workplace();
-    await place.catalogue.import(place.network(112), { id: 'net' });
+    await place.catalogue.import(place.network(112), { id: 'net', ...halves });
     const file = path.join(place.models, 'net', 'anneal-model.json');
     writeFileSync(file, readFileSync(file, 'utf8').replace('"arcface-112"', '"arcface-128"'));
 
@@ -127,8 +133,8 @@ describe('the alignment of a base model', () => {
 
   test('stands in the contract, where another one asks a person again', async () => {
     using place = workplace();
-    await place.catalogue.import(place.network(112), { id: 'arcface' });
-    await place.catalogue.import(place.network(112), { id: 'dlib', alignment: 'dlib-150' });
+    await place.catalogue.import(place.network(112), { id: 'arcface', ...halves });
+    await place.catalogue.import(place.network(112), { id: 'dlib', ...halves, alignment: 'dlib-150' });
     const askedBy = { federation: 'f', coordinatorKey: 'k' };
     const contract = async (id: string) => {
       const base = await place.catalogue.load(id);

@@ -86,7 +86,10 @@ describe('decodeImage', () => {
     expect(Buffer.from(crop).includes('Somebody')).toBe(false);
     // Nothing but the pixels and a header of their shape.
     expect(crop.length - square.data.length).toBeLessThan(120);
-    expect(decodeCrop(crop, 'crop')).toEqual({ width: 40, height: 40, data: new Uint8Array(square.data) });
+    expect(decodeCrop(crop, 'crop')).toEqual({
+      image: { width: 40, height: 40, data: new Uint8Array(square.data) },
+      face: null,
+    });
   });
 });
 

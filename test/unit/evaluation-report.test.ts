@@ -80,7 +80,7 @@ test('the terminal shows what may be told of the newest evaluated state, and not
     { round: 0, metrics },
     { round: 1, metrics: null },
   ];
-  const run = { config: { classes: ['Noonan', 'Williams'] }, done: rounds };
+  const run = { config: { classes: ['Noonan', 'Williams'] }, done: rounds, untrained: null };
 
   const text = describeMetrics(run as unknown as Parameters<typeof describeMetrics>[0])!;
 

@@ -135,8 +135,8 @@ describe('shapes that do not fit', () => {
     ['Dropout in training', (g) => g.append1('Dropout', ['matrix'], { training_mode: 1 })],
     ['Dropout with its mask', (g) => g.append('Dropout', ['matrix'], {}, 2)],
     [
-      'Resize with cubic weights',
-      (g) => g.append1('Resize', ['matrix', '', '', g.integers([4, 6])], { mode: 'cubic' }),
+      'Resize in an unknown mode',
+      (g) => g.append1('Resize', ['matrix', '', '', g.integers([4, 6])], { mode: 'area' }),
     ],
     ['Resize of the channels', (g) => g.append1('Resize', ['image', '', '', g.integers([1, 2, 6, 6])])],
     [

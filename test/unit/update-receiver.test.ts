@@ -2,6 +2,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import type { PrivacySettings } from '../../core/config/round-options.ts';
+import type { RunConfig } from '../../core/config/run-config.ts';
 import { decodeModelState, encodeModelState } from '../../core/lora/state-file.ts';
 import { sha256 } from '../../core/shared/hash.ts';
 import { epsilonOfParticipations } from '../../core/strategy/privacy/accountant.ts';
@@ -194,5 +195,31 @@ describe('a bad update harms nobody else', () => {
     expect(receipt).toMatchObject({ accepted: false, reason: expect.stringContaining('cannot be read') });
     expect(other.accepted).toBe(true);
     expect(run.store.runs.get(runId)!.status).toBe('running');
+  });
+});
+
+describe('sites that have too few subjects of every class send the same class means, those of nobody', () => {
+  const settings = { headStart: 'prototypes', rounds: 3 } as const;
+  test.each<[string, Partial<RunConfig>]>([
+    ['as they are', { strategy: 'fedavg-lora' }],
+    ['rounded', { strategy: 'sa-fedlora', wire: { up: 'int8', down: 'fp32', errorFeedback: true } }],
+    ['with a rule against outliers', { strategy: 'fedavg-lora', robust: { rule: 'median' } }],
+  ])('%s: all of them take part, and nothing has to be fetched', async (_, change) => {
+    await using run = await openLoneRun(['a', 'b', 'c'], { ...settings, ...change });
+    const nothing = await run.noClassMeans();
+
+    const receipts = [
+      await run.deliver('a', nothing),
+      await run.deliver('b', nothing),
+      await run.deliver('c', await run.noClassMeans('c')),
+    ];
+
+    expect(receipts.map(({ accepted }) => accepted)).toEqual([true, true, true]);
+    expect(run.pulled).toEqual([]);
+    await vi.waitFor(() => expect(run.store.runs.get(runId)!.round).toBe(1));
+    const next = await run.update(1);
+    await run.deliver('a', next);
+    const copied = await run.deliver('b', next);
+    expect(copied).toMatchObject({ accepted: false });
   });
 });

@@ -2,10 +2,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Alignment, alignments, describeAlignment, originalAlignment } from '../../config/alignment.ts';
 import { defaultLeakLimits, hardlyCompresses, type LeakReport } from '../../config/leak-report.ts';
+import { describeChannelOrder, describeNormalisation } from '../../config/preprocessing.ts';
 import { type ModelReport, reportedRanks } from '../../models/inspect-model.ts';
 import type { ImportOptions } from '../../models/model-formats.ts';
-import type { LeakProgress } from '../../policy/leak-test-protocol.ts';
-import type { MeasuredManifest } from '../../policy/leak-test-service.ts';
+import type { ImportProgress, MeasuredManifest } from '../../policy/leak-test-service.ts';
 import { plural } from '../../shared/text.ts';
 import { readWholeNumber } from '../arguments.ts';
 import { formatBytes, formatCount, formatTable } from '../format.ts';
@@ -84,27 +84,16 @@ function shortHash(sha256: string | null): string {
   return sha256 === null ? '–' : sha256.slice(0, 12);
 }
 
-const join3 = (values: readonly number[]) => values.map((value) => Number(value.toFixed(4))).join(', ');
-
-function describeNormalisation(
+function normalisationOf(
   normalisation: ModelReport['normalisation'],
   preprocessing: ModelReport['preprocessing'],
 ): string {
-  if (normalisation === null) return 'inside the network';
-  const { mean, deviation } = normalisation;
-  const inside = preprocessing?.inside ?? null;
-  if (inside !== null && preprocessing?.source === 'recognised') {
-    return `inside the file, recognised: (pixel of 0…${inside.range} − [${join3(inside.mean)}]) / [${join3(inside.deviation)}]`;
-  }
-  const warning = inside === null ? '' : ', and again inside the file';
-  return `(pixel / 255 − [${join3(mean)}]) / [${join3(deviation)}]${warning}`;
+  const words = describeNormalisation(normalisation, preprocessing);
+  return preprocessing?.source === 'recognised' ? `${words} (recognised)` : words;
 }
 
-function describeChannels({
-  channelOrder,
-  channelSource,
-}: NonNullable<ModelReport['preprocessing']>): string {
-  const order = channelOrder === 'rgb' ? 'red, green, blue' : 'blue, green, red';
+function channelsOf({ channelOrder, channelSource }: NonNullable<ModelReport['preprocessing']>): string {
+  const order = describeChannelOrder(channelOrder);
   if (channelSource === 'assumed')
     return `${order} (assumed; give --channels bgr if the model wants them the other way round)`;
   return channelSource === 'recognised' ? `${order} (recognised by the means)` : order;
@@ -129,9 +118,9 @@ function printReport(report: ModelReport): void {
     ['alignment', report.alignment === null ? '–' : alignmentOf(report.alignment, report.alignmentAssumed)],
     [
       'normalisation',
-      report.sha256 === null ? '–' : describeNormalisation(report.normalisation, report.preprocessing),
+      report.sha256 === null ? '–' : normalisationOf(report.normalisation, report.preprocessing),
     ],
-    ...(report.preprocessing === null ? [] : [['channels', describeChannels(report.preprocessing)] as const]),
+    ...(report.preprocessing === null ? [] : [['channels', channelsOf(report.preprocessing)] as const]),
     ['embedding', report.embeddingSize === null ? '–' : `${report.embeddingSize} numbers`],
     ['weights', report.parameters === null ? '–' : formatCount(report.parameters)],
     ['imported', report.importedAt ?? (report.format === 'built-in' ? 'comes with Anneal' : 'not yet')],
@@ -211,16 +200,18 @@ function printImported(manifest: MeasuredManifest): void {
   printLine(`Faces are cut out for it as ${alignmentOf(alignment, alignmentAssumed)}.`);
   if (preprocessing !== undefined) {
     printFields([
-      ['normalisation', describeNormalisation(normalisation, preprocessing)],
-      ['channels', describeChannels(preprocessing)],
+      ['normalisation', normalisationOf(normalisation, preprocessing)],
+      ['channels', channelsOf(preprocessing)],
     ]);
   }
   printLine(`Sites that train on it must import the same model. "anneal models inspect ${id}" shows more.`);
   printLeak(leak);
 }
 
-const describeProgress = ({ step, share }: LeakProgress): string =>
-  `Leak test: ${step}, ${Math.floor(100 * share)} % …`;
+function describeProgress({ step, share }: ImportProgress): string {
+  if (step === 'opening') return 'Opening the copy …';
+  return `${step === 'copying' ? 'Copying' : `Leak test: ${step}`}, ${Math.floor(100 * share)} % …`;
+}
 
 async function importMeasured(path: string, { allowLeak, ...options }: ImportCall): Promise<void> {
   const stop = new AbortController();

@@ -2,6 +2,7 @@
 import type { Graph } from '../../graph/graph.ts';
 import { AppError } from '../../shared/errors.ts';
 import type { Preprocessing } from '../base-model.ts';
+import { OpenQuestion } from '../open-question.ts';
 import type { Network } from './network.ts';
 import { elementTypeName, type FileValue } from './onnx-file.ts';
 import type { OnnxOptions } from './options.ts';
@@ -101,18 +102,24 @@ function normalisationOf(
   if (isUint8) return { values: plain(255), source: 'recognised' };
   if (recognised !== undefined) {
     const how = recognised.operators.join(', ');
-    throw new AppError(
-      'CONFIG_INVALID',
-      `${label} changes its pixels itself (${how}), but that does not tell which values it takes.`,
+    throw new OpenQuestion(
+      { about: 'range', operators: recognised.operators },
       {
+        code: 'CONFIG_INVALID',
+        message: `${label} changes its pixels itself (${how}), but that does not tell which values it takes.`,
         action:
           'Give --range 255 if it takes pixels of 0…255, --range 1 for 0…1; or --mean and --std if they are normalised before.',
       },
     );
   }
-  throw new AppError('CONFIG_INVALID', `${label} does not say how its pixels are normalised.`, {
-    action: `Give --mean and --std from the description of the model. ${usualValues}`,
-  });
+  throw new OpenQuestion(
+    { about: 'pixels' },
+    {
+      code: 'CONFIG_INVALID',
+      message: `${label} does not say how its pixels are normalised.`,
+      action: `Give --mean and --std from the description of the model. ${usualValues}`,
+    },
+  );
 }
 
 function sideOf(
@@ -124,9 +131,14 @@ function sideOf(
   const known = spatial.filter((size) => typeof size === 'number');
   const [side = inputSize] = known;
   if (side === undefined) {
-    throw new AppError('CONFIG_INVALID', `${label} leaves the size of its input "${name}" open.`, {
-      action: 'Give it with --image-size, for example --image-size 112.',
-    });
+    throw new OpenQuestion(
+      { about: 'imageSize' },
+      {
+        code: 'CONFIG_INVALID',
+        message: `${label} leaves the size of its input "${name}" open.`,
+        action: 'Give it with --image-size, for example --image-size 112.',
+      },
+    );
   }
   if (known.some((size) => size !== side)) {
     throw invalidFile(

@@ -1,5 +1,6 @@
 /** The part of an ONNX file that leads from the image to the embedding, with its weights loaded. */
 import { plural } from '../../shared/text.ts';
+import { OpenQuestion } from '../open-question.ts';
 import { NodeProblem } from './attributes.ts';
 import { hoistBranches, readsOf } from './branches.ts';
 import { convertNode } from './convert-opset.ts';
@@ -147,9 +148,10 @@ function chooseOutput(
   const listed = names.map((name) => `"${name}"`).join(', ') || 'none';
   const chosen = wanted ?? (names.length === 1 ? names[0] : names.find((name) => name === 'embedding'));
   if (chosen === undefined) {
-    throw invalidFile(label, `it has ${plural(names.length, 'output')} (${listed})`, {
+    const problem = invalidFile(label, `it has ${plural(names.length, 'output')} (${listed})`, {
       action: `Name the embedding with --output${names[0] === undefined ? '' : `, for example --output "${names[0]}"`}.`,
     });
+    throw new OpenQuestion({ about: 'output', choices: names }, problem);
   }
   if (!producers.has(chosen)) {
     throw invalidFile(label, `no node makes the output "${chosen}"; the outputs of the file are ${listed}`, {

@@ -4,6 +4,7 @@ import { GraphBuilder } from '../../graph/graph-builder.ts';
 import { AppError } from '../../shared/errors.ts';
 import { elementCount, floatTensor } from '../../shared/tensor.ts';
 import { plural } from '../../shared/text.ts';
+import { OpenQuestion } from '../open-question.ts';
 import { NodeProblem } from './attributes.ts';
 import { branchOf } from './branches.ts';
 import { canFold, foldNode, isArithmetic, shapeOf } from './fold-constants.ts';
@@ -345,9 +346,12 @@ function frameEmbedding(
   } else if (dims.length === 3 || dims.length === 4) rows = builder.flatten(value);
   else if (dims.length !== 2) rows = '';
   if (rows === '') {
-    throw invalidFile(label, `its output "${output}" has shape ${shape} instead of [batch, d]`, {
+    const problem = invalidFile(label, `its output "${output}" has shape ${shape} instead of [batch, d]`, {
       action: poolingAdvice(dims.length),
     });
+    const choices = poolingsFor(dims.length);
+    if (choices.length === 0 || pooling !== undefined) throw problem;
+    throw new OpenQuestion({ about: 'pooling', choices }, problem);
   }
   if (!builder.nodes.some((node) => node.outputs.includes(rows))) {
     throw invalidFile(label, 'its output is its input', {
@@ -356,6 +360,9 @@ function frameEmbedding(
   }
   builder.output(rows, embeddingName);
 }
+
+const poolingsFor = (rank: number): ('first' | 'mean')[] =>
+  rank === 3 ? ['first', 'mean'] : rank === 4 ? ['mean'] : [];
 
 function poolingAdvice(rank: number): string {
   if (rank === 3)
