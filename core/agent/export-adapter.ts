@@ -3,6 +3,8 @@ import path from 'node:path';
 import type { AdapterExport } from '../api/context.ts';
 import { preparingRounds, type RunConfig } from '../config/run-config.ts';
 import { configIfReadable, configOf } from '../coordinator/readable-run.ts';
+import { untrainedGallery } from '../coordinator/untrained.ts';
+import { exportedFigures, floorsOf } from '../evaluation/floors.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { decodeModelState } from '../lora/state-file.ts';
@@ -68,7 +70,8 @@ export async function exportAdapterOf(
     (options.format ?? 'peft') === 'peft'
       ? await sumIntoAdapter(frozenBaseDelta, state, sources.products)
       : applyFrozenBaseDelta(base, frozenBaseDelta, state);
-  await writeAdapter(target, whole, base, { ...options, ...trainedWith(config) });
+  const evaluation = row.kind === 'global' ? figuresOf(sources.store, config, row) : {};
+  await writeAdapter(target, whole, base, { ...options, ...trainedWith(config), ...evaluation });
 }
 
 const holdsNoModel = () =>
@@ -137,6 +140,18 @@ function recordedParts(
   return store.rounds
     .listOfRun(runId)
     .flatMap((record) => (record.round <= round ? (record.frozenBaseSha256 ?? []) : []));
+}
+
+/** What a result is worth beside what its network did before training. A site knows neither. */
+function figuresOf(
+  store: ReadOnlyStore,
+  config: RunConfig,
+  { runId, round }: AdapterRecord,
+): Pick<TrainedWith, 'evaluation'> {
+  const records = store.rounds.listOfRun(runId).filter((record) => record.round <= round);
+  const accuracies = records.map(({ accuracy }) => accuracy);
+  const untrained = untrainedGallery(store, runId, config);
+  return { evaluation: exportedFigures(floorsOf({ config, untrained, accuracies, isOver: true })) };
 }
 
 function trainedWith({ training }: RunConfig): TrainedWith {

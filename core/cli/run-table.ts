@@ -2,6 +2,7 @@
 import type { RoundRow, RunDetail } from '../api/contract.ts';
 import type { PrivacySettings } from '../config/round-options.ts';
 import { preparingRounds } from '../config/run-config.ts';
+import { describeFloors } from '../evaluation/floors.ts';
 import { describePause } from './describe-pause.ts';
 import { formatBytes, formatLoss, formatPercent, formatTable } from './format.ts';
 import { describeMetrics } from './metrics-table.ts';
@@ -59,7 +60,7 @@ export function describeRun(run: RunDetail): string {
     ...describeAbsences(run),
     ...(run.withdrawal === null ? [] : [describeWithdrawal(run.id, run.withdrawal)]),
     ...(metrics === null ? [] : [metrics]),
-    ...(run.belowUntrained === null ? [] : [run.belowUntrained]),
+    ...describeFloor(run),
     ...(config.privacy === null ? [] : [describePrivacy(config.privacy)]),
   ].join('\n');
 }
@@ -67,6 +68,11 @@ export function describeRun(run: RunDetail): string {
 /** The round that makes the head's start has the stage of those that it comes before. */
 const stageName = (config: RunDetail['config'], { round, stage }: RoundRow) =>
   round < preparingRounds(config) ? 'class means' : stage;
+
+function describeFloor({ floors, belowFloor }: RunDetail): string[] {
+  const said = describeFloors(floors);
+  return [...(said === null ? [] : [said]), ...(belowFloor === null ? [] : [belowFloor])];
+}
 
 const describeWithdrawal = (runId: string, { note }: NonNullable<RunDetail['withdrawal']>) =>
   `${note}\n"anneal coordinator restart ${runId} --before-withdrawal" begins again from before that.`;

@@ -32,6 +32,8 @@ export const leakReportSchema = z.strictObject({
   /** Convolutions and matrix products with weights on the longest way from the image to the embedding. */
   layers: z.int().nonnegative().max(1_000_000),
   heldOutFaces: count,
+  /** Mean length of an embedding of the first of these faces. Absent in reports of before it was measured. */
+  embeddingLength: z.number().positive().max(1e30).exactOptional(),
 });
 export type LeakReport = z.infer<typeof leakReportSchema>;
 

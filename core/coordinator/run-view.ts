@@ -1,8 +1,8 @@
 /** What a coordinator shows of its federation, runs and rounds; core/api/contract.ts passes the shapes on to the screens. */
 import { type RunConfig, type StartState, startStateOf } from '../config/run-config.ts';
+import { belowFloor, type Floors, floorsOf } from '../evaluation/floors.ts';
 import type { GalleryMetrics } from '../evaluation/merge-galleries.ts';
 import { type EvaluationMetrics, evaluationMetricsSchema } from '../evaluation/metrics.ts';
-import { belowUntrained } from '../evaluation/untrained.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { pick } from '../shared/pick.ts';
 import type {
@@ -98,8 +98,10 @@ export interface RunDetail extends RunSummary {
   done: RoundRow[];
   /** Of the galleries before training; null where nobody told. */
   untrained: GalleryMetrics | null;
-  /** That the run ends below that, in a sentence; null when it does not, or has not ended. */
-  belowUntrained: string | null;
+  /** What the untrained network did, beside the end. */
+  floors: Floors;
+  /** That the run ends below one of them, in a sentence; null when it does not, or has not ended. */
+  belowFloor: string | null;
   /** `parametersSent` and `bytesSent` count what was really sent; the others are computed from shapes. */
   totals: RunTotals;
 }
@@ -184,15 +186,16 @@ export function describeRun(store: ReadOnlyStore, run: RunRecord, base: BaseMode
   );
   const bytesSent = records.reduce((sum, record) => sum + record.bytesUp + record.bytesDown, 0);
   const untrained = untrainedGallery(store, run.id, config);
-  const { smallCell } = config;
-  const accuracy = run.status === 'finished' ? (done.at(-1)?.accuracy ?? null) : null;
+  const accuracies = done.map(({ accuracy }) => accuracy);
+  const floors = floorsOf({ config, untrained, accuracies, isOver: run.status === 'finished' });
   return {
     ...summarise(run, withdrawalOf(store, run.id)),
     config,
     plan: planned.plan,
     done,
     untrained,
-    belowUntrained: belowUntrained({ accuracy, untrained, smallCell }),
+    floors,
+    belowFloor: belowFloor(floors),
     totals: { ...planned.totals, parametersSent, bytesSent },
   };
 }

@@ -50,8 +50,8 @@ export async function runPrototypeJob(job: PrototypeJob, context: JobContext): P
         examples,
         microBatch,
       )) {
-        const { label, subject } = examples[index]!;
-        if (!sums.add(outputs('features', base.embeddingSize), label, subject))
+        const { label, subject, isSummed } = examples[index]!;
+        if (isSummed && !sums.add(outputs('features', base.embeddingSize), label, subject))
           throw new AppError('TRAINING_FAILED', 'The network gives no usable embedding for an image.');
         if ((index + 1) % microBatch !== 0 && index + 1 < examples.length) continue;
         const [step, epoch] = [Math.ceil((index + 1) / microBatch), (index + 1) / examples.length];

@@ -75,7 +75,8 @@ export const evaluateJobSchema = z.object({
 /** The head's start: one pass over the images, without a gradient. The result is that of training: a state file. */
 export const prototypeJobSchema = z.object({
   ...jobBase,
-  examples: z.array(galleryExampleSchema),
+  /** `isSummed`: false for an image that is no part of a sum (core/site/class-sums.ts). */
+  examples: z.array(galleryExampleSchema.extend({ isSummed: z.boolean() })),
   batchSize: z.number().int().positive(),
   /** Classes with fewer subjects send nothing. */
   smallCell: z.number().int().positive(),

@@ -6,6 +6,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { ExportedFigures } from '../evaluation/floors.ts';
 import { AppError } from '../shared/errors.ts';
 import { sha256 } from '../shared/hash.ts';
 import { sha256Schema } from '../shared/sha256-schema.ts';
@@ -76,6 +77,8 @@ export interface PeftWriteOptions {
   readonly names?: PeftNames;
   /** With which dropout it was trained, for who goes on with it in Python. */
   readonly loraDropout?: number;
+  /** What the exported state is worth, for who uses it; nothing here reads it. */
+  readonly evaluation?: ExportedFigures;
   /** Layers that the folder has in another scale than the base model; told to who reads it. */
   readonly unfolded?: readonly string[];
 }
@@ -122,7 +125,8 @@ export async function writePeftFolder(
       unfolded: [...(options.unfolded ?? [])],
       weightsSha256: sha256(weights),
       baseWeightsSha256: baseWeights === null ? null : sha256(baseWeights),
-    } satisfies AnnealPart,
+      ...(options.evaluation !== undefined && { evaluation: options.evaluation }),
+    } satisfies AnnealPart & Pick<PeftWriteOptions, 'evaluation'>,
   };
   makeFolder(folder);
   await writeFileAtomically(join(folder, peftWeightsName), weights);

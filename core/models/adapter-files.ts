@@ -1,5 +1,6 @@
 /** Adapters on the way out: as PEFT files, or written into the base model's weights. */
 import { z } from 'zod';
+import type { ExportedFigures } from '../evaluation/floors.ts';
 import { mergeState } from '../lora/merge.ts';
 import type { ModelState } from '../lora/model-state.ts';
 import { encodeSafetensors } from '../lora/safetensors.ts';
@@ -28,6 +29,7 @@ export interface TrainedWith {
   readonly loraDropout?: number;
   /** Scale of an ArcFace head; absent for a softmax head. */
   readonly arcScale?: number;
+  readonly evaluation?: ExportedFigures;
 }
 
 /**
@@ -40,17 +42,18 @@ export async function writeAdapter(
   base: BaseModel,
   options: ExportOptions & TrainedWith = {},
 ): Promise<void> {
-  const { format = 'peft', names, bnScales, loraDropout, arcScale } = options;
+  const { format = 'peft', names, bnScales, loraDropout, arcScale, evaluation } = options;
+  const figures = evaluation === undefined ? {} : { evaluation };
   try {
     if (format === 'peft') {
       const named = names === undefined ? {} : { names };
       const dropout = loraDropout === undefined ? {} : { loraDropout };
       const normScales = bnScales === undefined ? undefined : await readNormScales(bnScales);
-      await exportPeftFolder(target, state, base, { ...named, ...dropout, normScales });
+      await exportPeftFolder(target, state, base, { ...named, ...dropout, ...figures, normScales });
     } else if (format === 'onnx') {
-      await exportOnnxModel(base, state, target, arcScale === undefined ? {} : { arcScale });
+      await exportOnnxModel(base, state, target, { ...figures, ...(arcScale !== undefined && { arcScale }) });
     } else {
-      await writeFileAtomically(target, encodeMergedWeights(state, base));
+      await writeFileAtomically(target, encodeMergedWeights(state, base, evaluation));
     }
   } catch (cause) {
     const error = toAppError(cause);
@@ -66,7 +69,11 @@ export async function writeAdapter(
  * The base model's weights by their names in Anneal with ΔW added, and the head, which then reads the embedding itself,
  * as `head.weight` and `head.bias`.
  */
-export function encodeMergedWeights(state: ModelState, base: BaseModel): Uint8Array {
+export function encodeMergedWeights(
+  state: ModelState,
+  base: BaseModel,
+  evaluation?: ExportedFigures,
+): Uint8Array {
   checkState(state, base);
   const tensors = new Map<string, FloatTensor>(mergeState(base, state));
   for (const [name, tensor] of state.head) {
@@ -75,5 +82,7 @@ export function encodeMergedWeights(state: ModelState, base: BaseModel): Uint8Ar
     tensors.set(`head.${name}`, { ...tensor, data });
   }
   const classes = JSON.stringify(state.classes);
-  return encodeSafetensors(tensors, { format: 'pt', base: base.id, baseSha256: base.sha256, classes });
+  const figures = evaluation === undefined ? {} : { evaluation: JSON.stringify(evaluation) };
+  const about = { base: base.id, baseSha256: base.sha256, classes, ...figures };
+  return encodeSafetensors(tensors, { format: 'pt', ...about });
 }

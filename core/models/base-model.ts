@@ -48,6 +48,11 @@ export interface BaseModel {
   readonly presets: Readonly<Record<string, readonly string[]>>;
   /** Constant factor on the embedding before the head, so that one head learning rate suits every base. */
   readonly headGain: number;
+  /**
+   * About how long an embedding of a face is, before `headGain`; absent where nobody has measured it. No part of the identity: only
+   * where a head starts depends on it, and that is sent.
+   */
+  readonly embeddingLength?: number;
   /** For people to see; it is part of the graph already. */
   readonly normalisation?: Normalisation;
   readonly preprocessing?: Preprocessing;

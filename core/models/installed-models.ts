@@ -173,7 +173,9 @@ export async function openInstalledModel(modelsFolder: string, manifest: ModelMa
     { ...manifest, options: settledOptions(manifest) },
     { identity: manifest.identity ?? 1 },
   );
-  if (model.sha256 === manifest.sha256) return model;
+  const length = manifest.leak?.embeddingLength;
+  if (model.sha256 === manifest.sha256)
+    return { ...model, ...(length !== undefined && { embeddingLength: length }) };
   throw damaged(id, 'its weights are not those that were imported');
 }
 

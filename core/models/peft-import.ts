@@ -1,12 +1,13 @@
 /** Adapters of Hugging Face PEFT as states of a base model, and the way back. */
 import { z } from 'zod';
 import type { LoraLayer, ModelState } from '../lora/model-state.ts';
-import { type PeftFolder, readPeftFolder, writePeftFolder } from '../lora/peft.ts';
+import { type PeftFolder, type PeftWriteOptions, readPeftFolder, writePeftFolder } from '../lora/peft.ts';
 import { type PeftAdapter, readPeftAdapter } from '../lora/peft-adapter.ts';
 import { peftConfigName, peftWeightsName, readNamed, scaledTensor } from '../lora/peft-format.ts';
 import { invalid } from '../lora/safetensors.ts';
 import { dropZeroColumns, sliceFactors } from '../lora/stack-factors.ts';
 import { AppError } from '../shared/errors.ts';
+import { pick } from '../shared/pick.ts';
 import { elementCount, type FloatTensor, floatTensor, sameDims } from '../shared/tensor.ts';
 import { jsonText, plural } from '../shared/text.ts';
 import type { AdaptableLayer, BaseModel } from './base-model.ts';
@@ -55,6 +56,11 @@ export async function importPeftFolder(
   };
 }
 
+interface PeftExportOptions extends Pick<PeftWriteOptions, 'loraDropout' | 'evaluation'> {
+  names?: PeftNameStyle;
+  normScales?: NormScales | undefined;
+}
+
 /**
  * Writes a state as a PEFT folder with the names of a library of Python.
  * @throws AppError OPERATOR_UNSUPPORTED for convolutions whose adapters PEFT does not have, CONFIG_INVALID for names
@@ -64,7 +70,7 @@ export async function exportPeftFolder(
   folder: string,
   state: ModelState,
   base: BaseModel,
-  options: { names?: PeftNameStyle; loraDropout?: number; normScales?: NormScales | undefined } = {},
+  options: PeftExportOptions = {},
 ): Promise<void> {
   checkState(state, base);
   const names = options.names ?? 'file';
@@ -76,7 +82,7 @@ export async function exportPeftFolder(
       layer === state.lora.get(module) ? [] : [module],
     ),
     names: peftNames(base, names),
-    ...(options.loraDropout === undefined ? {} : { loraDropout: options.loraDropout }),
+    ...pick(options, 'loraDropout', 'evaluation'),
   });
 }
 

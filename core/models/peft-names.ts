@@ -14,6 +14,9 @@ import { layerModule, transformers5Module } from './vit-names.ts';
 export const peftNameStyles = ['file', 'anneal', 'timm', 'transformers', 'transformers-4'] as const;
 export type PeftNameStyle = (typeof peftNameStyles)[number];
 
+/** Before CLIP's modules in transformers up to version 4. */
+const clipPrefix = 'vision_model.';
+
 type NamedBase = Pick<BaseModel, 'id' | 'layers'>;
 
 /** @throws AppError CONFIG_INVALID when the base model has layers that the library does not have */
@@ -59,6 +62,8 @@ function placeIn(layer: AdaptableLayer, style: Exclude<PeftNameStyle, 'anneal'>,
   }
   if (style === 'timm') return timmPlace(layer, vit);
   // Files of ViT and of DINOv2 name the parts of a block differently; a DINOv2 base brings its own names.
+  if (layer.module.startsWith('encoder.layers.'))
+    return { module: `${style === 'transformers' ? '' : clipPrefix}${layer.module}` };
   const naming = /^encoder\.layer\.\d+\.mlp\./.test(layer.module)
     ? 'transformers-dinov2'
     : 'transformers-vit';
@@ -98,5 +103,13 @@ function aliases(layer: AdaptableLayer): PeftPlace[] {
   const prefixed = [...names].flatMap((name) =>
     ['', 'vit.', 'deit.', 'dinov2.'].map((prefix) => ({ module: `${prefix}${name}` })),
   );
-  return [...own, timmPlace(layer, vit), { module: `blocks.${vit.block}.${vit.part}` }, ...prefixed];
+  const clip = layerModule('transformers-clip', vit.block, vit.part, false);
+  const clips = ['', clipPrefix].map((prefix) => ({ module: `${prefix}${clip}` }));
+  return [
+    ...own,
+    timmPlace(layer, vit),
+    ...clips,
+    { module: `blocks.${vit.block}.${vit.part}` },
+    ...prefixed,
+  ];
 }

@@ -5,7 +5,7 @@ const vitActivations = ['gelu', 'gelu-tanh', 'quick-gelu'] as const;
 export type VitActivation = (typeof vitActivations)[number];
 
 /** Whose names the modules have; see vit-names.ts. */
-const vitNamings = ['timm', 'transformers-vit', 'transformers-dinov2'] as const;
+const vitNamings = ['timm', 'transformers-vit', 'transformers-dinov2', 'transformers-clip'] as const;
 export type VitNaming = (typeof vitNamings)[number];
 
 /** Optional fields that are absent mean the original ViT, and are not part of the model's identity then. */
@@ -33,6 +33,10 @@ export interface VitConfig {
   readonly gatedMlp?: boolean;
   /** False: query, key and value have no bias. */
   readonly qkvBias?: boolean;
+  /** False: the patch embedding has no bias (CLIP). */
+  readonly patchBias?: boolean;
+  /** The tokens are normalised before the first block, too (CLIP). */
+  readonly normBefore?: boolean;
   /** What each half of a block adds is scaled per channel. */
   readonly layerScale?: boolean;
   /** False: there is no class token; then the pooling is `mean`. */

@@ -27,6 +27,9 @@ import {
   vitWeightsFile,
 } from './vit-weights.ts';
 
+/** timm builds its CLIPs, the only ones that normalise before the first block, with PyTorch's own epsilon. */
+const timmClipEpsilon = 1e-5;
+
 const perChannel = z.tuple([z.number(), z.number(), z.number()]);
 
 /** What a person may say about a folder; everything absent follows from its files. */
@@ -61,7 +64,7 @@ export async function listVitFiles(folder: string): Promise<string[]> {
 }
 
 /**
- * Opens a ViT, DeiT or DINOv2 of any size. Tensors are fp32, fp16, bf16 or fp64; their names those of timm or of
+ * Opens a ViT, DeiT, DINOv2 or CLIP's vision transformer of any size. Tensors are fp32, fp16, bf16 or fp64; their names those of timm or of
  * transformers (see vit-names.ts); classifiers are left out. The whole file is read.
  * @throws AppError MODEL_FILE_INVALID naming file, tensor and what was expected; CONFIG_INVALID when a setting is
  *   missing or contradicts the files
@@ -128,11 +131,13 @@ function configure(
     layers: countBlocks(tensors),
     heads: headsOf(settings, naming, hiddenSize),
     mlpSize,
-    epsilon: settings.epsilon,
+    epsilon: naming === 'timm' && has('norm_pre.weight') ? timmClipEpsilon : settings.epsilon,
     ...normalisationOf(settings, options),
     ...(settings.activation === 'gelu' ? {} : { activation: settings.activation }),
     ...(inner === 2 * mlpSize ? { gatedMlp: true } : {}),
     ...(has('blocks.0.attn.q.bias') ? {} : { qkvBias: false }),
+    ...(has('patch_embed.proj.bias') ? {} : { patchBias: false }),
+    ...(has('norm_pre.weight') ? { normBefore: true } : {}),
     ...(has('blocks.0.ls1.gamma') ? { layerScale: true } : {}),
     ...(has('cls_token') ? {} : { classToken: false }),
     ...(has('dist_token') ? { distillationToken: true } : {}),

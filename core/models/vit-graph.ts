@@ -70,11 +70,12 @@ function embedPatches(scope: Scope): string {
     );
   const normalised = builder.div(builder.sub(pixels, perChannel(config.mean)), perChannel(config.deviation));
   const convolved = builder.conv(normalised, weight('patch_embed.proj.weight'), {
-    bias: weight('patch_embed.proj.bias'),
+    ...(config.patchBias === false ? {} : { bias: weight('patch_embed.proj.bias') }),
     strides: [patchSize, patchSize],
   });
   const rows = builder.transpose(builder.reshape(convolved, [batch, hiddenSize, patches]), [0, 2, 1]);
-  return builder.reshape(placeTokens(scope, rows), [batch * tokens, hiddenSize]);
+  const placed = builder.reshape(placeTokens(scope, rows), [batch * tokens, hiddenSize]);
+  return config.normBefore === true ? norm(scope, 'norm_pre', placed) : placed;
 }
 
 /** Puts class, distillation and register tokens before the patches; those among the positioned get their place. */

@@ -1,5 +1,5 @@
 /**
- * The names of a vision transformer's parts in the files of timm and of Hugging Face transformers. Inside
+ * The names of a vision transformer's parts in the files of timm and of Hugging Face transformers (ViT, DeiT, DINOv2, CLIP). Inside
  * Anneal weights have timm's names with q, k and v apart; modules have the names of the file, because those
  * are what PEFT users know.
  */
@@ -28,6 +28,17 @@ const dinov2Parts: NameTable = {
 /** As `dinov2Parts`, for the gated feed-forward part. */
 const gatedParts: NameTable = { ...dinov2Parts, 'mlp.fc1': 'mlp.weights_in', 'mlp.fc2': 'mlp.weights_out' };
 
+const clipParts: NameTable = {
+  norm1: 'layer_norm1',
+  'attn.q': 'self_attn.q_proj',
+  'attn.k': 'self_attn.k_proj',
+  'attn.v': 'self_attn.v_proj',
+  'attn.proj': 'self_attn.out_proj',
+  norm2: 'layer_norm2',
+  'mlp.fc1': 'mlp.fc1',
+  'mlp.fc2': 'mlp.fc2',
+};
+
 /** Names outside the blocks that differ from Anneal's, of all families. */
 const outerNames: NameTable = {
   'embeddings.cls_token': 'cls_token',
@@ -39,11 +50,19 @@ const outerNames: NameTable = {
   'embeddings.patch_embeddings.projection.bias': 'patch_embed.proj.bias',
   'layernorm.weight': 'norm.weight',
   'layernorm.bias': 'norm.bias',
+  'embeddings.class_embedding': 'cls_token',
+  'embeddings.position_embedding.weight': 'pos_embed',
+  'embeddings.patch_embedding.weight': 'patch_embed.proj.weight',
+  // So it is spelt in the files.
+  'pre_layrnorm.weight': 'norm_pre.weight',
+  'pre_layrnorm.bias': 'norm_pre.bias',
+  'post_layernorm.weight': 'norm.weight',
+  'post_layernorm.bias': 'norm.bias',
 };
 
 /** Parts of a block in a file, and Anneal's names of them; `attn.qkv` is cut up later. */
 const blockParts: ReadonlyMap<string, string> = new Map([
-  ...[vitParts, dinov2Parts, gatedParts].flatMap((parts) =>
+  ...[vitParts, dinov2Parts, gatedParts, clipParts].flatMap((parts) =>
     Object.entries(parts).map(([own, theirs]) => [theirs, own] as const),
   ),
   ...Object.keys({ ...vitParts, 'attn.qkv': '' }).map((own) => [own, own] as const),
@@ -56,9 +75,12 @@ const blockParts: ReadonlyMap<string, string> = new Map([
 const prefixes =
   /^(?:vit|deit|dinov2|dinov2_with_registers|timm_model)\.(?=embeddings\.|encoder\.|layernorm\.|blocks\.|patch_embed\.|cls_token$|pos_embed$|reg_token$|dist_token$|norm\.|fc_norm\.|head)/;
 
-/** Parts that an embedding does not need: classifiers, the pooler, what pretraining leaves behind. */
+/** CLIP's; a `head` behind it would be SigLIP's, which pools with it. */
+const clipPrefix = /^vision_model\.(?=embeddings\.|encoder\.|pre_layrnorm\.|post_layernorm\.)/;
+
+/** Parts that an embedding does not need: classifiers, the pooler, what pretraining leaves behind, CLIP's half for texts. */
 const ignored =
-  /^(?:head|head_dist|head_drop|classifier|cls_classifier|distillation_classifier|pooler|decoder)\.|^(?:embeddings\.)?mask_token$/;
+  /^(?:head|head_dist|head_drop|classifier|cls_classifier|distillation_classifier|pooler|decoder|text_model|text_projection|visual_projection)\.|^(?:embeddings\.)?mask_token$|^logit_scale$|^embeddings\.position_ids$/;
 
 export interface CanonicalName {
   /** Anneal's name, or null when an embedding does not need this tensor. */
@@ -69,18 +91,18 @@ export interface CanonicalName {
 
 /** Reads the name of a tensor in a file; undefined when it belongs to no vision transformer that Anneal knows. */
 export function canonicalVitName(fileName: string): CanonicalName | undefined {
-  const bare = fileName.replace(prefixes, '');
+  const bare = fileName.replace(prefixes, '').replace(clipPrefix, '');
   if (ignored.test(bare)) return { name: null, naming: null };
   const outer = Object.hasOwn(outerNames, bare) ? outerNames[bare]! : null;
   if (outer !== null) return { name: outer, naming: null };
   if (
-    /^(?:cls_token|dist_token|reg_token|pos_embed|(?:patch_embed\.proj|norm|fc_norm)\.(?:weight|bias))$/.test(
+    /^(?:cls_token|dist_token|reg_token|pos_embed|(?:patch_embed\.proj|norm|norm_pre|fc_norm)\.(?:weight|bias))$/.test(
       bare,
     )
   )
     return { name: bare, naming: null };
   const [, container = '', index = '', rest = ''] =
-    /^(blocks|encoder\.layer)\.(\d{1,4})\.(.+)$/.exec(bare) ?? [];
+    /^(blocks|encoder\.layers?)\.(\d{1,4})\.(.+)$/.exec(bare) ?? [];
   const scale = /^(?:ls|layer_scale)([12])\.(?:gamma|lambda1)$/.exec(rest);
   const block = `blocks.${Number(index)}`;
   if (scale) return { name: `${block}.ls${scale[1]}.gamma`, naming: null };
@@ -92,6 +114,7 @@ export function canonicalVitName(fileName: string): CanonicalName | undefined {
 
 function namingOf(container: string, part: string): VitNaming | null {
   if (container === 'blocks') return 'timm';
+  if (container === 'encoder.layers') return 'transformers-clip';
   if (part === 'layernorm_before') return 'transformers-vit';
   return part === 'norm1' ? 'transformers-dinov2' : null;
 }
@@ -99,6 +122,7 @@ function namingOf(container: string, part: string): VitNaming | null {
 /** Name of a layer as a module of the family: `blocks.3` and `attn.q` of Anneal are `encoder.layer.3.attention.attention.query`. */
 export function layerModule(naming: VitNaming, block: number, part: string, gated: boolean): string {
   if (naming === 'timm') return `blocks.${block}.${part}`;
+  if (naming === 'transformers-clip') return `encoder.layers.${block}.${clipParts[part] ?? part}`;
   const parts = naming === 'transformers-vit' ? vitParts : gated ? gatedParts : dinov2Parts;
   return `encoder.layer.${block}.${parts[part] ?? part}`;
 }
@@ -108,7 +132,9 @@ export function fileVitName(naming: VitNaming, name: string, fusedQkv: boolean):
   const [, block, part = '', kind] = /^blocks\.(\d+)\.(.+)\.(weight|bias|gamma)$/.exec(name) ?? [];
   if (naming === 'timm') return fusedQkv ? name.replace(/\.attn\.[qkv]\./, '.attn.qkv.') : name;
   if (block === undefined) {
-    return Object.keys(outerNames).find((own) => own.includes('.') && outerNames[own] === name) ?? name;
+    const own = Object.keys(outerNames).filter((file) => file.includes('.') && outerNames[file] === name);
+    // CLIP's stand behind those of the others.
+    return (naming === 'transformers-clip' ? own.at(-1) : own[0]) ?? name;
   }
   if (kind === 'gamma') return `encoder.layer.${block}.layer_scale${part.slice(-1)}.lambda1`;
   return `${layerModule(naming, Number(block), part, false)}.${kind}`;
@@ -120,7 +146,7 @@ export function fileVitName(naming: VitNaming, name: string, fusedQkv: boolean):
  * Source: transformers 5, models/vit, models/deit and models/dinov2.
  */
 export function transformers5Module(module: string, naming: VitNaming): string {
-  if (naming === 'timm') return module;
+  if (naming === 'timm' || naming === 'transformers-clip') return module;
   const renamed = module
     .replace('.attention.attention.query', '.attention.q_proj')
     .replace('.attention.attention.key', '.attention.k_proj')

@@ -64,6 +64,7 @@ const configSchema = z.looseObject({
     })
     .nullish(),
   pretrained_cfg: timmDefaultsSchema.nullish(),
+  vision_config: z.looseObject({ model_type: z.string().optional() }).optional(),
 });
 type RawConfig = z.infer<typeof configSchema>;
 
@@ -81,6 +82,8 @@ const familyDefaults: Readonly<Record<string, { epsilon: number; heads?: number 
   vit_mae: { epsilon: 1e-12, heads: 12 },
   dinov2: { epsilon: 1e-6, heads: 12 },
   dinov2_with_registers: { epsilon: 1e-6, heads: 12 },
+  // The half of CLIP that reads images (Radford et al. 2021).
+  clip_vision_model: { epsilon: 1e-5, heads: 12 },
   timm_wrapper: { epsilon: 1e-6 },
 };
 const timmDefaults = { epsilon: 1e-6 };
@@ -105,7 +108,7 @@ const timmHeads: Readonly<Record<number, number>> = { 1152: 16, 1280: 16, 1408: 
 export async function readVitSettings(folder: string): Promise<VitSettings> {
   const json = await readJsonFile(folder, vitConfigFile);
   if (json === null) throw invalid(vitConfigFile, 'it is missing');
-  const config = parse(configSchema, json, vitConfigFile);
+  const config = imagePartOf(parse(configSchema, json, vitConfigFile));
   const processorJson = await readJsonFile(folder, vitProcessorFile);
   const processor = processorJson === null ? {} : parse(processorSchema, processorJson, vitProcessorFile);
   const defaults = defaultsOf(config);
@@ -127,6 +130,12 @@ export async function readVitSettings(folder: string): Promise<VitSettings> {
     ...normalisation,
     licence: config.license ?? config.pretrained_cfg?.license ?? undefined,
   });
+}
+
+/** Of a CLIP with both its halves, the one for images. */
+function imagePartOf(config: RawConfig): RawConfig {
+  if (config.model_type !== 'clip' || config.vision_config === undefined) return config;
+  return parse(configSchema, { ...config.vision_config, model_type: 'clip_vision_model' }, vitConfigFile);
 }
 
 /** What the configuration calls the model, for advice alone. */
@@ -184,7 +193,9 @@ function defaultsOf({ model_type: family, architecture, image_size: imageSize }:
 }
 
 function activationOf(config: RawConfig): VitActivation {
-  const implied = config.architecture?.includes('quickgelu') === true ? 'quick_gelu' : 'gelu';
+  const isQuick =
+    config.architecture?.includes('quickgelu') === true || config.model_type === 'clip_vision_model';
+  const implied = isQuick ? 'quick_gelu' : 'gelu';
   const named = config.hidden_act ?? config.model_args?.act_layer ?? implied;
   if (Object.hasOwn(activations, named)) return activations[named]!;
   const known = Object.keys(activations).join(', ');

@@ -70,13 +70,13 @@ export async function readVitWeights(folder: string): Promise<VitWeights> {
       if (known === undefined) {
         throw new AppError(
           'MODEL_FILE_INVALID',
-          `${file} is not of a ViT, DeiT, DINOv2 or ViT-MAE as timm or transformers name them: it holds a tensor "${tensor.slice(0, 200)}".`,
+          `${file} is not of a ViT, DeiT, DINOv2, ViT-MAE or CLIP as timm or transformers name them: it holds a tensor "${tensor.slice(0, 200)}".`,
           { action: exportAdvice(await readModelKind(folder)) },
         );
       }
       if (known.naming !== null) namings.add(known.naming);
       if (known.name === null) continue;
-      const parts = splitFused(known.name, await reader.read(tensor), tensor, file);
+      const parts = splitFused(known.name, withAllAxes(tensor, await reader.read(tensor)), tensor, file);
       if (parts.length > 1) fusedQkv = true;
       for (const [name, part] of parts) {
         const earlier = origins.get(name);
@@ -111,6 +111,13 @@ export async function requireSafetensors(folder: string, file: string): Promise<
         'Save the weights as safetensors, with transformers for example model.save_pretrained(FOLDER, safe_serialization=True).',
     },
   );
+}
+
+/** CLIP's class token [width] and positions [tokens, width] as [1, tokens, width]. */
+function withAllAxes(tensorName: string, tensor: FloatTensor): FloatTensor {
+  if (!/\bembeddings\.(?:class_embedding|position_embedding\.weight)$/.test(tensorName)) return tensor;
+  const ones = Array.from({ length: Math.max(0, 3 - tensor.dims.length) }, () => 1);
+  return { ...tensor, dims: [...ones, ...tensor.dims] };
 }
 
 /** `…attn.qkv.weight` [3d, d] or `.bias` [3d] as q, k and v; anything else as it is. */

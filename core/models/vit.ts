@@ -1,6 +1,6 @@
 /**
- * Vision transformers (ViT, DeiT, DINOv2) of any size.
- * Sources: Dosovitskiy et al. 2021, Touvron et al. 2021, Oquab et al. 2023; weights have timm's names, with
+ * Vision transformers (ViT, DeiT, DINOv2, CLIP's) of any size.
+ * Sources: Dosovitskiy et al. 2021, Touvron et al. 2021, Oquab et al. 2023, Radford et al. 2021; weights have timm's names, with
  * q, k and v apart.
  */
 import { originalAlignment } from '../config/alignment.ts';
@@ -25,6 +25,8 @@ export function vitWeightShapes(config: VitConfig): Map<string, readonly number[
   for (const name of tokens.names) shapes.set(name, [1, name === 'reg_token' ? registers : 1, width]);
   shapes.set('pos_embed', [1, tokens.positioned + patchCount(config), width]);
   layer('patch_embed.proj', width, 3, patchSize, patchSize);
+  if (config.patchBias === false) shapes.delete('patch_embed.proj.bias');
+  if (config.normBefore === true) layer('norm_pre', width);
   for (let index = 0; index < config.layers; index++) {
     const block = `blocks.${index}`;
     layer(`${block}.norm1`, width);

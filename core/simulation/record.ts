@@ -7,6 +7,7 @@ import { basename } from 'node:path';
 import { z } from 'zod';
 import { runConfigSchema } from '../config/run-config.ts';
 import { sitePolicySchema } from '../config/site-policy.ts';
+import { type Floors, floorsOf } from '../evaluation/floors.ts';
 import { galleryMetricsSchema } from '../evaluation/merge-galleries.ts';
 import { evaluationMetricsSchema } from '../evaluation/metrics.ts';
 import { AppError, errorReportSchema } from '../shared/errors.ts';
@@ -141,6 +142,15 @@ const finishedRunSchema = z.object({
   totals: totalsSchema,
 });
 export type FinishedRun = z.infer<typeof finishedRunSchema>;
+
+/** What the run's network did before training, beside the end. */
+export const floorsOfRun = ({ config, untrained, rounds }: FinishedRun): Floors =>
+  floorsOf({
+    config,
+    untrained: untrained ?? null,
+    accuracies: rounds.map(({ accuracy }) => accuracy),
+    isOver: true,
+  });
 
 const failedRunSchema = z.object({
   ...commonShape,

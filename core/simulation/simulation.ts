@@ -7,6 +7,7 @@ import type { ComputeSettings } from '../engine/devices/device-choice.ts';
 import { createFaceDetector } from '../engine/faces/detector.ts';
 import { createOnnxRuntimeProducts } from '../engine/onnxruntime/matrix-products.ts';
 import { type Catalogue, createCatalogue } from '../models/catalogue.ts';
+import { measureEmbeddingLength } from '../policy/leak-test.ts';
 import { AppError, toAppError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logger.ts';
 import type { BlobStore } from '../store/blob-store.ts';
@@ -126,12 +127,27 @@ async function prepareBase(
   const { path, ...settings } = experiment.base;
   const modelsFolder = path === undefined && installed !== undefined ? installed : own;
   const catalogue = createCatalogue(modelsFolder);
-  if (path === undefined) return { catalogue, modelsFolder, baseId: settings.id! };
+  if (path === undefined) return { catalogue: measured(catalogue), modelsFolder, baseId: settings.id! };
   // The same model with other settings is another one; without an id of its own it gets one that says so.
   const { imageSize } = settings;
   const id = settings.id ?? (imageSize === undefined ? undefined : `base-${imageSize}`);
   const { id: baseId } = await catalogue.import(path, { ...settings, ...(id === undefined ? {} : { id }) });
-  return { catalogue, modelsFolder, baseId };
+  return { catalogue: measured(catalogue), modelsFolder, baseId };
+}
+
+/** A hospital's import measures how long embeddings are; what was imported here, or long ago, is measured when it is loaded. */
+function measured(catalogue: Catalogue): Catalogue {
+  const lengths = new Map<string, Promise<number>>();
+  return {
+    ...catalogue,
+    async load(id) {
+      const base = await catalogue.load(id);
+      if (base.embeddingLength !== undefined) return base;
+      const length = lengths.get(base.sha256) ?? measureEmbeddingLength(base);
+      lengths.set(base.sha256, length);
+      return { ...base, embeddingLength: await length };
+    },
+  };
 }
 
 /** Folders of runs whose line was written before they could be deleted. */

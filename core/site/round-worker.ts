@@ -9,7 +9,6 @@ import { type RunConfig, usesGallery } from '../config/run-config.ts';
 import { type FrozenCohort, heldOutImages, recordEvaluationCohort } from '../consent/cohort.ts';
 import { assertConsentsHold } from '../consent/site-clock.ts';
 import type {
-  Example,
   Gallery,
   GalleryExample,
   LocalTraining,
@@ -25,11 +24,14 @@ import { mixSeed } from '../shared/random.ts';
 import type { BlobStore } from '../store/blob-store.ts';
 import type { ImageRecord } from '../store/records.ts';
 import { collectBlobs } from '../store/retention.ts';
+import type { ReadOnlyStore } from '../store/store.ts';
 import type { GaussianSource } from '../strategy/privacy/gaussian-noise.ts';
 import { isPrototypeRound } from '../strategy/prototype-start.ts';
 import { getStrategy } from '../strategy/registry.ts';
 import type { RoundPlan } from '../strategy/strategy.ts';
+import { admittedSums } from './class-sums.ts';
 import { withVerifiedFiles } from './damaged-files.ts';
+import { earlierSums, imagesByLabel } from './earlier-sums.ts';
 import { type GalleryImages, galleryImages } from './gallery-images.ts';
 import { leavesUnchanged, makeUpdate } from './make-update.ts';
 import { alignmentOfRun } from './older-crops.ts';
@@ -192,10 +194,22 @@ async function keepOnly(folder: string, file: string | undefined): Promise<void>
   }
 }
 
-/** The sums are divided by the number of images that the update will say. */
-function sumsOf({ examples }: { examples: readonly Example[] }, { smallCell, training }: RunConfig) {
-  const images = new Set(examples.map(({ file }) => file)).size;
-  return { smallCell, divisor: roundedCount(images, smallCell), batchSize: training.batchSize };
+/** The sums are divided by the number of images that the update will say, in a sum or not. */
+function sumsOf(
+  store: ReadOnlyStore,
+  { images }: FrozenCohort,
+  { examples }: { examples: readonly GalleryExample[] },
+  { baseSha256, smallCell, training }: RunConfig,
+) {
+  const admitted = admittedSums(imagesByLabel(images), earlierSums(store, baseSha256), smallCell);
+  const count = new Set(examples.map(({ file }) => file)).size;
+  return {
+    examples: examples.map((example, index) => {
+      const { id, label } = images[index]!;
+      return { ...example, isSummed: admitted.get(label)?.has(id) ?? false };
+    }),
+    ...{ smallCell, divisor: roundedCount(count, smallCell), batchSize: training.batchSize },
+  };
 }
 
 /** A checkpoint of images that may not train any more goes at once. */
@@ -259,7 +273,7 @@ export async function trainRound(
     const result = await withVerifiedFiles(options, files, async () => {
       const job = jobOf();
       return isPrototypeRound(plan)
-        ? options.trainer.prototypes({ ...job, ...sumsOf(job, config) }, jobOptions)
+        ? options.trainer.prototypes({ ...job, ...sumsOf(options.store, cohort, job, config) }, jobOptions)
         : options.trainer.train(job, jobOptions);
     });
     signal.throwIfAborted();

@@ -56,7 +56,8 @@ type Contribution = Omit<WithdrawalNoticeRecord, 'notedOn'>;
 export function createWithdrawalNotices(db: Sqlite, now: () => string) {
   const rows = rowsOf(db, 'withdrawal_notices', withdrawalNoticeRecord);
   const insert = `${insertSql('withdrawal_notices', [...rows.keys, 'told'])} ON CONFLICT DO NOTHING`;
-  const { keys: announced } = rowsOf(db, 'announced_contributions', contributionRecord);
+  const contributions = rowsOf(db, 'announced_contributions', contributionRecord);
+  const announced = contributions.keys;
   const keepAnnounced = `${insertSql('announced_contributions', announced)} ON CONFLICT DO NOTHING`;
   const today = () => now().slice(0, 10);
   const ofSite = 'WHERE run_id = @runId AND round = @round AND site_id = @siteId';
@@ -70,6 +71,8 @@ export function createWithdrawalNotices(db: Sqlite, now: () => string) {
     keepAnnounced(made: Defaulted<ContributionRecord, 'announcedAt'>): void {
       db.run(keepAnnounced, { ...made, announcedAt: made.announcedAt ?? now() });
     },
+    /** Site: every update that was announced, by time; also those that were taken back. */
+    contributions: () => contributions.all('ORDER BY announced_at, rowid'),
     /**
      * Site: every update that was announced and made of images that were or now are this subject's, by time; also those that
      * were taken back. `status` is null where the site has announced another one for the round since.

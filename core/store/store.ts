@@ -102,7 +102,7 @@ interface Readers {
   consentSources: 'byKey' | 'all';
   datasets: 'list';
   images: 'get' | 'list' | 'bySha' | 'counts' | 'hashes' | 'crops' | 'labelsOfOthers' | 'sourceNames';
-  imageCorrections: 'ofSubject' | 'ofAct' | 'touch';
+  imageCorrections: 'ofSubject' | 'ofAct' | 'touch' | 'sinceFrozen';
   consentDocuments: 'get' | 'ofSubject';
   sites: 'get' | 'list';
   invitations: 'byId' | 'list';
@@ -112,7 +112,7 @@ interface Readers {
   roundMembers: 'of';
   updateArrivals: 'listOfRun' | 'ofSite' | 'isFrom';
   evaluations: 'ofState' | 'ofRun';
-  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold' | 'contributionsOf';
+  withdrawalNotices: 'list' | 'ofSite' | 'inModels' | 'untold' | 'contributions' | 'contributionsOf';
   cohorts: 'get' | 'byRun' | 'bySubject' | 'byImage' | 'members' | 'subjects';
   adapters: 'get' | 'list' | 'isGlobalState';
   siteMemory: 'newestBefore' | 'list';

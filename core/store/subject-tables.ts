@@ -53,6 +53,13 @@ export function createImageCorrections(db: Sqlite, now: () => string) {
         'WHERE image_id IN (SELECT image_id FROM cohort_members WHERE cohort_id = @cohortId) LIMIT 1',
         { cohortId },
       ) !== null,
+    /** Of images of the cohort, since it was frozen; in order of recording. */
+    sinceFrozen: (cohortId: number) =>
+      rows.all(
+        `WHERE image_id IN (SELECT image_id FROM cohort_members WHERE cohort_id = @cohortId)
+           AND corrected_at >= (SELECT frozen_at FROM cohorts WHERE id = @cohortId) ORDER BY id`,
+        { cohortId },
+      ),
     insert: (correction: Defaulted<Omit<ImageCorrectionRecord, 'id'>, 'correctedAt'>) =>
       rows.write(insert, { ...correction, correctedAt: correction.correctedAt ?? now() })!,
   };

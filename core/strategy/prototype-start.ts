@@ -49,6 +49,6 @@ export function startingFromPrototypes(strategy: Strategy): Strategy {
 async function mergePrototypes(round: AggregateRound): Promise<AggregateResult> {
   const config: RunConfig = { ...round.config, serverOptimiser: { kind: 'none' } };
   const merged = await aggregate({ ...round, config, memory: null }, null);
-  const head = headFromSums(merged.state.head, config);
+  const head = headFromSums(merged.state.head, config, round.base);
   return { ...merged, state: { ...round.global, head }, memory: null };
 }

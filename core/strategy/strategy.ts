@@ -8,6 +8,7 @@ import type { SiteEvaluation } from '../evaluation/aggregate.ts';
 import type { EvaluationMetrics } from '../evaluation/metrics.ts';
 import type { MatrixProducts } from '../linalg/matrix-products.ts';
 import type { ModelState } from '../lora/model-state.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import type { FloatTensor } from '../shared/tensor.ts';
 
 export const stageSchema = z.enum(['initiating', 'heating', 'annealing', 'cooling', 'baseline']);
@@ -69,9 +70,9 @@ export interface AggregateRound {
   memory: ServerMemory | null;
   /**
    * The base model's own weights: what sites start from where `global` holds no base weights yet. Looked at in rounds
-   * of mode `full` and `last-k` only.
+   * of mode `full` and `last-k` only. The rest in rounds of mode `prototypes`.
    */
-  base: { readonly weights: ReadonlyMap<string, FloatTensor> };
+  base: Pick<BaseModel, 'weights' | 'headGain' | 'embeddingLength'>;
   /** Standard normal numbers for noise; a cryptographic source when absent. Only tests and the simulation give one. */
   noise?: { normal(): number } | undefined;
   /** Multiplies what is summed up exactly. */

@@ -80,9 +80,9 @@ function RunBody({ run }: { run: RunDetail }) {
           .
         </Text>
       )}
-      {run.belowUntrained && (
+      {run.belowFloor && (
         <Alert color="orange" title="Training made it worse" role="status">
-          {run.belowUntrained} Train longer or with lower learning rates, or use the untrained network with a
+          {run.belowFloor} Train longer or with lower learning rates, or use the untrained network with a
           gallery.
         </Alert>
       )}
@@ -153,6 +153,18 @@ function RunBody({ run }: { run: RunDetail }) {
   );
 }
 
+/** What the network did before training: without it nobody knows what the accuracy is worth. */
+function floorFigures({ floors: { untrained, classMeans, isRough } }: RunDetail) {
+  if (untrained === null && classMeans === null) return [];
+  const about = isRough ? 'about ' : '';
+  const hint =
+    untrained === null || classMeans === null
+      ? undefined
+      : `a classifier of class means: ${about}${formatPercent(classMeans)}`;
+  const label = untrained === null ? 'Class means, before training' : 'Untrained nearest neighbour';
+  return [{ label, value: `${about}${formatPercent(untrained ?? classMeans)}`, hint }];
+}
+
 function RunFigures({ run }: { run: RunDetail }) {
   const closed = run.done.filter((row) => row.status === 'closed');
   const lastAccuracy = closed.findLast((row) => row.accuracy !== null);
@@ -172,6 +184,7 @@ function RunFigures({ run }: { run: RunDetail }) {
           value: formatPercent(lastAccuracy?.accuracy ?? null),
           hint: 'on held-out images of all sites',
         },
+        ...floorFigures(run),
         {
           label: 'Loss',
           value: formatLoss(lastLoss?.meanLoss ?? null),

@@ -13,6 +13,7 @@ import { loadBaseModel } from '../fixtures/base-models.ts';
 import { until } from '../fixtures/federation.ts';
 import { attackFile } from '../fixtures/leaky-networks.ts';
 import { writeModel } from '../fixtures/onnx-files.ts';
+import { attackedBases } from './lib/bases.ts';
 import { correlation, cosineDistance } from './lib/measures.ts';
 import { embeddingIn, meanOf, pixelsOf, templatesOf } from './lib/rebuild.ts';
 import {
@@ -28,6 +29,8 @@ type Settings = Ask['settings'];
 
 const rare = 'rare';
 const [first] = demoLabels as [string];
+/** Each with its own alignment and input size. */
+const bases = await attackedBases();
 
 let coordinator: RogueCoordinator;
 let victim: Victim;
@@ -95,13 +98,14 @@ async function expectRefusal({ update, reason }: Outcome): Promise<void> {
 const distanceTo = (template: Float32Array, { update, start }: Outcome, classIndex = 0): number =>
   update === null ? 1 : cosineDistance(embeddingIn(update, start, classIndex), template);
 
-test('the face template of the only patient of a class does not leave', async () => {
-  const [template] = await templatesOf(face, await pixelsOf(face, victim.dataFolder, rare, 'train'));
-  const ask = { base: face, settings: onePatient };
+test.each(bases)('the face template of the only patient of a class does not leave $id', async (attacked) => {
+  const base = await attacked.install(victim);
+  const [template] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
+  const ask = { base, settings: onePatient };
 
   await victim.setPolicy(openPolicy);
   const without = await attack(ask);
-  await victim.setPolicy({});
+  await victim.setPolicy(attacked.allowed);
   await victim.newAudit();
   const guarded = await attack(ask);
 
@@ -111,20 +115,24 @@ test('the face template of the only patient of a class does not leave', async ()
   await expectRefusal(guarded);
 });
 
-test('a class of one patient does not train in a run that is allowed, and the others are a mixture', async () => {
-  const [own] = await templatesOf(face, await pixelsOf(face, victim.dataFolder, rare, 'train'));
-  const others = await templatesOf(face, await pixelsOf(face, victim.dataFolder, first, 'train'));
-  const mean = meanOf(others);
-  await victim.setPolicy({});
+test.each(bases)(
+  'a class of one patient does not train with $id where that is allowed, and the others are a mixture',
+  async (attacked) => {
+    const base = await attacked.install(victim);
+    const [own] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
+    const others = await templatesOf(base, await pixelsOf(base, victim.dataFolder, first, 'train'));
+    const mean = meanOf(others);
+    await victim.setPolicy(attacked.allowed);
 
-  const outcome = await attack({ base: face, settings: { ...allowed, classes: [rare, first] } });
+    const outcome = await attack({ base, settings: { ...allowed, classes: [rare, first] } });
 
-  expect(outcome.reason).toBe(null);
-  // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth.
-  const nearness = others.map((each) => distanceTo(each, outcome, 1) / cosineDistance(mean, each));
-  expect(Math.min(...nearness)).toBeGreaterThan(0.8);
-  expect(distanceTo(own!, outcome) / cosineDistance(mean, own!)).toBeGreaterThan(0.8);
-});
+    expect(outcome.reason).toBe(null);
+    // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth.
+    const nearness = others.map((each) => distanceTo(each, outcome, 1) / cosineDistance(mean, each));
+    expect(Math.min(...nearness)).toBeGreaterThan(0.8);
+    expect(distanceTo(own!, outcome) / cosineDistance(mean, own!)).toBeGreaterThan(0.8);
+  },
+);
 
 test('the photograph does not leave through a network that passes it on', { timeout: 150_000 }, async () => {
   await victim.importBase(await writeModel(attackFile(150)), 'leaky');

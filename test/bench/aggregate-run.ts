@@ -50,7 +50,7 @@ async function aggregate(folder: string, strategyName: StrategyName, sites: numb
       },
     },
     memory: null,
-    base: { weights: new Map() },
+    base: { weights: new Map(), headGain: 1 },
     products: createOnnxRuntimeProducts(),
   });
   const bytes = encodeModelState(state);

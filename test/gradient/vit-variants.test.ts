@@ -31,6 +31,10 @@ test.each<[string, Partial<VitConfig>]>([
     'mean pooling before the norm, GELU by tanh',
     { pooling: 'mean', normAfterPooling: true, activation: 'gelu-tanh' },
   ],
+  [
+    "CLIP's: normalised before the blocks, no bias on the patches",
+    { normBefore: true, patchBias: false, activation: 'quick-gelu' },
+  ],
   ['mean pooling after the norm, no class token', { pooling: 'mean', classToken: false }],
 ])('%s', async (_what, change) => {
   const config = { ...plain, ...change };

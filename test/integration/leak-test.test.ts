@@ -8,7 +8,7 @@ import { hardlyCompresses, type LeakReport, leakReportSchema } from '../../core/
 import { createCatalogue, defaultBaseId } from '../../core/models/catalogue.ts';
 import { openOnnxModel } from '../../core/models/onnx/onnx-model.ts';
 import { openVitFolder } from '../../core/models/vit-folder.ts';
-import { measureLeak } from '../../core/policy/leak-test.ts';
+import { measureEmbeddingLength, measureLeak } from '../../core/policy/leak-test.ts';
 import { runLeakTest } from '../../core/policy/leak-test-run.ts';
 import { createLeakTests } from '../../core/policy/leak-test-service.ts';
 import { loadBaseModel } from '../fixtures/base-models.ts';
@@ -72,6 +72,12 @@ describe('networks that compress', () => {
     expect(report.correlation).toBeLessThan(0.35);
     expect(hardlyCompresses(report)).toBe(false);
   });
+});
+
+test('says how long embeddings of faces are, as the built-in network has it written down', async () => {
+  const base = await createCatalogue().load('face-resnet-128');
+
+  expect(await measureEmbeddingLength(base)).toBe(base.embeddingLength);
 });
 
 test('a network that gives no numbers is no model', async () => {

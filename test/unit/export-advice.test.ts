@@ -24,7 +24,7 @@ function changed(source: string, change: (config: Record<string, unknown>) => vo
 
 describe('a folder of another family', () => {
   test.each([
-    ['clip_vision_model', 'transformers.CLIPVisionModel'],
+    ['siglip2', 'transformers.Siglip2VisionModel'],
     ['siglip_vision_model', 'transformers.SiglipVisionModel'],
     ['beit', 'transformers.BeitModel'],
     ['swin', 'transformers.SwinModel'],

@@ -1,4 +1,5 @@
 /** The face detector with its real networks, on the sample photographs of an installed package and what is made of them. */
+import { existsSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -90,6 +91,50 @@ describe('the face detector', () => {
     expect(faces).toHaveLength(1);
     const [leftEye, rightEye] = faces[0]!.landmarks;
     expect(Math.abs((rightEye.x - leftEye.x) / size - 0.42 / sides)).toBeLessThan(0.1);
+  });
+
+  /** Sides of faces in the samples' pixels, and how much of it the picture shows. */
+  test.each([
+    ['sample3.jpg', { x: 1591, y: 432, side: 237 }, 0.9],
+    ['sample4.jpg', { x: 1344, y: 270, side: 186 }, 0.7],
+    ['sample5.jpg', { x: 1502, y: 525, side: 235 }, 0.7],
+    ['sample6.jpg', { x: 359, y: 626, side: 240 }, 0.7],
+    ['sample6.jpg', { x: 758, y: 480, side: 258 }, 0.7],
+  ])('finds a face that is larger than the picture of it: %s, %o', async (name, { x, y, side }, share) => {
+    const reach = (side * share) / 2;
+    const [left, top] = [Math.round(x - reach), Math.round(y - reach)];
+    const [width, height] = [Math.round(2 * reach), Math.round(2 * reach)];
+    const cut = sharp(join(samples, name)).extract({ left, top, width, height }).resize(320, 320);
+
+    const faces = await detector.detect(await asImage(cut));
+
+    expect(faces).toHaveLength(1);
+    const [leftEye, rightEye, , leftMouth, rightMouth] = faces[0]!.landmarks;
+    expect(rightEye.x - leftEye.x).toBeGreaterThan(80);
+    expect(leftMouth.y + rightMouth.y - leftEye.y - rightEye.y).toBeGreaterThan(160);
+  });
+
+  const attFaces = join(import.meta.dirname, '../../../shared/data/olivetti/images');
+  // The AT&T faces are beside a development checkout, never part of it.
+  test.skipIf(!existsSync(attFaces)).each([
+    ['as they are', null],
+    ['as high as a wide picture', { side: 240, width: 320, height: 240 }],
+    ['three quarters of the picture', { side: 240, width: 320, height: 320 }],
+  ])('finds faces with glasses and beards: %s', async (_, shown) => {
+    // Of 40 people, two pictures each.
+    const files = readdirSync(attFaces).filter((name) => /_0[16]\.png$/.test(name));
+    const found = await Promise.all(
+      files.map(async (name) => {
+        const face = sharp(join(attFaces, name));
+        if (shown === null) return detector.detect(await asImage(face));
+        const ground = sharp({ create: { ...shown, channels: 3, background: '#5a7a9a' } });
+        const input = await face.resize(shown.side, shown.side, { kernel: 'cubic' }).toBuffer();
+        return detector.detect(await asImage(ground.composite([{ input }])));
+      }),
+    );
+
+    expect(files.length).toBe(80);
+    expect(files.filter((_, index) => found[index]!.length !== 1)).toEqual([]);
   });
 
   test('finds a face of a fiftieth of the photograph, and its landmarks with the photograph’s pixels', async () => {

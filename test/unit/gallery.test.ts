@@ -15,7 +15,6 @@ import { mergeCounts } from '../../core/evaluation/merge-counts.ts';
 import { metricsOf } from '../../core/evaluation/metrics.ts';
 import { scaleCounts } from '../../core/evaluation/scale-counts.ts';
 import { suppressSmallCells } from '../../core/evaluation/suppress-small-cells.ts';
-import { belowUntrained } from '../../core/evaluation/untrained.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { evaluated } from '../fixtures/evaluation/evaluated.ts';
 
@@ -248,38 +247,5 @@ describe('the figures of several sites', () => {
     const scaled = scaleCounts(site(5, 10), 0.3);
 
     expect(metricsOf(mergeCounts([scaled], 2)).gallery!.rank1).toBeCloseTo(0.5, 12);
-  });
-});
-
-describe('the floor of a run', () => {
-  const untrained = (rank1: number | null) =>
-    metricsOf(
-      mergeCounts(
-        [
-          {
-            ...{ smallCell: 1, classes: 2, total: 100, correct: 0, top5: null },
-            ...{ perClass: null, calibration: null, scores: null },
-            gallery: { rank1, rank5: null, rank10: null, rank30: null, perClass: null, rare: null },
-          },
-        ],
-        2,
-      ),
-    ).gallery;
-
-  test.each<[string, number | null, number | null, number, string | null]>([
-    ['below', 0.76, 97, 1, 'The run ends below its own untrained nearest neighbour: 76.0 % against 97.0 %.'],
-    [
-      'below what noise lets know',
-      0.76,
-      97,
-      5,
-      'The run ends below its own untrained nearest neighbour: 76.0 % against about 97.0 %.',
-    ],
-    ['at the same', 0.97, 97, 1, null],
-    ['above', 0.99, 97, 1, null],
-    ['not known', null, 97, 1, null],
-    ['without a floor', 0.5, null, 1, null],
-  ])('%s', (_what, accuracy, floor, smallCell, said) => {
-    expect(belowUntrained({ accuracy, untrained: untrained(floor), smallCell })).toBe(said);
   });
 });

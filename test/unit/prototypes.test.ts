@@ -139,6 +139,25 @@ describe('the merged head', () => {
     expect(state.lora).toEqual(start.lora);
   });
 
+  test.each<[string, object, object, number]>([
+    ['in the range where their loss is low', {}, { embeddingLength: 6 }, 48 / 6],
+    ['with the gain of the base', {}, { embeddingLength: 6, headGain: 4 }, 48 / 24],
+    ['by the size where nobody measured', {}, {}, Math.sqrt(size)],
+    [
+      'by the size where the head scales its cosines',
+      { head: 'cosine' },
+      { embeddingLength: 6 },
+      Math.sqrt(size),
+    ],
+  ])('begins with logits %s', (_how, training, measured, expected) => {
+    const rows = headOf(sumsOf(photos));
+    const chosen = { ...config, training: { ...config.training, ...training } };
+
+    const weight = headFromSums(rows, chosen, { ...base, ...measured }).get('weight')!;
+
+    for (const label of classes.keys()) expect(norm(row(weight, label))).toBeCloseTo(expected, 4);
+  });
+
   test('has a random row, the same everywhere, for a class that nobody could send', async () => {
     const own = photos.filter(({ label }) => label > 0);
     const merge = async () =>
@@ -148,7 +167,12 @@ describe('the merged head', () => {
     expect(norm(row(one, 0))).toBeCloseTo(Math.sqrt(size), 4);
     expect(row(one, 0)).toEqual(row(again, 0));
     expect(row(one, 0)).not.toEqual(
-      row(headFromSums(headOf(new Float32Array(3 * size)), { seed: config.seed + 1 }).get('weight')!, 0),
+      row(
+        headFromSums(headOf(new Float32Array(3 * size)), { ...config, seed: config.seed + 1 }, base).get(
+          'weight',
+        )!,
+        0,
+      ),
     );
   });
 

@@ -5,10 +5,10 @@ import { createFileLogger } from '../../agent/log-file.ts';
 import { defaultDataFolder } from '../../agent/paths.ts';
 import { version } from '../../agent/version.ts';
 import { type DeviceKind, deviceKinds } from '../../engine/engine.ts';
-import { belowUntrained } from '../../evaluation/untrained.ts';
+import { belowFloor } from '../../evaluation/floors.ts';
 import { AppError, toAppError } from '../../shared/errors.ts';
 import { readExperiment } from '../../simulation/experiment.ts';
-import type { RunLine } from '../../simulation/record.ts';
+import { floorsOfRun, type RunLine } from '../../simulation/record.ts';
 import { writeReport } from '../../simulation/report/write-report.ts';
 import { describePartition, selectRuns } from '../../simulation/run-selection.ts';
 import type { SimulatedRun } from '../../simulation/simulate-run.ts';
@@ -73,7 +73,18 @@ function listRuns(simulation: Simulation, runs: readonly SimulatedRun[], asJson:
 
 function describeLines(lines: readonly RunLine[]): string {
   const table = formatTable(
-    ['run', 'strategy', 'partition', 'sites', 'seed', 'accuracy', 'best', 'untrained 1-NN', 'sent'],
+    [
+      'run',
+      'strategy',
+      'partition',
+      'sites',
+      'seed',
+      'accuracy',
+      'best',
+      'untrained 1-NN',
+      'class means',
+      'sent',
+    ],
     lines.map((line) => [
       line.id.slice(0, 8),
       line.label,
@@ -82,20 +93,26 @@ function describeLines(lines: readonly RunLine[]): string {
       String(line.seed),
       line.status === 'failed' ? 'failed' : formatPercent(line.final.accuracy),
       line.status === 'failed' ? line.error.code : formatPercent(line.final.bestAccuracy),
-      line.status === 'failed' ? '–' : formatPercent(line.untrained?.rank1 ?? null),
+      line.status === 'failed' ? '–' : formatPercent(floorsOfRun(line).untrained),
+      line.status === 'failed' ? '–' : formatPercent(floorsOfRun(line).classMeans),
       line.status === 'failed' ? '–' : formatBytes(line.totals.bytesSent),
     ]),
-    [3, 4, 5, 6, 7, 8],
+    [3, 4, 5, 6, 7, 8, 9],
   );
   return [table, ...lines.flatMap(describeFloor)].join('\n');
 }
 
 function describeFloor(line: RunLine): string[] {
   if (line.status === 'failed') return [];
-  const { smallCell } = line.config;
-  const { accuracy } = line.final;
-  const below = belowUntrained({ accuracy, untrained: line.untrained ?? null, smallCell });
+  const below = belowFloor(floorsOfRun(line));
   return below === null ? [] : [`${line.id.slice(0, 8)}: ${below}`];
+}
+
+/** A line of the results with what it must be compared with. */
+function withFloors(line: RunLine): object {
+  if (line.status === 'failed') return line;
+  const floors = floorsOfRun(line);
+  return { ...line, floors, belowFloor: belowFloor(floors) };
 }
 
 function readDevice(text: string): DeviceKind {
@@ -153,8 +170,10 @@ async function simulate(file: string, options: Options, signal: AbortSignal): Pr
       const report = join(experiment.out, 'report.html');
       await writeReport([...simulation.results.lines.values()], report, { title: experiment.name });
       const all = runs.flatMap(({ id }) => simulation.results.lines.get(id) ?? []);
-      if (options.json) printJson({ results: simulation.results.file, report, ran: lines.length, runs: all });
-      else {
+      if (options.json) {
+        const runs = all.map(withFloors);
+        printJson({ results: simulation.results.file, report, ran: lines.length, runs });
+      } else {
         printLine(describeLines(all));
         printLine(`Results: ${nearby(simulation.results.file)}   report: ${nearby(report)}`);
       }

@@ -59,6 +59,17 @@ const ownStyle = `
   .figures { display: flex; flex-wrap: wrap; gap: 2rem; } .figures b { display: block; font-size: 1.6rem; }
   code { overflow-wrap: anywhere; }`;
 
+function floorFigures({ floors: { untrained, classMeans } }: DemoReport): [string, string][] {
+  return [
+    ...(untrained === null
+      ? []
+      : [[formatPercent(untrained), 'nearest neighbour of the untrained network'] as [string, string]]),
+    ...(classMeans === null
+      ? []
+      : [[formatPercent(classMeans), 'class means, before training'] as [string, string]]),
+  ];
+}
+
 export function renderReportPage(report: DemoReport): string {
   const { rounds } = report;
   const numbers = rounds.map((round) => round.round);
@@ -89,6 +100,7 @@ export function renderReportPage(report: DemoReport): string {
   const figures: [string, string][] = [
     [formatPercent(report.finalAccuracy), 'accuracy on held-out images'],
     [formatPercent(report.headOnlyAccuracy), 'a head on the frozen network'],
+    ...floorFigures(report),
     [formatPercent(report.parameterReduction), 'fewer parameters sent than FedAvg of the whole network'],
     [formatPercent(report.reductionAgainstFixedRank), 'fewer than LoRA at the highest rank'],
     [formatBytes(report.bytesSent), 'sent in total'],
@@ -100,6 +112,7 @@ export function renderReportPage(report: DemoReport): string {
 <p>${escapeHtml(report.data)}; base <code>${escapeHtml(report.base)}</code>; schedule ${escapeHtml(report.schedule)}; seed ${report.seed};
 ${report.wallSeconds.toFixed(0)} s on ${escapeHtml(report.device)}.</p>
 <div class="figures">${figures.map(([value, label]) => `<div><b>${escapeHtml(value)}</b>${escapeHtml(label)}</div>`).join('')}</div>
+${report.belowFloor === null ? '' : `<p><strong>${escapeHtml(report.belowFloor)}</strong></p>`}
 <h2>Progress</h2><div class="plots">${plots.join('')}</div>
 <h2>Rounds</h2>${table(
     ['Round', 'Stage', 'Rank', 'Trainable', 'Up', 'Down', 'Loss', 'Accuracy', 'Energy kept'],

@@ -20,6 +20,9 @@ export interface DemoReport {
   rounds: Pick<RoundRow, (typeof roundFacts)[number]>[];
   finalAccuracy: number | null;
   headOnlyAccuracy: number | null;
+  /** What the network did before training, and a sentence when the run ends below that. */
+  floors: RunDetail['floors'];
+  belowFloor: string | null;
   /** Values that travelled, both ways, over all sites and rounds. */
   parametersSent: number;
   bytesSent: number;
@@ -66,6 +69,7 @@ export function buildReport(input: ReportInput): DemoReport {
     rounds: run.done.map((round) => pick(round, ...roundFacts)),
     finalAccuracy: run.done.at(-1)?.accuracy ?? null,
     headOnlyAccuracy: headOnly.done.at(-1)?.accuracy ?? null,
+    ...pick(run, 'floors', 'belowFloor'),
     parametersSent: totals.parametersSent,
     bytesSent: totals.bytesSent,
     fedavgFullParameters: totals.fedavgFullParameters,

@@ -1,4 +1,6 @@
 /** The last screen of the demo: a table per round and what it cost beside what it is compared with. */
+
+import { describeFloors } from '../../evaluation/floors.ts';
 import { plural } from '../../shared/text.ts';
 import { formatBytes, formatCount, formatLoss, formatPercent, formatTable } from '../format.ts';
 import type { DemoReport } from './report.ts';
@@ -44,6 +46,13 @@ export function renderTotals(report: DemoReport): string {
     ),
     '',
     `Accuracy on held-out images: ${formatPercent(report.finalAccuracy)}; a head trained on the frozen network: ${formatPercent(report.headOnlyAccuracy)}.`,
+    ...floorLines(report),
     `${report.wallSeconds.toFixed(0)} s on ${report.device}, ${plural(report.sites.length, 'site')}, ${formatBytes(report.bytesSent)} sent in total.`,
   ].join('\n');
+}
+
+/** The floors in a line, and another when the run ends below one of them. */
+export function floorLines({ floors, belowFloor }: DemoReport): string[] {
+  const said = describeFloors(floors);
+  return [...(said === null ? [] : [said]), ...(belowFloor === null ? [] : [belowFloor])];
 }

@@ -9,6 +9,7 @@ import type { RgbImage } from '../../data/rgb-image.ts';
 import { proposalStride, windowSides } from '../../models/mtcnn.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
 import { type Candidate, confidence, corrected, heightOf, squared, thinned, widthOf } from './candidates.ts';
+import { closeUpWindows } from './close-ups.ts';
 import { createPicture, type Picture } from './picture.ts';
 
 /** Runs the three networks; every tensor float32. */
@@ -33,6 +34,8 @@ const margin = windowSides.propose / 2;
 /** A face may be larger than the photograph shows of it. */
 const largestFace = 1.6;
 const thresholds = { propose: 0.6, refine: 0.7, output: 0.7 } as const;
+/** What counts as found; below are mostly things that look like a face. */
+const leastScore = 0.9;
 /** So much of the union, at most: of one size, of all sizes, after the second network; and of the smaller box in the end. */
 const overlaps = { level: 0.5, proposals: 0.7, refined: 0.7, faces: 0.7 } as const;
 /** More come of pictures full of small structure; the surest are looked at. */
@@ -47,9 +50,12 @@ export async function findFaces(
   settings: CascadeSettings,
 ): Promise<Face[]> {
   const picture = createPicture(image);
-  const proposals = await propose(image, picture, networks, settings);
-  const refined = await refine(proposals, picture, networks);
-  return output(refined, picture, networks);
+  const judged = async (proposals: Candidate[]) =>
+    (await output(await refine(proposals, picture, networks), picture, networks)).filter(
+      ({ score }) => score >= leastScore,
+    );
+  const found = await judged(await propose(image, picture, networks, settings));
+  return found.length > 0 ? found : judged(closeUpWindows(image));
 }
 
 async function propose(

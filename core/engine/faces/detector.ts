@@ -38,8 +38,6 @@ const looks = [
 const sure = { score: 0.995, roll: 20 } as const;
 /** The landmarks are found in the photograph's own pixels: so many times the box is cut out, and reduced to this side. */
 const closer = { boxes: 1.6, side: 160 } as const;
-/** Surer than that it is a face: below are mostly things that look like one. */
-const leastScore = 0.9;
 
 /**
  * Starts the detector and waits until its networks run; nothing is fetched.
@@ -75,9 +73,7 @@ async function detect(image: RgbImage, pool: FacePool): Promise<Face[]> {
     let best: { faces: Face[]; tilt: number; back: Similarity } | null = null;
     for (const tilt of tilts) {
       const { image: shown, back } = await tilted(reduced, tilt);
-      const faces = (await pool.find({ ...shown, look: { for: 'faces', smallestFace } })).filter(
-        ({ score }) => score >= leastScore,
-      );
+      const faces = await pool.find({ ...shown, look: { for: 'faces', smallestFace } });
       if (plausibility(faces) > plausibility(best?.faces ?? [])) best = { faces, tilt, back };
       if (isSure(faces)) break;
     }

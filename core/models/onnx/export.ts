@@ -1,6 +1,7 @@
 /** A trained network as one ONNX file that any runtime can use: LoRA merged into the weights, the head behind it. */
 import path from 'node:path';
 import onnxProto, { type onnx } from 'onnx-proto';
+import type { ExportedFigures } from '../../evaluation/floors.ts';
 import { encodeOnnxModel } from '../../graph/encode.ts';
 import { castTypeCodes, type Graph } from '../../graph/graph.ts';
 import { GraphBuilder } from '../../graph/graph-builder.ts';
@@ -17,6 +18,8 @@ import { embeddingName } from './specialise.ts';
 export interface ExportOptions {
   /** Scale of an ArcFace head: logits are then scale · cos θ and need no bias. Absent for a softmax head. */
   readonly arcScale?: number;
+  /** Into the metadata, as JSON under `anneal.evaluation`. */
+  readonly evaluation?: ExportedFigures;
 }
 
 export interface ExportResult {
@@ -53,6 +56,7 @@ export async function exportOnnxModel(
     'anneal.base_sha256': base.sha256,
     'anneal.base_licence': base.licence,
     'anneal.classes': JSON.stringify(state.classes),
+    ...(options.evaluation !== undefined && { 'anneal.evaluation': JSON.stringify(options.evaluation) }),
   });
   await write(file, bytes);
   return { sizeBytes: bytes.length, isBatchOpen: isOpen };

@@ -1,5 +1,6 @@
 /** One row of the report's tables for each method of a scenario. */
-import type { FinishedRun } from '../record.ts';
+import { belowFloor } from '../../evaluation/floors.ts';
+import { type FinishedRun, floorsOfRun } from '../record.ts';
 import { cumulativeBytes, type Estimate, estimate, type Method, type Scenario } from './scenarios.ts';
 
 export interface MethodFigures {
@@ -7,6 +8,11 @@ export interface MethodFigures {
   readonly seeds: number;
   /** Of the last global state. */
   readonly accuracy: Estimate | null;
+  /** Floors: the untrained network's nearest neighbour, and class means before training. */
+  readonly untrained: Estimate | null;
+  readonly classMeans: Estimate | null;
+  /** For each run that ends below a floor of its own, a sentence. */
+  readonly below: readonly string[];
   readonly top5: Estimate | null;
   readonly macroF1: Estimate | null;
   readonly macroAuc: Estimate | null;
@@ -54,6 +60,12 @@ function methodFigures({ label, runs }: Method, { classes }: Scenario, target: n
     label,
     seeds: runs.length,
     accuracy: of(finalAccuracy),
+    untrained: of((run) => floorsOfRun(run).untrained),
+    classMeans: of((run) => floorsOfRun(run).classMeans),
+    below: runs.flatMap((run) => {
+      const said = belowFloor(floorsOfRun(run));
+      return said === null ? [] : [`${label}, seed ${run.seed}: ${said}`];
+    }),
     top5: of((run) => run.final.metrics?.top5),
     macroF1: of((run) => run.final.metrics?.macroF1),
     macroAuc: of((run) => run.final.metrics?.macroAuc),

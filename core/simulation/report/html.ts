@@ -29,6 +29,7 @@ export const style = `
   th, td { text-align: right; padding: 5px 7px; border-bottom: 1px solid #dde3e6; white-space: nowrap; }
   thead th { font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 2px solid #93a1a8; }
   th:first-child { text-align: left; } tbody th { font-weight: 600; }
+  .warning { color: #8a3b00; }
   .note { color: #46525a; font-size: 0.9rem; max-width: 75ch; }
   .plots { display: flex; flex-wrap: wrap; gap: 1rem; }
   figure { margin: 0; max-width: 100%; } figcaption { font-weight: 600; margin-bottom: 0.25rem; }

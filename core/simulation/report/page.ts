@@ -58,10 +58,18 @@ function results(scenario: Scenario, figures: ScenarioFigures): string {
     .join('');
   return `${table(shown.head, shown.rows, 'Results')}
 <p class="note">${targetNote(figures)} Parameters and bytes count everything that was sent by and to all sites; the comparisons with FedAvg of the whole model and with LoRA at the largest rank are in parameters, for the same rounds and sites.</p>
+${floorNotes(figures)}
 ${papers(shown)}
 <ul class="legend" aria-label="Methods">${legend}</ul>
 <div class="plots">${plots(scenario.methods)}</div>
 ${recallMap(scenario, figures)}`;
+}
+
+/** Which runs end below what their network did before training; nothing when none does. */
+function floorNotes({ methods }: ScenarioFigures): string {
+  const said = methods.flatMap(({ below }) => below);
+  if (said.length === 0) return '';
+  return `<ul class="warning" aria-label="Below their own floor">${said.map((line) => `<li>${escapeHtml(line)}</li>`).join('')}</ul>`;
 }
 
 function targetNote({ target }: ScenarioFigures): string {

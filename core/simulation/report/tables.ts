@@ -34,6 +34,8 @@ function columns(figures: ScenarioFigures): Column[] {
     { head: 'Method', cell: ({ label }) => label },
     { head: 'Runs', cell: ({ seeds }) => String(seeds) },
     { head: 'Accuracy %', cell: ({ accuracy }) => percentWithInterval(accuracy) },
+    { head: 'Untrained 1-NN %', optional: true, cell: ({ untrained }) => percentWithInterval(untrained) },
+    { head: 'Class means %', optional: true, cell: ({ classMeans }) => percentWithInterval(classMeans) },
     { head: 'Top-5 %', optional: true, cell: ({ top5 }) => percentWithInterval(top5) },
     { head: 'Macro-F1 %', optional: true, cell: ({ macroF1 }) => percentWithInterval(macroF1) },
     { head: 'Macro AUC %', optional: true, cell: ({ macroAuc }) => percentWithInterval(macroAuc) },
