@@ -25,7 +25,7 @@ import { embedSquares } from '../../core/engine/embeddings.ts';
 import { createFaceDetector } from '../../core/engine/faces/detector.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { createCatalogue, defaultBaseId } from '../../core/models/catalogue.ts';
-import { verification } from './face-verification.ts';
+import { tarDifference, verification } from './face-verification.ts';
 
 const { values: options } = parseArgs({
   options: { json: { type: 'string' }, quick: { type: 'boolean' }, only: { type: 'string' } },
@@ -101,20 +101,26 @@ async function measureFound(finder: FaceDetector) {
     ['half, tilted by 40 degrees', 640, 0.5, 40],
     ['half, on its side', 640, 0.5, 90],
   ];
-  const table: Record<string, { photographs: number; one: number; none: number; several: number }> = {};
+  const table: Record<string, unknown> = {};
   for (const [name, side, share, degrees] of kinds) {
-    const chosen = files.filter((_, index) => index % 4 === 0);
-    const counts = await Promise.all(
-      chosen.map(async (file) => {
-        const bytes = side === 0 ? readFileSync(file) : await photograph(file, side, share, degrees);
-        return (await findUprightFaces(await decodeImage(bytes, 'face'), finder)).faces.length;
-      }),
-    );
+    const photographs: string[] = [];
+    const counts: number[] = [];
+    for (const [index, file] of files.entries()) {
+      const made = side === 0 ? file : join(folder, `found-${index}.jpg`);
+      if (side !== 0) writeFileSync(made, await photograph(file, side, share, degrees));
+      photographs.push(made);
+      counts.push(
+        (await findUprightFaces(await decodeImage(readFileSync(made), 'face'), finder)).faces.length,
+      );
+    }
+    const list = join(folder, 'found.txt');
+    writeFileSync(list, photographs.join('\n'));
     table[name] = {
-      photographs: chosen.length,
+      photographs: files.length,
       one: counts.filter((count) => count === 1).length,
       none: counts.filter((count) => count === 0).length,
       several: counts.filter((count) => count > 1).length,
+      ...(python === undefined ? {} : { 'YuNet, one or more': reference('detect', list)['found'] }),
     };
   }
   return table;
@@ -183,20 +189,28 @@ async function measureRecognition(finder: FaceDetector) {
         .raw()
         .toBuffer();
     }
-    table[`${id}, ${base.alignment}`] = await scoresOf(base, ours);
-    table[`${id}, picture as it is`] = await scoresOf(
-      base,
-      await Promise.all(found.map(({ image }) => plain(image))),
-    );
+    const own = await embeddingsOf(base, ours);
+    table[`${id}, ${base.alignment}`] = {
+      found: found.filter(({ face }) => face !== null).length,
+      ...scoresOf(own),
+    };
+    const asTheyAre = await Promise.all(found.map(({ image }) => plain(image)));
+    table[`${id}, picture as it is`] = scoresOf(await embeddingsOf(base, asTheyAre));
     if (python === undefined) continue;
-    table[`${id}, reference warp, our landmarks`] = await scoresOf(
-      base,
-      referenceSquares(
-        base,
-        found.map(({ face }) => face?.landmarks ?? null),
-      ),
-    );
-    table[`${id}, reference warp, YuNet`] = await scoresOf(base, referenceSquares(base, null));
+    const others: [string, (FiveLandmarks | null)[] | null][] = [
+      ['our landmarks', found.map(({ face }) => face?.landmarks ?? null)],
+      ['YuNet', null],
+    ];
+    for (const [name, landmarks] of others) {
+      const { squares, count } = referenceSquares(base, landmarks);
+      const theirs = await embeddingsOf(base, squares);
+      table[`${id}, reference warp, ${name}`] = {
+        found: count,
+        ...scoresOf(theirs),
+        'ours more by': shown(tarDifference(own.plain, theirs.plain, subjects)),
+        'ours more by, flip averaged': shown(tarDifference(own.averaged, theirs.averaged, subjects)),
+      };
+    }
   }
   return table;
 }
@@ -204,7 +218,7 @@ async function measureRecognition(finder: FaceDetector) {
 function referenceSquares(
   base: BaseModel,
   landmarks: readonly (FiveLandmarks | null)[] | null,
-): Uint8Array[] {
+): { squares: Uint8Array[]; count: number } {
   const { points, side: own } =
     templateOf(base.alignment) ?? (base.inputSize === 150 ? dlibTemplate : arcfaceTemplate);
   const side = base.inputSize;
@@ -215,19 +229,29 @@ function referenceSquares(
   }));
   const template = points.map(({ x, y }) => [(x * side) / own, (y * side) / own]);
   writeFileSync(order, JSON.stringify({ template, side, out, images }));
-  reference('warp', order);
+  const count = reference('warp', order)['found']!;
   const bytes = readFileSync(out);
   const size = 3 * side * side;
-  return files.map((_, index) => bytes.subarray(index * size, (index + 1) * size));
+  return { squares: files.map((_, index) => bytes.subarray(index * size, (index + 1) * size)), count };
 }
 
-async function scoresOf(base: BaseModel, squares: readonly Uint8Array[]) {
-  const plain = verification(await embedSquares(base, squares, { flip: false }), subjects);
-  const averaged = verification(await embedSquares(base, squares, { flip: true }), subjects);
+async function embeddingsOf(base: BaseModel, squares: readonly Uint8Array[]) {
   return {
-    'TAR at FAR 1e-3': plain.tar,
-    '1-NN': plain.nearest,
-    'TAR, flip averaged': averaged.tar,
-    '1-NN, flip averaged': averaged.nearest,
+    plain: await embedSquares(base, squares, { flip: false }),
+    averaged: await embedSquares(base, squares, { flip: true }),
   };
+}
+
+function scoresOf({ plain, averaged }: Awaited<ReturnType<typeof embeddingsOf>>) {
+  const [one, both] = [verification(plain, subjects), verification(averaged, subjects)];
+  return {
+    'TAR at FAR 1e-3': one.tar,
+    '1-NN': one.nearest,
+    'TAR, flip averaged': both.tar,
+    '1-NN, flip averaged': both.nearest,
+  };
+}
+
+function shown({ difference, standardError }: { difference: number; standardError: number }): string {
+  return `${difference.toFixed(4)} ± ${standardError.toFixed(4)}`;
 }

@@ -2,7 +2,10 @@
 
 Arguments: DETECTOR_ONNX TASK FILE. TASK `detect`: FILE lists photographs, one a line; their detection, decoding included, is timed with
 two threads in a pool. TASK `warp`: FILE is JSON {template, side, out, images: [{file, landmarks?}]}; squares are written to `out` as raw RGB
-bytes. Landmarks that are not given are YuNet's, of the picture with a margin of a half around it; with an empty list the picture is taken as it is. Prints one line of JSON.
+bytes. Landmarks that are not given are YuNet's; with an empty list the picture is taken as it is. Prints one line of JSON.
+
+YuNet gets what it finds most faces and the best landmarks with: pictures smaller than 256 pixels enlarged to that, with a margin of a half around. Of
+the AT&T faces as they are, 64 pixels, it finds 390 and their landmarks are less exact.
 """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,7 @@ from skimage.transform import SimilarityTransform
 cv2.setNumThreads(1)
 detector_file, task, file = sys.argv[1:4]
 SIDE = 640
+SMALL = 256
 own = local()
 
 
@@ -28,6 +32,16 @@ def find(rgb):
     own.net.setInputSize((small.shape[1], small.shape[0]))
     _, faces = own.net.detect(np.ascontiguousarray(small[:, :, ::-1]))
     return [] if faces is None else [(face[4:14].reshape(5, 2) / scale, float(face[14])) for face in faces]
+
+
+def find_large(rgb):
+    """Faces of a picture that they may fill, in its pixels; the centre of the first one is 0."""
+    height, width = rgb.shape[:2]
+    scale = max(1, SMALL / max(height, width))
+    large = cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC) if scale > 1 else rgb
+    margin = large.shape[0] // 2
+    faces = find(cv2.copyMakeBorder(large, margin, margin, margin, margin, cv2.BORDER_CONSTANT))
+    return [((points - margin + 0.5) / scale - 0.5, score) for points, score in faces]
 
 
 def read(name):
@@ -51,10 +65,9 @@ else:
             rgb = read(image["file"])
             landmarks = image.get("landmarks")
             if landmarks is None:
-                margin = rgb.shape[0] // 2
-                faces = find(cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_CONSTANT))
+                faces = find_large(rgb)
                 if faces:
-                    landmarks = max(faces, key=lambda face: face[1])[0] - margin
+                    landmarks = max(faces, key=lambda face: face[1])[0]
             if not landmarks if isinstance(landmarks, list) else landmarks is None:
                 out.write(cv2.resize(rgb, (side, side)).tobytes())
                 continue
