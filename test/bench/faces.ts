@@ -21,10 +21,10 @@ import {
 import type { FaceDetector } from '../../core/data/faces.ts';
 import { readLabelsCsv } from '../../core/data/labels-csv.ts';
 import { findUprightFaces } from '../../core/data/upright-faces.ts';
-import { embedSquares } from '../../core/engine/embeddings.ts';
 import { createFaceDetector } from '../../core/engine/faces/detector.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { createCatalogue, defaultBaseId } from '../../core/models/catalogue.ts';
+import { embedSquares } from '../fixtures/embed-squares.ts';
 import { tarDifference, verification } from './face-verification.ts';
 
 const { values: options } = parseArgs({

@@ -8,6 +8,7 @@ import type { Face } from '../../data/faces.ts';
 import type { RgbImage } from '../../data/rgb-image.ts';
 import { proposalStride, windowSides } from '../../models/mtcnn.ts';
 import type { FloatTensor } from '../../shared/tensor.ts';
+import { mirrorPlanes } from '../mirror-planes.ts';
 import { type Candidate, confidence, corrected, heightOf, squared, thinned, widthOf } from './candidates.ts';
 import { closeUpWindows } from './close-ups.ts';
 import { createPicture, type Picture } from './picture.ts';
@@ -131,10 +132,11 @@ async function output(
   return thinned(found, overlaps.faces, 'smaller').map(toFace);
 }
 
-/** What the third network takes for faces; edges count from 0. */
+/** What the third network takes for faces; edges count from 0. @param shown what it was given of each window */
 function facesIn(
   windows: readonly Candidate[],
   { scores, offsets, landmarks }: Awaited<ReturnType<CascadeNetworks['output']>>,
+  shown: 'as it is' | 'mirrored' = 'as it is',
 ): FoundFace[] {
   return windows.flatMap((window, index): FoundFace[] => {
     const score = confidence(scores.data[2 * index]!, scores.data[2 * index + 1]!);
@@ -144,8 +146,24 @@ function facesIn(
       x: window.left + landmarks.data[10 * index + point]! * widthOf(window),
       y: window.top + landmarks.data[10 * index + 5 + point]! * heightOf(window),
     }));
-    return [{ ...box, landmarks: points as unknown as FiveLandmarks }];
+    const face = { ...box, landmarks: points as unknown as FiveLandmarks };
+    return [shown === 'mirrored' ? mirroredIn(window, face) : face];
   });
+}
+
+/** What was found in the window's mirror image, in the window itself. */
+function mirroredIn({ left, right }: Candidate, face: FoundFace): FoundFace {
+  const mirrored = (x: number) => left + right - x;
+  const [leftEye, rightEye, nose, leftMouth, rightMouth] = face.landmarks.map(({ x, y }) => ({
+    x: mirrored(x),
+    y,
+  })) as unknown as FiveLandmarks;
+  return {
+    ...face,
+    left: mirrored(face.right),
+    right: mirrored(face.left),
+    landmarks: [rightEye, leftEye, nose, rightMouth, leftMouth],
+  };
 }
 
 /** In pixels, the centre of the first one being 0. */
@@ -179,7 +197,11 @@ export async function findLandmarks(
   let face: Face = { box, landmarks: noLandmarks, score: 0 };
   for (let look = 0; look < landmarkLooks; look++) {
     const windows = nearby.map((place) => moved(edgesOf(face.box), place));
-    const found = facesIn(windows, await judge(sampleWindows(windows, picture, windowSides.output)));
+    const pixels = sampleWindows(windows, picture, windowSides.output);
+    const found = facesIn(windows, await judge(pixels));
+    mirrorPlanes(pixels.data, windowSides.output);
+    // Left and right count alike, as nothing in the network makes them.
+    found.push(...facesIn(windows, await judge(pixels), 'mirrored'));
     if (found.length === 0) return [];
     face = meanOf(found.map(toFace));
   }
