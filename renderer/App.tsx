@@ -1,7 +1,7 @@
 import { Box, Center } from '@mantine/core';
 import type { UseQueryResult } from '@tanstack/react-query';
 import { lazy, Suspense } from 'react';
-import { Redirect, Route, Router, Switch } from 'wouter';
+import { Redirect, Route, Router, Switch, useLocation } from 'wouter';
 import { useHashLocation } from 'wouter/use-hash-location';
 import type { AgentStatus, Me } from '../core/api/contract.ts';
 import { useApprovalNotice } from './api/approval-notice.ts';
@@ -97,6 +97,16 @@ function WithEvents({ status, lost }: { status: AgentStatus; lost: unknown }) {
   );
 }
 
+function RoutedModels({ isAdding }: { isAdding: boolean }) {
+  const [, navigate] = useLocation();
+  return (
+    <ModelsScreen
+      isAdding={isAdding}
+      onAdding={(adding) => navigate(adding ? '/models/import' : '/models')}
+    />
+  );
+}
+
 function Screens({ status }: { status: AgentStatus }) {
   const site = status.mode === 'site';
   return (
@@ -123,9 +133,7 @@ function Screens({ status }: { status: AgentStatus }) {
       )}
       {!site && <Route path="/runs" component={RunsScreen} />}
       {!site && <Route path="/runs/:runId">{({ runId }) => <RunScreen runId={runId} />}</Route>}
-      <Route path="/models">
-        <ModelsScreen />
-      </Route>
+      <Route path="/models/:page?">{({ page }) => <RoutedModels isAdding={page === 'import'} />}</Route>
       <Route path="/adapters" component={AdaptersScreen} />
       <Route path="/users" component={UsersScreen} />
       <Route path="/audit" component={AuditScreen} />

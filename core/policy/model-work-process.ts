@@ -25,6 +25,7 @@ const stopping = new AbortController();
 async function importModel(order: Extract<ModelOrder, { type: 'import' }>): Promise<ModelResult> {
   const { path, options, modelsFolder, workId } = order;
   const catalogue = createCatalogue(modelsFolder);
+  const before = new Set((await catalogue.list()).map(({ id }) => id));
   let last = { step: '', atMs: 0 };
   const { leak, ...manifest } = await createLeakTests({ catalogue, modelsFolder }).import(path, options, {
     signal: stopping.signal,
@@ -36,8 +37,7 @@ async function importModel(order: Extract<ModelOrder, { type: 'import' }>): Prom
       void send({ type: 'progress', step, share });
     },
   });
-  const isNew = Date.parse(manifest.importedAt) >= startedAt;
-  return { type: 'imported', manifest: { ...manifest, leak }, isNew };
+  return { type: 'imported', manifest: { ...manifest, leak }, isNew: !before.has(manifest.id) };
 }
 
 async function count({ modelsFolder, id }: Extract<ModelOrder, { type: 'count' }>): Promise<ModelResult> {
@@ -47,8 +47,6 @@ async function count({ modelsFolder, id }: Extract<ModelOrder, { type: 'count' }
   const base = await catalogue.load(id);
   return { type: 'counted', sha256: base.sha256, adaptable: adaptableOf(base) };
 }
-
-const startedAt = Date.now();
 
 async function answer(message: unknown): Promise<ModelReply> {
   try {

@@ -27,6 +27,8 @@ type Choice = 'site' | 'coordinator' | 'models';
 /** What a fresh installation asks: what it shall be. */
 export function FirstRunScreen({ status }: { status: AgentStatus }) {
   const [choice, setChoice] = useState<Choice | null>(null);
+  /** On the screen of the networks. */
+  const [isAdding, setAdding] = useState(false);
   return (
     <Box p="xl" component="main" mih="100vh">
       <Group justify="space-between" maw={1040} mx="auto">
@@ -40,7 +42,9 @@ export function FirstRunScreen({ status }: { status: AgentStatus }) {
         gap="xl"
       >
         {choice === null && <Choices demo={status.demo} onChoose={setChoice} />}
-        {choice === 'models' && <ModelsScreen onBack={() => setChoice(null)} />}
+        {choice === 'models' && (
+          <ModelsScreen isAdding={isAdding} onAdding={setAdding} onBack={() => setChoice(null)} />
+        )}
         {choice === 'site' && <JoinSetup onBack={() => setChoice(null)} />}
         {choice === 'coordinator' && <CoordinatorSetup onBack={() => setChoice(null)} />}
       </Stack>

@@ -25,12 +25,19 @@ import {
 } from '../models/model-words.ts';
 import { Wanted } from '../models/wanted.tsx';
 
+interface ModelsScreenProps {
+  /** The page that imports a network is open instead of the list. */
+  isAdding: boolean;
+  onAdding: (isAdding: boolean) => void;
+  /** Where there is no navigation. */
+  onBack?: () => void;
+}
+
 /** The networks that runs here can start from, and importing another one. */
-export function ModelsScreen({ onBack }: { onBack?: () => void }) {
+export function ModelsScreen({ isAdding, onAdding, onBack }: ModelsScreenProps) {
   const models = useModels();
-  const [isAdding, setAdding] = useState(false);
   if (isAdding && models.data !== undefined)
-    return <ImportNetwork view={models.data} onClose={() => setAdding(false)} />;
+    return <ImportNetwork view={models.data} onClose={() => onAdding(false)} />;
   return (
     <Page
       title="Models"
@@ -46,7 +53,7 @@ export function ModelsScreen({ onBack }: { onBack?: () => void }) {
             needs={['data-manager', 'administrator']}
             leftSection={<IconFileImport size={16} aria-hidden />}
             disabled={models.data === undefined}
-            onClick={() => setAdding(true)}
+            onClick={() => onAdding(true)}
           >
             Import a network…
           </RoleButton>

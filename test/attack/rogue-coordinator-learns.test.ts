@@ -98,25 +98,28 @@ async function expectRefusal({ update, reason }: Outcome): Promise<void> {
 const distanceTo = (template: Float32Array, { update, start }: Outcome, classIndex = 0): number =>
   update === null ? 1 : cosineDistance(embeddingIn(update, start, classIndex), template);
 
-test.each(bases)('the face template of the only patient of a class does not leave $id', async (attacked) => {
-  const base = await attacked.install(victim);
-  const [template] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
-  const ask = { base, settings: onePatient };
+test.each(bases)(
+  'the face template of the only patient of a class does not leave, with $id',
+  async (attacked) => {
+    const base = await attacked.install(victim);
+    const [template] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
+    const ask = { base, settings: onePatient };
 
-  await victim.setPolicy(openPolicy);
-  const without = await attack(ask);
-  await victim.setPolicy(attacked.allowed);
-  await victim.newAudit();
-  const guarded = await attack(ask);
+    await victim.setPolicy(openPolicy);
+    const without = await attack(ask);
+    await victim.setPolicy(attacked.allowed);
+    await victim.newAudit();
+    const guarded = await attack(ask);
 
-  // Measured: 2e-15.
-  expect(distanceTo(template!, without)).toBeLessThan(1e-6);
-  expect(distanceTo(template!, guarded)).toBe(1);
-  await expectRefusal(guarded);
-});
+    // Measured: 2e-15.
+    expect(distanceTo(template!, without)).toBeLessThan(1e-6);
+    expect(distanceTo(template!, guarded)).toBe(1);
+    await expectRefusal(guarded);
+  },
+);
 
 test.each(bases)(
-  'a class of one patient does not train with $id where that is allowed, and the others are a mixture',
+  'a class of one patient does not train in a run that is allowed, and the others are a mixture, with $id',
   async (attacked) => {
     const base = await attacked.install(victim);
     const [own] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));

@@ -54,6 +54,7 @@ const exactly = (name: string) => desk.page.getByRole('button', { name, exact: t
 const long = { timeout: 120_000 };
 
 async function lookAt(file: string): Promise<Locator> {
+  await desk.goTo('Models');
   await desk.button('Import a network…').click();
   await desk.heading('Import a network').waitFor();
   await desk.field('ONNX file').fill(file);
@@ -80,7 +81,7 @@ test('an ArcFace network that does not say its pixels: asked for that alone, not
   const found = await lookAt(await network('arcface'));
   await found.getByText('112 × 112 pixels').waitFor();
   await found.getByText(/ArcFace's five-point template\), assumed/).waitFor();
-  await found.getByText('the file does not say').waitFor();
+  await found.getByText('the file does not say', { exact: true }).waitFor();
   const recipe = found.getByLabel('How its pixels are normalised');
   await picture('asked');
 

@@ -53,18 +53,25 @@ const ended = ({ untrained, rounds, final }: FinishedRun) => ({
   last: final.accuracy!,
 });
 
+/** Both MobileFaceNets take pixels of −1…1. */
+const halves = 'mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5]';
+/** All 40 people: where logits began four times as large, this one ended at 84 % where its untrained neighbour is right in 89 %. */
+const everybody = `images: ${atAndT}/images\n  labels: ${atAndT}/labels.csv\n  alreadyCropped: true`;
+
 const settings = `
 settings: {rounds: 3, initiatingRounds: 0, coolingRounds: 0, rMax: 8, rMin: 4, training: {batchSize: 16, epochs: 2}}
 `;
 
-/** With the defaults of a new run. */
-async function expectRise(name: string, data: string, base: string, strategies: string) {
-  const runs = await simulate(name, data, base, `${settings}strategies: ${strategies}\n`);
+/** With the defaults of a new run but for the schedule. */
+async function expectRise(name: string, data: string, base: string, strategies: string, rest = settings) {
+  const runs = await simulate(name, data, base, `${rest}strategies: ${strategies}\n`);
   for (const run of runs) {
     const { untrained, first, last } = ended(run);
     expect(run.config).toMatchObject({ headStart: 'prototypes', gallery: 'ends' });
     expect.soft(first, `${run.label}: class means against ${untrained}`).toBeGreaterThanOrEqual(untrained);
-    expect.soft(last, `${run.label}: at the end against ${untrained}`).toBeGreaterThan(untrained);
+    // Nothing is above all of them.
+    const floor = Math.min(untrained, 1 - 1e-9);
+    expect.soft(last, `${run.label}: at the end against ${untrained}`).toBeGreaterThan(floor);
   }
   return runs;
 }
@@ -75,7 +82,12 @@ describe('on generated faces', () => {
   });
 
   test('so do random features of the kind of MobileFaceNet', async () => {
-    await expectRise('random', faces, `{path: ${folder}/random.onnx, id: random}`, '[sa-fedlora, head-only]');
+    await expectRise(
+      'random',
+      faces,
+      `{path: ${folder}/random.onnx, id: random, ${halves}}`,
+      '[sa-fedlora, head-only]',
+    );
   });
 });
 
@@ -86,7 +98,17 @@ describe.skipIf(!existsSync(atAndT))('on faces of AT&T', () => {
     expect(run!.final.metrics!.gallery!.rare!.total).toBeGreaterThan(0);
   });
 
-  test.skipIf(!existsSync(realMobileFaceNet))('nor does a real MobileFaceNet', async () => {
-    await expectRise('mobile', olivetti, `{path: ${realMobileFaceNet}, id: mobile}`, '[sa-fedlora]');
-  });
+  test.skipIf(!existsSync(realMobileFaceNet))(
+    'nor does a real MobileFaceNet',
+    { timeout: 420_000 },
+    async () => {
+      await expectRise(
+        'mobile',
+        everybody,
+        `{path: ${realMobileFaceNet}, id: mobile, ${halves}}`,
+        '[sa-fedlora]',
+        '\nsettings: {rounds: 4, training: {batchSize: 16, epochs: 1}}\n',
+      );
+    },
+  );
 });
