@@ -2,7 +2,7 @@
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { computeWithFallback, planCompute } from './compute-plan.ts';
-import { averaged } from './embeddings.ts';
+import { cropShapeOf } from './crops.ts';
 import { createEvaluationTally } from './evaluation-tally.ts';
 import type { ComputePlan } from './fallback.ts';
 import { forwardPass } from './forward-pass.ts';
@@ -13,8 +13,7 @@ import { buildEvaluationGraph, type GraphShape, graphShape } from './training-gr
 import { arcOf } from './training-parameters.ts';
 
 /**
- * An arcface head is judged by its cosines, without margin. With a gallery each image's
- * embedding, averaged with its mirror image's, is looked up there, too.
+ * An arcface head is judged by its cosines, without margin. With a gallery each image's embedding is looked up there, too.
  * @throws AppError what {@link openJob} throws, TRAINING_FAILED when the runtime fails
  */
 export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
@@ -69,14 +68,10 @@ async function evaluate(
   const startMs = performance.now();
   const steps = Math.ceil(all.length / microBatch);
   let seen = 0;
-  const mirrored = lookup === null ? undefined : 'features';
-  const rows = forwardPass({ executable, context, base, state, mirrored }, all, microBatch);
-  for await (const { index, outputs, ...row } of rows) {
+  const rows = forwardPass({ executable, context, base, state }, all, microBatch);
+  for await (const { index, outputs } of rows) {
     if (index < examples.length) tally.count(examples[index]!.label, outputs('logits', classes));
-    if (lookup !== null) {
-      const size = base.embeddingSize;
-      lookup.add(all[index]!.file, averaged(outputs('features', size), row.mirrored(size)));
-    }
+    lookup?.add(all[index]!.file, outputs('features', base.embeddingSize));
     seen += 1;
     if (seen % microBatch !== 0 && seen < all.length) continue;
     context.onProgress({

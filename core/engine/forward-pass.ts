@@ -6,7 +6,6 @@ import { sequentialBatches } from './batches.ts';
 import { cropShapeOf } from './crops.ts';
 import type { Executable } from './engine.ts';
 import type { JobContext } from './job-context.ts';
-import { mirrorPlanes } from './mirror-planes.ts';
 import { readAhead } from './read-ahead.ts';
 import type { Example } from './trainer-protocol.ts';
 import { stateParameters } from './training-graph.ts';
@@ -17,21 +16,17 @@ export interface ForwardSetup {
   context: Pick<JobContext, 'pixels' | 'pause'>;
   base: BaseModel;
   state: ModelState;
-  /** An output that is computed of each image's mirror image, too. */
-  mirrored?: string | undefined;
 }
 
 export interface OutputRow {
   index: number;
   /** The image's row of an output [batch, size]; it is overwritten by the next batch. */
   outputs(name: string, size: number): Float32Array;
-  /** The same of `mirrored` for the mirror image, when it was asked for. */
-  mirrored(size: number): Float32Array;
 }
 
 /** @throws AppError TRAINING_CANCELLED between two batches, and what reading the images throws */
 export async function* forwardPass(
-  { executable, context, base, state, mirrored }: ForwardSetup,
+  { executable, context, base, state }: ForwardSetup,
   examples: readonly Example[],
   microBatch: number,
 ): AsyncGenerator<OutputRow> {
@@ -44,22 +39,11 @@ export async function* forwardPass(
   );
   for await (const { batch: draws, pixels } of batches) {
     await context.pause();
-    let others = new Float32Array();
-    if (mirrored !== undefined) {
-      mirrorPlanes(pixels.data, base.inputSize);
-      const { [mirrored]: output } = await executable.run({ ...parameters, pixels });
-      // The next run may use its memory again.
-      others = Float32Array.from((output as FloatTensor).data);
-      mirrorPlanes(pixels.data, base.inputSize);
-    }
     const computed = await executable.run({ ...parameters, pixels });
     for (const [slot, { index }] of draws.entries()) {
-      const part = (data: Float32Array, size: number) => data.subarray(slot * size, (slot + 1) * size);
-      yield {
-        index,
-        outputs: (name, size) => part((computed[name] as FloatTensor).data, size),
-        mirrored: (size) => part(others, size),
-      };
+      const row = (name: string, size: number) =>
+        (computed[name] as FloatTensor).data.subarray(slot * size, (slot + 1) * size);
+      yield { index, outputs: row };
     }
   }
 }

@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { averaged } from '../../core/engine/embeddings.ts';
 import { mirrorPlanes } from '../../core/engine/mirror-planes.ts';
 import type { GraphBuilder } from '../../core/graph/graph-builder.ts';
 import type { BaseModel } from '../../core/models/base-model.ts';
 import { createRandom } from '../../core/shared/random.ts';
 import { floatTensor } from '../../core/shared/tensor.ts';
-import { embedSquares } from '../fixtures/embed-squares.ts';
+import { averaged, embedSquares } from '../fixtures/embed-squares.ts';
 import { sketchBase } from '../fixtures/leaky-networks.ts';
 
 const side = 6;
