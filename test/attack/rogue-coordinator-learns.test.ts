@@ -98,22 +98,25 @@ async function expectRefusal({ update, reason }: Outcome): Promise<void> {
 const distanceTo = (template: Float32Array, { update, start }: Outcome, classIndex = 0): number =>
   update === null ? 1 : cosineDistance(embeddingIn(update, start, classIndex), template);
 
-test.each(bases)('the face template of the only patient of a class does not leave, with $id', async (attacked) => {
-  const base = await attacked.install(victim);
-  const [template] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
-  const ask = { base, settings: onePatient };
+test.each(bases)(
+  'the face template of the only patient of a class does not leave, with $id',
+  async (attacked) => {
+    const base = await attacked.install(victim);
+    const [template] = await templatesOf(base, await pixelsOf(base, victim.dataFolder, rare, 'train'));
+    const ask = { base, settings: onePatient };
 
-  await victim.setPolicy(openPolicy);
-  const without = await attack(ask);
-  await victim.setPolicy(attacked.allowed);
-  await victim.newAudit();
-  const guarded = await attack(ask);
+    await victim.setPolicy(openPolicy);
+    const without = await attack(ask);
+    await victim.setPolicy(attacked.allowed);
+    await victim.newAudit();
+    const guarded = await attack(ask);
 
-  // Measured: 2e-15.
-  expect(distanceTo(template!, without)).toBeLessThan(1e-6);
-  expect(distanceTo(template!, guarded)).toBe(1);
-  await expectRefusal(guarded);
-});
+    // Measured: 2e-15.
+    expect(distanceTo(template!, without)).toBeLessThan(1e-6);
+    expect(distanceTo(template!, guarded)).toBe(1);
+    await expectRefusal(guarded);
+  },
+);
 
 test.each(bases)(
   'a class of one patient does not train in a run that is allowed, and the others are a mixture, with $id',
@@ -127,9 +130,9 @@ test.each(bases)(
     const outcome = await attack({ base, settings: { ...allowed, classes: [rare, first] } });
 
     expect(outcome.reason).toBe(null);
-    // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth.
+    // No nearer to anybody than the mean of the class is: single people stand out by at most a fifth, or as the base says.
     const nearness = others.map((each) => distanceTo(each, outcome, 1) / cosineDistance(mean, each));
-    expect(Math.min(...nearness)).toBeGreaterThan(0.8);
+    expect(Math.min(...nearness)).toBeGreaterThan(attacked.nearest);
     expect(distanceTo(own!, outcome) / cosineDistance(mean, own!)).toBeGreaterThan(0.8);
   },
 );
