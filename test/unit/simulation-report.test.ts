@@ -140,6 +140,25 @@ describe('renderReport', () => {
     expect(page).toContain('3 of 4 runs finished');
   });
 
+  it('shows what the network did before training, and which run ends below that', () => {
+    const config = { headStart: 'prototypes', smallCell: 1 } as const;
+    const below = finishedRun({ label: 'below', accuracy: [0.72, 0.8, 0.68], untrained: 0.589, config });
+    const above = finishedRun({ label: 'above', accuracy: [0.72, 0.8, 0.9], untrained: 0.589, config });
+    const [scenario] = scenariosOf([below, above]);
+    const { head, rows } = resultTable(figuresOf(scenario!));
+    const page = renderReport([below, above]);
+
+    expect(rows.map((row) => row[head.indexOf('Untrained 1-NN %')])).toEqual(['58.9', '58.9']);
+    expect(rows.map((row) => row[head.indexOf('Class means %')])).toEqual(['72.0', '72.0']);
+    expect(
+      page.match(
+        /below, seed 1: The run ends at 68\.0 %, below its own class means before training \(72\.0 %\)/g,
+      ),
+    ).toHaveLength(1);
+    expect(page).not.toContain('above, seed 1');
+    expect(renderReport(two())).not.toMatch(/Untrained 1-NN|Below their own floor/);
+  });
+
   it('needs nothing else and runs nothing', () => {
     const page = renderReport([finishedRun({ label: '<script>alert(1)</script>' })]);
     expect(page).not.toMatch(/<script|<link|<img|src=|url\((?!#)/);
