@@ -2,7 +2,6 @@
 import type { ModelState } from '../lora/model-state.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { computeWithFallback, planCompute } from './compute-plan.ts';
-import { cropShapeOf } from './crops.ts';
 import { createEvaluationTally } from './evaluation-tally.ts';
 import type { ComputePlan } from './fallback.ts';
 import { forwardPass } from './forward-pass.ts';
