@@ -118,6 +118,13 @@ const startShape = grouped('Method', {
       { byDefault: 'before and after training', none: 'never' },
     ),
   ),
+  flipAveraging: z.exactOptional(
+    setting(
+      'Flip averaging. With it an evaluation sees each image and its mirror image, averages what both give, and takes twice as long.',
+      choice({ on: 'With the mirror image', off: 'Each image as it is' }),
+      { byDefault: 'off', none: 'off' },
+    ),
+  ),
 });
 
 const scheduleShape = grouped('Schedule', {

@@ -13,6 +13,7 @@ import { arcOf } from './training-parameters.ts';
 
 /**
  * An arcface head is judged by its cosines, without margin. With a gallery each image's embedding is looked up there, too.
+ * With `flip` logits are averaged with those of the mirror image, and embeddings at length 1.
  * @throws AppError what {@link openJob} throws, TRAINING_FAILED when the runtime fails
  */
 export async function runEvaluateJob(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
@@ -42,6 +43,10 @@ function graphFor({ gallery }: EvaluateJob, base: BaseModel, shape: GraphShape) 
   return { key, build: () => buildEvaluationGraph(base, shape, withFeatures) };
 }
 
+function meanOf(one: Float32Array, other?: Float32Array): Float32Array {
+  return other === undefined ? one : one.map((value, index) => (value + other[index]!) / 2);
+}
+
 interface Evaluation {
   job: EvaluateJob;
   context: JobContext;
@@ -67,10 +72,13 @@ async function evaluate(
   const startMs = performance.now();
   const steps = Math.ceil(all.length / microBatch);
   let seen = 0;
-  const rows = forwardPass({ executable, context, base, state }, all, microBatch);
-  for await (const { index, outputs } of rows) {
-    if (index < examples.length) tally.count(examples[index]!.label, outputs('logits', classes));
-    lookup?.add(all[index]!.file, outputs('features', base.embeddingSize));
+  const wanted = ['logits', ...(lookup === null ? [] : ['features'])];
+  const mirrored = job.flip ? wanted : [];
+  const rows = forwardPass({ executable, context, base, state, mirrored }, all, microBatch);
+  for await (const { index, ...row } of rows) {
+    const both = (name: string, size: number) => [row.outputs(name, size), row.mirrored(name, size)] as const;
+    if (index < examples.length) tally.count(examples[index]!.label, meanOf(...both('logits', classes)));
+    lookup?.add(all[index]!.file, ...both('features', base.embeddingSize));
     seen += 1;
     if (seen % microBatch !== 0 && seen < all.length) continue;
     context.onProgress({

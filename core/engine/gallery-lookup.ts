@@ -3,6 +3,7 @@ import {
   createGalleryTally,
   type GalleryImage,
   type GalleryQuery,
+  meanDirection,
   rankOf,
   unitVector,
 } from '../evaluation/gallery.ts';
@@ -12,8 +13,8 @@ import type { Example, Gallery } from './trainer-protocol.ts';
 export interface GalleryLookup {
   /** Images to compute beside the examples. */
   readonly others: readonly Example[];
-  /** @param embedding as the network gives it */
-  add(file: string, embedding: Float32Array): void;
+  /** @param embedding as the network gives it @param mirrored the mirror image's, of which the mean is taken */
+  add(file: string, embedding: Float32Array, mirrored?: Float32Array): void;
   /** @param classes of the run @param pause called between two queries */
   counts(classes: number, pause: () => Promise<void>): Promise<GalleryCounts>;
 }
@@ -33,7 +34,11 @@ export function createGalleryLookup(examples: readonly Example[], gallery: Galle
   });
   return {
     others,
-    add: (file, embedding) => void embeddings.set(file, unitVector(embedding)),
+    add: (file, embedding, mirrored) =>
+      void embeddings.set(
+        file,
+        mirrored === undefined ? unitVector(embedding) : meanDirection(embedding, mirrored),
+      ),
     async counts(classes, pause) {
       const tally = createGalleryTally(classes);
       const all: GalleryImage[] = gallery.images.map(embedded);

@@ -68,6 +68,8 @@ export const evaluateJobSchema = z.object({
   ...jobBase,
   ...headSettingsSchema.shape,
   batchSize: z.number().int().positive(),
+  /** Each image counts by the mean of what it and its mirror image give. */
+  flip: z.boolean().default(false),
   /** Looks each example up in this gallery, too: the run's classes among themselves, `rare` among all. */
   gallery: z.object({ images: z.array(galleryExampleSchema), rare: z.array(galleryQuerySchema) }).optional(),
 });

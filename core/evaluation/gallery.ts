@@ -24,6 +24,12 @@ export function unitVector(values: Float32Array): Float32Array | null {
   return Number.isFinite(norm) && norm > 0 ? values.map((value) => value / norm) : null;
 }
 
+/** What two embeddings have in common: their mean at length 1, itself at length 1; null where there is none. */
+export function meanDirection(one: Float32Array, other: Float32Array): Float32Array | null {
+  const [a, b] = [unitVector(one), unitVector(other)];
+  return a === null || b === null ? null : unitVector(a.map((value, index) => value + b[index]!));
+}
+
 /**
  * 1 for an image whose nearest neighbour is of its class. Classes at the same distance come before its own: a network
  * that gives the same embedding for every image finds nothing. Infinite where the class cannot be found at all.

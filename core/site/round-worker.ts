@@ -122,7 +122,8 @@ export async function evaluateState(
     const run = async () => {
       const examples = toExamples(asked, blobs, classesOf(config));
       const gallery = among === null ? {} : { gallery: galleryFor(among, blobs) };
-      const settings = { batchSize, head, arcScale, ...gallery, ...options.compute(baseId) };
+      const flip = config.flipAveraging === 'on';
+      const settings = { batchSize, head, arcScale, flip, ...gallery, ...options.compute(baseId) };
       return trainer.evaluate({ baseId, stateFile, stateSha256, examples, ...settings }, { signal });
     };
     return withVerifiedFiles(options, { stateSha256: state.sha256, images }, run).finally(composed.release);

@@ -200,7 +200,7 @@ describe('a device that is lost', () => {
       threads: 2,
       batchSize: 5,
     };
-    const shared = { ...job, engine: 'onnxruntime', head: 'softmax', arcScale: 16 } as const;
+    const shared = { ...job, engine: 'onnxruntime', head: 'softmax', arcScale: 16, flip: false } as const;
 
     const result = await runEvaluateJob({ ...shared, device: 'webgpu' }, context);
     const plain = await runEvaluateJob({ ...shared, device: 'cpu' }, context);
