@@ -21,7 +21,7 @@ export interface ModelsOptions extends ModelsSource {
 }
 
 /** Files that are looked at at the same time: each takes the memory of a network. */
-const mostInspections = 2;
+const mostInspections = 3;
 /** A file that is not open after so long is never going to be. */
 const inspectionLimitMs = 10 * 60_000;
 const emitEveryMs = 250;

@@ -158,8 +158,8 @@ export function createCatalogue(modelsFolder?: string): Catalogue {
       same === undefined ? 'is not installed here' : 'is installed here with other weights or settings';
     throw new AppError('MODEL_UNKNOWN', `The base model "${id}" of this run ${held}.`, {
       action:
-        `Import the model whose hash is ${sha256} with "anneal models import PATH"; ` +
-        '"anneal models inspect PATH" shows the hash of a file. The same file with another --alignment has another hash.',
+        `Import the model whose identity is ${sha256}, on the screen Models or with "anneal models import PATH"; ` +
+        'both show the identity of a file before. The same file with other pixels or another alignment has another one.',
     });
   }
 

@@ -51,10 +51,10 @@ function adviceFor({ preprocessing }: BaseModel): string {
     return 'Check mean and standard deviation (--mean, --std), and that the weights are those of a trained network.';
   }
   if (preprocessing.inside !== null && preprocessing.source === 'given') {
-    return `The file normalises its pixels itself: import it without --mean, --std and --range. ${output}`;
+    return `The file normalises its pixels itself: import it without saying how (without --mean, --std and --range). ${output}`;
   }
   if (preprocessing.source === 'given') {
-    return `Check --mean, --std and --range against the description of the model. ${output}`;
+    return `Check mean, standard deviation and range (--mean, --std, --range) against the description of the model. ${output}`;
   }
-  return `Say how the file takes its pixels with --range, or with --mean and --std. ${output}`;
+  return `Say how the file takes its pixels (--range, or --mean and --std). ${output}`;
 }

@@ -24,7 +24,7 @@ type ResultOf<Order extends ModelOrder> = Extract<
 >;
 
 const programFile = fileURLToPath(new URL('./model-work-process.ts', import.meta.url));
-/** So long a process that was asked to end may tidy up. */
+/** So long an import that was asked to end may tidy up; other work leaves nothing. */
 const graceMs = 3_000;
 
 /**
@@ -64,12 +64,13 @@ export async function runModelWork<Order extends ModelOrder>(
     );
   });
   const ended = new AbortController();
-  const end = async (reason: AppError) => {
-    child.node.send({ type: 'cancel' }, () => {});
-    await sleep(graceMs, undefined, { signal: ended.signal }).catch(() => {});
-    outcome.reject(reason);
+  const abort = async () => {
+    if (order.type === 'import') {
+      child.node.send({ type: 'cancel' }, () => {});
+      await sleep(graceMs, undefined, { signal: ended.signal }).catch(() => {});
+    }
+    outcome.reject(stopped());
   };
-  const abort = () => void end(stopped());
   signal?.addEventListener('abort', abort);
   const timer =
     limitMs === undefined ? undefined : setTimeout(() => outcome.reject(tooLong(limitMs)), limitMs);

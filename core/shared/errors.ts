@@ -176,7 +176,7 @@ export const errorTable = {
     status: 422,
     action:
       'Choose a network that was trained to recognise faces or objects, or take its embedding from a later layer. ' +
-      'To use this one nevertheless, import it with --allow-leak.',
+      'To use this one nevertheless, import it at the command line with --allow-leak.',
   },
   OPERATOR_UNSUPPORTED: { status: 400, action: 'Choose a model without this operator.' },
   SHAPE_MISMATCH: { status: 400, action: 'Use files that belong to the same base model.' },

@@ -58,8 +58,11 @@ function pixelOptions({ recipe, mean, deviation, range }: ModelAnswers): ImportO
   return { mean: means, deviation: deviations, range: range === '1' ? 1 : 255 };
 }
 
-/** @returns null while what is typed cannot be an answer */
-export function optionsOf(answers: ModelAnswers): ImportOptions | null {
+/**
+ * @param format a folder says the order of the colours by its family
+ * @returns null while what is typed cannot be an answer
+ */
+export function optionsOf(answers: ModelAnswers, format: 'vit' | 'onnx'): ImportOptions | null {
   const { channelOrder, imageSize, output, pooling, alignment } = answers;
   const pixels = pixelOptions(answers);
   const side = Number(imageSize);
@@ -67,7 +70,7 @@ export function optionsOf(answers: ModelAnswers): ImportOptions | null {
   if (pixels === null || (imageSize !== '' && !isSide)) return null;
   return {
     ...pixels,
-    ...(channelOrder !== '' && { channelOrder }),
+    ...(channelOrder !== '' && format === 'onnx' && { channelOrder }),
     ...(imageSize !== '' && { imageSize: side }),
     ...(output.trim() !== '' && { output: output.trim() }),
     ...(pooling !== '' && { pooling }),

@@ -5,7 +5,7 @@ import type { ModelsView } from '../../core/api/contract.ts';
 import { useAction } from '../api/action.ts';
 import { api } from '../api/client.ts';
 import { recordModelImport } from '../api/live-progress.ts';
-import { isAnswered, type ModelAnswers, nameOptionsOf, noAnswers, optionsOf } from '../api/model-answers.ts';
+import { isAnswered, type ModelAnswers, nameOptionsOf, noAnswers } from '../api/model-answers.ts';
 import { ErrorPanel } from '../components/error-panel.tsx';
 import { Waiting } from '../components/loaded.tsx';
 import { Page, Section } from '../components/page.tsx';
@@ -105,8 +105,7 @@ interface FoundProps {
 
 function Found({ path, view, onImported }: FoundProps) {
   const [answers, setAnswers] = useState<ModelAnswers>(noAnswers);
-  const options = optionsOf(answers);
-  const { finding, questions, error, isLooking } = useFindings(path, options);
+  const { finding, questions, error, options, isLooking } = useFindings(path, answers);
   const run = useAction(
     () => api.models.import.mutate({ path, options: { ...options, ...nameOptionsOf(answers) } }),
     {
@@ -136,7 +135,7 @@ function Found({ path, view, onImported }: FoundProps) {
         {error !== null && <ErrorPanel error={error} />}
         <OtherSettings
           {...{ answers, finding, questions }}
-          forced={finding === null || finding.idTaken}
+          forced={finding === null || finding.idTaken || finding.id === ''}
           onChange={change}
         />
         {finding?.isWanted === false && (

@@ -55,14 +55,15 @@ function PixelFields({
   onChange,
   description,
   hasOrder,
-}: AnswerProps & { description: string; hasOrder: boolean }) {
+  none = choose.label,
+}: AnswerProps & { description: string; hasOrder: boolean; none?: string }) {
   return (
     <Stack gap="sm">
       <NativeSelect
         label="How its pixels are normalised"
         description={description}
         data={[
-          choose,
+          { value: '', label: none },
           ...pixelRecipes.map(({ id, label }) => ({ value: id, label })),
           { value: ownNumbers, label: 'Other numbers…' },
         ]}
@@ -230,6 +231,14 @@ export function OtherSettings({ answers, onChange, finding, questions, forced }:
               onChange({ ...answers, alignment: event.currentTarget.value as ModelAnswers['alignment'] })
             }
           />
+          {!isAsked('pixels') && !isAsked('range') && (
+            <PixelFields
+              {...{ answers, onChange }}
+              description="Only if the description of the network says something else than the file."
+              none="As recognised"
+              hasOrder={false}
+            />
+          )}
           {isOnnx && !isAsked('pixels') && (
             <OrderField
               {...{ answers, onChange }}

@@ -4,6 +4,7 @@ import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import type { ImportOptions, ModelInspection, ModelQuestion } from '../../core/api/contract.ts';
 import { api } from '../api/client.ts';
+import { type ModelAnswers, optionsOf } from '../api/model-answers.ts';
 
 /** A number that is being typed is looked at when it rests for this long. */
 const restMs = 400;
@@ -14,6 +15,8 @@ export interface Findings {
   /** All that was asked about this file, answered or not. */
   questions: readonly ModelQuestion[];
   error: unknown;
+  /** Null while what is typed cannot be an answer. */
+  options: ImportOptions | null;
   isLooking: boolean;
 }
 
@@ -31,11 +34,11 @@ function useInspection(path: string, options: ImportOptions | null, enabled: boo
   });
 }
 
-/** @param options null while what is typed cannot be an answer */
-export function useFindings(path: string, options: ImportOptions | null): Findings {
+export function useFindings(path: string, answers: ModelAnswers): Findings {
+  const first = useInspection(path, null, true);
+  const options = optionsOf(answers, first.data?.format ?? 'onnx');
   const [rested] = useDebouncedValue(options, restMs);
   const isSaid = rested !== null && Object.keys(rested).length > 0;
-  const first = useInspection(path, null, true);
   // One after the other: each takes the memory of the network.
   const second = useInspection(path, rested, isSaid && !first.isFetching);
   const [asked, setAsked] = useState<readonly ModelQuestion[]>([]);
@@ -52,6 +55,7 @@ export function useFindings(path: string, options: ImportOptions | null): Findin
     finding: (newest.isError ? null : newest.data) ?? first.data ?? null,
     questions: asked,
     error: newest.error,
+    options,
     isLooking,
   };
 }

@@ -1,6 +1,7 @@
 /** Base models in a real browser before a real agent: look at a file, answer only what it does not say, import, cancel, remove. */
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Browser, Locator } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { ensureBuilt } from '../../build/ensure-built.ts';
@@ -234,7 +235,27 @@ test('keyboard alone: import page, fields with labels, and a narrow window', asy
   await page.setViewportSize({ width: 1280, height: 800 });
 });
 
+test('the folder of a vision transformer: its own files say what is done to pixels, and a person may say another', async () => {
+  const { page } = desk;
+  await desk.goTo('Models');
+  await desk.button('Import a network…').click();
+  await page.getByRole('radio', { name: /A folder with/ }).check();
+  await desk.field('Folder').fill(fileURLToPath(new URL('../fixtures/vit/dinov2', import.meta.url)));
+  await desk.button('Look at it').click();
+  const found = desk.region('What Anneal found');
+  await found.getByText(/from the files of the folder/).waitFor();
+  expect(await found.getByRole('combobox').count()).toBe(0);
+  await desk.button('Name, licence and what was assumed').click();
+  await found.getByLabel('How its pixels are normalised').selectOption('arcface-127.5');
+
+  await found.getByText(/\(pixel of 0…1 − 0\.5\) \/ 0\.5, as given/).waitFor();
+  expect(await found.getByRole('alert').count()).toBe(0);
+  expect(await exactly('Import').isEnabled()).toBe(true);
+});
+
 test('removing asks first; what comes with Anneal has no such button', async () => {
+  await desk.goTo('Models');
+  await desk.region('face-resnet-128').waitFor();
   expect(await desk.button('Remove face-resnet-128').count()).toBe(0);
   await desk.button('Remove inside').click();
   const dialog = desk.page.getByRole('dialog');
@@ -244,4 +265,20 @@ test('removing asks first; what comes with Anneal has no such button', async () 
 
   await desk.region('inside').waitFor({ state: 'detached' });
   expect(await readdir(models())).not.toContain('inside');
+});
+
+test('in the desktop app it is three clicks: import, choose, import', async () => {
+  const { page } = desk;
+  const file = await network('three-clicks', { seed: 11, normalises: true });
+  await page.addInitScript((path) => {
+    const chooseFile = async (filters: { extensions: string[] }[]) =>
+      filters[0]?.extensions[0] === 'onnx' ? path : null;
+    Object.assign(window, { anneal: { platform: 'linux', chooseFile } });
+  }, file);
+  await page.reload();
+  await desk.button('Import a network…').click();
+  await desk.button('Choose: ONNX file').click();
+  await exactly('Import').click();
+
+  await desk.region('three-clicks').waitFor(long);
 });

@@ -56,13 +56,13 @@ describe('embeddings that say nothing are refused', () => {
   });
 
   test.each<[string, Preprocessing | undefined, string]>([
-    ['given', pixels, 'Check --mean, --std and --range'],
+    ['given', pixels, 'Check mean, standard deviation and range (--mean, --std, --range)'],
     [
       'given, although the file normalises itself',
       { ...pixels, inside: { range: 255, mean: [0, 0, 0], deviation: [255, 255, 255] } },
-      'import it without --mean, --std and --range',
+      'import it without saying how (without --mean, --std and --range)',
     ],
-    ['recognised', { ...pixels, source: 'recognised' }, 'with --range, or with --mean and --std'],
+    ['recognised', { ...pixels, source: 'recognised' }, '(--range, or --mean and --std)'],
     ['of a folder', undefined, 'Check mean and standard deviation'],
   ])('the advice follows from what is known of the pixels: %s', (_what, preprocessing, action) => {
     expect(() => requireDifferences(base(preprocessing), new Float32Array(64).fill(3), 32)).toThrow(

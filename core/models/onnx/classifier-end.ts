@@ -39,8 +39,8 @@ export function classifierProblem({ nodes, output, label }: Network): AppError |
     {
       action:
         features === undefined
-          ? 'Name the value before the last layer with --output; "anneal models inspect" lists what the file holds.'
-          : `Take what the last layer reads as the embedding: --output "${features}".`,
+          ? 'Name the value before the last layer as the embedding (--output); "anneal models inspect" lists what the file holds.'
+          : `Take what the last layer reads as the embedding, "${features}" (--output "${features}").`,
     },
   );
 }
