@@ -89,7 +89,7 @@ describe('the alignment of a base model', () => {
     await expect(place.catalogue.resolve('net-dlib-150', arcface!)).resolves.toBe('net-arcface-112');
     await expect(place.catalogue.resolve('net-none', 'ab'.repeat(32))).rejects.toMatchObject({
       code: 'MODEL_UNKNOWN',
-      action: expect.stringContaining('--alignment'),
+      action: expect.stringContaining('another alignment'),
     });
     expect(dlib).not.toBe(arcface);
   });
