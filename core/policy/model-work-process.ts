@@ -3,12 +3,11 @@
  * large network keeps a processor busy for seconds, and a stranger's file may keep it busy for ever. It ends when its parent
  * goes away.
  */
-import { constants, setPriority } from 'node:os';
 import { createCatalogue } from '../models/catalogue.ts';
 import { adaptableOf, inspectForImport } from '../models/inspect-model.ts';
 import { findInstalledModel } from '../models/installed-models.ts';
-import { watchParent } from '../process/parent-watch.ts';
-import { AppError, toAppError } from '../shared/errors.ts';
+import { answerOneOrder, sendToParent } from '../process/one-order.ts';
+import { AppError } from '../shared/errors.ts';
 import { createLeakTests } from './leak-test-service.ts';
 import {
   cancelSchema,
@@ -34,7 +33,7 @@ async function importModel(order: Extract<ModelOrder, { type: 'import' }>): Prom
       const atMs = performance.now();
       if (step === last.step && atMs - last.atMs < progressIntervalMs) return;
       last = { step, atMs };
-      void send({ type: 'progress', step, share });
+      void sendToParent({ type: 'progress', step, share } satisfies ModelReply);
     },
   });
   return { type: 'imported', manifest: { ...manifest, leak }, isNew: !before.has(manifest.id) };
@@ -49,39 +48,14 @@ async function count({ modelsFolder, id }: Extract<ModelOrder, { type: 'count' }
 }
 
 async function answer(message: unknown): Promise<ModelReply> {
-  try {
-    const parsed = modelOrderSchema.safeParse(message);
-    if (!parsed.success) throw new AppError('INTERNAL', 'The order for the work on a model is malformed.');
-    const order = parsed.data;
-    if (order.type === 'import') return await importModel(order);
-    if (order.type === 'count') return await count(order);
-    return { type: 'found', finding: await inspectForImport(order.path, order.options) };
-  } catch (thrown) {
-    const error = toAppError(thrown);
-    if (error.code === 'INTERNAL' || error.code === 'TRAINING_FAILED') console.error(error.cause ?? error);
-    return { type: 'failed', error: error.toReport() };
-  }
+  const parsed = modelOrderSchema.safeParse(message);
+  if (!parsed.success) throw new AppError('INTERNAL', 'The order for the work on a model is malformed.');
+  const order = parsed.data;
+  if (order.type === 'import') return importModel(order);
+  if (order.type === 'count') return count(order);
+  return { type: 'found', finding: await inspectForImport(order.path, order.options) };
 }
 
-function send(reply: ModelReply): Promise<void> {
-  return new Promise((resolve) => {
-    if (!process.connected) resolve();
-    else process.send?.(reply, undefined, undefined, () => resolve());
-  });
-}
-
-watchParent();
-try {
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
-} catch {
-  // Not permitted in some containers: at normal priority then.
-}
-process.on('disconnect', () => process.exit(0));
-process.once('message', (message) => {
-  process.on('message', (second) => {
-    if (cancelSchema.safeParse(second).success) stopping.abort();
-  });
-  void answer(message)
-    .then(send)
-    .then(() => process.exit(0));
+answerOneOrder(answer, (message) => {
+  if (cancelSchema.safeParse(message).success) stopping.abort();
 });
