@@ -24,9 +24,10 @@ export type Face = z.infer<typeof faceSchema>;
 export interface FaceDetector {
   /**
    * Every face in the image, the surest first. Several images may be looked at at once; the caller's event loop stays free.
+   * @param wanted `smallestFace`: share of the image's longer side; when none is found, smaller ones need not be looked for
    * @throws AppError INTERNAL when the networks cannot be loaded or the detector ends
    */
-  detect(image: RgbImage): Promise<Face[]>;
+  detect(image: RgbImage, wanted?: { smallestFace: number }): Promise<Face[]>;
   /** Images still waiting are refused. */
   close(): Promise<void>;
 }

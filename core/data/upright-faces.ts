@@ -32,6 +32,14 @@ function plausibility([face]: readonly Face[]): number {
   return face === undefined ? 0 : face.score * (tiltOf(face) <= mostTilt ? 1 : 0.5);
 }
 
+/** Least size of a face that may be the same one, found in another turn. */
+const sameSize = 0.5;
+
+/** Side of the surest face as a share of the photograph's longer side; 0 for no face. */
+function shareOf([face]: readonly Face[], { width, height }: RgbImage): number {
+  return face === undefined ? 0 : Math.max(face.box.width, face.box.height) / Math.max(width, height);
+}
+
 const isSurelyUpright = ([face]: readonly Face[]) =>
   face !== undefined && face.score >= sureScore && tiltOf(face) <= mostTilt;
 
@@ -42,9 +50,11 @@ const isSurelyUpright = ([face]: readonly Face[]) =>
 export async function findUprightFaces(image: RgbImage, detector: FaceDetector): Promise<UprightFaces> {
   let best: UprightFaces = { image, faces: await detector.detect(image), turned: 0 };
   if (isSurelyUpright(best.faces)) return best;
+  // What may be the same face in another turn is as large; to look for smaller ones takes ten times as long.
+  const smallestFace = sameSize * shareOf(best.faces, image);
   for (const turned of otherTurns) {
     const other = uprightImage(image, quarterTurns[turned]);
-    const faces = await detector.detect(other);
+    const faces = await detector.detect(other, { smallestFace });
     // Strictly better: what is equal stays as the photographer held the camera.
     if (plausibility(faces) > plausibility(best.faces)) best = { image: other, faces, turned };
   }

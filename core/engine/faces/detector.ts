@@ -47,7 +47,7 @@ export async function createFaceDetector(options: FaceDetectorOptions = {}): Pro
   const { device = 'cpu', processes, logger } = options;
   const pool = await startPool(device, processes ?? Math.min(mostProcesses, availableParallelism()), logger);
   return {
-    detect: (image) => detect(image, pool),
+    detect: (image, wanted) => detect(image, pool, wanted?.smallestFace ?? 0),
     close: () => pool.close(),
   };
 }
@@ -66,7 +66,7 @@ async function startPool(
   }
 }
 
-async function detect(image: RgbImage, pool: FacePool): Promise<Face[]> {
+async function detect(image: RgbImage, pool: FacePool, wanted: number): Promise<Face[]> {
   for (const { side, smallestFace, tilts } of looks) {
     const reduced = await reducedTo(image, side);
     const enlarge = scaling(image.width / reduced.width);
@@ -83,7 +83,7 @@ async function detect(image: RgbImage, pool: FacePool): Promise<Face[]> {
         faces.map((face) => lookCloser(image, mapped(mapped(face, back), enlarge), tilt, pool)),
       );
     }
-    if (Math.max(image.width, image.height) <= side) break;
+    if (Math.max(image.width, image.height) <= side || smallestFace <= wanted) break;
   }
   return [];
 }
